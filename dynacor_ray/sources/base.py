@@ -1,0 +1,75 @@
+"""What every source of labelled data offers: shards that can be read anywhere, labels first. No Ray here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+Kind = Literal["image", "feature"]
+
+
+class Shard(ABC):
+    """A picklable piece of a source: rows `first_row .. first_row + num_rows - 1`, in the source's own order."""
+
+    first_row: int
+    num_rows: int
+
+    @abstractmethod
+    def read_labels(self) -> pa.StringArray:
+        """Given labels as strings, null where missing; shape (num_rows,). Reads no image."""
+
+    @abstractmethod
+    def read(self) -> pa.Table:
+        """The raw rows, never raising for one bad row.
+
+        Columns: `row` int64 (position in the source), `uri` string, `label` string (null = missing), `error` string
+        (null = readable, else the reason, e.g. "missing file"), and `image` binary or `feature` list<float>; plus
+        `instance_id` int64 when the source carries its own ids and `true_label` string when it carries the truth.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """What a user may say about the columns of a table. `None` means: find it out."""
+
+    label_column: str | None = None
+    image_column: str | None = None
+    feature_column: str | None = None
+    uri_column: str | None = None
+    truth_column: str | None = None
+    classes: tuple[str, ...] | None = None
+    balanced_sample: int | None = None
+    include_double_labelled: bool = False
+    seed: int = 0
+
+
+class Source(ABC):
+    """A labelled data set as the user has it. Opening one raises DataError, StorageError or ConfigError at once."""
+
+    name: str
+    """Kind of source, e.g. "parquet"."""
+    uri: str
+    """Where it is, as the user said it."""
+    kind: Kind
+    """Whether a row carries an image or a feature vector."""
+    num_rows: int
+    """Rows including those that will be quarantined."""
+    class_names: tuple[str, ...] | None
+    """The declared classes in order, or None: the distinct labels found."""
+    label_codes: dict[str, int] | None = None
+    """Label as it stands in the data -> class index, when classes are declared; every other label is out of vocabulary."""
+    has_instance_ids: bool = False
+    has_truth: bool = False
+    allows_thumbnails: bool = True
+    """False when the terms of the data set forbid to show its images to others."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest that changes when a file of the source or an option that matters changes (paths, sizes, times)."""
+
+    @abstractmethod
+    def shards(self, max_rows: int) -> list[Shard]:
+        """Cut the source into shards of at most about `max_rows` rows, in order, covering every row once."""

@@ -1,0 +1,158 @@
+"""Places to read and write: a local path or any URI that pyarrow or fsspec knows. No Ray here."""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from dynacor_ray.errors import StorageError, explain
+
+
+@dataclass(frozen=True)
+class Location:
+    """A directory or file on some file system; picklable, joined with `/` like a path."""
+
+    filesystem: pafs.FileSystem
+    path: str
+    uri: str
+
+    def __truediv__(self, name: str) -> Location:
+        return Location(self.filesystem, posixpath.join(self.path, name), posixpath.join(self.uri, name))
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the path is one of this machine's."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def info(self) -> pafs.FileInfo:
+        """Type, size and time of change; the type is NotFound when there is nothing."""
+        with storage_errors("read", self):
+            return self.filesystem.get_file_info(self.path)
+
+    def exists(self) -> bool:
+        """Whether there is a file or directory here."""
+        return bool(self.info().type != pafs.FileType.NotFound)
+
+    def is_dir(self) -> bool:
+        """Whether there is a directory here."""
+        return bool(self.info().type == pafs.FileType.Directory)
+
+    def make_dir(self) -> Location:
+        """Create the directory and its parents; returns itself."""
+        with storage_errors("write", self):
+            self.filesystem.create_dir(self.path, recursive=True)
+        return self
+
+    def delete(self) -> None:
+        """Remove the file or the whole directory, if there is one."""
+        kind = self.info().type
+        with storage_errors("write", self):
+            if kind == pafs.FileType.Directory:
+                self.filesystem.delete_dir(self.path)
+            elif kind != pafs.FileType.NotFound:
+                self.filesystem.delete_file(self.path)
+
+    def names(self) -> list[str]:
+        """Sorted names of what lies directly inside the directory; empty when it does not exist."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True)
+        with storage_errors("read", self):
+            return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+
+    def read_bytes(self) -> bytes:
+        """The whole content of the file."""
+        with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
+            return bytes(stream.read())
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write the file whole or not at all: a reader never sees half of it."""
+        with self.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
+            stream.write(data)
+
+    def read_json(self) -> Any:
+        """The parsed content of a JSON file."""
+        return json.loads(self.read_bytes())
+
+    def write_json(self, value: Any) -> None:
+        """Write a JSON file, indented, whole or not at all."""
+        self.write_bytes((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+    def read_table(self, columns: list[str] | None = None) -> pa.Table:
+        """Read a parquet file, or some of its columns."""
+        with storage_errors("read", self), pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
+            return file.read(columns)
+
+    def write_table(self, table: pa.Table, **options: Any) -> None:
+        """Write a parquet file, whole or not at all."""
+        with self.replacing() as part:
+            pq.write_table(table, part.path, filesystem=part.filesystem, **options)
+
+    @contextmanager
+    def replacing(self) -> Iterator[Location]:
+        """A temporary place beside this one; moved here on success, removed on failure. Parents are made."""
+        folder = posixpath.dirname(self.path)
+        part = Location(self.filesystem, f"{self.path}.{uuid.uuid4().hex[:8]}.part", f"{self.uri}.part")
+        with storage_errors("write", self):
+            self.filesystem.create_dir(folder, recursive=True)
+            try:
+                yield part
+                self.filesystem.move(part.path, self.path)
+            except BaseException:
+                if self.filesystem.get_file_info(part.path).type != pafs.FileType.NotFound:
+                    self.filesystem.delete_file(part.path)
+                raise
+
+
+def locate(uri: str) -> Location:
+    """Resolve a local path or a URI (`s3://`, `gs://`, or any protocol of fsspec).
+
+    Raises StorageError when the protocol is not known or its driver is not installed.
+    """
+    if "://" not in uri:
+        path = Path(uri).expanduser().absolute().as_posix()
+        return Location(pafs.LocalFileSystem(), path, path)
+    if uri.startswith("file://"):
+        return locate(uri.removeprefix("file://"))
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        filesystem, path = _from_fsspec(uri)
+    return Location(filesystem, path.rstrip("/"), uri.rstrip("/"))
+
+
+def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        known = ", ".join(sorted(fsspec.available_protocols())[:12])
+        remedy = f"install the fsspec driver of the protocol, or use a local path ({error}; known: {known}, ...)"
+        raise StorageError(explain("a path or a URI with an installed driver", repr(uri), remedy)) from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
+
+
+@contextmanager
+def storage_errors(action: str, place: Location) -> Iterator[None]:
+    """Turn an operating-system error into a StorageError that names the place and says what to do."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        remedy = "free some space or choose another place" if error.errno in (28, 122) else "check path and rights"
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StorageError(explain(f"to {action} {place}", f"'{reason}'", remedy)) from error
