@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,3 +157,17 @@ def storage_errors(action: str, place: Location) -> Iterator[None]:
         remedy = "free some space or choose another place" if error.errno in (28, 122) else "check path and rights"
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise StorageError(explain(f"to {action} {place}", f"'{reason}'", remedy)) from error
+
+
+def require_space(place: Location, needed_bytes: int) -> None:
+    """Raise StorageError when a local disk has less free space than will be needed. Remote stores are not asked."""
+    if not place.is_local:
+        return
+    folder = Path(place.path)
+    while not folder.exists():
+        folder = folder.parent
+    with storage_errors("write", place):
+        free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        expected = f"{needed_bytes / 1e9:.2f} GB of free space for {place}"
+        raise StorageError(explain(expected, f"{free / 1e9:.2f} GB", "free some space or choose another place"))

@@ -60,7 +60,7 @@ class Source(ABC):
     class_names: tuple[str, ...] | None
     """The declared classes in order, or None: the distinct labels found."""
     label_codes: dict[str, int] | None = None
-    """Label as it stands in the data -> class index, when classes are declared; every other label is out of vocabulary."""
+    """Label as it stands in the data -> class index, when classes are declared; other labels are out of vocabulary."""
     has_instance_ids: bool = False
     has_truth: bool = False
     allows_thumbnails: bool = True

@@ -1,0 +1,50 @@
+# make demo   find the planted errors in the embedded demo data: the quickest way to see a result
+# make test   everything that must pass before a change is merged
+# Another interpreter: make demo PYTHON=python3.12
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: help demo test lint bench venv
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "Expected Python 3.11, 3.12 or 3.13, but got $$($(PYTHON) --version 2>&1) from '$(PYTHON)';" \
+	       "name another one, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# What a run needs. The stamp is newer than the files that say what to install.
+$(VENV)/.installed: $(SOURCES) | $(BIN)/python
+	@echo "Installing into $(VENV); the first time this takes some minutes ..."
+	$(PIP) -e '.[encoders]'
+	@touch $@
+
+# What a developer needs on top of that.
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) -e '.[encoders,dev]'
+	@touch $@
+
+venv: $(VENV)/.installed-dev
+
+demo: $(VENV)/.installed
+	$(BIN)/dynacor detect --data demo --out runs/demo
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/engine tests/jobs
+
+bench: $(VENV)/.installed
+	@found=0; for script in jobs/bench_*.py; do \
+	  [ -e "$$script" ] || continue; found=1; echo "== $$script"; $(BIN)/python "$$script" || exit 1; done; \
+	[ $$found = 1 ] || echo "No benchmark yet: there is no jobs/bench_*.py"

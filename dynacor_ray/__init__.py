@@ -1,0 +1,62 @@
+"""Find wrong labels in large labelled data sets: DynaCor (CVPR 2024) on Ray.
+
+Importing this package starts nothing and loads neither Ray nor torch; the public names load what they need when used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+from dynacor_ray.config import DetectConfig
+from dynacor_ray.errors import (
+    ClusterError,
+    ConfigError,
+    DataError,
+    DynacorError,
+    EncoderError,
+    RunDirectoryError,
+    StorageError,
+    TrainingError,
+)
+
+if TYPE_CHECKING:
+    from dynacor_ray.doctor import doctor
+    from dynacor_ray.pipeline import DetectResult, detect
+
+try:
+    __version__ = importlib.metadata.version("dynacor-ray")
+except importlib.metadata.PackageNotFoundError:  # run from a working directory, e.g. `ray job submit --working-dir .`
+    __version__ = "0+unknown"
+
+__all__ = [
+    "ClusterError",
+    "ConfigError",
+    "DataError",
+    "DetectConfig",
+    "DetectResult",
+    "DynacorError",
+    "EncoderError",
+    "RunDirectoryError",
+    "StorageError",
+    "TrainingError",
+    "detect",
+    "doctor",
+]
+
+_LAZY = {
+    "DetectResult": "dynacor_ray.pipeline",
+    "detect": "dynacor_ray.pipeline",
+    "doctor": "dynacor_ray.doctor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,68 @@
+"""The command line: `dynacor detect` and `dynacor doctor`. Options are the fields of `DetectConfig`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+from rich.console import Console
+
+import dynacor_ray
+from dynacor_ray.config import DetectConfig
+from dynacor_ray.errors import DynacorError
+
+COMMANDS = {
+    "detect": "find the wrong labels of a data set",
+    "doctor": "check data, encoder, storage and cluster, and say what `detect` would do",
+}
+BAD_INPUT = 2
+"""Exit status when the message says what to correct."""
+
+
+def main(argv: Sequence[str] | None = None, adjust: Callable[[DetectConfig], DetectConfig] = lambda c: c) -> None:
+    """Run a command and leave with its exit status: 0 done, 1 checks failed, 2 wrong input or a failed run.
+
+    `adjust`: a job's last word on the options.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(usage())
+        raise SystemExit(0 if args else BAD_INPUT)
+    if args[0] == "--version":
+        print(f"dynacor_ray {dynacor_ray.__version__}")
+        raise SystemExit(0)
+    if args[0] not in COMMANDS:
+        _fail(f"Expected a command, one of {', '.join(COMMANDS)}, but got {args[0]!r}; see dynacor --help.")
+    try:
+        raise SystemExit(_run(args[0], args[1:], adjust))
+    except DynacorError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("Stopped. The same command resumes where it was.", 130)
+
+
+def usage() -> str:
+    """What `dynacor --help` prints."""
+    lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        ["usage: dynacor COMMAND [OPTIONS]", "", "Find wrong labels in large labelled data sets.", "", *lines]
+        + ["", "`dynacor COMMAND --help` lists the options. Try: dynacor detect --data demo"]
+    )
+
+
+def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:
+    config = adjust(tyro.cli(DetectConfig, prog=f"dynacor {command}", description=COMMANDS[command], args=args))
+    if command == "detect":
+        from dynacor_ray.pipeline import run_detect
+
+        run_detect(config)
+        return 0
+    from dynacor_ray.doctor import run_doctor
+
+    return 0 if run_doctor(config).ok else 1
+
+
+def _fail(message: str, status: int = BAD_INPUT) -> None:
+    Console(stderr=True).print(f"dynacor: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(status)

@@ -1,0 +1,179 @@
+"""The options of a run, checked before any work starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from dynacor_ray.errors import ConfigError, explain
+
+Variant = Literal["paper", "released"]
+Weighting = Literal["uniform", "paper"]
+Augmentation = Literal["auto", "flip", "crop", "none"]
+EpochChoice = Literal["validation_metric", "davies_bouldin", "last"]
+GpuUse = Literal["auto", "yes", "no"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectConfig:
+    """Options of `dynacor detect`, `dynacor doctor` and `dynacor_ray.detect`; equation and section numbers are the paper's."""
+
+    data: str
+    """What to search: `demo`, a parquet file or folder, an image folder, a CSV/parquet table of uri and label, or the
+    root of Clothing1M. Local path or any URI that fsspec knows."""
+    out: str | None = None
+    """Run directory for the outputs (local or URI). The same command on the same directory resumes. Default: runs/NAME,
+    named after the data; inside a Ray job ~/dynacor_runs/NAME."""
+    cache: str | None = None
+    """Where the packed data set and its embeddings are kept; share it between runs on the same data. Default: OUT/cache."""
+
+    label_column: str | None = None
+    """Column with the given labels (default: found by its usual names)."""
+    image_column: str | None = None
+    """Column with encoded images."""
+    feature_column: str | None = None
+    """Column with feature vectors."""
+    uri_column: str | None = None
+    """Column with image paths or URIs."""
+    truth_column: str | None = None
+    """Column with true labels, only used to score the result (default: `true_label` if present)."""
+    classes: tuple[str, ...] | None = None
+    """Class names in order; any other label is quarantined. Default: declared by the data, else the labels found."""
+    balanced_sample: int | None = None
+    """Clothing1M: audit a class-balanced sample of this many images (the paper's protocol: 120000)."""
+    include_double_labelled: bool = False
+    """Clothing1M: add the images with both labels, so that F1 can be measured."""
+    max_quarantine: float = 0.01
+    """Largest share of unusable rows (unreadable images, missing labels) that is not an error."""
+
+    encoder: str = "auto"
+    """`features`, `pixels`, `pixels:SIZE`, a timm name such as `tf_efficientnet_lite0`, `timm:NAME@WEIGHTS`,
+    `open_clip:MODEL/TAG` or `open_clip:MODEL@WEIGHTS`."""
+    image_size: int | None = None
+    """Side to which images are resized for the encoder, in pixels. Default: the encoder's own."""
+    augmentation: Augmentation = "auto"
+    """Weak augmentation of the corrupted copies (§4.2): horizontal flip, centre crop or none. `auto`: crop for raw
+    pixels, else flip."""
+
+    gamma: float = 0.1
+    """Corruption rate (§4.2): share of instances that get a deliberately mislabelled copy, in (0, 1]."""
+    seed: int = 0
+    """Seed of everything random."""
+    epochs: int = 20
+    """Training epochs of the classifier, which is also the length of the dynamics."""
+    learning_rate: float = 0.02
+    """Peak learning rate of SGD (momentum 0.9, cosine decay)."""
+    weight_decay: float = 5e-4
+    """Weight decay of the classifier."""
+    batch_size: int = 128
+    """Rows per step, over all workers together."""
+    corrupted_weight: Weighting = "uniform"
+    """`uniform`: plain mean over originals and copies; `paper`: Eq. 2, both sets weigh the same."""
+
+    variant: Variant = "paper"
+    """`paper`: Eq. 3-9 as printed; `released`: as in the authors' code."""
+    alpha: float = 0.5
+    """Weight of the alignment loss (Eq. 8), at least 0."""
+    cluster_epochs: int | None = None
+    """Epochs of the dynamics encoder. Default: the variant's own (10 or 15)."""
+    epoch_choice: EpochChoice = "validation_metric"
+    """How the epoch of the dynamics encoder is chosen (Eq. 9, Table 3)."""
+    fit_rows: int = 200_000
+    """Most rows the dynamics encoder is fitted on; all rows are assigned."""
+
+    workers: int = 1
+    """Data-parallel training workers."""
+    gpu: GpuUse = "auto"
+    """Use GPUs for embedding and training: `auto` if the cluster has enough."""
+    max_failures: int = 3
+    """How often training may be restarted after a lost worker."""
+    checkpoint_seconds: float = 15.0
+    """Least time between two checkpoints of the training; a restart repeats at most that much."""
+    cache_gigabytes: float | None = None
+    """Memory per worker for training rows; beyond it they are streamed again each epoch. Default: a quarter of the node's
+    memory, shared by its workers."""
+    address: str | None = None
+    """Ray cluster to use (`auto` or an address). Default: RAY_ADDRESS if set, else a cluster on this machine."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        _check_choices(self)
+
+    @property
+    def copy_pool(self) -> float:
+        """Share of the instances that may get a copy: 1, or 0.9 as the released code has it."""
+        return 0.9 if self.variant == "released" else 1.0
+
+    def result_options(self) -> dict[str, Any]:
+        """The options that determine the result: all but place, machine and display."""
+        skip = {
+            *("out", "cache", "workers", "gpu", "max_failures", "checkpoint_seconds"),
+            *("cache_gigabytes", "address", "quiet", "max_quarantine"),
+        }
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in skip}
+
+
+def make_config(**options: Any) -> DetectConfig:
+    """Build a DetectConfig; an unknown option raises ConfigError with close matches and the list of valid ones."""
+    valid = [field.name for field in dataclasses.fields(DetectConfig)]
+    for name in options:
+        if name not in valid:
+            close = difflib.get_close_matches(name, valid, n=1)
+            hint = f"did you mean {close[0]!r}? Valid options: " if close else "valid options: "
+            raise ConfigError(explain("a known option", repr(name), hint + ", ".join(valid)))
+    if isinstance(options.get("classes"), list):
+        options["classes"] = tuple(options["classes"])
+    return DetectConfig(**options)
+
+
+def digest(value: Any) -> str:
+    """Short stable hash (16 hex digits) of a JSON-able value."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _check_ranges(config: DetectConfig) -> None:
+    def need(ok: bool, name: str, expected: str, remedy: str) -> None:
+        if not ok:
+            option = "--" + name.replace("_", "-")
+            raise ConfigError(explain(f"{option} {expected}", repr(getattr(config, name)), remedy))
+
+    need(bool(config.data), "data", "to name a data set", "pass e.g. --data demo")
+    need(0 < config.gamma <= config.copy_pool, "gamma", f"in (0, {config.copy_pool:g}]", "the paper uses 0.1")
+    need(config.epochs >= 1, "epochs", "of at least 1", "20 is a good start; 1 gives almost no dynamics")
+    need(config.learning_rate > 0, "learning_rate", "above 0", "the default is 0.02")
+    need(config.weight_decay >= 0, "weight_decay", "of at least 0", "the default is 5e-4")
+    need(config.batch_size >= config.workers, "batch_size", "of at least one row per worker", "the default is 128")
+    need(config.alpha >= 0, "alpha", "of at least 0", "the paper uses 0.5 or 0.05")
+    need((config.cluster_epochs or 0) >= 0, "cluster_epochs", "of at least 0", "the paper uses 10")
+    need(config.fit_rows >= 100, "fit_rows", "of at least 100", "the default is 200000")
+    need(config.workers >= 1, "workers", "of at least 1", "start with one worker per GPU")
+    need(0 <= config.max_quarantine <= 1, "max_quarantine", "in [0, 1]", "the default is 0.01, one row in a hundred")
+    need(config.max_failures >= 0, "max_failures", "of at least 0", "the default is 3")
+    need(config.seed >= 0, "seed", "of at least 0", "any non-negative integer will do")
+    need(config.checkpoint_seconds >= 0, "checkpoint_seconds", "of at least 0", "the default is 15")
+    need(config.cache_gigabytes is None or config.cache_gigabytes >= 0, "cache_gigabytes", ">= 0", "leave it out")
+    need(config.image_size is None or config.image_size >= 2, "image_size", "of at least 2", "e.g. 128")
+    need(
+        config.balanced_sample is None or config.balanced_sample >= 1,
+        *("balanced_sample", "of at least 1", "the paper uses 120000"),
+    )
+
+
+def _check_choices(config: DetectConfig) -> None:
+    choices = {
+        "variant": Variant,
+        "corrupted_weight": Weighting,
+        "augmentation": Augmentation,
+        "epoch_choice": EpochChoice,
+        "gpu": GpuUse,
+    }
+    for name, literal in choices.items():
+        valid, got = get_args(literal), getattr(config, name)
+        if got not in valid:
+            raise ConfigError(explain(f"{name} to be one of {', '.join(valid)}", repr(got), "choose one of these"))

@@ -1,0 +1,146 @@
+"""From signal files to dynamics (Eq. 1): object-store blocks by range of instance_id, a Ray data set, a parquet file.
+
+Every block proves its own coverage: each expected key occurs exactly once in each epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+
+from dynacor_ray import schema
+from dynacor_ray.engine.session import remote_errors
+from dynacor_ray.engine.signals import SignalManifest
+from dynacor_ray.errors import CoverageError, explain
+from dynacor_ray.manifest import DatasetManifest, Part
+from dynacor_ray.method.corruption import CorruptionConfig, is_selected
+from dynacor_ray.method.dynamics import summarise_predictions
+from dynacor_ray.storage import Location
+
+BLOCK_BYTES = 96 << 20
+"""Aimed size of one block of dynamics while it is assembled."""
+HAS_COPY = "has_copy"
+
+
+@dataclass(frozen=True)
+class _Assembler:
+    """Makes the block of one range of ids; runs in a Ray task, and again there if the block is lost."""
+
+    dataset: Location
+    signals: Location
+    manifest: SignalManifest
+    corruption: CorruptionConfig
+
+    def __call__(self, low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
+        rows = self._instances(low, high, parts)
+        ids = rows[schema.INSTANCE_ID].to_numpy()
+        has_copy = is_selected(ids, self.corruption)
+        keys = np.concatenate([schema.encode_key(ids, False), schema.encode_key(ids[has_copy], True)])
+        source = np.concatenate([np.arange(len(ids)), np.flatnonzero(has_copy)])
+        order = np.argsort(keys)
+        keys, source = keys[order], source[order]
+        epochs = sorted(self.manifest, key=int)
+        margins = np.empty((len(keys), len(epochs)), np.float16)
+        predicted = np.empty((len(keys), len(epochs)), np.int32)
+        for column, epoch in enumerate(epochs):
+            margins[:, column], predicted[:, column] = self._epoch(epoch, keys)
+        label, share = summarise_predictions(predicted)
+        columns = [pa.array(keys), schema.fixed_size_list(margins), pa.array(label), pa.array(share)]
+        table = pa.table(columns, schema=schema.dynamics_schema(len(epochs)))
+        known = rows.take(pa.array(source))
+        table = table.append_column(schema.GIVEN_LABEL, known[schema.GIVEN_LABEL])
+        table = table.append_column(schema.URI, known[schema.URI])
+        return table.append_column(HAS_COPY, pa.array(has_copy[source]))
+
+    def _instances(self, low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
+        columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.URI]
+        inside = (pc.field(schema.INSTANCE_ID) >= low) & (pc.field(schema.INSTANCE_ID) < high)
+        tables = [(self.dataset / part.name).read_table(columns).filter(inside) for part in parts]
+        return pa.concat_tables(tables)
+
+    def _epoch(self, epoch: str, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The signals of `keys`, in their order. Raises CoverageError unless each is there exactly once."""
+        low, high = (int(keys[0]), int(keys[-1])) if len(keys) else (0, -1)
+        inside = (pc.field(schema.KEY) >= low) & (pc.field(schema.KEY) <= high)
+        tables = [
+            pq.read_table((self.signals / name).path, filesystem=self.signals.filesystem, filters=inside)
+            for name in self.manifest[epoch]
+        ]
+        table = pa.concat_tables(tables)
+        found = table[schema.KEY].to_numpy()
+        order = np.argsort(found)
+        found = found[order]
+        if not np.array_equal(found, keys):
+            raise CoverageError(coverage_message(epoch, keys, found))
+        return table[schema.MARGIN].to_numpy()[order], table[schema.PREDICTED].to_numpy()[order]
+
+
+def coverage_message(epoch: str, expected: np.ndarray, found: np.ndarray) -> str:
+    """Names the keys that are missing, doubled or unknown. expected, found: sorted int64."""
+    values, counts = np.unique(found, return_counts=True)
+    lists = {
+        "missing": np.setdiff1d(expected, values),
+        "doubled": values[counts > 1],
+        "unknown": np.setdiff1d(values, expected),
+    }
+    got = "; ".join(
+        f"{len(keys):,} {name} (instance_id {', '.join(str(k >> 1) for k in keys[:5])}{', ...' if len(keys) > 5 else ''})"
+        for name, keys in lists.items()
+        if len(keys)
+    )
+    return explain(f"exactly one signal per row in epoch {epoch}", got, "report this as a defect")
+
+
+def assemble(
+    dataset: Location,
+    manifest: DatasetManifest,
+    signals: Location,
+    files: SignalManifest,
+    corruption: CorruptionConfig,
+) -> ray.data.Dataset:
+    """Dynamics of all rows as blocks in the object store, sorted by key.
+
+    Columns: those of `schema.dynamics_schema`, and given_label, uri and has_copy of the row's instance. The blocks are
+    results of tasks that the driver submitted: lost ones are made again.
+    """
+    assembler = _Assembler(dataset, signals, files, corruption)
+
+    @ray.remote(num_cpus=1)
+    def make(low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
+        return assembler(low, high, parts)
+
+    refs = [make.remote(low, high, parts) for low, high, parts in id_ranges(manifest, len(files))]
+    with remote_errors():
+        ray.wait(refs, num_returns=len(refs), fetch_local=False)
+        return ray.data.from_arrow_refs(refs)
+
+
+def id_ranges(manifest: DatasetManifest, num_epochs: int) -> Iterator[tuple[int, int, tuple[Part, ...]]]:
+    """Ranges [low, high) of instance_id with about BLOCK_BYTES of dynamics each, and the packed files they touch."""
+    first = min(part.first_id for part in manifest.parts)
+    last = max(part.last_id for part in manifest.parts)
+    count = max(1, -(-manifest.num_rows * num_epochs * 6 // BLOCK_BYTES))
+    edges = [first + (last + 1 - first) * i // count for i in range(count + 1)]
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        touched = tuple(part for part in manifest.parts if part.first_id < high and part.last_id >= low)
+        if touched:
+            yield low, high, touched
+
+
+def write_dynamics(dynamics: ray.data.Dataset, place: Location, num_epochs: int) -> None:
+    """Write `dynamics.parquet`, one block at a time, whole or not at all."""
+    wanted = schema.dynamics_schema(num_epochs)
+    with place.replacing() as part, pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
+        for block in dynamics.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            writer.write_table(block.select(wanted.names).cast(wanted))
+
+
+def read_dynamics(place: Location) -> ray.data.Dataset:
+    """`dynamics.parquet` as a lazy data set."""
+    return ray.data.read_parquet(place.path, filesystem=place.filesystem)

@@ -1,0 +1,110 @@
+"""A rank's share of the training rows as batches: from memory when it fits, else streamed anew each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import ray.train
+import torch
+
+from dynacor_ray import rng, schema
+from dynacor_ray.engine.job import Job
+from dynacor_ray.engine.rows import LABEL
+from dynacor_ray.errors import CoverageError, explain
+from dynacor_ray.method.dynamics import row_weights
+
+READ_ROWS = 8192
+STREAM_BATCHES = 64
+"""When rows are streamed anew each epoch, this many batches are read at once and shuffled together."""
+
+
+class Batch(NamedTuple):
+    """Rows of one step: key int64 on the CPU; label int64, feature float32 (B, D) and weight float32 on the device."""
+
+    key: torch.Tensor
+    label: torch.Tensor
+    feature: torch.Tensor
+    weight: torch.Tensor
+
+
+def open_rows(job: Job, rank: int, device: torch.device) -> CachedRows | StreamedRows:
+    """This rank's share. All shares are equal, so all ranks make the same number of steps."""
+    shard = ray.train.get_dataset_shard("train")
+    return StreamedRows(shard, job, rank, device) if job.streamed else CachedRows(shard, job, rank, device)
+
+
+def _permutation(job: Job, rank: int, epoch: int, chunk: int, size: int) -> np.ndarray:
+    seed = rng.derive_seed(job.config.seed, 2, epoch, rank, chunk)
+    return np.random.Generator(np.random.PCG64(seed)).permutation(size)
+
+
+def _weights(job: Job, keys: np.ndarray) -> torch.Tensor:
+    """Weight per row (Eq. 2 or uniform); 0 for padding."""
+    is_corrupted = torch.from_numpy((keys & 1).astype(bool))
+    weights = row_weights(is_corrupted, job.num_copies / job.num_originals, job.config.corrupted_weight)
+    return torch.where(torch.from_numpy(keys >= 0), weights, 0.0)
+
+
+class CachedRows:
+    """Rows in memory (on the GPU if there is room), in the order of their keys, permuted afresh each epoch."""
+
+    def __init__(self, shard: Any, job: Job, rank: int, device: torch.device) -> None:
+        self._job, self._rank, self._device = job, rank, device
+        keys, labels, features = _read_all(shard, job.rows_per_rank, job.dim, rank)
+        # By key, so that what is learnt does not depend on the order in which blocks arrive.
+        self._order = np.argsort(keys, kind="stable")
+        self._keys, self._labels = torch.from_numpy(keys), torch.from_numpy(labels).to(device)
+        self._weights = _weights(job, keys).to(device)
+        self._features = torch.from_numpy(features)
+        if device.type == "cuda" and features.nbytes < 0.4 * torch.cuda.mem_get_info(device)[0]:
+            self._features = self._features.to(device)
+
+    def batches(self, epoch: int, size: int) -> Iterator[Batch]:
+        """Yield batches of `size` rows, the last with what is left."""
+        shuffled = self._order[_permutation(self._job, self._rank, epoch, 0, len(self._order))]
+        order = torch.from_numpy(shuffled)
+        for index in order.split(size):
+            there, near = index.to(self._device), index.to(self._features.device)
+            feature = self._features.index_select(0, near).to(self._device, non_blocking=True)
+            yield Batch(self._keys[index], self._labels[there], feature, self._weights[there])
+
+
+def _read_all(shard: Any, rows: int, dim: int, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    keys, labels = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    features = np.empty((rows, dim), np.float32)
+    at = 0
+    for block in shard.iter_batches(batch_size=READ_ROWS, batch_format="pyarrow"):
+        stop = at + block.num_rows
+        if stop <= rows:
+            keys[at:stop] = block[schema.KEY].to_numpy()
+            labels[at:stop] = block[LABEL].to_numpy()
+            features[at:stop] = schema.matrix(block[schema.FEATURE])
+        at = stop
+    if at != rows:
+        raise CoverageError(explain(f"{rows:,} rows on rank {rank}", f"{at:,}", "report this as a defect"))
+    return keys, labels, features
+
+
+class StreamedRows:
+    """Rows read through Ray Data in every epoch, files in random order, shuffled in chunks of STREAM_BATCHES batches."""
+
+    def __init__(self, shard: Any, job: Job, rank: int, device: torch.device) -> None:
+        self._shard, self._job, self._rank, self._device = shard, job, rank, device
+
+    def batches(self, epoch: int, size: int) -> Iterator[Batch]:
+        """Yield batches of `size` rows; each chunk's last batch with what is left, equally on all ranks."""
+        chunks = self._shard.iter_batches(batch_size=size * STREAM_BATCHES, batch_format="pyarrow", prefetch_batches=2)
+        for number, block in enumerate(chunks):
+            yield from self._chunk(block, _permutation(self._job, self._rank, epoch, number, block.num_rows), size)
+
+    def _chunk(self, block: pa.Table, order: np.ndarray, size: int) -> Iterator[Batch]:
+        key = block[schema.KEY].to_numpy()
+        label = block[LABEL].to_numpy().astype(np.int64)
+        feature, weight = schema.matrix(block[schema.FEATURE]), _weights(self._job, key)
+        for start in range(0, len(order), size):
+            index = order[start : start + size]
+            moved = [torch.from_numpy(x[index]).to(self._device) for x in (label, feature)]
+            yield Batch(torch.from_numpy(key[index]), *moved, weight[torch.from_numpy(index)].to(self._device))

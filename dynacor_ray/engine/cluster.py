@@ -1,0 +1,152 @@
+"""Fit the dynamics encoder on a sample, assign all rows, rank the originals (§4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from dynacor_ray import schema
+from dynacor_ray.engine.assemble import HAS_COPY
+from dynacor_ray.engine.session import remote_errors, resources
+from dynacor_ray.method.clustering import ClusterConfig, ClusterFit, fit
+from dynacor_ray.progress import Progress
+from dynacor_ray.rng import Purpose, keyed_uniform
+from dynacor_ray.storage import Location
+
+TIE_BREAK = 2.0**-27
+"""Below half the spacing of float32 numbers near 0.5: mean margin orders rows of equal q and never others."""
+
+
+def sample_for_fit(dynamics: ray.data.Dataset, total: int, fit_rows: int, seed: int) -> pa.Table:
+    """At most about `fit_rows` rows (key, margin, has_copy); an instance and its copy are in or out together."""
+    share = fit_rows / total
+
+    def choose(block: pa.Table) -> pa.Table:
+        ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
+        rows = block.select([schema.KEY, schema.MARGIN, HAS_COPY])
+        return rows if share >= 1 else rows.filter(pa.array(keyed_uniform(seed, Purpose.FIT_SAMPLE, ids) < share))
+
+    chosen = dynamics.map_batches(choose, batch_format="pyarrow", batch_size=None)
+    with remote_errors():
+        blocks = list(chosen.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    return pa.concat_tables(blocks).sort_by(schema.KEY)
+
+
+def fit_clusters(sample: pa.Table, config: ClusterConfig, progress: Progress) -> ClusterFit:
+    """Fit on a sample, in one Ray task (the data are small: N x E numbers, sampled)."""
+    cores = max(1, int(resources().cpus / max(resources().nodes, 1)))
+
+    @ray.remote(num_cpus=1)
+    def work(rows: pa.Table) -> ClusterFit:
+        import torch
+
+        torch.set_num_threads(min(cores, 8))
+        _, is_corrupted = schema.decode_key(rows[schema.KEY].to_numpy())
+        margins = schema.matrix(rows[schema.MARGIN].combine_chunks())
+        return fit(margins, is_corrupted, rows[HAS_COPY].to_numpy() & ~is_corrupted, config)
+
+    with progress.stage("cluster", 1, "fit") as bar, remote_errors():
+        result: ClusterFit = ray.get(work.remote(sample))
+        bar.advance(1)
+    return result
+
+
+def assign(dynamics: ray.data.Dataset, fitted: ClusterFit) -> ray.data.Dataset:
+    """q_noisy (Eq. 3) and flag (Eq. 4) of every row, with `issues.parquet`'s columns and key; materialised."""
+    shared = ray.put(fitted)
+
+    def work(block: pa.Table) -> pa.Table:
+        margins = schema.matrix(block[schema.MARGIN])
+        noisy = ray.get(shared).assign(margins).astype(np.float32)
+        mean = margins.astype(np.float32).mean(axis=1)
+        ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
+        columns = {
+            schema.KEY: block[schema.KEY],
+            schema.INSTANCE_ID: pa.array(ids),
+            schema.URI: block[schema.URI],
+            schema.GIVEN_LABEL: block[schema.GIVEN_LABEL],
+            schema.PREDICTED_LABEL: block[schema.PREDICTED_LABEL],
+            schema.IS_LABEL_ISSUE: pa.array(noisy > 0.5),
+            schema.LABEL_QUALITY: pa.array(label_quality(noisy, mean)),
+            schema.NOISE_SCORE: pa.array(noisy),
+            schema.MEAN_MARGIN: pa.array(mean),
+            schema.PREDICTED_SHARE: block[schema.PREDICTED_SHARE],
+        }
+        return pa.table(columns)
+
+    with remote_errors():
+        return dynamics.map_batches(work, batch_format="pyarrow", batch_size=None).materialize()
+
+
+def label_quality(noise_score: np.ndarray, mean_margin: np.ndarray) -> np.ndarray:
+    """1 - q_noisy in [0, 1], low = bad; rows of equal q are ordered by mean margin. float32 (N,) x 2 -> float64 (N,).
+
+    Sign dynamics repeat, so q ties often; the tie-break is smaller than the distance of any two different q.
+    """
+    margin = mean_margin.astype(np.float64)
+    return np.clip(1.0 - noise_score.astype(np.float64) + TIE_BREAK * margin / (1.0 + np.abs(margin)), 0.0, 1.0)
+
+
+@dataclass
+class Tally:
+    """Counts over all rows, gathered block by block."""
+
+    num_classes: int
+    originals: int = 0
+    flagged: int = 0
+    copies: int = 0
+    copies_flagged: int = 0
+    pairs: np.ndarray = field(init=False)
+    """[given, predicted] counts over flagged rows, int64 (C, C)."""
+    given: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pairs = np.zeros((self.num_classes, self.num_classes), np.int64)
+        self.given = np.zeros(self.num_classes, np.int64)
+
+    def add(self, block: pa.Table) -> None:
+        """Count one block of assigned rows."""
+        _, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
+        flags = block[schema.IS_LABEL_ISSUE].to_numpy().astype(bool)
+        given, predicted = block[schema.GIVEN_LABEL].to_numpy(), block[schema.PREDICTED_LABEL].to_numpy()
+        self.originals += int((~is_copy).sum())
+        self.copies += int(is_copy.sum())
+        self.flagged += int((flags & ~is_copy).sum())
+        self.copies_flagged += int((flags & is_copy).sum())
+        self.given += np.bincount(given[~is_copy], minlength=self.num_classes)
+        chosen = flags & ~is_copy
+        flat = given[chosen].astype(np.int64) * self.num_classes + predicted[chosen]
+        self.pairs += np.bincount(flat, minlength=self.num_classes**2).reshape(self.pairs.shape)
+
+
+def tally(assigned: ray.data.Dataset, num_classes: int) -> Tally:
+    """Count flags by class over all rows."""
+    counts = Tally(num_classes)
+    for block in _blocks(assigned):
+        counts.add(block)
+    return counts
+
+
+def write_issues(assigned: ray.data.Dataset, place: Location) -> None:
+    """Write `issues.parquet`: the originals, most suspicious first, whole or not at all."""
+    wanted = schema.issues_schema()
+
+    def originals(block: pa.Table) -> pa.Table:
+        _, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
+        return block.filter(pa.array(~is_copy)).select(wanted.names)
+
+    chosen = assigned.map_batches(originals, batch_format="pyarrow", batch_size=None)
+    ranked = chosen.sort([schema.LABEL_QUALITY, schema.INSTANCE_ID])
+    with place.replacing() as part, pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
+        for block in _blocks(ranked):
+            writer.write_table(block.cast(wanted))
+
+
+def _blocks(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
+    with remote_errors():
+        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

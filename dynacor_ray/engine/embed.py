@@ -1,0 +1,259 @@
+"""Frozen-encoder features of originals and of corrupted copies: decode on CPUs, encode in an actor pool, resumable.
+
+The work is cut into units of consecutive rows of one packed file. A unit becomes one file with a fixed name, so a unit
+that is done twice (a retried task, a killed actor) leaves the same file, and a unit whose file exists is done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from dynacor_ray.models.encoders import EncoderSpec, load_encoder
+from ray.data import ActorPoolStrategy
+
+from dynacor_ray import schema
+from dynacor_ray.engine.ingest import ROW_GROUP
+from dynacor_ray.engine.parallel import items_dataset, one_column, parallel_map, results
+from dynacor_ray.engine.session import resources
+from dynacor_ray.errors import DataError, explain
+from dynacor_ray.manifest import MANIFEST, DatasetManifest, FeatureStats, read_stats
+from dynacor_ray.method.corruption import CorruptionConfig, corrupt
+from dynacor_ray.models.images import centre_crop_resize, flip, load_rgb
+from dynacor_ray.progress import Progress
+from dynacor_ray.storage import Location, storage_errors
+
+UNIT_BYTES = 48 << 20
+"""Most decoded bytes in one unit: small enough for several to be in flight in a small object store."""
+ROWS_PER_ACTOR = 2048
+"""An actor for fewer rows costs more to start than it saves."""
+ORIGINALS, COPIES = "originals", "copies"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Row groups `first .. first + groups - 1` of a packed file; `needs` says which files are missing."""
+
+    index: int
+    part: str
+    first: int
+    groups: int
+    rows: int
+    needs: Sequence[str] = ()
+
+    @property
+    def file_name(self) -> str:
+        """The unit's file below `originals/` or `copies*/`."""
+        return f"unit-{self.index:06d}.parquet"
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A complete set of embeddings: columns key, label (the given label), feature."""
+
+    originals: Location
+    copies: Location
+    files: tuple[str, ...]
+    dim: int
+    num_originals: int
+    num_copies: int
+    stats: FeatureStats
+
+
+@dataclass(frozen=True)
+class _Folders:
+    originals: Location
+    copies: Location
+
+    def of(self, kind: str) -> Location:
+        return self.originals if kind == ORIGINALS else self.copies
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """Unit -> one row with the decoded images of its missing originals and copies, as bytes. §4.2: copies are augmented."""
+
+    dataset: Location
+    corruption: CorruptionConfig
+    num_classes: int
+    image_size: int
+    augmentation: str
+
+    def __call__(self, unit: Unit) -> pa.Table:
+        place = self.dataset / unit.part
+        with storage_errors("read", place), pq.ParquetFile(place.path, filesystem=place.filesystem) as file:
+            groups = list(range(unit.first, unit.first + unit.groups))
+            rows = file.read_row_groups(groups, [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.IMAGE])
+        # Which rows get a copy is settled on ids and labels alone, before an image is decoded.
+        position = pa.array(np.arange(rows.num_rows))
+        light = rows.select([schema.INSTANCE_ID, schema.GIVEN_LABEL]).append_column("position", position)
+        chosen = corrupt(light, self.corruption, self.num_classes)
+        keys = chosen[schema.KEY].to_numpy()
+        is_copy = (keys & 1).astype(bool)
+        wanted = np.isin(is_copy, [kind == COPIES for kind in unit.needs])
+        chosen, is_copy = chosen.filter(pa.array(wanted)), is_copy[wanted]
+        encoded = rows[schema.IMAGE]
+        images = [
+            self._load(encoded[int(at)].as_py(), bool(copy))
+            for at, copy in zip(chosen["position"].to_numpy(), is_copy, strict=True)
+        ]
+        pixels = np.stack(images) if images else np.empty((0, self.image_size, self.image_size, 3), np.uint8)
+        return pa.table(
+            {
+                "unit": pa.array([json.dumps(asdict(unit))]),
+                "keys": pa.array([chosen[schema.KEY].to_numpy().tobytes()], pa.binary()),
+                "labels": pa.array([chosen["label"].to_numpy().astype(np.int32).tobytes()], pa.binary()),
+                "pixels": pa.array([pixels.tobytes()], pa.large_binary()),
+            }
+        )
+
+    def _load(self, data: bytes, is_copy: bool) -> np.ndarray:
+        image = load_rgb(data, self.image_size)
+        if not is_copy or self.augmentation == "none":
+            return image
+        return flip(image) if self.augmentation == "flip" else centre_crop_resize(image)
+
+
+class _Embedder:
+    """Actor: encodes the images of a unit, writes its files and yields its number of rows."""
+
+    def __init__(self, spec: EncoderSpec, folders: _Folders, device: str) -> None:
+        self._encoder = load_encoder(spec, device)
+        self._batch = 64 if device == "cpu" else 256
+        self._folders = folders
+
+    def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
+        return one_column([self._embed(row) for row in block.to_pylist()])
+
+    def _embed(self, row: dict[str, Any]) -> int:
+        unit, size = Unit(**json.loads(row["unit"])), self._encoder.image_size
+        keys = np.frombuffer(row["keys"], np.int64)
+        labels = np.frombuffer(row["labels"], np.int32)
+        pixels = np.frombuffer(row["pixels"], np.uint8).reshape(len(keys), size, size, 3)
+        batches = [self._encoder.encode(pixels[i : i + self._batch]) for i in range(0, len(keys), self._batch)]
+        features = np.concatenate(batches) if batches else np.empty((0, self._encoder.dim), np.float32)
+        if not np.isfinite(features).all():
+            got = f"NaN or infinity for {int((~np.isfinite(features)).any(axis=1).sum())} images"
+            raise DataError(explain("finite encoder features", got, "check the encoder's weights"))
+        is_copy = (keys & 1).astype(bool)
+        for kind in unit.needs:
+            mine = is_copy == (kind == COPIES)
+            columns = {
+                schema.KEY: pa.array(keys[mine]),
+                "label": pa.array(labels[mine]),
+                schema.FEATURE: schema.fixed_size_list(features[mine].astype(np.float32)),
+            }
+            (self._folders.of(kind) / unit.file_name).write_table(pa.table(columns), compression="none")
+        return unit.rows
+
+
+def embed(
+    dataset: Location,
+    manifest: DatasetManifest,
+    spec: EncoderSpec,
+    corruption: CorruptionConfig,
+    augmentation: str,
+    root: Location,
+    use_gpu: bool,
+    progress: Progress,
+) -> FeatureStore:
+    """Embed what is not embedded yet and return the store. Originals are shared by every gamma and seed."""
+    size = load_encoder(spec, "cpu").image_size
+    base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{manifest.content_hash[:12]}"
+    copies = f"{COPIES}-{augmentation}-seed{corruption.seed}-gamma{corruption.gamma:g}-pool{corruption.copy_pool:g}"
+    folders = _Folders(base / ORIGINALS, base / copies)
+    units = plan_units(dataset, manifest, size)
+    todo = _missing(units, folders)
+    if todo:
+        decoder = _Decoder(dataset, corruption, manifest.num_classes, size, augmentation)
+        _run(todo, decoder, spec, folders, use_gpu, progress)
+    return _open(folders, units, manifest)
+
+
+def plan_units(dataset: Location, manifest: DatasetManifest, size: int) -> list[Unit]:
+    """Cut the packed files into units, the same for every run on the same data and image size."""
+    per_unit = max(1, UNIT_BYTES // (size * size * 3) // ROW_GROUP)
+    units: list[Unit] = []
+    for part in manifest.parts:
+        groups = -(-part.rows // ROW_GROUP)
+        for first in range(0, groups, per_unit):
+            count = min(per_unit, groups - first)
+            rows = min(part.rows - first * ROW_GROUP, count * ROW_GROUP)
+            units.append(Unit(len(units), part.name, first, count, rows))
+    return units
+
+
+def _missing(units: list[Unit], folders: _Folders) -> list[Unit]:
+    have = {kind: set(folders.of(kind).names()) for kind in (ORIGINALS, COPIES)}
+    todo = []
+    for unit in units:
+        needs = tuple(kind for kind in (ORIGINALS, COPIES) if unit.file_name not in have[kind])
+        if needs:
+            todo.append(Unit(**{**asdict(unit), "needs": needs}))
+    return todo
+
+
+def _run(
+    todo: list[Unit], decoder: _Decoder, spec: EncoderSpec, folders: _Folders, use_gpu: bool, progress: Progress
+) -> None:
+    shared = ray.put(todo)
+
+    def decode(block: pa.Table) -> pa.Table:
+        everything = ray.get(shared)
+        return pa.concat_tables([decoder(everything[int(i)]) for i in np.asarray(block["id"])])
+
+    have = resources()
+    # On CPUs an actor and a decoder share a core: together they ask for no more than there is, so neither can starve.
+    size = int(have.gpus) if use_gpu else max(1, int(have.cpus))
+    actor: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0.25} if use_gpu else {"num_cpus": min(0.75, have.cpus / 2)}
+    dataset = items_dataset(todo).map_batches(
+        decode, batch_format="pyarrow", batch_size=1, num_cpus=1 if use_gpu else 0.25
+    )
+    dataset = dataset.map_batches(
+        _Embedder,
+        fn_constructor_args=(spec, folders, "cuda" if use_gpu else "cpu"),
+        batch_format="pyarrow",
+        batch_size=1,
+        compute=ActorPoolStrategy(size=min(size, max(1, sum(unit.rows for unit in todo) // ROWS_PER_ACTOR))),
+        **actor,
+    )
+    with progress.stage("embed", sum(unit.rows for unit in todo), "images") as bar:
+        for rows in results(dataset):
+            bar.advance(rows)
+
+
+def _open(folders: _Folders, units: list[Unit], manifest: DatasetManifest) -> FeatureStore:
+    """Count what is stored, once; the counts and the feature sums are kept in a manifest per folder."""
+    files = tuple(unit.file_name for unit in units)
+    originals, copies = _counted(folders.originals, files), _counted(folders.copies, files)
+    if originals["rows"] != manifest.num_rows:
+        got = f"{originals['rows']:,} embeddings"
+        raise DataError(explain(f"{manifest.num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun"))
+    stats = read_stats(originals["stats"])
+    assert stats is not None
+    return FeatureStore(
+        folders.originals, folders.copies, files, len(stats.total), originals["rows"], copies["rows"], stats
+    )
+
+
+def _counted(folder: Location, files: tuple[str, ...]) -> dict[str, Any]:
+    place = folder / MANIFEST
+    if place.exists():
+        known: dict[str, Any] = place.read_json()
+        return known
+
+    def count(name: str) -> tuple[int, FeatureStats]:
+        features = schema.matrix((folder / name).read_table([schema.FEATURE])[schema.FEATURE])
+        return len(features), FeatureStats.of(features)
+
+    found = list(parallel_map(count, files)) if len(files) > 16 else [count(name) for name in files]
+    total = sum((stats for _, stats in found[1:]), found[0][1])
+    raw = {"rows": sum(rows for rows, _ in found), "stats": asdict(total)}
+    place.write_json(raw)
+    return raw

@@ -1,0 +1,204 @@
+"""Pack a source once: instance ids, encoded labels, verified payload, bad rows set aside with their reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from dynacor_ray.sources.validate import (
+    LabelVocabulary,
+    build_vocabulary,
+    check_quarantine,
+    check_unique_ids,
+    feature_dim_of,
+    reason_kind,
+    validate_rows,
+    vocabulary_warnings,
+)
+
+from dynacor_ray import schema
+from dynacor_ray.engine.parallel import parallel_map
+from dynacor_ray.errors import DataError, explain
+from dynacor_ray.manifest import DatasetManifest, FeatureStats, Part
+from dynacor_ray.progress import Progress
+from dynacor_ray.sources.base import Shard, Source
+from dynacor_ray.storage import Location
+
+IMAGES_PER_PART = 4096
+FEATURES_PER_PART = 65536
+ROW_GROUP = 512
+DRIVER_SHARDS = 64
+"""Label columns of at most this many shards are counted in the driver: a Ray pass would cost more."""
+EXAMPLES = 100
+
+
+@dataclass(frozen=True)
+class _PartResult:
+    part: Part
+    digest: str
+    class_counts: list[int]
+    reasons: dict[str, int]
+    examples: list[dict[str, Any]]
+    max_side: int | None
+    stats: FeatureStats | None
+    ids: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class _Packer:
+    """Reads one shard, validates it and writes its files; runs in a Ray task."""
+
+    folder: Location
+    kind: str
+    vocabulary: LabelVocabulary
+    feature_dim: int | None
+    own_ids: bool
+
+    def __call__(self, item: tuple[int, Shard]) -> _PartResult:
+        index, shard = item
+        checked = validate_rows(shard.read(), self.kind, self.vocabulary, self.feature_dim)
+        rows, name = checked.rows, f"part-{index:05d}.parquet"
+        (self.folder / name).write_table(rows, row_group_size=ROW_GROUP if self.kind == "image" else FEATURES_PER_PART)
+        (self.folder / "quarantine" / name).write_table(checked.quarantine)
+        if checked.truth is not None:
+            (self.folder / "truth" / name).write_table(checked.truth)
+        ids = rows[schema.INSTANCE_ID].to_numpy()
+        bounds = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
+        features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
+        return _PartResult(
+            part=Part(name, len(ids), *bounds),
+            digest=_digest(rows, features),
+            class_counts=np.bincount(rows[schema.GIVEN_LABEL].to_numpy(), minlength=len(self.vocabulary.names)).tolist(),
+            reasons=dict(Counter(reason_kind(r) for r in checked.quarantine[schema.REASON].to_pylist())),
+            examples=checked.quarantine.slice(0, EXAMPLES).to_pylist(),
+            max_side=checked.max_side,
+            stats=FeatureStats.of(features) if features is not None else None,
+            ids=ids if self.own_ids else None,
+        )
+
+
+def ingest(source: Source, folder: Location, max_quarantine: float, progress: Progress) -> DatasetManifest:
+    """Pack `source` into `folder`, or return the manifest that is there when nothing changed.
+
+    Raises DataError when the data cannot be used; then nothing that looks complete is left.
+    """
+    fingerprint = source.fingerprint()
+    known = DatasetManifest.read(folder)
+    if known is not None and known.fingerprint == fingerprint:
+        check_quarantine(known.quarantined, known.num_rows + known.quarantined, max_quarantine, known.quarantine_reasons)
+        return known
+    folder.delete()
+    try:
+        manifest = _pack(source, fingerprint, folder, max_quarantine, progress)
+    except BaseException:
+        folder.delete()
+        raise
+    manifest.write(folder)
+    return manifest
+
+
+def _pack(
+    source: Source, fingerprint: str, folder: Location, max_quarantine: float, progress: Progress
+) -> DatasetManifest:
+    shards = source.shards(IMAGES_PER_PART if source.kind == "image" else FEATURES_PER_PART)
+    counts = count_labels(shards)
+    vocabulary = build_vocabulary(counts, source)
+    dim = feature_dim_of(shards[0].read()) if source.kind == "feature" else None
+    packer = _Packer(folder, source.kind, vocabulary, dim, source.has_instance_ids)
+    found: list[_PartResult] = []
+    with progress.stage("ingest", source.num_rows, "rows") as bar:
+        for result in parallel_map(packer, list(enumerate(shards))):
+            found.append(result)
+            bar.advance(result.part.rows + sum(result.reasons.values()))
+    found.sort(key=lambda result: result.part.name)
+    return _summarise(source, fingerprint, folder, vocabulary, dim, found, max_quarantine)
+
+
+def count_labels(shards: list[Shard]) -> dict[str, int]:
+    """How often each label value occurs, read without the images."""
+    total: Counter[str] = Counter()
+    labels = map(_label_counts, shards) if len(shards) <= DRIVER_SHARDS else parallel_map(_label_counts, shards)
+    for counts in labels:
+        total.update(counts)
+    return dict(total)
+
+
+def _label_counts(shard: Shard) -> dict[str, int]:
+    values = shard.read_labels().drop_null().value_counts()
+    return {str(item["values"]): int(item["counts"]) for item in values.to_pylist()}
+
+
+def _summarise(
+    source: Source,
+    fingerprint: str,
+    folder: Location,
+    vocabulary: LabelVocabulary,
+    dim: int | None,
+    found: list[_PartResult],
+    max_quarantine: float,
+) -> DatasetManifest:
+    reasons: Counter[str] = Counter()
+    for result in found:
+        reasons.update(result.reasons)
+    rows = sum(result.part.rows for result in found)
+    check_quarantine(sum(reasons.values()), rows + sum(reasons.values()), max_quarantine, reasons)
+    if source.has_instance_ids:
+        check_unique_ids(np.concatenate([result.ids for result in found if result.ids is not None]))
+    class_counts = np.sum([result.class_counts for result in found], axis=0).astype(int)
+    if (class_counts > 0).sum() < 2:
+        got = f"{int((class_counts > 0).sum())} after setting unusable rows aside"
+        raise DataError(explain("at least two classes with usable rows", got, "check the label column and the images"))
+    sides = [result.max_side for result in found if result.max_side is not None]
+    stats = [result.stats for result in found if result.stats is not None]
+    has_truth = source.has_truth
+    if has_truth:
+        _gather(folder, "truth", schema.truth_schema(), found)
+    _gather(folder, "quarantine", schema.quarantine_schema(), found)
+    return DatasetManifest(
+        source=source.name,
+        uri=source.uri,
+        kind=source.kind,
+        fingerprint=fingerprint,
+        content_hash=hashlib.blake2b("".join(r.digest for r in found).encode(), digest_size=16).hexdigest(),
+        num_rows=rows,
+        class_names=vocabulary.names,
+        class_counts=tuple(class_counts.tolist()),
+        feature_dim=dim,
+        parts=tuple(result.part for result in found if result.part.rows),
+        has_truth=has_truth,
+        allows_thumbnails=source.allows_thumbnails,
+        max_side=max(sides, default=None),
+        quarantined=sum(reasons.values()),
+        quarantine_reasons=dict(reasons.most_common()),
+        quarantine_examples=tuple([e for result in found for e in result.examples][:EXAMPLES]),
+        stats=sum(stats[1:], stats[0]) if stats else None,
+        warnings=tuple(vocabulary_warnings(_named(class_counts, vocabulary), vocabulary)),
+    )
+
+
+def _named(class_counts: np.ndarray, vocabulary: LabelVocabulary) -> Mapping[str, int]:
+    return {name: int(count) for name, count in zip(vocabulary.names, class_counts, strict=True)}
+
+
+def _gather(folder: Location, name: str, wanted: pa.Schema, found: list[_PartResult]) -> None:
+    """Join the small per-part tables into one file beside the data."""
+    tables = [(folder / name / r.part.name).read_table().cast(wanted) for r in found]
+    (folder / f"{name}.parquet").write_table(pa.concat_tables(tables))
+    (folder / name).delete()
+
+
+def _digest(rows: pa.Table, features: np.ndarray | None) -> str:
+    state = hashlib.blake2b(digest_size=16)
+    state.update(np.ascontiguousarray(rows[schema.INSTANCE_ID].to_numpy()))
+    state.update(np.ascontiguousarray(rows[schema.GIVEN_LABEL].to_numpy()))
+    if features is not None:
+        state.update(np.ascontiguousarray(features))
+    else:
+        for image in rows[schema.IMAGE].to_pylist():
+            state.update(image)
+    return state.hexdigest()

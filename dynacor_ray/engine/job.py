@@ -1,0 +1,93 @@
+"""What a training depends on, how it is spread over the cluster, and what a worker is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynacor_ray.engine.session import Resources
+from dynacor_ray.errors import ClusterError, explain
+from dynacor_ray.storage import Location
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What the training depends on; Table 5 has the paper's values."""
+
+    classifier: str = "mlp"
+    epochs: int = 20
+    learning_rate: float = 0.02
+    weight_decay: float = 5e-4
+    batch_size: int = 128
+    corrupted_weight: str = "uniform"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPlan:
+    """How the training is spread over the cluster."""
+
+    workers: int
+    use_gpu: bool
+    cpus_per_worker: float
+    threads: int
+    cache_bytes: int
+    checkpoint_seconds: float
+    max_failures: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a worker is told."""
+
+    config: TrainConfig
+    plan: TrainPlan
+    run: Location
+    num_originals: int
+    num_copies: int
+    num_classes: int
+    dim: int
+    mean: np.ndarray
+    scale: float
+
+    @property
+    def total(self) -> int:
+        """Rows of one epoch over all ranks, without padding."""
+        return self.num_originals + self.num_copies
+
+    @property
+    def rows_per_rank(self) -> int:
+        """Rows of one epoch on each rank, padding included."""
+        return -(-self.total // self.plan.workers)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether a rank's rows are too many to be kept in memory."""
+        return self.rows_per_rank * self.dim * 4 > self.plan.cache_bytes
+
+
+def plan_training(
+    *, workers: int, gpu: str, checkpoint_seconds: float, max_failures: int, cache_gigabytes: float | None, have: Resources
+) -> TrainPlan:
+    """Fit the training to the cluster. Raises ClusterError when it has too few CPUs or GPUs."""
+    if workers > have.cpus:
+        got = f"{have.cpus:g} CPUs on {have.nodes} node(s)"
+        raise ClusterError(explain(f"a CPU for each of {workers} workers", got, "lower --workers or add nodes"))
+    if gpu == "yes" and workers > have.gpus:
+        got = f"{have.gpus:g} GPUs"
+        raise ClusterError(explain(f"a GPU for each of {workers} workers", got, "lower --workers or use --gpu auto"))
+    per_node = max(1, -(-workers // max(have.nodes, 1)))
+    cores = max(1, int(have.cpus // max(have.nodes, 1)))
+    # Train must never hold every CPU: Ray Data would wait for one for ever.
+    cpus = min(1.0, 0.5 * have.cpus / workers)
+    share = cache_gigabytes * 2**30 if cache_gigabytes is not None else have.memory_bytes / 4 / per_node
+    return TrainPlan(
+        workers=workers,
+        use_gpu=gpu != "no" and have.gpus >= workers,
+        cpus_per_worker=cpus,
+        threads=max(1, cores // per_node),
+        cache_bytes=int(share),
+        checkpoint_seconds=checkpoint_seconds,
+        max_failures=max_failures,
+    )

@@ -1,0 +1,49 @@
+"""Run one function over picklable items as a Ray Data pass, with results coming back as they finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from dynacor_ray.engine.session import remote_errors
+
+RESULT = "result"
+
+
+def one_column(values: list[Any]) -> dict[str, np.ndarray]:
+    """A block that carries small Python values."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return {RESULT: column}
+
+
+def results(dataset: ray.data.Dataset) -> Iterator[Any]:
+    """Execute a data set and yield the small Python values of its column `RESULT` as they arrive."""
+    with remote_errors():
+        for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+            yield from block[RESULT]
+
+
+def items_dataset(items: Sequence[Any]) -> ray.data.Dataset:
+    """One block {"id": [i]} per item, so that one task takes one item.
+
+    Blocks in memory, since a read task would ask for a whole CPU of its own and wait for ever beside a pool of actors.
+    """
+    return ray.data.from_arrow([pa.table({"id": [i]}) for i in range(len(items))])
+
+
+def parallel_map(function: Callable[[Any], Any], items: Sequence[Any], num_cpus: float = 1.0) -> Iterator[Any]:
+    """Yield `function(item)` for every item, in any order, one Ray task each. Items and results must be small."""
+    if not items:
+        return
+    shared = ray.put(list(items))
+
+    def work(block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        everything = ray.get(shared)
+        return one_column([function(everything[int(i)]) for i in block["id"]])
+
+    yield from results(items_dataset(items).map_batches(work, batch_format="numpy", batch_size=1, num_cpus=num_cpus))

@@ -1,0 +1,118 @@
+"""Start or join a Ray cluster quietly, see what it has, and bring errors of remote code back as they were."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from dynacor_ray.errors import ClusterError, DynacorError, StorageError, explain
+
+_QUIET = {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # results are polled at this interval; the default of 2 s is felt
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray's core writes notices on its own actors to our stderr
+}
+_NOTICES = ("Token authentication is enabled", "Progress bars disabled")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster has, and what the largest single node of it has."""
+
+    cpus: float
+    gpus: float
+    memory_bytes: float
+    nodes: int
+    object_store_bytes: float
+
+
+def connect(address: str | None = None) -> None:
+    """Join the cluster at `address` (or RAY_ADDRESS), or start one on this machine. Does nothing when connected.
+
+    Raises ClusterError when there is no cluster at the address.
+    """
+    quieten()
+    if ray.is_initialized():
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        else:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        remedy = "start it, correct --address, or leave --address out to use this machine"
+        raise ClusterError(explain("a Ray cluster", f"'{error}' at {address or 'local'}", remedy)) from error
+    quieten()
+
+
+def quieten() -> None:
+    """Keep Ray's own progress bars and notices off the terminal; a variable that the user has set stays."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("ray._private.authentication.authentication_token_setup", "ray.data._internal.progress"):
+        logging.getLogger(name).addFilter(_is_no_notice)
+    if ray.is_initialized():
+        from ray.data import DataContext
+
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.verbose_progress = False
+        context.print_on_execution_start = False
+
+
+def _is_no_notice(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NOTICES)
+
+
+def resources() -> Resources:
+    """Sum over the living nodes; memory is the smallest node's, since a worker may land there."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    total = ray.cluster_resources()
+    return Resources(
+        cpus=total.get("CPU", 0.0),
+        gpus=total.get("GPU", 0.0),
+        memory_bytes=min((n["Resources"].get("memory", 0.0) for n in nodes if n["Resources"].get("CPU")), default=0.0),
+        nodes=len(nodes),
+        object_store_bytes=total.get("object_store_memory", 0.0),
+    )
+
+
+@contextmanager
+def remote_errors() -> Iterator[None]:
+    """Raise the DynacorError or OSError that remote code raised instead of Ray's wrapping of it."""
+    try:
+        yield
+    except DynacorError:
+        raise
+    except Exception as error:
+        cause = root_cause(error)
+        if isinstance(cause, DynacorError):
+            raise cause from None
+        if isinstance(cause, OSError) and cause.errno in (13, 28, 30, 122):
+            raise StorageError(explain("storage to work", f"'{cause}'", "free space or check the rights")) from error
+        raise
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The innermost error of a chain of Ray wrappers and causes; prefers a DynacorError."""
+    seen: list[BaseException] = []
+    queue: list[BaseException | None] = [error]
+    while queue:
+        item = queue.pop(0)
+        if item is None or item in seen or not isinstance(item, BaseException):
+            continue
+        seen.append(item)
+        failures = getattr(item, "worker_failures", None)
+        queue += [getattr(item, "cause", None), item.__cause__, *(failures.values() if failures else ())]
+    return next((e for e in seen if isinstance(e, DynacorError)), seen[-1])

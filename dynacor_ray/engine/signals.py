@@ -1,0 +1,45 @@
+"""Signals on disk: one file per epoch, attempt and rank, and a manifest that says which of them count.
+
+A reported epoch can still be rolled back by a later failure, and a repeated epoch writes under new names; so a file
+counts only when the manifest of the last checkpoint lists it.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from dynacor_ray import schema
+from dynacor_ray.method.dynamics import to_float16_keeping_sign
+from dynacor_ray.storage import Location
+
+SignalManifest: TypeAlias = dict[str, list[str]]
+"""Epoch (as a string, since it is kept as JSON) -> file names below `signals/`, one per rank."""
+
+SIGNALS = "signals"
+PROGRESS = "progress.json"
+
+
+def file_name(epoch: int, attempt: str, rank: int) -> str:
+    """Name below `signals/` of what one rank recorded in one epoch (counted from 0)."""
+    return f"epoch={epoch:05d}/{attempt}-r{rank:04d}.parquet"
+
+
+def write_signals(place: Location, keys: np.ndarray, margins: np.ndarray, predicted: np.ndarray) -> int:
+    """Write the signals of one rank and epoch, sorted by key and without padding rows; returns how many.
+
+    keys: int64 (n,), negative for padding; margins: float32 (n,); predicted: int (n,). Raises TrainingError on NaN.
+    """
+    real = keys >= 0
+    keys, margins, predicted = keys[real], margins[real], predicted[real]
+    order = np.argsort(keys)
+    columns = [keys[order], to_float16_keeping_sign(margins[order]), predicted[order].astype(np.int32)]
+    place.write_table(pa.table([pa.array(c) for c in columns], schema=schema.signal_schema()), compression="zstd")
+    return len(keys)
+
+
+def complete(manifest: SignalManifest, num_epochs: int) -> bool:
+    """Whether every epoch is listed."""
+    return all(str(epoch) in manifest for epoch in range(num_epochs))

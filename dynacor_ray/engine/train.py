@@ -1,0 +1,101 @@
+"""Data-parallel training of the classifier with Ray Train (§4.3): the driver's side."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray.train
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from dynacor_ray.engine.job import Job, TrainConfig, TrainPlan
+from dynacor_ray.engine.rows import PaddedDataConfig, TrainingRows
+from dynacor_ray.engine.session import remote_errors, root_cause
+from dynacor_ray.engine.signals import PROGRESS, SIGNALS, SignalManifest, complete
+from dynacor_ray.engine.worker import read_checkpoint, train_worker
+from dynacor_ray.errors import CoverageError, TrainingError, explain
+from dynacor_ray.progress import Progress, Stage
+from dynacor_ray.storage import Location
+
+
+def train(rows: TrainingRows, config: TrainConfig, plan: TrainPlan, run: Location, progress: Progress) -> SignalManifest:
+    """Train, or resume, or return at once when the signals of this run are complete.
+
+    Returns the files that hold exactly one signal per row and epoch. Raises TrainingError when the loss diverges or
+    workers were lost more often than `max_failures`.
+    """
+    place = run / SIGNALS / "manifest.json"
+    if place.exists():
+        known: SignalManifest = place.read_json()
+        return known
+    (run / SIGNALS).make_dir()
+    job = Job(
+        config, plan, run, rows.num_originals, rows.num_copies, rows.num_classes, rows.dim, rows.mean, rows.scale
+    )
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=plan.workers,
+            use_gpu=plan.use_gpu,
+            resources_per_worker={"CPU": plan.cpus_per_worker, **({"GPU": 1} if plan.use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name="train",
+            storage_path=run.path,
+            storage_filesystem=run.filesystem,
+            failure_config=FailureConfig(max_failures=plan.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+        datasets={"train": functools.partial(rows.build, job.streamed)},
+        dataset_config=PaddedDataConfig(rows.total, rows.dim),
+    )
+    with progress.stage("train", config.epochs, "epochs") as bar, _watching(run, bar), _training_errors(plan):
+        result = trainer.fit()
+        bar.update(config.epochs)
+    if result.return_value is not None:
+        raise TrainingError(result.return_value)
+    if result.checkpoint is None:
+        raise TrainingError(explain("a checkpoint after training", "none", f"look into {run / 'train'}"))
+    manifest = read_checkpoint(result.checkpoint)["manifest"]
+    if not complete(manifest, config.epochs):
+        raise CoverageError(explain(f"signals of {config.epochs} epochs", f"{len(manifest)}", "report this as a defect"))
+    place.write_json(manifest)
+    return manifest
+
+
+@contextmanager
+def _training_errors(plan: TrainPlan) -> Iterator[None]:
+    try:
+        with remote_errors():
+            yield
+    except ray.train.TrainingFailedError as error:
+        cause = root_cause(error)
+        got = f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1] if str(cause).strip() else 'no message'}"
+        remedy = "rerun the same command to resume, or raise --max-failures if machines come and go"
+        expected = f"training to survive with at most {plan.max_failures} restarts"
+        raise TrainingError(explain(expected, got, remedy)) from error
+
+
+@contextmanager
+def _watching(run: Location, bar: Stage) -> Iterator[None]:
+    """Show the epochs that rank 0 says are done, while the driver waits for the training."""
+    done = threading.Event()
+
+    def look() -> None:
+        place = run / SIGNALS / PROGRESS
+        while not done.wait(1.0):
+            if place.exists():
+                bar.update(int(place.read_json()["epochs"]))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,208 @@
+"""Training dynamics: the signal read at every epoch (Kim et al., CVPR 2024, §4.3, Eq. 1, 2; Table 6, App. B).
+
+Every signal is a pure function of one batch of logits (B, C) and labels (B,); nothing is kept between batches.
+Axes: N or n rows, B batch, C classes, D features, E epochs.
+
+Deviations from the paper: none in the signal, the sign of the logit margin with 0 counted as positive (the released
+code maps exactly 0 to 0); margins are stored as float16 with their sign protected. `row_weights` offers Eq. 2 ("paper")
+and the plain mean over the union of both sets ("uniform", the released code).
+
+Cost: a gather, a scatter and a maximum over (B, C) on logits that training computes anyway; no extra pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynacor_ray.errors import ConfigError, DataError, TrainingError, explain
+
+_FLOAT16_MAX = np.float32(65504.0)
+_NEGATIVE_SUBNORMAL = np.float16(-(2.0**-24))
+_WORD_BITS = 64
+
+
+@dataclass(frozen=True)
+class SignPatterns:
+    """Distinct rows of sign dynamics (Eq. 1), in lexicographic order with -1 before +1.
+
+    signs: int8 (u, E) of -1/+1; inverse: int64 (n,), row -> pattern; counts: int64 (u,), rows per pattern.
+    """
+
+    signs: NDArray[np.int8]
+    inverse: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit of the given label minus the largest other logit (§4.3): `f_y(x) - max_{c != y} f_c(x)`.
+
+    logits: float (B, C), C >= 2; labels: int64 (B,). Returns float (B,), unbounded; low = likely mislabelled.
+    Raises DataError when C < 2.
+    """
+    if logits.shape[1] < 2:
+        raise DataError(explain("logits of 2 classes or more", str(logits.shape[1]), "check the number of classes"))
+    column = labels.long().unsqueeze(1)
+    given = logits.gather(1, column).squeeze(1)
+    return given - logits.scatter(1, column, -torch.inf).amax(dim=1)
+
+
+def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the given label, per row (Table 6, App. B): `-log p_y`.
+
+    logits: float (B, C); labels: int64 (B,). Returns float (B,) >= 0; high = likely mislabelled.
+    """
+    return F.cross_entropy(logits, labels.long(), reduction="none")
+
+
+def given_label_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    """Probability of the given label (Table 6, App. B): `p_y = softmax(f)_y`.
+
+    logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; low = likely mislabelled.
+    """
+    return torch.softmax(logits, dim=1).gather(1, labels.long().unsqueeze(1)).squeeze(1)
+
+
+def probability_difference(logits: Tensor, labels: Tensor) -> Tensor:
+    """Largest probability minus that of the given label (Table 6, App. B): `max_c p_c - p_y`.
+
+    logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; high = likely mislabelled.
+    """
+    probability = torch.softmax(logits, dim=1)
+    given = probability.gather(1, labels.long().unsqueeze(1)).squeeze(1)
+    return probability.amax(dim=1) - given
+
+
+def class_directions(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """First eigenvector of each class's gram matrix `sum of v_x v_x^T` (Table 6; FINE, Kim et al. 2021).
+
+    features: float (N, D) pre-logits; labels: int64 (N,) in 0..C-1. Returns float (C, D), rows of length 1, up to sign;
+    the row of an absent class is 0.
+    """
+    directions = features.new_zeros((num_classes, features.shape[1]))
+    for label in range(num_classes):
+        members = features[labels == label]
+        if members.shape[0]:
+            _, vectors = torch.linalg.eigh(members.T @ members)
+            directions[label] = vectors[:, -1]
+    return directions
+
+
+def alignment(features: Tensor, labels: Tensor, directions: Tensor) -> Tensor:
+    """Squared projection of the pre-logits on the given class's direction (Table 6; FINE): `<u_y, v_x>^2`.
+
+    features: float (B, D); labels: int64 (B,); directions: float (C, D) from `class_directions`.
+    Returns float (B,) >= 0; low = likely mislabelled.
+    """
+    return (features * directions[labels.long()]).sum(dim=1).square()
+
+
+def margin_sign(margin: Tensor) -> Tensor:
+    """DynaCor's signal (§4.3): +1 where the margin is >= 0, else -1. float, any shape -> int8, same shape."""
+    return torch.where(margin >= 0, 1, -1).to(torch.int8)
+
+
+def to_float16_keeping_sign(margin: NDArray[np.floating[Any]] | Tensor) -> NDArray[np.float16]:
+    """Margins in the stored type (§4.3); `>= 0` holds after rounding exactly where it held before.
+
+    margin: float, any shape. Returns float16, same shape, in [-65504, 65504]: larger values saturate, and a negative
+    margin too small for float16 becomes the smallest negative subnormal. Raises TrainingError when a margin is NaN.
+    """
+    wide = margin.detach().cpu().float().numpy() if isinstance(margin, Tensor) else np.asarray(margin)
+    if np.isnan(wide).any():
+        got = f"NaN in {int(np.isnan(wide).sum())} of {wide.size} rows"
+        raise TrainingError(explain("finite margins", got, "lower the learning rate; training has diverged"))
+    narrow = np.clip(wide, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
+    return np.where((wide < 0) & (narrow == 0), _NEGATIVE_SUBNORMAL, narrow)
+
+
+def row_weights(is_corrupted: Tensor, gamma_actual: float, weighting: str) -> Tensor:
+    """Weights that make a mean over the union of both sets the classifier's loss (Eq. 2).
+
+    "paper": mean over originals + mean over copies, i.e. `1 + g` for an original and `(1 + g)/g` for a copy;
+    "uniform" (released code): 1 for every row. is_corrupted: bool (B,); gamma_actual: copies / originals, g > 0.
+    Returns float32 (B,). Raises ConfigError for another weighting, or for "paper" without copies.
+    """
+    if weighting == "uniform":
+        return torch.ones(is_corrupted.shape, dtype=torch.float32, device=is_corrupted.device)
+    if weighting != "paper":
+        raise ConfigError(explain("a weighting of 'uniform' or 'paper'", repr(weighting), "pass one of these"))
+    if not gamma_actual > 0.0:
+        raise ConfigError(explain("at least one corrupted copy for Eq. 2", f"gamma {gamma_actual}", "raise gamma"))
+    weights = torch.where(is_corrupted, (1.0 + gamma_actual) / gamma_actual, 1.0 + gamma_actual)
+    return weights.to(torch.float32)
+
+
+def summarise_predictions(predicted: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Most frequent top-1 class over the epochs and its share (summary of Eq. 1's epochs for the report, §4.3).
+
+    predicted: int32 (n, E), E >= 1. Returns the mode, int32 (n,), and its share, float32 (n,) in (0, 1]. Among equally
+    frequent classes the one predicted latest wins: later epochs know more. Raises DataError when E = 0.
+    """
+    num_rows, num_epochs = predicted.shape
+    _check_epochs(num_epochs)
+    if num_rows == 0:
+        return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
+    order = np.argsort(predicted, axis=1, kind="stable")
+    ordered = np.take_along_axis(predicted, order, axis=1)
+    starts = np.ones(predicted.shape, dtype=np.bool_)
+    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = np.flatnonzero(starts)
+    stop = np.append(first[1:], predicted.size)
+    # a stable sort leaves the latest epoch of a class at the end of its run
+    score = (stop - first) * num_epochs + order.reshape(-1)[stop - 1]
+    runs_per_row = np.count_nonzero(starts, axis=1)
+    best = np.maximum.reduceat(score, np.cumsum(runs_per_row) - runs_per_row)
+    mode = predicted[np.arange(num_rows), best % num_epochs].astype(np.int32)
+    return mode, (best // num_epochs / num_epochs).astype(np.float32)
+
+
+def sign_patterns(margins: NDArray[np.floating[Any]]) -> SignPatterns:
+    """Distinct sign dynamics and their counts (Eq. 1, §4.3): sign dynamics repeat, so work on each pattern once.
+
+    margins: float (n, E), n >= 0, E >= 1. Returns SignPatterns; `signs[inverse]` is the sign of every row. The answer
+    depends on the order of rows only through `inverse`. Raises DataError when margins is not 2-d or E = 0.
+    """
+    if margins.ndim != 2:
+        raise DataError(explain("margins of shape (n, E)", f"shape {margins.shape}", "pass one row per key"))
+    _check_epochs(margins.shape[1])
+    num_epochs = margins.shape[1]
+    words = _packed_words(margins >= 0)
+    if words.shape[1] == 1:
+        distinct, inverse, counts = np.unique(words[:, 0], return_inverse=True, return_counts=True)
+        distinct = distinct[:, None]
+    else:
+        distinct, inverse, counts = _unique_rows(words)
+    bits = np.unpackbits(distinct.astype(">u8").view(np.uint8), axis=1, count=num_epochs)
+    return SignPatterns(bits.astype(np.int8) * np.int8(2) - np.int8(1), inverse.astype(np.int64), counts)
+
+
+def _check_epochs(num_epochs: int) -> None:
+    if num_epochs < 1:
+        raise DataError(explain("dynamics of at least one epoch", "none", "train for one epoch or more"))
+
+
+def _packed_words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Bits (n, E) as uint64 (n, ceil(E/64)), first epoch in the highest bit: integer order is lexicographic order."""
+    num_words = -(-bits.shape[1] // _WORD_BITS)
+    packed = np.zeros((bits.shape[0], num_words * 8), dtype=np.uint8)
+    packed[:, : -(-bits.shape[1] // 8)] = np.packbits(bits, axis=1)
+    return packed.view(">u8").astype(np.uint64)
+
+
+def _unique_rows(words: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct rows in lexicographic order, the row -> distinct map and the counts. words: uint64 (n, W)."""
+    order = np.lexsort(words.T[::-1])
+    ordered = words[order]
+    starts = np.ones(len(words), dtype=np.bool_)
+    starts[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    inverse = np.empty(len(words), dtype=np.int64)
+    inverse[order] = np.cumsum(starts) - 1
+    first = np.flatnonzero(starts)
+    return ordered[first], inverse, np.diff(np.append(first, len(words)))

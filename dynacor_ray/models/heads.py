@@ -1,0 +1,80 @@
+"""Classifiers on feature vectors, and the registry that builds one by name.
+
+Paper: Table 5, "two fully connected layers with hidden dimension 512 and ReLU" on frozen CLIP features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dynacor_ray.errors import ConfigError, explain
+
+HIDDEN = 512
+"""Width of the hidden layer, Table 5."""
+
+
+class FeatureScaling(nn.Module):
+    """x' = (x - mean) * scale, with one scale for all features. Not in the paper: it makes one learning rate fit all.
+
+    mean: (D,); scale: a positive number. Both are buffers: saved with the model, moved with it, never trained.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Tensor, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.detach().to(torch.float32).clone())
+        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shift and scale. x: float (B, D); returns float (B, D)."""
+        return (x - self.mean) * self.scale
+
+
+class MlpHead(nn.Module):
+    """Linear(D, 512) - ReLU - Linear(512, C) on scaled features, Table 5."""
+
+    def __init__(self, num_features: int, num_classes: int, scaling: FeatureScaling) -> None:
+        super().__init__()
+        self.scaling = scaling
+        self.layers = nn.Sequential(nn.Linear(num_features, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits. x: float (B, D); returns float (B, C)."""
+        logits: Tensor = self.layers(self.scaling(x))
+        return logits
+
+
+Builder = Callable[[int, int, FeatureScaling], nn.Module]
+
+CLASSIFIERS: dict[str, Builder] = {"mlp": MlpHead}
+"""Name -> builder(num_features, num_classes, scaling)."""
+
+
+def build_classifier(
+    name: str, *, num_features: int, num_classes: int, mean: NDArray[np.float32] | Tensor, scale: float
+) -> nn.Module:
+    """Build a classifier with torch's default initialisation; seed torch before. mean: float (D,).
+
+    Raises ConfigError for an unknown name, fewer than two classes, or a mean or scale that does not fit.
+    """
+    if name not in CLASSIFIERS:
+        raise ConfigError(
+            explain(f"a classifier ({', '.join(sorted(CLASSIFIERS))})", repr(name), "choose one of these")
+        )
+    if num_classes < 2:
+        raise ConfigError(explain("at least 2 classes", str(num_classes), "check the label column"))
+    vector = torch.as_tensor(np.array(mean) if isinstance(mean, np.ndarray) else mean)
+    if vector.shape != (num_features,) or not bool(torch.isfinite(vector).all()):
+        raise ConfigError(
+            explain(f"a finite mean of shape ({num_features},)", str(tuple(vector.shape)), "recompute it")
+        )
+    if not 0 < scale < float("inf"):
+        raise ConfigError(explain("a positive, finite scale", str(scale), "check for constant or non-finite features"))
+    return CLASSIFIERS[name](num_features, num_classes, FeatureScaling(vector, scale))

@@ -1,0 +1,320 @@
+"""A whole run: check, ingest, embed, corrupt, train, assemble, cluster, rank, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import dynacor_ray
+from dynacor_ray import schema
+from dynacor_ray.config import DetectConfig, digest, make_config
+from dynacor_ray.engine.assemble import assemble, read_dynamics, write_dynamics
+from dynacor_ray.engine.cluster import assign, fit_clusters, sample_for_fit, tally, write_issues
+from dynacor_ray.engine.embed import embed
+from dynacor_ray.engine.ingest import ingest
+from dynacor_ray.engine.job import TrainConfig, TrainPlan, plan_training
+from dynacor_ray.engine.rows import TrainingRows, rows_of_embeddings, rows_of_features
+from dynacor_ray.engine.session import connect, resources
+from dynacor_ray.engine.signals import SIGNALS
+from dynacor_ray.engine.train import train
+from dynacor_ray.errors import ConfigError, RunDirectoryError, explain
+from dynacor_ray.evaluation import evaluate_issues
+from dynacor_ray.manifest import DatasetManifest
+from dynacor_ray.method.clustering import ClusterConfig, preset
+from dynacor_ray.method.corruption import CorruptionConfig
+from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, resolve_auto
+from dynacor_ray.progress import Progress
+from dynacor_ray.report.summary import Facts, build_summary
+from dynacor_ray.report.terminal import print_summary
+from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.registry import open_source
+from dynacor_ray.storage import Location, locate, require_space
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import ray.data
+
+WORST = 10
+"""Most suspicious rows shown on the terminal."""
+BYTES_PER_SIGNAL = 8
+"""Upper bound of what one signal takes on disk in all its forms; less than 5 were measured."""
+CONFIG, SUMMARY, ISSUES, DYNAMICS, TRUTH = "config.json", "summary.json", "issues.parquet", "dynamics.parquet", "truth.parquet"
+
+
+@dataclass(frozen=True)
+class DetectResult:
+    """What a finished run left in its directory."""
+
+    run: Location
+    summary: dict[str, Any]
+
+    def issues(self) -> pa.Table:
+        """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema)."""
+        return (self.run / ISSUES).read_table()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`issues.parquet` as a pandas data frame."""
+        return self.issues().to_pandas()
+
+    def dynamics(self) -> ray.data.Dataset:
+        """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
+        connect()
+        return read_dynamics(self.run / DYNAMICS)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked configuration with everything opened that can be opened without work."""
+
+    config: DetectConfig
+    run: Location
+    cache: Location
+    source: Source
+    corruption: CorruptionConfig
+    cluster: ClusterConfig
+    training: TrainConfig
+
+
+def detect(data: str | None = None, **options: Any) -> DetectResult:
+    """Find the wrong labels of a data set. Options are those of `DetectConfig`.
+
+    Starts a Ray cluster on this machine unless connected to one. Resumes a run directory that holds the same
+    configuration; returns at once when it is complete. Raises a DynacorError, before any work where possible.
+    """
+    if data is not None:
+        options["data"] = data
+    if not options.get("data"):
+        raise ConfigError(explain("data to search", "none", 'pass e.g. detect("demo")'))
+    return run_detect(make_config(**options))
+
+
+def run_detect(config: DetectConfig) -> DetectResult:
+    """`detect` for a configuration that is already built."""
+    progress = Progress(config.quiet)
+    with progress.timed("total"):
+        with progress.timed("start"):
+            prepared = prepare(config)
+            result = finished(prepared)
+        if result is None:
+            with _forget_if_barren(prepared):
+                facts = _execute(prepared, progress)
+    if result is None:
+        summary = build_summary(facts, dict(progress.seconds))
+        (prepared.run / SUMMARY).write_json(summary)  # last: its presence says that the run is complete
+        result = DetectResult(prepared.run, summary)
+    else:
+        progress.say(f"{prepared.run} is complete: nothing to do. Choose another --out to run again.")
+    if not config.quiet:
+        print_summary(result.summary, result.issues().slice(0, WORST).to_pylist(), str(result.run))
+    return result
+
+
+def prepare(config: DetectConfig) -> Prepared:
+    """Check all that can be checked without Ray and without reading the data: options, source, encoder name, storage."""
+    cluster = _cluster_config(config)
+    if config.encoder != "auto":
+        parse_encoder(config.encoder, config.image_size)
+    source = open_source(config.data, _source_options(config))
+    run = locate(config.out or default_out(config.data))
+    cache = locate(config.cache) if config.cache else run / "cache"
+    name = digest({"data": config.data, "options": [str(v) for v in dataclasses.astuple(_source_options(config))]})
+    return Prepared(
+        config=config,
+        run=run,
+        cache=cache / f"{source.name}-{name[:8]}",
+        source=source,
+        corruption=CorruptionConfig(gamma=config.gamma, seed=config.seed, copy_pool=config.copy_pool),
+        cluster=cluster,
+        training=TrainConfig(
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            batch_size=config.batch_size,
+            corrupted_weight=config.corrupted_weight,
+            seed=config.seed,
+        ),
+    )
+
+
+def default_out(data: str) -> str:
+    """`runs/<name of the data>` below the working directory, or below the home directory inside a Ray job.
+
+    A job's working directory is a throw-away copy on the head node, where nobody would look for results.
+    """
+    name = PurePosixPath(data.rstrip("/").split(":")[-1]).stem or "detect"
+    base = Path.home() / "dynacor_runs" if "runtime_resources" in Path.cwd().parts else Path("runs")
+    return str(base / name)
+
+
+def plan_for(config: DetectConfig) -> TrainPlan:
+    """Spread the training over the connected cluster. Raises ClusterError when it is too small."""
+    return plan_training(
+        workers=config.workers,
+        gpu=config.gpu,
+        checkpoint_seconds=config.checkpoint_seconds,
+        max_failures=config.max_failures,
+        cache_gigabytes=config.cache_gigabytes,
+        have=resources(),
+    )
+
+
+def _source_options(config: DetectConfig) -> SourceOptions:
+    names = [field.name for field in dataclasses.fields(SourceOptions)]
+    return SourceOptions(**{name: getattr(config, name) for name in names})
+
+
+def _cluster_config(config: DetectConfig) -> ClusterConfig:
+    chosen: dict[str, Any] = {"alpha": config.alpha, "epoch_choice": config.epoch_choice, "seed": config.seed}
+    if config.cluster_epochs is not None:
+        chosen["epochs"] = config.cluster_epochs
+    return preset(config.variant, **chosen)
+
+
+def _identity(prepared: Prepared) -> dict[str, Any]:
+    """What the outputs depend on: two runs with the same identity would give the same outputs."""
+    return {"options": prepared.config.result_options(), "data": prepared.source.fingerprint()}
+
+
+def finished(prepared: Prepared) -> DetectResult | None:
+    """The result, when the run directory is complete. Raises RunDirectoryError when it holds something else."""
+    run = prepared.run
+    check_run_directory(prepared)
+    place = run / SUMMARY
+    return DetectResult(run, place.read_json()) if place.exists() else None
+
+
+def check_run_directory(prepared: Prepared) -> None:
+    """Raise RunDirectoryError unless the directory is new, empty, or holds a run of this very configuration and data."""
+    run, place = prepared.run, prepared.run / CONFIG
+    if not place.exists():
+        others = [name for name in run.names() if name != "cache"]
+        if others:
+            got = f"{run} with {', '.join(others[:3])} and no {CONFIG}"
+            raise RunDirectoryError(explain("a new or empty run directory", got, "choose another --out"))
+        return
+    held, now = place.read_json()["identity"], _identity(prepared)
+    if held == now:
+        return
+    changed = sorted(k for k in now["options"] if held["options"].get(k) != now["options"][k])
+    details = [f"{k}={held['options'].get(k)!r} there, {now['options'][k]!r} here" for k in changed]
+    got = "; ".join(details) or "the data changed since that run began"
+    raise RunDirectoryError(explain(f"the configuration that {run} was begun with", got, "choose another --out"))
+
+
+def claim(prepared: Prepared) -> Location:
+    """Write config.json, which ties the directory to this configuration, and return the cache folder."""
+    versions = {name: importlib.metadata.version(name) for name in ("ray", "torch", "numpy", "pyarrow")}
+    prepared.run.make_dir()
+    (prepared.run / CONFIG).write_json(
+        {
+            "config": dataclasses.asdict(prepared.config),
+            "identity": _identity(prepared),
+            "versions": {"dynacor_ray": dynacor_ray.__version__, "python": platform.python_version(), **versions},
+        }
+    )
+    return prepared.cache.make_dir()
+
+
+def _execute(prepared: Prepared, progress: Progress) -> Facts:
+    config, run = prepared.config, prepared.run
+    with progress.timed("start"):
+        require_space(run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
+        cache = claim(prepared)
+        connect(config.address)
+        plan = plan_for(config)
+        _check_encoder(config)
+    dataset = cache / "dataset"
+    with progress.timed("ingest"):
+        manifest = ingest(prepared.source, dataset, config.max_quarantine, progress)
+    with progress.timed("embed"):
+        spec = choose_encoder(config, manifest)
+        rows = training_rows(prepared, manifest, spec, cache, plan.use_gpu, progress)
+    with progress.timed("train"):
+        files = train(rows, prepared.training, plan, run, progress)
+    with progress.timed("assemble"):
+        dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption)
+        write_dynamics(dynamics, run / DYNAMICS, config.epochs)
+    with progress.timed("cluster"):
+        sample = sample_for_fit(dynamics, rows.total, config.fit_rows, config.seed)
+        fitted = fit_clusters(sample, prepared.cluster, progress)
+        assigned = assign(dynamics, fitted)
+    with progress.timed("output"):
+        counts = tally(assigned, manifest.num_classes)
+        write_issues(assigned, run / ISSUES)
+        evaluation = evaluate_issues((run / ISSUES).read_table(), (dataset / TRUTH).read_table()) if manifest.has_truth else None
+    return Facts(
+        config=dataclasses.asdict(config),
+        versions=(run / CONFIG).read_json()["versions"],
+        manifest=manifest,
+        encoder=spec.slug,
+        counts=counts,
+        records=[dataclasses.asdict(record) for record in fitted.records],
+        chosen_epoch=fitted.epoch,
+        evaluation=evaluation,
+    )
+
+
+@contextmanager
+def _forget_if_barren(prepared: Prepared) -> Iterator[None]:
+    """A run that failed before training leaves its directory free: the corrected command may use it."""
+    try:
+        yield
+    except Exception:
+        if not (prepared.run / SIGNALS).exists():
+            (prepared.run / CONFIG).delete()
+        raise
+
+
+def _check_encoder(config: DetectConfig) -> None:
+    """Find out now, not after ingest, that an encoder's weights cannot be had."""
+    if config.encoder != "auto":
+        spec = parse_encoder(config.encoder, config.image_size)
+        if spec.kind != "features":
+            load_encoder(spec, "cpu")
+
+
+def choose_encoder(config: DetectConfig, manifest: DatasetManifest) -> EncoderSpec:
+    """The encoder that the options and the data ask for. Raises EncoderError or ConfigError when they disagree."""
+    if config.encoder == "auto":
+        spec = resolve_auto("feature" if manifest.kind == "feature" else "image", manifest.max_side or 0)
+        return dataclasses.replace(spec, image_size=config.image_size) if config.image_size else spec
+    spec = parse_encoder(config.encoder, config.image_size)
+    if (spec.kind == "features") != (manifest.kind == "feature"):
+        wanted = "--encoder features (or auto)" if manifest.kind == "feature" else "an image encoder"
+        got = f"--encoder {config.encoder}"
+        raise ConfigError(explain(f"{wanted} for data that hold {manifest.kind}s", got, "change it or the data"))
+    return spec
+
+
+def training_rows(
+    prepared: Prepared,
+    manifest: DatasetManifest,
+    spec: EncoderSpec,
+    cache: Location,
+    use_gpu: bool,
+    progress: Progress,
+) -> TrainingRows:
+    """Features as given, or embeddings made once per encoder."""
+    if spec.kind == "features":
+        return rows_of_features(cache / "dataset", manifest, prepared.corruption)
+    augmentation = prepared.config.augmentation
+    if augmentation == "auto":
+        augmentation = "crop" if spec.kind == "pixels" else "flip"
+    store = embed(
+        cache / "dataset",
+        manifest,
+        spec,
+        prepared.corruption,
+        augmentation,
+        cache / "features",
+        use_gpu,
+        progress,
+    )
+    return rows_of_embeddings(store, manifest)

@@ -1,0 +1,38 @@
+"""Named runs: each a function that returns the options, with its command, hardware, time and expected result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dynacor_ray.config import DetectConfig, make_config
+
+
+def demo() -> DetectConfig:
+    """scikit-learn's 1,797 digits with 20% planted symmetric noise, raw pixels.
+
+    Command: `dynacor detect --data demo`.
+    """
+    return DetectConfig(data="demo")
+
+
+def paper_frozen_encoder(data: str) -> DetectConfig:
+    """Table 5's first column: frozen CLIP ViT-B/32 and MLP, 30 epochs at 0.1, Eq. 2. Needs the hub or local weights.
+
+    Command: `python jobs/detect.py --data DATA --encoder open_clip:ViT-B-32/openai --epochs 30 --learning-rate 0.1
+    --corrupted-weight paper`.
+    """
+    return DetectConfig(
+        data=data,
+        encoder="open_clip:ViT-B-32/openai",
+        epochs=30,
+        learning_rate=0.1,
+        corrupted_weight="paper",
+    )
+
+
+def clothing1m(root: str, **options: Any) -> DetectConfig:
+    """Clothing1M with a frozen encoder: all noisy-train images; `balanced_sample=120000` is the paper's protocol (App. A.1).
+
+    Command: `ray job submit --working-dir . -- python jobs/clothing1m.py --data ROOT --out OUT`.
+    """
+    return make_config(data=f"clothing1m:{root}", **options)

@@ -1,0 +1,122 @@
+"""`summary.json`: everything that a script needs to know of a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynacor_ray.manifest import DatasetManifest
+
+PAIRS_KEPT = 50
+MATRIX_CLASSES = 100
+
+
+class Counts(Protocol):
+    """Counts over all rows of a run."""
+
+    originals: int
+    flagged: int
+    copies: int
+    copies_flagged: int
+    pairs: NDArray[np.int64]
+    given: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run found, before it is put into words."""
+
+    config: dict[str, Any]
+    versions: dict[str, str]
+    manifest: DatasetManifest
+    encoder: str
+    counts: Counts
+    records: list[dict[str, Any]]
+    chosen_epoch: int
+    evaluation: dict[str, Any] | None
+
+
+def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
+    """The content of summary.json. `seconds`: wall time per stage."""
+    counts, manifest = facts.counts, facts.manifest
+    warnings = list(manifest.warnings) + trust_warnings(counts, manifest)
+    return {
+        "versions": facts.versions,
+        "config": facts.config,
+        "seed": facts.config["seed"],
+        "encoder": facts.encoder,
+        "data": _data(manifest),
+        "num_rows": counts.originals,
+        "num_classes": manifest.num_classes,
+        "num_flagged": counts.flagged,
+        "flagged_share": counts.flagged / counts.originals,
+        "estimated_noise_rate": counts.flagged / counts.originals,
+        "num_corrupted": counts.copies,
+        "planted_recall": counts.copies_flagged / counts.copies,
+        "classes": class_table(counts, manifest.class_names),
+        "pairs": pair_table(counts.pairs, manifest.class_names),
+        "transition_matrix": transition_matrix(counts) if manifest.num_classes <= MATRIX_CLASSES else None,
+        "validation": {"chosen_epoch": facts.chosen_epoch, "epochs": facts.records},
+        "evaluation": facts.evaluation,
+        "warnings": warnings,
+        "seconds": seconds,
+    }
+
+
+def _data(manifest: DatasetManifest) -> dict[str, Any]:
+    skip = {"parts", "stats", "class_counts", "warnings", "quarantine_examples"}
+    return {k: v for k, v in asdict(manifest).items() if k not in skip} | {
+        "quarantine_examples": list(manifest.quarantine_examples[:10])
+    }
+
+
+def class_table(counts: Counts, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Rows, flagged rows and their share per given class, in class order."""
+    flagged = counts.pairs.sum(axis=1)
+    return [
+        {
+            "class": name,
+            "rows": int(counts.given[c]),
+            "flagged": int(flagged[c]),
+            "flagged_share": float(flagged[c] / counts.given[c]) if counts.given[c] else 0.0,
+        }
+        for c, name in enumerate(names)
+    ]
+
+
+def pair_table(pairs: NDArray[np.int64], names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The most frequent (given, predicted) pairs among flagged rows, where the two differ."""
+    off = pairs.copy()
+    np.fill_diagonal(off, 0)
+    order = np.argsort(-off, axis=None, kind="stable")[:PAIRS_KEPT]
+    cells = [(int(i) // len(names), int(i) % len(names)) for i in order]
+    return [{"given": names[i], "predicted": names[j], "flagged": int(off[i, j])} for i, j in cells if off[i, j]]
+
+
+def transition_matrix(counts: Counts) -> list[list[float]]:
+    """Estimate of P(given=j | true=i): a flagged row's true class is taken to be the predicted one. Rows sum to 1."""
+    unflagged = counts.given - counts.pairs.sum(axis=1)
+    joint = counts.pairs.T + np.diag(unflagged)
+    total = joint.sum(axis=1, keepdims=True)
+    identity = np.eye(len(joint))
+    return np.where(total > 0, joint / np.maximum(total, 1), identity).tolist()  # type: ignore[no-any-return]
+
+
+def trust_warnings(counts: Counts, manifest: DatasetManifest) -> list[str]:
+    """Plain sentences on what makes the answer doubtful."""
+    found = []
+    recall = counts.copies_flagged / counts.copies
+    if recall < 0.5:
+        found.append(
+            f"Only {recall:.0%} of the errors that were planted on purpose were found: the features do not tell the "
+            "classes apart, or most labels are wrong. Try a stronger --encoder."
+        )
+    flagged = counts.pairs.sum(axis=1)
+    bad = [n for n, f, g in zip(manifest.class_names, flagged, counts.given, strict=True) if g and 2 * f > g]
+    if bad:
+        names = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
+        found.append(f"More than half of the labels look wrong in {len(bad)} class(es): {names}. Look at them by hand.")
+    return found

@@ -1,0 +1,237 @@
+"""Clothing1M (Xiao et al., CVPR 2015): a million web images of clothes with noisy labels in 14 classes.
+
+The root holds `noisy_train_key_list.txt`, `noisy_label_kv.txt` and others, maybe below `annotations/`, and the images
+below `images/` or directly. Its terms forbid to pass the images on, so reports show no thumbnails of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from dynacor_ray.errors import ConfigError, DataError, explain
+from dynacor_ray.rng import Purpose, keyed_hash
+from dynacor_ray.sources.base import Shard, Source, SourceOptions
+from dynacor_ray.sources.columns import label_codes
+from dynacor_ray.sources.files import OUTSIDE, cut, digest, file_stamp, raw_images, read_rows
+from dynacor_ray.storage import Location, locate
+
+CLASS_NAMES = (
+    "T-shirt",
+    "Shirt",
+    "Knitwear",
+    "Chiffon",
+    "Sweater",
+    "Hoodie",
+    "Windbreaker",
+    "Jacket",
+    "Down Coat",
+    "Suit",
+    "Shawl",
+    "Dress",
+    "Vest",
+    "Underwear",
+)
+NOISY_KEYS = "noisy_train_key_list.txt"
+NOISY_LABELS = "noisy_label_kv.txt"
+CLEAN_KEYS = ("clean_train_key_list.txt", "clean_val_key_list.txt", "clean_test_key_list.txt")
+CLEAN_LABELS = "clean_label_kv.txt"
+NAMES = "category_names_eng.txt"
+
+_LEVEL = "images/"
+_ABSOLUTE = re.compile(r"/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image: its key as listed, given label, why it may not be read, and the clean label where asked for."""
+
+    key: str
+    label: str | None
+    error: str | None
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
+class Clothing1MShard(Shard):
+    """Some entries of the key list."""
+
+    first_row: int
+    num_rows: int
+    root: Location
+    drops_level: bool
+    entries: tuple[Entry, ...]
+    has_truth: bool
+
+    def read_labels(self) -> pa.StringArray:
+        """See `Shard.read_labels`."""
+        return pa.array([entry.label for entry in self.entries], pa.string())
+
+    def read(self) -> pa.Table:
+        """See `Shard.read`."""
+        keys = [entry.key for entry in self.entries]
+        paths = [key.removeprefix(_LEVEL) if self.drops_level else key for key in keys]
+        errors = [entry.error for entry in self.entries]
+        places = [self.root / path if error is None else None for path, error in zip(paths, errors, strict=True)]
+        root = os.path.realpath(self.root.path) if self.root.is_local else None
+        images, errors = read_rows(places, errors, root)
+        truths = [entry.truth for entry in self.entries] if self.has_truth else None
+        return raw_images(self.first_row, keys, self.read_labels(), errors, images, truths)
+
+
+class Clothing1MSource(Source):
+    """The noisy training images, or a class-balanced sample of them, and on request the double-labelled ones."""
+
+    name = "clothing1m"
+    kind = "image"
+    allows_thumbnails = False
+
+    def __init__(self, data: str, options: SourceOptions) -> None:
+        """data: path or URI of the root. Raises DataError when a text file is missing or a class is too small."""
+        self.uri, self._options = data, options
+        self._root = locate(data)
+        self._texts = find_texts(self._root)
+        noisy = _read_labels(self._texts / NOISY_LABELS)
+        self.class_names = _read_names(self._texts / NAMES)
+        self.label_codes = label_codes(self.class_names, index_first=True)
+        entries = _entries(_read_lines(self._texts / NOISY_KEYS), noisy)
+        if options.balanced_sample is not None:
+            entries = balanced_sample(entries, self.class_names, options.balanced_sample, options.seed)
+        if options.include_double_labelled:
+            entries = self._with_double_labelled(entries, noisy)
+        self._entries = tuple(entries)
+        self._drops_level = not (self._root / _LEVEL.rstrip("/")).is_dir()
+        self.num_rows = len(entries)
+        self.has_truth = options.include_double_labelled
+
+    def _with_double_labelled(self, entries: list[Entry], noisy: dict[str, str]) -> list[Entry]:
+        """Entries, and after them the images with both labels; the clean label is the truth of these only."""
+        clean = _read_labels(self._texts / CLEAN_LABELS)
+        lists = [self._texts / name for name in CLEAN_KEYS]
+        keys = [key for place in lists if place.exists() for key in _read_lines(place)]
+        both = [key for key in dict.fromkeys(keys) if key in noisy and key in clean]
+        if not both:
+            got = f"none in {', '.join(CLEAN_KEYS)}"
+            remedy = "unpack all text files, or leave out --include-double-labelled"
+            raise DataError(explain(f"images with a noisy and a clean label in {self._texts}", got, remedy))
+        here = set(both)
+        kept = [replace(entry, truth=clean[entry.key]) if entry.key in here else entry for entry in entries]
+        known = {entry.key for entry in entries}
+        added = _entries([key for key in both if key not in known], noisy)
+        return kept + [replace(entry, truth=clean[entry.key]) for entry in added]
+
+    def fingerprint(self) -> str:
+        """See `Source.fingerprint`; covers the text files and which images are chosen, not the images."""
+        names = (NOISY_KEYS, NOISY_LABELS, NAMES, CLEAN_LABELS, *CLEAN_KEYS)
+        stamps = [file_stamp(name, (self._texts / name).info()) for name in names]
+        options = self._options
+        sample = None if options.balanced_sample is None else [options.balanced_sample, options.seed]
+        return digest([self.name, self._root.uri, stamps, sample, options.include_double_labelled])
+
+    def shards(self, max_rows: int) -> list[Shard]:
+        """See `Source.shards`."""
+
+        def make(first: int, count: int) -> Shard:
+            entries = self._entries[first : first + count]
+            return Clothing1MShard(first, count, self._root, self._drops_level, entries, self.has_truth)
+
+        return cut(self.num_rows, max_rows, make)
+
+
+def is_clothing1m(root: Location) -> bool:
+    """Whether the directory holds the list of noisy training images."""
+    return any((folder / NOISY_KEYS).exists() for folder in (root, root / "annotations"))
+
+
+def find_texts(root: Location) -> Location:
+    """Directory of the text files: the root or its `annotations/`. Raises DataError when one is missing."""
+    for folder in (root, root / "annotations"):
+        if (folder / NOISY_KEYS).exists():
+            if not (folder / NOISY_LABELS).exists():
+                raise DataError(explain(f"{NOISY_LABELS} beside {NOISY_KEYS}", "no such file", "unpack it there"))
+            return folder
+    expected = f"{NOISY_KEYS} in {root} or in its annotations/"
+    raise DataError(explain(expected, "no such file", "give the folder into which Clothing1M was unpacked"))
+
+
+def key_error(key: str) -> str | None:
+    """Why a key may not be read: it must stay below the root. None when it does as far as its text says."""
+    parts = key.split("/")
+    if _ABSOLUTE.match(key) or ".." in parts or "\\" in key or "\0" in key:
+        return OUTSIDE
+    return None
+
+
+def balanced_sample(entries: list[Entry], names: tuple[str, ...], size: int, seed: int) -> list[Entry]:
+    """`size` entries, equally many of every class (the first classes get the remainder), in their old order.
+
+    Within a class those with the smallest hash of (seed, key) are taken, so a sample does not depend on the order of
+    the list, and a smaller one is contained in a larger one. Entries without a usable label or key are not sampled.
+    Raises ConfigError when `size` is below one per class, DataError when a class is too small.
+    """
+    if size < len(names):
+        raise ConfigError(explain(f"a balanced sample of at least {len(names)}", str(size), "raise --balanced-sample"))
+    codes = label_codes(names, index_first=True)
+    labels = np.array([-1 if e.error or e.label is None else codes.get(e.label, -1) for e in entries], dtype=np.int64)
+    hashes = keyed_hash(seed, Purpose.CLASS_SAMPLE, np.array([stable_id(e.key) for e in entries], dtype=np.int64))
+    wanted = [size // len(names) + (code < size % len(names)) for code in range(len(names))]
+    found = np.bincount(labels[labels >= 0], minlength=len(names))
+    short = [code for code in range(len(names)) if found[code] < wanted[code]]
+    if short:
+        what = ", ".join(f"{names[code]} has {found[code]:,}" for code in short)
+        remedy = f"pass --balanced-sample of at most {int(found.min()) * len(names)}"
+        raise DataError(explain(f"at least {max(wanted):,} images of each class for the balanced sample", what, remedy))
+    chosen: list[int] = []
+    for code, count in enumerate(wanted):
+        members = np.flatnonzero(labels == code)
+        chosen += members[np.argsort(hashes[members], kind="stable")[:count]].tolist()
+    return [entries[row] for row in sorted(chosen)]
+
+
+def stable_id(key: str) -> int:
+    """A 63-bit integer that depends on the key alone."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _entries(keys: list[str], labels: dict[str, str]) -> list[Entry]:
+    """One entry per listed key; a key listed again is an error of that row."""
+    counts: Counter[str] = Counter()
+    entries = []
+    for key in keys:
+        error = key_error(key) or ("key is listed twice" if counts[key] else None)
+        counts[key] += 1
+        entries.append(Entry(key, labels.get(key), error))
+    return entries
+
+
+def _read_lines(place: Location) -> list[str]:
+    """Non-empty lines of a text file, without what ends them."""
+    text = place.read_bytes().decode("utf-8-sig", errors="replace")
+    return [line for line in (raw.rstrip("\r") for raw in text.split("\n")) if line.strip()]
+
+
+def _read_labels(place: Location) -> dict[str, str]:
+    """key -> label; a line is split at its last space, for keys contain commas and may contain spaces."""
+    if not place.exists():
+        remedy = "unpack it there, or leave out --include-double-labelled"
+        raise DataError(explain(f"{posixpath.basename(place.path)} in {place}", "no such file", remedy))
+    pairs = (line.rstrip().rpartition(" ") for line in _read_lines(place))
+    return {key: label for key, space, label in pairs if space}
+
+
+def _read_names(place: Location) -> tuple[str, ...]:
+    """The 14 class names of the file, or those of the data set's paper when there is none."""
+    if not place.exists():
+        return CLASS_NAMES
+    names = tuple(line.strip() for line in _read_lines(place))
+    if len(set(names)) != len(CLASS_NAMES) or len(names) != len(CLASS_NAMES):
+        expected = f"{len(CLASS_NAMES)} distinct class names in {place}"
+        raise DataError(explain(expected, str(len(set(names))), "restore the file, or delete it for the usual names"))
+    return names

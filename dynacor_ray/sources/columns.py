@@ -1,0 +1,303 @@
+"""Which column of a table is what, and labels of any type as strings. No file is read here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dynacor_ray.errors import ConfigError, DataError, explain
+from dynacor_ray.schema import INSTANCE_ID, TRUE_LABEL
+from dynacor_ray.sources.base import SourceOptions
+
+LABEL_COLUMNS = ("given_label", "label", "labels", "class", "target", "y", "noisy_label")
+IMAGE_COLUMNS = ("image", "img", "images")
+FEATURE_COLUMNS = ("feature", "features", "embedding", "embeddings")
+URI_COLUMNS = ("uri", "path", "image_path", "file", "filename", "file_name")
+
+_INTEGER = re.compile(r"-?[0-9]+")
+_NEGATIVE = r"^-[0-9]+$"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns in use; `payload` is None when the table only names image files in `uri`."""
+
+    label: str
+    payload: str | None
+    kind: Literal["image", "feature"]
+    uri: str | None
+    truth: str | None
+    instance_id: str | None
+
+    def names(self) -> list[str]:
+        """All of them, each once."""
+        found = [self.label, self.payload, self.uri, self.truth, self.instance_id]
+        return list(dict.fromkeys(name for name in found if name is not None))
+
+
+def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Columns:
+    """Decide which column is what, from the options or else from names and types.
+
+    Raises DataError listing the columns present when one is missing, ambiguous or of a type that cannot be used.
+    """
+    if len(set(schema.names)) < len(schema.names):
+        raise DataError(explain(f"distinct column names in {where}", _present(schema), "rename the repeated ones"))
+    for role, name in _named(options).items():
+        if name is not None and name not in schema.names:
+            remedy = f"correct --{role.replace('_', '-')}"
+            raise DataError(explain(f"a column {name!r} in {where}", _present(schema), remedy))
+    truth = options.truth_column or (TRUE_LABEL if TRUE_LABEL in schema.names else None)
+    label = options.label_column or _only(schema, LABEL_COLUMNS, "label", where, is_label_type)
+    for name in (label, truth):
+        if name is not None and not is_label_type(schema.field(name).type):
+            got = f"column {name!r} of type {schema.field(name).type}"
+            raise DataError(explain("labels that are strings or integers", got, "convert them or name another column"))
+    instance_id = INSTANCE_ID if INSTANCE_ID in schema.names else None
+    if instance_id and not pa.types.is_integer(schema.field(INSTANCE_ID).type):
+        got = f"type {schema.field(INSTANCE_ID).type}"
+        raise DataError(explain(f"integers in column {INSTANCE_ID!r} of {where}", got, "convert or rename the column"))
+    payload, kind = _find_payload(schema, options, where)
+    uri = _find_uri(schema, options, where, required=payload is None)
+    return Columns(label, payload, kind, uri, truth, instance_id)
+
+
+def is_label_type(kind: pa.DataType) -> bool:
+    """Whether values of this type can be labels."""
+    if pa.types.is_dictionary(kind):
+        return is_label_type(kind.value_type)
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+    return is_string_type(kind) or any(test(kind) for test in tests)
+
+
+def is_string_type(kind: pa.DataType) -> bool:
+    """Whether values of this type are text, dictionary-encoded or not."""
+    if pa.types.is_dictionary(kind):
+        return is_string_type(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_image_type(kind: pa.DataType) -> bool:
+    """Whether values of this type can be encoded images: binary, or Hugging Face's struct with a field `bytes`."""
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and is_image_type(kind.field(index).type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def is_feature_type(kind: pa.DataType) -> bool:
+    """Whether values of this type are vectors of floats; tensor extension types count by their storage."""
+    return _is_list(kind) and pa.types.is_floating(storage_type(kind).value_type)
+
+
+def _is_vector_type(kind: pa.DataType) -> bool:
+    return is_feature_type(kind) or (_is_list(kind) and pa.types.is_integer(storage_type(kind).value_type))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    kind = storage_type(kind)
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def storage_type(kind: pa.DataType) -> pa.DataType:
+    """The plain type beneath an extension type such as Ray's tensors."""
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def plain(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    """The column without an extension type around it."""
+    if not isinstance(column.type, pa.BaseExtensionType):
+        return column
+    return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+
+
+def label_strings(column: pa.ChunkedArray[Any], *, negative_is_missing: bool) -> pa.StringArray:
+    """Labels of any usable type as strings, trimmed, null where missing (null, NaN, empty).
+
+    column: (N,); integral floats become integers, booleans 0 and 1. negative_is_missing: negative integers, which many
+    data sets use for "no label", become null. Returns a string array (N,).
+    """
+    values = _combined(column)
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
+        text = _float_strings(values)
+    else:
+        text = values.cast(pa.string())
+    text = pc.utf8_trim_whitespace(text)
+    missing = pc.equal(text, "")
+    if negative_is_missing:
+        missing = pc.or_(missing, pc.match_substring_regex(text, _NEGATIVE))
+    return pc.if_else(missing, pa.scalar(None, pa.string()), text)
+
+
+def _combined(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    combined = column.combine_chunks()
+    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def _float_strings(values: pa.Array[Any]) -> pa.StringArray:
+    numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    integral = np.isfinite(numbers) & (np.abs(np.nan_to_num(numbers)) < 2.0**53) & (numbers == np.floor(numbers))
+    whole = pa.array(np.where(integral, numbers, 0).astype(np.int64)).cast(pa.string())
+    text = pc.if_else(pa.array(integral), whole, pa.array(numbers).cast(pa.string()))
+    return pc.if_else(pa.array(np.isnan(numbers)), pa.scalar(None, pa.string()), text)
+
+
+def is_integer_text(label: str) -> bool:
+    """Whether a label is an integer written out."""
+    return _INTEGER.fullmatch(label) is not None
+
+
+def check_class_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Class names as a tuple. Raises ConfigError when a name is empty or repeated."""
+    trimmed = tuple(name.strip() for name in names)
+    repeated = sorted({name for name in trimmed if trimmed.count(name) > 1}) if len(set(trimmed)) < len(trimmed) else []
+    if repeated or not all(trimmed):
+        got = f"repeated {', '.join(map(repr, repeated))}" if repeated else "an empty name"
+        raise ConfigError(explain(f"distinct, non-empty class names in {where}", got, "correct the list of classes"))
+    return trimmed
+
+
+def label_codes(names: Sequence[str], *, index_first: bool = False) -> dict[str, int]:
+    """Label as it stands in the data -> class index. A label may be a name or an index.
+
+    Where a name looks like an index the name wins, unless `index_first` (integer labels whose names come with the
+    data). If all names are integers they are taken for the labels themselves, and indices are not.
+
+    >>> label_codes(["cat", "dog"])
+    {'0': 0, '1': 1, 'cat': 0, 'dog': 1}
+    >>> label_codes(["3", "7"])
+    {'3': 0, '7': 1}
+    """
+    by_name = {name: code for code, name in enumerate(names)}
+    by_index = {str(code): code for code in range(len(names))}
+    if index_first:
+        return by_name | by_index
+    return by_name if all(is_integer_text(name) for name in names) else by_index | by_name
+
+
+def declared_classes(
+    schema: pa.Schema, columns: Columns, options: SourceOptions, where: str
+) -> tuple[tuple[str, ...] | None, dict[str, int] | None]:
+    """Class names and label codes, from the options or the file's metadata; (None, None) if neither."""
+    if options.classes is not None:
+        names = check_class_names(options.classes, "--classes")
+        return names, label_codes(names)
+    found = metadata_class_names(schema, columns.label, where)
+    if found is None:
+        return None, None
+    names = check_class_names(found, where)
+    return names, label_codes(names, index_first=pa.types.is_integer(schema.field(columns.label).type))
+
+
+def metadata_class_names(schema: pa.Schema, label: str, where: str) -> list[str] | None:
+    """Class names in the metadata of a parquet file: key `class_names`, or Hugging Face's ClassLabel; else None.
+
+    Raises DataError when `class_names` is there but is no JSON list of strings.
+    """
+    metadata = schema.metadata or {}
+    if b"class_names" in metadata:
+        names = _json(metadata[b"class_names"])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            got = repr(metadata[b"class_names"][:60])
+            raise DataError(explain(f"a JSON list of strings as class_names of {where}", got, "pass --classes"))
+        return names
+    value = _json(metadata.get(b"huggingface", b"null"))
+    for step in ("info", "features", label, "names"):
+        value = value.get(step) if isinstance(value, dict) else None
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return value
+    return None
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+def _named(options: SourceOptions) -> dict[str, str | None]:
+    return {
+        "label_column": options.label_column,
+        "image_column": options.image_column,
+        "feature_column": options.feature_column,
+        "uri_column": options.uri_column,
+        "truth_column": options.truth_column,
+    }
+
+
+def _present(schema: pa.Schema) -> str:
+    return "the columns " + ", ".join(schema.names) if schema.names else "no columns"
+
+
+def _only(schema: pa.Schema, known: Sequence[str], role: str, where: str, fits: Callable[[pa.DataType], bool]) -> str:
+    """The one column whose name is known for this role. Raises DataError when there is none, or several."""
+    found = [name for name in known if name in schema.names and fits(schema.field(name).type)]
+    if len(found) == 1:
+        return found[0]
+    expected = f"exactly one {role} column ({', '.join(known)}) in {where}"
+    raise DataError(explain(expected, _present(schema), f"name it with --{role}-column"))
+
+
+def _find_payload(
+    schema: pa.Schema, options: SourceOptions, where: str
+) -> tuple[str | None, Literal["image", "feature"]]:
+    if options.image_column is not None and options.feature_column is not None:
+        raise ConfigError(explain("an image column or a feature column", "both", "name only one of the two"))
+    if options.image_column is not None:
+        kind = schema.field(options.image_column).type
+        if is_image_type(kind):
+            return options.image_column, "image"
+        remedy = "name another column, or the column of paths with --uri-column"
+        raise DataError(explain(f"image bytes in column {options.image_column!r}", f"type {kind}", remedy))
+    if options.feature_column is not None:
+        kind = schema.field(options.feature_column).type
+        if _is_vector_type(kind):
+            return options.feature_column, "feature"
+        expected = f"vectors of floats in column {options.feature_column!r}"
+        raise DataError(explain(expected, f"type {kind}", "name another column"))
+    image = _guess(schema, IMAGE_COLUMNS, "image", is_image_type, where)
+    if image is not None:
+        return image, "image"
+    return _guess(schema, FEATURE_COLUMNS, "feature", is_feature_type, where), "feature"
+
+
+def _guess(
+    schema: pa.Schema, known: Sequence[str], role: str, fits: Callable[[pa.DataType], bool], where: str
+) -> str | None:
+    """A column of a known name and a fitting type, else the only column of a fitting type, else None."""
+    fitting = [field.name for field in schema if fits(field.type)]
+    found = [name for name in known if name in fitting] or fitting
+    if len(found) > 1:
+        got = ", ".join(found)
+        raise DataError(explain(f"one {role} column in {where}", got, f"choose one with --{role}-column"))
+    return found[0] if found else None
+
+
+def _find_uri(schema: pa.Schema, options: SourceOptions, where: str, *, required: bool) -> str | None:
+    if options.uri_column is not None:
+        kind = schema.field(options.uri_column).type
+        if not is_string_type(kind):
+            raise DataError(explain(f"text in column {options.uri_column!r}", f"type {kind}", "name another column"))
+        return options.uri_column
+    known = (*URI_COLUMNS, *IMAGE_COLUMNS)
+    found = [name for name in known if name in schema.names and is_string_type(schema.field(name).type)]
+    if not required:
+        return found[0] if found else None
+    if len(found) == 1:
+        return found[0]
+    expected = f"one column of images, feature vectors or image paths in {where}"
+    remedy = "name it with --image-column, --feature-column or --uri-column"
+    raise DataError(explain(expected, _present(schema), remedy))

@@ -1,0 +1,142 @@
+"""A folder of images with one sub-folder per class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from dynacor_ray.errors import DataError, explain
+from dynacor_ray.sources.base import Shard, Source, SourceOptions
+from dynacor_ray.sources.columns import check_class_names, label_codes
+from dynacor_ray.sources.files import (
+    EXTENSIONS,
+    MISSING,
+    OUTSIDE,
+    cut,
+    digest,
+    is_image_name,
+    is_inside,
+    raw_images,
+    read_rows,
+)
+from dynacor_ray.storage import Location, locate, storage_errors
+
+
+@dataclass(frozen=True)
+class FolderFile:
+    """One image: path below the root with `/`, why it cannot be read, and its version."""
+
+    path: str
+    error: str | None
+    size: int | None
+    mtime_ns: int | None
+
+    @property
+    def label(self) -> str:
+        """First-level directory."""
+        return self.path.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class FolderShard(Shard):
+    """Some files of the folder."""
+
+    first_row: int
+    num_rows: int
+    root: Location
+    files: tuple[FolderFile, ...]
+
+    def read_labels(self) -> pa.StringArray:
+        """See `Shard.read_labels`."""
+        return pa.array([file.label for file in self.files], pa.string())
+
+    def read(self) -> pa.Table:
+        """See `Shard.read`."""
+        uris = [file.path for file in self.files]
+        places = [self.root / file.path if file.error is None else None for file in self.files]
+        root = os.path.realpath(self.root.path) if self.root.is_local else None
+        images, errors = read_rows(places, [file.error for file in self.files], root)
+        return raw_images(self.first_row, uris, self.read_labels(), errors, images)
+
+
+class FolderSource(Source):
+    """root/<class>/**/*.jpg and so on; files at the root itself, hidden ones and other extensions are no rows."""
+
+    name = "folder"
+    kind = "image"
+
+    def __init__(self, data: str, options: SourceOptions) -> None:
+        """data: path or URI of the root. Raises DataError when there is no image in a class folder."""
+        self.uri = data
+        self._root = locate(data)
+        self._classes = None if options.classes is None else check_class_names(options.classes, "--classes")
+        with storage_errors("read", self._root):
+            found = _scan_local(self._root.path) if self._root.is_local else _scan(self._root)
+            self._files = sorted(found, key=lambda file: file.path)
+        if not self._files:
+            expected = f"images ({', '.join(sorted(EXTENSIONS))}) in one sub-folder per class of {data}"
+            raise DataError(explain(expected, "none", "check the path, and move the images into class folders"))
+        self.num_rows = len(self._files)
+        self.class_names = self._classes
+        self.label_codes = None if self._classes is None else label_codes(self._classes)
+
+    def fingerprint(self) -> str:
+        """See `Source.fingerprint`."""
+        files = [[file.path, file.error, file.size, file.mtime_ns] for file in self._files]
+        return digest([self.name, self._root.uri, files, self._classes])
+
+    def shards(self, max_rows: int) -> list[Shard]:
+        """See `Source.shards`."""
+
+        def make(first: int, count: int) -> Shard:
+            return FolderShard(first, count, self._root, tuple(self._files[first : first + count]))
+
+        return cut(self.num_rows, max_rows, make)
+
+
+def _scan(root: Location) -> Iterator[FolderFile]:
+    """Images below the class folders of any file system."""
+    for info in root.filesystem.get_file_info(pafs.FileSelector(root.path, recursive=True)):
+        path = info.path[len(root.path) :].lstrip("/")
+        hidden = any(part.startswith(".") for part in path.split("/"))
+        if info.is_file and "/" in path and not hidden and is_image_name(path):
+            yield FolderFile(path, None, info.size, info.mtime_ns)
+
+
+def _scan_local(root: str) -> Iterator[FolderFile]:
+    """Images below the class folders of a local root. Links to folders are not followed: they may run in circles."""
+    real = os.path.realpath(root)
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(os.path.join(root, folder)) as entries:
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif (folder or entry.is_dir()) and (entry.is_dir() or is_image_name(path)):
+                    yield _local_file(path, entry, real)
+
+
+def _local_file(path: str, entry: os.DirEntry[str], root: str) -> FolderFile:
+    """A file or link as a row; whatever keeps it from being read later on is its error."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        readable = os.fsencode(path).decode(errors="replace")
+        return FolderFile(readable, "file name is not UTF-8", None, None)
+    if entry.is_symlink() and not is_inside(entry.path, root):
+        return FolderFile(path, OUTSIDE, None, None)
+    if entry.is_dir():
+        return FolderFile(path, "link to a folder; such links are not followed", None, None)
+    try:
+        stat = entry.stat()
+    except OSError:
+        return FolderFile(path, MISSING, None, None)
+    return FolderFile(path, None, stat.st_size, stat.st_mtime_ns)

@@ -1,0 +1,236 @@
+"""Parquet files with labels and either encoded images or feature vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from dynacor_ray.errors import DataError, explain
+from dynacor_ray.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
+from dynacor_ray.sources.base import Shard, Source, SourceOptions
+from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, plain
+from dynacor_ray.sources.files import cut, digest, file_stamp
+from dynacor_ray.storage import Location, locate, storage_errors
+
+_BUFFER_BYTES = 8 << 20
+_BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB
+_THREADS = 16
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """What the footer of one file says; no data is read for it."""
+
+    place: Location
+    name: str
+    schema: pa.Schema
+    group_rows: tuple[int, ...]
+    stamp: tuple[Any, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all row groups."""
+        return sum(self.group_rows)
+
+
+@dataclass(frozen=True)
+class ParquetShard(Shard):
+    """Rows of one file: `num_rows` rows of some row groups, after skipping `skip` rows of the first of them."""
+
+    first_row: int
+    num_rows: int
+    place: Location
+    name: str
+    row_groups: tuple[int, ...]
+    skip: int
+    first_in_file: int
+    columns: Columns
+    is_declared: bool
+
+    def read_labels(self) -> pa.StringArray:
+        """See `Shard.read_labels`."""
+        return self._labels(self._load([self.columns.label]))
+
+    def read(self) -> pa.Table:
+        """See `Shard.read`."""
+        table, columns = self._load(self.columns.names()), self.columns
+        assert columns.payload is not None
+        payload = plain(table[columns.payload])
+        raw: dict[str, Any] = {
+            RAW_ROW: pa.array(np.arange(self.first_row, self.first_row + self.num_rows, dtype=np.int64)),
+            URI: self._uris(table),
+            RAW_LABEL: self._labels(table),
+            RAW_ERROR: pa.nulls(self.num_rows, pa.string()),
+            columns.kind: pc.struct_field(payload, "bytes") if pa.types.is_struct(payload.type) else payload,
+        }
+        if columns.instance_id is not None:
+            raw[INSTANCE_ID] = table[columns.instance_id].cast(pa.int64(), safe=False)
+        if columns.truth is not None:
+            raw[TRUE_LABEL] = label_strings(table[columns.truth], negative_is_missing=not self.is_declared)
+        return pa.table(raw)
+
+    def _labels(self, table: pa.Table) -> pa.StringArray:
+        return label_strings(table[self.columns.label], negative_is_missing=not self.is_declared)
+
+    def _uris(self, table: pa.Table) -> Any:
+        """The table's own uris; where it has none, the file's name and the row in it."""
+        rows = pa.array(np.arange(self.first_in_file, self.first_in_file + self.num_rows))
+        places = pc.binary_join_element_wise(self.name, rows.cast(pa.string()), "#")
+        if self.columns.uri is None:
+            return places
+        return pc.coalesce(label_strings(table[self.columns.uri], negative_is_missing=False), places)
+
+    def _load(self, names: list[str]) -> pa.Table:
+        with _opened(self.place, self.name) as file:
+            batches = file.iter_batches(_BATCH_ROWS[self.columns.kind], row_groups=list(self.row_groups), columns=names)
+            wanted = list(_window(batches, self.skip, self.num_rows))
+        return pa.Table.from_batches(wanted)
+
+
+def _window(batches: Iterator[pa.RecordBatch], skip: int, count: int) -> Iterator[pa.RecordBatch]:
+    """Rows skip .. skip + count - 1 of a stream of batches, read no further than needed."""
+    for batch in batches:
+        here = batch.slice(skip, count)
+        skip = max(0, skip - batch.num_rows)
+        count -= here.num_rows
+        if here.num_rows:
+            yield here
+        if count == 0:
+            return
+
+
+@contextmanager
+def _opened(place: Location, name: str) -> Iterator[pq.ParquetFile]:
+    """An open parquet file; trouble in reading it becomes a DataError or StorageError that names the file."""
+    with storage_errors("read", place):
+        try:
+            options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
+            with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
+                yield file
+        except pa.ArrowInvalid as error:
+            got = f"'{str(error).splitlines()[0]}'"
+            raise DataError(explain(f"{name} to be a readable parquet file", got, "write the file again")) from error
+
+
+def read_footers(data: str) -> list[ParquetFile]:
+    """Footers of one parquet file, or of all below a directory in order of their paths; hidden files are skipped.
+
+    Raises DataError when there is none, or when one cannot be read.
+    """
+    root = locate(data)
+    info = root.info()
+    if info.type == pafs.FileType.Directory:
+        with storage_errors("read", root):
+            found = root.filesystem.get_file_info(pafs.FileSelector(root.path, recursive=True))
+        named = sorted((item.path[len(root.path) :].lstrip("/"), item) for item in found if item.is_file)
+        files = [(name, root / name, item) for name, item in named if _is_data(name)]
+    else:
+        files = [(info.base_name, root, info)] if info.type == pafs.FileType.File else []
+    if not files:
+        raise DataError(explain(f"parquet files in {data}", "none", "check the path"))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(lambda file: _read_footer(*file), files))
+
+
+def _is_data(name: str) -> bool:
+    return name.endswith(".parquet") and not any(part.startswith((".", "_")) for part in name.split("/"))
+
+
+def _read_footer(name: str, place: Location, info: pafs.FileInfo) -> ParquetFile:
+    with _opened(place, name) as file:
+        groups = tuple(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
+        return ParquetFile(place, name, file.schema_arrow, groups, tuple(file_stamp(name, info)))
+
+
+class ParquetSource(Source):
+    """A parquet file, or all parquet files below a directory. Opening it reads the footers only."""
+
+    name = "parquet"
+
+    def __init__(self, data: str, options: SourceOptions, files: list[ParquetFile] | None = None) -> None:
+        """data: path or URI of a file or directory. files: footers, if read already.
+
+        Raises DataError when columns are missing or ambiguous, or the files do not fit each other.
+        """
+        self.uri, self._options = data, options
+        self._files = read_footers(data) if files is None else files
+        first = self._files[0]
+        columns = find_columns(first.schema, options, first.name)
+        if columns.payload is None:
+            got = "the columns " + ", ".join(first.schema.names)
+            raise DataError(explain(f"images or feature vectors in {first.name}", got, "name their column"))
+        self._columns = columns
+        self.kind = columns.kind
+        self.num_rows = sum(file.num_rows for file in self._files)
+        self.class_names, self.label_codes = declared_classes(first.schema, columns, options, first.name)
+        self.has_instance_ids = columns.instance_id is not None
+        self.has_truth = columns.truth is not None
+        for file in self._files[1:]:
+            self._check_agrees(file)
+
+    def _check_agrees(self, file: ParquetFile) -> None:
+        """Raises DataError unless `file` has the same columns and classes as the first one."""
+        first = self._files[0].name
+        absent = [name for name in self._columns.names() if name not in file.schema.names]
+        if absent:
+            got = f"{file.name} without {', '.join(absent)}"
+            raise DataError(explain(f"the columns of {first} in every file", got, "keep only files of one data set"))
+        found = find_columns(file.schema, self._explicit(), file.name)
+        classes = declared_classes(file.schema, found, self._options, file.name)[0]
+        if found.kind != self.kind or classes != self.class_names:
+            what = "classes" if found.kind == self.kind else "kind of data"
+            got = f"others in {file.name}"
+            raise DataError(explain(f"the {what} of {first} in every file", got, "keep only files of one data set"))
+
+    def _explicit(self) -> SourceOptions:
+        """The options with every column named as found in the first file."""
+        columns = self._columns
+        return SourceOptions(
+            label_column=columns.label,
+            image_column=columns.payload if columns.kind == "image" else None,
+            feature_column=columns.payload if columns.kind == "feature" else None,
+            uri_column=columns.uri,
+            truth_column=columns.truth,
+        )
+
+    def fingerprint(self) -> str:
+        """See `Source.fingerprint`."""
+        return digest([self.name, [file.stamp for file in self._files], asdict(self._columns), self._options.classes])
+
+    def shards(self, max_rows: int) -> list[Shard]:
+        """See `Source.shards`. A shard lies in one file; large row groups are cut, small ones joined."""
+        shards: list[Shard] = []
+        row = 0
+        for file in self._files:
+            in_file = 0
+            for groups, skip, count in _pieces(file.group_rows, max_rows):
+                place = (file.place, file.name, groups, skip, in_file, self._columns, self.class_names is not None)
+                shards.append(ParquetShard(row, count, *place))
+                row, in_file = row + count, in_file + count
+        return shards
+
+
+def _pieces(group_rows: tuple[int, ...], max_rows: int) -> list[tuple[tuple[int, ...], int, int]]:
+    """Cut the row groups of a file into (groups, rows to skip in the first, rows) of at most `max_rows` rows each."""
+    pieces: list[tuple[tuple[int, ...], int, int]] = []
+    joined: list[int] = []
+    for group, rows in enumerate(group_rows):
+        if joined and sum(group_rows[g] for g in joined) + rows > max_rows:
+            pieces.append((tuple(joined), 0, sum(group_rows[g] for g in joined)))
+            joined = []
+        if rows > max_rows:
+            pieces += cut(rows, max_rows, lambda first, count, group=group: ((group,), first, count))  # type: ignore[misc]
+        elif rows:
+            joined.append(group)
+    if joined:
+        pieces.append((tuple(joined), 0, sum(group_rows[g] for g in joined)))
+    return pieces

@@ -1,0 +1,109 @@
+"""From what the user typed to an opened source."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+
+import pyarrow.fs as pafs
+
+from dynacor_ray.errors import ConfigError, DataError, explain
+from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.clothing1m import Clothing1MSource, is_clothing1m
+from dynacor_ray.sources.columns import find_columns
+from dynacor_ray.sources.demo import DemoSource
+from dynacor_ray.sources.files import is_image_name
+from dynacor_ray.sources.folder import FolderSource
+from dynacor_ray.sources.parquet import ParquetSource, read_footers
+from dynacor_ray.sources.table import DELIMITERS, TableSource
+from dynacor_ray.storage import Location, locate, storage_errors
+
+UNDERSTOOD = (
+    "'demo', a .parquet file, a folder of .parquet files, a .csv or .tsv table of image paths and labels, "
+    "a folder with one sub-folder of images per class, or the root of Clothing1M"
+)
+
+_COLUMN_OPTIONS = ("label_column", "image_column", "feature_column", "uri_column", "truth_column")
+_SAMPLE_OPTIONS = ("balanced_sample", "include_double_labelled")
+_IGNORED: dict[str, tuple[str, ...]] = {
+    "parquet": _SAMPLE_OPTIONS,
+    "table": (*_SAMPLE_OPTIONS, "image_column", "feature_column"),
+    "folder": (*_SAMPLE_OPTIONS, *_COLUMN_OPTIONS),
+    "clothing1m": (*_COLUMN_OPTIONS, "classes"),
+    "demo": (*_SAMPLE_OPTIONS, *_COLUMN_OPTIONS, "classes"),
+}
+
+
+def open_source(data: str, options: SourceOptions) -> Source:
+    """Open `data`: "demo", "clothing1m:ROOT", or a path or URI whose content tells what it is.
+
+    Raises DataError when there is nothing, nothing that is understood, or no row; ConfigError when an option does not
+    apply to this kind of data; StorageError when the place cannot be read.
+    """
+    name, make = _recognise(data, options)
+    useless = [option for option in _IGNORED[name] if getattr(options, option) not in (None, False)]
+    if useless:
+        flags = ", ".join(f"--{option.replace('_', '-')}" for option in useless)
+        raise ConfigError(explain(f"options that apply to data of kind '{name}'", flags, "leave them out"))
+    source = make()
+    if source.num_rows == 0:
+        raise DataError(explain(f"labelled rows in {data}", "0 rows", "check the path and how the data was written"))
+    return source
+
+
+def _recognise(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+    """Kind of the data and what opens it."""
+    if data == "demo":
+        return "demo", lambda: DemoSource(options)
+    if data.startswith("clothing1m:"):
+        data = data.removeprefix("clothing1m:")
+        _existing(data)
+        return "clothing1m", lambda: Clothing1MSource(data, options)
+    place = _existing(data)
+    return _recognise_folder(data, place, options) if place.is_dir() else _recognise_file(data, place, options)
+
+
+def _existing(data: str) -> Location:
+    place = locate(data)
+    if not data or not place.exists():
+        expected = f"data to look at ({UNDERSTOOD})"
+        raise DataError(explain(expected, f"no such path {data!r}", "check the path"))
+    return place
+
+
+def _recognise_folder(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+    if is_clothing1m(place):
+        return "clothing1m", lambda: Clothing1MSource(data, options)
+    selector = pafs.FileSelector(place.path)
+    with storage_errors("read", place):
+        infos = [info for info in place.filesystem.get_file_info(selector) if not info.base_name.startswith(".")]
+    files = sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
+    if any(name.endswith(".parquet") for name in files):
+        return _recognise_parquet(data, options)
+    if any(info.type == pafs.FileType.Directory for info in infos):
+        return "folder", lambda: FolderSource(data, options)
+    remedy = "check the path"
+    if any(map(is_image_name, files)):
+        remedy = "move the images into one sub-folder per class, or give a .csv of uri,label"
+    elif any(posixpath.splitext(name)[1].lower() in DELIMITERS for name in files):
+        remedy = "give the path of the table itself"
+    got = f"the files {', '.join(files[:5])}{', ...' if len(files) > 5 else ''}" if files else "an empty folder"
+    raise DataError(explain(f"{UNDERSTOOD} at {data}", got, remedy))
+
+
+def _recognise_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+    extension = posixpath.splitext(place.path)[1].lower()
+    if extension in DELIMITERS:
+        return "table", lambda: TableSource(data, options)
+    if extension == ".parquet":
+        return _recognise_parquet(data, options)
+    remedy = "convert the data, or give another path"
+    raise DataError(explain(UNDERSTOOD, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
+
+
+def _recognise_parquet(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+    """Parquet with a payload, or a table of paths; the footers are read once for both."""
+    footers = read_footers(data)
+    if find_columns(footers[0].schema, options, footers[0].name).payload is None:
+        return "table", lambda: TableSource(data, options, footers)
+    return "parquet", lambda: ParquetSource(data, options, footers)

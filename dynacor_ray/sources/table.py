@@ -1,0 +1,202 @@
+"""A CSV or parquet table of image paths and labels."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from dynacor_ray.errors import DataError, StorageError, explain
+from dynacor_ray.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL, URI
+from dynacor_ray.sources.base import Shard, Source, SourceOptions
+from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings
+from dynacor_ray.sources.files import cut, digest, file_stamp, raw_images, read_rows
+from dynacor_ray.sources.parquet import ParquetFile, read_footers
+from dynacor_ray.storage import Location, locate, storage_errors
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class TableShard(Shard):
+    """Some rows of the table; `rows` holds uri, label, error and, where known, instance_id and truth."""
+
+    first_row: int
+    num_rows: int
+    folder: Location
+    rows: pa.Table
+
+    def read_labels(self) -> pa.StringArray:
+        """See `Shard.read_labels`."""
+        return _flat(self.rows[RAW_LABEL])
+
+    def read(self) -> pa.Table:
+        """See `Shard.read`."""
+        uris, errors = self.rows[URI].to_pylist(), self.rows[RAW_ERROR].to_pylist()
+        places: list[Location | None] = []
+        for row, uri in enumerate(uris):
+            place, error = (None, errors[row]) if errors[row] is not None else _resolve(uri, self.folder)
+            places.append(place)
+            errors[row] = error
+        images, errors = read_rows(places, errors)
+        extra = {"truths": TRUE_LABEL, "instance_ids": INSTANCE_ID}
+        given = {key: _flat(self.rows[name]) for key, name in extra.items() if name in self.rows.column_names}
+        return raw_images(self.first_row, uris, self.read_labels(), errors, images, **given)
+
+
+def _flat(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _resolve(uri: str | None, folder: Location) -> tuple[Location | None, str | None]:
+    """Place of an image: a URI, an absolute local path, or a path relative to the table's folder."""
+    if not uri:
+        return None, "missing path"
+    if "\0" in uri:
+        return None, "path with a null character"
+    if "://" in uri:
+        scheme, _, rest = uri.partition("://")
+        host, _, path = rest.partition("/")
+        try:
+            return (_locate_host(f"{scheme}://{host}") / path if host and path else locate(uri)), None
+        except StorageError:
+            return None, "unknown or unreachable storage"
+    if uri.startswith("/"):
+        return locate(uri), None
+    return folder / uri, None
+
+
+@lru_cache(maxsize=64)
+def _locate_host(uri: str) -> Location:
+    """Bucket or host of many URIs, connected to once."""
+    return locate(uri)
+
+
+class TableSource(Source):
+    """A table of paths or URIs and labels; its rows, not the images, are held in memory."""
+
+    name = "table"
+    kind = "image"
+
+    def __init__(self, data: str, options: SourceOptions, files: list[ParquetFile] | None = None) -> None:
+        """data: path or URI of a .csv, .tsv or .parquet file. files: parquet footers, if read already.
+
+        Raises DataError when the table cannot be parsed or columns are missing or ambiguous.
+        """
+        self.uri, self._options = data, options
+        self._place = locate(data)
+        self._folder = _parent(self._place)
+        if posixpath.splitext(self._place.path)[1].lower() in DELIMITERS:
+            rows, columns, declared = _read_csv(self._place, options)
+            stamps = [tuple(file_stamp("", self._place.info()))]
+        else:
+            files = read_footers(data) if files is None else files
+            if self._place.is_dir():
+                self._folder = self._place
+            rows, columns, declared = _read_parquet(files, options)
+            stamps = [file.stamp for file in files]
+        self._rows, self._columns, self._stamps = rows, columns, stamps
+        self.num_rows = rows.num_rows
+        self.class_names, self.label_codes = declared
+        self.has_instance_ids = columns.instance_id is not None
+        self.has_truth = columns.truth is not None
+
+    def fingerprint(self) -> str:
+        """See `Source.fingerprint`; covers the table, not the images it names."""
+        return digest([self.name, str(self._folder), self._stamps, asdict(self._columns), self._options.classes])
+
+    def shards(self, max_rows: int) -> list[Shard]:
+        """See `Source.shards`."""
+
+        def make(first: int, count: int) -> Shard:
+            rows = self._rows.take(pa.array(np.arange(first, first + count)))  # a copy: slices pickle as the whole
+            return TableShard(first, count, self._folder, rows)
+
+        return cut(self.num_rows, max_rows, make)
+
+
+def _parent(place: Location) -> Location:
+    return Location(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.uri))
+
+
+Declared = tuple[tuple[str, ...] | None, dict[str, int] | None]
+
+
+def _read_csv(place: Location, options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
+    """The rows of a CSV table; a line with too many or too few fields becomes a row with an error, at the end."""
+    name = posixpath.basename(place.path)
+    broken: list[str] = []
+
+    def set_aside(row: pacsv.InvalidRow) -> str:
+        broken.append(f"line with {row.actual_columns} instead of {row.expected_columns} columns")
+        return "skip"
+
+    delimiter = DELIMITERS[posixpath.splitext(place.path)[1].lower()]
+    parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside)
+    with storage_errors("read", place):
+        try:
+            with place.filesystem.open_input_stream(place.path) as stream:
+                names = pacsv.open_csv(stream, parse_options=parse).schema.names
+            texts = pa.schema([(column, pa.int64() if column == INSTANCE_ID else pa.string()) for column in names])
+            columns = find_columns(texts, options, name)
+            convert = pacsv.ConvertOptions(
+                include_columns=columns.names(), column_types={column.name: column.type for column in texts}
+            )
+            broken.clear()
+            with place.filesystem.open_input_stream(place.path) as stream:
+                table = pacsv.read_csv(
+                    stream, pacsv.ReadOptions(use_threads=False), parse_options=parse, convert_options=convert
+                )
+        except pa.ArrowInvalid as error:
+            got = f"'{str(error).splitlines()[0]}'"
+            raise DataError(explain(f"{name} to be a table in UTF-8", got, "correct the file")) from error
+    declared = declared_classes(texts, columns, options, name)
+    return _with_broken(_rows(table, columns, declared), broken), columns, declared
+
+
+def _read_parquet(files: list[ParquetFile], options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
+    columns = find_columns(files[0].schema, options, files[0].name)
+    declared = declared_classes(files[0].schema, columns, options, files[0].name)
+    parts = []
+    for file in files:
+        absent = [name for name in columns.names() if name not in file.schema.names]
+        if absent:
+            got = f"{file.name} without {', '.join(absent)}"
+            expected = f"the columns of {files[0].name} in every file"
+            raise DataError(explain(expected, got, "keep only files of one data set"))
+        parts.append(_rows(file.place.read_table(columns.names()), columns, declared))
+    return pa.concat_tables(parts), columns, declared
+
+
+def _rows(table: pa.Table, columns: Columns, declared: Declared) -> pa.Table:
+    """uri, label, error and, where known, instance_id and truth of every row of the table."""
+    assert columns.uri is not None
+    inferred = declared[0] is None
+    found: dict[str, Any] = {
+        URI: label_strings(table[columns.uri], negative_is_missing=False),
+        RAW_LABEL: label_strings(table[columns.label], negative_is_missing=inferred),
+        RAW_ERROR: pa.nulls(table.num_rows, pa.string()),
+    }
+    if columns.truth is not None:
+        found[TRUE_LABEL] = label_strings(table[columns.truth], negative_is_missing=inferred)
+    if columns.instance_id is not None:
+        found[INSTANCE_ID] = table[columns.instance_id].cast(pa.int64(), safe=False)
+    return pa.table(found)
+
+
+def _with_broken(rows: pa.Table, reasons: list[str]) -> pa.Table:
+    """Append one row per line that could not be parsed, with no label and the reason as its error."""
+    if not reasons:
+        return rows
+    extra = {name: pa.nulls(len(reasons), rows.schema.field(name).type) for name in rows.column_names}
+    extra[RAW_ERROR] = pa.array(reasons, pa.string())
+    if INSTANCE_ID in extra:
+        start = (pc.max(rows[INSTANCE_ID]).as_py() or 0) + 1 if rows.num_rows else 0
+        extra[INSTANCE_ID] = pa.array(range(start, start + len(reasons)), pa.int64())
+    return pa.concat_tables([rows, pa.table(extra)])

@@ -1,0 +1,347 @@
+"""Labels to class indices, and raw rows to clean ones; every unusable row is set aside with its reason. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dynacor_ray import schema
+from dynacor_ray.errors import DataError, explain
+from dynacor_ray.models.images import ImageError, ImageInfo, probe
+from dynacor_ray.schema import MAX_INSTANCE_ID
+from dynacor_ray.sources.base import Source
+from dynacor_ray.sources.columns import is_integer_text
+
+_MISSING, _UNKNOWN = -1, -2
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class LabelVocabulary:
+    """Class names in order of their index, and the index of every label as it stands in the data."""
+
+    names: tuple[str, ...]
+    codes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ImageStats:
+    """Extremes of the images seen, sizes as stored; `grey` when all have a single channel."""
+
+    min_width: int
+    max_width: int
+    min_height: int
+    max_height: int
+    grey: bool
+
+    @staticmethod
+    def of(infos: Sequence[ImageInfo]) -> ImageStats | None:
+        """Statistics of some images, None of no image."""
+        if not infos:
+            return None
+        widths, heights = [info.width for info in infos], [info.height for info in infos]
+        grey = all(info.channels == 1 for info in infos)
+        return ImageStats(min(widths), max(widths), min(heights), max(heights), grey)
+
+    def merge(self, other: ImageStats) -> ImageStats:
+        """Statistics of the union of two sets of images."""
+        return ImageStats(
+            min(self.min_width, other.min_width),
+            max(self.max_width, other.max_width),
+            min(self.min_height, other.min_height),
+            max(self.max_height, other.max_height),
+            self.grey and other.grey,
+        )
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Rows as in `dataset/`, what was set aside, and the truth where known (only of rows kept, known classes only)."""
+
+    rows: pa.Table
+    quarantine: pa.Table
+    truth: pa.Table | None
+    image_sizes: ImageStats | None
+
+    @property
+    def max_side(self) -> int | None:
+        """Longest side of any image, None without images."""
+        return None if self.image_sizes is None else max(self.image_sizes.max_width, self.image_sizes.max_height)
+
+
+def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabulary:
+    """The declared classes, else the labels found: integers by value, others by name.
+
+    counts: rows per label as it stands in the data. Raises DataError when there are fewer than two classes, or so many
+    that the labels must be something else.
+    """
+    if source.class_names is not None:
+        codes = source.label_codes or {name: code for code, name in enumerate(source.class_names)}
+        _check_classes(source.class_names, "declared")
+        return LabelVocabulary(tuple(source.class_names), dict(codes))
+    found = [label for label, count in counts.items() if count > 0]
+    numeric = all(map(is_integer_text, found))
+    names = tuple(sorted(found, key=lambda label: (int(label), label)) if numeric else sorted(found))
+    _check_classes(names, "found")
+    total = sum(counts.values())
+    if len(names) * 2 > total:
+        got = f"{len(names):,} distinct labels in {total:,} rows, which looks like an id column"
+        raise DataError(explain("several rows per class", got, "name the right column with --label-column"))
+    return LabelVocabulary(names, {name: code for code, name in enumerate(names)})
+
+
+def _check_classes(names: Sequence[str], how: str) -> None:
+    if len(names) < 2:
+        got = f"{len(names)} {how}{': ' + repr(names[0]) if names else ''}"
+        raise DataError(
+            explain("at least two classes", got, "check the label column, or declare classes with --classes")
+        )
+
+
+def vocabulary_warnings(counts: Mapping[str, int], vocabulary: LabelVocabulary) -> list[str]:
+    """Sentences about classes that cannot be judged well. counts: rows per class name or label."""
+    totals = Counter[int]()
+    for label, count in counts.items():
+        if label in vocabulary.codes:
+            totals[vocabulary.codes[label]] += count
+    sentences = []
+    for code, name in enumerate(vocabulary.names):
+        if totals[code] == 0:
+            sentences.append(f"Class {name!r} is declared, but no instance has this label.")
+        elif totals[code] == 1:
+            sentences.append(f"Class {name!r} has one instance, which cannot be judged.")
+    return sentences
+
+
+def validate_rows(raw: pa.Table, kind: str, vocabulary: LabelVocabulary, feature_dim: int | None) -> Validated:
+    """Encode labels, verify every payload, and set unusable rows aside with their reason.
+
+    raw: rows as `Shard.read` returns them. kind: "image" or "feature". feature_dim: length of every feature vector.
+    A row with several faults is reported with the first: its error, its label, its payload.
+    Raises DataError when the table's own instance ids are missing or out of range.
+    """
+    ids = _ids(raw)
+    faults = _Faults(raw.num_rows)
+    faults.note(pc.is_valid(raw[schema.RAW_ERROR]), lambda rows: raw[schema.RAW_ERROR].take(pa.array(rows)).to_pylist())
+    codes = _encode(raw[schema.RAW_LABEL], vocabulary)
+    faults.note(codes == _MISSING, lambda rows: ["missing label"] * len(rows))
+    faults.note(codes == _UNKNOWN, lambda rows: _unknown_labels(raw, rows, vocabulary))
+    sizes = None
+    if kind == "image":
+        sizes = ImageStats.of(_probe_images(raw[schema.IMAGE], faults))
+        payload = _images(raw[schema.IMAGE], faults.good)
+    else:
+        assert feature_dim is not None
+        payload = _features(raw[schema.FEATURE], faults, feature_dim)
+    good = faults.good
+    columns = [
+        pa.array(ids[good]),
+        raw[schema.URI].filter(pa.array(good)).cast(pa.string()),
+        pa.array(codes[good]),
+        payload,
+    ]
+    wanted = schema.dataset_schema(feature_dim if kind == "feature" else None)
+    rows = pa.Table.from_arrays(columns, schema=wanted)
+    return Validated(rows, _quarantine(raw, faults), _truth(raw, ids, good, vocabulary), sizes)
+
+
+def check_unique_ids(ids: NDArray[np.int64]) -> None:
+    """ids: int64 (N,). Raises DataError naming some that occur more than once."""
+    ordered = np.sort(ids)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(repeated):
+        shown = ", ".join(map(str, repeated[:_SHOWN])) + (", ..." if len(repeated) > _SHOWN else "")
+        got = f"{len(repeated):,} repeated ({shown})"
+        remedy = f"make them unique, or rename the column {schema.INSTANCE_ID!r} to have rows numbered"
+        raise DataError(explain(f"distinct values of {schema.INSTANCE_ID}", got, remedy))
+
+
+def feature_dim_of(raw: pa.Table) -> int:
+    """The most common length of the feature vectors; the greater one of equally common lengths.
+
+    Raises DataError when no row has a vector with at least one value.
+    """
+    column = raw[schema.FEATURE]
+    counts = pc.value_counts(pc.list_value_length(column).drop_null().combine_chunks()).to_pylist()
+    lengths = {int(item["values"]): int(item["counts"]) for item in counts if item["values"]}
+    if not lengths:
+        raise DataError(explain("feature vectors with at least one value", "none", "check the feature column"))
+    return max(lengths, key=lambda length: (lengths[length], length))
+
+
+def check_quarantine(quarantined: int, num_rows: int, limit: float, reasons: Mapping[str, int]) -> None:
+    """Refuse data of which too much is unusable.
+
+    quarantined: rows set aside. num_rows: all rows, these included. limit: largest share allowed, 0..1. reasons: rows
+    per reason. Raises DataError with the most frequent reasons.
+    """
+    if quarantined == 0 or (quarantined <= limit * num_rows and quarantined < num_rows):
+        return
+    shown = ", ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(_SHOWN))
+    got = f"{quarantined:,} of {num_rows:,} ({quarantined / num_rows:.1%}): {shown}"
+    remedy = "fix them or raise --max-quarantine" if quarantined < num_rows else "fix them: no row is left"
+    raise DataError(explain(f"at most {limit:.4g} of the rows ({limit:.2%}) to be unusable", got, remedy))
+
+
+def reason_kind(reason: str) -> str:
+    """A reason without what is particular to its row, so that equal troubles can be counted together.
+
+    >>> reason_kind("label 'cot' is not among the 10 classes")
+    'label is not among the 10 classes'
+    >>> reason_kind("broken image: bad header checksum in 'IHDR'")
+    'broken image'
+    """
+    known = re.fullmatch(r"label '.*' (is not among the \d+ classes)", reason, re.DOTALL)
+    return f"label {known.group(1)}" if known else reason.split(":", 1)[0]
+
+
+def _ids(raw: pa.Table) -> NDArray[np.int64]:
+    """The table's own instance ids, else the row numbers; int64 (N,)."""
+    if schema.INSTANCE_ID not in raw.column_names:
+        return np.asarray(raw[schema.RAW_ROW].to_numpy())
+    column = raw[schema.INSTANCE_ID]
+    ids = pc.fill_null(column, -1).cast(pa.int64()).to_numpy()
+    bad = np.flatnonzero((ids < 0) | (ids > MAX_INSTANCE_ID))
+    if len(bad):
+        shown = ", ".join(_id_at(raw, int(row)) for row in bad[:_SHOWN])
+        remedy = f"correct them, or rename the column {schema.INSTANCE_ID!r} to have rows numbered"
+        raise DataError(explain(f"{schema.INSTANCE_ID} in 0..{MAX_INSTANCE_ID}", shown, remedy))
+    return np.asarray(ids)
+
+
+def _id_at(raw: pa.Table, row: int) -> str:
+    value = raw[schema.INSTANCE_ID][row].as_py()
+    return f"{'null' if value is None else value} in row {raw[schema.RAW_ROW][row].as_py()}"
+
+
+class _Faults:
+    """Which rows are good so far, and the first fault of every other one."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.good: NDArray[np.bool_] = np.ones(num_rows, dtype=np.bool_)
+        self.reasons: dict[int, str] = {}
+
+    def note(self, bad: Any, explanations: Callable[[NDArray[np.int64]], list[str]]) -> None:
+        """Set rows aside. bad: mask (N,). explanations: numbers of the rows not set aside before -> their reasons."""
+        mask = np.asarray(bad.to_numpy() if isinstance(bad, pa.ChunkedArray) else bad, dtype=np.bool_)
+        rows = np.flatnonzero(mask & self.good)
+        if len(rows):
+            self.good[rows] = False
+            self.reasons.update(zip(rows.tolist(), explanations(rows), strict=True))
+
+
+def _encode(labels: pa.ChunkedArray[Any], vocabulary: LabelVocabulary) -> NDArray[np.int32]:
+    """Class index per row, int32 (N,); _MISSING where null and _UNKNOWN where not in the vocabulary."""
+    parts = [np.empty(0, dtype=np.int32)]
+    for chunk in labels.chunks:
+        encoded = chunk.dictionary_encode()
+        table = [vocabulary.codes.get(label, _UNKNOWN) for label in encoded.dictionary.to_pylist()]
+        positions = pc.fill_null(encoded.indices, len(table)).to_numpy(zero_copy_only=False)
+        parts.append(np.array([*table, _MISSING], dtype=np.int32)[positions])
+    return np.concatenate(parts)
+
+
+def _unknown_labels(raw: pa.Table, rows: NDArray[np.int64], vocabulary: LabelVocabulary) -> list[str]:
+    labels = raw[schema.RAW_LABEL].take(pa.array(rows)).to_pylist()
+    return [f"label {_quoted(label)} is not among the {len(vocabulary.names)} classes" for label in labels]
+
+
+def _quoted(label: str) -> str:
+    return f"'{label if len(label) <= 40 else label[:37] + '...'}'"
+
+
+def _probe_images(images: pa.ChunkedArray[Any], faults: _Faults) -> list[ImageInfo]:
+    """Sizes of the good images; the others get their reason."""
+    infos, broken = [], {}
+    for row in np.flatnonzero(faults.good).tolist():
+        data = images[row].as_py()
+        try:
+            if data is None:
+                raise ImageError("missing image")
+            infos.append(probe(data))
+        except ImageError as error:
+            broken[row] = str(error)
+    bad = np.zeros(len(images), dtype=np.bool_)
+    bad[list(broken)] = True
+    faults.note(bad, lambda rows: [broken[row] for row in rows.tolist()])
+    return infos
+
+
+def _images(images: pa.ChunkedArray[Any], good: NDArray[np.bool_]) -> pa.ChunkedArray[Any]:
+    """The good images as plain binary, in chunks that 32-bit offsets can hold."""
+    kept = images.filter(pa.array(good))
+    if kept.type == pa.binary():
+        return kept
+    chunks = [pa.array(chunk.to_pylist(), pa.binary()) for chunk in kept.chunks]
+    flat = [part for chunk in chunks for part in (chunk.chunks if isinstance(chunk, pa.ChunkedArray) else [chunk])]
+    return pa.chunked_array(flat, pa.binary())
+
+
+def _features(column: pa.ChunkedArray[Any], faults: _Faults, dim: int) -> pa.Array[Any]:
+    """The good vectors as float32 lists of length `dim`; the others get their reason. No loop over good rows."""
+    faults.note(pc.is_null(column), lambda rows: ["missing feature"] * len(rows))
+    lengths = pc.fill_null(pc.list_value_length(column), dim).to_numpy()
+    faults.note(lengths != dim, lambda rows: [_wrong_length(length, dim) for length in lengths[rows].tolist()])
+    parts = [np.empty((0, dim), dtype=np.float32)] if not column.num_chunks else []
+    start = 0
+    for chunk in column.chunks:
+        here = faults.good[start : start + len(chunk)]
+        parts.append(_matrix(chunk if here.all() else chunk.filter(pa.array(here)), dim))
+        start += len(chunk)
+    values = np.concatenate(parts) if len(parts) != 1 else parts[0]
+    finite = _finite_rows(values)
+    if not finite.all():
+        bad = np.zeros(len(faults.good), dtype=np.bool_)
+        bad[np.flatnonzero(faults.good)[~finite]] = True
+        faults.note(bad, lambda rows: ["feature has NaN or infinite values"] * len(rows))
+        values = values[finite]
+    return schema.fixed_size_list(values)
+
+
+def _wrong_length(length: int, dim: int) -> str:
+    return f"feature has {length} values, expected {dim}"
+
+
+def _matrix(chunk: pa.Array[Any], dim: int) -> NDArray[np.float32]:
+    """Lists without nulls, all of length `dim`, as float32 (N, dim); null values become NaN."""
+    flat = chunk.flatten().to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):  # a double too large for float32 becomes infinite, and is set aside for it
+        return np.asarray(flat, dtype=np.float32).reshape(-1, dim)
+
+
+def _finite_rows(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which rows of (N, D) have finite values only; bool (N,)."""
+    step = max(1, (1 << 24) // max(1, values.shape[1]))
+    parts = [np.isfinite(values[i : i + step]).all(axis=1) for i in range(0, len(values), step)]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.bool_)
+
+
+def _quarantine(raw: pa.Table, faults: _Faults) -> pa.Table:
+    bad = pa.array(~faults.good)
+    reasons = [faults.reasons[row] for row in np.flatnonzero(~faults.good).tolist()]
+    columns = [
+        raw[schema.RAW_ROW].filter(bad),
+        raw[schema.URI].filter(bad).cast(pa.string()),
+        pa.array(reasons, pa.string()),
+    ]
+    return pa.Table.from_arrays(columns, schema=schema.quarantine_schema())
+
+
+def _truth(
+    raw: pa.Table, ids: NDArray[np.int64], good: NDArray[np.bool_], vocabulary: LabelVocabulary
+) -> pa.Table | None:
+    """Truth of the rows kept, where it is known and one of the classes."""
+    if schema.TRUE_LABEL not in raw.column_names:
+        return None
+    codes = _encode(raw[schema.TRUE_LABEL], vocabulary)
+    known = good & (codes >= 0)
+    columns = [pa.array(ids[known]), pa.array(codes[known])]
+    return pa.Table.from_arrays(columns, schema=schema.truth_schema())

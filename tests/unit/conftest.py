@@ -1,0 +1,35 @@
+"""Unit tests are pure: none may start Ray, and torch gets one thread."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+import torch
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import ray
+
+
+def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
+    raise AssertionError("a unit test must not start Ray; put it into tests/engine")
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting or joining a Ray cluster fails, whether asked for by name or on the first use of a task."""
+    monkeypatch.setattr(ray, "init", _refuse)
+    monkeypatch.setattr("ray._private.worker.init", _refuse)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

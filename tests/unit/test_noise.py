@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dynacor_ray.errors import ConfigError, DataError
+from dynacor_ray.noise.synthetic import asymmetric, symmetric, transition_matrix
+
+IDS = np.arange(200_000)
+TRUE = (IDS * 13) % 4
+
+
+def test_symmetric_noise_has_its_rate_and_transition_matrix() -> None:
+    given = symmetric(TRUE, IDS, 0.6, 4, seed=0)
+    assert given.dtype == np.int32
+    expected = np.full((4, 4), 0.2) + 0.2 * np.eye(4)
+    assert transition_matrix(TRUE, given, 4) == pytest.approx(expected, abs=0.01)
+    assert (given != TRUE).mean() == pytest.approx(0.6, abs=0.005)
+
+
+def test_asymmetric_noise_goes_to_the_next_class_or_along_the_map() -> None:
+    step = np.roll(np.eye(4), 1, axis=1)
+    given = asymmetric(TRUE, IDS, 0.3, 4, seed=0)
+    assert transition_matrix(TRUE, given, 4) == pytest.approx(0.7 * np.eye(4) + 0.3 * step, abs=0.01)
+    mapped = asymmetric(TRUE, IDS, 0.3, 4, seed=0, class_map=[0, 3, 1, 1])
+    expected = 0.7 * np.eye(4) + 0.3 * np.eye(4)[[0, 3, 1, 1]]
+    assert transition_matrix(TRUE, mapped, 4) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", [symmetric, asymmetric])
+def test_extreme_rates(kind) -> None:  # type: ignore[no-untyped-def]
+    clean = kind(TRUE, IDS, 0.0, 4, seed=0)
+    assert clean is not TRUE
+    assert not np.shares_memory(clean, TRUE)
+    assert (clean == TRUE).all()
+    assert (kind(TRUE, IDS, 1.0, 4, seed=0) != TRUE).all()
+
+
+@pytest.mark.parametrize("kind", [symmetric, asymmetric])
+def test_noise_belongs_to_the_instance_and_grows_with_the_rate(kind) -> None:  # type: ignore[no-untyped-def]
+    order = np.random.default_rng(0).permutation(5000)
+    low = kind(TRUE[:5000], IDS[:5000], 0.2, 4, seed=3)
+    assert (kind(TRUE[order], IDS[order], 0.2, 4, seed=3) == low[order]).all()
+    high = kind(TRUE[:5000], IDS[:5000], 0.5, 4, seed=3)
+    wrong = low != TRUE[:5000]
+    assert (high[wrong] == low[wrong]).all()
+    assert (kind(TRUE[:5000], IDS[:5000], 0.2, 4, seed=4) != low).any()
+
+
+def test_transition_matrix_of_an_absent_class_is_the_identity_there() -> None:
+    matrix = transition_matrix(np.array([0, 0, 0, 2]), np.array([0, 1, 0, 0]), 3)
+    assert matrix.tolist() == [pytest.approx([2 / 3, 1 / 3, 0]), [0, 1, 0], [1, 0, 0]]
+
+
+def test_transition_matrix_rows_sum_to_one() -> None:
+    generator = np.random.default_rng(0)
+    matrix = transition_matrix(generator.integers(0, 9, 500), generator.integers(0, 9, 500), 9)
+    assert matrix.sum(axis=1) == pytest.approx(1.0)
+
+
+def test_unusable_input_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"noise rate in \[0, 1\], but got 40"):
+        symmetric(TRUE, IDS, 40, 4, seed=0)
+    with pytest.raises(ConfigError, match="noise rate"):
+        asymmetric(TRUE, IDS, float("nan"), 4, seed=0)
+    with pytest.raises(ConfigError, match="at least 2 classes"):
+        symmetric(np.zeros(3, dtype=np.int64), np.arange(3), 0.1, 1, seed=0)
+    with pytest.raises(DataError, match=r"labels in 0\.\.2, but got a range of 0\.\.3"):
+        symmetric(TRUE, IDS, 0.1, 3, seed=0)
+    for class_map in ([0, 1], [0, 1, 2, 4], [0, 1, 2, -1]):
+        with pytest.raises(ConfigError, match=r"a class map of 4 classes in 0\.\.3"):
+            asymmetric(TRUE, IDS, 0.1, 4, seed=0, class_map=class_map)

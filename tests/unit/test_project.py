@@ -1,0 +1,212 @@
+"""Rules that hold for the whole project, read off its source: layers, quarantine of the truth, citations, axes."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "dynacor_ray"
+
+# Imports point downwards: a unit may import its own level and those below. A unit is a folder or a file of the package.
+LEVELS = {
+    **dict.fromkeys(("schema", "errors", "rng", "storage", "progress", "manifest"), 0),
+    **dict.fromkeys(
+        ("method", "noise", "models", "baselines", "robust", "evaluation", "supervised_bound", "config"), 1
+    ),
+    **dict.fromkeys(("sources", "engine", "report"), 2),
+    **dict.fromkeys(("pipeline", "recipes", "doctor", "cli", "__main__", "__init__"), 3),
+}
+# What is narrower than the levels: unit -> units that it may import besides itself and level 0.
+NARROW = {
+    "schema": set(),
+    "errors": set(),
+    "rng": set(),
+    "method": set(),
+    "noise": set(),
+    "models": set(),
+    "sources": {"noise", "models"},
+    "report": {unit for unit, level in LEVELS.items() if level == 1},
+}
+TRUTH_READERS = ("schema.py", "noise/", "evaluation.py", "supervised_bound.py", "sources/", "engine/ingest.py")
+TOP_LEVEL = {
+    *("dynacor_ray", "jobs", "tests", "cluster.yaml", "pyproject.toml", "README.md", "LICENSE"),
+    *("CHANGELOG.md", "constraints.txt", "Makefile"),
+}
+REDUCTIONS = {"softmax", "log_softmax", "mean", "normalize", "squeeze"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+METHOD_FILES = sorted((PACKAGE / "method").rglob("*.py"))
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def unit_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
+    """Dotted names of all that is imported, also inside functions, `from a import b` as a.b; with the line."""
+    package = ["dynacor_ray", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def imported_units(path: Path) -> Iterator[tuple[str, int]]:
+    """Units of this package that a file imports; a name that is no unit comes from `__init__`."""
+    for module, line in imported_modules(path):
+        first, _, rest = module.partition(".")
+        if first == "dynacor_ray":
+            unit = rest.partition(".")[0]
+            yield (unit if unit in LEVELS else "__init__"), line
+
+
+def docstrings(tree: ast.Module) -> set[int]:
+    """ids of the constants that are docstrings, also those below an assignment."""
+    bodies = (node.body for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)))
+    expressions = (line.value for body in bodies for line in body if isinstance(line, ast.Expr))
+    return {id(value) for value in expressions if isinstance(value, ast.Constant)}
+
+
+# --------------------------------------------------------------------------------------------------------------- layers
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_ray_is_imported_in_engine_only(path: Path) -> None:
+    if unit_of(path) == "engine":
+        return
+    found = [line for module, line in imported_modules(path) if module.partition(".")[0] == "ray"]
+    assert not found, f"{name_of(path)} imports ray in lines {found}; move that to engine/"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_downwards(path: Path) -> None:
+    unit = unit_of(path)
+    assert unit in LEVELS, f"give {unit} a level in {Path(__file__).name}, and DESIGN.md a line"
+    for other, line in imported_units(path):
+        place = f"{name_of(path)}:{line} imports {other}"
+        assert LEVELS[other] <= LEVELS[unit], f"{place}, which is above"
+        if unit in NARROW and other != unit and LEVELS[other] > 0:
+            assert other in NARROW[unit], f"{place}; it may import {sorted(NARROW[unit]) or 'level 0 only'}"
+
+
+def test_units_do_not_import_each_other_in_a_circle() -> None:
+    below: dict[str, set[str]] = {unit: set() for unit in LEVELS}
+    for path in FILES:
+        below[unit_of(path)] |= {unit for unit, _ in imported_units(path)} - {unit_of(path), "__init__"}
+    open_units = dict(below)
+    while free := [unit for unit, needs in open_units.items() if not needs & open_units.keys()]:
+        for unit in free:
+            del open_units[unit]
+    assert not open_units, f"circle among {sorted(open_units)}"
+
+
+# ----------------------------------------------------------------------------------------------------------- quarantine
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_truth_is_quarantined(path: Path) -> None:
+    if name_of(path).startswith(TRUTH_READERS):
+        return
+    tree = parsed(path)
+    documentation = docstrings(tree)
+    found = []
+    for node in ast.walk(tree):
+        names = [getattr(node, field, None) for field in ("id", "attr", "name")]
+        text = node.value if isinstance(node, ast.Constant) and id(node) not in documentation else None
+        if {"TRUE_LABEL", "read_truth"} & set(names) or (isinstance(text, str) and "true_label" in text):
+            found.append(getattr(node, "lineno", 0))
+    assert not found, f"{name_of(path)} touches the truth in lines {found}; only {TRUTH_READERS} may"
+
+
+# --------------------------------------------------------------------------------------------------------------- method
+
+
+def public_functions() -> list[tuple[str, ast.FunctionDef]]:
+    return [
+        (f"{path.stem}.{node.name}", node)
+        for path in METHOD_FILES
+        for node in parsed(path).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
+
+
+def test_method_functions_cite_the_paper() -> None:
+    functions = public_functions()
+    assert functions
+    silent = [name for name, node in functions if not re.search(r"Eq\.|§", ast.get_docstring(node) or "")]
+    assert not silent, f"say in the docstring which equation or section it is: {silent}"
+
+
+@pytest.mark.parametrize("path", METHOD_FILES, ids=name_of)
+def test_method_names_its_axes(path: Path) -> None:
+    calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
+    for call in calls:
+        function = call.func
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        if name in REDUCTIONS:
+            named = {keyword.arg for keyword in call.keywords} & {"dim", "axis"}
+            assert named, f"{name_of(path)}:{call.lineno}: {name} without dim= or axis="
+
+
+# ----------------------------------------------------------------------------------------------------------- public API
+
+
+def test_public_names() -> None:
+    package = importlib.import_module("dynacor_ray")
+    names = list(package.__all__)
+    assert names == sorted(names)
+    assert len(names) == len(set(names))
+    missing = [name for name in names if not hasattr(package, name)]
+    assert not missing
+
+
+def test_import_is_light() -> None:
+    code = "import sys, dynacor_ray; print([m for m in ('torch', 'ray', 'timm', 'open_clip') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_package_is_marked_as_typed() -> None:
+    assert (PACKAGE / "py.typed").is_file()
+
+
+# ----------------------------------------------------------------------------------------------------------- repository
+
+
+def test_top_level_entries() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    entries = {line.partition("/")[0] for line in listed.stdout.splitlines()}
+    strange = {entry for entry in entries - TOP_LEVEL if not entry.startswith(".")}
+    assert not strange
+
+
+def test_constraints_are_plain_pins() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    odd = [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line)]
+    assert not odd
+    assert lines == sorted(lines, key=str.lower)
+    assert not [line for line in lines if line.startswith(("nvidia", "cuda", "triton"))]
