@@ -44,11 +44,14 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[DetectConfig], Det
 
 def usage() -> str:
     """What `dynacor --help` prints."""
-    lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        ["usage: dynacor COMMAND [OPTIONS]", "", "Find wrong labels in large labelled data sets.", "", *lines]
-        + ["", "`dynacor COMMAND --help` lists the options. Try: dynacor detect --data demo"]
-    )
+    commands = "\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items())
+    return f"""usage: dynacor COMMAND [OPTIONS]
+
+Find wrong labels in large labelled data sets.
+
+{commands}
+
+`dynacor COMMAND --help` lists the options. Try: dynacor detect --data demo"""
 
 
 def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:

@@ -20,7 +20,7 @@ GpuUse = Literal["auto", "yes", "no"]
 
 @dataclass(frozen=True, kw_only=True)
 class DetectConfig:
-    """Options of `dynacor detect`, `dynacor doctor` and `dynacor_ray.detect`; equation and section numbers are the paper's."""
+    """Options of `dynacor detect`, `dynacor doctor` and `dynacor_ray.detect`; equation numbers are the paper's."""
 
     data: str
     """What to search: `demo`, a parquet file or folder, an image folder, a CSV/parquet table of uri and label, or the
@@ -29,7 +29,7 @@ class DetectConfig:
     """Run directory for the outputs (local or URI). The same command on the same directory resumes. Default: runs/NAME,
     named after the data; inside a Ray job ~/dynacor_runs/NAME."""
     cache: str | None = None
-    """Where the packed data set and its embeddings are kept; share it between runs on the same data. Default: OUT/cache."""
+    """Where packed data and embeddings are kept; share it between runs on the same data. Default: OUT/cache."""
 
     label_column: str | None = None
     """Column with the given labels (default: found by its usual names)."""
@@ -94,8 +94,8 @@ class DetectConfig:
     checkpoint_seconds: float = 15.0
     """Least time between two checkpoints of the training; a restart repeats at most that much."""
     cache_gigabytes: float | None = None
-    """Memory per worker for training rows; beyond it they are streamed again each epoch. Default: a quarter of the node's
-    memory, shared by its workers."""
+    """Memory per worker for training rows; beyond it they are streamed again each epoch. Default: a quarter of the
+    node's memory, shared by its workers."""
     address: str | None = None
     """Ray cluster to use (`auto` or an address). Default: RAY_ADDRESS if set, else a cluster on this machine."""
     quiet: bool = False

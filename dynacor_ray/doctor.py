@@ -1,4 +1,4 @@
-"""Look before you run: are data, encoder, storage and cluster fit for `detect`, and what would it do and cost?"""
+"""Look before you run: whether data, encoder, storage and cluster are fit for `detect`, and what it would do."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from rich.table import Table
 
 from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.engine.ingest import count_labels
-from dynacor_ray.engine.job import Job, plan_training
+from dynacor_ray.engine.job import Job
 from dynacor_ray.engine.session import connect, resources
 from dynacor_ray.errors import DynacorError
 from dynacor_ray.models.encoders import load_encoder, parse_encoder, resolve_auto
-from dynacor_ray.pipeline import Prepared, check_run_directory, finished, prepare
+from dynacor_ray.pipeline import Prepared, finished, plan_for, prepare
+from dynacor_ray.report.terminal import clean
 from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, validate_rows, vocabulary_warnings
 
 SAMPLE_ROWS = 64
@@ -129,7 +130,6 @@ def _encoder(prepared: Prepared, plan: dict[str, Any]) -> str:
 def _directory(prepared: Prepared) -> str:
     if finished(prepared) is not None:
         return f"{prepared.run} is complete: detect would only show it"
-    check_run_directory(prepared)
     probe = prepared.run / ".probe"
     fresh = not prepared.run.exists()
     probe.write_bytes(b"")
@@ -142,16 +142,10 @@ def _directory(prepared: Prepared) -> str:
 def _cluster(config: DetectConfig, plan: dict[str, Any]) -> str:
     connect(config.address)
     have = resources()
-    spread = plan_training(
-        workers=config.workers,
-        gpu=config.gpu,
-        checkpoint_seconds=config.checkpoint_seconds,
-        max_failures=config.max_failures,
-        cache_gigabytes=config.cache_gigabytes,
-        have=have,
-    )
+    spread = plan_for(config)
     plan |= {"cpus": have.cpus, "spread": spread}
-    return f"{have.nodes} node(s), {have.cpus:g} CPUs, {have.gpus:g} GPUs; training on {'GPU' if spread.use_gpu else 'CPU'}"
+    device = "GPU" if spread.use_gpu else "CPU"
+    return f"{have.nodes} node(s), {have.cpus:g} CPUs, {have.gpus:g} GPUs; training on {device}"
 
 
 def _estimate(prepared: Prepared, plan: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +175,7 @@ def _print(report: DoctorReport) -> None:
     for name in ("check", "", "finding"):
         table.add_column(name)
     for check in report.checks:
-        table.add_row(check.name, "ok" if check.ok else "[red]no[/red]", _plain(check.message))
+        table.add_row(check.name, "ok" if check.ok else "[red]no[/red]", clean(check.message))
     console.print(table)
     if "run" in report.plan:
         planned = Table(title="What detect would do", title_justify="left", show_header=False)
@@ -189,9 +183,3 @@ def _print(report: DoctorReport) -> None:
             planned.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
         console.print(planned)
     console.print("Ready." if report.ok else "Not ready: correct the lines marked 'no'.")
-
-
-def _plain(text: str) -> str:
-    from dynacor_ray.report.terminal import clean
-
-    return clean(text)

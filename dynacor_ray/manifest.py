@@ -1,4 +1,4 @@
-"""What is known of a packed data set or feature store without opening it; written last, so that it marks completeness."""
+"""What is known of packed data without opening them; written last, so that it marks completeness."""
 
 from __future__ import annotations
 

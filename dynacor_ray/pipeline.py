@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import dynacor_ray
-from dynacor_ray import schema
 from dynacor_ray.config import DetectConfig, digest, make_config
-from dynacor_ray.engine.assemble import assemble, read_dynamics, write_dynamics
+from dynacor_ray.engine.assemble import Dataset, assemble, read_dynamics, write_dynamics
 from dynacor_ray.engine.cluster import assign, fit_clusters, sample_for_fit, tally, write_issues
 from dynacor_ray.engine.embed import embed
 from dynacor_ray.engine.ingest import ingest
@@ -39,13 +38,13 @@ from dynacor_ray.storage import Location, locate, require_space
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    import ray.data
 
 WORST = 10
 """Most suspicious rows shown on the terminal."""
 BYTES_PER_SIGNAL = 8
 """Upper bound of what one signal takes on disk in all its forms; less than 5 were measured."""
-CONFIG, SUMMARY, ISSUES, DYNAMICS, TRUTH = "config.json", "summary.json", "issues.parquet", "dynamics.parquet", "truth.parquet"
+CONFIG, SUMMARY = "config.json", "summary.json"
+ISSUES, DYNAMICS, TRUTH = "issues.parquet", "dynamics.parquet", "truth.parquet"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class DetectResult:
         """`issues.parquet` as a pandas data frame."""
         return self.issues().to_pandas()
 
-    def dynamics(self) -> ray.data.Dataset:
+    def dynamics(self) -> Dataset:
         """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
         connect()
         return read_dynamics(self.run / DYNAMICS)
@@ -106,9 +105,9 @@ def run_detect(config: DetectConfig) -> DetectResult:
             with _forget_if_barren(prepared):
                 facts = _execute(prepared, progress)
     if result is None:
-        summary = build_summary(facts, dict(progress.seconds))
-        (prepared.run / SUMMARY).write_json(summary)  # last: its presence says that the run is complete
-        result = DetectResult(prepared.run, summary)
+        # Last of all files: its presence says that the run is complete.
+        (prepared.run / SUMMARY).write_json(build_summary(facts, dict(progress.seconds)))
+        result = DetectResult(prepared.run, (prepared.run / SUMMARY).read_json())
     else:
         progress.say(f"{prepared.run} is complete: nothing to do. Choose another --out to run again.")
     if not config.quiet:
@@ -117,7 +116,7 @@ def run_detect(config: DetectConfig) -> DetectResult:
 
 
 def prepare(config: DetectConfig) -> Prepared:
-    """Check all that can be checked without Ray and without reading the data: options, source, encoder name, storage."""
+    """Check all that can be checked without Ray and without reading the data: options, source, name of the encoder."""
     cluster = _cluster_config(config)
     if config.encoder != "auto":
         parse_encoder(config.encoder, config.image_size)
@@ -191,7 +190,7 @@ def finished(prepared: Prepared) -> DetectResult | None:
 
 
 def check_run_directory(prepared: Prepared) -> None:
-    """Raise RunDirectoryError unless the directory is new, empty, or holds a run of this very configuration and data."""
+    """Raise RunDirectoryError unless the directory is new, empty, or holds a run of this configuration and data."""
     run, place = prepared.run, prepared.run / CONFIG
     if not place.exists():
         others = [name for name in run.names() if name != "cache"]
@@ -248,7 +247,8 @@ def _execute(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("output"):
         counts = tally(assigned, manifest.num_classes)
         write_issues(assigned, run / ISSUES)
-        evaluation = evaluate_issues((run / ISSUES).read_table(), (dataset / TRUTH).read_table()) if manifest.has_truth else None
+        truth = (dataset / TRUTH).read_table() if manifest.has_truth else None
+        evaluation = evaluate_issues((run / ISSUES).read_table(), truth) if truth is not None else None
     return Facts(
         config=dataclasses.asdict(config),
         versions=(run / CONFIG).read_json()["versions"],

@@ -51,8 +51,9 @@ class Progress:
     def stage(self, name: str, total: int, unit: str) -> Iterator[Stage]:
         """Show one stage of `total` units while the block runs."""
         if self._console is not None and self._console.is_terminal:
-            columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn())
-            with Bars(*columns, TextColumn("{task.fields[unit]}"), TimeRemainingColumn(), console=self._console) as bars:
+            name_column, unit_column = TextColumn("{task.description:<10}"), TextColumn("{task.fields[unit]}")
+            columns = (name_column, BarColumn(), MofNCompleteColumn(), unit_column, TimeRemainingColumn())
+            with Bars(*columns, console=self._console) as bars:
                 yield Stage(name, total, unit, self._console, bars)
         else:
             yield Stage(name, total, unit, self._console, None)
@@ -69,6 +70,4 @@ class Progress:
     def say(self, text: str) -> None:
         """One line for the user, on stderr."""
         if self._console is not None:
-            self._console.print(text, highlight=False, markup=False)
-
-
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -31,7 +31,7 @@ def paper_frozen_encoder(data: str) -> DetectConfig:
 
 
 def clothing1m(root: str, **options: Any) -> DetectConfig:
-    """Clothing1M with a frozen encoder: all noisy-train images; `balanced_sample=120000` is the paper's protocol (App. A.1).
+    """Clothing1M with a frozen encoder; `balanced_sample=120000` is the paper's protocol (App. A.1).
 
     Command: `ray job submit --working-dir . -- python jobs/clothing1m.py --data ROOT --out OUT`.
     """

@@ -5,6 +5,7 @@ Every block proves its own coverage: each expected key occurs exactly once in ea
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
+from ray.data import Dataset as Dataset
 
 from dynacor_ray import schema
 from dynacor_ray.engine.session import remote_errors
@@ -90,11 +92,13 @@ def coverage_message(epoch: str, expected: np.ndarray, found: np.ndarray) -> str
         "unknown": np.setdiff1d(values, expected),
     }
     got = "; ".join(
-        f"{len(keys):,} {name} (instance_id {', '.join(str(k >> 1) for k in keys[:5])}{', ...' if len(keys) > 5 else ''})"
-        for name, keys in lists.items()
-        if len(keys)
+        f"{len(keys):,} {name} (instance_id {_shown(keys >> 1)})" for name, keys in lists.items() if len(keys)
     )
     return explain(f"exactly one signal per row in epoch {epoch}", got, "report this as a defect")
+
+
+def _shown(ids: np.ndarray, most: int = 5) -> str:
+    return ", ".join(map(str, ids[:most])) + (", ..." if len(ids) > most else "")
 
 
 def assemble(
@@ -103,7 +107,7 @@ def assemble(
     signals: Location,
     files: SignalManifest,
     corruption: CorruptionConfig,
-) -> ray.data.Dataset:
+) -> Dataset:
     """Dynamics of all rows as blocks in the object store, sorted by key.
 
     Columns: those of `schema.dynamics_schema`, and given_label, uri and has_copy of the row's instance. The blocks are
@@ -127,13 +131,13 @@ def id_ranges(manifest: DatasetManifest, num_epochs: int) -> Iterator[tuple[int,
     last = max(part.last_id for part in manifest.parts)
     count = max(1, -(-manifest.num_rows * num_epochs * 6 // BLOCK_BYTES))
     edges = [first + (last + 1 - first) * i // count for i in range(count + 1)]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         touched = tuple(part for part in manifest.parts if part.first_id < high and part.last_id >= low)
         if touched:
             yield low, high, touched
 
 
-def write_dynamics(dynamics: ray.data.Dataset, place: Location, num_epochs: int) -> None:
+def write_dynamics(dynamics: Dataset, place: Location, num_epochs: int) -> None:
     """Write `dynamics.parquet`, one block at a time, whole or not at all."""
     wanted = schema.dynamics_schema(num_epochs)
     with place.replacing() as part, pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
@@ -141,6 +145,6 @@ def write_dynamics(dynamics: ray.data.Dataset, place: Location, num_epochs: int)
             writer.write_table(block.select(wanted.names).cast(wanted))
 
 
-def read_dynamics(place: Location) -> ray.data.Dataset:
+def read_dynamics(place: Location) -> Dataset:
     """`dynamics.parquet` as a lazy data set."""
     return ray.data.read_parquet(place.path, filesystem=place.filesystem)

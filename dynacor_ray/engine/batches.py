@@ -89,7 +89,7 @@ def _read_all(shard: Any, rows: int, dim: int, rank: int) -> tuple[np.ndarray, n
 
 
 class StreamedRows:
-    """Rows read through Ray Data in every epoch, files in random order, shuffled in chunks of STREAM_BATCHES batches."""
+    """Rows read through Ray Data in every epoch: files in random order, shuffled in chunks of several batches."""
 
     def __init__(self, shard: Any, job: Job, rank: int, device: torch.device) -> None:
         self._shard, self._job, self._rank, self._device = shard, job, rank, device
@@ -106,5 +106,9 @@ class StreamedRows:
         feature, weight = schema.matrix(block[schema.FEATURE]), _weights(self._job, key)
         for start in range(0, len(order), size):
             index = order[start : start + size]
-            moved = [torch.from_numpy(x[index]).to(self._device) for x in (label, feature)]
-            yield Batch(torch.from_numpy(key[index]), *moved, weight[torch.from_numpy(index)].to(self._device))
+            yield Batch(
+                torch.from_numpy(key[index]),
+                torch.from_numpy(label[index]).to(self._device),
+                torch.from_numpy(feature[index]).to(self._device),
+                weight[torch.from_numpy(index)].to(self._device),
+            )

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-from dynacor_ray.models.encoders import EncoderSpec, load_encoder
 from ray.data import ActorPoolStrategy
 
 from dynacor_ray import schema
@@ -25,6 +24,7 @@ from dynacor_ray.engine.session import resources
 from dynacor_ray.errors import DataError, explain
 from dynacor_ray.manifest import MANIFEST, DatasetManifest, FeatureStats, read_stats
 from dynacor_ray.method.corruption import CorruptionConfig, corrupt
+from dynacor_ray.models.encoders import EncoderSpec, load_encoder
 from dynacor_ray.models.images import centre_crop_resize, flip, load_rgb
 from dynacor_ray.progress import Progress
 from dynacor_ray.storage import Location, storage_errors
@@ -77,7 +77,7 @@ class _Folders:
 
 @dataclass(frozen=True)
 class _Decoder:
-    """Unit -> one row with the decoded images of its missing originals and copies, as bytes. §4.2: copies are augmented."""
+    """Unit -> one row with the decoded images of its missing originals and copies; copies are augmented (§4.2)."""
 
     dataset: Location
     corruption: CorruptionConfig

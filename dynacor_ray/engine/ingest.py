@@ -10,6 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from dynacor_ray import schema
+from dynacor_ray.engine.parallel import parallel_map
+from dynacor_ray.errors import DataError, explain
+from dynacor_ray.manifest import DatasetManifest, FeatureStats, Part
+from dynacor_ray.progress import Progress
+from dynacor_ray.sources.base import Shard, Source
 from dynacor_ray.sources.validate import (
     LabelVocabulary,
     build_vocabulary,
@@ -20,13 +27,6 @@ from dynacor_ray.sources.validate import (
     validate_rows,
     vocabulary_warnings,
 )
-
-from dynacor_ray import schema
-from dynacor_ray.engine.parallel import parallel_map
-from dynacor_ray.errors import DataError, explain
-from dynacor_ray.manifest import DatasetManifest, FeatureStats, Part
-from dynacor_ray.progress import Progress
-from dynacor_ray.sources.base import Shard, Source
 from dynacor_ray.storage import Location
 
 IMAGES_PER_PART = 4096
@@ -67,13 +67,13 @@ class _Packer:
         (self.folder / "quarantine" / name).write_table(checked.quarantine)
         if checked.truth is not None:
             (self.folder / "truth" / name).write_table(checked.truth)
-        ids = rows[schema.INSTANCE_ID].to_numpy()
+        ids, classes = rows[schema.INSTANCE_ID].to_numpy(), len(self.vocabulary.names)
         bounds = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
         features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
         return _PartResult(
             part=Part(name, len(ids), *bounds),
             digest=_digest(rows, features),
-            class_counts=np.bincount(rows[schema.GIVEN_LABEL].to_numpy(), minlength=len(self.vocabulary.names)).tolist(),
+            class_counts=np.bincount(rows[schema.GIVEN_LABEL].to_numpy(), minlength=classes).tolist(),
             reasons=dict(Counter(reason_kind(r) for r in checked.quarantine[schema.REASON].to_pylist())),
             examples=checked.quarantine.slice(0, EXAMPLES).to_pylist(),
             max_side=checked.max_side,
@@ -90,7 +90,8 @@ def ingest(source: Source, folder: Location, max_quarantine: float, progress: Pr
     fingerprint = source.fingerprint()
     known = DatasetManifest.read(folder)
     if known is not None and known.fingerprint == fingerprint:
-        check_quarantine(known.quarantined, known.num_rows + known.quarantined, max_quarantine, known.quarantine_reasons)
+        total = known.num_rows + known.quarantined
+        check_quarantine(known.quarantined, total, max_quarantine, known.quarantine_reasons)
         return known
     folder.delete()
     try:
@@ -194,11 +195,11 @@ def _gather(folder: Location, name: str, wanted: pa.Schema, found: list[_PartRes
 
 def _digest(rows: pa.Table, features: np.ndarray | None) -> str:
     state = hashlib.blake2b(digest_size=16)
-    state.update(np.ascontiguousarray(rows[schema.INSTANCE_ID].to_numpy()))
-    state.update(np.ascontiguousarray(rows[schema.GIVEN_LABEL].to_numpy()))
+    for values in (rows[schema.INSTANCE_ID].to_numpy(), rows[schema.GIVEN_LABEL].to_numpy(), features):
+        if values is not None:
+            state.update(np.ascontiguousarray(values).view(np.uint8).data)
     if features is not None:
-        state.update(np.ascontiguousarray(features))
-    else:
-        for image in rows[schema.IMAGE].to_pylist():
-            state.update(image)
+        return state.hexdigest()
+    for image in rows[schema.IMAGE].to_pylist():
+        state.update(image)
     return state.hexdigest()

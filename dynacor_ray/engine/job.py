@@ -68,7 +68,13 @@ class Job:
 
 
 def plan_training(
-    *, workers: int, gpu: str, checkpoint_seconds: float, max_failures: int, cache_gigabytes: float | None, have: Resources
+    *,
+    workers: int,
+    gpu: str,
+    checkpoint_seconds: float,
+    max_failures: int,
+    cache_gigabytes: float | None,
+    have: Resources,
 ) -> TrainPlan:
     """Fit the training to the cluster. Raises ClusterError when it has too few CPUs or GPUs."""
     if workers > have.cpus:

@@ -43,7 +43,8 @@ class TrainingRows:
 
 def rows_of_features(dataset: Location, manifest: DatasetManifest, corruption: CorruptionConfig) -> TrainingRows:
     """Rows of a data set that holds feature vectors; §4.2 is applied on the fly, each time the rows are read."""
-    assert manifest.feature_dim is not None and manifest.stats is not None
+    assert manifest.feature_dim is not None
+    assert manifest.stats is not None
     paths = [(dataset / part.name).path for part in manifest.parts]
     copies = sum(int(is_selected(read_ids(dataset / part.name), corruption).sum()) for part in manifest.parts)
     columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.FEATURE]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,14 +14,6 @@ import ray
 
 from dynacor_ray.errors import ClusterError, DynacorError, StorageError, explain
 
-_QUIET = {
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # results are polled at this interval; the default of 2 s is felt
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray's core writes notices on its own actors to our stderr
-}
 _NOTICES = ("Token authentication is enabled", "Progress bars disabled")
 
 
@@ -43,21 +37,36 @@ def connect(address: str | None = None) -> None:
     if ray.is_initialized():
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    options = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-        else:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        with _held_stderr():
+            ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
         remedy = "start it, correct --address, or leave --address out to use this machine"
         raise ClusterError(explain("a Ray cluster", f"'{error}' at {address or 'local'}", remedy)) from error
     quieten()
 
 
+@contextmanager
+def _held_stderr() -> Iterator[None]:
+    """Keep what Ray's core says while it starts, and pass it on only if the start fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        saved = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
 def quieten() -> None:
-    """Keep Ray's own progress bars and notices off the terminal; a variable that the user has set stays."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    """Keep Ray's own progress bars and notices off the terminal."""
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("ray._private.authentication.authentication_token_setup", "ray.data._internal.progress"):

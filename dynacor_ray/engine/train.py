@@ -21,7 +21,9 @@ from dynacor_ray.progress import Progress, Stage
 from dynacor_ray.storage import Location
 
 
-def train(rows: TrainingRows, config: TrainConfig, plan: TrainPlan, run: Location, progress: Progress) -> SignalManifest:
+def train(
+    rows: TrainingRows, config: TrainConfig, plan: TrainPlan, run: Location, progress: Progress
+) -> SignalManifest:
     """Train, or resume, or return at once when the signals of this run are complete.
 
     Returns the files that hold exactly one signal per row and epoch. Raises TrainingError when the loss diverges or
@@ -32,9 +34,7 @@ def train(rows: TrainingRows, config: TrainConfig, plan: TrainPlan, run: Locatio
         known: SignalManifest = place.read_json()
         return known
     (run / SIGNALS).make_dir()
-    job = Job(
-        config, plan, run, rows.num_originals, rows.num_copies, rows.num_classes, rows.dim, rows.mean, rows.scale
-    )
+    job = Job(config, plan, run, rows.num_originals, rows.num_copies, rows.num_classes, rows.dim, rows.mean, rows.scale)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
@@ -63,7 +63,8 @@ def train(rows: TrainingRows, config: TrainConfig, plan: TrainPlan, run: Locatio
         raise TrainingError(explain("a checkpoint after training", "none", f"look into {run / 'train'}"))
     manifest = read_checkpoint(result.checkpoint)["manifest"]
     if not complete(manifest, config.epochs):
-        raise CoverageError(explain(f"signals of {config.epochs} epochs", f"{len(manifest)}", "report this as a defect"))
+        got = f"those of {len(manifest)}"
+        raise CoverageError(explain(f"signals of {config.epochs} epochs", got, "report this as a defect"))
     place.write_json(manifest)
     return manifest
 

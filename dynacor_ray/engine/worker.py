@@ -15,7 +15,6 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from dynacor_ray.models.heads import build_classifier
 from ray.train import Checkpoint
 from torch import nn
 
@@ -25,6 +24,7 @@ from dynacor_ray.engine.job import Job
 from dynacor_ray.engine.signals import PROGRESS, SIGNALS, SignalManifest, file_name, write_signals
 from dynacor_ray.errors import CoverageError, TrainingError, explain
 from dynacor_ray.method.dynamics import logit_margin
+from dynacor_ray.models.heads import build_classifier
 
 MIN_LEARNING_RATE = 3e-7
 
@@ -157,6 +157,7 @@ class _State:
 
 
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """State dicts, next epoch, number of workers and the manifest of committed signals."""
     with checkpoint.as_directory() as folder:
         saved: dict[str, Any] = torch.load(os.path.join(folder, "state.pt"), weights_only=True, map_location="cpu")
         saved["manifest"] = json.loads(Path(folder, "manifest.json").read_text())

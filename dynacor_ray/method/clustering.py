@@ -273,18 +273,19 @@ class _PatternRows:
 
     @classmethod
     def of(cls, patterns: SignPatterns, is_corrupted: NDArray[np.bool_], has_copy: NDArray[np.bool_]) -> _PatternRows:
+        """Group rows (Eq. 1) by pattern. is_corrupted, has_copy: bool (n,)."""
         num_patterns = len(patterns.counts)
 
-        def count(rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+        def _count(rows: NDArray[np.bool_]) -> NDArray[np.int64]:
             return np.bincount(patterns.inverse[rows], minlength=num_patterns).astype(np.int64)
 
-        originals, corrupted = count(~is_corrupted), count(is_corrupted)
+        originals, corrupted = _count(~is_corrupted), _count(is_corrupted)
         both = np.stack((originals, corrupted), axis=1).reshape(-1)
         return cls(
             windows=sign_windows(patterns.signs),
             originals=torch.from_numpy(originals),
             corrupted=torch.from_numpy(corrupted),
-            copied=torch.from_numpy(count(has_copy & ~is_corrupted)),
+            copied=torch.from_numpy(_count(has_copy & ~is_corrupted)),
             rows=torch.from_numpy(np.repeat(np.arange(2 * num_patterns), both)),
         )
 
@@ -310,6 +311,7 @@ class _Model(torch.nn.Module):
         return cls(state, (total / count.sum(dim=1, keepdim=True)).float())
 
     def snapshot(self) -> tuple[dict[str, Tensor], Tensor]:
+        """Copies of the encoder's state and of the centroids (§4.4)."""
         return self.encoder.to_state(), self.centroids.detach().clone()
 
     @torch.no_grad()

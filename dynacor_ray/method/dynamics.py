@@ -54,7 +54,7 @@ def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the given label, per row (Table 6, App. B): `-log p_y`.
+    """Cross-entropy of the given label, per row (§4.3, Table 6): `-log p_y`.
 
     logits: float (B, C); labels: int64 (B,). Returns float (B,) >= 0; high = likely mislabelled.
     """
@@ -62,7 +62,7 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def given_label_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """Probability of the given label (Table 6, App. B): `p_y = softmax(f)_y`.
+    """Probability of the given label (§4.3, Table 6): `p_y = softmax(f)_y`.
 
     logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; low = likely mislabelled.
     """
@@ -70,7 +70,7 @@ def given_label_probability(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def probability_difference(logits: Tensor, labels: Tensor) -> Tensor:
-    """Largest probability minus that of the given label (Table 6, App. B): `max_c p_c - p_y`.
+    """Largest probability minus that of the given label (§4.3, Table 6): `max_c p_c - p_y`.
 
     logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; high = likely mislabelled.
     """
@@ -80,7 +80,7 @@ def probability_difference(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def class_directions(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """First eigenvector of each class's gram matrix `sum of v_x v_x^T` (Table 6; FINE, Kim et al. 2021).
+    """First eigenvector of each class's gram matrix `sum of v_x v_x^T` (§4.3, Table 6; FINE, Kim et al. 2021).
 
     features: float (N, D) pre-logits; labels: int64 (N,) in 0..C-1. Returns float (C, D), rows of length 1, up to sign;
     the row of an absent class is 0.
@@ -95,7 +95,7 @@ def class_directions(features: Tensor, labels: Tensor, num_classes: int) -> Tens
 
 
 def alignment(features: Tensor, labels: Tensor, directions: Tensor) -> Tensor:
-    """Squared projection of the pre-logits on the given class's direction (Table 6; FINE): `<u_y, v_x>^2`.
+    """Squared projection of the pre-logits on the given class's direction (§4.3, Table 6; FINE): `<u_y, v_x>^2`.
 
     features: float (B, D); labels: int64 (B,); directions: float (C, D) from `class_directions`.
     Returns float (B,) >= 0; low = likely mislabelled.

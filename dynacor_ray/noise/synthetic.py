@@ -26,7 +26,7 @@ from dynacor_ray.rng import Purpose, keyed_choice, keyed_uniform
 def symmetric(
     true_labels: NDArray[np.integer[Any]], ids: NDArray[np.int64], rate: float, num_classes: int, seed: int
 ) -> NDArray[np.int32]:
-    """Given labels under symmetric noise (App. A): with probability `rate`, a uniformly chosen other class.
+    """Given labels under symmetric noise (§5.1, App. A): with probability `rate`, a uniformly chosen other class.
 
     true_labels: integers (N,) in 0..C-1; ids: int64 (N,); rate in [0, 1]; C >= 2. Returns int32 (N,), a new array.
     Raises ConfigError for the rate or C, DataError for a label out of range.
@@ -44,7 +44,7 @@ def asymmetric(
     seed: int,
     class_map: Sequence[int] | None = None,
 ) -> NDArray[np.int32]:
-    """Given labels under asymmetric noise (App. A): with probability `rate`, the class `class_map[true_label]`.
+    """Given labels under asymmetric noise (§5.1, App. A): with probability `rate`, the class `class_map[true_label]`.
 
     class_map: C classes in 0..C-1, by default `(i + 1) mod C`; a class mapped to itself stays clean. The rest as in
     `symmetric`. Raises ConfigError also for a map of another length or with an unknown class.
@@ -60,7 +60,7 @@ def asymmetric(
 def transition_matrix(
     true_labels: NDArray[np.integer[Any]], given_labels: NDArray[np.integer[Any]], num_classes: int
 ) -> NDArray[np.float64]:
-    """Observed P(given = j | true = i) (App. A). integers (N,) twice -> float64 (C, C), rows sum to 1.
+    """Observed P(given = j | true = i) (§5.1, App. A). integers (N,) twice -> float64 (C, C), rows sum to 1.
 
     The row of a class without instances is that of the identity. Raises DataError for a label out of range.
     """

@@ -9,8 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 
-def print_summary(summary: dict[str, Any], worst: list[dict[str, Any]], run: str, console: Console | None = None) -> None:
-    """Print counts, most affected classes, most suspicious rows, planted recall and time. `worst`: rows of issues.parquet."""
+def print_summary(
+    summary: dict[str, Any], worst: list[dict[str, Any]], run: str, console: Console | None = None
+) -> None:
+    """Print what a run found, and how long it took. `worst`: first rows of issues.parquet."""
     console = console or Console()
     console.print()
     console.print(_headline(summary))

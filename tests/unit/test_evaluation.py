@@ -70,6 +70,8 @@ def test_ids_without_truth_are_named() -> None:
         match_truth(np.array([7, 1, 9]), np.array([0, 0, 0]), truth([1, 9], [0, None]))
     with pytest.raises(DataError, match=r"instance_id 0, .*, 9 and 5 more"):
         match_truth(np.arange(15), np.zeros(15, dtype=np.int32), truth([], []))
+    with pytest.raises(DataError, match="none for instance_id 5; complete"):
+        match_truth(np.array([1, 5]), np.array([0, 0]), truth([1, 9], [0, 0]))
     with pytest.raises(DataError, match="several for instance_id 3"):
         match_truth(np.array([3]), np.array([0]), truth([3, 3], [0, 1]))
 

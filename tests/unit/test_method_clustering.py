@@ -94,9 +94,9 @@ def test_equation_7_drops_a_term_without_both_groups() -> None:
     embedding = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], requires_grad=True)
     corrupted = torch.tensor([0.0, 1.0, 0.0])
     only_flagged = c.alignment_loss(embedding, torch.tensor([True, True, False]), 1 - corrupted, corrupted)
-    assert float(only_flagged) == pytest.approx(0.5)
+    assert only_flagged.item() == pytest.approx(0.5)
     none = c.alignment_loss(embedding, torch.tensor([True, False, True]), 1 - corrupted, corrupted)
-    assert float(none) == 0.0
+    assert none.item() == 0.0
     none.backward()
     assert embedding.grad is not None
     assert torch.isfinite(embedding.grad).all()
@@ -147,6 +147,13 @@ def test_seeds_differ_and_one_seed_repeats() -> None:
     assert first.records != other.records
 
 
+def test_every_epoch_visits_every_row_once_in_an_order_of_its_own() -> None:
+    orders = [c.batch_order(500, seed, epoch) for seed, epoch in ((0, 1), (0, 2), (1, 1))]
+    assert all(order.sort().values.tolist() == list(range(500)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 3
+    assert torch.equal(orders[0], c.batch_order(500, 0, 1))
+
+
 def test_the_global_random_state_and_threads_are_left_alone() -> None:
     before, threads = torch.random.get_rng_state(), torch.get_num_threads()
     c.fit(*simulated(), QUICK)
@@ -186,6 +193,8 @@ def test_records_describe_the_assignment() -> None:
     assert last.flagged_corrupted == pytest.approx((q > 0.5)[is_corrupted].mean())
     difference = q[is_corrupted & (q > 0.5)].mean() - q[has_copy & (q <= 0.5)].mean()
     assert last.validation_metric == pytest.approx(difference**2)
+    marked_too = c.fit(margins, is_corrupted, has_copy | is_corrupted, config)
+    assert marked_too.records == fitted.records  # Eq. 9's second mean is over originals only
 
 
 @pytest.mark.parametrize("num_epochs", [1, 70])
@@ -237,7 +246,7 @@ def test_presets_are_the_documented_ones() -> None:
 def test_unknown_variants_options_and_values_are_refused() -> None:
     with pytest.raises(ConfigError, match="a variant among paper, released, but got 'official'"):
         c.preset("official")
-    with pytest.raises(ConfigError, match="an option among alpha, epochs, .*, but got 'alhpa'"):
+    with pytest.raises(ConfigError, match=r"an option among alpha, epochs, .*, but got 'alhpa'"):
         c.preset("paper", alhpa=0.1)
     with pytest.raises(ConfigError, match="assignment_distance among cosine, squared_euclidean, but got 'l1'"):
         c.preset("paper", assignment_distance="l1")
@@ -261,5 +270,5 @@ def test_unusable_rows_are_refused() -> None:
 
 
 def test_a_diverging_fit_stops() -> None:
-    with pytest.raises(TrainingError, match="finite soft assignments, but got .* after epoch 1; lower"):
+    with pytest.raises(TrainingError, match=r"finite soft assignments, but got .* after epoch 1; lower"):
         c.fit(*simulated(60), c.preset("released", epochs=1, learning_rate=1e30))
