@@ -16,8 +16,8 @@ from dynacor_ray.engine.ingest import count_labels
 from dynacor_ray.engine.job import Job
 from dynacor_ray.engine.session import connect, resources
 from dynacor_ray.errors import DynacorError
-from dynacor_ray.models.encoders import load_encoder, parse_encoder, resolve_auto
-from dynacor_ray.pipeline import Prepared, finished, plan_for, prepare
+from dynacor_ray.models.encoders import load_encoder
+from dynacor_ray.pipeline import Prepared, choose_encoder, finished, plan_for, prepare
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, validate_rows, vocabulary_warnings
 
@@ -98,22 +98,14 @@ def _sample(prepared: Prepared, plan: dict[str, Any]) -> str:
     plan["classes"] = len(vocabulary.names)
     plan["feature_dim"] = dim
     plan["max_side"] = max((c.max_side or 0 for c in checked), default=0)
-    named = {name: counts.get(code, 0) for code, name in _names(vocabulary.codes, vocabulary.names).items()}
     notes = [f"{len(vocabulary.names)} classes", f"{bad} of {total} sampled rows unusable"]
-    return "; ".join(notes + vocabulary_warnings(named, vocabulary))
-
-
-def _names(codes: dict[str, int], names: tuple[str, ...]) -> dict[str, str]:
-    return {label: names[index] for label, index in codes.items()}
+    return "; ".join(notes + vocabulary_warnings(counts, vocabulary))
 
 
 def _encoder(prepared: Prepared, plan: dict[str, Any]) -> str:
     """Load the encoder and time a small batch."""
     config, kind = prepared.config, prepared.source.kind
-    if config.encoder == "auto":
-        spec = resolve_auto(kind, plan.get("max_side", 0))
-    else:
-        spec = parse_encoder(config.encoder, config.image_size)
+    spec = choose_encoder(config, kind, plan.get("max_side", 0))
     if spec.kind == "features":
         plan["embed_rate"], plan["dim"] = None, plan.get("feature_dim")
         return f"the {plan.get('feature_dim')} given features; nothing to embed"

@@ -31,7 +31,7 @@ from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.summary import Facts, build_summary
 from dynacor_ray.report.terminal import print_summary
-from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.base import Kind, Source, SourceOptions
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.storage import Location, locate, require_space
 
@@ -228,12 +228,12 @@ def _execute(prepared: Prepared, progress: Progress) -> Facts:
         cache = claim(prepared)
         connect(config.address)
         plan = plan_for(config)
-        _check_encoder(config)
+        _check_encoder(prepared)
     dataset = cache / "dataset"
     with progress.timed("ingest"):
         manifest = ingest(prepared.source, dataset, config.max_quarantine, progress)
     with progress.timed("embed"):
-        spec = choose_encoder(config, manifest)
+        spec = choose_encoder(config, prepared.source.kind, manifest.max_side or 0)
         rows = training_rows(prepared, manifest, spec, cache, plan.use_gpu, progress)
     with progress.timed("train"):
         files = train(rows, prepared.training, plan, run, progress)
@@ -272,24 +272,27 @@ def _forget_if_barren(prepared: Prepared) -> Iterator[None]:
         raise
 
 
-def _check_encoder(config: DetectConfig) -> None:
-    """Find out now, not after ingest, that an encoder's weights cannot be had."""
-    if config.encoder != "auto":
-        spec = parse_encoder(config.encoder, config.image_size)
+def _check_encoder(prepared: Prepared) -> None:
+    """Find out now, not after ingest, that an encoder does not fit the data or that its weights cannot be had."""
+    if prepared.config.encoder != "auto":
+        spec = choose_encoder(prepared.config, prepared.source.kind, 0)
         if spec.kind != "features":
             load_encoder(spec, "cpu")
 
 
-def choose_encoder(config: DetectConfig, manifest: DatasetManifest) -> EncoderSpec:
-    """The encoder that the options and the data ask for. Raises EncoderError or ConfigError when they disagree."""
+def choose_encoder(config: DetectConfig, kind: Kind, max_side: int) -> EncoderSpec:
+    """The encoder that options and data ask for; `max_side`: longest side of the images in pixels.
+
+    Raises EncoderError for an unknown encoder, ConfigError when it does not fit the kind of data.
+    """
     if config.encoder == "auto":
-        spec = resolve_auto("feature" if manifest.kind == "feature" else "image", manifest.max_side or 0)
+        spec = resolve_auto(kind, max_side)
         return dataclasses.replace(spec, image_size=config.image_size) if config.image_size else spec
     spec = parse_encoder(config.encoder, config.image_size)
-    if (spec.kind == "features") != (manifest.kind == "feature"):
-        wanted = "--encoder features (or auto)" if manifest.kind == "feature" else "an image encoder"
+    if (spec.kind == "features") != (kind == "feature"):
+        wanted = "--encoder features (or auto)" if kind == "feature" else "an image encoder"
         got = f"--encoder {config.encoder}"
-        raise ConfigError(explain(f"{wanted} for data that hold {manifest.kind}s", got, "change it or the data"))
+        raise ConfigError(explain(f"{wanted} for data that hold {kind}s", got, "change it or the data"))
     return spec
 
 

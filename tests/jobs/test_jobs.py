@@ -1,0 +1,73 @@
+"""`ray job submit` of the scripts in jobs/: exit status, last lines, results."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from dynacor_ray.sources.clothing1m import CLASS_NAMES
+
+ROOT = Path(__file__).parents[2]
+
+
+def submit(head: dict[str, str], *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = ["ray", "job", "submit", *options, "--", *arguments]
+    return subprocess.run(command, env=head, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture
+def clothing1m(tmp_path: Path) -> Path:
+    """A miniature of Clothing1M's tree: 14 classes of 24 plain coloured JPEGs, every eighth label wrong."""
+    root, random = tmp_path / "clothing1m", np.random.default_rng(0)
+    (root / "annotations").mkdir(parents=True)
+    keys, labels = [], []
+    for number in range(14 * 24):
+        true = number % 14
+        colour = np.array([true * 18, 255 - true * 18, (true * 97) % 256])
+        pixels = np.clip(colour + random.normal(scale=12, size=(40, 32, 3)), 0, 255).astype(np.uint8)
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "JPEG")
+        key = f"images/{number % 10}/{number % 7}/{1000 + number},{number}.jpg"
+        (root / key).parent.mkdir(parents=True, exist_ok=True)
+        (root / key).write_bytes(data.getvalue())
+        keys.append(key)
+        labels.append((true + 1) % 14 if number % 8 == 0 else true)
+    lists = root / "annotations"
+    (lists / "category_names_eng.txt").write_text("\n".join(CLASS_NAMES) + "\n")
+    (lists / "noisy_train_key_list.txt").write_text("\n".join(keys) + "\n")
+    (lists / "noisy_label_kv.txt").write_text("".join(f"{k} {v}\n" for k, v in zip(keys, labels, strict=True)))
+    return root
+
+
+def test_clothing1m_as_a_job(head: dict[str, str], clothing1m: Path, tmp_path: Path) -> None:
+    """The card's command on the data set's own layout ends with status 0, the table and the files."""
+    out = tmp_path / "run"
+    options = ["--out", str(out), "--encoder", "pixels:8", "--epochs", "6", "--batch-size", "32", "--gamma", "0.2"]
+    done = submit(head, "python", "jobs/clothing1m.py", "--data", str(clothing1m), *options)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "labels that look wrong" in done.stdout
+    assert f"Results: {out}" in done.stdout
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["num_rows"] == 14 * 24
+    assert [row["class"] for row in summary["classes"]] == list(CLASS_NAMES)
+    assert summary["data"]["allows_thumbnails"] is False
+    issues = pq.read_table(out / "issues.parquet").to_pandas()
+    wrong = issues["instance_id"] % 8 == 0
+    assert issues.loc[wrong, "label_quality"].mean() < issues.loc[~wrong, "label_quality"].mean()
+
+
+def test_a_failing_job_says_why(head: dict[str, str], tmp_path: Path) -> None:
+    """Its status is not 0, and the last lines of the driver name what was expected and what to do."""
+    missing = tmp_path / "nowhere"
+    done = submit(head, "python", "jobs/clothing1m.py", "--data", str(missing), options=("--working-dir", str(ROOT)))
+    assert done.returncode != 0
+    said = (done.stdout + done.stderr).strip().splitlines()
+    assert any("dynacor: Expected" in line and str(missing) in line for line in said[-25:]), "\n".join(said[-40:])
+    assert not any("Traceback" in line for line in said[-25:])
