@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Callable, Sequence
 
 import tyro
 from rich.console import Console
+from rich.text import Text
 
 import dynacor_ray
 from dynacor_ray.config import DetectConfig
-from dynacor_ray.errors import DynacorError
+from dynacor_ray.errors import DynacorError, explain
+from dynacor_ray.report.terminal import clean
 
 COMMANDS = {
     "detect": "find the wrong labels of a data set",
@@ -18,6 +21,13 @@ COMMANDS = {
 }
 BAD_INPUT = 2
 """Exit status when the message says what to correct."""
+
+
+class _Unchecked(DetectConfig):
+    """The options before they are checked: tyro would put the message of a failed check into a frame, and cut it up."""
+
+    def __post_init__(self) -> None:
+        pass
 
 
 def main(argv: Sequence[str] | None = None, adjust: Callable[[DetectConfig], DetectConfig] = lambda c: c) -> None:
@@ -33,7 +43,9 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[DetectConfig], Det
         print(f"dynacor_ray {dynacor_ray.__version__}")
         raise SystemExit(0)
     if args[0] not in COMMANDS:
-        _fail(f"Expected a command, one of {', '.join(COMMANDS)}, but got {args[0]!r}; see dynacor --help.")
+        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        remedy = f"perhaps {close[0]!r} is meant" if close else "see dynacor --help"
+        _fail(explain(f"a command, one of {', '.join(COMMANDS)}", repr(args[0]), remedy))
     try:
         raise SystemExit(_run(args[0], args[1:], adjust))
     except DynacorError as error:
@@ -55,7 +67,8 @@ Find wrong labels in large labelled data sets.
 
 
 def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:
-    config = adjust(tyro.cli(DetectConfig, prog=f"dynacor {command}", description=COMMANDS[command], args=args))
+    parsed = tyro.cli(_Unchecked, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
+    config = adjust(DetectConfig(**vars(parsed)))
     if command == "detect":
         from dynacor_ray.pipeline import run_detect
 
@@ -67,5 +80,6 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
 
 
 def _fail(message: str, status: int = BAD_INPUT) -> None:
-    Console(stderr=True).print(f"dynacor: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    lines = [clean(line) for line in f"dynacor: {message}".splitlines()]
+    Console(stderr=True).print(Text("\n").join(lines), style="red", soft_wrap=True)
     raise SystemExit(status)

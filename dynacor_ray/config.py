@@ -6,8 +6,12 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
+import numbers
+import os
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from types import NoneType
+from typing import Any, Literal, get_args, get_type_hints
 
 from dynacor_ray.errors import ConfigError, explain
 
@@ -98,10 +102,14 @@ class DetectConfig:
     node's memory, shared by its workers."""
     address: str | None = None
     """Ray cluster to use (`auto` or an address). Default: RAY_ADDRESS if set, else a cluster on this machine."""
+    wait_minutes: float | None = None
+    """How long to wait for an autoscaling cluster to bring enough nodes. Default: 15 on a cluster made by `ray up`,
+    else 0."""
     quiet: bool = False
     """Print nothing but errors."""
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check_ranges(self)
         _check_choices(self)
 
@@ -114,22 +122,20 @@ class DetectConfig:
         """The options that determine the result: all but place, machine and display."""
         skip = {
             *("out", "cache", "workers", "gpu", "max_failures", "checkpoint_seconds"),
-            *("cache_gigabytes", "address", "quiet", "max_quarantine"),
+            *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine"),
         }
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in skip}
 
 
 def make_config(**options: Any) -> DetectConfig:
-    """Build a DetectConfig; an unknown option raises ConfigError with close matches and the list of valid ones."""
+    """Build a DetectConfig; an unknown option raises ConfigError with the closest and the list of valid ones."""
     valid = [field.name for field in dataclasses.fields(DetectConfig)]
     for name in options:
         if name not in valid:
             close = difflib.get_close_matches(name, valid, n=1)
             hint = f"did you mean {close[0]!r}? Valid options: " if close else "valid options: "
             raise ConfigError(explain("a known option", repr(name), hint + ", ".join(valid)))
-    if isinstance(options.get("classes"), list):
-        options["classes"] = tuple(options["classes"])
-    return DetectConfig(**options)
+    return DetectConfig(**{"data": None} | options)
 
 
 def digest(value: Any) -> str:
@@ -137,11 +143,56 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
+_MEANING = {
+    str: "text",
+    bool: "True or False",
+    int: "a whole number",
+    float: "a finite number",
+    tuple[str, ...]: "a list of texts",
+}
+
+
+def _check_types(config: DetectConfig) -> None:
+    """Give every option the type that it is declared with: a path becomes text, NumPy's numbers become Python's."""
+    defaults = {field.name: field.default for field in dataclasses.fields(DetectConfig)}
+    for name, hint in get_type_hints(DetectConfig).items():
+        value = getattr(config, name)
+        optional = NoneType in get_args(hint)
+        kind = get_args(hint)[0] if optional else hint
+        if kind not in _MEANING or (value is None and optional):
+            continue
+        typed = _as_type(value, kind)
+        if typed is None:
+            remedy = "leave it out" if optional else f"the default is {defaults[name]!r}"
+            remedy = "pass e.g. --data demo" if name == "data" else remedy
+            raise ConfigError(explain(f"{_flag(name)} to be {_MEANING[kind]}", repr(value), remedy))
+        object.__setattr__(config, name, typed)
+
+
+def _as_type(value: Any, kind: Any) -> Any:
+    """`value` as `kind`, or None when it is something else."""
+    if kind is str:
+        path = os.fspath(value) if isinstance(value, os.PathLike) else value
+        return path if isinstance(path, str) else None
+    is_bool = type(value) is bool
+    if kind is bool:
+        return value if is_bool else None
+    if kind is int:
+        return int(value) if isinstance(value, numbers.Integral) and not is_bool else None
+    if kind is float:
+        return float(value) if isinstance(value, numbers.Real) and not is_bool and math.isfinite(value) else None
+    names = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    return tuple(value) if names else None
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
 def _check_ranges(config: DetectConfig) -> None:
     def need(ok: bool, name: str, expected: str, remedy: str) -> None:
         if not ok:
-            option = "--" + name.replace("_", "-")
-            raise ConfigError(explain(f"{option} {expected}", repr(getattr(config, name)), remedy))
+            raise ConfigError(explain(f"{_flag(name)} {expected}", repr(getattr(config, name)), remedy))
 
     need(bool(config.data), "data", "to name a data set", "pass e.g. --data demo")
     need(0 < config.gamma <= config.copy_pool, "gamma", f"in (0, {config.copy_pool:g}]", "the paper uses 0.1")
@@ -157,7 +208,8 @@ def _check_ranges(config: DetectConfig) -> None:
     need(config.max_failures >= 0, "max_failures", "of at least 0", "the default is 3")
     need(config.seed >= 0, "seed", "of at least 0", "any non-negative integer will do")
     need(config.checkpoint_seconds >= 0, "checkpoint_seconds", "of at least 0", "the default is 15")
-    need(config.cache_gigabytes is None or config.cache_gigabytes >= 0, "cache_gigabytes", ">= 0", "leave it out")
+    need((config.cache_gigabytes or 0) >= 0, "cache_gigabytes", "of at least 0", "leave it out")
+    need((config.wait_minutes or 0) >= 0, "wait_minutes", "of at least 0", "leave it out")
     need(config.image_size is None or config.image_size >= 2, "image_size", "of at least 2", "e.g. 128")
     need(
         config.balanced_sample is None or config.balanced_sample >= 1,
@@ -176,4 +228,6 @@ def _check_choices(config: DetectConfig) -> None:
     for name, literal in choices.items():
         valid, got = get_args(literal), getattr(config, name)
         if got not in valid:
-            raise ConfigError(explain(f"{name} to be one of {', '.join(valid)}", repr(got), "choose one of these"))
+            raise ConfigError(
+                explain(f"{_flag(name)} to be one of {', '.join(valid)}", repr(got), "choose one of these")
+            )

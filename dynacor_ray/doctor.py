@@ -165,7 +165,7 @@ def _print(report: DoctorReport) -> None:
     console = Console()
     table = Table(title="dynacor doctor", title_justify="left")
     for name in ("check", "", "finding"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for check in report.checks:
         table.add_row(check.name, "ok" if check.ok else "[red]no[/red]", clean(check.message))
     console.print(table)

@@ -19,7 +19,7 @@ from dynacor_ray.engine.embed import embed
 from dynacor_ray.engine.ingest import ingest
 from dynacor_ray.engine.job import TrainConfig, TrainPlan, plan_training
 from dynacor_ray.engine.rows import TrainingRows, rows_of_embeddings, rows_of_features
-from dynacor_ray.engine.session import connect, resources
+from dynacor_ray.engine.session import autoscales, connect, resources, wait_for_nodes
 from dynacor_ray.engine.signals import SIGNALS
 from dynacor_ray.engine.train import train
 from dynacor_ray.errors import ConfigError, RunDirectoryError, explain
@@ -227,6 +227,8 @@ def _execute(prepared: Prepared, progress: Progress) -> Facts:
         require_space(run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
         cache = claim(prepared)
         connect(config.address)
+        minutes = config.wait_minutes if config.wait_minutes is not None else 15.0 * autoscales()
+        wait_for_nodes(config.workers, config.gpu == "yes", 60 * minutes, progress)
         plan = plan_for(config)
         _check_encoder(prepared)
     dataset = cache / "dataset"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 LINE_SECONDS = 15.0
 
@@ -37,7 +38,7 @@ class Stage:
             rate = done / (self._last - self._start)
             left = max(self._total - done, 0) / rate
             text = f"{self._name}: {done:,}/{self._total:,} {self._unit}, {rate:,.1f}/s, about {left:,.0f} s left"
-            self._console.print(text, highlight=False)
+            self._console.print(Text(text), soft_wrap=True)
 
 
 class Progress:
@@ -70,4 +71,4 @@ class Progress:
     def say(self, text: str) -> None:
         """One line for the user, on stderr."""
         if self._console is not None:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(Text(text), soft_wrap=True)

@@ -35,4 +35,4 @@ def clothing1m(root: str, **options: Any) -> DetectConfig:
 
     Command: `ray job submit --working-dir . -- python jobs/clothing1m.py --data ROOT --out OUT`.
     """
-    return make_config(data=f"clothing1m:{root}", **options)
+    return make_config(data="clothing1m:" + root.removeprefix("clothing1m:"), **options)

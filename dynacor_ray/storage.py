@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import posixpath
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -85,7 +88,10 @@ class Location:
 
     def read_json(self) -> Any:
         """The parsed content of a JSON file."""
-        return json.loads(self.read_bytes())
+        try:
+            return json.loads(self.read_bytes())
+        except ValueError as error:
+            raise StorageError(explain(f"JSON in {self}", f"'{error}'", "remove the damaged file")) from error
 
     def write_json(self, value: Any) -> None:
         """Write a JSON file, indented, whole or not at all."""
@@ -123,15 +129,22 @@ def locate(uri: str) -> Location:
     Raises StorageError when the protocol is not known or its driver is not installed.
     """
     if "://" not in uri:
-        path = Path(uri).expanduser().absolute().as_posix()
-        return Location(pafs.LocalFileSystem(), path, path)
+        return _local(uri)
     if uri.startswith("file://"):
-        return locate(uri.removeprefix("file://"))
+        return _local(unquote(re.sub(r"^file://(localhost(?=/|$))?", "", uri)) or "/")
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         filesystem, path = _from_fsspec(uri)
+    except OSError as error:
+        remedy = "check the address, the network and your credentials"
+        raise StorageError(explain(f"a store at {uri}", f"'{error}'", remedy)) from error
     return Location(filesystem, path.rstrip("/"), uri.rstrip("/"))
+
+
+def _local(path: str) -> Location:
+    full = Path(path).expanduser().absolute().as_posix()
+    return Location(pafs.LocalFileSystem(), full, full)
 
 
 def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -154,8 +167,10 @@ def storage_errors(action: str, place: Location) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
-        remedy = "free some space or choose another place" if error.errno in (28, 122) else "check path and rights"
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else None)
+        full = number in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space or choose another place" if full else "check path and rights"
+        reason = os.strerror(number) if number else str(error)
         raise StorageError(explain(f"to {action} {place}", f"'{reason}'", remedy)) from error
 
 
@@ -164,9 +179,9 @@ def require_space(place: Location, needed_bytes: int) -> None:
     if not place.is_local:
         return
     folder = Path(place.path)
-    while not folder.exists():
-        folder = folder.parent
     with storage_errors("write", place):
+        while not folder.exists():
+            folder = folder.parent
         free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         expected = f"{needed_bytes / 1e9:.2f} GB of free space for {place}"

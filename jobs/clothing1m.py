@@ -12,7 +12,7 @@ from dynacor_ray.config import DetectConfig
 
 def as_clothing1m(config: DetectConfig) -> DetectConfig:
     """Insist on Clothing1M's layout, so that a wrong ROOT is told as such."""
-    return dataclasses.replace(config, data=f"clothing1m:{config.data}")
+    return dataclasses.replace(config, data="clothing1m:" + config.data.removeprefix("clothing1m:"))
 
 
 if __name__ == "__main__":

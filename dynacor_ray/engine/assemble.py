@@ -133,7 +133,7 @@ def id_ranges(manifest: DatasetManifest, num_epochs: int) -> Iterator[tuple[int,
     edges = [first + (last + 1 - first) * i // count for i in range(count + 1)]
     for low, high in itertools.pairwise(edges):
         touched = tuple(part for part in manifest.parts if part.first_id < high and part.last_id >= low)
-        if touched:
+        if touched and low < high:
             yield low, high, touched
 
 

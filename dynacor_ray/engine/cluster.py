@@ -18,9 +18,6 @@ from dynacor_ray.progress import Progress
 from dynacor_ray.rng import Purpose, keyed_uniform
 from dynacor_ray.storage import Location
 
-TIE_BREAK = 2.0**-27
-"""Below half the spacing of float32 numbers near 0.5: mean margin orders rows of equal q and never others."""
-
 
 def sample_for_fit(dynamics: ray.data.Dataset, total: int, fit_rows: int, seed: int) -> pa.Table:
     """At most about `fit_rows` rows (key, margin, has_copy); an instance and its copy are in or out together."""
@@ -86,10 +83,13 @@ def assign(dynamics: ray.data.Dataset, fitted: ClusterFit) -> ray.data.Dataset:
 def label_quality(noise_score: np.ndarray, mean_margin: np.ndarray) -> np.ndarray:
     """1 - q_noisy in [0, 1], low = bad; rows of equal q are ordered by mean margin. float32 (N,) x 2 -> float64 (N,).
 
-    Sign dynamics repeat, so q ties often; the tie-break is smaller than the distance of any two different q.
+    Sign dynamics repeat, so q ties often. A margin raises the quality by at most half the distance to the next smaller
+    float32: it never changes the order of two different q, and quality < 0.5 says the same as q > 0.5.
     """
-    margin = mean_margin.astype(np.float64)
-    return np.clip(1.0 - noise_score.astype(np.float64) + TIE_BREAK * margin / (1.0 + np.abs(margin)), 0.0, 1.0)
+    q, margin = np.asarray(noise_score, np.float32), np.asarray(mean_margin, np.float64)
+    gap = q.astype(np.float64) - np.nextafter(q, np.float32(-1.0))
+    share = 0.5 + 0.5 * margin / (1.0 + np.abs(margin))
+    return 1.0 - (q - 0.5 * gap * share)
 
 
 @dataclass

@@ -21,6 +21,8 @@ from dynacor_ray.storage import Location
 
 LABEL = "label"
 PADDING_KEY = -1
+READ_CPUS = 0.25
+"""Small enough for a read task to find room beside the training workers, also on a machine with one CPU."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def rows_of_features(dataset: Location, manifest: DatasetManifest, corruption: C
 
     def build(shuffled: bool) -> ray.data.Dataset:
         rows = read_rows(paths, filesystem, columns, shuffled)
-        return rows.map_batches(add_copies, batch_format="pyarrow", batch_size=None)
+        return rows.map_batches(add_copies, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
     return _checked(build, manifest, copies, manifest.feature_dim, *manifest.stats.scaling())
 
@@ -89,7 +91,7 @@ def read_rows(paths: list[str], filesystem: FileSystem, columns: list[str], shuf
     """Parquet files as a lazy data set; `shuffled`: the files come in another order in every epoch."""
     # Only the order of files is random here; every row is read once in any case.
     order = FileShuffleConfig(seed=0, reseed_after_execution=True) if shuffled else None
-    return ray.data.read_parquet(paths, filesystem=filesystem, columns=columns, shuffle=order)
+    return ray.data.read_parquet(paths, filesystem=filesystem, columns=columns, shuffle=order, num_cpus=READ_CPUS)
 
 
 def read_ids(place: Location) -> np.ndarray:

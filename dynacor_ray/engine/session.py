@@ -6,13 +6,17 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from dynacor_ray.errors import ClusterError, DynacorError, StorageError, explain
+from dynacor_ray.progress import Progress
 
 _NOTICES = ("Token authentication is enabled", "Progress bars disabled")
 
@@ -95,6 +99,27 @@ def resources() -> Resources:
         nodes=len(nodes),
         object_store_bytes=total.get("object_store_memory", 0.0),
     )
+
+
+def autoscales() -> bool:
+    """Whether this process runs on the head node of a cluster that `ray up` made, whose workers come on demand."""
+    return Path("~/ray_bootstrap_config.yaml").expanduser().exists()
+
+
+def wait_for_nodes(workers: int, use_gpu: bool, seconds: float, progress: Progress) -> None:
+    """Ask the autoscaler for what training needs, and wait at most `seconds` until it is there."""
+
+    def enough(have: Resources) -> bool:
+        return have.cpus > workers and (have.gpus >= workers or not use_gpu)
+
+    deadline = time.monotonic() + seconds
+    if enough(resources()) or seconds <= 0:
+        return
+    progress.say(f"Waiting up to {seconds / 60:.0f} min for nodes with {workers} {'GPU' if use_gpu else 'CPU'}(s) ...")
+    each = {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
+    request_resources(bundles=[each] * workers + [{"CPU": 1}])
+    while not enough(resources()) and time.monotonic() < deadline:
+        time.sleep(2.0)
 
 
 @contextmanager

@@ -117,6 +117,6 @@ def trust_warnings(counts: Counts, manifest: DatasetManifest) -> list[str]:
     flagged = counts.pairs.sum(axis=1)
     bad = [n for n, f, g in zip(manifest.class_names, flagged, counts.given, strict=True) if g and 2 * f > g]
     if bad:
-        names = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
+        names = ", ".join(bad[:5]) + (" and others" if len(bad) > 5 else "")
         found.append(f"More than half of the labels look wrong in {len(bad)} class(es): {names}. Look at them by hand.")
     return found

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+WORST_CLASSES = 5
+NAME_CELLS = 16
+"""Widest column of class names on a narrow terminal."""
+LEAST_URI_CELLS = 12
+QUALITY_CELLS = len("quality")
 
 
 def print_summary(
@@ -17,11 +24,11 @@ def print_summary(
     console.print()
     console.print(_headline(summary))
     console.print(_classes(summary))
-    console.print(_suspects(summary, worst))
+    console.print(_suspects(summary, worst, console.width))
     console.print(_times(summary["seconds"]), highlight=False)
     for warning in summary["warnings"]:
-        console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False)
-    console.print(f"Results: {run} (issues.parquet, summary.json, dynamics.parquet)", markup=False, highlight=False)
+        console.print(clean(f"Warning: {warning}"), style="yellow", soft_wrap=True)
+    console.print(clean(f"Results: {run} (issues.parquet, summary.json, dynamics.parquet)"), soft_wrap=True)
 
 
 def _headline(summary: dict[str, Any]) -> Table:
@@ -49,27 +56,50 @@ def _percent(value: float | None) -> str:
 
 def _classes(summary: dict[str, Any]) -> Table:
     table = Table(title="Most affected classes", title_justify="left")
-    for name, justify in (("class", "left"), ("rows", "right"), ("flagged", "right"), ("share", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("class", max_width=40)
+    for name in ("rows", "flagged", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
     rows = sorted(summary["classes"], key=lambda row: (-row["flagged_share"], row["class"]))
-    for row in rows[:5]:
-        table.add_row(clean(row["class"]), f"{row['rows']:,}", f"{row['flagged']:,}", f"{row['flagged_share']:.1%}")
+    for row in rows[:WORST_CLASSES]:
+        table.add_row(_cell(row["class"]), f"{row['rows']:,}", f"{row['flagged']:,}", f"{row['flagged_share']:.1%}")
     return table
 
 
-def _suspects(summary: dict[str, Any], worst: list[dict[str, Any]]) -> Table:
-    names = [row["class"] for row in summary["classes"]]
+def _suspects(summary: dict[str, Any], worst: list[dict[str, Any]], width: int) -> Table:
+    """Ids and qualities are shown whole; names and uris share what is left of `width`."""
+    names = [_cell(row["class"]) for row in summary["classes"]]
+    shown = [(names[row["given_label"]], names[row["predicted_label"]]) for row in worst]
+    id_cells = max(len(text) for text in ("instance_id", *(str(row["instance_id"]) for row in worst)))
+    room = width - id_cells - QUALITY_CELLS - 5 * len("│  ") - len("│")
+    most = max(min(NAME_CELLS, (room - LEAST_URI_CELLS) // 2), len("predicted"))
+    given, predicted = (
+        max([len(title), *(min(pair[side].cell_len, most) for pair in shown)])
+        for side, title in enumerate(("given", "predicted"))
+    )
+    room -= given + predicted
     table = Table(title="Most suspicious rows", title_justify="left")
-    table.add_column("instance_id", justify="right")
-    table.add_column("uri", overflow="ellipsis", no_wrap=True, max_width=40)
-    for name in ("given", "predicted"):
-        table.add_column(name)
-    table.add_column("label quality", justify="right")
-    for row in worst:
-        given, predicted = names[row["given_label"]], names[row["predicted_label"]]
-        quality = f"{row['label_quality']:.4f}"
-        table.add_row(str(row["instance_id"]), clean(row["uri"] or ""), clean(given), clean(predicted), quality)
+    table.add_column("instance_id", justify="right", no_wrap=True)
+    with_uri = room >= LEAST_URI_CELLS and any(row["uri"] for row in worst)
+    if with_uri:
+        table.add_column("uri", no_wrap=True)
+    table.add_column("given", max_width=given)
+    table.add_column("predicted", max_width=predicted)
+    table.add_column("quality", justify="right", no_wrap=True)
+    for row, pair in zip(worst, shown, strict=True):
+        uri = [_end(row["uri"] or "", room)] if with_uri else []
+        table.add_row(str(row["instance_id"]), *uri, *pair, f"{row['label_quality']:.4f}")
     return table
+
+
+def _end(uri: str, cells: int) -> Text:
+    """The end of a path, which says more than its beginning, in at most that many cells of the terminal."""
+    text = clean(uri).plain
+    if cell_len(text) <= cells:
+        return Text(text)
+    text = text[-cells:]
+    while cell_len(text) > cells - 1:
+        text = text[1:]
+    return Text(f"…{text}")
 
 
 def _times(seconds: dict[str, float]) -> str:
@@ -77,6 +107,11 @@ def _times(seconds: dict[str, float]) -> str:
     return f"Seconds: {', '.join(parts)}; total {seconds.get('total', sum(seconds.values())):.1f}"
 
 
-def clean(text: str) -> str:
-    """Text from data, without control characters and without meaning for the terminal's markup."""
-    return escape("".join(c if c.isprintable() else "?" for c in text))
+def clean(text: str) -> Text:
+    """Text from data, harmless to the terminal: no control characters, and neither markup nor emoji codes."""
+    return Text("".join(c if c.isprintable() else "?" for c in text))
+
+
+def _cell(text: str) -> Text:
+    """`clean`, for one line of a table, cut where the column is too narrow."""
+    return Text(clean(text).plain, no_wrap=True, overflow="ellipsis")

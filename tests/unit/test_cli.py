@@ -1,0 +1,170 @@
+"""The command line: exit statuses, and errors on stderr in one piece."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import dynacor_ray
+from dynacor_ray import cli, doctor, pipeline
+from dynacor_ray.config import DetectConfig
+from dynacor_ray.errors import DataError, StorageError
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch) -> list[DetectConfig]:
+    """What `detect` would be run with."""
+    seen: list[DetectConfig] = []
+    monkeypatch.setattr(pipeline, "run_detect", seen.append)
+    return seen
+
+
+def status_of(*args: str) -> Any:
+    with pytest.raises(SystemExit) as left:
+        cli.main(args)
+    return left.value.code
+
+
+def plain(text: str) -> str:
+    """What tyro says, without its frames and line ends."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+def raising(error: BaseException) -> Any:
+    def run(_: DetectConfig) -> None:
+        raise error
+
+    return run
+
+
+def test_no_arguments_show_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of() == 2
+    said = capsys.readouterr().out
+    assert all(command in said for command in ("usage: dynacor", "detect", "doctor"))
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(flag) == 0
+    assert "usage: dynacor" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("--version") == 0
+    assert capsys.readouterr().out == f"dynacor_ray {dynacor_ray.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["detect", "doctor"])
+def test_help_of_a_command_explains_the_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(command, "--help") == 0
+    said = plain(capsys.readouterr().out)
+    assert f"usage: dynacor {command}" in said
+    assert "--learning-rate FLOAT" in said
+    assert "Corruption rate" in said
+    assert "(default: 0.1)" in said
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("detct", "--data", "demo") == 2
+    told = "dynacor: Expected a command, one of detect, doctor, but got 'detct'; perhaps 'detect' is meant.\n"
+    assert capsys.readouterr().err == told
+    assert status_of("xyz") == 2
+    assert capsys.readouterr().err.endswith("see dynacor --help.\n")
+
+
+def test_unknown_option(configs: list[DetectConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("detect", "--data", "demo", "--gama", "0.2") == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "--gama" in said.err
+    assert "--gamma" in said.err
+    assert not configs
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("--epochs", "ten"), "--epochs"),
+        (("--variant", "published"), "'paper', 'released'"),
+        ((), "--gamma"),
+    ],
+)
+def test_wrong_type_or_choice(args: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ("--data", "demo") if args else ("--gamma",)
+    assert status_of("detect", *data, *args) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert told in plain(said.err)
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("command", ["detect", "doctor"])
+def test_a_value_out_of_range_is_told_in_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(command, "--data", "demo", "--gamma", "nan") == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "dynacor: Expected --gamma to be a finite number, but got nan; the default is 0.1.\n"
+
+
+def test_detect_runs_with_the_options(configs: list[DetectConfig]) -> None:
+    assert status_of("detect", "--data", "demo", "--gamma", "0.2", "--classes", "a", "b", "--quiet") == 0
+    assert configs == [DetectConfig(data="demo", gamma=0.2, classes=("a", "b"), quiet=True)]
+    assert type(configs[0]) is DetectConfig
+
+
+def test_a_job_has_the_last_word(configs: list[DetectConfig]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["detect", "--data", "demo"], adjust=lambda config: DetectConfig(data=config.data + "!"))
+    assert left.value.code == 0
+    assert configs == [DetectConfig(data="demo!")]
+
+
+@pytest.mark.parametrize("error", [DataError, StorageError])
+def test_a_failed_run_ends_with_its_reason(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = "Expected [bold]rows[/bold] in /a:key:b/" + "long/" * 40 + ", but got \x1b[31mnone\u202e; add some."
+    monkeypatch.setattr(pipeline, "run_detect", raising(error(reason)))
+    assert status_of("detect", "--data", "demo") == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"dynacor: {reason}\n".replace("\x1b", "?").replace("\u202e", "?")
+
+
+def test_lines_of_a_message_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(pipeline, "run_detect", raising(DataError("one\ntwo")))
+    assert status_of("detect", "--data", "demo") == 2
+    assert capsys.readouterr().err == "dynacor: one\ntwo\n"
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(pipeline, "run_detect", raising(KeyboardInterrupt()))
+    assert status_of("detect", "--data", "demo") == 130
+    assert capsys.readouterr().err == "dynacor: Stopped. The same command resumes where it was.\n"
+
+
+def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "run_detect", raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["detect", "--data", "demo"])
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_doctor_tells_by_its_status(ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = doctor.DoctorReport([doctor.Check("data", True, ""), doctor.Check("cluster", ok, "")])
+    monkeypatch.setattr(doctor, "run_doctor", lambda _: report)
+    assert status_of("doctor", "--data", "demo") == (0 if ok else 1)
+
+
+def test_as_a_program() -> None:
+    code = "from dynacor_ray.cli import main; main()"
+    command = [sys.executable, "-c", code, "detect", "--data", "demo", "--epochs", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("dynacor: Expected --epochs of at least 1, but got 0; ")
+    assert done.stderr.count("\n") == 1

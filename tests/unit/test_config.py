@@ -1,0 +1,163 @@
+"""Options: every wrong one is refused before work starts, in one sentence that says what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from dynacor_ray.config import DetectConfig, Variant, digest, make_config
+from dynacor_ray.errors import ConfigError
+
+NAN, INF = float("nan"), float("inf")
+FIELDS = {field.name: field for field in dataclasses.fields(DetectConfig)}
+SHAPE = r"^Expected .+, but got .+; .+\.$"
+# Options that say where, on which machine and how noisily; all others determine the result.
+MACHINE = {
+    *("out", "cache", "workers", "gpu", "max_failures", "checkpoint_seconds"),
+    *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine"),
+}
+
+OUT_OF_RANGE: dict[str, list[Any]] = {
+    "data": ["", None, 123, b"demo", ["demo"]],
+    "gamma": [0, 0.0, -0.1, 1.01, NAN, INF, "x", True, None],
+    "epochs": [0, -1, "ten", 2.5, NAN, True, None],
+    "alpha": [-0.5, NAN, INF, "a"],
+    "learning_rate": [0, -1.0, NAN, INF, "fast"],
+    "weight_decay": [-1e-9, NAN, INF, "x"],
+    "batch_size": [0, -1, 1.5, "x"],
+    "workers": [0, -2, 1.0, "two"],
+    "seed": [-1, 0.5, "x", None],
+    "cluster_epochs": [-1, 1.5, "x"],
+    "fit_rows": [99, 0, 200.0],
+    "max_quarantine": [-0.1, 1.1, NAN],
+    "max_failures": [-1, 0.5],
+    "checkpoint_seconds": [-1, NAN, INF],
+    "cache_gigabytes": [-1, NAN, INF, "much"],
+    "wait_minutes": [-1, NAN, INF, "long"],
+    "image_size": [1, 0, -5, 32.0, "big"],
+    "balanced_sample": [0, -1, 1.5],
+    "variant": ["published", "", None, 1, ["paper"]],
+    "corrupted_weight": ["eq2"],
+    "augmentation": ["blur"],
+    "epoch_choice": ["best"],
+    "gpu": ["cuda", True],
+    "include_double_labelled": ["yes", 1, None],
+    "quiet": ["no", 0],
+    "classes": ["cat", ("cat", 1), {"cat": 1}, 3],
+    "encoder": [None, 3],
+    **{
+        name: [3, ["a"]]
+        for name in ("out", "cache", "address", "label_column", "image_column", "feature_column", "uri_column")
+    },
+    "truth_column": [3],
+}
+
+
+def test_every_option_has_a_wrong_value_here() -> None:
+    assert set(OUT_OF_RANGE) == set(FIELDS)
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in OUT_OF_RANGE.items() for v in values])
+def test_wrong_value(name: str, value: Any) -> None:
+    flag = "--" + name.replace("_", "-")
+    with pytest.raises(ConfigError, match=SHAPE) as caught:
+        make_config(**({"data": "demo"} | {name: value}))
+    message = str(caught.value)
+    assert message.startswith(f"Expected {flag} ")
+    number = isinstance(value, int) and not isinstance(value, bool)
+    assert any(f"but got {shown};" in message for shown in (repr(value), f"{value}.0" if number else repr(value)))
+
+
+@pytest.mark.parametrize("name", ["variant", "corrupted_weight", "augmentation", "epoch_choice", "gpu"])
+def test_a_wrong_choice_lists_the_valid_ones(name: str) -> None:
+    valid = (
+        get_args({"variant": Variant}.get(name))
+        or {
+            "corrupted_weight": ("uniform", "paper"),
+            "augmentation": ("auto", "flip", "crop", "none"),
+            "epoch_choice": ("validation_metric", "davies_bouldin", "last"),
+            "gpu": ("auto", "yes", "no"),
+        }[name]
+    )
+    for good in valid:
+        assert getattr(make_config(data="demo", **{name: good}), name) == good
+    with pytest.raises(ConfigError, match=f"one of {', '.join(valid)}, but got 'nonsense'"):
+        make_config(data="demo", **{name: "nonsense"})
+
+
+def test_an_unknown_option_names_the_closest_and_all() -> None:
+    with pytest.raises(ConfigError, match=SHAPE) as caught:
+        make_config(data="demo", gama=0.2)
+    assert "but got 'gama'; did you mean 'gamma'?" in str(caught.value)
+    assert all(name in str(caught.value) for name in FIELDS)
+    with pytest.raises(ConfigError, match="got 'zzzz'; valid options: data, out, cache,"):
+        make_config(data="demo", zzzz=1)
+
+
+def test_data_must_be_given() -> None:
+    with pytest.raises(ConfigError, match=r"--data to be text, but got None; pass e\.g\. --data demo"):
+        make_config(gamma=0.2)
+
+
+def test_edges_are_allowed() -> None:
+    make_config(data="demo", gamma=1, epochs=1, alpha=0, weight_decay=0, batch_size=3, workers=3, seed=0, fit_rows=100)
+    make_config(data="demo", max_quarantine=1, max_failures=0, checkpoint_seconds=0, cache_gigabytes=0, image_size=2)
+    make_config(data="demo", balanced_sample=1, cluster_epochs=0, max_quarantine=0)
+
+
+def test_the_released_variant_copies_from_nine_tenths() -> None:
+    assert make_config(data="demo").copy_pool == 1.0
+    assert make_config(data="demo", variant="released", gamma=0.9).copy_pool == 0.9
+    with pytest.raises(ConfigError, match=r"--gamma in \(0, 0.9\], but got 0.95"):
+        make_config(data="demo", variant="released", gamma=0.95)
+
+
+def test_more_workers_than_rows_per_step() -> None:
+    with pytest.raises(ConfigError, match="--batch-size of at least one row per worker, but got 4"):
+        make_config(data="demo", batch_size=4, workers=5)
+
+
+def test_values_get_the_declared_type() -> None:
+    config = make_config(
+        data=Path("a") / "b",
+        out=Path("c"),
+        epochs=np.int64(3),
+        gamma=np.float64(0.25),
+        learning_rate=1,
+        classes=["a", "b"],
+    )
+    assert (config.data, config.out, config.classes) == ("a/b", "c", ("a", "b"))
+    assert [type(v) for v in (config.epochs, config.gamma, config.learning_rate)] == [int, float, float]
+    assert DetectConfig(data="demo", classes=["a", "b"]).classes == ("a", "b")  # type: ignore[arg-type]
+    json.dumps(dataclasses.asdict(config), allow_nan=False)
+
+
+def test_result_options_are_all_but_the_machine() -> None:
+    options = make_config(data="demo").result_options()
+    assert set(options) == set(FIELDS) - MACHINE
+    elsewhere = make_config(
+        data="demo",
+        out="o",
+        cache="c",
+        workers=4,
+        gpu="no",
+        max_failures=9,
+        checkpoint_seconds=1,
+        cache_gigabytes=2,
+        address="auto",
+        wait_minutes=3,
+        quiet=True,
+        max_quarantine=0.5,
+    )
+    assert elsewhere.result_options() == options
+    assert make_config(data="demo", seed=1).result_options() != options
+
+
+def test_digest_is_stable() -> None:
+    assert digest({"b": 1, "a": [1, None]}) == digest({"a": [1, None], "b": 1}) == "22790e83d5eabe99"
+    assert digest({"a": 1}) != digest({"a": 2})

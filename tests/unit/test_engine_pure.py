@@ -1,0 +1,417 @@
+"""The parts of the engine that need no cluster: plan, coverage, ranges of ids, ranking, counting, signal files."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynacor_ray import doctor as doctor_module
+from dynacor_ray import schema
+from dynacor_ray.config import DetectConfig
+from dynacor_ray.doctor import Check, DoctorReport
+from dynacor_ray.engine import assemble
+from dynacor_ray.engine.assemble import coverage_message, id_ranges
+from dynacor_ray.engine.cluster import Tally, label_quality
+from dynacor_ray.engine.job import Job, TrainConfig, TrainPlan, plan_training
+from dynacor_ray.engine.session import Resources
+from dynacor_ray.engine.signals import complete, file_name, write_signals
+from dynacor_ray.errors import ClusterError, DataError, TrainingError
+from dynacor_ray.manifest import DatasetManifest, Part
+from dynacor_ray.storage import locate
+
+# ----------------------------------------------------------------------------------------------------------------- plan
+
+
+def plan(workers: int = 1, gpu: str = "auto", cache: float | None = None, **have: Any) -> TrainPlan:
+    resources = {"cpus": 8.0, "gpus": 0.0, "memory_bytes": 64e9, "nodes": 1, "object_store_bytes": 1e9} | have
+    return plan_training(
+        workers=workers,
+        gpu=gpu,
+        checkpoint_seconds=15,
+        max_failures=3,
+        cache_gigabytes=cache,
+        have=Resources(**resources),
+    )
+
+
+def test_one_machine() -> None:
+    assert plan() == TrainPlan(
+        workers=1,
+        use_gpu=False,
+        cpus_per_worker=1.0,
+        threads=8,
+        cache_bytes=16_000_000_000,
+        checkpoint_seconds=15,
+        max_failures=3,
+    )
+
+
+def test_workers_share_a_node() -> None:
+    four = plan(4)
+    assert (four.threads, four.cache_bytes) == (2, 4_000_000_000)
+    three = plan(3, nodes=2, cpus=16)  # two on one of the nodes
+    assert (three.threads, three.cache_bytes) == (4, 8_000_000_000)
+
+
+@given(workers=st.integers(1, 64), spare=st.floats(0, 64), nodes=st.integers(1, 70))
+def test_some_cpu_is_always_left_for_data(workers: int, spare: float, nodes: int) -> None:
+    cpus = workers + spare
+    spread = plan(workers, cpus=cpus, nodes=nodes)
+    assert 0 < spread.cpus_per_worker <= 1
+    assert workers * spread.cpus_per_worker <= cpus / 2 * (1 + 1e-12)
+    assert spread.threads >= 1
+    assert spread.cache_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gpus", "used"), [("auto", 2, True), ("auto", 1, False), ("no", 2, False), ("yes", 2, True)]
+)
+def test_gpus_are_used_when_there_is_one_for_each(gpu: str, gpus: int, used: bool) -> None:
+    assert plan(2, gpu, gpus=gpus).use_gpu is used
+
+
+def test_too_small_a_cluster() -> None:
+    assert plan(8).workers == 8
+    with pytest.raises(
+        ClusterError, match=r"a CPU for each of 9 workers, but got 8 CPUs on 1 node\(s\); lower --workers"
+    ):
+        plan(9)
+    with pytest.raises(ClusterError, match=r"a GPU for each of 2 workers, but got 1 GPUs; .* use --gpu auto"):
+        plan(2, "yes", gpus=1)
+
+
+@pytest.mark.parametrize(("cache", "streamed"), [(None, False), (0.0, True), (1.0, False)])
+def test_rows_that_do_not_fit_are_streamed(cache: float | None, streamed: bool) -> None:
+    job = Job(TrainConfig(), plan(2, cache=cache), locate("/r"), 10, 1, 3, 4, np.zeros(4), 1.0)
+    assert (job.total, job.rows_per_rank) == (11, 6)
+    assert job.streamed is streamed
+    assert plan(cache=1.0).cache_bytes == 2**30
+
+
+def test_the_cache_just_fits() -> None:
+    bytes_needed = 6 * 4 * 4
+    for spare, streamed in ((0, False), (-1, True)):
+        spread = plan(2, cache=(bytes_needed + spare) / 2**30)
+        assert Job(TrainConfig(), spread, locate("/r"), 10, 1, 3, 4, np.zeros(4), 1.0).streamed is streamed
+
+
+# ------------------------------------------------------------------------------------------------------------- coverage
+
+
+def test_coverage_message_names_the_instances() -> None:
+    expected = schema.encode_key(np.arange(10), False)
+    found = np.sort(np.concatenate([expected[2:], expected[5:6], schema.encode_key(np.array([3, 77]), True)]))
+    assert coverage_message("4", expected, found) == (
+        "Expected exactly one signal per row in epoch 4, but got 2 missing (instance_id 0, 1); "
+        "1 doubled (instance_id 5); 2 unknown (instance_id 3, 77); report this as a defect."
+    )
+    message = coverage_message("0", expected, expected[:0])
+    assert "10 missing (instance_id 0, 1, 2, 3, 4, ...);" in message
+    assert "doubled" not in message
+
+
+@given(data=st.data())
+def test_ranges_cover_every_id_once(data: st.DataObject) -> None:
+    """Whatever the parts, also with gaps between and inside them, and however many ranges."""
+    lengths = data.draw(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 40)), min_size=1, max_size=8))
+    parts, ids, start = [], {}, data.draw(st.sampled_from([0, 1, 10**12, schema.MAX_INSTANCE_ID - 600]))
+    for number, (gap, width) in enumerate(lengths):
+        first, last = start + gap, start + gap + width - 1
+        inner = data.draw(st.sets(st.integers(first, last)))
+        held = sorted({first, last} | inner)
+        parts.append(Part(f"p{number}", len(held), first, last))
+        ids[f"p{number}"] = held
+        start = last + 1
+    rows = sum(part.rows for part in parts)
+    manifest = DatasetManifest("s", "u", "feature", "f", "c", rows, ("a", "b"), (1, 1), 2, tuple(parts), False, True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assemble, "BLOCK_BYTES", data.draw(st.integers(1, 4000)))
+        ranges = list(id_ranges(manifest, data.draw(st.integers(1, 20))))
+    seen = [i for low, high, touched in ranges for part in touched for i in ids[part.name] if low <= i < high]
+    assert seen == sorted(i for held in ids.values() for i in held)
+    assert all(low < high for low, high, _ in ranges)
+    assert [r[:2] for r in ranges] == sorted(r[:2] for r in ranges)
+
+
+def test_ranges_have_the_aimed_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = tuple(Part(f"p{i}", 100, 100 * i, 100 * i + 99) for i in range(10))
+    manifest = DatasetManifest("s", "u", "feature", "f", "c", 1000, ("a", "b"), (1, 1), 2, parts, False, True)
+    assert [r[:2] for r in id_ranges(manifest, 20)] == [(0, 1000)]
+    monkeypatch.setattr(assemble, "BLOCK_BYTES", 1000 * 20 * 6 // 4)
+    ranges = list(id_ranges(manifest, 20))
+    assert [r[:2] for r in ranges] == [(0, 250), (250, 500), (500, 750), (750, 1000)]
+    assert [part.name for part in ranges[1][2]] == ["p2", "p3", "p4"]
+
+
+# -------------------------------------------------------------------------------------------------------------- ranking
+
+SCORES = st.floats(0, 1, width=32)
+MARGINS = st.floats(-65504, 65504, width=32)
+EXACT = 2.0**-24
+"""Below this q, 1 - q has no more digits to tell two float32 numbers apart."""
+
+
+def quality_of(*rows: tuple[float, float]) -> list[float]:
+    q, margin = np.array(rows, np.float32).T
+    found: list[float] = label_quality(q, margin).tolist()
+    return found
+
+
+@given(q=SCORES, margin=MARGINS)
+def test_quality_is_one_minus_q(q: float, margin: float) -> None:
+    (quality,) = quality_of((q, margin))
+    assert 0 <= quality <= 1
+    assert quality == pytest.approx(1 - q, abs=2**-24)
+    assert (quality < 0.5) == (q > 0.5), "flag and quality say the same"
+
+
+@given(a=SCORES, b=SCORES, margin_a=MARGINS, margin_b=MARGINS)
+def test_a_margin_never_changes_the_order_of_different_scores(
+    a: float, b: float, margin_a: float, margin_b: float
+) -> None:
+    first, second = quality_of((max(a, b), margin_a), (min(a, b), margin_b))
+    if a != b:
+        assert first <= second
+        assert first < second or max(a, b) < EXACT
+
+
+@given(q=SCORES, margin_a=MARGINS, margin_b=MARGINS, steps=st.integers(1, 3))
+def test_neighbouring_scores_keep_their_order(q: float, margin_a: float, margin_b: float, steps: int) -> None:
+    above = np.float32(q)
+    for _ in range(steps):
+        above = np.nextafter(above, np.float32(1))
+    if above > q:
+        low, high = quality_of((float(above), margin_a), (q, margin_b))
+        assert low <= high
+        assert low < high or above < EXACT
+
+
+@given(q=SCORES, margin_a=MARGINS, margin_b=MARGINS)
+def test_equal_scores_are_ordered_by_margin(q: float, margin_a: float, margin_b: float) -> None:
+    low, high = quality_of((q, min(margin_a, margin_b)), (q, max(margin_a, margin_b)))
+    assert low <= high
+    apart = max(margin_a, margin_b) - min(margin_a, margin_b) > 1e-3
+    if q >= 0.125 and apart and max(abs(margin_a), abs(margin_b)) < 10:
+        assert low < high
+
+
+def test_certain_scores_are_ordered_too() -> None:
+    wrong = quality_of((1, -5), (1, -1), (1, 0), (1, 5))
+    assert wrong == sorted(set(wrong))
+    assert wrong[0] >= 0
+    assert quality_of((0, 3), (0, -3)) == [1, 1]
+
+
+# ------------------------------------------------------------------------------------------------------------- counting
+
+
+def assigned(
+    ids: np.ndarray, copy: np.ndarray, flags: np.ndarray, given: np.ndarray, predicted: np.ndarray
+) -> pa.Table:
+    return pa.table(
+        {
+            schema.KEY: schema.encode_key(ids, copy),
+            schema.IS_LABEL_ISSUE: flags,
+            schema.GIVEN_LABEL: given.astype(np.int32),
+            schema.PREDICTED_LABEL: predicted.astype(np.int32),
+        }
+    )
+
+
+def tallied(*blocks: pa.Table) -> Tally:
+    counts = Tally(3)
+    for block in blocks:
+        counts.add(block)
+    return counts
+
+
+def test_tally_by_hand() -> None:
+    table = assigned(
+        np.array([0, 0, 1, 2, 3]),
+        np.array([False, True, False, False, True]),
+        np.array([True, True, False, True, False]),
+        np.array([0, 1, 2, 2, 0]),
+        np.array([1, 0, 2, 0, 0]),
+    )
+    counts = tallied(table)
+    assert (counts.originals, counts.flagged, counts.copies, counts.copies_flagged) == (3, 2, 2, 1)
+    assert counts.given.tolist() == [1, 0, 2]
+    assert counts.pairs.tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
+
+
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(0, 60), cuts=st.lists(st.integers(0, 60), max_size=5))
+def test_tally_does_not_depend_on_blocks(seed: int, rows: int, cuts: list[int]) -> None:
+    random = np.random.default_rng(seed)
+    table = assigned(
+        np.arange(rows),
+        random.random(rows) < 0.3,
+        random.random(rows) < 0.5,
+        random.integers(0, 3, rows),
+        random.integers(0, 3, rows),
+    )
+    edges = [0, *sorted(min(cut, rows) for cut in cuts), rows]
+    blocks = [table.slice(low, high - low) for low, high in itertools.pairwise(edges)]
+    whole, split = tallied(table), tallied(*(blocks[i] for i in random.permutation(len(blocks))))
+    assert (whole.originals + whole.copies) == rows
+    assert whole.pairs.sum() == whole.flagged
+    assert whole.given.sum() == whole.originals
+    for name in ("originals", "flagged", "copies", "copies_flagged"):
+        assert getattr(whole, name) == getattr(split, name)
+    assert np.array_equal(whole.pairs, split.pairs)
+    assert np.array_equal(whole.given, split.given)
+
+
+# -------------------------------------------------------------------------------------------------------------- signals
+
+
+def test_signals_are_sorted_and_without_padding(tmp_path: Path) -> None:
+    place = locate(str(tmp_path)) / file_name(3, "ab", 12)
+    assert place.path == f"{tmp_path}/epoch=00003/ab-r0012.parquet"
+    keys, margins = np.array([8, -1, 3, 4, -1]), np.array([1.5, 9, -1e-9, 1e9, 9], np.float32)
+    assert write_signals(place, keys, margins, np.array([2, 9, 0, 1, 9])) == 3
+    table = place.read_table()
+    assert table.schema.equals(schema.signal_schema())
+    assert table[schema.KEY].to_pylist() == [3, 4, 8]
+    assert table[schema.PREDICTED].to_pylist() == [0, 1, 2]
+    margin = table[schema.MARGIN].to_numpy()
+    assert margin[0] < 0, "a tiny negative margin stays negative"
+    assert margin[1:].tolist() == [65504.0, 1.5]
+
+
+def test_no_signals(tmp_path: Path) -> None:
+    place = locate(str(tmp_path)) / "f.parquet"
+    assert write_signals(place, np.array([-1]), np.zeros(1, np.float32), np.zeros(1)) == 0
+    assert place.read_table().schema.equals(schema.signal_schema())
+
+
+def test_diverged_signals_leave_no_file(tmp_path: Path) -> None:
+    place = locate(str(tmp_path)) / "f.parquet"
+    with pytest.raises(TrainingError, match="finite margins"):
+        write_signals(place, np.array([1]), np.array([np.nan], np.float32), np.zeros(1))
+    assert not place.exists()
+    assert write_signals(place, np.array([1, -1]), np.array([0, np.nan], np.float32), np.zeros(2)) == 1
+
+
+def test_complete() -> None:
+    assert complete({}, 0)
+    assert complete({"0": ["a"], "1": ["b"]}, 2)
+    assert complete({"0": ["a"], "1": ["b"], "2": ["c"]}, 2)
+    assert not complete({"0": ["a"], "2": ["b"]}, 2)
+
+
+# --------------------------------------------------------------------------------------------------------------- schema
+
+
+@given(ids=st.lists(st.integers(0, schema.MAX_INSTANCE_ID), max_size=20), copy=st.booleans())
+def test_keys_come_back(ids: list[int], copy: bool) -> None:
+    numbers = np.array(ids, np.int64)
+    keys = schema.encode_key(numbers, copy)
+    assert keys.dtype == np.int64
+    assert (keys >= 0).all()
+    back, is_copy = schema.decode_key(keys)
+    assert np.array_equal(back, numbers)
+    assert is_copy.tolist() == [copy] * len(ids)
+    assert is_copy.dtype == np.bool_
+
+
+def test_an_instance_and_its_copy_are_neighbours() -> None:
+    assert schema.encode_key(np.array([5, 5, 6]), np.array([False, True, False])).tolist() == [10, 11, 12]
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (4, 3)])
+def test_matrices_come_back(shape: tuple[int, int]) -> None:
+    values = np.arange(shape[0] * shape[1], dtype=np.float16).reshape(shape)
+    column = schema.fixed_size_list(values)
+    assert column.type == pa.list_(pa.float16(), shape[1])
+    assert np.array_equal(schema.matrix(column), values)
+    chunked = pa.chunked_array([column.slice(0, shape[0] // 2), column.slice(shape[0] // 2)])
+    assert np.array_equal(schema.matrix(chunked), values)
+    empty = schema.matrix(pa.chunked_array([], column.type))
+    assert (empty.shape, empty.dtype) == ((0, shape[1]), np.float16)
+
+
+def test_a_transposed_matrix_comes_back() -> None:
+    values = np.arange(6, dtype=np.float32).reshape(2, 3).T
+    assert np.array_equal(schema.matrix(schema.fixed_size_list(values)), values)
+
+
+def test_images_or_features() -> None:
+    assert dataset_names(None) == ["instance_id", "uri", "given_label", "image"]
+    assert dataset_names(7) == ["instance_id", "uri", "given_label", "feature"]
+    assert schema.dataset_schema(7).field("feature").type == pa.list_(pa.float32(), 7)
+    assert schema.dynamics_schema(9).field("margin").type == pa.list_(pa.float16(), 9)
+    assert schema.issues_schema().names[:6] == [
+        *("instance_id", "uri", "given_label", "predicted_label", "is_label_issue", "label_quality")
+    ]
+
+
+def dataset_names(dim: int | None) -> list[str]:
+    names: list[str] = schema.dataset_schema(dim).names
+    return names
+
+
+# --------------------------------------------------------------------------------------------------------------- doctor
+
+
+def test_a_finding_is_the_message_of_the_error() -> None:
+    def fail() -> str:
+        raise DataError("Expected rows, but got none; add some.")
+
+    report = DoctorReport()
+    assert report.look("data", lambda: "12 rows") is True
+    assert report.ok
+    assert report.look("labels", fail) is False
+    assert report.look("cluster", lambda: "2 nodes") is True
+    assert not report.ok, "one good check does not make up for a bad one"
+    assert report.checks[1] == Check("labels", False, "Expected rows, but got none; add some.")
+
+
+def test_a_defect_is_no_finding() -> None:
+    with pytest.raises(ZeroDivisionError):
+        DoctorReport().look("data", lambda: str(1 // 0))
+
+
+def doctored(monkeypatch: pytest.MonkeyPatch, data: str, tmp_path: Path, **options: Any) -> DoctorReport:
+    """What doctor finds with a cluster of 4 CPUs that is only said to be there."""
+    have = Resources(cpus=4, gpus=0, memory_bytes=8e9, nodes=1, object_store_bytes=1e9)
+    monkeypatch.setattr(doctor_module, "connect", lambda _: None)
+    monkeypatch.setattr(doctor_module, "resources", lambda: have)
+    monkeypatch.setattr("dynacor_ray.pipeline.resources", lambda: have)
+    return doctor_module.run_doctor(DetectConfig(data=data, out=str(tmp_path / "run"), **options))
+
+
+def test_doctor_prints_findings_whole_and_harmless(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = f"{tmp_path}/[bold]no\x1b[31mwhere/" + "and " * 40 + "end"
+    report = doctored(monkeypatch, nowhere, tmp_path)
+    assert [check.name for check in report.checks] == ["data", "cluster"]
+    assert [check.ok for check in report.checks] == [False, True]
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    whole = re.sub(r"[\s│]", "", said)
+    assert "/[bold]no" in whole
+    assert "where/" + "and" * 40 + "end" in whole
+    assert "Not ready: correct the lines marked 'no'." in said
+    assert "What detect would do" not in said
+
+
+def test_doctor_of_the_demo(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = doctored(monkeypatch, "demo", tmp_path, gamma=0.5, epochs=10)
+    assert report.ok, report.checks
+    assert report.plan["run"]["rows"] == 1797
+    assert report.plan["run"]["signals to record"] == (1797 + round(898.5)) * 10
+    assert not (tmp_path / "run").exists()
+    said = capsys.readouterr().out
+    assert "1,797" in said
+    assert "Ready." in said

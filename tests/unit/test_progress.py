@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from dynacor_ray import progress as module
+from dynacor_ray.progress import LINE_SECONDS, Progress
+
+
+@pytest.fixture
+def wait(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that moves when told."""
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+
+    def forward(seconds: float) -> None:
+        now[0] += seconds
+
+    return forward
+
+
+def test_quiet_says_nothing(wait: Callable[[float], None], capfd: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(quiet=True)
+    progress.say("hello")
+    with progress.stage("train", 10, "epochs") as stage:
+        wait(100)
+        stage.advance(1)
+    assert stage.done == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_lines_now_and_then(wait: Callable[[float], None], capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress().stage("embed", 10_000, "images") as stage:
+        stage.advance(100)
+        wait(LINE_SECONDS - 0.5)
+        stage.advance(100)
+        assert capsys.readouterr().err == ""
+        wait(0.5)
+        stage.advance(1300)
+        # 1,500 in 15 s
+        assert capsys.readouterr().err == "embed: 1,500/10,000 images, 100.0/s, about 85 s left\n"
+        wait(LINE_SECONDS - 1)
+        stage.update(2000)
+        assert capsys.readouterr().err == ""
+        wait(1)
+        stage.update(12_000)
+        assert capsys.readouterr().err == "embed: 12,000/10,000 images, 400.0/s, about 0 s left\n"
+    assert capsys.readouterr().out == ""
+
+
+def test_nothing_done_is_no_line(wait: Callable[[float], None], capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress().stage("train", 10, "epochs") as stage:
+        wait(2 * LINE_SECONDS)
+        stage.update(0)
+        assert capsys.readouterr().err == ""
+        stage.update(1)
+        assert "train: 1/10 epochs, 0.0/s, about 270 s left" in capsys.readouterr().err
+
+
+def test_a_line_stays_one_line(wait: Callable[[float], None], capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    with progress.stage("a stage of many words", 10**12, "[bold]images[/bold] or so") as stage:
+        wait(LINE_SECONDS)
+        stage.update(15 * 10**9)
+    line = "a stage of many words: 15,000,000,000/1,000,000,000,000 [bold]images[/bold] or so, 1,000,000,000.0/s, "
+    assert capsys.readouterr().err == line + "about 985 s left\n"
+    progress.say("/a:key:b/[red]" + "long/" * 40)
+    assert capsys.readouterr().err == "/a:key:b/[red]" + "long/" * 40 + "\n"
+
+
+def test_a_bar_on_a_terminal() -> None:
+    progress, stream = Progress(), io.StringIO()
+    progress._console = Console(file=stream, force_terminal=True, width=100)
+    with progress.stage("embed", 40, "images") as stage:
+        stage.advance(30)
+        stage.advance(10)
+    assert "40/40" in stream.getvalue()
+    assert "images" in stream.getvalue()
+
+
+def test_seconds_add_up_also_after_a_failure(wait: Callable[[float], None]) -> None:
+    progress = Progress(quiet=True)
+
+    def fail() -> None:
+        with progress.timed("start"):
+            wait(0.5)
+            raise RuntimeError
+
+    with progress.timed("total"), progress.timed("start"):
+        wait(1.25)
+    with pytest.raises(RuntimeError):
+        fail()
+    assert progress.seconds == {"start": 1.75, "total": 1.25}

@@ -1,0 +1,301 @@
+"""Places: whole files or none, and errors that name the place and the way out."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import pickle
+import re
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import fsspec
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from dynacor_ray.errors import StorageError
+from dynacor_ray.storage import Location, locate, require_space, storage_errors
+
+TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
+FULL = "No space left on device'; free some space or choose another place"
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(params=["local", "fsspec", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    """The same folder on three kinds of file system; blanks and other alphabets in its name."""
+    name = "a b/ü 日本"
+    if request.param == "memory":
+        fsspec.filesystem("memory").store.clear()
+        return locate(f"memory://{tmp_path.name}/{name}")
+    return locate(f"{'local://' if request.param == 'fsspec' else ''}{tmp_path}/{name}")
+
+
+# ----------------------------------------------------------------------------------------------------- reading, writing
+
+
+def test_files_come_back(folder: Location) -> None:
+    place = folder / "x" / "f 1.bin"
+    assert not place.exists()
+    assert not place.is_dir()
+    place.write_bytes(b"\0abc")
+    assert place.read_bytes() == b"\0abc"
+    place.write_bytes(b"shorter"[:2])
+    assert place.read_bytes() == b"sh", "the old content is replaced"
+    (folder / "j.json").write_json({"ä": [1, None]})
+    assert (folder / "j.json").read_json() == {"ä": [1, None]}
+    (folder / "t.parquet").write_table(TABLE, compression="zstd")
+    assert (folder / "t.parquet").read_table().equals(TABLE)
+    assert (folder / "t.parquet").read_table(["b"]).column_names == ["b"]
+    assert folder.names() == ["j.json", "t.parquet", "x"]
+    assert (folder / "x").is_dir()
+    assert place.info().size == 2
+    folder.delete()
+    assert not folder.exists()
+    assert folder.names() == []
+    folder.delete()  # nothing there, nothing to do
+
+
+def test_directories(folder: Location) -> None:
+    made = (folder / "p" / "q").make_dir()
+    assert made.is_dir()
+    assert made.make_dir() == made
+    (made / "f").write_bytes(b"")
+    (made / "f").delete()
+    assert made.names() == []
+
+
+def test_a_place_travels(folder: Location) -> None:
+    (folder / "f").write_bytes(b"1")
+    there = pickle.loads(pickle.dumps(folder))
+    assert str(there / "f") == str(folder / "f")
+    assert (there / "f").read_bytes() == b"1"
+
+
+def test_a_failing_write_leaves_nothing(folder: Location) -> None:
+    def write_half() -> None:
+        with (folder / "f").replacing() as part:
+            part.filesystem.open_output_stream(part.path).close()
+            assert folder.names() == [part.path.rpartition("/")[2]]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert folder.names() == []
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        (folder / "f").write_json({"a": float("nan")})
+    with pytest.raises(ValueError, match="no such version"):
+        (folder / "f").write_table(TABLE, version="no such version")
+    assert folder.names() == []
+
+
+def test_a_failing_write_keeps_the_old_file(folder: Location) -> None:
+    (folder / "f").write_bytes(b"old")
+
+    def write_half() -> None:
+        with (folder / "f").replacing() as part:
+            stream = part.filesystem.open_output_stream(part.path)
+            stream.write(b"new")
+            stream.close()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert folder.names() == ["f"]
+    assert (folder / "f").read_bytes() == b"old"
+
+
+def test_nothing_is_seen_before_it_is_whole(folder: Location) -> None:
+    place = folder / "f"
+    with place.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
+        stream.write(b"abc")
+        assert not place.exists()
+    assert place.read_bytes() == b"abc"
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_missing_file(folder: Location) -> None:
+    for read in ((folder / "f").read_bytes, (folder / "f").read_json, (folder / "f").read_table):
+        expected = re.escape(f"Expected to read {folder / 'f'}, but got 'No such file or directory'; check path")
+        with pytest.raises(StorageError, match=expected):
+            read()
+
+
+def test_damaged_json(folder: Location) -> None:
+    (folder / "f").write_bytes(b'{"a":')
+    with pytest.raises(StorageError, match=r"Expected JSON in .*/f, but got '.*'; remove the damaged file\.$"):
+        (folder / "f").read_json()
+    (folder / "f").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StorageError, match="remove the damaged file"):
+        (folder / "f").read_json()
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    for action in (locate(f"{tmp_path}/f/g").make_dir, locate(f"{tmp_path}/f").names):
+        with pytest.raises(StorageError, match=r"Expected to (read|write) .*Not a directory.*; check path and rights"):
+            action()
+
+
+class FullDisk(LocalFileSystem):
+    """Takes the name of a file, but none of its bytes."""
+
+    protocol = "full"
+    cachable = False
+    opened: ClassVar[list[Any]] = []
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if "w" not in mode:
+            return super()._open(path, mode, **options)
+        Path(path).touch()
+        self.opened.append(io.FileIO("/dev/full", mode))
+        return self.opened[-1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    full = Location(pafs.PyFileSystem(pafs.FSSpecHandler(FullDisk())), str(tmp_path), "full://x")
+    expected = re.escape(f"Expected to write full://x/f, but got '{FULL}.")
+    with pytest.raises(StorageError, match=expected):
+        (full / "f").write_bytes(b"abc")
+    with pytest.raises(StorageError, match=expected):
+        (full / "f").write_table(TABLE)
+    assert list(tmp_path.iterdir()) == []
+    for file in FullDisk.opened:
+        file.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space or choose another place"),
+        (errno.EDQUOT, "free some space or choose another place"),
+        (errno.EACCES, "check path and rights"),
+        (errno.EROFS, "check path and rights"),
+        (None, "check path and rights"),
+    ],
+)
+def test_remedies(number: int | None, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError("broken") if number is None else OSError(number, os.strerror(number))
+
+    def fail(*_args: object, **_options: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(pq, "write_table", fail)
+    reason = "broken" if number is None else os.strerror(number)
+    with pytest.raises(StorageError, match=re.escape(f"/f, but got '{reason}'; {remedy}.")) as caught:
+        (locate(str(tmp_path)) / "f").write_table(TABLE)
+    assert caught.value.__cause__ is error
+    assert isinstance(caught.value, OSError)
+
+
+def test_the_innermost_place_is_named(tmp_path: Path) -> None:
+    outer, inner = storage_errors("write", locate("/out")), storage_errors("read", locate("/in"))
+    with pytest.raises(StorageError, match=r"^Expected to read /in,"), outer, inner:
+        raise PermissionError(errno.EACCES, "no")
+
+
+# --------------------------------------------------------------------------------------------------------------- locate
+
+
+def test_local_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/of me")
+    found = {
+        "/a/b": "/a/b",
+        "a b/ü": f"{tmp_path}/a b/ü",
+        ".": str(tmp_path),
+        "./x/": f"{tmp_path}/x",
+        "~/x": "/home/of me/x",
+        "file:///a/b": "/a/b",
+        "file:///a b/100%": "/a b/100%",
+        "file://localhost/a/b": "/a/b",
+        "file://localhost": "/",
+        "file:///a//b/": "/a/b",
+        "file:///a%3A%2F%2Fb": "/a:/b",
+        Path("/a b/ü#?%20").as_uri(): "/a b/ü#?%20",
+    }
+    for uri, path in found.items():
+        place = locate(uri)
+        assert (place.path, place.uri, place.is_local) == (path, path, True), uri
+    assert (locate("/a") / "b" / "c").path == "/a/b/c"
+
+
+def test_other_stores() -> None:
+    place = locate("memory://bucket/a b/")
+    assert not place.is_local
+    assert place.uri == str(place) == "memory://bucket/a b"
+    assert (place / "c").uri == "memory://bucket/a b/c"
+    assert (place / "c").path == "/bucket/a b/c"
+
+
+@pytest.mark.parametrize("uri", ["nosuch://x/y", "s4://bucket"])
+def test_unknown_protocol(uri: str) -> None:
+    with pytest.raises(StorageError, match="a path or a URI with an installed driver, but got") as caught:
+        locate(uri)
+    assert repr(uri) in str(caught.value)
+    assert "install the fsspec driver of the protocol, or use a local path" in str(caught.value)
+    assert "known: " in str(caught.value)
+
+
+def test_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> NoReturn:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(StorageError, match="Install s3fs to access S3"):
+        locate("oss://bucket/x")
+
+
+def test_a_store_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Offline:
+        @staticmethod
+        def from_uri(_: str) -> NoReturn:
+            raise OSError("When resolving region for bucket 'b': AWS Error NETWORK_CONNECTION")
+
+    monkeypatch.setattr(pafs, "FileSystem", Offline)
+    with pytest.raises(StorageError, match=r"Expected a store at s3://b/x, but got '.*NETWORK.*'; check the address"):
+        locate("s3://b/x")
+
+
+# ---------------------------------------------------------------------------------------------------------------- space
+
+
+def test_space_is_asked_where_the_folder_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def usage(path: Path) -> Usage:
+        asked.append(path)
+        return Usage(10, 5, 2_000_000_000)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    place = locate(f"{tmp_path}/not/there yet")
+    require_space(place, 2_000_000_000)
+    assert asked == [tmp_path]
+    with pytest.raises(StorageError) as caught:
+        require_space(place, 2_500_000_000)
+    assert str(caught.value) == (
+        f"Expected 2.50 GB of free space for {place}, but got 2.00 GB; free some space or choose another place."
+    )
+
+
+def test_remote_stores_are_not_asked_for_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: pytest.fail("asked"))
+    require_space(locate("memory://x"), 10**18)
+
+
+def test_a_folder_that_may_not_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(StorageError, match="'Permission denied'; check path and rights"):
+        require_space(Location(pafs.LocalFileSystem(), "/a/b", "/a/b"), 1)
