@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True)
 class DatasetManifest:
-    """`dataset/manifest.json`."""
+    """`dataset/manifest.json`. The files that it names lie in a folder of their own per attempt to pack the data."""
 
     source: str
     uri: str
@@ -64,7 +64,8 @@ class DatasetManifest:
     class_counts: tuple[int, ...]
     feature_dim: int | None
     parts: tuple[Part, ...]
-    has_truth: bool
+    quarantine: str
+    truth: str | None
     allows_thumbnails: bool
     max_side: int | None = None
     quarantined: int = 0

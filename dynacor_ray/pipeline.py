@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import dynacor_ray
+from dynacor_ray import rundir, schema
 from dynacor_ray.config import DetectConfig, digest, make_config
 from dynacor_ray.engine.assemble import Dataset, assemble, read_dynamics, write_dynamics
 from dynacor_ray.engine.cluster import assign, fit_clusters, sample_for_fit, tally, write_issues
@@ -19,10 +17,10 @@ from dynacor_ray.engine.embed import embed
 from dynacor_ray.engine.ingest import ingest
 from dynacor_ray.engine.job import TrainConfig, TrainPlan, plan_training
 from dynacor_ray.engine.rows import TrainingRows, rows_of_embeddings, rows_of_features
-from dynacor_ray.engine.session import autoscales, connect, resources, wait_for_nodes
+from dynacor_ray.engine.session import autoscales, connect, nodes_for, resources
 from dynacor_ray.engine.signals import SIGNALS
 from dynacor_ray.engine.train import train
-from dynacor_ray.errors import ConfigError, RunDirectoryError, explain
+from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.evaluation import evaluate_issues
 from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.method.clustering import ClusterConfig, preset
@@ -31,6 +29,7 @@ from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.summary import Facts, build_summary
 from dynacor_ray.report.terminal import print_summary
+from dynacor_ray.rundir import CONFIG, DYNAMICS, ISSUES, QUARANTINE, SUMMARY
 from dynacor_ray.sources.base import Kind, Source, SourceOptions
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.storage import Location, locate, require_space
@@ -43,8 +42,6 @@ WORST = 10
 """Most suspicious rows shown on the terminal."""
 BYTES_PER_SIGNAL = 8
 """Upper bound of what one signal takes on disk in all its forms; less than 5 were measured."""
-CONFIG, SUMMARY = "config.json", "summary.json"
-ISSUES, DYNAMICS, TRUTH = "issues.parquet", "dynamics.parquet", "truth.parquet"
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,11 @@ class DetectResult:
     def issues(self) -> pa.Table:
         """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema)."""
         return (self.run / ISSUES).read_table()
+
+    def worst(self, count: int = WORST) -> list[dict[str, Any]]:
+        """The `count` most suspicious rows, read without the rest."""
+        rows: list[dict[str, Any]] = (self.run / ISSUES).head(count).to_pylist()
+        return rows
 
     def to_pandas(self) -> pd.DataFrame:
         """`issues.parquet` as a pandas data frame."""
@@ -111,7 +113,7 @@ def run_detect(config: DetectConfig) -> DetectResult:
     else:
         progress.say(f"{prepared.run} is complete: nothing to do. Choose another --out to run again.")
     if not config.quiet:
-        print_summary(result.summary, result.issues().slice(0, WORST).to_pylist(), str(result.run))
+        print_summary(result.summary, result.worst(), str(result.run))
     return result
 
 
@@ -123,11 +125,10 @@ def prepare(config: DetectConfig) -> Prepared:
     source = open_source(config.data, _source_options(config))
     run = locate(config.out or default_out(config.data))
     cache = locate(config.cache) if config.cache else run / "cache"
-    name = digest({"data": config.data, "options": [str(v) for v in dataclasses.astuple(_source_options(config))]})
     return Prepared(
         config=config,
         run=run,
-        cache=cache / f"{source.name}-{name[:8]}",
+        cache=cache / f"{source.name}-{_data_digest(config)[:8]}",
         source=source,
         corruption=CorruptionConfig(gamma=config.gamma, seed=config.seed, copy_pool=config.copy_pool),
         cluster=cluster,
@@ -169,6 +170,14 @@ def _source_options(config: DetectConfig) -> SourceOptions:
     return SourceOptions(**{name: getattr(config, name) for name in names})
 
 
+def _data_digest(config: DetectConfig) -> str:
+    """Names the packed data: the same for every seed, except where the seed decides which rows there are."""
+    options = dataclasses.asdict(_source_options(config))
+    if config.data != "demo" and config.balanced_sample is None:
+        del options["seed"]
+    return digest({"data": config.data, "options": options})
+
+
 def _cluster_config(config: DetectConfig) -> ClusterConfig:
     chosen: dict[str, Any] = {"alpha": config.alpha, "epoch_choice": config.epoch_choice, "seed": config.seed}
     if config.cluster_epochs is not None:
@@ -176,66 +185,44 @@ def _cluster_config(config: DetectConfig) -> ClusterConfig:
     return preset(config.variant, **chosen)
 
 
-def _identity(prepared: Prepared) -> dict[str, Any]:
+def identity(prepared: Prepared) -> dict[str, Any]:
     """What the outputs depend on: two runs with the same identity would give the same outputs."""
     return {"options": prepared.config.result_options(), "data": prepared.source.fingerprint()}
 
 
 def finished(prepared: Prepared) -> DetectResult | None:
     """The result, when the run directory is complete. Raises RunDirectoryError when it holds something else."""
-    run = prepared.run
-    check_run_directory(prepared)
-    place = run / SUMMARY
-    return DetectResult(run, place.read_json()) if place.exists() else None
-
-
-def check_run_directory(prepared: Prepared) -> None:
-    """Raise RunDirectoryError unless the directory is new, empty, or holds a run of this configuration and data."""
-    run, place = prepared.run, prepared.run / CONFIG
-    if not place.exists():
-        others = [name for name in run.names() if name != "cache"]
-        if others:
-            got = f"{run} with {', '.join(others[:3])} and no {CONFIG}"
-            raise RunDirectoryError(explain("a new or empty run directory", got, "choose another --out"))
-        return
-    held, now = place.read_json()["identity"], _identity(prepared)
-    if held == now:
-        return
-    changed = sorted(k for k in now["options"] if held["options"].get(k) != now["options"][k])
-    details = [f"{k}={held['options'].get(k)!r} there, {now['options'][k]!r} here" for k in changed]
-    got = "; ".join(details) or "the data changed since that run began"
-    raise RunDirectoryError(explain(f"the configuration that {run} was begun with", got, "choose another --out"))
-
-
-def claim(prepared: Prepared) -> Location:
-    """Write config.json, which ties the directory to this configuration, and return the cache folder."""
-    versions = {name: importlib.metadata.version(name) for name in ("ray", "torch", "numpy", "pyarrow")}
-    prepared.run.make_dir()
-    (prepared.run / CONFIG).write_json(
-        {
-            "config": dataclasses.asdict(prepared.config),
-            "identity": _identity(prepared),
-            "versions": {"dynacor_ray": dynacor_ray.__version__, "python": platform.python_version(), **versions},
-        }
-    )
-    return prepared.cache.make_dir()
+    rundir.check(prepared.run, identity(prepared))
+    place = prepared.run / SUMMARY
+    return DetectResult(prepared.run, place.read_json()) if place.exists() else None
 
 
 def _execute(prepared: Prepared, progress: Progress) -> Facts:
     config, run = prepared.config, prepared.run
     with progress.timed("start"):
         require_space(run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
-        cache = claim(prepared)
+        rundir.claim(run, identity(prepared), dataclasses.asdict(config))
+        cache = prepared.cache.make_dir()
         connect(config.address)
         minutes = config.wait_minutes if config.wait_minutes is not None else 15.0 * autoscales()
-        wait_for_nodes(config.workers, config.gpu == "yes", 60 * minutes, progress)
+    with nodes_for(config.workers, config.gpu == "yes", 60 * minutes, progress):
+        return _stages(prepared, cache, progress)
+
+
+def _stages(prepared: Prepared, cache: Location, progress: Progress) -> Facts:
+    config, run = prepared.config, prepared.run
+    with progress.timed("start"):
         plan = plan_for(config)
+        if resources().nodes > 1 and (run.is_local or cache.is_local):
+            progress.say(f"Warning: {run} and {cache} must be on storage that all nodes see, such as NFS or s3://.")
         _check_encoder(prepared)
     dataset = cache / "dataset"
     with progress.timed("ingest"):
         manifest = ingest(prepared.source, dataset, config.max_quarantine, progress)
+        _show_quarantine(manifest, dataset, run, progress)
     with progress.timed("embed"):
         spec = choose_encoder(config, prepared.source.kind, manifest.max_side or 0)
+        rundir.tie_encoder(run, f"{spec.slug} {spec.fingerprint()}")
         rows = training_rows(prepared, manifest, spec, cache, plan.use_gpu, progress)
     with progress.timed("train"):
         files = train(rows, prepared.training, plan, run, progress)
@@ -249,11 +236,10 @@ def _execute(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("output"):
         counts = tally(assigned, manifest.num_classes)
         write_issues(assigned, run / ISSUES)
-        truth = (dataset / TRUTH).read_table() if manifest.has_truth else None
-        evaluation = evaluate_issues((run / ISSUES).read_table(), truth) if truth is not None else None
+        evaluation = _evaluate(run, dataset / manifest.truth) if manifest.truth else None
     return Facts(
         config=dataclasses.asdict(config),
-        versions=(run / CONFIG).read_json()["versions"],
+        versions=rundir.versions(run),
         manifest=manifest,
         encoder=spec.slug,
         counts=counts,
@@ -263,12 +249,25 @@ def _execute(prepared: Prepared, progress: Progress) -> Facts:
     )
 
 
+def _evaluate(run: Location, truth: Location) -> dict[str, Any]:
+    columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.IS_LABEL_ISSUE, schema.LABEL_QUALITY]
+    return evaluate_issues((run / ISSUES).read_table(columns), truth.read_table())
+
+
+def _show_quarantine(manifest: DatasetManifest, dataset: Location, run: Location, progress: Progress) -> None:
+    """Put the list of rows set aside where the user looks."""
+    if manifest.quarantined:
+        place = run / QUARANTINE
+        place.write_table((dataset / manifest.quarantine).read_table())
+        progress.say(f"{manifest.quarantined:,} unusable rows set aside; see {place}")
+
+
 @contextmanager
 def _forget_if_barren(prepared: Prepared) -> Iterator[None]:
     """A run that failed before training leaves its directory free: the corrected command may use it."""
     try:
         yield
-    except Exception:
+    except BaseException:
         if not (prepared.run / SIGNALS).exists():
             (prepared.run / CONFIG).delete()
         raise

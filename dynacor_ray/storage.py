@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import posixpath
@@ -99,8 +100,23 @@ class Location:
 
     def read_table(self, columns: list[str] | None = None) -> pa.Table:
         """Read a parquet file, or some of its columns."""
-        with storage_errors("read", self), pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
+        with self.parquet() as file:
             return file.read(columns)
+
+    @contextmanager
+    def parquet(self) -> Iterator[pq.ParquetFile]:
+        """The parquet file, open for reading. Raises StorageError when it is missing or damaged."""
+        try:
+            with storage_errors("read", self), pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
+                yield file
+        except pa.ArrowInvalid as error:
+            remedy = "remove it and run again"
+            raise StorageError(explain(f"to read {self}", f"a damaged file ({error})", remedy)) from error
+
+    def head(self, count: int) -> pa.Table:
+        """The first `count` rows of a parquet file, read without the rest."""
+        with self.parquet() as file:
+            return pa.Table.from_batches(itertools.islice(file.iter_batches(max(count, 1)), 1), file.schema_arrow)
 
     def write_table(self, table: pa.Table, **options: Any) -> None:
         """Write a parquet file, whole or not at all."""

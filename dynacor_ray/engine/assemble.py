@@ -23,10 +23,12 @@ from dynacor_ray.errors import CoverageError, explain
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.method.dynamics import summarise_predictions
-from dynacor_ray.storage import Location
+from dynacor_ray.storage import Location, storage_errors
 
 BLOCK_BYTES = 96 << 20
 """Aimed size of one block of dynamics while it is assembled."""
+BYTES_PER_SIGNAL = 6
+"""Margin and predicted class."""
 HAS_COPY = "has_copy"
 
 
@@ -63,24 +65,28 @@ class _Assembler:
     def _instances(self, low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
         columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.URI]
         inside = (pc.field(schema.INSTANCE_ID) >= low) & (pc.field(schema.INSTANCE_ID) < high)
-        tables = [(self.dataset / part.name).read_table(columns).filter(inside) for part in parts]
-        return pa.concat_tables(tables)
+        return pa.concat_tables([_read(self.dataset / part.name, columns, inside) for part in parts])
 
     def _epoch(self, epoch: str, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The signals of `keys`, in their order. Raises CoverageError unless each is there exactly once."""
         low, high = (int(keys[0]), int(keys[-1])) if len(keys) else (0, -1)
         inside = (pc.field(schema.KEY) >= low) & (pc.field(schema.KEY) <= high)
-        tables = [
-            pq.read_table((self.signals / name).path, filesystem=self.signals.filesystem, filters=inside)
-            for name in self.manifest[epoch]
-        ]
-        table = pa.concat_tables(tables)
+        columns = [schema.KEY, schema.MARGIN, schema.PREDICTED]
+        table = pa.concat_tables([_read(self.signals / name, columns, inside) for name in self.manifest[epoch]])
         found = table[schema.KEY].to_numpy()
         order = np.argsort(found)
         found = found[order]
         if not np.array_equal(found, keys):
             raise CoverageError(coverage_message(epoch, keys, found))
         return table[schema.MARGIN].to_numpy()[order], table[schema.PREDICTED].to_numpy()[order]
+
+
+def _read(place: Location, columns: list[str], inside: pc.Expression) -> pa.Table:
+    # Not partitioned: a directory named like `key=7` somewhere above the file is not a column.
+    with storage_errors("read", place):
+        return pq.read_table(
+            place.path, columns=columns, filesystem=place.filesystem, filters=inside, partitioning=None
+        )
 
 
 def coverage_message(epoch: str, expected: np.ndarray, found: np.ndarray) -> str:
@@ -119,22 +125,31 @@ def assemble(
     def make(low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
         return assembler(low, high, parts)
 
-    refs = [make.remote(low, high, parts) for low, high, parts in id_ranges(manifest, len(files))]
+    refs = [make.remote(low, high, parts) for low, high, parts in id_ranges(dataset, manifest, len(files))]
     with remote_errors():
         ray.wait(refs, num_returns=len(refs), fetch_local=False)
         return ray.data.from_arrow_refs(refs)
 
 
-def id_ranges(manifest: DatasetManifest, num_epochs: int) -> Iterator[tuple[int, int, tuple[Part, ...]]]:
+def id_ranges(
+    dataset: Location, manifest: DatasetManifest, num_epochs: int
+) -> Iterator[tuple[int, int, tuple[Part, ...]]]:
     """Ranges [low, high) of instance_id with about BLOCK_BYTES of dynamics each, and the packed files they touch."""
-    first = min(part.first_id for part in manifest.parts)
-    last = max(part.last_id for part in manifest.parts)
-    count = max(1, -(-manifest.num_rows * num_epochs * 6 // BLOCK_BYTES))
-    edges = [first + (last + 1 - first) * i // count for i in range(count + 1)]
+    most = max(1, BLOCK_BYTES // (num_epochs * BYTES_PER_SIGNAL))
+    edges = _edges(dataset, manifest, most)
     for low, high in itertools.pairwise(edges):
         touched = tuple(part for part in manifest.parts if part.first_id < high and part.last_id >= low)
-        if touched and low < high:
+        if touched:
             yield low, high, touched
+
+
+def _edges(dataset: Location, manifest: DatasetManifest, most: int) -> list[int]:
+    """Increasing ids that cut the data into ranges of about `most` rows, however the ids are spread."""
+    if manifest.num_rows <= most:
+        return [min(p.first_id for p in manifest.parts), max(p.last_id for p in manifest.parts) + 1]
+    tables = [(dataset / part.name).read_table([schema.INSTANCE_ID]) for part in manifest.parts]
+    ids = np.sort(pa.concat_tables(tables)[schema.INSTANCE_ID].to_numpy())
+    return [*ids[::most].tolist(), int(ids[-1]) + 1]
 
 
 def write_dynamics(dynamics: Dataset, place: Location, num_epochs: int) -> None:
@@ -147,4 +162,4 @@ def write_dynamics(dynamics: Dataset, place: Location, num_epochs: int) -> None:
 
 def read_dynamics(place: Location) -> Dataset:
     """`dynamics.parquet` as a lazy data set."""
-    return ray.data.read_parquet(place.path, filesystem=place.filesystem)
+    return ray.data.read_parquet(place.path, filesystem=place.filesystem, partitioning=None)

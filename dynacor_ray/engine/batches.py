@@ -18,7 +18,7 @@ from dynacor_ray.method.dynamics import row_weights
 
 READ_ROWS = 8192
 STREAM_BATCHES = 64
-"""When rows are streamed anew each epoch, this many batches are read at once and shuffled together."""
+"""When rows are streamed anew each epoch, at least this many batches are read at once and shuffled together."""
 
 
 class Batch(NamedTuple):
@@ -96,7 +96,10 @@ class StreamedRows:
 
     def batches(self, epoch: int, size: int) -> Iterator[Batch]:
         """Yield batches of `size` rows; each chunk's last batch with what is left, equally on all ranks."""
-        chunks = self._shard.iter_batches(batch_size=size * STREAM_BATCHES, batch_format="pyarrow", prefetch_batches=2)
+        # As many rows as half the memory holds, for the sake of shuffling; a whole number of batches.
+        share = self._job.plan.cache_bytes // 2 // (self._job.dim * 4) // size
+        chunk = size * max(STREAM_BATCHES, share)
+        chunks = self._shard.iter_batches(batch_size=chunk, batch_format="pyarrow", prefetch_batches=1)
         for number, block in enumerate(chunks):
             yield from self._chunk(block, _permutation(self._job, self._rank, epoch, number, block.num_rows), size)
 

@@ -6,6 +6,7 @@ that is done twice (a retried task, a killed actor) leaves the same file, and a 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,22 +14,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import ray
 from ray.data import ActorPoolStrategy
 
 from dynacor_ray import schema
-from dynacor_ray.engine.ingest import ROW_GROUP
-from dynacor_ray.engine.parallel import items_dataset, one_column, parallel_map, results
+from dynacor_ray.engine.parallel import items_dataset, items_of, one_column, parallel_map, results
 from dynacor_ray.engine.session import resources
 from dynacor_ray.errors import DataError, explain
 from dynacor_ray.manifest import MANIFEST, DatasetManifest, FeatureStats, read_stats
 from dynacor_ray.method.corruption import CorruptionConfig, corrupt
-from dynacor_ray.models.encoders import EncoderSpec, load_encoder
+from dynacor_ray.models.encoders import Encoder, EncoderSpec, load_encoder
 from dynacor_ray.models.images import centre_crop_resize, flip, load_rgb
 from dynacor_ray.progress import Progress
-from dynacor_ray.storage import Location, storage_errors
+from dynacor_ray.storage import Location
 
+MAX_UNIT_ROWS = 2048
 UNIT_BYTES = 48 << 20
 """Most decoded bytes in one unit: small enough for several to be in flight in a small object store."""
 ROWS_PER_ACTOR = 2048
@@ -38,12 +37,11 @@ ORIGINALS, COPIES = "originals", "copies"
 
 @dataclass(frozen=True)
 class Unit:
-    """Row groups `first .. first + groups - 1` of a packed file; `needs` says which files are missing."""
+    """Rows `first .. first + rows - 1` of a packed file; `needs` says which files are missing."""
 
     index: int
     part: str
     first: int
-    groups: int
     rows: int
     needs: Sequence[str] = ()
 
@@ -86,10 +84,8 @@ class _Decoder:
     augmentation: str
 
     def __call__(self, unit: Unit) -> pa.Table:
-        place = self.dataset / unit.part
-        with storage_errors("read", place), pq.ParquetFile(place.path, filesystem=place.filesystem) as file:
-            groups = list(range(unit.first, unit.first + unit.groups))
-            rows = file.read_row_groups(groups, [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.IMAGE])
+        columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.IMAGE]
+        rows = read_range(self.dataset / unit.part, unit.first, unit.rows, columns)
         # Which rows get a copy is settled on ids and labels alone, before an image is decoded.
         position = pa.array(np.arange(rows.num_rows))
         light = rows.select([schema.INSTANCE_ID, schema.GIVEN_LABEL]).append_column("position", position)
@@ -124,9 +120,13 @@ class _Embedder:
     """Actor: encodes the images of a unit, writes its files and yields its number of rows."""
 
     def __init__(self, spec: EncoderSpec, folders: _Folders, device: str) -> None:
-        self._encoder = load_encoder(spec, device)
+        self._spec, self._device, self._folders = spec, device, folders
         self._batch = 64 if device == "cpu" else 256
-        self._folders = folders
+
+    @functools.cached_property
+    def _encoder(self) -> Encoder:
+        # Not in __init__: Ray reports what is raised there as the death of an actor.
+        return load_encoder(self._spec, self._device)
 
     def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
         return one_column([self._embed(row) for row in block.to_pylist()])
@@ -166,7 +166,8 @@ def embed(
     """Embed what is not embedded yet and return the store. Originals are shared by every gamma and seed."""
     size = load_encoder(spec, "cpu").image_size
     base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{manifest.content_hash[:12]}"
-    copies = f"{COPIES}-{augmentation}-seed{corruption.seed}-gamma{corruption.gamma:g}-pool{corruption.copy_pool:g}"
+    share = f"gamma{corruption.gamma!r}-pool{corruption.copy_pool!r}-of{manifest.num_classes}"
+    copies = f"{COPIES}-{augmentation}-seed{corruption.seed}-{share}"
     folders = _Folders(base / ORIGINALS, base / copies)
     units = plan_units(dataset, manifest, size)
     todo = _missing(units, folders)
@@ -176,17 +177,20 @@ def embed(
     return _open(folders, units, manifest)
 
 
+def read_range(place: Location, first: int, rows: int, columns: list[str]) -> pa.Table:
+    """Rows `first .. first + rows - 1` of a parquet file, from the row groups that hold them and no others."""
+    with place.parquet() as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        starts = np.cumsum([0, *sizes])
+        groups = [i for i, size in enumerate(sizes) if starts[i] < first + rows and starts[i] + size > first]
+        return file.read_row_groups(groups, columns).slice(first - int(starts[groups[0]]), rows)
+
+
 def plan_units(dataset: Location, manifest: DatasetManifest, size: int) -> list[Unit]:
     """Cut the packed files into units, the same for every run on the same data and image size."""
-    per_unit = max(1, UNIT_BYTES // (size * size * 3) // ROW_GROUP)
-    units: list[Unit] = []
-    for part in manifest.parts:
-        groups = -(-part.rows // ROW_GROUP)
-        for first in range(0, groups, per_unit):
-            count = min(per_unit, groups - first)
-            rows = min(part.rows - first * ROW_GROUP, count * ROW_GROUP)
-            units.append(Unit(len(units), part.name, first, count, rows))
-    return units
+    most = max(1, min(MAX_UNIT_ROWS, UNIT_BYTES // (size * size * 3)))
+    starts = [(part, first) for part in manifest.parts for first in range(0, part.rows, most)]
+    return [Unit(i, part.name, first, min(most, part.rows - first)) for i, (part, first) in enumerate(starts)]
 
 
 def _missing(units: list[Unit], folders: _Folders) -> list[Unit]:
@@ -202,18 +206,15 @@ def _missing(units: list[Unit], folders: _Folders) -> list[Unit]:
 def _run(
     todo: list[Unit], decoder: _Decoder, spec: EncoderSpec, folders: _Folders, use_gpu: bool, progress: Progress
 ) -> None:
-    shared = ray.put(todo)
-
     def decode(block: pa.Table) -> pa.Table:
-        everything = ray.get(shared)
-        return pa.concat_tables([decoder(everything[int(i)]) for i in np.asarray(block["id"])])
+        return pa.concat_tables([decoder(unit) for unit in items_of(block)])
 
     have = resources()
     # On CPUs an actor and a decoder share a core: together they ask for no more than there is, so neither can starve.
     size = int(have.gpus) if use_gpu else max(1, int(have.cpus))
     actor: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0.25} if use_gpu else {"num_cpus": min(0.75, have.cpus / 2)}
     dataset = items_dataset(todo).map_batches(
-        decode, batch_format="pyarrow", batch_size=1, num_cpus=1 if use_gpu else 0.25
+        decode, batch_format="pyarrow", batch_size=1, num_cpus=min(1.0, have.cpus / 2) if use_gpu else 0.25
     )
     dataset = dataset.map_batches(
         _Embedder,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
+import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,9 +31,10 @@ from dynacor_ray.sources.validate import (
 )
 from dynacor_ray.storage import Location
 
-IMAGES_PER_PART = 4096
-FEATURES_PER_PART = 65536
-ROW_GROUP = 512
+PART_BYTES = 96 << 20
+MIN_PART_ROWS, MAX_PART_ROWS = 64, 65536
+SAMPLE_ROWS = 64
+IMAGE_ROW_GROUP = 512
 DRIVER_SHARDS = 64
 """Label columns of at most this many shards are counted in the driver: a Ray pass would cost more."""
 EXAMPLES = 100
@@ -54,6 +57,7 @@ class _Packer:
     """Reads one shard, validates it and writes its files; runs in a Ray task."""
 
     folder: Location
+    attempt: str
     kind: str
     vocabulary: LabelVocabulary
     feature_dim: int | None
@@ -62,16 +66,17 @@ class _Packer:
     def __call__(self, item: tuple[int, Shard]) -> _PartResult:
         index, shard = item
         checked = validate_rows(shard.read(), self.kind, self.vocabulary, self.feature_dim)
-        rows, name = checked.rows, f"part-{index:05d}.parquet"
-        (self.folder / name).write_table(rows, row_group_size=ROW_GROUP if self.kind == "image" else FEATURES_PER_PART)
-        (self.folder / "quarantine" / name).write_table(checked.quarantine)
+        rows, name = checked.rows, f"part-{index:06d}.parquet"
+        place = self.folder / self.attempt
+        (place / name).write_table(rows, row_group_size=IMAGE_ROW_GROUP if self.kind == "image" else MAX_PART_ROWS)
+        (place / "quarantine" / name).write_table(checked.quarantine)
         if checked.truth is not None:
-            (self.folder / "truth" / name).write_table(checked.truth)
+            (place / "truth" / name).write_table(checked.truth)
         ids, classes = rows[schema.INSTANCE_ID].to_numpy(), len(self.vocabulary.names)
         bounds = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
         features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
         return _PartResult(
-            part=Part(name, len(ids), *bounds),
+            part=Part(f"{self.attempt}/{name}", len(ids), *bounds),
             digest=_digest(rows, features),
             class_counts=np.bincount(rows[schema.GIVEN_LABEL].to_numpy(), minlength=classes).tolist(),
             reasons=dict(Counter(reason_kind(r) for r in checked.quarantine[schema.REASON].to_pylist())),
@@ -93,31 +98,39 @@ def ingest(source: Source, folder: Location, max_quarantine: float, progress: Pr
         total = known.num_rows + known.quarantined
         check_quarantine(known.quarantined, total, max_quarantine, known.quarantine_reasons)
         return known
-    folder.delete()
+    # Another run may share the folder and pack the same data at this moment: each packs into a place of its own, and
+    # the manifest, which is replaced at once, names the place that counts.
+    attempt = uuid.uuid4().hex[:8]
     try:
-        manifest = _pack(source, fingerprint, folder, max_quarantine, progress)
+        manifest = _pack(source, fingerprint, folder, attempt, max_quarantine, progress)
     except BaseException:
-        folder.delete()
+        (folder / attempt).delete()
         raise
     manifest.write(folder)
     return manifest
 
 
 def _pack(
-    source: Source, fingerprint: str, folder: Location, max_quarantine: float, progress: Progress
+    source: Source, fingerprint: str, folder: Location, attempt: str, max_quarantine: float, progress: Progress
 ) -> DatasetManifest:
-    shards = source.shards(IMAGES_PER_PART if source.kind == "image" else FEATURES_PER_PART)
+    sample = source.shards(SAMPLE_ROWS)[0].read()
+    shards = source.shards(rows_per_part(sample))
     counts = count_labels(shards)
     vocabulary = build_vocabulary(counts, source)
-    dim = feature_dim_of(shards[0].read()) if source.kind == "feature" else None
-    packer = _Packer(folder, source.kind, vocabulary, dim, source.has_instance_ids)
+    dim = feature_dim_of(sample) if source.kind == "feature" else None
+    packer = _Packer(folder, attempt, source.kind, vocabulary, dim, source.has_instance_ids)
     found: list[_PartResult] = []
     with progress.stage("ingest", source.num_rows, "rows") as bar:
         for result in parallel_map(packer, list(enumerate(shards))):
             found.append(result)
             bar.advance(result.part.rows + sum(result.reasons.values()))
     found.sort(key=lambda result: result.part.name)
-    return _summarise(source, fingerprint, folder, vocabulary, dim, found, max_quarantine)
+    return _summarise(source, fingerprint, folder / attempt, vocabulary, dim, found, max_quarantine)
+
+
+def rows_per_part(sample: pa.Table) -> int:
+    """Rows that make a file of about PART_BYTES, so that a packing task never holds much more than that."""
+    return max(MIN_PART_ROWS, min(MAX_PART_ROWS, PART_BYTES * sample.num_rows // max(sample.nbytes, 1)))
 
 
 def count_labels(shards: list[Shard]) -> dict[str, int]:
@@ -137,7 +150,7 @@ def _label_counts(shard: Shard) -> dict[str, int]:
 def _summarise(
     source: Source,
     fingerprint: str,
-    folder: Location,
+    place: Location,
     vocabulary: LabelVocabulary,
     dim: int | None,
     found: list[_PartResult],
@@ -156,10 +169,8 @@ def _summarise(
         raise DataError(explain("at least two classes with usable rows", got, "check the label column and the images"))
     sides = [result.max_side for result in found if result.max_side is not None]
     stats = [result.stats for result in found if result.stats is not None]
-    has_truth = source.has_truth
-    if has_truth:
-        _gather(folder, "truth", schema.truth_schema(), found)
-    _gather(folder, "quarantine", schema.quarantine_schema(), found)
+    quarantine = _gather(place, "quarantine", schema.quarantine_schema(), found)
+    truth = _gather(place, "truth", schema.truth_schema(), found) if source.has_truth else None
     return DatasetManifest(
         source=source.name,
         uri=source.uri,
@@ -171,7 +182,8 @@ def _summarise(
         class_counts=tuple(class_counts.tolist()),
         feature_dim=dim,
         parts=tuple(result.part for result in found if result.part.rows),
-        has_truth=has_truth,
+        quarantine=quarantine,
+        truth=truth,
         allows_thumbnails=source.allows_thumbnails,
         max_side=max(sides, default=None),
         quarantined=sum(reasons.values()),
@@ -186,11 +198,13 @@ def _named(class_counts: np.ndarray, vocabulary: LabelVocabulary) -> Mapping[str
     return {name: int(count) for name, count in zip(vocabulary.names, class_counts, strict=True)}
 
 
-def _gather(folder: Location, name: str, wanted: pa.Schema, found: list[_PartResult]) -> None:
-    """Join the small per-part tables into one file beside the data."""
-    tables = [(folder / name / r.part.name).read_table().cast(wanted) for r in found]
-    (folder / f"{name}.parquet").write_table(pa.concat_tables(tables))
-    (folder / name).delete()
+def _gather(place: Location, name: str, wanted: pa.Schema, found: list[_PartResult]) -> str:
+    """Join the small per-part tables into one file beside the data; returns its name below the data set's folder."""
+    names = [posixpath.basename(result.part.name) for result in found]
+    tables = [(place / name / part).read_table().cast(wanted) for part in names]
+    (place / f"{name}.parquet").write_table(pa.concat_tables(tables))
+    (place / name).delete()
+    return f"{posixpath.basename(place.path)}/{name}.parquet"
 
 
 def _digest(rows: pa.Table, features: np.ndarray | None) -> str:

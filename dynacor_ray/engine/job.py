@@ -85,8 +85,8 @@ def plan_training(
         raise ClusterError(explain(f"a GPU for each of {workers} workers", got, "lower --workers or use --gpu auto"))
     per_node = max(1, -(-workers // max(have.nodes, 1)))
     cores = max(1, int(have.cpus // max(have.nodes, 1)))
-    # Train must never hold every CPU: Ray Data would wait for one for ever.
-    cpus = min(1.0, 0.5 * have.cpus / workers)
+    # A whole CPU must stay free on each node: Ray Data lists files with one, and would wait for it for ever.
+    cpus = max(0.0, min(1.0, (have.cpus / max(have.nodes, 1) - 1) / per_node))
     share = cache_gigabytes * 2**30 if cache_gigabytes is not None else have.memory_bytes / 4 / per_node
     return TrainPlan(
         workers=workers,

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
+from ray import cloudpickle
 
 from dynacor_ray.engine.session import remote_errors
 
-RESULT = "result"
+ITEM, RESULT = "item", "result"
 
 
 def one_column(values: list[Any]) -> dict[str, np.ndarray]:
-    """A block that carries small Python values."""
+    """A block that carries small Python values back to the driver."""
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return {RESULT: column}
@@ -29,21 +30,25 @@ def results(dataset: ray.data.Dataset) -> Iterator[Any]:
 
 
 def items_dataset(items: Sequence[Any]) -> ray.data.Dataset:
-    """One block {"id": [i]} per item, so that one task takes one item.
+    """One block per item, so that one task takes one item and sees no other.
 
     Blocks in memory, since a read task would ask for a whole CPU of its own and wait for ever beside a pool of actors.
+    The items are pickled by this process for its own tasks; nothing of it comes from a file.
     """
-    return ray.data.from_arrow([pa.table({"id": [i]}) for i in range(len(items))])
+    return ray.data.from_arrow([pa.table({ITEM: pa.array([cloudpickle.dumps(i)], pa.binary())}) for i in items])
+
+
+def items_of(block: pa.Table) -> list[Any]:
+    """The items in a block of `items_dataset`."""
+    return [cloudpickle.loads(item) for item in block[ITEM].to_pylist()]
 
 
 def parallel_map(function: Callable[[Any], Any], items: Sequence[Any], num_cpus: float = 1.0) -> Iterator[Any]:
     """Yield `function(item)` for every item, in any order, one Ray task each. Items and results must be small."""
     if not items:
         return
-    shared = ray.put(list(items))
 
-    def work(block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        everything = ray.get(shared)
-        return one_column([function(everything[int(i)]) for i in block["id"]])
+    def work(block: pa.Table) -> dict[str, np.ndarray]:
+        return one_column([function(item) for item in items_of(block)])
 
-    yield from results(items_dataset(items).map_batches(work, batch_format="numpy", batch_size=1, num_cpus=num_cpus))
+    yield from results(items_dataset(items).map_batches(work, batch_format="pyarrow", batch_size=1, num_cpus=num_cpus))

@@ -89,9 +89,12 @@ def _checked(
 
 def read_rows(paths: list[str], filesystem: FileSystem, columns: list[str], shuffled: bool) -> ray.data.Dataset:
     """Parquet files as a lazy data set; `shuffled`: the files come in another order in every epoch."""
+    # Not partitioned: a directory named like `label=7` somewhere above the files is not a column.
     # Only the order of files is random here; every row is read once in any case.
     order = FileShuffleConfig(seed=0, reseed_after_execution=True) if shuffled else None
-    return ray.data.read_parquet(paths, filesystem=filesystem, columns=columns, shuffle=order, num_cpus=READ_CPUS)
+    return ray.data.read_parquet(
+        paths, filesystem=filesystem, columns=columns, shuffle=order, num_cpus=READ_CPUS, partitioning=None
+    )
 
 
 def read_ids(place: Location) -> np.ndarray:

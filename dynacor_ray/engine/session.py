@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import ray
 from ray.autoscaler.sdk import request_resources
+from ray.exceptions import RayTaskError
 
 from dynacor_ray.errors import ClusterError, DynacorError, StorageError, explain
 from dynacor_ray.progress import Progress
@@ -82,6 +84,7 @@ def quieten() -> None:
         context.enable_progress_bars = False
         context.execution_options.verbose_progress = False
         context.print_on_execution_start = False
+        context.raise_original_map_exception = True
 
 
 def _is_no_notice(record: logging.LogRecord) -> bool:
@@ -89,13 +92,13 @@ def _is_no_notice(record: logging.LogRecord) -> bool:
 
 
 def resources() -> Resources:
-    """Sum over the living nodes; memory is the smallest node's, since a worker may land there."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    """Sum over the living nodes with CPUs; memory is the smallest node's, since a worker may land there."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     total = ray.cluster_resources()
     return Resources(
         cpus=total.get("CPU", 0.0),
         gpus=total.get("GPU", 0.0),
-        memory_bytes=min((n["Resources"].get("memory", 0.0) for n in nodes if n["Resources"].get("CPU")), default=0.0),
+        memory_bytes=min((node["Resources"].get("memory", 0.0) for node in nodes), default=0.0),
         nodes=len(nodes),
         object_store_bytes=total.get("object_store_memory", 0.0),
     )
@@ -106,40 +109,49 @@ def autoscales() -> bool:
     return Path("~/ray_bootstrap_config.yaml").expanduser().exists()
 
 
-def wait_for_nodes(workers: int, use_gpu: bool, seconds: float, progress: Progress) -> None:
-    """Ask the autoscaler for what training needs, and wait at most `seconds` until it is there."""
+@contextmanager
+def nodes_for(workers: int, use_gpu: bool, seconds: float, progress: Progress) -> Iterator[None]:
+    """Ask the autoscaler for what training needs and wait at most `seconds` for it; give the nodes free at the end."""
 
     def enough(have: Resources) -> bool:
         return have.cpus > workers and (have.gpus >= workers or not use_gpu)
 
-    deadline = time.monotonic() + seconds
     if enough(resources()) or seconds <= 0:
+        yield
         return
     progress.say(f"Waiting up to {seconds / 60:.0f} min for nodes with {workers} {'GPU' if use_gpu else 'CPU'}(s) ...")
     each = {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
+    deadline = time.monotonic() + seconds
     request_resources(bundles=[each] * workers + [{"CPU": 1}])
-    while not enough(resources()) and time.monotonic() < deadline:
-        time.sleep(2.0)
+    try:
+        while not enough(resources()) and time.monotonic() < deadline:
+            time.sleep(2.0)
+        yield
+    finally:
+        request_resources(bundles=[])  # the request would outlive us and keep idle nodes
 
 
 @contextmanager
 def remote_errors() -> Iterator[None]:
-    """Raise the DynacorError or OSError that remote code raised instead of Ray's wrapping of it."""
+    """Raise the DynacorError that remote code raised instead of Ray's wrapping of it, and failing storage as such."""
     try:
         yield
-    except DynacorError:
-        raise
     except Exception as error:
         cause = root_cause(error)
+        if cause is error:
+            raise
         if isinstance(cause, DynacorError):
             raise cause from None
-        if isinstance(cause, OSError) and cause.errno in (13, 28, 30, 122):
+        if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT):
             raise StorageError(explain("storage to work", f"'{cause}'", "free space or check the rights")) from error
         raise
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The innermost error of a chain of Ray wrappers and causes; prefers a DynacorError."""
+    """The innermost error of a chain of Ray wrappers and causes; prefers a DynacorError.
+
+    Ray's wrapper of a DataError is itself a DataError, with a whole traceback for a message: wrappers never count.
+    """
     seen: list[BaseException] = []
     queue: list[BaseException | None] = [error]
     while queue:
@@ -149,4 +161,5 @@ def root_cause(error: BaseException) -> BaseException:
         seen.append(item)
         failures = getattr(item, "worker_failures", None)
         queue += [getattr(item, "cause", None), item.__cause__, *(failures.values() if failures else ())]
-    return next((e for e in seen if isinstance(e, DynacorError)), seen[-1])
+    inner = [e for e in seen if not isinstance(e, RayTaskError)] or seen
+    return next((e for e in inner if isinstance(e, DynacorError)), inner[-1])

@@ -41,7 +41,8 @@ def train(
         scaling_config=ScalingConfig(
             num_workers=plan.workers,
             use_gpu=plan.use_gpu,
-            resources_per_worker={"CPU": plan.cpus_per_worker, **({"GPU": 1} if plan.use_gpu else {})},
+            resources_per_worker=_resources(plan),
+            placement_strategy="SPREAD",
         ),
         run_config=RunConfig(
             name="train",
@@ -67,6 +68,12 @@ def train(
         raise CoverageError(explain(f"signals of {config.epochs} epochs", got, "report this as a defect"))
     place.write_json(manifest)
     return manifest
+
+
+def _resources(plan: TrainPlan) -> dict[str, float]:
+    """What Ray sets aside for a worker; a byte of memory stands for nothing, since nothing at all is not allowed."""
+    wanted = {"CPU": plan.cpus_per_worker, "GPU": float(plan.use_gpu)}
+    return {name: amount for name, amount in wanted.items() if amount} or {"CPU": 0, "memory": 1}
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[1] < 2:
         raise DataError(explain("logits of 2 classes or more", str(logits.shape[1]), "check the number of classes"))
     column = labels.long().unsqueeze(1)
-    given = logits.gather(1, column).squeeze(1)
+    given = logits.gather(1, column).squeeze(dim=1)
     return given - logits.scatter(1, column, -torch.inf).amax(dim=1)
 
 
@@ -66,7 +66,7 @@ def given_label_probability(logits: Tensor, labels: Tensor) -> Tensor:
 
     logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; low = likely mislabelled.
     """
-    return torch.softmax(logits, dim=1).gather(1, labels.long().unsqueeze(1)).squeeze(1)
+    return torch.softmax(logits, dim=1).gather(1, labels.long().unsqueeze(1)).squeeze(dim=1)
 
 
 def probability_difference(logits: Tensor, labels: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def probability_difference(logits: Tensor, labels: Tensor) -> Tensor:
     logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; high = likely mislabelled.
     """
     probability = torch.softmax(logits, dim=1)
-    given = probability.gather(1, labels.long().unsqueeze(1)).squeeze(1)
+    given = probability.gather(1, labels.long().unsqueeze(1)).squeeze(dim=1)
     return probability.amax(dim=1) - given
 
 

@@ -140,7 +140,7 @@ class PatternEncoder(nn.Module):
         inside = (values != 0).to(values.dtype).unsqueeze(2)
         hidden = torch.relu(self._convolve(values.unsqueeze(2), "conv1")) * inside[:, 1:-1]
         hidden = torch.relu(self._convolve(hidden, "conv2")) * inside[:, 2:-2]
-        return torch.relu(self._convolve(hidden, "conv3")).squeeze(1)
+        return torch.relu(self._convolve(hidden, "conv3")).squeeze(dim=1)
 
     def _convolve(self, hidden: Tensor, layer: str) -> Tensor:
         """Valid convolution of width 3, channels last, as one matrix product: (W, L, C) -> (W, L - 2, C')."""

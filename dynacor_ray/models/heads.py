@@ -43,11 +43,15 @@ class MlpHead(nn.Module):
     def __init__(self, num_features: int, num_classes: int, scaling: FeatureScaling) -> None:
         super().__init__()
         self.scaling = scaling
-        self.layers = nn.Sequential(nn.Linear(num_features, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, num_classes))
+        self.hidden = nn.Sequential(nn.Linear(num_features, HIDDEN), nn.ReLU())
+        self.output = nn.Linear(HIDDEN, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits. x: float (B, D); returns float (B, C)."""
-        logits: Tensor = self.layers(self.scaling(x))
+        hidden = self.hidden(self.scaling(x))
+        # In full precision under autocast too: bfloat16 logits tie, and the sign of a tied margin says nothing.
+        with torch.autocast(x.device.type, enabled=False):
+            logits: Tensor = self.output(hidden.float())
         return logits
 
 

@@ -60,6 +60,7 @@ def probe(data: bytes) -> ImageInfo:
     if image.format in ("JPEG", "MPO"):
         image.draft(image.mode, (max(1, image.width // 8), max(1, image.height // 8)))
     _load(image)
+    _rgb(image)
     return info
 
 
@@ -75,10 +76,7 @@ def load_rgb(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
         scale = size / min(image.size)
         image.draft(image.mode, (int(np.ceil(image.width * scale)), int(np.ceil(image.height * scale))))
     _load(image)
-    try:
-        rgb = _upright(_to_rgb(image), image)
-    except (ValueError, OSError) as error:
-        raise ImageError(_short(f"broken image: {error}")) from error
+    rgb = _rgb(image)
     if size is not None:
         rgb = _centre_square(rgb, size)
     return np.array(rgb, dtype=np.uint8)
@@ -152,6 +150,14 @@ def _load(image: Image.Image) -> None:
         raise ImageError(_short(reason)) from error
 
 
+def _rgb(image: Image.Image) -> Image.Image:
+    """A loaded image as upright RGB. Raises ImageError when it cannot be converted."""
+    try:
+        return _upright(_to_rgb(image), image)
+    except (ValueError, OSError, ArithmeticError) as error:
+        raise ImageError(_short(f"broken image: {error}")) from error
+
+
 def _short(reason: str, length: int = 100) -> str:
     return reason if len(reason) <= length else reason[: length - 3] + "..."
 
@@ -172,6 +178,8 @@ def _to_8_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
     low, high = 0.0, (65535.0 if np.issubdtype(grey.dtype, np.integer) else 1.0)
     if values.min() < low or values.max() > high:
         low, high = float(values.min()), float(values.max())
+    if high == low:  # a blank image of a value outside the usual range
+        return np.zeros(grey.shape, dtype=np.uint8)
     return np.round((values - low) * (255.0 / (high - low))).astype(np.uint8)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import ray
 from PIL import Image
@@ -148,13 +147,8 @@ def test_copies_are_augmented_and_originals_are_not(
 def test_embedding_is_done_once_and_resumed_by_unit(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynacor_ray.engine.embed.ROW_GROUP", 10)
-    monkeypatch.setattr("dynacor_ray.engine.ingest.ROW_GROUP", 10)
-    monkeypatch.setattr("dynacor_ray.engine.embed.UNIT_BYTES", 1)
+    monkeypatch.setattr("dynacor_ray.engine.embed.MAX_UNIT_ROWS", 10)
     place, manifest = packed(images, tmp_path / "packed")
-    # Ingest runs in another process with its own constant: write the packed file again in groups of ten.
-    whole = (place / manifest.parts[0].name).read_table()
-    pq.write_table(whole, (place / manifest.parts[0].name).path, row_group_size=10)
     store = embedded(place, manifest, tmp_path / "features")
     assert len(store.files) == 4
     stamps = {name: (store.originals / name).info().mtime_ns for name in store.files}

@@ -174,3 +174,12 @@ def test_centre_crop_resize_cuts_an_eighth() -> None:
     image[4:-4, 8:-8] = 200
     assert (centre_crop_resize(image) == 200).all()
     assert centre_crop_resize(np.zeros((2, 3, 3), dtype=np.uint8)).shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize("value", [5.0, -3.0])
+def test_a_blank_float_image_is_black(value: float) -> None:
+    """A constant outside 0..1 has no range to scale by; it must not stop a run after it was let in."""
+    data = io.BytesIO()
+    Image.fromarray(np.full((4, 6), value, np.float32)).save(data, "TIFF")
+    assert probe(data.getvalue()).width == 6
+    assert not load_rgb(data.getvalue(), 4).any()

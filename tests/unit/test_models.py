@@ -472,17 +472,17 @@ def test_mlp_is_two_layers_on_scaled_features() -> None:
     head = build_classifier("mlp", num_features=3, num_classes=4, mean=mean, scale=2.0).eval()
     x = torch.randn(5, 3)
     state = head.state_dict()
-    hidden = ((x - torch.from_numpy(mean)) * 2) @ state["layers.0.weight"].T + state["layers.0.bias"]
-    expected = hidden.clamp(min=0) @ state["layers.2.weight"].T + state["layers.2.bias"]
+    hidden = ((x - torch.from_numpy(mean)) * 2) @ state["hidden.0.weight"].T + state["hidden.0.bias"]
+    expected = hidden.clamp(min=0) @ state["output.weight"].T + state["output.bias"]
     torch.testing.assert_close(head(x), expected)
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     assert shapes == {
         "scaling.mean": (3,),
         "scaling.scale": (),
-        "layers.0.weight": (512, 3),
-        "layers.0.bias": (512,),
-        "layers.2.weight": (4, 512),
-        "layers.2.bias": (4,),
+        "hidden.0.weight": (512, 3),
+        "hidden.0.bias": (512,),
+        "output.weight": (4, 512),
+        "output.bias": (4,),
     }
     assert not any(name.startswith("scaling") for name, _ in head.named_parameters())
 

@@ -22,7 +22,7 @@ LEVELS = {
         ("method", "noise", "models", "baselines", "robust", "evaluation", "supervised_bound", "config"), 1
     ),
     **dict.fromkeys(("sources", "engine", "report"), 2),
-    **dict.fromkeys(("pipeline", "recipes", "doctor", "cli", "__main__", "__init__"), 3),
+    **dict.fromkeys(("pipeline", "rundir", "recipes", "doctor", "cli", "__main__", "__init__"), 3),
 }
 # What is narrower than the levels: unit -> units that it may import besides itself and level 0.
 NARROW = {

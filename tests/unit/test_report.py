@@ -50,7 +50,8 @@ def manifest(**changes: Any) -> DatasetManifest:
         "class_counts": (10, 4, 0),
         "feature_dim": 2,
         "parts": (Part("p", 14, 0, 13),),
-        "has_truth": False,
+        "quarantine": "a1/quarantine.parquet",
+        "truth": None,
         "allows_thumbnails": True,
         "stats": FeatureStats(1, (0.0, 0.0), 1.0),
     }

@@ -1,0 +1,86 @@
+"""The run directory: tied to one configuration, resumed by the same, refused to any other."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from typing import Any
+
+import dynacor_ray
+from dynacor_ray.errors import RunDirectoryError, StorageError, explain
+from dynacor_ray.storage import Location
+
+CONFIG, SUMMARY = "config.json", "summary.json"
+ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
+
+
+def check(run: Location, identity: dict[str, Any]) -> None:
+    """Raise RunDirectoryError unless the directory is new, empty, or was begun with the same identity.
+
+    identity: {"options": ..., "data": fingerprint}; what the outputs depend on, as JSON knows it.
+    """
+    if not (run / CONFIG).exists():
+        others = [name for name in run.names() if name != "cache" and not name.endswith(".part")]
+        if others:
+            got = f"{run} with {', '.join(others[:3])} and no {CONFIG}"
+            raise RunDirectoryError(explain("a new or empty run directory", got, "choose another --out"))
+        return
+    held, now = _held(run)["identity"], as_json(identity)
+    if held["options"] == now["options"] and held["data"] == now["data"]:
+        return
+    names = sorted({*held["options"], *now["options"]})
+    changed = [name for name in names if held["options"].get(name) != now["options"].get(name)]
+    details = [f"{n}={held['options'].get(n)!r} there, {now['options'].get(n)!r} here" for n in changed]
+    got = "; ".join(details) or "the data changed since that run began"
+    raise RunDirectoryError(explain(f"the configuration that {run} was begun with", got, "choose another --out"))
+
+
+def claim(run: Location, identity: dict[str, Any], config: dict[str, Any]) -> None:
+    """Write config.json, which ties the directory to this configuration; what it says of the encoder stays."""
+    run.make_dir()
+    encoder = _held(run)["identity"].get("encoder") if (run / CONFIG).exists() else None
+    names = ("ray", "torch", "numpy", "pyarrow")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    (run / CONFIG).write_json(
+        {
+            "config": as_json(config),
+            "identity": as_json(identity) | {"encoder": encoder},
+            "versions": {"dynacor_ray": dynacor_ray.__version__, "python": platform.python_version(), **versions},
+        }
+    )
+
+
+def tie_encoder(run: Location, encoder: str) -> None:
+    """Note which encoder made the features, weights included. Raises RunDirectoryError when it was another one."""
+    held = _held(run)
+    known = held["identity"].get("encoder")
+    if known not in (None, encoder):
+        got = f"{encoder}: its weights or an installed package changed"
+        raise RunDirectoryError(explain(f"the encoder {known} that {run} was begun with", got, "choose another --out"))
+    held["identity"]["encoder"] = encoder
+    (run / CONFIG).write_json(held)
+
+
+def versions(run: Location) -> dict[str, str]:
+    """Versions of this package and of what it stands on, as of the last start."""
+    found: dict[str, str] = _held(run)["versions"]
+    return found
+
+
+def as_json(value: Any) -> Any:
+    """A value as it comes back from a JSON file: tuples are lists."""
+    return json.loads(json.dumps(value))
+
+
+def _held(run: Location) -> dict[str, Any]:
+    """config.json. Raises RunDirectoryError when it is none of ours."""
+    try:
+        held = (run / CONFIG).read_json()
+    except StorageError as error:
+        got = f"{run / CONFIG} that cannot be read"
+        raise RunDirectoryError(explain("a run directory of dynacor", got, "choose another --out")) from error
+    if not (isinstance(held, dict) and isinstance(held.get("identity"), dict) and "options" in held["identity"]):
+        got = f"{run} with a {CONFIG} of another program"
+        raise RunDirectoryError(explain("a new or empty run directory", got, "choose another --out"))
+    return held
