@@ -70,12 +70,13 @@ def run_doctor(config: DetectConfig) -> DoctorReport:
         source = opened[0].source
         return f"{source.name}: {source.num_rows:,} rows, each with one {source.kind}"
 
+    # First, so that nothing after it starts a cluster of its own.
+    report.look("cluster", lambda: _cluster(config, report.plan))
     if report.look("data", open_all):
         prepared = opened[0]
         report.look("labels and sample", lambda: _sample(prepared, report.plan))
         report.look("encoder", lambda: _encoder(prepared, report.plan))
         report.look("run directory", lambda: _directory(prepared))
-    report.look("cluster", lambda: _cluster(config, report.plan))
     if report.ok:
         report.plan |= _estimate(opened[0], report.plan)
     if not config.quiet:

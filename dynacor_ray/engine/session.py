@@ -75,6 +75,8 @@ def quieten() -> None:
     """Keep Ray's own progress bars and notices off the terminal."""
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they tell is raised to us as an exception
     for name in ("ray._private.authentication.authentication_token_setup", "ray.data._internal.progress"):
         logging.getLogger(name).addFilter(_is_no_notice)
     if ray.is_initialized():
@@ -141,7 +143,8 @@ def remote_errors() -> Iterator[None]:
         if cause is error:
             raise
         if isinstance(cause, DynacorError):
-            raise cause from None
+            # Ray adds advice of its own below our message.
+            raise type(cause)(str(cause).split("\nFailed to apply UDF")[0]) from None
         if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT):
             raise StorageError(explain("storage to work", f"'{cause}'", "free space or check the rights")) from error
         raise

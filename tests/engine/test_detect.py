@@ -15,9 +15,15 @@ import pytest
 
 from dynacor_ray import schema
 from dynacor_ray.config import make_config
+from dynacor_ray.engine.ingest import ingest
 from dynacor_ray.errors import ClusterError, ConfigError, DataError, EncoderError, RunDirectoryError, TrainingError
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
+from dynacor_ray.models.encoders import EncoderSpec
 from dynacor_ray.pipeline import DetectResult, detect, run_detect
+from dynacor_ray.progress import Progress
+from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.registry import open_source
+from dynacor_ray.storage import locate
 
 FAST: dict[str, Any] = {"epochs": 4, "cluster_epochs": 2, "quiet": True, "batch_size": 64}
 
@@ -210,3 +216,60 @@ def test_released_variant_draws_copies_from_a_fixed_pool(feature_set: Callable[.
     keys, _ = dynamics(result)
     config = CorruptionConfig(gamma=0.1, seed=0, copy_pool=0.9)
     assert set(keys[(keys & 1) == 1] >> 1) == set(np.flatnonzero(is_selected(np.arange(1000), config)))
+
+
+def test_errors_of_remote_code_come_back_as_themselves(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+    """A DataError raised in a Ray task is a DataError with its own one-line message, not a wrapper with a traceback."""
+    data = feature_set(500)
+    table = pq.read_table(data)
+    ids = pa.array([None, *range(1, 500)], pa.int64())
+    pq.write_table(table.append_column("instance_id", ids), data)
+    with pytest.raises(DataError, match="instance_id") as caught:
+        detect(str(data), out=str(tmp_path / "run"), **FAST)
+    assert type(caught.value) is DataError
+    assert "Traceback" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_directories_named_like_partitions_are_no_columns(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "label=7" / "key=3" / "feature=1"
+    result = detect(str(feature_set(400)), out=str(out), classes=["0", "1", "2", "3"], **FAST)
+    assert result.dynamics().schema().names == schema.dynamics_schema(4).names
+    again = detect(str(tmp_path / "set.parquet"), out=str(out), classes=("0", "1", "2", "3"), **FAST)
+    assert again.summary == result.summary
+
+
+def test_a_cache_is_shared_by_seeds_and_by_runs_at_the_same_time(
+    feature_set: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Packing again beside a run that reads the same data leaves that run's files in place."""
+    data, cache = feature_set(400), tmp_path / "cache"
+    detect(str(data), out=str(tmp_path / "one"), cache=str(cache), **FAST)
+    (folder,) = cache.iterdir()
+    before = sorted(p.relative_to(folder) for p in folder.rglob("part-*.parquet"))
+    detect(str(data), out=str(tmp_path / "two"), cache=str(cache), **(FAST | {"seed": 3}))
+    assert sorted(p.relative_to(folder) for p in folder.rglob("part-*.parquet")) == before, "packed once"
+    place = locate(str(folder / "dataset"))
+    (place / "manifest.json").delete()
+    ingest(open_source(str(data), SourceOptions()), place, 0.01, Progress(quiet=True))
+    assert set(before) < {p.relative_to(folder) for p in folder.rglob("part-*.parquet")}
+    detect(str(data), out=str(tmp_path / "three"), cache=str(cache), **(FAST | {"seed": 4}))
+
+
+def test_another_encoder_behind_the_same_name_is_refused(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = str(feature_set(400)), tmp_path / "run"
+    detect(data, out=str(out), **FAST)
+    (out / "summary.json").unlink()
+    monkeypatch.setattr(EncoderSpec, "fingerprint", lambda _: "0" * 16)
+    with pytest.raises(RunDirectoryError, match="its weights or an installed package changed"):
+        detect(data, out=str(out), **FAST)
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "bert"}', "[1]", "{"])
+def test_a_config_of_another_program_is_refused(feature_set: Callable[..., Path], tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RunDirectoryError, match=r"choose another --out"):
+        detect(str(feature_set(400)), out=str(tmp_path), **FAST)
+    assert (tmp_path / "config.json").read_text() == content
