@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.engine.ingest import count_labels
-from dynacor_ray.engine.job import Job
+from dynacor_ray.engine.job import Job, RowFacts
 from dynacor_ray.engine.session import connect, resources
 from dynacor_ray.errors import DynacorError
 from dynacor_ray.models.encoders import load_encoder
@@ -146,7 +146,8 @@ def _estimate(prepared: Prepared, plan: dict[str, Any]) -> dict[str, Any]:
     config, rows, dim = prepared.config, prepared.source.num_rows, int(plan["dim"])
     copies = round(rows * config.gamma)
     blank = np.zeros(0, np.float32)
-    job = Job(prepared.training, plan["spread"], prepared.run, rows, copies, plan["classes"], dim, blank, 1.0)
+    facts = RowFacts(rows, copies, plan["classes"], dim, blank, 1.0)
+    job = Job(prepared.training, plan["spread"], prepared.run, facts)
     found = {
         "rows": rows,
         "corrupted copies (§4.2)": copies,

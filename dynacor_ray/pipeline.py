@@ -230,7 +230,7 @@ def _stages(prepared: Prepared, cache: Location, progress: Progress) -> Facts:
         dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption)
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)
     with progress.timed("cluster"):
-        sample = sample_for_fit(dynamics, rows.total, config.fit_rows, config.seed)
+        sample = sample_for_fit(dynamics, rows.facts.total, config.fit_rows, config.seed)
         fitted = fit_clusters(sample, prepared.cluster, progress)
         assigned = assign(dynamics, fitted)
     with progress.timed("output"):

@@ -12,8 +12,8 @@ import torch
 
 from dynacor_ray import rng, schema
 from dynacor_ray.engine.job import Job
-from dynacor_ray.engine.rows import LABEL
 from dynacor_ray.errors import CoverageError, explain
+from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.method.dynamics import row_weights
 
 READ_ROWS = 8192
@@ -44,7 +44,7 @@ def _permutation(job: Job, rank: int, epoch: int, chunk: int, size: int) -> np.n
 def _weights(job: Job, keys: np.ndarray) -> torch.Tensor:
     """Weight per row (Eq. 2 or uniform); 0 for padding."""
     is_corrupted = torch.from_numpy((keys & 1).astype(bool))
-    weights = row_weights(is_corrupted, job.num_copies / job.num_originals, job.config.corrupted_weight)
+    weights = row_weights(is_corrupted, job.rows.num_copies / job.rows.num_originals, job.config.corrupted_weight)
     return torch.where(torch.from_numpy(keys >= 0), weights, 0.0)
 
 
@@ -53,7 +53,7 @@ class CachedRows:
 
     def __init__(self, shard: Any, job: Job, rank: int, device: torch.device) -> None:
         self._job, self._rank, self._device = job, rank, device
-        keys, labels, features = _read_all(shard, job.rows_per_rank, job.dim, rank)
+        keys, labels, features = _read_all(shard, job.rows_per_rank, job.rows.dim, rank)
         # By key, so that what is learnt does not depend on the order in which blocks arrive.
         self._order = np.argsort(keys, kind="stable")
         self._keys, self._labels = torch.from_numpy(keys), torch.from_numpy(labels).to(device)
@@ -97,7 +97,7 @@ class StreamedRows:
     def batches(self, epoch: int, size: int) -> Iterator[Batch]:
         """Yield batches of `size` rows; each chunk's last batch with what is left, equally on all ranks."""
         # As many rows as half the memory holds, for the sake of shuffling; a whole number of batches.
-        share = self._job.plan.cache_bytes // 2 // (self._job.dim * 4) // size
+        share = self._job.plan.cache_bytes // 2 // (self._job.rows.dim * 4) // size
         chunk = size * max(STREAM_BATCHES, share)
         chunks = self._shard.iter_batches(batch_size=chunk, batch_format="pyarrow", prefetch_batches=1)
         for number, block in enumerate(chunks):

@@ -38,12 +38,9 @@ class TrainPlan:
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything that a worker is told."""
+class RowFacts:
+    """What must be known of the training rows before the first one arrives; features are centred and scaled."""
 
-    config: TrainConfig
-    plan: TrainPlan
-    run: Location
     num_originals: int
     num_copies: int
     num_classes: int
@@ -56,15 +53,25 @@ class Job:
         """Rows of one epoch over all ranks, without padding."""
         return self.num_originals + self.num_copies
 
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a worker is told."""
+
+    config: TrainConfig
+    plan: TrainPlan
+    run: Location
+    rows: RowFacts
+
     @property
     def rows_per_rank(self) -> int:
         """Rows of one epoch on each rank, padding included."""
-        return -(-self.total // self.plan.workers)
+        return -(-self.rows.total // self.plan.workers)
 
     @property
     def streamed(self) -> bool:
         """Whether a rank's rows are too many to be kept in memory."""
-        return self.rows_per_rank * self.dim * 4 > self.plan.cache_bytes
+        return self.rows_per_rank * self.rows.dim * 4 > self.plan.cache_bytes
 
 
 def plan_training(

@@ -14,12 +14,12 @@ from ray.train import DataConfig
 
 from dynacor_ray import schema
 from dynacor_ray.engine.embed import FeatureStore
+from dynacor_ray.engine.job import RowFacts
 from dynacor_ray.errors import DataError, explain
 from dynacor_ray.manifest import DatasetManifest
-from dynacor_ray.method.corruption import CorruptionConfig, corrupt, is_selected
+from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, is_selected
 from dynacor_ray.storage import Location
 
-LABEL = "label"
 PADDING_KEY = -1
 READ_CPUS = 0.25
 """Small enough for a read task to find room beside the training workers, also on a machine with one CPU."""
@@ -27,20 +27,10 @@ READ_CPUS = 0.25
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """How to read the training rows (`build(shuffled)`), and what a worker must know before the first one arrives."""
+    """How to read the training rows (`build(shuffled)`), and what is known of them."""
 
     build: Callable[[bool], ray.data.Dataset]
-    num_originals: int
-    num_copies: int
-    num_classes: int
-    dim: int
-    mean: np.ndarray
-    scale: float
-
-    @property
-    def total(self) -> int:
-        """Rows of one epoch, without padding."""
-        return self.num_originals + self.num_copies
+    facts: RowFacts
 
 
 def rows_of_features(dataset: Location, manifest: DatasetManifest, corruption: CorruptionConfig) -> TrainingRows:
@@ -84,7 +74,7 @@ def _checked(
     if copies == 0:
         got = f"no row selected out of {manifest.num_rows:,}"
         raise DataError(explain("at least one corrupted copy", got, "raise --gamma or use more data"))
-    return TrainingRows(build, manifest.num_rows, copies, manifest.num_classes, dim, mean, scale)
+    return TrainingRows(build, RowFacts(manifest.num_rows, copies, manifest.num_classes, dim, mean, scale))
 
 
 def read_rows(paths: list[str], filesystem: FileSystem, columns: list[str], shuffled: bool) -> ray.data.Dataset:

@@ -34,7 +34,7 @@ def train(
         known: SignalManifest = place.read_json()
         return known
     (run / SIGNALS).make_dir()
-    job = Job(config, plan, run, rows.num_originals, rows.num_copies, rows.num_classes, rows.dim, rows.mean, rows.scale)
+    job = Job(config, plan, run, rows.facts)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
@@ -53,7 +53,7 @@ def train(
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
         datasets={"train": functools.partial(rows.build, job.streamed)},
-        dataset_config=PaddedDataConfig(rows.total, rows.dim),
+        dataset_config=PaddedDataConfig(rows.facts.total, rows.facts.dim),
     )
     with progress.stage("train", config.epochs, "epochs") as bar, _watching(run, bar), _training_errors(plan):
         result = trainer.fit()

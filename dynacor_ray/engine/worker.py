@@ -36,8 +36,13 @@ def train_worker(told: dict[str, Any]) -> str | None:
     torch.manual_seed(rng.derive_seed(job.config.seed, 1) % 2**63)
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
+    known = job.rows
     network = build_classifier(
-        job.config.classifier, num_features=job.dim, num_classes=job.num_classes, mean=job.mean, scale=job.scale
+        job.config.classifier,
+        num_features=known.dim,
+        num_classes=known.num_classes,
+        mean=known.mean,
+        scale=known.scale,
     )
     model = ray.train.torch.prepare_model(network)
     state = _State(job, model, context.get_world_rank(), context.get_world_size())
@@ -128,7 +133,7 @@ class _State:
         problems = [text for _, _, text, _ in said if text]
         if problems:
             raise TrainingError(problems[0])
-        total, expected = sum(c for _, c, _, _ in said), self.job.total
+        total, expected = sum(c for _, c, _, _ in said), self.job.rows.total
         if total != expected:
             raise CoverageError(explain(f"{expected:,} signals in epoch {epoch}", f"{total:,}", "report this defect"))
         self.manifest[str(epoch)] = [n for n, _, _, _ in said]

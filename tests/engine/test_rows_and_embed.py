@@ -69,7 +69,7 @@ def test_corrupted_sets_are_nested_in_gamma(feature_set: Callable[..., Path], tm
     assert len(small) < len(large)
     for gamma, rows in ((0.1, small), (0.4, large)):
         described = rows_of_features(place, manifest, CorruptionConfig(gamma=gamma))
-        assert described.total == len(rows)
+        assert described.facts.total == len(rows)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])

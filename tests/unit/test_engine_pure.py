@@ -21,7 +21,7 @@ from dynacor_ray.doctor import Check, DoctorReport
 from dynacor_ray.engine import assemble
 from dynacor_ray.engine.assemble import coverage_message, id_ranges
 from dynacor_ray.engine.cluster import Tally, label_quality
-from dynacor_ray.engine.job import Job, TrainConfig, TrainPlan, plan_training
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan, plan_training
 from dynacor_ray.engine.session import Resources
 from dynacor_ray.engine.signals import complete, file_name, write_signals
 from dynacor_ray.errors import ClusterError, DataError, TrainingError
@@ -92,8 +92,8 @@ def test_too_small_a_cluster() -> None:
 
 @pytest.mark.parametrize(("cache", "streamed"), [(None, False), (0.0, True), (1.0, False)])
 def test_rows_that_do_not_fit_are_streamed(cache: float | None, streamed: bool) -> None:
-    job = Job(TrainConfig(), plan(2, cache=cache), locate("/r"), 10, 1, 3, 4, np.zeros(4), 1.0)
-    assert (job.total, job.rows_per_rank) == (11, 6)
+    job = Job(TrainConfig(), plan(2, cache=cache), locate("/r"), RowFacts(10, 1, 3, 4, np.zeros(4), 1.0))
+    assert (job.rows.total, job.rows_per_rank) == (11, 6)
     assert job.streamed is streamed
     assert plan(cache=1.0).cache_bytes == 2**30
 
@@ -102,7 +102,7 @@ def test_the_cache_just_fits() -> None:
     bytes_needed = 6 * 4 * 4
     for spare, streamed in ((0, False), (-1, True)):
         spread = plan(2, cache=(bytes_needed + spare) / 2**30)
-        assert Job(TrainConfig(), spread, locate("/r"), 10, 1, 3, 4, np.zeros(4), 1.0).streamed is streamed
+        assert Job(TrainConfig(), spread, locate("/r"), RowFacts(10, 1, 3, 4, np.zeros(4), 1.0)).streamed is streamed
 
 
 # ------------------------------------------------------------------------------------------------------------- coverage
@@ -403,7 +403,7 @@ def test_doctor_prints_findings_whole_and_harmless(
 ) -> None:
     nowhere = f"{tmp_path}/[bold]no\x1b[31mwhere/" + "and " * 40 + "end"
     report = doctored(monkeypatch, nowhere, tmp_path)
-    assert [check.name for check in report.checks] == ["data", "cluster"]
+    assert [check.name for check in report.checks] == ["cluster", "data"]
     assert [check.ok for check in report.checks] == [False, True]
     said = capsys.readouterr().out
     assert "\x1b" not in said
