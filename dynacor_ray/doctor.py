@@ -98,6 +98,7 @@ def _sample(prepared: Prepared, plan: dict[str, Any]) -> str:
     total = bad + sum(c.rows.num_rows for c in checked)
     plan["classes"] = len(vocabulary.names)
     plan["feature_dim"] = dim
+    plan["grey"] = all(c.grey for c in checked)
     plan["max_side"] = max((c.max_side or 0 for c in checked), default=0)
     notes = [f"{len(vocabulary.names)} classes", f"{bad} of {total} sampled rows unusable"]
     return "; ".join(notes + vocabulary_warnings(counts, vocabulary))
@@ -106,7 +107,7 @@ def _sample(prepared: Prepared, plan: dict[str, Any]) -> str:
 def _encoder(prepared: Prepared, plan: dict[str, Any]) -> str:
     """Load the encoder and time a small batch."""
     config, kind = prepared.config, prepared.source.kind
-    spec = choose_encoder(config, kind, plan.get("max_side", 0))
+    spec = choose_encoder(config, kind, plan.get("max_side", 0), plan.get("grey", False))
     if spec.kind == "features":
         plan["embed_rate"], plan["dim"] = None, plan.get("feature_dim")
         return f"the {plan.get('feature_dim')} given features; nothing to embed"

@@ -68,6 +68,7 @@ class DatasetManifest:
     truth: str | None
     allows_thumbnails: bool
     max_side: int | None = None
+    grey: bool = False
     quarantined: int = 0
     quarantine_reasons: dict[str, int] = field(default_factory=dict)
     quarantine_examples: tuple[dict[str, Any], ...] = ()

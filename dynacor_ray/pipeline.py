@@ -221,7 +221,7 @@ def _stages(prepared: Prepared, cache: Location, progress: Progress) -> Facts:
         manifest = ingest(prepared.source, dataset, config.max_quarantine, progress)
         _show_quarantine(manifest, dataset, run, progress)
     with progress.timed("embed"):
-        spec = choose_encoder(config, prepared.source.kind, manifest.max_side or 0)
+        spec = choose_encoder(config, prepared.source.kind, manifest.max_side or 0, manifest.grey)
         rundir.tie_encoder(run, f"{spec.slug} {spec.fingerprint()}")
         rows = training_rows(prepared, manifest, spec, cache, plan.use_gpu, progress)
     with progress.timed("train"):
@@ -276,18 +276,18 @@ def _forget_if_barren(prepared: Prepared) -> Iterator[None]:
 def _check_encoder(prepared: Prepared) -> None:
     """Find out now, not after ingest, that an encoder does not fit the data or that its weights cannot be had."""
     if prepared.config.encoder != "auto":
-        spec = choose_encoder(prepared.config, prepared.source.kind, 0)
+        spec = choose_encoder(prepared.config, prepared.source.kind, 0, False)
         if spec.kind != "features":
             load_encoder(spec, "cpu")
 
 
-def choose_encoder(config: DetectConfig, kind: Kind, max_side: int) -> EncoderSpec:
-    """The encoder that options and data ask for; `max_side`: longest side of the images in pixels.
+def choose_encoder(config: DetectConfig, kind: Kind, max_side: int, grey: bool) -> EncoderSpec:
+    """The encoder that options and data ask for; `max_side`: longest side of the images in pixels, grey: all of them.
 
     Raises EncoderError for an unknown encoder, ConfigError when it does not fit the kind of data.
     """
     if config.encoder == "auto":
-        spec = resolve_auto(kind, max_side)
+        spec = resolve_auto(kind, max_side, grey)
         return dataclasses.replace(spec, image_size=config.image_size) if config.image_size else spec
     spec = parse_encoder(config.encoder, config.image_size)
     if (spec.kind == "features") != (kind == "feature"):

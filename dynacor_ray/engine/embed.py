@@ -27,11 +27,9 @@ from dynacor_ray.models.images import centre_crop_resize, flip, load_rgb
 from dynacor_ray.progress import Progress
 from dynacor_ray.storage import Location
 
-MAX_UNIT_ROWS = 2048
+MAX_UNIT_ROWS = 512
 UNIT_BYTES = 48 << 20
 """Most decoded bytes in one unit: small enough for several to be in flight in a small object store."""
-ROWS_PER_ACTOR = 2048
-"""An actor for fewer rows costs more to start than it saves."""
 ORIGINALS, COPIES = "originals", "copies"
 
 
@@ -221,7 +219,7 @@ def _run(
         fn_constructor_args=(spec, folders, "cuda" if use_gpu else "cpu"),
         batch_format="pyarrow",
         batch_size=1,
-        compute=ActorPoolStrategy(size=min(size, max(1, sum(unit.rows for unit in todo) // ROWS_PER_ACTOR))),
+        compute=ActorPoolStrategy(size=min(size, len(todo))),
         **actor,
     )
     with progress.stage("embed", sum(unit.rows for unit in todo), "images") as bar:

@@ -48,6 +48,7 @@ class _PartResult:
     reasons: dict[str, int]
     examples: list[dict[str, Any]]
     max_side: int | None
+    grey: bool
     stats: FeatureStats | None
     ids: np.ndarray | None
 
@@ -82,6 +83,7 @@ class _Packer:
             reasons=dict(Counter(reason_kind(r) for r in checked.quarantine[schema.REASON].to_pylist())),
             examples=checked.quarantine.slice(0, EXAMPLES).to_pylist(),
             max_side=checked.max_side,
+            grey=checked.grey,
             stats=FeatureStats.of(features) if features is not None else None,
             ids=ids if self.own_ids else None,
         )
@@ -186,6 +188,7 @@ def _summarise(
         truth=truth,
         allows_thumbnails=source.allows_thumbnails,
         max_side=max(sides, default=None),
+        grey=all(result.grey for result in found),
         quarantined=sum(reasons.values()),
         quarantine_reasons=dict(reasons.most_common()),
         quarantine_examples=tuple([e for result in found for e in result.examples][:EXAMPLES]),

@@ -76,6 +76,11 @@ class Validated:
         """Longest side of any image, None without images."""
         return None if self.image_sizes is None else max(self.image_sizes.max_width, self.image_sizes.max_height)
 
+    @property
+    def grey(self) -> bool:
+        """Whether no image seen has more than one channel."""
+        return self.image_sizes is None or self.image_sizes.grey
+
 
 def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabulary:
     """The declared classes, else the labels found: integers by value, others by name.

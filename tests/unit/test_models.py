@@ -138,6 +138,8 @@ def test_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_auto("feature", 0) == EncoderSpec("features", "features")
     assert resolve_auto("image", 8) == EncoderSpec("pixels", "pixels", image_size=8)
     assert resolve_auto("image", 16) == EncoderSpec("pixels", "pixels", image_size=16)
+    assert resolve_auto("image", 28, grey=True) == EncoderSpec("pixels", "pixels", image_size=28)
+    assert resolve_auto("image", 33, grey=True).kind == "timm"
     assert resolve_auto("image", 17) == EncoderSpec("timm", "tf_efficientnet_lite0", image_size=128)
     assert resolve_auto("image", 64) == EncoderSpec("timm", "tf_efficientnet_lite0", image_size=128)
     assert resolve_auto("image", 65) == EncoderSpec("timm", "tf_efficientnet_lite0")
