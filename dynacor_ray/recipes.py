@@ -10,13 +10,15 @@ from dynacor_ray.config import DetectConfig, make_config
 def demo() -> DetectConfig:
     """scikit-learn's 1,797 digits with 20% planted symmetric noise, raw pixels.
 
-    Command: `dynacor detect --data demo`.
+    Command: `dynacor detect --data demo`. Two CPU cores: 22 s; F1 96.3 (seed 0).
     """
     return DetectConfig(data="demo")
 
 
 def paper_frozen_encoder(data: str) -> DetectConfig:
     """Table 5's first column: frozen CLIP ViT-B/32 and MLP, 30 epochs at 0.1, Eq. 2. Needs the hub or local weights.
+
+    Not measured here; the paper has F1 79.6 on CIFAR-10N's aggregate labels.
 
     Command: `python jobs/detect.py --data DATA --encoder open_clip:ViT-B-32/openai --epochs 30 --learning-rate 0.1
     --corrupted-weight paper`.
@@ -31,7 +33,7 @@ def paper_frozen_encoder(data: str) -> DetectConfig:
 
 
 def clothing1m(root: str, **options: Any) -> DetectConfig:
-    """Clothing1M with a frozen encoder; `balanced_sample=120000` is the paper's protocol (App. A.1).
+    """Clothing1M with a frozen encoder; `balanced_sample=120000` is the paper's protocol (App. A.1). Not measured here.
 
     Command: `ray job submit --working-dir . -- python jobs/clothing1m.py --data ROOT --out OUT`.
     """
