@@ -51,6 +51,10 @@ class DetectResult:
     run: Location
     summary: dict[str, Any]
 
+    def __repr__(self) -> str:
+        flagged, rows = self.summary["num_flagged"], self.summary["num_rows"]
+        return f"<DetectResult {self.run}: {flagged:,} of {rows:,} labels look wrong>"
+
     def issues(self) -> pa.Table:
         """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema)."""
         return (self.run / ISSUES).read_table()

@@ -40,6 +40,16 @@ def write_signals(place: Location, keys: np.ndarray, margins: np.ndarray, predic
     return len(keys)
 
 
+def remove_unlisted(signals: Location, manifest: SignalManifest) -> None:
+    """Delete what attempts that died left behind; nothing reads it."""
+    listed = {name for names in manifest.values() for name in names}
+    for folder in signals.names():
+        if folder.startswith("epoch="):
+            for name in (signals / folder).names():
+                if f"{folder}/{name}" not in listed:
+                    (signals / folder / name).delete()
+
+
 def complete(manifest: SignalManifest, num_epochs: int) -> bool:
     """Whether every epoch is listed."""
     return all(str(epoch) in manifest for epoch in range(num_epochs))

@@ -46,6 +46,7 @@ def test_a_run_leaves_the_documented_files(feature_set: Callable[..., Path], tmp
     assert np.array_equal(flags, issues["noise_score"].to_numpy() > 0.5)
     summary = json.loads((out / "summary.json").read_text())
     assert summary == result.summary
+    assert repr(result) == f"<DetectResult {out}: {summary['num_flagged']:,} of 1,001 labels look wrong>"
     assert summary["num_flagged"] == flags.sum() == sum(row["flagged"] for row in summary["classes"])
     assert summary["num_rows"] == 1001
     assert summary["evaluation"]["f1"] > 0.75, "well separated classes with 20% symmetric noise"

@@ -52,6 +52,8 @@ def assert_full_coverage(run: Path, rows: int, epochs: int) -> None:
     assert schema.matrix(table["margin"]).shape == (len(keys), epochs)
     listed = json.loads((run / "signals" / "manifest.json").read_text())
     assert sorted(map(int, listed)) == list(range(epochs))
+    left = {p.relative_to(run / "signals").as_posix() for p in (run / "signals").glob("epoch=*/*")}
+    assert left == {name for names in listed.values() for name in names}, "dead attempts left nothing behind"
     for epoch in listed:
         found = np.concatenate([pq.read_table(run / "signals" / f)["key"].to_numpy() for f in listed[epoch]])
         assert np.array_equal(np.sort(found), np.sort(keys)), f"epoch {epoch}"

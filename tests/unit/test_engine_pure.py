@@ -23,7 +23,7 @@ from dynacor_ray.engine.assemble import coverage_message, id_ranges
 from dynacor_ray.engine.cluster import Tally, label_quality
 from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan, plan_training
 from dynacor_ray.engine.session import Resources
-from dynacor_ray.engine.signals import complete, file_name, write_signals
+from dynacor_ray.engine.signals import complete, file_name, remove_unlisted, write_signals
 from dynacor_ray.errors import ClusterError, DataError, TrainingError
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.storage import Location, locate
@@ -425,3 +425,13 @@ def test_doctor_of_the_demo(
     said = capsys.readouterr().out
     assert "1,797" in said
     assert "Ready." in said
+
+
+def test_what_dead_attempts_left_is_removed(tmp_path: Path) -> None:
+    signals = locate(str(tmp_path))
+    for name in ("epoch=00000/a-r0000.parquet", "epoch=00000/b-r0000.parquet", "epoch=00001/b-r0000.parquet"):
+        (signals / name).write_bytes(b"x")
+    (signals / "progress.json").write_json({"epochs": 2})
+    remove_unlisted(signals, {"0": ["epoch=00000/b-r0000.parquet"], "1": ["epoch=00001/b-r0000.parquet"]})
+    left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
+    assert left == ["epoch=00000/b-r0000.parquet", "epoch=00001/b-r0000.parquet", "progress.json"]
