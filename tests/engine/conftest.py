@@ -24,6 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/engine" in item.path.as_posix() or "tests/jobs" in item.path.as_posix():
             item.add_marker("ray")
+            item.add_marker(pytest.mark.timeout(600))  # starting processes is slow on a busy machine
             for rule in (*THIRD_PARTY, "ignore::pytest.PytestUnraisableExceptionWarning"):
                 item.add_marker(pytest.mark.filterwarnings(rule))
 

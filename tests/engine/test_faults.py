@@ -106,7 +106,7 @@ def test_a_killed_driver_is_resumed_by_the_same_command(feature_set: Callable[..
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"PYTHONPATH": os.getcwd()}
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     place = run / "signals" / "progress.json"
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 400
     while not (place.exists() and json.loads(place.read_text())["epochs"] >= 4):
         assert driver.poll() is None, "the driver ended before it could be killed"
         assert time.monotonic() < deadline
