@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     NOISE_MEMBER = 6
     NOISE_LABEL = 7
     CLASS_SAMPLE = 8
+    NOISE_RATE = 9
 
 
 def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dynacor_ray.errors import ConfigError, DataError
-from dynacor_ray.noise.synthetic import asymmetric, symmetric, transition_matrix
+from dynacor_ray.noise.synthetic import asymmetric, instance_dependent, symmetric, transition_matrix
+from dynacor_ray.rng import Purpose, derive_seed
 
 IDS = np.arange(200_000)
 TRUE = (IDS * 13) % 4
@@ -45,6 +46,42 @@ def test_noise_belongs_to_the_instance_and_grows_with_the_rate(kind) -> None:  #
     wrong = low != TRUE[:5000]
     assert (high[wrong] == low[wrong]).all()
     assert (kind(TRUE[:5000], IDS[:5000], 0.2, 4, seed=4) != low).any()
+
+
+FEATURES = np.random.default_rng(5).normal(size=(len(IDS), 3))
+
+
+def test_instance_dependent_noise_has_its_rate_and_keeps_away_from_the_true_class() -> None:
+    given = instance_dependent(TRUE, IDS, 0.4, 4, 0, FEATURES)
+    assert given.dtype == np.int32
+    assert (given != TRUE).mean() == pytest.approx(0.4, abs=0.005)
+    assert set(np.unique(given)) == {0, 1, 2, 3}
+    assert (instance_dependent(TRUE, IDS, 0.0, 4, 0, FEATURES) != TRUE).mean() == pytest.approx(0.08, abs=0.005)
+
+
+def test_instance_dependent_noise_follows_the_features() -> None:
+    """Equal features of one class share one softmax: the wrong labels of a large group have its probabilities."""
+    ids, same = np.arange(200_000), np.tile([[0.3, -0.2]], (200_000, 1))
+    given = instance_dependent(np.zeros(200_000, np.int64), ids, 0.5, 4, 1, same)
+    share = np.bincount(given[given > 0], minlength=4)[1:] / (given > 0).sum()
+    generator = np.random.Generator(np.random.PCG64(derive_seed(1, int(Purpose.NOISE_LABEL), 0)))
+    score = np.exp((same[0] @ generator.standard_normal((2, 4)))[1:])
+    assert share == pytest.approx(score / score.sum(), abs=0.01)
+    scaled = instance_dependent(np.zeros(200_000, np.int64), ids, 0.5, 4, 1, same * 1000)
+    assert len(np.unique(scaled)) == 2, "large features make one wrong class certain"
+
+
+def test_instance_dependent_noise_belongs_to_the_instance() -> None:
+    order = np.random.default_rng(0).permutation(5000)
+    low = instance_dependent(TRUE[:5000], IDS[:5000], 0.3, 4, 3, FEATURES[:5000])
+    shuffled = instance_dependent(TRUE[order], IDS[order], 0.3, 4, 3, FEATURES[order])
+    assert (shuffled == low[order]).all()
+    high = instance_dependent(TRUE[:5000], IDS[:5000], 0.5, 4, 3, FEATURES[:5000])
+    wrong = low != TRUE[:5000]
+    assert (high[wrong] == low[wrong]).all()
+    assert (instance_dependent(TRUE[:5000], IDS[:5000], 0.3, 4, 4, FEATURES[:5000]) != low).any()
+    with pytest.raises(DataError, match=r"finite features of shape \(200000, D\), but got shape \(3, 2\)"):
+        instance_dependent(TRUE, IDS, 0.3, 4, 0, np.zeros((3, 2)))
 
 
 def test_transition_matrix_of_an_absent_class_is_the_identity_there() -> None:
