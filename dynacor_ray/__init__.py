@@ -24,6 +24,8 @@ from dynacor_ray.errors import (
 if TYPE_CHECKING:
     from dynacor_ray.doctor import doctor
     from dynacor_ray.pipeline import DetectResult, detect
+    from dynacor_ray.sweep import SweepResult, sweep
+    from dynacor_ray.sweep_config import SweepConfig
 
 try:
     __version__ = importlib.metadata.version("dynacor-ray")
@@ -40,15 +42,21 @@ __all__ = [
     "EncoderError",
     "RunDirectoryError",
     "StorageError",
+    "SweepConfig",
+    "SweepResult",
     "TrainingError",
     "detect",
     "doctor",
+    "sweep",
 ]
 
 _LAZY = {
     "DetectResult": "dynacor_ray.pipeline",
     "detect": "dynacor_ray.pipeline",
     "doctor": "dynacor_ray.doctor",
+    "SweepConfig": "dynacor_ray.sweep_config",
+    "SweepResult": "dynacor_ray.sweep",
+    "sweep": "dynacor_ray.sweep",
 }
 
 

@@ -1,10 +1,12 @@
-"""The command line: `dynacor detect` and `dynacor doctor`. Options are the fields of `DetectConfig`."""
+"""The command line: `dynacor detect`, `doctor`, `sweep`. Options are the fields of `DetectConfig` and `SweepConfig`."""
 
 from __future__ import annotations
 
 import difflib
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -14,10 +16,12 @@ import dynacor_ray
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import DynacorError, explain
 from dynacor_ray.report.terminal import clean
+from dynacor_ray.sweep_config import SweepConfig
 
 COMMANDS = {
     "detect": "find the wrong labels of a data set",
     "doctor": "check data, encoder, storage and cluster, and say what `detect` would do",
+    "sweep": "try corruption rates and alignment weights, and choose among them without labels",
 }
 BAD_INPUT = 2
 """Exit status when the message says what to correct."""
@@ -25,6 +29,16 @@ BAD_INPUT = 2
 
 class _Unchecked(DetectConfig):
     """The options before they are checked: tyro would put the message of a failed check into a frame, and cut it up."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class _UncheckedSweep(SweepConfig):
+    """The same for a sweep."""
+
+    detect: tyro.conf.OmitArgPrefixes[_Unchecked]
 
     def __post_init__(self) -> None:
         pass
@@ -67,8 +81,14 @@ Find wrong labels in large labelled data sets.
 
 
 def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:
-    parsed = tyro.cli(_Unchecked, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
-    config = adjust(DetectConfig(**vars(parsed)))
+    kind = _UncheckedSweep if command == "sweep" else _Unchecked
+    parsed: Any = tyro.cli(kind, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
+    config = adjust(DetectConfig(**vars(parsed.detect if command == "sweep" else parsed)))
+    if command == "sweep":
+        from dynacor_ray.sweep import run_sweep
+
+        run_sweep(SweepConfig(**vars(parsed) | {"detect": config}))
+        return 0
     if command == "detect":
         from dynacor_ray.pipeline import run_detect
 

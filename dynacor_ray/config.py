@@ -84,6 +84,8 @@ class DetectConfig:
     """Weight of the alignment loss (Eq. 8), at least 0."""
     cluster_epochs: int | None = None
     """Epochs of the dynamics encoder. Default: the variant's own (10 or 15)."""
+    cluster_learning_rate: float | None = None
+    """Adam's learning rate for the dynamics encoder. Default: 1e-5 (Table 5)."""
     epoch_choice: EpochChoice = "validation_metric"
     """How the epoch of the dynamics encoder is chosen (Eq. 9, Table 3)."""
     fit_rows: int = 200_000
@@ -202,6 +204,8 @@ def _check_ranges(config: DetectConfig) -> None:
     need(config.batch_size >= config.workers, "batch_size", "of at least one row per worker", "the default is 128")
     need(config.alpha >= 0, "alpha", "of at least 0", "the paper uses 0.5 or 0.05")
     need((config.cluster_epochs or 0) >= 0, "cluster_epochs", "of at least 0", "the paper uses 10")
+    rate = config.cluster_learning_rate
+    need(rate is None or rate > 0, "cluster_learning_rate", "above 0", "the paper uses 1e-5")
     need(config.fit_rows >= 100, "fit_rows", "of at least 100", "the default is 200000")
     need(config.workers >= 1, "workers", "of at least 1", "start with one worker per GPU")
     need(0 <= config.max_quarantine <= 1, "max_quarantine", "in [0, 1]", "the default is 0.01, one row in a hundred")

@@ -17,7 +17,8 @@ from dynacor_ray.engine.job import Job, RowFacts
 from dynacor_ray.engine.session import connect, resources
 from dynacor_ray.errors import DynacorError
 from dynacor_ray.models.encoders import load_encoder
-from dynacor_ray.pipeline import Prepared, choose_encoder, finished, plan_for, prepare
+from dynacor_ray.pipeline import finished
+from dynacor_ray.prepare import Prepared, choose_encoder, plan_for, prepare
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, validate_rows, vocabulary_warnings
 

@@ -121,7 +121,8 @@ def assemble(
     """
     assembler = _Assembler(dataset, signals, files, corruption)
 
-    @ray.remote(num_cpus=1)
+    # DEFAULT: inside a trial of Ray Tune a task would else be held to the trial's own small share of the cluster.
+    @ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")
     def make(low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
         return assembler(low, high, parts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,18 +14,19 @@ from dynacor_ray import schema
 from dynacor_ray.engine.assemble import HAS_COPY
 from dynacor_ray.engine.session import remote_errors, resources
 from dynacor_ray.method.clustering import ClusterConfig, ClusterFit, fit
+from dynacor_ray.method.selection import EpochRecord
 from dynacor_ray.progress import Progress
 from dynacor_ray.rng import Purpose, keyed_uniform
 from dynacor_ray.storage import Location
 
 
 def sample_for_fit(dynamics: ray.data.Dataset, total: int, fit_rows: int, seed: int) -> pa.Table:
-    """At most about `fit_rows` rows (key, margin, has_copy); an instance and its copy are in or out together."""
+    """At most about `fit_rows` rows (key, margin, has_copy, given_label); an instance and its copy go together."""
     share = fit_rows / total
 
     def choose(block: pa.Table) -> pa.Table:
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
-        rows = block.select([schema.KEY, schema.MARGIN, HAS_COPY])
+        rows = block.select([schema.KEY, schema.MARGIN, HAS_COPY, schema.GIVEN_LABEL])
         return rows if share >= 1 else rows.filter(pa.array(keyed_uniform(seed, Purpose.FIT_SAMPLE, ids) < share))
 
     chosen = dynamics.map_batches(choose, batch_format="pyarrow", batch_size=None)
@@ -43,14 +44,21 @@ def fit_clusters(sample: pa.Table, config: ClusterConfig, progress: Progress) ->
         import torch
 
         torch.set_num_threads(min(cores, 8))
-        _, is_corrupted = schema.decode_key(rows[schema.KEY].to_numpy())
-        margins = schema.matrix(rows[schema.MARGIN].combine_chunks())
-        return fit(margins, is_corrupted, rows[HAS_COPY].to_numpy() & ~is_corrupted, config)
+        return fit_sample(rows, config)
 
     with progress.stage("cluster", 1, "fit") as bar, remote_errors():
         result: ClusterFit = ray.get(work.remote(sample))
         bar.advance(1)
     return result
+
+
+def fit_sample(
+    sample: pa.Table, config: ClusterConfig, on_epoch: Callable[[EpochRecord, np.ndarray], None] | None = None
+) -> ClusterFit:
+    """`fit` on a table made by `sample_for_fit`, in this process."""
+    _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
+    margins = schema.matrix(sample[schema.MARGIN].combine_chunks())
+    return fit(margins, is_corrupted, sample[HAS_COPY].to_numpy() & ~is_corrupted, config, on_epoch)
 
 
 def assign(dynamics: ray.data.Dataset, fitted: ClusterFit) -> ray.data.Dataset:

@@ -51,14 +51,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """A complete set of embeddings: columns key, label (the given label), feature."""
+    """A complete set of embeddings: columns key, label (the given label), feature.
+
+    `copies` may hold those of a larger gamma; the ones of `corruption` count, which are among them.
+    """
 
     originals: Location
     copies: Location
+    corruption: CorruptionConfig
     files: tuple[str, ...]
     dim: int
     num_originals: int
-    num_copies: int
+    num_embedded_copies: int
     stats: FeatureStats
 
 
@@ -161,18 +165,28 @@ def embed(
     use_gpu: bool,
     progress: Progress,
 ) -> FeatureStore:
-    """Embed what is not embedded yet and return the store. Originals are shared by every gamma and seed."""
+    """Embed what is not embedded yet and return the store.
+
+    Originals are shared by every gamma and seed, copies by every smaller gamma: corrupted sets are nested.
+    """
     size = load_encoder(spec, "cpu").image_size
     base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{manifest.content_hash[:12]}"
-    share = f"gamma{corruption.gamma!r}-pool{corruption.copy_pool!r}-of{manifest.num_classes}"
-    copies = f"{COPIES}-{augmentation}-seed{corruption.seed}-{share}"
-    folders = _Folders(base / ORIGINALS, base / copies)
+    kind = f"{COPIES}-{augmentation}-seed{corruption.seed}-pool{corruption.copy_pool!r}-of{manifest.num_classes}-gamma"
+    copies = _complete_copies(base, kind, corruption.gamma) or base / f"{kind}{corruption.gamma!r}"
+    folders = _Folders(base / ORIGINALS, copies)
     units = plan_units(dataset, manifest, size)
     todo = _missing(units, folders)
     if todo:
         decoder = _Decoder(dataset, corruption, manifest.num_classes, size, augmentation)
         _run(todo, decoder, spec, folders, use_gpu, progress)
-    return _open(folders, units, manifest)
+    return _open(folders, units, manifest, corruption)
+
+
+def _complete_copies(base: Location, kind: str, gamma: float) -> Location | None:
+    """The smallest complete set of copies that contains those of `gamma`."""
+    found = [name for name in base.names() if name.startswith(kind) and (base / name / MANIFEST).exists()]
+    enough = {float(name.removeprefix(kind)): name for name in found if float(name.removeprefix(kind)) >= gamma}
+    return base / enough[min(enough)] if enough else None
 
 
 def read_range(place: Location, first: int, rows: int, columns: list[str]) -> pa.Table:
@@ -227,7 +241,9 @@ def _run(
             bar.advance(rows)
 
 
-def _open(folders: _Folders, units: list[Unit], manifest: DatasetManifest) -> FeatureStore:
+def _open(
+    folders: _Folders, units: list[Unit], manifest: DatasetManifest, corruption: CorruptionConfig
+) -> FeatureStore:
     """Count what is stored, once; the counts and the feature sums are kept in a manifest per folder."""
     files = tuple(unit.file_name for unit in units)
     originals, copies = _counted(folders.originals, files), _counted(folders.copies, files)
@@ -237,7 +253,14 @@ def _open(folders: _Folders, units: list[Unit], manifest: DatasetManifest) -> Fe
     stats = read_stats(originals["stats"])
     assert stats is not None
     return FeatureStore(
-        folders.originals, folders.copies, files, len(stats.total), originals["rows"], copies["rows"], stats
+        folders.originals,
+        folders.copies,
+        corruption,
+        files,
+        dim=len(stats.total),
+        num_originals=originals["rows"],
+        num_embedded_copies=copies["rows"],
+        stats=stats,
     )
 
 

@@ -82,25 +82,40 @@ def plan_training(
     max_failures: int,
     cache_gigabytes: float | None,
     have: Resources,
+    at_once: int = 1,
 ) -> TrainPlan:
-    """Fit the training to the cluster. Raises ClusterError when it has too few CPUs or GPUs."""
+    """Fit `at_once` equal trainings to the cluster. Raises ClusterError when it has too few CPUs or GPUs for one."""
     if workers > have.cpus:
         got = f"{have.cpus:g} CPUs on {have.nodes} node(s)"
         raise ClusterError(explain(f"a CPU for each of {workers} workers", got, "lower --workers or add nodes"))
     if gpu == "yes" and workers > have.gpus:
         got = f"{have.gpus:g} GPUs"
         raise ClusterError(explain(f"a GPU for each of {workers} workers", got, "lower --workers or use --gpu auto"))
-    per_node = max(1, -(-workers // max(have.nodes, 1)))
+    per_node = max(1, -(-workers * at_once // max(have.nodes, 1)))
     cores = max(1, int(have.cpus // max(have.nodes, 1)))
     # A whole CPU must stay free on each node: Ray Data lists files with one, and would wait for it for ever.
     cpus = max(0.0, min(1.0, (have.cpus / max(have.nodes, 1) - 1) / per_node))
     share = cache_gigabytes * 2**30 if cache_gigabytes is not None else have.memory_bytes / 4 / per_node
     return TrainPlan(
         workers=workers,
-        use_gpu=gpu != "no" and have.gpus >= workers,
+        use_gpu=uses_gpu(workers, gpu, have),
         cpus_per_worker=cpus,
         threads=max(1, cores // per_node),
         cache_bytes=int(share),
         checkpoint_seconds=checkpoint_seconds,
         max_failures=max_failures,
     )
+
+
+def uses_gpu(workers: int, gpu: str, have: Resources) -> bool:
+    """Whether a training runs on GPUs: `gpu` is "yes", or "auto" and there are enough."""
+    return gpu != "no" and have.gpus >= workers
+
+
+def trainings_at_once(workers: int, gpu: str, have: Resources) -> int:
+    """How many trainings of `workers` workers the cluster can run side by side, with CPUs left for Ray Data."""
+    if uses_gpu(workers, gpu, have):
+        return max(1, int(have.gpus // workers))
+    # Beside one CPU per node for reading, a quarter is left: trainings that start together all read at first.
+    free = have.cpus - max(have.nodes, have.cpus / 4)
+    return max(1, int(free // workers))

@@ -38,7 +38,7 @@ def rows_of_features(dataset: Location, manifest: DatasetManifest, corruption: C
     assert manifest.feature_dim is not None
     assert manifest.stats is not None
     paths = [(dataset / part.name).path for part in manifest.parts]
-    copies = sum(int(is_selected(read_ids(dataset / part.name), corruption).sum()) for part in manifest.parts)
+    copies = count_copies(dataset, manifest, corruption)
     columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.FEATURE]
     num_classes, filesystem = manifest.num_classes, dataset.filesystem
 
@@ -52,15 +52,28 @@ def rows_of_features(dataset: Location, manifest: DatasetManifest, corruption: C
     return _checked(build, manifest, copies, manifest.feature_dim, *manifest.stats.scaling())
 
 
-def rows_of_embeddings(store: FeatureStore, manifest: DatasetManifest) -> TrainingRows:
+def rows_of_embeddings(dataset: Location, store: FeatureStore, manifest: DatasetManifest) -> TrainingRows:
     """Rows of an embedded image set: originals, and copies as they were embedded (augmented image, corrupted label)."""
     paths = [(folder / name).path for folder in (store.originals, store.copies) for name in store.files]
-    filesystem = store.originals.filesystem
+    filesystem, corruption = store.originals.filesystem, store.corruption
+    copies = count_copies(dataset, manifest, corruption)
+
+    def of_this_gamma(block: pa.Table) -> pa.Table:
+        ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
+        return block.filter(pa.array(~is_copy | is_selected(ids, corruption)))
 
     def build(shuffled: bool) -> ray.data.Dataset:
-        return read_rows(paths, filesystem, [schema.KEY, LABEL, schema.FEATURE], shuffled)
+        rows = read_rows(paths, filesystem, [schema.KEY, LABEL, schema.FEATURE], shuffled)
+        if copies == store.num_embedded_copies:
+            return rows
+        return rows.map_batches(of_this_gamma, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
-    return _checked(build, manifest, store.num_copies, store.dim, *store.stats.scaling())
+    return _checked(build, manifest, copies, store.dim, *store.stats.scaling())
+
+
+def count_copies(dataset: Location, manifest: DatasetManifest, corruption: CorruptionConfig) -> int:
+    """How many rows of a packed data set get a corrupted copy."""
+    return sum(int(is_selected(read_ids(dataset / part.name), corruption).sum()) for part in manifest.parts)
 
 
 def _checked(

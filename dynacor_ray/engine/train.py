@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray.train
@@ -55,7 +55,11 @@ def train(
         datasets={"train": functools.partial(rows.build, job.streamed)},
         dataset_config=PaddedDataConfig(rows.facts.total, rows.facts.dim),
     )
-    with progress.stage("train", config.epochs, "epochs") as bar, _watching(run, bar), _training_errors(plan):
+    with (
+        progress.stage("train", config.epochs, "epochs") as bar,
+        watching(lambda: epochs_done([run]), bar),
+        _training_errors(plan),
+    ):
         result = trainer.fit()
         bar.update(config.epochs)
     if result.return_value is not None:
@@ -90,16 +94,20 @@ def _training_errors(plan: TrainPlan) -> Iterator[None]:
         raise TrainingError(explain(expected, got, remedy)) from error
 
 
+def epochs_done(runs: list[Location]) -> int:
+    """Epochs that the rank 0 of each run says are done, together."""
+    places = [run / SIGNALS / PROGRESS for run in runs]
+    return sum(int(place.read_json()["epochs"]) for place in places if place.exists())
+
+
 @contextmanager
-def _watching(run: Location, bar: Stage) -> Iterator[None]:
-    """Show the epochs that rank 0 says are done, while the driver waits for the training."""
+def watching(done_so_far: Callable[[], int], bar: Stage) -> Iterator[None]:
+    """Show how far others are, while the driver waits for them."""
     done = threading.Event()
 
     def look() -> None:
-        place = run / SIGNALS / PROGRESS
         while not done.wait(1.0):
-            if place.exists():
-                bar.update(int(place.read_json()["epochs"]))
+            bar.update(done_so_far())
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

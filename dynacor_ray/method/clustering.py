@@ -221,17 +221,18 @@ def fit(
     is_corrupted: NDArray[np.bool_],
     has_copy: NDArray[np.bool_],
     config: ClusterConfig,
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_epoch: Callable[[EpochRecord, NDArray[np.float32]], None] | None = None,
 ) -> ClusterFit:
     """Train encoder and centroids on dynamics (Eq. 1) by Eq. 8 and keep the epoch chosen by `config.epoch_choice`.
 
     margins: float (n, E), only their signs are used; is_corrupted: bool (n,); has_copy: bool (n,), originals whose copy
-    is among the rows. on_epoch: called with (epoch, Eq. 9's metric) from epoch 0. The fit depends on the set of rows,
-    not on their order, and leaves the global random state alone. Raises DataError for unusable rows, TrainingError when
-    the assignment is no longer finite.
+    is among the rows. on_epoch: called from epoch 0 with its record and every row's q_noisy (Eq. 3), float32 (n,). The
+    fit depends on the set of rows, not on their order, and leaves the global random state alone. Raises DataError for
+    unusable rows, TrainingError when the assignment is no longer finite.
     """
     _check_rows(margins, is_corrupted, has_copy)
-    data = _PatternRows.of(sign_patterns(margins), is_corrupted, has_copy)
+    patterns = sign_patterns(margins)
+    data = _PatternRows.of(patterns, is_corrupted, has_copy)
     model = _Model.initial(data, margins.shape[1], config.seed)
     # "fused" is the same Adam in one pass over the parameters
     optimizer = torch.optim.Adam(
@@ -242,11 +243,12 @@ def fit(
     for epoch in range(config.epochs + 1):
         if epoch > 0:
             _train_epoch(model, optimizer, data, config, epoch)
-        records.append(_evaluate(model, data, config, epoch))
+        q_noisy = model.assign(data.windows, config.assignment_distance)
+        records.append(_evaluate(model, data, config, epoch, q_noisy))
         if choose_epoch(records, config.epoch_choice) == epoch:
             kept, epoch_kept = model.snapshot(), epoch
         if on_epoch is not None:
-            on_epoch(epoch, records[-1].validation_metric)
+            on_epoch(records[-1], q_noisy.numpy()[patterns.inverse])
     state, centroids = kept
     return ClusterFit(
         encoder_state=state,
@@ -357,9 +359,8 @@ def _batch_loss(model: _Model, windows: SignWindows, rows: Tensor, config: Clust
 
 
 @torch.no_grad()
-def _evaluate(model: _Model, data: _PatternRows, config: ClusterConfig, epoch: int) -> EpochRecord:
+def _evaluate(model: _Model, data: _PatternRows, config: ClusterConfig, epoch: int, q_noisy: Tensor) -> EpochRecord:
     """Eq. 9, Davies-Bouldin index and flagged shares over all rows, as distinct patterns with counts."""
-    q_noisy = model.assign(data.windows, config.assignment_distance)
     if not bool(torch.isfinite(q_noisy).all()):
         got = f"values that are not finite after epoch {epoch}"
         raise TrainingError(explain("finite soft assignments", got, "lower the learning rate of the clustering"))

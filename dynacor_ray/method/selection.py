@@ -1,4 +1,4 @@
-"""Choosing an epoch of the clustering without clean labels (Kim et al., CVPR 2024, §4.4, Eq. 9; Table 3).
+"""Choosing an epoch, or among runs, without clean labels (Kim et al., CVPR 2024, §4.4, Eq. 9; Table 3).
 
 All statistics take one entry per distinct sign pattern and the number of rows behind it; with counts of 1 they are the
 plain per-row formulas.
@@ -12,7 +12,7 @@ Cost: one pass over the distinct patterns per epoch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,18 @@ def validation_metric(
     return float((np.average(q, weights=caught, axis=0) - np.average(q, weights=kept, axis=0)) ** 2)
 
 
+def pu_score(flagged_corrupted: float, flagged_originals: float) -> float:
+    """`recall^2 / P(flagged)` of the planted errors (Lee & Liu, ICML 2003), for choosing among runs; larger is better.
+
+    Planted errors are known positives and the originals an unlabelled mixture, so this is learning from positive and
+    unlabelled examples: as P(flagged) = recall * P(wrong) / precision, the score is recall * precision / P(wrong). The
+    noise rate P(wrong) is unknown but the same for all runs on the same data, and a product of precision and recall is
+    what F1 rewards. Assumes that real errors are found as often as planted ones. flagged_corrupted, flagged_originals:
+    flagged share of each set, in [0, 1]. Returns a float >= 0; 0 when nothing is flagged.
+    """
+    return flagged_corrupted**2 / flagged_originals if flagged_originals > 0.0 else 0.0
+
+
 def davies_bouldin(
     embedding: NDArray[np.floating[Any]], flagged: NDArray[np.bool_], counts: NDArray[np.int64]
 ) -> float:
@@ -99,3 +111,10 @@ def choose_epoch(records: Sequence[EpochRecord], rule: str) -> int:
 
 def _davies_bouldin_or_infinity(record: EpochRecord) -> float:
     return float("inf") if record.davies_bouldin is None else record.davies_bouldin
+
+
+TRIAL_RULES: dict[str, Callable[[EpochRecord], float]] = {
+    "validation_metric": lambda record: record.validation_metric,
+    "pu_score": lambda record: pu_score(record.flagged_corrupted, record.flagged_originals),
+}
+"""Rules that choose among runs by the record of each one's epoch; larger is better."""

@@ -16,7 +16,13 @@ from PIL import Image
 from dynacor_ray import schema
 from dynacor_ray.engine.embed import FeatureStore, embed
 from dynacor_ray.engine.ingest import ingest
-from dynacor_ray.engine.rows import PADDING_KEY, PaddedDataConfig, padding_rows, rows_of_features
+from dynacor_ray.engine.rows import (
+    PADDING_KEY,
+    PaddedDataConfig,
+    padding_rows,
+    rows_of_embeddings,
+    rows_of_features,
+)
 from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.method.corruption import CorruptionConfig, corrupt, is_selected
 from dynacor_ray.models.encoders import parse_encoder
@@ -155,7 +161,13 @@ def test_embedding_is_done_once_and_resumed_by_unit(
     before = read_store(store.originals, store.files)
     again = embedded(place, manifest, tmp_path / "features", gamma=0.2)
     assert {name: (store.originals / name).info().mtime_ns for name in again.files} == stamps, "shared by every gamma"
-    assert again.num_copies < store.num_copies
+    assert again.copies == store.copies, "corrupted sets are nested: the larger one serves"
+    rows = rows_of_embeddings(place, again, manifest)
+    few = CorruptionConfig(gamma=0.2, seed=0)
+    keys = np.concatenate([b["key"].to_numpy() for b in rows.build(False).iter_batches(batch_format="pyarrow")])
+    assert sorted(keys[keys & 1 == 1] >> 1) == np.flatnonzero(is_selected(np.arange(40), few)).tolist()
+    assert (keys & 1 == 0).sum() == 40
+    assert rows.facts.total == len(keys) == 40 + rows.facts.num_copies < 40 + store.num_embedded_copies
     (store.originals / store.files[2]).delete()
     (store.originals / "manifest.json").delete()
     last = embedded(place, manifest, tmp_path / "features")

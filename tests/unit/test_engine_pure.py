@@ -394,7 +394,7 @@ def doctored(monkeypatch: pytest.MonkeyPatch, data: str, tmp_path: Path, **optio
     have = Resources(cpus=4, gpus=0, memory_bytes=8e9, nodes=1, object_store_bytes=1e9)
     monkeypatch.setattr(doctor_module, "connect", lambda _: None)
     monkeypatch.setattr(doctor_module, "resources", lambda: have)
-    monkeypatch.setattr("dynacor_ray.pipeline.resources", lambda: have)
+    monkeypatch.setattr("dynacor_ray.prepare.resources", lambda: have)
     return doctor_module.run_doctor(DetectConfig(data=data, out=str(tmp_path / "run"), **options))
 
 

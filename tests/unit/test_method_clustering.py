@@ -183,11 +183,12 @@ def test_the_kept_state_is_that_of_the_chosen_epoch(rule: str) -> None:
 
 def test_records_describe_the_assignment() -> None:
     margins, is_corrupted, has_copy = simulated()
-    seen: list[tuple[int, float]] = []
+    seen: list[tuple[c.EpochRecord, np.ndarray]] = []
     config = c.preset("released", epochs=2, learning_rate=1e-3, batch_size=64, epoch_choice="last")
-    fitted = c.fit(margins, is_corrupted, has_copy, config, lambda epoch, metric: seen.append((epoch, metric)))
-    assert seen == [(record.epoch, record.validation_metric) for record in fitted.records]
-    assert [epoch for epoch, _ in seen] == [0, 1, 2]
+    fitted = c.fit(margins, is_corrupted, has_copy, config, lambda record, q: seen.append((record, q)))
+    assert [record for record, _ in seen] == list(fitted.records)
+    assert [record.epoch for record, _ in seen] == [0, 1, 2]
+    assert np.array_equal(seen[-1][1], fitted.assign(margins)), "every row's, in the order given"
     q, last = fitted.assign(margins).astype(np.float64), fitted.records[-1]
     assert last.flagged_originals == pytest.approx((q > 0.5)[~is_corrupted].mean())
     assert last.flagged_corrupted == pytest.approx((q > 0.5)[is_corrupted].mean())

@@ -18,11 +18,11 @@ PACKAGE = ROOT / "dynacor_ray"
 # Imports point downwards: a unit may import its own level and those below. A unit is a folder or a file of the package.
 LEVELS = {
     **dict.fromkeys(("schema", "errors", "rng", "storage", "progress", "manifest"), 0),
-    **dict.fromkeys(
-        ("method", "noise", "models", "baselines", "robust", "evaluation", "supervised_bound", "config"), 1
-    ),
+    **dict.fromkeys(("method", "noise", "models", "baselines", "robust"), 1),
+    **dict.fromkeys(("evaluation", "supervised_bound", "config", "sweep_config"), 1),
     **dict.fromkeys(("sources", "engine", "report"), 2),
-    **dict.fromkeys(("pipeline", "rundir", "recipes", "doctor", "cli", "__main__", "__init__"), 3),
+    **dict.fromkeys(("pipeline", "prepare", "trials", "sweep", "rundir", "recipes", "doctor"), 3),
+    **dict.fromkeys(("cli", "__main__", "__init__"), 3),
 }
 # What is narrower than the levels: unit -> units that it may import besides itself and level 0.
 NARROW = {

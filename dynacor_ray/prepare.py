@@ -1,0 +1,222 @@
+"""Everything before training: options checked, source opened, data packed and embedded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dynacor_ray import rundir
+from dynacor_ray.config import DetectConfig, digest
+from dynacor_ray.engine.embed import embed
+from dynacor_ray.engine.ingest import ingest
+from dynacor_ray.engine.job import TrainConfig, TrainPlan, plan_training
+from dynacor_ray.engine.rows import TrainingRows, rows_of_embeddings, rows_of_features
+from dynacor_ray.engine.session import autoscales, connect, nodes_for, resources
+from dynacor_ray.errors import ConfigError, explain
+from dynacor_ray.manifest import DatasetManifest
+from dynacor_ray.method.clustering import ClusterConfig, preset
+from dynacor_ray.method.corruption import CorruptionConfig
+from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, resolve_auto
+from dynacor_ray.progress import Progress
+from dynacor_ray.rundir import QUARANTINE
+from dynacor_ray.sources.base import Kind, Source, SourceOptions
+from dynacor_ray.sources.registry import open_source
+from dynacor_ray.storage import Location, locate
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked configuration with everything opened that can be opened without work."""
+
+    config: DetectConfig
+    run: Location
+    cache: Location
+    source: Source
+    corruption: CorruptionConfig
+    cluster: ClusterConfig
+    training: TrainConfig
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Data that are packed and embedded: what training and assembly read."""
+
+    dataset: Location
+    manifest: DatasetManifest
+    spec: EncoderSpec
+    rows: TrainingRows
+
+
+def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
+    """Check all that can be checked without Ray and without reading the data: options, source, name of the encoder.
+
+    like: shares its source where both read the same rows.
+    """
+    cluster = cluster_config(config)
+    if config.encoder != "auto":
+        parse_encoder(config.encoder, config.image_size)
+    shared = like is not None and _data_digest(like.config) == _data_digest(config)
+    source = like.source if like is not None and shared else open_source(config.data, _source_options(config))
+    run = locate(config.out or default_out(config.data))
+    cache = locate(config.cache) if config.cache else run / "cache"
+    return Prepared(
+        config=config,
+        run=run,
+        cache=cache / f"{source.name}-{_data_digest(config)[:8]}",
+        source=source,
+        corruption=CorruptionConfig(gamma=config.gamma, seed=config.seed, copy_pool=config.copy_pool),
+        cluster=cluster,
+        training=TrainConfig(
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            batch_size=config.batch_size,
+            corrupted_weight=config.corrupted_weight,
+            seed=config.seed,
+        ),
+    )
+
+
+def default_out(data: str) -> str:
+    """`runs/<name of the data>` below the working directory, or below the home directory inside a Ray job.
+
+    A job's working directory is a throw-away copy on the head node, where nobody would look for results.
+    """
+    name = PurePosixPath(data.rstrip("/").split(":")[-1]).stem or "detect"
+    base = Path.home() / "dynacor_runs" if "runtime_resources" in Path.cwd().parts else Path("runs")
+    return str(base / name)
+
+
+def plan_for(config: DetectConfig, at_once: int = 1) -> TrainPlan:
+    """Spread `at_once` trainings over the connected cluster. Raises ClusterError when it is too small for one."""
+    return plan_training(
+        workers=config.workers,
+        gpu=config.gpu,
+        checkpoint_seconds=config.checkpoint_seconds,
+        max_failures=config.max_failures,
+        cache_gigabytes=config.cache_gigabytes,
+        have=resources(),
+        at_once=at_once,
+    )
+
+
+def _source_options(config: DetectConfig) -> SourceOptions:
+    names = [field.name for field in dataclasses.fields(SourceOptions)]
+    return SourceOptions(**{name: getattr(config, name) for name in names})
+
+
+def _data_digest(config: DetectConfig) -> str:
+    """Names the packed data: the same for every seed, except where the seed decides which rows there are."""
+    options = dataclasses.asdict(_source_options(config))
+    if config.data != "demo" and config.balanced_sample is None:
+        del options["seed"]
+    return digest({"data": config.data, "options": options})
+
+
+def cluster_config(config: DetectConfig) -> ClusterConfig:
+    """Options of the clustering: those of the variant, and what was chosen otherwise."""
+    chosen: dict[str, Any] = {"alpha": config.alpha, "epoch_choice": config.epoch_choice, "seed": config.seed}
+    if config.cluster_epochs is not None:
+        chosen["epochs"] = config.cluster_epochs
+    if config.cluster_learning_rate is not None:
+        chosen["learning_rate"] = config.cluster_learning_rate
+    return preset(config.variant, **chosen)
+
+
+def identity(prepared: Prepared) -> dict[str, Any]:
+    """What the outputs depend on: two runs with the same identity would give the same outputs."""
+    return {"options": prepared.config.result_options(), "data": prepared.source.fingerprint()}
+
+
+def open_data(prepared: Prepared, use_gpu: bool, progress: Progress) -> Opened:
+    """Pack and embed what is not yet packed and embedded; ties the run directory to the encoder."""
+    cache, run = prepared.cache.make_dir(), prepared.run
+    dataset = cache / "dataset"
+    with progress.timed("ingest"):
+        manifest = ingest(prepared.source, dataset, prepared.config.max_quarantine, progress)
+        _show_quarantine(manifest, dataset, run, progress)
+    with progress.timed("embed"):
+        spec = choose_encoder(prepared.config, prepared.source.kind, manifest.max_side or 0, manifest.grey)
+        rundir.tie_encoder(run, f"{spec.slug} {spec.fingerprint()}")
+        rows = training_rows(prepared, manifest, spec, cache, use_gpu, progress)
+    return Opened(dataset, manifest, spec, rows)
+
+
+def _show_quarantine(manifest: DatasetManifest, dataset: Location, run: Location, progress: Progress) -> None:
+    """Put the list of rows set aside where the user looks."""
+    if manifest.quarantined:
+        place = run / QUARANTINE
+        place.write_table((dataset / manifest.quarantine).read_table())
+        progress.say(f"{manifest.quarantined:,} unusable rows set aside; see {place}")
+
+
+@contextmanager
+def joined(config: DetectConfig, progress: Progress) -> Iterator[None]:
+    """Connected to the cluster, with the nodes that training needs where they come on demand."""
+    with progress.timed("start"):
+        connect(config.address)
+        minutes = config.wait_minutes if config.wait_minutes is not None else 15.0 * autoscales()
+    with nodes_for(config.workers, config.gpu == "yes", 60 * minutes, progress):
+        yield
+
+
+def warn_of_local_storage(prepared: Prepared, progress: Progress) -> None:
+    """Say so when several nodes could not see what one of them writes."""
+    run, cache = prepared.run, prepared.cache
+    if resources().nodes > 1 and (run.is_local or cache.is_local):
+        progress.say(f"Warning: {run} and {cache} must be on storage that all nodes see, such as NFS or s3://.")
+
+
+def check_encoder(prepared: Prepared) -> None:
+    """Find out now, not after ingest, that an encoder does not fit the data or that its weights cannot be had."""
+    if prepared.config.encoder != "auto":
+        spec = choose_encoder(prepared.config, prepared.source.kind, 0, False)
+        if spec.kind != "features":
+            load_encoder(spec, "cpu")
+
+
+def choose_encoder(config: DetectConfig, kind: Kind, max_side: int, grey: bool) -> EncoderSpec:
+    """The encoder that options and data ask for; `max_side`: longest side of the images in pixels, grey: all of them.
+
+    Raises EncoderError for an unknown encoder, ConfigError when it does not fit the kind of data.
+    """
+    if config.encoder == "auto":
+        spec = resolve_auto(kind, max_side, grey)
+        return dataclasses.replace(spec, image_size=config.image_size) if config.image_size else spec
+    spec = parse_encoder(config.encoder, config.image_size)
+    if (spec.kind == "features") != (kind == "feature"):
+        wanted = "--encoder features (or auto)" if kind == "feature" else "an image encoder"
+        got = f"--encoder {config.encoder}"
+        raise ConfigError(explain(f"{wanted} for data that hold {kind}s", got, "change it or the data"))
+    return spec
+
+
+def training_rows(
+    prepared: Prepared,
+    manifest: DatasetManifest,
+    spec: EncoderSpec,
+    cache: Location,
+    use_gpu: bool,
+    progress: Progress,
+) -> TrainingRows:
+    """Features as given, or embeddings made once per encoder."""
+    if spec.kind == "features":
+        return rows_of_features(cache / "dataset", manifest, prepared.corruption)
+    augmentation = prepared.config.augmentation
+    if augmentation == "auto":
+        augmentation = "crop" if spec.kind == "pixels" else "flip"
+    store = embed(
+        cache / "dataset",
+        manifest,
+        spec,
+        prepared.corruption,
+        augmentation,
+        cache / "features",
+        use_gpu,
+        progress,
+    )
+    return rows_of_embeddings(cache / "dataset", store, manifest)

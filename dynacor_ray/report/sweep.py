@@ -1,0 +1,196 @@
+"""A sweep's trials as a table, as `summary.json`, and on the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from dynacor_ray.method.selection import TRIAL_RULES
+from dynacor_ray.report.terminal import clean
+
+SHOWN = 24
+METRICS = ("f1", "precision", "recall", "auroc", "average_precision", "oracle_f1", "noise_rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A finished clustering trial; shares and metrics are those of the epoch that it kept.
+
+    options: what was varied. evaluation: `evaluation.detection_metrics`, empty without true labels.
+    f1_by_epoch_choice: F1 if the epoch were chosen otherwise (Table 3). epochs: one record per epoch of the clustering.
+    """
+
+    options: dict[str, Any]
+    training: str
+    epoch: int
+    validation_metric: float
+    pu_score: float
+    planted_recall: float
+    flagged_share: float
+    evaluation: dict[str, Any]
+    f1_by_epoch_choice: dict[str, float | None]
+    epochs: list[dict[str, Any]]
+    seconds: float
+
+    def score(self, rule: str) -> float:
+        """What `rule` says of the trial; larger is better."""
+        value: float = getattr(self, rule)
+        return value
+
+    @property
+    def f1(self) -> float | None:
+        """F1 of the flags, where the truth is known."""
+        return self.evaluation.get("f1")
+
+    @property
+    def f1_of_best_epoch(self) -> float | None:
+        """F1 of the epoch that nobody without the truth can choose (Table 3's oracle)."""
+        known = [epoch["f1"] for epoch in self.epochs if epoch["f1"] is not None]
+        return max(known, default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields; `Trial(**trial.as_json())` is the same trial."""
+        return dataclasses.asdict(self)
+
+
+def choose_trial(trials: Sequence[Trial], rule: str) -> Trial:
+    """The trial that the rule likes best; of equally good ones the first. Sees no truth."""
+    return max(trials, key=lambda trial: trial.score(rule))
+
+
+def build_sweep_summary(
+    trials: Sequence[Trial],
+    failed: Sequence[dict[str, Any]],
+    *,
+    select: str,
+    default: dict[str, Any],
+    trainings: int,
+    config: dict[str, Any],
+    versions: dict[str, str],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """The content of a sweep's summary.json.
+
+    With known truth: F1 of the trial that each rule chooses, of the default trial, and of the best (oracle).
+    """
+    chosen = choose_trial(trials, select)
+    return {
+        "versions": versions,
+        "config": config,
+        "select": select,
+        "num_trials": len(trials),
+        "num_trainings": trainings,
+        "failed": list(failed),
+        "chosen": _named(chosen),
+        "default": next((_named(trial) for trial in trials if trial.options == default), None),
+        "best": _named(max(trials, key=lambda t: t.f1 or 0.0)) if chosen.f1 is not None else None,
+        "rules": {rule: _named(choose_trial(trials, rule)) for rule in TRIAL_RULES},
+        "seconds": seconds,
+    }
+
+
+def _named(trial: Trial) -> dict[str, Any]:
+    kept = ("options", "training", "epoch", "validation_metric", "pu_score", "planted_recall", "flagged_share")
+    return {name: getattr(trial, name) for name in kept} | {"f1": trial.f1, "f1_by_epoch_choice": epoch_choices(trial)}
+
+
+def epoch_choices(trial: Trial) -> dict[str, float | None]:
+    """Table 3 for one trial: F1 by rule of choosing the epoch, and of the best epoch (oracle)."""
+    return {**trial.f1_by_epoch_choice, "oracle": trial.f1_of_best_epoch}
+
+
+def trials_table(trials: Sequence[Trial], failed: Sequence[dict[str, Any]], summary: dict[str, Any]) -> pa.Table:
+    """`trials.parquet`: one row per trial, finished or failed, best score first and failed ones last."""
+    rule, names = summary["select"], list(summary["chosen"]["options"])
+    ordered = sorted(trials, key=lambda trial: -trial.score(rule))
+    rows = []
+    for trial in ordered:
+        is_default = summary["default"] is not None and trial.options == summary["default"]["options"]
+        shares = ("epoch", "validation_metric", "pu_score", "planted_recall", "flagged_share")
+        rows.append(
+            trial.options
+            | {"status": "finished", "message": None, "training": trial.training}
+            | {name: getattr(trial, name) for name in shares}
+            | {name: trial.evaluation.get(name) for name in METRICS}
+            | {f"f1_by_{rule}": value for rule, value in epoch_choices(trial).items()}
+            | {"is_chosen": trial.options == summary["chosen"]["options"], "is_default": is_default}
+            | {"seconds": trial.seconds}
+        )
+    blank = dict.fromkeys(rows[0])
+    for failure in failed:
+        mine = {name: failure["options"].get(name) for name in names}
+        lost = {"status": "failed", "message": failure["message"], "is_chosen": False, "is_default": False}
+        rows.append(blank | mine | lost)
+    columns = {name: _column([row[name] for row in rows]) for name in blank}
+    return pa.table(columns)
+
+
+def _column(values: list[Any]) -> pa.Array[Any]:
+    known = [value for value in values if value is not None]
+    # A column without any value has no type of its own; all such columns are metrics.
+    return pa.array(values) if known else pa.array(values, pa.float64())
+
+
+def print_sweep(
+    summary: dict[str, Any], rows: Sequence[dict[str, Any]], run: str, console: Console | None = None
+) -> None:
+    """Print the trials, the choice, and how good it was where the truth is known. `rows`: of `trials_table`."""
+    console = console or Console()
+    console.print()
+    console.print(_trials(summary, rows))
+    if len(rows) > SHOWN:
+        console.print(f"... and {len(rows) - SHOWN} more in trials.parquet")
+    console.print(_sentence("Chosen", summary["chosen"]) + f" by {summary['select']}", soft_wrap=True, highlight=False)
+    if summary["best"] is not None:
+        if summary["default"] is not None:
+            console.print(_sentence("Default", summary["default"]), soft_wrap=True, highlight=False)
+        console.print(_sentence("Best (oracle)", summary["best"]), soft_wrap=True, highlight=False)
+    for failure in summary["failed"]:
+        text = f"Failed: {_options(failure['options'])}: {failure['message']}"
+        console.print(clean(text), style="yellow", soft_wrap=True)
+    parts = [f"{name} {value:.1f}" for name, value in summary["seconds"].items() if name != "total"]
+    total = f"total {summary['seconds'].get('total', 0.0):.1f}"
+    console.print(f"Trainings: {summary['num_trainings']}. Seconds: {', '.join(parts)}; {total}", highlight=False)
+    console.print(clean(f"Results: {run} (trials.parquet, heatmap.png, summary.json, best/)"), soft_wrap=True)
+
+
+def _trials(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="Trials, best first", title_justify="left")
+    names = list(summary["chosen"]["options"])
+    with_truth = summary["best"] is not None
+    shown = {
+        "validation_metric": "Eq. 9",
+        "pu_score": "PU score",
+        "planted_recall": "planted found",
+        "flagged_share": "flagged",
+        **({"f1": "F1"} if with_truth else {}),
+    }
+    for name in [*names, *shown.values(), ""]:
+        table.add_column(name, justify="right")
+    for row in list(rows)[:SHOWN]:
+        cells = [_cell(name, row[name]) for name in shown]
+        mark = "chosen" if row["is_chosen"] else "default" if row["is_default"] else ""
+        mark = "failed" if row["status"] == "failed" else mark
+        table.add_row(*(clean(f"{row[name]}") for name in names), *cells, mark)
+    return table
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if name in TRIAL_RULES else f"{value:.1%}"
+
+
+def _sentence(title: str, trial: dict[str, Any]) -> str:
+    f1 = "" if trial["f1"] is None else f", F1 {trial['f1']:.1%}"
+    return f"{title}: {_options(trial['options'])}: {trial['flagged_share']:.1%} flagged{f1}"
+
+
+def _options(options: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in options.items())

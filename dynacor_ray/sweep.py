@@ -1,0 +1,345 @@
+"""A sweep: trainings once per corruption rate and seed, many clusterings of each, one trial chosen without labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from dynacor_ray import rundir
+from dynacor_ray.config import DetectConfig, digest
+from dynacor_ray.engine.job import trainings_at_once
+from dynacor_ray.engine.search import (
+    CLUSTERING_BUNDLE,
+    TRAINING_BUNDLE,
+    Search,
+    optuna_searcher,
+    run_listed,
+    run_search,
+)
+from dynacor_ray.engine.session import resources
+from dynacor_ray.engine.signals import PROGRESS, SIGNALS
+from dynacor_ray.engine.train import epochs_done, watching
+from dynacor_ray.errors import ConfigError, RunDirectoryError, TrainingError, explain
+from dynacor_ray.manifest import MANIFEST
+from dynacor_ray.pipeline import BYTES_PER_SIGNAL, DetectResult, finished, run_detect
+from dynacor_ray.prepare import (
+    Prepared,
+    check_encoder,
+    default_out,
+    identity,
+    joined,
+    open_data,
+    plan_for,
+    prepare,
+    warn_of_local_storage,
+)
+from dynacor_ray.progress import Progress
+from dynacor_ray.report.figures import heat_map
+from dynacor_ray.report.sweep import Trial, build_sweep_summary, choose_trial, print_sweep, trials_table
+from dynacor_ray.rundir import BEST, HEAT_MAP, SUMMARY, TRIALS
+from dynacor_ray.storage import Location, locate, require_space
+from dynacor_ray.sweep_config import CLUSTER_OPTIONS, SweepConfig, make_sweep_config, training_options
+from dynacor_ray.trials import SAMPLE, ClusterTrial, TrainTask, cluster_trial, record_name, train_trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a finished sweep left in its directory."""
+
+    run: Location
+    summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        chosen = ", ".join(f"{name}={value}" for name, value in self.summary["chosen"]["options"].items())
+        return f"<SweepResult {self.run}: {self.summary['num_trials']} trials, chosen {chosen}>"
+
+    @property
+    def best(self) -> DetectResult:
+        """The chosen trial's run directory, as `detect` leaves it."""
+        place = self.run / BEST
+        return DetectResult(place, (place / SUMMARY).read_json())
+
+    def trials(self) -> pa.Table:
+        """`trials.parquet` as an Arrow table, one row per trial."""
+        return (self.run / TRIALS).read_table()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`trials.parquet` as a pandas data frame."""
+        return self.trials().to_pandas()
+
+
+def sweep(
+    data: str | None = None,
+    *,
+    space: dict[str, Any] | None = None,
+    searcher: Any = None,
+    scheduler: Any = None,
+    **options: Any,
+) -> SweepResult:
+    """Try corruption rates and alignment weights and keep the trial that an unsupervised rule likes best (Eq. 9).
+
+    Options are those of `SweepConfig` (gammas, alphas, seeds, also, search, samples, select) and of `DetectConfig`.
+    space: Ray Tune domains for options of the clustering, e.g. {"alpha": tune.loguniform(0.01, 100)}; searcher: any
+    searcher of Ray Tune, asked for `samples` trials; scheduler: any scheduler, told `score` after every epoch of the
+    clustering. Resumes an interrupted sweep in the same directory. Raises a DynacorError, before any work where
+    possible; a failing trial is named in the result and ends nothing.
+    """
+    config = make_sweep_config(data, **options)
+    return run_sweep(config, _search(config, space, searcher, scheduler), scheduler)
+
+
+def run_sweep(config: SweepConfig, search: Search | None = None, scheduler: Any = None) -> SweepResult:
+    """`sweep` for a configuration that is already built; `search` replaces its list of trials."""
+    search = search or _search(config, None, None, scheduler)
+    progress = Progress(config.detect.quiet)
+    with progress.timed("total"):
+        with progress.timed("start"):
+            plan = _Plan.of(config, search)
+            result = plan.finished()
+        if result is None:
+            with joined(config.detect, progress):
+                trials, failed = _run_trials(plan, scheduler, progress)
+                _keep_best(plan, choose_trial(trials, config.select), progress)
+    if result is None:
+        result = _write(plan, trials, failed, dict(progress.seconds))
+    else:
+        progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
+    if not config.detect.quiet:
+        print_sweep(result.summary, result.trials().to_pylist(), str(result.run))
+    return result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A checked sweep with everything opened that can be opened without work."""
+
+    config: SweepConfig
+    run: Location
+    shared: DetectConfig
+    """What all runs of the sweep share, cache included."""
+    listed: list[dict[str, Any]] | None
+    search: Search | None
+    trainings: dict[str, Prepared]
+    """By name of the training, largest gamma first."""
+
+    @classmethod
+    def of(cls, config: SweepConfig, search: Search | None) -> _Plan:
+        """Open the data and prepare every training. Raises a DynacorError for whatever could not run."""
+        detect = config.detect
+        run = locate(detect.out or default_out(detect.data) + "-sweep")
+        shared = dataclasses.replace(detect, cache=detect.cache or str(run / "cache"), quiet=True)
+        trainings: dict[str, Prepared] = {}
+        for options in config.trainings():
+            name = _training_name(config, options)
+            one = dataclasses.replace(config.trial(options), cache=shared.cache, out=str(run / "trainings" / name))
+            trainings[name] = prepare(one, next(iter(trainings.values()), None))
+        plan = cls(config, run, shared, None if search else config.listed(), search, trainings)
+        rundir.check(run, plan.identity())
+        for prepared in trainings.values():
+            rundir.check(prepared.run, _training_identity(prepared))
+        return plan
+
+    def identity(self) -> dict[str, Any]:
+        """What ties the directory: all but what is varied, so that a sweep may be extended."""
+        varied = {*self.config.choices, *CLUSTER_OPTIONS}
+        options = {n: v for n, v in self.config.detect.result_options().items() if n not in varied}
+        return {"options": options | {"sweep": True}, "data": next(iter(self.trainings.values())).source.fingerprint()}
+
+    @property
+    def trials(self) -> Location:
+        """Where the records of the trials are kept."""
+        kind = self.config.search if self.search is None else type(self.search.searcher).__name__
+        return self.run / "trials" / kind
+
+    def finished(self) -> SweepResult | None:
+        """The result, when just this sweep was completed here without a failed trial."""
+        place = self.run / SUMMARY
+        if not place.exists():
+            return None
+        summary = place.read_json()
+        same = summary["config"] == rundir.as_json(_varied(self.config)) and self.search is None
+        return SweepResult(self.run, summary) if same and not summary["failed"] else None
+
+
+def _run_trials(plan: _Plan, scheduler: Any, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
+    """Train, then cluster. Returns the finished trials and the failed ones with their messages."""
+    with progress.timed("start"):
+        have, detect = resources(), plan.config.detect
+        at_once = trainings_at_once(detect.workers, detect.gpu, have)
+        spread = plan_for(detect, min(at_once, len(plan.trainings)))
+        rows = next(iter(plan.trainings.values())).source.num_rows
+        require_space(plan.run, rows * detect.epochs * BYTES_PER_SIGNAL * (len(plan.trainings) + 1))
+        rundir.claim(plan.run, plan.identity(), _varied(plan.config))
+        warn_of_local_storage(next(iter(plan.trainings.values())), progress)
+        for prepared in plan.trainings.values():
+            check_encoder(prepared)
+    tasks = {}
+    for name, prepared in plan.trainings.items():
+        rundir.claim(prepared.run, _training_identity(prepared), dataclasses.asdict(prepared.config))
+        opened = open_data(prepared, spread.use_gpu, progress)
+        tasks[name] = TrainTask.of(prepared, opened, spread)
+    with progress.timed("train"):
+        broken = _train(plan, tasks, at_once, progress)
+    if len(broken) == len(tasks):
+        raise TrainingError(next(iter(broken.values())))
+    with progress.timed("cluster"):
+        return _cluster(plan, tasks, broken, scheduler, progress)
+
+
+def _train(plan: _Plan, tasks: dict[str, TrainTask], at_once: int, progress: Progress) -> dict[str, str]:
+    """Run the trainings that are not finished; returns name -> message of those that failed."""
+    todo = {name: task for name, task in tasks.items() if not (task.place / SAMPLE).exists()}
+    if not todo:
+        return {}
+    for task in todo.values():
+        (task.place / SIGNALS / PROGRESS).delete()
+    places = [task.place for task in todo.values()]
+    progress.say(f"{len(todo)} of {len(tasks)} trainings to do, {min(at_once, len(todo))} at a time")
+    stage = progress.stage("train", len(todo) * plan.config.detect.epochs, "epochs")
+    with stage as bar, watching(lambda: epochs_done(places), bar):
+        failed = run_listed(
+            lambda options: train_trial(todo[options["training"]]),
+            [{"training": name} for name in todo],
+            TRAINING_BUNDLE,
+            at_once,
+            plan.run / "tune",
+            "train",
+        )
+    return {options["training"]: f"Its training failed: {message}" for options, message in failed}
+
+
+def _cluster(
+    plan: _Plan, tasks: dict[str, TrainTask], broken: dict[str, str], scheduler: Any, progress: Progress
+) -> tuple[list[Trial], list[dict[str, Any]]]:
+    trials, config, shared = plan.trials, plan.config, plan.shared
+
+    def trial(options: dict[str, Any]) -> None:
+        typed = config.typed(options)
+        name = _training_name(config, typed)
+        if name in broken:
+            raise TrainingError(broken[name])
+        one = dataclasses.replace(config.trial(typed), cache=shared.cache)
+        cluster_trial(ClusterTrial(one, typed, name, tasks[name].place, tasks[name].truth, config.select), trials)
+
+    def records() -> list[str]:
+        return [name for name in trials.names() if name.endswith(".json")]
+
+    if plan.search is not None:
+        stage = progress.stage("cluster", plan.search.samples, "trials")
+        with stage as bar, watching(lambda: len(records()), bar):
+            failed = run_search(trial, plan.search, CLUSTERING_BUNDLE, plan.run / "tune", _search_name(plan))
+        names = records()
+    else:
+        assert plan.listed is not None
+        names, failed, known = [record_name(options) for options in plan.listed], [], set(records())
+        pending = [options for name, options in zip(names, plan.listed, strict=True) if name not in known]
+        stage = progress.stage("cluster", len(names), "trials")
+        with stage as bar, watching(lambda: len({*names} & {*records()}), bar):
+            if pending:
+                failed = run_listed(trial, pending, CLUSTERING_BUNDLE, None, plan.run / "tune", "cluster", scheduler)
+    found = [Trial(**(trials / name).read_json()) for name in names if (trials / name).exists()]
+    messages = [{"options": options, "message": message} for options, message in failed]
+    if not found:
+        raise TrainingError(messages[0]["message"] if messages else "No trial finished.")
+    return found, messages
+
+
+def _keep_best(plan: _Plan, chosen: Trial, progress: Progress) -> None:
+    """Give the chosen trial a run directory of its own, as `detect` leaves it; its signals are there already."""
+    with progress.timed("output"):
+        config = plan.config.trial(chosen.options)
+        config = dataclasses.replace(config, out=str(plan.run / BEST), cache=plan.shared.cache, quiet=True)
+        prepared = prepare(config, next(iter(plan.trainings.values())))
+        try:
+            done = finished(prepared)
+        except RunDirectoryError:  # an earlier sweep here chose another trial
+            prepared.run.delete()
+            done = None
+        if done is None:
+            rundir.claim(prepared.run, identity(prepared), dataclasses.asdict(config))
+            _copy_signals(plan.trainings[chosen.training].run / SIGNALS, prepared.run / SIGNALS)
+            run_detect(config)
+
+
+def _copy_signals(there: Location, here: Location) -> None:
+    """Copy the files that count, and last the manifest, which says that they are complete."""
+    manifest = (there / MANIFEST).read_json()
+    for names in manifest.values():
+        for name in names:
+            place = here / name
+            Location(place.filesystem, place.path.rsplit("/", 1)[0], "").make_dir()
+            pafs.copy_files(
+                (there / name).path,
+                place.path,
+                source_filesystem=there.filesystem,
+                destination_filesystem=place.filesystem,
+            )
+    (here / MANIFEST).write_json(manifest)
+
+
+def _write(plan: _Plan, trials: list[Trial], failed: list[dict[str, Any]], seconds: dict[str, float]) -> SweepResult:
+    config = plan.config
+    summary = build_sweep_summary(
+        trials,
+        failed,
+        select=config.select,
+        default={name: getattr(config.detect, name) for name in config.choices},
+        trainings=len(plan.trainings),
+        config=_varied(config),
+        versions=rundir.versions(plan.run),
+        seconds=seconds,
+    )
+    table = trials_table(trials, failed, summary)
+    (plan.run / TRIALS).write_table(table)
+    (plan.run / HEAT_MAP).write_bytes(heat_map(table.to_pylist(), config.select))
+    # Last of all files: its presence says that the sweep is complete.
+    (plan.run / SUMMARY).write_json(summary)
+    return SweepResult(plan.run, (plan.run / SUMMARY).read_json())
+
+
+def _varied(config: SweepConfig) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def _training_name(config: SweepConfig, options: dict[str, Any]) -> str:
+    """Readable, and different for trainings that differ."""
+    one = config.trial(training_options(options))
+    known = {n: v for n, v in one.result_options().items() if n not in CLUSTER_OPTIONS}
+    return f"gamma{one.gamma:g}-seed{one.seed}-{digest(known)[:8]}"
+
+
+def _training_identity(prepared: Prepared) -> dict[str, Any]:
+    held = identity(prepared)
+    return held | {"options": {n: v for n, v in held["options"].items() if n not in CLUSTER_OPTIONS}}
+
+
+def _search_name(plan: _Plan) -> str:
+    assert plan.search is not None
+    return f"search-{type(plan.search.searcher).__name__}-{plan.search.samples}"
+
+
+def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, scheduler: Any) -> Search | None:
+    """What replaces the list of trials, if anything: a searcher, a space of Tune domains, or Optuna by name."""
+    from ray import tune
+
+    if config.search == "optuna" and searcher is None:
+        searcher = optuna_searcher(config.detect.seed)
+    if searcher is None and space is None:
+        return None
+    for name in space or {}:
+        if name not in CLUSTER_OPTIONS:
+            got = f"{name!r}"
+            remedy = "give lists of the others (gammas, seeds, also): each value costs a training"
+            raise ConfigError(explain(f"space over {', '.join(CLUSTER_OPTIONS)}", got, remedy))
+    domains: dict[str, Any] = {name: tune.choice(list(values)) for name, values in config.choices.items()}
+    if not space or "alpha" not in space:
+        low, high = config.alpha_range()
+        domains["alpha"] = tune.loguniform(low, high)
+    return Search(domains | (space or {}), config.samples, searcher, scheduler)
