@@ -16,6 +16,7 @@ from dynacor_ray.engine.search import (
     CLUSTERING_BUNDLE,
     TRAINING_BUNDLE,
     Search,
+    make_search,
     optuna_searcher,
     run_listed,
     run_search,
@@ -327,19 +328,13 @@ def _search_name(plan: _Plan) -> str:
 
 def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, scheduler: Any) -> Search | None:
     """What replaces the list of trials, if anything: a searcher, a space of Tune domains, or Optuna by name."""
-    from ray import tune
-
     if config.search == "optuna" and searcher is None:
         searcher = optuna_searcher(config.detect.seed)
     if searcher is None and space is None:
         return None
     for name in space or {}:
         if name not in CLUSTER_OPTIONS:
-            got = f"{name!r}"
             remedy = "give lists of the others (gammas, seeds, also): each value costs a training"
-            raise ConfigError(explain(f"space over {', '.join(CLUSTER_OPTIONS)}", got, remedy))
-    domains: dict[str, Any] = {name: tune.choice(list(values)) for name, values in config.choices.items()}
-    if not space or "alpha" not in space:
-        low, high = config.alpha_range()
-        domains["alpha"] = tune.loguniform(low, high)
-    return Search(domains | (space or {}), config.samples, searcher, scheduler)
+            raise ConfigError(explain(f"space over {', '.join(CLUSTER_OPTIONS)}", repr(name), remedy))
+    alphas = None if space and "alpha" in space else config.alpha_range()
+    return make_search(config.choices, alphas, space or {}, config.samples, searcher, scheduler)

@@ -88,6 +88,21 @@ def run_search(
     return _failures(tuner)
 
 
+def make_search(
+    choices: dict[str, tuple[Any, ...]],
+    alphas: tuple[float, float] | None,
+    space: dict[str, Any],
+    samples: int,
+    searcher: Any,
+    scheduler: Any,
+) -> Search:
+    """Listed values as categories, alpha log-uniform between its bounds, and whatever `space` says otherwise."""
+    domains: dict[str, Any] = {name: tune.choice(list(values)) for name, values in choices.items()}
+    if alphas is not None:
+        domains["alpha"] = tune.loguniform(*alphas)
+    return Search(domains | space, samples, searcher, scheduler)
+
+
 def optuna_searcher(seed: int) -> Any:
     """Tune's Optuna searcher. Raises ConfigError when Optuna is not installed."""
     try:

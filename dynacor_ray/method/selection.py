@@ -60,7 +60,7 @@ def validation_metric(
 
 
 def pu_score(flagged_corrupted: float, flagged_originals: float) -> float:
-    """`recall^2 / P(flagged)` of the planted errors (Lee & Liu, ICML 2003), for choosing among runs; larger is better.
+    """`recall^2 / P(flagged)` of the planted errors (§4.2; Lee & Liu, ICML 2003), in Eq. 9's place; larger is better.
 
     Planted errors are known positives and the originals an unlabelled mixture, so this is learning from positive and
     unlabelled examples: as P(flagged) = recall * P(wrong) / precision, the score is recall * precision / P(wrong). The

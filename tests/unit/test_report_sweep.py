@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from dynacor_ray.method.selection import pu_score
+from dynacor_ray.report.figures import heat_map
+from dynacor_ray.report.sweep import Trial, build_sweep_summary, choose_trial, print_sweep, trials_table
+
+
+def trial(gamma: float, alpha: float, metric: float, pu: float, f1: float | None) -> Trial:
+    epochs = [{"epoch": 0, "f1": None if f1 is None else f1 + 0.1}, {"epoch": 1, "f1": f1}]
+    return Trial(
+        options={"gamma": gamma, "alpha": alpha},
+        training=f"gamma{gamma}",
+        epoch=1,
+        validation_metric=metric,
+        pu_score=pu,
+        planted_recall=0.9,
+        flagged_share=0.2,
+        evaluation={} if f1 is None else {"f1": f1, "precision": 0.5, "recall": 0.6},
+        f1_by_epoch_choice={"validation_metric": f1, "davies_bouldin": f1, "last": f1},
+        epochs=epochs,
+        seconds=1.0,
+    )
+
+
+TRIALS = [trial(0.1, 0.5, 0.2, 5.0, 0.7), trial(0.1, 5.0, 0.3, 4.0, 0.6), trial(0.2, 0.5, 0.1, 3.0, 0.8)]
+FAILED = [{"options": {"gamma": 0.2, "alpha": 5.0}, "message": "disk\x1b full"}]
+
+
+def summary_of(trials: list[Trial], **changes: Any) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "select": "validation_metric",
+        "default": {"gamma": 0.1, "alpha": 0.5},
+        "trainings": 2,
+        "config": {},
+        "versions": {},
+        "seconds": {"total": 3.0},
+    }
+    return build_sweep_summary(trials, FAILED, **known | changes)
+
+
+def test_each_rule_chooses_by_its_own_score_and_never_by_the_truth() -> None:
+    assert choose_trial(TRIALS, "validation_metric") is TRIALS[1]
+    assert choose_trial(TRIALS, "pu_score") is TRIALS[0]
+    assert choose_trial([TRIALS[0], TRIALS[0]], "pu_score") is TRIALS[0]
+
+
+def test_the_summary_compares_the_choice_with_the_default_and_the_oracle() -> None:
+    summary = summary_of(TRIALS)
+    assert summary["chosen"]["options"] == {"gamma": 0.1, "alpha": 5.0}
+    assert summary["default"]["f1"] == 0.7
+    assert summary["best"]["f1"] == 0.8
+    assert {rule: found["f1"] for rule, found in summary["rules"].items()}["pu_score"] == 0.7
+    assert summary["chosen"]["f1_by_epoch_choice"]["oracle"] == pytest.approx(0.7)
+    assert summary["failed"] == FAILED
+    assert summary_of(TRIALS, default={"gamma": 0.3, "alpha": 0.5})["default"] is None
+
+
+def test_without_truth_there_is_no_oracle() -> None:
+    trials = [trial(0.1, 0.5, 0.2, 5.0, None)]
+    summary = summary_of(trials)
+    assert summary["best"] is None
+    table = trials_table(trials, [], summary)
+    assert table["f1"].to_pylist() == [None]
+    assert "oracle" not in shown(summary, table.to_pylist())
+
+
+def test_the_table_has_a_row_per_trial_best_first_and_failed_ones_last() -> None:
+    table = trials_table(TRIALS, FAILED, summary_of(TRIALS))
+    assert table["validation_metric"].to_pylist() == [0.3, 0.2, 0.1, None]
+    assert table["status"].to_pylist() == ["finished"] * 3 + ["failed"]
+    assert table["message"].to_pylist()[-1] == "disk\x1b full"
+    assert table["is_chosen"].to_pylist() == [True, False, False, False]
+    assert table["is_default"].to_pylist() == [False, True, False, False]
+    assert table["f1_by_oracle"].to_pylist()[:3] == pytest.approx([0.7, 0.8, 0.9])
+
+
+def shown(summary: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    print_sweep(summary, rows, "runs/x", console)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_the_terminal_names_the_choice_and_the_failures() -> None:
+    text = shown(summary_of(TRIALS), trials_table(TRIALS, FAILED, summary_of(TRIALS)).to_pylist())
+    assert "Chosen: gamma=0.1 alpha=5.0: 20.0% flagged, F1 60.0% by validation_metric" in text
+    assert "Default: gamma=0.1 alpha=0.5" in text
+    assert "Best (oracle): gamma=0.2 alpha=0.5: 20.0% flagged, F1 80.0%" in text
+    assert "Failed: gamma=0.2 alpha=5.0: disk? full" in text
+
+
+def test_the_heat_map_is_a_picture_with_a_panel_for_f1_where_it_is_known() -> None:
+    rows = trials_table(TRIALS, FAILED, summary_of(TRIALS)).to_pylist()
+    with_truth = Image.open(io.BytesIO(heat_map(rows, "validation_metric")))
+    blind = [row | {"f1": None} for row in rows]
+    without = Image.open(io.BytesIO(heat_map(blind, "validation_metric")))
+    assert with_truth.format == "PNG"
+    assert with_truth.width == 2 * without.width
+
+
+def test_pu_score_is_recall_squared_over_the_flagged_share() -> None:
+    assert pu_score(0.9, 0.3) == pytest.approx(2.7)
+    assert pu_score(0.0, 0.0) == 0.0
+    # With recall r, precision p and noise rate w, the flagged share is r w / p: the score is r p / w.
+    recall, precision, wrong = 0.8, 0.6, 0.2
+    assert pu_score(recall, recall * wrong / precision) == pytest.approx(recall * precision / wrong)
