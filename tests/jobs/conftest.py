@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,15 @@ ray.init(address="local", num_cpus=4, include_dashboard=True, dashboard_host="12
 print("ready", flush=True)
 sys.stdin.read()
 """
+
+
+def _wait_for_jobs(environment: dict[str, str]) -> None:
+    """The node's agent takes jobs only some time after the dashboard answers; on a busy machine that can be long."""
+    deadline = time.monotonic() + 180
+    submit = ["ray", "job", "submit", "--no-wait", "--", "true"]
+    while subprocess.run(submit, env=environment, capture_output=True, check=False).returncode != 0:
+        assert time.monotonic() < deadline, "the cluster takes no jobs"
+        time.sleep(1)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +54,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     try:
         while b"ready" not in (line := process.stdout.readline()):
             assert line, "the cluster did not start"
-        yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}
+        environment |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}
+        _wait_for_jobs(environment)
+        yield environment
     finally:
         process.stdin.close()  # the head ends, and its cluster with it
         process.wait(timeout=60)

@@ -70,7 +70,7 @@ def test_help_of_a_command_explains_the_options(command: str, capsys: pytest.Cap
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("detct", "--data", "demo") == 2
-    told = "dynacor: Expected a command, one of detect, doctor, but got 'detct'; perhaps 'detect' is meant.\n"
+    told = "dynacor: Expected a command, one of detect, doctor, sweep, but got 'detct'; perhaps 'detect' is meant.\n"
     assert capsys.readouterr().err == told
     assert status_of("xyz") == 2
     assert capsys.readouterr().err.endswith("see dynacor --help.\n")

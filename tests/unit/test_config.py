@@ -33,6 +33,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "workers": [0, -2, 1.0, "two"],
     "seed": [-1, 0.5, "x", None],
     "cluster_epochs": [-1, 1.5, "x"],
+    "cluster_learning_rate": [0, -1e-5, NAN, "x"],
     "fit_rows": [99, 0, 200.0],
     "max_quarantine": [-0.1, 1.1, NAN],
     "max_failures": [-1, 0.5],
