@@ -212,6 +212,7 @@ def _train(plan: _Plan, tasks: dict[str, TrainTask], at_once: int, progress: Pro
             at_once,
             plan.run / "tune",
             "train",
+            plan.config.detect.max_failures,
         )
     return {options["training"]: f"Its training failed: {message}" for options, message in failed}
 
@@ -220,6 +221,7 @@ def _cluster(
     plan: _Plan, tasks: dict[str, TrainTask], broken: dict[str, str], scheduler: Any, progress: Progress
 ) -> tuple[list[Trial], list[dict[str, Any]]]:
     trials, config, shared = plan.trials, plan.config, plan.shared
+    tune, retries = plan.run / "tune", config.detect.max_failures
 
     def trial(options: dict[str, Any]) -> None:
         typed = config.typed(options)
@@ -235,7 +237,7 @@ def _cluster(
     if plan.search is not None:
         stage = progress.stage("cluster", plan.search.samples, "trials")
         with stage as bar, watching(lambda: len(records()), bar):
-            failed = run_search(trial, plan.search, CLUSTERING_BUNDLE, plan.run / "tune", _search_name(plan))
+            failed = run_search(trial, plan.search, CLUSTERING_BUNDLE, tune, _search_name(plan), retries)
         names = records()
     else:
         assert plan.listed is not None
@@ -244,7 +246,7 @@ def _cluster(
         stage = progress.stage("cluster", len(names), "trials")
         with stage as bar, watching(lambda: len({*names} & {*records()}), bar):
             if pending:
-                failed = run_listed(trial, pending, CLUSTERING_BUNDLE, None, plan.run / "tune", "cluster", scheduler)
+                failed = run_listed(trial, pending, CLUSTERING_BUNDLE, None, tune, "cluster", retries, scheduler)
     found = [Trial(**(trials / name).read_json()) for name in names if (trials / name).exists()]
     messages = [{"options": options, "message": message} for options, message in failed]
     if not found:

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
-from ray.tune import RunConfig, TuneConfig, Tuner
+from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from dynacor_ray.engine.session import root_cause
-from dynacor_ray.errors import ConfigError, explain
+from dynacor_ray.errors import ConfigError, DynacorError, explain
 from dynacor_ray.storage import Location
 
 SCORE = "score"
 """What a searcher or scheduler is told to maximise."""
+MESSAGE = "message"
+"""Why a trial could not give a score."""
 TRIAL = "trial"
 """Key of a trial's options in Tune's configuration, where the trials are listed beforehand."""
 TRAINING_BUNDLE = {"CPU": 0.0, "memory": 1.0}
@@ -46,6 +48,7 @@ def run_listed(
     at_once: int | None,
     place: Location,
     name: str,
+    max_failures: int,
     scheduler: Any = None,
 ) -> list[tuple[Any, str]]:
     """Call `trial(options)` in a trial of its own for each of `listed`; returns (options, message) of the failed.
@@ -56,9 +59,9 @@ def run_listed(
         _sized(trial, bundle),
         param_space={TRIAL: tune.grid_search(listed)},
         tune_config=_tune_config(at_once, scheduler, 1, None),
-        run_config=_run_config(place, name),
+        run_config=_run_config(place, name, max_failures),
     )
-    return _failures(tuner)
+    return _failures(tuner, listed)
 
 
 def run_search(
@@ -67,6 +70,7 @@ def run_search(
     bundle: dict[str, float],
     place: Location,
     name: str,
+    max_failures: int,
 ) -> list[tuple[Any, str]]:
     """Let the searcher draw the options; a search that was interrupted goes on with what the searcher had learnt."""
     sized, path = _sized(trial, bundle), f"{place.path}/{name}"
@@ -83,7 +87,7 @@ def run_search(
             sized,
             param_space=search.space,
             tune_config=_tune_config(None, search.scheduler, search.samples, search.searcher),
-            run_config=_run_config(place, name),
+            run_config=_run_config(place, name, max_failures),
         )
     return _failures(tuner)
 
@@ -123,7 +127,11 @@ def report(metrics: dict[str, Any]) -> None:
 
 def _sized(trial: Callable[[dict[str, Any]], None], bundle: dict[str, float]) -> Any:
     def run(config: dict[str, Any]) -> None:
-        trial(config.get(TRIAL, config))
+        try:
+            trial(config.get(TRIAL, config))
+        except DynacorError as error:
+            # Another attempt would fail as well: tell it as a result. What is raised, like a lost machine, is retried.
+            tune.report({SCORE: float("nan"), MESSAGE: str(error)})
 
     return tune.with_resources(run, PlacementGroupFactory([bundle]))
 
@@ -132,20 +140,37 @@ def _tune_config(at_once: int | None, scheduler: Any, samples: int, searcher: An
     # A trial is not to be judged by its metric unless somebody asked for it: trainings report none.
     judged = {"metric": SCORE, "mode": "max"} if searcher is not None or scheduler is not None else {}
     return TuneConfig(
-        max_concurrent_trials=at_once, num_samples=samples, search_alg=searcher, scheduler=scheduler, **judged
+        max_concurrent_trials=at_once,
+        num_samples=samples,
+        search_alg=searcher,
+        scheduler=scheduler,
+        reuse_actors=True,  # starting a process takes longer than clustering a small data set
+        **judged,
     )
 
 
-def _run_config(place: Location, name: str) -> RunConfig:
-    return RunConfig(name=name, storage_path=place.path, storage_filesystem=place.filesystem, verbose=0)
+def _run_config(place: Location, name: str, max_failures: int) -> RunConfig:
+    return RunConfig(
+        name=name,
+        storage_path=place.path,
+        storage_filesystem=place.filesystem,
+        verbose=0,
+        failure_config=FailureConfig(max_failures=max_failures),
+    )
 
 
-def _failures(tuner: Tuner) -> list[tuple[Any, str]]:
-    results = tuner.fit()
+def _failures(tuner: Tuner, listed: list[Any] | None = None) -> list[tuple[Any, str]]:
+    """(options, message) of the trials without a score; Tune gives its results in the order of `listed`."""
     found = []
-    for result in results:
+    for number, result in enumerate(tuner.fit()):
+        options = listed[number] if listed is not None else (result.config or {})
         if result.error is not None:
-            cause = root_cause(result.error)
-            text = str(cause).strip() or type(cause).__name__
-            found.append(((result.config or {}).get(TRIAL, result.config), text.splitlines()[-1]))
+            found.append((options, _first_line(root_cause(result.error))))
+        elif result.metrics and MESSAGE in result.metrics:
+            found.append((options, str(result.metrics[MESSAGE])))
     return found
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

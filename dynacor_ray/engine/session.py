@@ -75,6 +75,7 @@ def quieten() -> None:
     """Keep Ray's own progress bars and notices off the terminal."""
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failed trials are named in our own result
     for name in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what they tell is raised to us as an exception
     for name in ("ray._private.authentication.authentication_token_setup", "ray.data._internal.progress"):
