@@ -21,7 +21,7 @@ from dynacor_ray.doctor import Check, DoctorReport
 from dynacor_ray.engine import assemble
 from dynacor_ray.engine.assemble import coverage_message, id_ranges
 from dynacor_ray.engine.cluster import Tally, label_quality
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan, plan_training
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan, plan_training, trainings_at_once
 from dynacor_ray.engine.session import Resources
 from dynacor_ray.engine.signals import complete, file_name, remove_unlisted, write_signals
 from dynacor_ray.errors import ClusterError, DataError, TrainingError
@@ -31,15 +31,20 @@ from dynacor_ray.storage import Location, locate
 # ----------------------------------------------------------------------------------------------------------------- plan
 
 
-def plan(workers: int = 1, gpu: str = "auto", cache: float | None = None, **have: Any) -> TrainPlan:
-    resources = {"cpus": 8.0, "gpus": 0.0, "memory_bytes": 64e9, "nodes": 1, "object_store_bytes": 1e9} | have
+def machine(**have: Any) -> Resources:
+    known = {"cpus": 8.0, "gpus": 0.0, "memory_bytes": 64e9, "nodes": 1, "object_store_bytes": 1e9}
+    return Resources(**known | have)
+
+
+def plan(workers: int = 1, gpu: str = "auto", cache: float | None = None, at_once: int = 1, **have: Any) -> TrainPlan:
     return plan_training(
         workers=workers,
         gpu=gpu,
         checkpoint_seconds=15,
         max_failures=3,
         cache_gigabytes=cache,
-        have=Resources(**resources),
+        have=machine(**have),
+        at_once=at_once,
     )
 
 
@@ -55,6 +60,17 @@ def test_one_machine() -> None:
     )
 
 
+def test_trainings_of_a_sweep_run_side_by_side_where_there_is_room() -> None:
+    assert trainings_at_once(1, "auto", machine(cpus=2)) == 1
+    assert trainings_at_once(1, "auto", machine(cpus=16)) == 12, "a quarter is left for reading"
+    assert trainings_at_once(4, "auto", machine(cpus=16)) == 3
+    assert trainings_at_once(50, "auto", machine(cpus=16)) == 1, "too many workers are refused elsewhere"
+    assert trainings_at_once(2, "auto", machine(cpus=64, gpus=8)) == 4
+    assert trainings_at_once(2, "no", machine(cpus=64, gpus=8)) == 24
+    shared = plan(1, at_once=4)
+    assert (shared.threads, shared.cache_bytes) == (2, 4_000_000_000)
+
+
 def test_workers_share_a_node() -> None:
     four = plan(4)
     assert (four.threads, four.cache_bytes) == (2, 4_000_000_000)
@@ -64,10 +80,13 @@ def test_workers_share_a_node() -> None:
 
 @given(workers=st.integers(1, 64), spare=st.floats(0, 64), nodes=st.integers(1, 70))
 def test_some_cpu_is_always_left_for_data(workers: int, spare: float, nodes: int) -> None:
+    """Also beside as many trainings as a sweep runs side by side."""
     cpus = workers + spare
-    spread = plan(workers, cpus=cpus, nodes=nodes)
+    at_once = trainings_at_once(workers, "no", machine(cpus=cpus, nodes=nodes))
+    assert at_once >= 1
+    spread = plan(workers, at_once=at_once, cpus=cpus, nodes=nodes)
     assert 0 <= spread.cpus_per_worker <= 1
-    on_a_node = -(-workers // nodes) * spread.cpus_per_worker
+    on_a_node = -(-workers * at_once // nodes) * spread.cpus_per_worker
     assert spread.cpus_per_worker == 0 or cpus / nodes - on_a_node >= 1 - 1e-9, "a whole CPU on every node"
     assert spread.threads >= 1
     assert spread.cache_bytes > 0
