@@ -18,7 +18,7 @@ from dynacor_ray.errors import ConfigError, explain
 Variant = Literal["paper", "released"]
 Weighting = Literal["uniform", "paper"]
 Augmentation = Literal["auto", "flip", "crop", "none"]
-EpochChoice = Literal["validation_metric", "davies_bouldin", "last"]
+EpochChoice = Literal["validation_metric", "pu_score", "davies_bouldin", "last"]
 GpuUse = Literal["auto", "yes", "no"]
 
 
@@ -86,8 +86,9 @@ class DetectConfig:
     """Epochs of the dynamics encoder. Default: the variant's own (10 or 15)."""
     cluster_learning_rate: float | None = None
     """Adam's learning rate for the dynamics encoder. Default: 1e-5 (Table 5)."""
-    epoch_choice: EpochChoice = "validation_metric"
-    """How the epoch of the dynamics encoder is chosen (Eq. 9, Table 3)."""
+    epoch_choice: EpochChoice | None = None
+    """How the epoch of the dynamics encoder is chosen (Table 3): by Eq. 9, by the planted errors (`pu_score`), by the
+    Davies-Bouldin index, or the last. Default: `validation_metric` (Eq. 9); in a sweep, the rule of --select."""
     fit_rows: int = 200_000
     """Most rows the dynamics encoder is fitted on; all rows are assigned."""
 
@@ -231,7 +232,7 @@ def _check_choices(config: DetectConfig) -> None:
     }
     for name, literal in choices.items():
         valid, got = get_args(literal), getattr(config, name)
-        if got not in valid:
+        if got not in valid and not (name == "epoch_choice" and got is None):
             raise ConfigError(
                 explain(f"{_flag(name)} to be one of {', '.join(valid)}", repr(got), "choose one of these")
             )

@@ -56,7 +56,7 @@ def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
 
     like: shares its source where both read the same rows.
     """
-    cluster = cluster_config(config)
+    clustering = cluster_config(config)
     if config.encoder != "auto":
         parse_encoder(config.encoder, config.image_size)
     shared = like is not None and _data_digest(like.config) == _data_digest(config)
@@ -69,7 +69,7 @@ def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
         cache=cache / f"{source.name}-{_data_digest(config)[:8]}",
         source=source,
         corruption=CorruptionConfig(gamma=config.gamma, seed=config.seed, copy_pool=config.copy_pool),
-        cluster=cluster,
+        cluster=clustering,
         training=TrainConfig(
             epochs=config.epochs,
             learning_rate=config.learning_rate,
@@ -119,7 +119,9 @@ def _data_digest(config: DetectConfig) -> str:
 
 def cluster_config(config: DetectConfig) -> ClusterConfig:
     """Options of the clustering: those of the variant, and what was chosen otherwise."""
-    chosen: dict[str, Any] = {"alpha": config.alpha, "epoch_choice": config.epoch_choice, "seed": config.seed}
+    chosen: dict[str, Any] = {"alpha": config.alpha, "seed": config.seed}
+    if config.epoch_choice is not None:
+        chosen["epoch_choice"] = config.epoch_choice
     if config.cluster_epochs is not None:
         chosen["epochs"] = config.cluster_epochs
     if config.cluster_learning_rate is not None:

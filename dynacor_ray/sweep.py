@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +222,6 @@ def _cluster(
     plan: _Plan, tasks: dict[str, TrainTask], broken: dict[str, str], scheduler: Any, progress: Progress
 ) -> tuple[list[Trial], list[dict[str, Any]]]:
     trials, config, shared = plan.trials, plan.config, plan.shared
-    tune, retries = plan.run / "tune", config.detect.max_failures
 
     def trial(options: dict[str, Any]) -> None:
         typed = config.typed(options)
@@ -231,27 +231,63 @@ def _cluster(
         one = dataclasses.replace(config.trial(typed), cache=shared.cache)
         cluster_trial(ClusterTrial(one, typed, name, tasks[name].place, tasks[name].truth, config.select), trials)
 
-    def records() -> list[str]:
-        return [name for name in trials.names() if name.endswith(".json")]
-
     if plan.search is not None:
-        stage = progress.stage("cluster", plan.search.samples, "trials")
-        with stage as bar, watching(lambda: len(records()), bar):
-            failed = run_search(trial, plan.search, CLUSTERING_BUNDLE, tune, _search_name(plan), retries)
-        names = records()
+        names, failed = _searched(plan, plan.search, trial, progress)
     else:
-        assert plan.listed is not None
-        names, failed, known = [record_name(options) for options in plan.listed], [], set(records())
-        pending = [options for name, options in zip(names, plan.listed, strict=True) if name not in known]
-        stage = progress.stage("cluster", len(names), "trials")
-        with stage as bar, watching(lambda: len({*names} & {*records()}), bar):
-            if pending:
-                failed = run_listed(trial, pending, CLUSTERING_BUNDLE, None, tune, "cluster", retries, scheduler)
+        names, failed = _listed(plan, plan.listed or [], trial, scheduler, progress)
     found = [Trial(**(trials / name).read_json()) for name in names if (trials / name).exists()]
     messages = [{"options": options, "message": message} for options, message in failed]
     if not found:
         raise TrainingError(messages[0]["message"] if messages else "No trial finished.")
     return found, messages
+
+
+def _searched(
+    plan: _Plan, search: Search, trial: Callable[[dict[str, Any]], None], progress: Progress
+) -> tuple[list[str], list[tuple[Any, str]]]:
+    """Names of all records of the search, and (options, message) of what failed."""
+
+    def records() -> list[str]:
+        return [name for name in plan.trials.names() if name.endswith(".json")]
+
+    name = f"search-{type(search.searcher).__name__}-{search.samples}"
+    stage = progress.stage("cluster", search.samples, "trials")
+    with stage as bar, watching(lambda: len(records()), bar):
+        failed = run_search(trial, search, CLUSTERING_BUNDLE, plan.run / "tune", name, plan.config.detect.max_failures)
+    return records(), failed
+
+
+def _listed(
+    plan: _Plan,
+    listed: list[dict[str, Any]],
+    trial: Callable[[dict[str, Any]], None],
+    scheduler: Any,
+    progress: Progress,
+) -> tuple[list[str], list[tuple[Any, str]]]:
+    """Names of the listed trials' records, and (options, message) of what failed or was stopped."""
+    wanted = {record_name(plan.config.trial(options)): options for options in listed}
+
+    def missing() -> list[str]:
+        have = set(plan.trials.names())
+        return [name for name in wanted if name not in have]
+
+    pending = missing()
+    stage, failed = progress.stage("cluster", len(wanted), "trials"), []
+    with stage as bar, watching(lambda: len(wanted) - len(missing()), bar):
+        if pending:
+            failed = run_listed(
+                trial,
+                [wanted[name] for name in pending],
+                CLUSTERING_BUNDLE,
+                None,
+                plan.run / "tune",
+                "cluster",
+                plan.config.detect.max_failures,
+                scheduler,
+            )
+    told = {record_name(plan.config.trial(options)) for options, _ in failed}
+    stopped = [(wanted[name], "Stopped by the scheduler.") for name in missing() if name not in told]
+    return list(wanted), failed + stopped
 
 
 def _keep_best(plan: _Plan, chosen: Trial, progress: Progress) -> None:
@@ -321,11 +357,6 @@ def _training_name(config: SweepConfig, options: dict[str, Any]) -> str:
 def _training_identity(prepared: Prepared) -> dict[str, Any]:
     held = identity(prepared)
     return held | {"options": {n: v for n, v in held["options"].items() if n not in CLUSTER_OPTIONS}}
-
-
-def _search_name(plan: _Plan) -> str:
-    assert plan.search is not None
-    return f"search-{type(plan.search.searcher).__name__}-{plan.search.samples}"
 
 
 def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, scheduler: Any) -> Search | None:

@@ -50,8 +50,8 @@ class SweepConfig:
     samples: int = 24
     """Trials of a random or Optuna search."""
     select: TrialRule = "validation_metric"
-    """Rule that chooses the trial, without labels: `validation_metric` is the paper's Eq. 9; `pu_score` is
-    recall^2 / flagged share, from the planted errors."""
+    """Rule that chooses the trial and its epoch, without labels: `validation_metric` is the paper's Eq. 9; `pu_score`
+    is recall^2 / flagged share, from the planted errors."""
 
     def __post_init__(self) -> None:
         for name, least in (("gammas", "one corruption rate"), ("alphas", "one weight")):
@@ -86,7 +86,10 @@ class SweepConfig:
 
     def trial(self, options: dict[str, Any]) -> DetectConfig:
         """The run that a trial stands for. Raises ConfigError for an option that no run may have."""
-        return make_config(**{f.name: getattr(self.detect, f.name) for f in dataclasses.fields(self.detect)} | options)
+        shared = {f.name: getattr(self.detect, f.name) for f in dataclasses.fields(self.detect)}
+        if self.detect.epoch_choice is None:
+            shared["epoch_choice"] = self.select
+        return make_config(**shared | options)
 
     def listed(self) -> list[dict[str, Any]] | None:
         """The options of every trial, as typed by DetectConfig; None when a searcher proposes them one by one."""

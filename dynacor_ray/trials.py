@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from dynacor_ray.engine.train import train
 from dynacor_ray.evaluation import evaluate_issues
 from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.method.corruption import CorruptionConfig
-from dynacor_ray.method.selection import EPOCH_CHOICES, TRIAL_RULES, EpochRecord, choose_epoch
+from dynacor_ray.method.selection import TRIAL_RULES, EpochRecord, choose_epoch
 from dynacor_ray.prepare import Opened, Prepared, cluster_config
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.sweep import Trial
@@ -89,9 +90,9 @@ class ClusterTrial:
     select: str
 
 
-def record_name(options: dict[str, Any]) -> str:
-    """File name of a trial's record."""
-    return f"{digest(options)}.json"
+def record_name(config: DetectConfig) -> str:
+    """File name of a trial's record: the same for all that gives the same result."""
+    return f"{digest(config.result_options())}.json"
 
 
 def cluster_trial(task: ClusterTrial, records: Location) -> None:
@@ -102,7 +103,7 @@ def cluster_trial(task: ClusterTrial, records: Location) -> None:
     import torch
 
     torch.set_num_threads(1)
-    place = records / record_name(task.options)
+    place = records / record_name(task.config)
     if place.exists():
         report({SCORE: Trial(**place.read_json()).score(task.select)})
         return
@@ -119,32 +120,20 @@ def cluster_trial(task: ClusterTrial, records: Location) -> None:
         report({SCORE: TRIAL_RULES[task.select](chosen), **_epoch(record, judge.metrics[-1])})
 
     fitted = fit_sample(sample, config, on_epoch)
-    chosen, scores = fitted.records[fitted.epoch], judge.metrics
+    epochs = [_epoch(record, metrics) for record, metrics in zip(known, judge.metrics, strict=True)]
     trial = Trial(
         options=task.options,
         training=task.training,
         epoch=fitted.epoch,
-        validation_metric=TRIAL_RULES["validation_metric"](chosen),
-        pu_score=TRIAL_RULES["pu_score"](chosen),
-        planted_recall=chosen.flagged_corrupted,
-        flagged_share=chosen.flagged_originals,
-        evaluation=scores[fitted.epoch],
-        f1_by_epoch_choice={rule: scores[choose_epoch(known, rule)].get("f1") for rule in EPOCH_CHOICES},
-        epochs=[_epoch(record, score) for record, score in zip(known, scores, strict=True)],
+        evaluation=judge.metrics[fitted.epoch],
+        epochs=epochs,
         seconds=round(time.monotonic() - start, 3),
     )
     place.write_json(trial.as_json())
 
 
 def _epoch(record: EpochRecord, metrics: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "epoch": record.epoch,
-        "validation_metric": record.validation_metric,
-        "davies_bouldin": record.davies_bouldin,
-        "flagged_share": record.flagged_originals,
-        "planted_recall": record.flagged_corrupted,
-        "f1": metrics.get("f1"),
-    }
+    return dataclasses.asdict(record) | {"f1": metrics.get("f1")}
 
 
 class _Judge:

@@ -10,6 +10,7 @@ _DEFAULTS = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # results are polled at this interval; the default of 2 s is felt
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C ends a search as if it were complete
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's newer console output prints a box even when told to be silent
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray's core writes notices on its own actors to our stderr
     "RAY_DEDUP_LOGS_SKIP_REGEX": "PYTHON worker processes have been started",

@@ -53,7 +53,7 @@ class ClusterConfig:
     alpha: weight of Eq. 7 in Eq. 8, >= 0. epochs >= 0. batch_size >= 1. learning_rate > 0, weight_decay >= 0: Adam's.
     kl_reduction: "sum" (Eq. 6) or "batchmean". assignment_distance: "cosine" or "squared_euclidean", when assigning;
     training uses the cosine. metric_rows: Eq. 9's second mean over "all" originals or those with a copy ("copied").
-    epoch_choice: "validation_metric" (Eq. 9), "davies_bouldin" or "last". seed: initialisation and order of rows.
+    epoch_choice: one of `selection.EPOCH_CHOICES`. seed: initialisation and order of rows.
 
     Raises ConfigError for an unknown choice or a value out of range.
     """

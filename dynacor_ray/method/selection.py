@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dynacor_ray.errors import ConfigError, explain
 
-EPOCH_CHOICES = ("validation_metric", "davies_bouldin", "last")
+EPOCH_CHOICES = ("validation_metric", "pu_score", "davies_bouldin", "last")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def davies_bouldin(
 
 
 def choose_epoch(records: Sequence[EpochRecord], rule: str) -> int:
-    """The epoch to keep (§4.4, Table 3): largest Eq. 9, smallest Davies-Bouldin index, or the last one.
+    """The epoch to keep (§4.4, Table 3): largest Eq. 9 or PU score, smallest Davies-Bouldin index, or the last one.
 
     records: one per epoch, epoch 0 included. Of equally good epochs the earliest. Returns its `epoch`. Raises
     ConfigError for an unknown rule or no records.
@@ -106,7 +106,7 @@ def choose_epoch(records: Sequence[EpochRecord], rule: str) -> int:
         return records[-1].epoch
     if rule == "davies_bouldin":
         return min(records, key=_davies_bouldin_or_infinity).epoch
-    return max(records, key=lambda record: record.validation_metric).epoch
+    return max(records, key=TRIAL_RULES[rule]).epoch
 
 
 def _davies_bouldin_or_infinity(record: EpochRecord) -> float:
@@ -117,4 +117,4 @@ TRIAL_RULES: dict[str, Callable[[EpochRecord], float]] = {
     "validation_metric": lambda record: record.validation_metric,
     "pu_score": lambda record: pu_score(record.flagged_corrupted, record.flagged_originals),
 }
-"""Rules that choose among runs by the record of each one's epoch; larger is better."""
+"""Rules that choose among runs, or among epochs, by their records; larger is better."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from dynacor_ray.method.selection import TRIAL_RULES
+from dynacor_ray.method.selection import EPOCH_CHOICES, TRIAL_RULES, EpochRecord, choose_epoch
 from dynacor_ray.report.terminal import clean
 
 SHOWN = 24
@@ -22,37 +22,52 @@ METRICS = ("f1", "precision", "recall", "auroc", "average_precision", "oracle_f1
 class Trial:
     """A finished clustering trial; shares and metrics are those of the epoch that it kept.
 
-    options: what was varied. evaluation: `evaluation.detection_metrics`, empty without true labels.
-    f1_by_epoch_choice: F1 if the epoch were chosen otherwise (Table 3). epochs: one record per epoch of the clustering.
+    options: what was varied. evaluation: `evaluation.detection_metrics`, empty without true labels. epochs: one record
+    per epoch of the clustering (`EpochRecord`), with its F1 where the truth is known.
     """
 
     options: dict[str, Any]
     training: str
     epoch: int
-    validation_metric: float
-    pu_score: float
-    planted_recall: float
-    flagged_share: float
     evaluation: dict[str, Any]
-    f1_by_epoch_choice: dict[str, float | None]
     epochs: list[dict[str, Any]]
     seconds: float
 
+    @property
+    def records(self) -> list[EpochRecord]:
+        """What is known of each epoch without the truth."""
+        names = [field.name for field in dataclasses.fields(EpochRecord)]
+        return [EpochRecord(**{name: epoch[name] for name in names}) for epoch in self.epochs]
+
+    def at(self, epoch: int) -> dict[str, Any]:
+        """Scores, shares and F1 of one epoch, under the names of the table's columns."""
+        record = self.records[epoch]
+        return {
+            "epoch": epoch,
+            **{name: rule(record) for name, rule in TRIAL_RULES.items()},
+            "planted_recall": record.flagged_corrupted,
+            "flagged_share": record.flagged_originals,
+            "f1": self.epochs[epoch]["f1"],
+        }
+
+    def epoch_by(self, rule: str) -> int:
+        """The epoch that another rule would have kept."""
+        return choose_epoch(self.records, rule)
+
     def score(self, rule: str) -> float:
-        """What `rule` says of the trial; larger is better."""
-        value: float = getattr(self, rule)
-        return value
+        """What `rule` says of the epoch that was kept; larger is better."""
+        return TRIAL_RULES[rule](self.records[self.epoch])
 
     @property
     def f1(self) -> float | None:
         """F1 of the flags, where the truth is known."""
         return self.evaluation.get("f1")
 
-    @property
-    def f1_of_best_epoch(self) -> float | None:
-        """F1 of the epoch that nobody without the truth can choose (Table 3's oracle)."""
+    def f1_by_epoch_choice(self) -> dict[str, float | None]:
+        """Table 3 for one trial: F1 by rule of choosing the epoch, and of the best epoch, which needs the truth."""
         known = [epoch["f1"] for epoch in self.epochs if epoch["f1"] is not None]
-        return max(known, default=None)
+        chosen = {rule: self.epochs[self.epoch_by(rule)]["f1"] for rule in EPOCH_CHOICES}
+        return {**chosen, "oracle": max(known, default=None)}
 
     def as_json(self) -> dict[str, Any]:
         """All fields; `Trial(**trial.as_json())` is the same trial."""
@@ -80,6 +95,7 @@ def build_sweep_summary(
     With known truth: F1 of the trial that each rule chooses, of the default trial, and of the best (oracle).
     """
     chosen = choose_trial(trials, select)
+    known = next((trial for trial in trials if trial.options == default), None)
     return {
         "versions": versions,
         "config": config,
@@ -87,22 +103,25 @@ def build_sweep_summary(
         "num_trials": len(trials),
         "num_trainings": trainings,
         "failed": list(failed),
-        "chosen": _named(chosen),
-        "default": next((_named(trial) for trial in trials if trial.options == default), None),
-        "best": _named(max(trials, key=lambda t: t.f1 or 0.0)) if chosen.f1 is not None else None,
-        "rules": {rule: _named(choose_trial(trials, rule)) for rule in TRIAL_RULES},
+        "chosen": _named(chosen, chosen.epoch),
+        # As `detect` alone would do it: the epoch by Eq. 9.
+        "default": _named(known, known.epoch_by("validation_metric")) if known else None,
+        "best": _named(best := max(trials, key=lambda t: t.f1 or 0.0), best.epoch) if chosen.f1 is not None else None,
+        "rules": {rule: _by_rule(trials, rule) for rule in TRIAL_RULES},
         "seconds": seconds,
     }
 
 
-def _named(trial: Trial) -> dict[str, Any]:
-    kept = ("options", "training", "epoch", "validation_metric", "pu_score", "planted_recall", "flagged_share")
-    return {name: getattr(trial, name) for name in kept} | {"f1": trial.f1, "f1_by_epoch_choice": epoch_choices(trial)}
+def _by_rule(trials: Sequence[Trial], rule: str) -> dict[str, Any]:
+    """Trial and epoch that a rule would choose among all epochs of all trials."""
+    epochs = [(trial, trial.epoch_by(rule)) for trial in trials]
+    trial, epoch = max(epochs, key=lambda pair: pair[0].at(pair[1])[rule])
+    return _named(trial, epoch)
 
 
-def epoch_choices(trial: Trial) -> dict[str, float | None]:
-    """Table 3 for one trial: F1 by rule of choosing the epoch, and of the best epoch (oracle)."""
-    return {**trial.f1_by_epoch_choice, "oracle": trial.f1_of_best_epoch}
+def _named(trial: Trial, epoch: int) -> dict[str, Any]:
+    facts = {"options": trial.options, "training": trial.training, **trial.at(epoch)}
+    return facts | {"f1_by_epoch_choice": trial.f1_by_epoch_choice()}
 
 
 def trials_table(trials: Sequence[Trial], failed: Sequence[dict[str, Any]], summary: dict[str, Any]) -> pa.Table:
@@ -112,13 +131,12 @@ def trials_table(trials: Sequence[Trial], failed: Sequence[dict[str, Any]], summ
     rows = []
     for trial in ordered:
         is_default = summary["default"] is not None and trial.options == summary["default"]["options"]
-        shares = ("epoch", "validation_metric", "pu_score", "planted_recall", "flagged_share")
         rows.append(
             trial.options
             | {"status": "finished", "message": None, "training": trial.training}
-            | {name: getattr(trial, name) for name in shares}
+            | trial.at(trial.epoch)
             | {name: trial.evaluation.get(name) for name in METRICS}
-            | {f"f1_by_{rule}": value for rule, value in epoch_choices(trial).items()}
+            | {f"f1_by_{rule}": value for rule, value in trial.f1_by_epoch_choice().items()}
             | {"is_chosen": trial.options == summary["chosen"]["options"], "is_default": is_default}
             | {"seconds": trial.seconds}
         )

@@ -169,7 +169,7 @@ def test_a_fit_survives_pickling_and_is_small() -> None:
     assert np.array_equal(pickle.loads(data).assign(margins), fitted.assign(margins))
 
 
-@pytest.mark.parametrize("rule", ["validation_metric", "davies_bouldin", "last"])
+@pytest.mark.parametrize("rule", ["validation_metric", "pu_score", "davies_bouldin", "last"])
 def test_the_kept_state_is_that_of_the_chosen_epoch(rule: str) -> None:
     margins, is_corrupted, has_copy = simulated()
     options = {"learning_rate": 3e-3, "batch_size": 64, "epoch_choice": rule}

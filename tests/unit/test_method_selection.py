@@ -46,8 +46,9 @@ def test_coinciding_means_are_the_worst_case() -> None:
 
 
 def record(epoch: int, metric: float, index: float | None) -> EpochRecord:
+    flagged = 0.4 - epoch % 3 / 10
     return EpochRecord(
-        epoch=epoch, validation_metric=metric, davies_bouldin=index, flagged_originals=0.4, flagged_corrupted=0.9
+        epoch=epoch, validation_metric=metric, davies_bouldin=index, flagged_originals=flagged, flagged_corrupted=0.9
     )
 
 
@@ -56,10 +57,11 @@ def test_each_rule_chooses_its_epoch() -> None:
     assert choose_epoch(records, "validation_metric") == 1  # the earlier of two
     assert choose_epoch(records, "davies_bouldin") == 2
     assert choose_epoch(records, "last") == 3
+    assert choose_epoch(records, "pu_score") == 2, "as many planted errors among fewer flags"
 
 
 def test_unknown_rules_and_no_epochs_are_refused() -> None:
-    with pytest.raises(ConfigError, match="validation_metric, davies_bouldin, last, but got 'best'"):
+    with pytest.raises(ConfigError, match="validation_metric, pu_score, davies_bouldin, last, but got 'best'"):
         choose_epoch([record(0, 0.0, None)], "best")
     with pytest.raises(ConfigError, match="at least one epoch"):
         choose_epoch([], "last")

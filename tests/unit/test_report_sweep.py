@@ -12,24 +12,19 @@ from dynacor_ray.report.figures import heat_map
 from dynacor_ray.report.sweep import Trial, build_sweep_summary, choose_trial, print_sweep, trials_table
 
 
-def trial(gamma: float, alpha: float, metric: float, pu: float, f1: float | None) -> Trial:
-    epochs = [{"epoch": 0, "f1": None if f1 is None else f1 + 0.1}, {"epoch": 1, "f1": f1}]
-    return Trial(
-        options={"gamma": gamma, "alpha": alpha},
-        training=f"gamma{gamma}",
-        epoch=1,
-        validation_metric=metric,
-        pu_score=pu,
-        planted_recall=0.9,
-        flagged_share=0.2,
-        evaluation={} if f1 is None else {"f1": f1, "precision": 0.5, "recall": 0.6},
-        f1_by_epoch_choice={"validation_metric": f1, "davies_bouldin": f1, "last": f1},
-        epochs=epochs,
-        seconds=1.0,
-    )
+def trial(gamma: float, alpha: float, metric: float, recall: float, f1: float | None) -> Trial:
+    """Two epochs: the first is the better one, the second has the larger Eq. 9 and was kept."""
+    shares = {"davies_bouldin": None, "flagged_originals": 0.2, "flagged_corrupted": recall}
+    epochs = [
+        {"epoch": 0, "validation_metric": metric / 2, **shares, "f1": None if f1 is None else f1 + 0.1},
+        {"epoch": 1, "validation_metric": metric, **shares, "f1": f1},
+    ]
+    evaluation = {} if f1 is None else {"f1": f1, "precision": 0.5, "recall": 0.6}
+    options = {"gamma": gamma, "alpha": alpha}
+    return Trial(options=options, training="t", epoch=1, evaluation=evaluation, epochs=epochs, seconds=1.0)
 
 
-TRIALS = [trial(0.1, 0.5, 0.2, 5.0, 0.7), trial(0.1, 5.0, 0.3, 4.0, 0.6), trial(0.2, 0.5, 0.1, 3.0, 0.8)]
+TRIALS = [trial(0.1, 0.5, 0.2, 0.9, 0.7), trial(0.1, 5.0, 0.3, 0.8, 0.6), trial(0.2, 0.5, 0.1, 0.7, 0.8)]
 FAILED = [{"options": {"gamma": 0.2, "alpha": 5.0}, "message": "disk\x1b full"}]
 
 
@@ -56,14 +51,16 @@ def test_the_summary_compares_the_choice_with_the_default_and_the_oracle() -> No
     assert summary["chosen"]["options"] == {"gamma": 0.1, "alpha": 5.0}
     assert summary["default"]["f1"] == 0.7
     assert summary["best"]["f1"] == 0.8
-    assert {rule: found["f1"] for rule, found in summary["rules"].items()}["pu_score"] == 0.7
+    found = {rule: (named["options"]["alpha"], named["epoch"]) for rule, named in summary["rules"].items()}
+    assert found == {"validation_metric": (5.0, 1), "pu_score": (0.5, 0)}, "each with its own epoch; ties: the earlier"
+    assert summary["chosen"]["pu_score"] == pytest.approx(0.8**2 / 0.2)
     assert summary["chosen"]["f1_by_epoch_choice"]["oracle"] == pytest.approx(0.7)
     assert summary["failed"] == FAILED
     assert summary_of(TRIALS, default={"gamma": 0.3, "alpha": 0.5})["default"] is None
 
 
 def test_without_truth_there_is_no_oracle() -> None:
-    trials = [trial(0.1, 0.5, 0.2, 5.0, None)]
+    trials = [trial(0.1, 0.5, 0.2, 0.9, None)]
     summary = summary_of(trials)
     assert summary["best"] is None
     table = trials_table(trials, [], summary)
