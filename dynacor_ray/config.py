@@ -18,7 +18,7 @@ from dynacor_ray.errors import ConfigError, explain
 Variant = Literal["paper", "released"]
 Weighting = Literal["uniform", "paper"]
 Augmentation = Literal["auto", "flip", "crop", "none"]
-EpochChoice = Literal["validation_metric", "pu_score", "davies_bouldin", "last"]
+EpochChoice = Literal["validation_metric", "noise_rate", "davies_bouldin", "last"]
 GpuUse = Literal["auto", "yes", "no"]
 
 
@@ -87,8 +87,9 @@ class DetectConfig:
     cluster_learning_rate: float | None = None
     """Adam's learning rate for the dynamics encoder. Default: 1e-5 (Table 5)."""
     epoch_choice: EpochChoice | None = None
-    """How the epoch of the dynamics encoder is chosen (Table 3): by Eq. 9, by the planted errors (`pu_score`), by the
-    Davies-Bouldin index, or the last. Default: `validation_metric` (Eq. 9); in a sweep, the rule of --select."""
+    """How the epoch of the dynamics encoder is chosen (Table 3): by Eq. 9 (`validation_metric`), by agreement with the
+    noise rate estimated while training, by the Davies-Bouldin index, or the last. Default: Eq. 9; in a sweep, the rule
+    of --select."""
     fit_rows: int = 200_000
     """Most rows the dynamics encoder is fitted on; all rows are assigned."""
 

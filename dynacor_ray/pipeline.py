@@ -13,7 +13,7 @@ from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.engine.assemble import Dataset, assemble, read_dynamics, write_dynamics
 from dynacor_ray.engine.cluster import assign, fit_clusters, sample_for_fit, tally, write_issues
 from dynacor_ray.engine.session import connect
-from dynacor_ray.engine.signals import SIGNALS
+from dynacor_ray.engine.signals import SIGNALS, read_noise_rate
 from dynacor_ray.engine.train import train
 from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.evaluation import evaluate_issues
@@ -26,6 +26,7 @@ from dynacor_ray.prepare import (
     plan_for,
     prepare,
     warn_of_local_storage,
+    with_noise_rate,
 )
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.summary import Facts, build_summary
@@ -136,9 +137,11 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("assemble"):
         dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption)
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)
+    noise_rate = read_noise_rate(run / SIGNALS, config.epochs)
+    clustering = with_noise_rate(prepared.cluster, noise_rate)
     with progress.timed("cluster"):
         sample = sample_for_fit(dynamics, rows.facts.total, config.fit_rows, config.seed)
-        fitted = fit_clusters(sample, prepared.cluster, progress)
+        fitted = fit_clusters(sample, clustering, progress)
         assigned = assign(dynamics, fitted)
     with progress.timed("output"):
         counts = tally(assigned, manifest.num_classes)
@@ -153,6 +156,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
         records=[dataclasses.asdict(record) for record in fitted.records],
         chosen_epoch=fitted.epoch,
         evaluation=evaluation,
+        noise_rate=dataclasses.asdict(noise_rate) if noise_rate else None,
     )
 
 

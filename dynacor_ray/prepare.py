@@ -19,6 +19,7 @@ from dynacor_ray.engine.session import autoscales, connect, nodes_for, resources
 from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.method.clustering import ClusterConfig, preset
+from dynacor_ray.method.confident_joint import NoiseRate
 from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, resolve_auto
 from dynacor_ray.progress import Progress
@@ -132,6 +133,11 @@ def cluster_config(config: DetectConfig) -> ClusterConfig:
 def identity(prepared: Prepared) -> dict[str, Any]:
     """What the outputs depend on: two runs with the same identity would give the same outputs."""
     return {"options": prepared.config.result_options(), "data": prepared.source.fingerprint()}
+
+
+def with_noise_rate(clustering: ClusterConfig, estimate: NoiseRate | None) -> ClusterConfig:
+    """The options of the clustering, completed by what the training said of the noise rate."""
+    return dataclasses.replace(clustering, noise_rate=estimate.value if estimate else None)
 
 
 def open_data(prepared: Prepared, use_gpu: bool, progress: Progress) -> Opened:

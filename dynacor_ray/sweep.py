@@ -23,7 +23,7 @@ from dynacor_ray.engine.search import (
     run_search,
 )
 from dynacor_ray.engine.session import resources
-from dynacor_ray.engine.signals import PROGRESS, SIGNALS
+from dynacor_ray.engine.signals import JOINTS, PROGRESS, SIGNALS
 from dynacor_ray.engine.train import epochs_done, watching
 from dynacor_ray.errors import ConfigError, RunDirectoryError, TrainingError, explain
 from dynacor_ray.manifest import MANIFEST
@@ -320,6 +320,7 @@ def _copy_signals(there: Location, here: Location) -> None:
                 source_filesystem=there.filesystem,
                 destination_filesystem=place.filesystem,
             )
+    (here / JOINTS).write_table((there / JOINTS).read_table())
     (here / MANIFEST).write_json(manifest)
 
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.errors import ConfigError, explain
-from dynacor_ray.method.selection import TRIAL_RULES
+from dynacor_ray.method.selection import RUN_RULES
 from dynacor_ray.rng import derive_seed
 
 SearchKind = Literal["grid", "random", "optuna"]
-TrialRule = Literal["validation_metric", "pu_score"]
+TrialRule = Literal["noise_rate", "validation_metric"]
 
 CLUSTER_OPTIONS = ("alpha", "cluster_epochs", "cluster_learning_rate", "epoch_choice")
 """Options that leave the training alone: trials that differ only in these share one."""
@@ -49,15 +49,15 @@ class SweepConfig:
     smallest and the largest of --alphas."""
     samples: int = 24
     """Trials of a random or Optuna search."""
-    select: TrialRule = "validation_metric"
-    """Rule that chooses the trial and its epoch, without labels: `validation_metric` is the paper's Eq. 9; `pu_score`
-    is recall^2 / flagged share, from the planted errors."""
+    select: TrialRule = "noise_rate"
+    """Rule that chooses the trial and its epoch, without labels: `noise_rate` wants as many rows flagged as labels are
+    wrong by the estimate of the training; `validation_metric` is the paper's Eq. 9."""
 
     def __post_init__(self) -> None:
         for name, least in (("gammas", "one corruption rate"), ("alphas", "one weight")):
             if not getattr(self, name):
                 raise ConfigError(explain(f"--{name} with at least {least}", "none", "leave it out for the default"))
-        for name, valid in (("search", get_args(SearchKind)), ("select", tuple(TRIAL_RULES))):
+        for name, valid in (("search", get_args(SearchKind)), ("select", RUN_RULES)):
             if getattr(self, name) not in valid:
                 got = repr(getattr(self, name))
                 raise ConfigError(explain(f"--{name} to be one of {', '.join(valid)}", got, "choose one of these"))

@@ -20,13 +20,13 @@ from dynacor_ray.engine.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.rows import TrainingRows
 from dynacor_ray.engine.search import SCORE, report
 from dynacor_ray.engine.session import connect
-from dynacor_ray.engine.signals import SIGNALS
+from dynacor_ray.engine.signals import SIGNALS, read_noise_rate
 from dynacor_ray.engine.train import train
 from dynacor_ray.evaluation import evaluate_issues
 from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.method.corruption import CorruptionConfig
-from dynacor_ray.method.selection import TRIAL_RULES, EpochRecord, choose_epoch
-from dynacor_ray.prepare import Opened, Prepared, cluster_config
+from dynacor_ray.method.selection import EpochRecord, choose_epoch, score
+from dynacor_ray.prepare import Opened, Prepared, cluster_config, with_noise_rate
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.sweep import Trial
 from dynacor_ray.storage import Location
@@ -110,14 +110,15 @@ def cluster_trial(task: ClusterTrial, records: Location) -> None:
     start = time.monotonic()
     sample = (task.place / SAMPLE).read_table()
     judge = _Judge(sample, task.truth)
-    config = cluster_config(task.config)
+    estimate = read_noise_rate(task.place / SIGNALS, task.config.epochs)
+    config = with_noise_rate(cluster_config(task.config), estimate)
     known: list[EpochRecord] = []
 
     def on_epoch(record: EpochRecord, q_noisy: np.ndarray) -> None:
         known.append(record)
         judge.look(q_noisy)
-        chosen = known[choose_epoch(known, config.epoch_choice)]
-        report({SCORE: TRIAL_RULES[task.select](chosen), **_epoch(record, judge.metrics[-1])})
+        chosen = known[choose_epoch(known, config.epoch_choice, config.noise_rate)]
+        report({SCORE: score(chosen, task.select, config.noise_rate), **_epoch(record, judge.metrics[-1])})
 
     fitted = fit_sample(sample, config, on_epoch)
     epochs = [_epoch(record, metrics) for record, metrics in zip(known, judge.metrics, strict=True)]
@@ -125,6 +126,7 @@ def cluster_trial(task: ClusterTrial, records: Location) -> None:
         options=task.options,
         training=task.training,
         epoch=fitted.epoch,
+        noise_rate=config.noise_rate,
         evaluation=judge.metrics[fitted.epoch],
         epochs=epochs,
         seconds=round(time.monotonic() - start, 3),

@@ -6,20 +6,26 @@ counts only when the manifest of the last checkpoint lists it.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from dynacor_ray import schema
+from dynacor_ray.method.confident_joint import NoiseRate, estimate_noise_rate
 from dynacor_ray.method.dynamics import to_float16_keeping_sign
 from dynacor_ray.storage import Location
+
+_EMPTY = np.empty(0, np.int64)
 
 SignalManifest: TypeAlias = dict[str, list[str]]
 """Epoch (as a string, since it is kept as JSON) -> file names below `signals/`, one per rank."""
 
 SIGNALS = "signals"
 PROGRESS = "progress.json"
+JOINTS = "joints.parquet"
+"""The confident joint of each epoch: epoch, given_label, predicted_label, count."""
 
 
 def file_name(epoch: int, attempt: str, rank: int) -> str:
@@ -53,3 +59,24 @@ def remove_unlisted(signals: Location, manifest: SignalManifest) -> None:
 def complete(manifest: SignalManifest, num_epochs: int) -> bool:
     """Whether every epoch is listed."""
     return all(str(epoch) in manifest for epoch in range(num_epochs))
+
+
+def write_joints(signals: Location, joints: Mapping[int, Any], num_classes: int) -> None:
+    """Write the class statistics of all epochs. joints: epoch -> int64 (n, 2), cell of the C x C counts and count."""
+    epochs = np.concatenate([np.full(len(cells), epoch, np.int64) for epoch, cells in joints.items()] or [_EMPTY])
+    cells = np.concatenate([np.asarray(cells) for cells in joints.values()] or [np.empty((0, 2), np.int64)])
+    columns = {
+        "epoch": epochs,
+        schema.GIVEN_LABEL: cells[:, 0] // num_classes,
+        schema.PREDICTED_LABEL: cells[:, 0] % num_classes,
+        "count": cells[:, 1],
+    }
+    (signals / JOINTS).write_table(pa.table(columns), compression="zstd")
+
+
+def read_noise_rate(signals: Location, epochs: int) -> NoiseRate | None:
+    """The noise rate that a training's class statistics say; None when it was too short for any."""
+    table = (signals / JOINTS).read_table()
+    epoch, count = table["epoch"].to_numpy(), table["count"].to_numpy()
+    is_diagonal = table[schema.GIVEN_LABEL].to_numpy() == table[schema.PREDICTED_LABEL].to_numpy()
+    return estimate_noise_rate(epoch, is_diagonal, count, epochs)

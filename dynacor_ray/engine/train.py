@@ -14,7 +14,7 @@ from ray.train.torch import TorchTrainer
 from dynacor_ray.engine.job import Job, TrainConfig, TrainPlan
 from dynacor_ray.engine.rows import PaddedDataConfig, TrainingRows
 from dynacor_ray.engine.session import remote_errors, root_cause
-from dynacor_ray.engine.signals import PROGRESS, SIGNALS, SignalManifest, complete, remove_unlisted
+from dynacor_ray.engine.signals import PROGRESS, SIGNALS, SignalManifest, complete, remove_unlisted, write_joints
 from dynacor_ray.engine.worker import read_checkpoint, train_worker
 from dynacor_ray.errors import CoverageError, TrainingError, explain
 from dynacor_ray.progress import Progress, Stage
@@ -66,10 +66,12 @@ def train(
         raise TrainingError(result.return_value)
     if result.checkpoint is None:
         raise TrainingError(explain("a checkpoint after training", "none", f"look into {run / 'train'}"))
-    manifest = read_checkpoint(result.checkpoint)["manifest"]
+    saved = read_checkpoint(result.checkpoint)
+    manifest: SignalManifest = saved["manifest"]
     if not complete(manifest, config.epochs):
         got = f"those of {len(manifest)}"
         raise CoverageError(explain(f"signals of {config.epochs} epochs", got, "report this as a defect"))
+    write_joints(run / SIGNALS, saved["joints"], rows.facts.num_classes)
     place.write_json(manifest)
     remove_unlisted(run / SIGNALS, manifest)
     return manifest

@@ -23,6 +23,7 @@ from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows, open_row
 from dynacor_ray.engine.job import Job
 from dynacor_ray.engine.signals import PROGRESS, SIGNALS, SignalManifest, file_name, write_signals
 from dynacor_ray.errors import CoverageError, TrainingError, explain
+from dynacor_ray.method.confident_joint import JointCounter
 from dynacor_ray.method.dynamics import logit_margin
 from dynacor_ray.models.heads import build_classifier
 
@@ -46,7 +47,7 @@ def train_worker(told: dict[str, Any]) -> str | None:
     )
     model = ray.train.torch.prepare_model(network)
     state = _State(job, model, context.get_world_rank(), context.get_world_size())
-    start = state.restore(ray.train.get_checkpoint())
+    start = state.restore(ray.train.get_checkpoint(), device)
     if start == job.config.epochs:
         return None
     rows = open_rows(job, state.rank, device)
@@ -73,6 +74,8 @@ class _State:
             self.optimizer, T_max=steps, eta_min=MIN_LEARNING_RATE
         )
         self.manifest: SignalManifest = {}
+        self.thresholds: torch.Tensor | None = None
+        self.joints: dict[int, torch.Tensor] = {}
         self.attempt = uuid.uuid4().hex[:8]
         self._saved = self._told = time.monotonic()
 
@@ -96,7 +99,7 @@ class _State:
         self.schedule.step()
         return logits.detach()
 
-    def restore(self, checkpoint: Checkpoint | None) -> int:
+    def restore(self, checkpoint: Checkpoint | None, device: torch.device) -> int:
         """Load the last checkpoint, if any; returns the first epoch to run."""
         if checkpoint is None:
             return 0
@@ -107,7 +110,8 @@ class _State:
             self.schedule.load_state_dict(saved["schedule"])
         else:
             self._jump(saved["epoch"])
-        self.manifest = saved["manifest"]
+        self.manifest, self.joints = saved["manifest"], saved["joints"]
+        self.thresholds = saved["thresholds"].to(device) if saved["thresholds"] is not None else None
         return int(saved["epoch"])
 
     def _jump(self, epoch: int) -> None:
@@ -119,6 +123,17 @@ class _State:
         self.schedule.last_epoch = steps
         for group in self.optimizer.param_groups:
             group["lr"] = float(rate)
+
+    def count(self, epoch: int, counter: JointCounter) -> None:
+        """Merge all ranks' class statistics of an epoch: its joint, and the thresholds for the next one."""
+        counter.flush()
+        if self.world > 1:
+            for total in (counter.probability, counter.labelled, counter.counts):
+                dist.all_reduce(total)
+        if self.thresholds is not None:
+            cells = counter.counts.nonzero().flatten()
+            self.joints[epoch] = torch.stack((cells, counter.counts[cells]), dim=1).cpu()
+        self.thresholds = counter.thresholds()
 
     def commit(self, epoch: int, keys: np.ndarray, margins: np.ndarray, predicted: np.ndarray) -> None:
         """Write this rank's signals, agree with all ranks that the epoch is whole, and checkpoint when it is time."""
@@ -155,6 +170,8 @@ class _State:
                 "schedule": self.schedule.state_dict(),
                 "epoch": epoch,
                 "world": self.world,
+                "thresholds": self.thresholds,
+                "joints": self.joints,
             }
             torch.save(saved, os.path.join(folder, "state.pt"))
             Path(folder, "manifest.json").write_text(json.dumps(self.manifest))
@@ -190,6 +207,7 @@ def run_epoch(
     margins = torch.empty(size, dtype=torch.float32, device=device)
     predicted = torch.empty(size, dtype=torch.int32, device=device)
     state.model.train()
+    counter = JointCounter(state.job.rows.num_classes, state.thresholds, device)
     at = 0
     for batch in rows.batches(epoch, state.batch):
         stop = at + len(batch.key)
@@ -197,8 +215,10 @@ def run_epoch(
         with torch.no_grad():
             margins[at:stop] = logit_margin(logits, batch.label)
             predicted[at:stop] = logits.argmax(dim=1)
+            counter.add(logits, batch.label, (batch.key >= 0) & (batch.key & 1 == 0))
         keys[at:stop] = batch.key
         at = stop
     if at != size:
         raise CoverageError(explain(f"{size:,} rows on rank {state.rank}", f"{at:,}", "report this as a defect"))
+    state.count(epoch, counter)
     return keys.numpy(), margins.cpu().numpy(), predicted.cpu().numpy()

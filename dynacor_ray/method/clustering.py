@@ -53,7 +53,8 @@ class ClusterConfig:
     alpha: weight of Eq. 7 in Eq. 8, >= 0. epochs >= 0. batch_size >= 1. learning_rate > 0, weight_decay >= 0: Adam's.
     kl_reduction: "sum" (Eq. 6) or "batchmean". assignment_distance: "cosine" or "squared_euclidean", when assigning;
     training uses the cosine. metric_rows: Eq. 9's second mean over "all" originals or those with a copy ("copied").
-    epoch_choice: one of `selection.EPOCH_CHOICES`. seed: initialisation and order of rows.
+    epoch_choice: one of `selection.EPOCH_CHOICES`. noise_rate: an estimate of it, for the choice of that name. seed:
+    initialisation and order of rows.
 
     Raises ConfigError for an unknown choice or a value out of range.
     """
@@ -67,6 +68,7 @@ class ClusterConfig:
     assignment_distance: str = "cosine"
     metric_rows: str = "all"
     epoch_choice: str = "validation_metric"
+    noise_rate: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -245,7 +247,7 @@ def fit(
             _train_epoch(model, optimizer, data, config, epoch)
         q_noisy = model.assign(data.windows, config.assignment_distance)
         records.append(_evaluate(model, data, config, epoch, q_noisy))
-        if choose_epoch(records, config.epoch_choice) == epoch:
+        if choose_epoch(records, config.epoch_choice, config.noise_rate) == epoch:
             kept, epoch_kept = model.snapshot(), epoch
         if on_epoch is not None:
             on_epoch(records[-1], q_noisy.numpy()[patterns.inverse])

@@ -12,7 +12,7 @@ Cost: one pass over the distinct patterns per epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,11 @@ from numpy.typing import NDArray
 
 from dynacor_ray.errors import ConfigError, explain
 
-EPOCH_CHOICES = ("validation_metric", "pu_score", "davies_bouldin", "last")
+EPOCH_CHOICES = ("validation_metric", "noise_rate", "davies_bouldin", "last")
+
+
+RUN_RULES = ("validation_metric", "noise_rate")
+"""Rules that can also choose among runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +63,6 @@ def validation_metric(
     return float((np.average(q, weights=caught, axis=0) - np.average(q, weights=kept, axis=0)) ** 2)
 
 
-def pu_score(flagged_corrupted: float, flagged_originals: float) -> float:
-    """`recall^2 / P(flagged)` of the planted errors (§4.2; Lee & Liu, ICML 2003), in Eq. 9's place; larger is better.
-
-    Planted errors are known positives and the originals an unlabelled mixture, so this is learning from positive and
-    unlabelled examples: as P(flagged) = recall * P(wrong) / precision, the score is recall * precision / P(wrong). The
-    noise rate P(wrong) is unknown but the same for all runs on the same data, and a product of precision and recall is
-    what F1 rewards. Assumes that real errors are found as often as planted ones. flagged_corrupted, flagged_originals:
-    flagged share of each set, in [0, 1]. Returns a float >= 0; 0 when nothing is flagged.
-    """
-    return flagged_corrupted**2 / flagged_originals if flagged_originals > 0.0 else 0.0
-
-
 def davies_bouldin(
     embedding: NDArray[np.floating[Any]], flagged: NDArray[np.bool_], counts: NDArray[np.int64]
 ) -> float:
@@ -92,11 +84,21 @@ def davies_bouldin(
     return float((share @ distance).sum(axis=0)) / gap if gap > 0.0 else float("inf")
 
 
-def choose_epoch(records: Sequence[EpochRecord], rule: str) -> int:
-    """The epoch to keep (§4.4, Table 3): largest Eq. 9 or PU score, smallest Davies-Bouldin index, or the last one.
+def rate_agreement(flagged_originals: float, noise_rate: float) -> float:
+    """Minus the distance between the flagged share and an estimate of the noise rate (§3, §4.4); larger is better.
 
-    records: one per epoch, epoch 0 included. Of equally good epochs the earliest. Returns its `epoch`. Raises
-    ConfigError for an unknown rule or no records.
+    The cut of a ranking with the largest F1 flags about as many rows as are wrong (where precision equals recall it is
+    exactly as many), and F1 falls on both sides; how many are wrong is estimated apart from the clustering
+    (`confident_joint.estimate_noise_rate`). Both in [0, 1]; returns a float in [-1, 0].
+    """
+    return -abs(flagged_originals - noise_rate)
+
+
+def choose_epoch(records: Sequence[EpochRecord], rule: str, noise_rate: float | None = None) -> int:
+    """The epoch to keep (§4.4, Table 3): best by a rule of RUN_RULES, smallest Davies-Bouldin index, or the last.
+
+    records: one per epoch, epoch 0 included. noise_rate: needed by the rule of that name. Of equally good epochs the
+    earliest. Returns its `epoch`. Raises ConfigError for an unknown rule, no records or no noise rate where needed.
     """
     if rule not in EPOCH_CHOICES:
         raise ConfigError(explain(f"a rule among {', '.join(EPOCH_CHOICES)}", repr(rule), "pass one of these"))
@@ -106,15 +108,18 @@ def choose_epoch(records: Sequence[EpochRecord], rule: str) -> int:
         return records[-1].epoch
     if rule == "davies_bouldin":
         return min(records, key=_davies_bouldin_or_infinity).epoch
-    return max(records, key=TRIAL_RULES[rule]).epoch
+    return max(records, key=lambda record: score(record, rule, noise_rate)).epoch
+
+
+def score(record: EpochRecord, rule: str, noise_rate: float | None = None) -> float:
+    """What a rule of RUN_RULES says of an epoch (§4.4); larger is better. Raises ConfigError as `choose_epoch` does."""
+    if rule == "validation_metric":
+        return record.validation_metric
+    if noise_rate is None:
+        remedy = "train for two epochs or more, or choose by validation_metric"
+        raise ConfigError(explain("an estimate of the noise rate", "none", remedy))
+    return rate_agreement(record.flagged_originals, noise_rate)
 
 
 def _davies_bouldin_or_infinity(record: EpochRecord) -> float:
     return float("inf") if record.davies_bouldin is None else record.davies_bouldin
-
-
-TRIAL_RULES: dict[str, Callable[[EpochRecord], float]] = {
-    "validation_metric": lambda record: record.validation_metric,
-    "pu_score": lambda record: pu_score(record.flagged_corrupted, record.flagged_originals),
-}
-"""Rules that choose among runs, or among epochs, by their records; larger is better."""

@@ -12,7 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-TITLES = {"validation_metric": "validation metric (Eq. 9)", "pu_score": "PU score", "f1": "F1 against the truth"}
+TITLES = {
+    "validation_metric": "validation metric (Eq. 9)",
+    "noise_rate": "agreement with the noise rate",
+    "f1": "F1 against the truth",
+}
 
 
 def heat_map(rows: Sequence[dict[str, Any]], select: str) -> bytes:

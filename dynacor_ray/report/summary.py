@@ -37,6 +37,8 @@ class Facts:
     records: list[dict[str, Any]]
     chosen_epoch: int
     evaluation: dict[str, Any] | None
+    noise_rate: dict[str, float] | None = None
+    """Estimate of the training's class statistics: value, low, high."""
 
 
 def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
@@ -53,7 +55,8 @@ def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
         "num_classes": manifest.num_classes,
         "num_flagged": counts.flagged,
         "flagged_share": counts.flagged / counts.originals,
-        "estimated_noise_rate": counts.flagged / counts.originals,
+        "estimated_noise_rate": facts.noise_rate["value"] if facts.noise_rate else None,
+        "noise_rate_range": [facts.noise_rate["low"], facts.noise_rate["high"]] if facts.noise_rate else None,
         "num_corrupted": counts.copies,
         "planted_recall": counts.copies_flagged / counts.copies,
         "classes": class_table(counts, manifest.class_names),

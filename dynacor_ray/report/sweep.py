@@ -11,7 +11,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from dynacor_ray.method.selection import EPOCH_CHOICES, TRIAL_RULES, EpochRecord, choose_epoch
+from dynacor_ray.method.selection import EPOCH_CHOICES, RUN_RULES, EpochRecord, choose_epoch, score
 from dynacor_ray.report.terminal import clean
 
 SHOWN = 24
@@ -29,9 +29,15 @@ class Trial:
     options: dict[str, Any]
     training: str
     epoch: int
+    noise_rate: float | None
     evaluation: dict[str, Any]
     epochs: list[dict[str, Any]]
     seconds: float
+
+    @property
+    def rules(self) -> list[str]:
+        """Rules that can judge this trial: without an estimate of the noise rate, all but the one that needs it."""
+        return [rule for rule in RUN_RULES if rule != "noise_rate" or self.noise_rate is not None]
 
     @property
     def records(self) -> list[EpochRecord]:
@@ -44,7 +50,7 @@ class Trial:
         record = self.records[epoch]
         return {
             "epoch": epoch,
-            **{name: rule(record) for name, rule in TRIAL_RULES.items()},
+            **{rule: score(record, rule, self.noise_rate) for rule in self.rules},
             "planted_recall": record.flagged_corrupted,
             "flagged_share": record.flagged_originals,
             "f1": self.epochs[epoch]["f1"],
@@ -52,11 +58,11 @@ class Trial:
 
     def epoch_by(self, rule: str) -> int:
         """The epoch that another rule would have kept."""
-        return choose_epoch(self.records, rule)
+        return choose_epoch(self.records, rule, self.noise_rate)
 
     def score(self, rule: str) -> float:
         """What `rule` says of the epoch that was kept; larger is better."""
-        return TRIAL_RULES[rule](self.records[self.epoch])
+        return score(self.records[self.epoch], rule, self.noise_rate)
 
     @property
     def f1(self) -> float | None:
@@ -66,7 +72,8 @@ class Trial:
     def f1_by_epoch_choice(self) -> dict[str, float | None]:
         """Table 3 for one trial: F1 by rule of choosing the epoch, and of the best epoch, which needs the truth."""
         known = [epoch["f1"] for epoch in self.epochs if epoch["f1"] is not None]
-        chosen = {rule: self.epochs[self.epoch_by(rule)]["f1"] for rule in EPOCH_CHOICES}
+        choices = [rule for rule in EPOCH_CHOICES if rule in self.rules or rule not in RUN_RULES]
+        chosen = {rule: self.epochs[self.epoch_by(rule)]["f1"] for rule in choices}
         return {**chosen, "oracle": max(known, default=None)}
 
     def as_json(self) -> dict[str, Any]:
@@ -107,7 +114,7 @@ def build_sweep_summary(
         # As `detect` alone would do it: the epoch by Eq. 9.
         "default": _named(known, known.epoch_by("validation_metric")) if known else None,
         "best": _named(best := max(trials, key=lambda t: t.f1 or 0.0), best.epoch) if chosen.f1 is not None else None,
-        "rules": {rule: _by_rule(trials, rule) for rule in TRIAL_RULES},
+        "rules": {rule: _by_rule(trials, rule) for rule in chosen.rules},
         "seconds": seconds,
     }
 
@@ -184,7 +191,6 @@ def _trials(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Table:
     with_truth = summary["best"] is not None
     shown = {
         "validation_metric": "Eq. 9",
-        "pu_score": "PU score",
         "planted_recall": "planted found",
         "flagged_share": "flagged",
         **({"f1": "F1"} if with_truth else {}),
@@ -202,7 +208,7 @@ def _trials(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Table:
 def _cell(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if name in TRIAL_RULES else f"{value:.1%}"
+    return f"{value:.3f}" if name in RUN_RULES else f"{value:.1%}"
 
 
 def _sentence(title: str, trial: dict[str, Any]) -> str:

@@ -39,8 +39,10 @@ def _headline(summary: dict[str, Any]) -> Table:
     if summary["data"]["quarantined"]:
         table.add_row("set aside as unusable", f"{summary['data']['quarantined']:,}")
     table.add_row("classes", f"{summary['num_classes']:,}")
-    table.add_row("labels that look wrong", f"{summary['num_flagged']:,}")
-    table.add_row("estimated noise rate", f"{summary['estimated_noise_rate']:.1%}")
+    table.add_row("labels that look wrong", f"{summary['num_flagged']:,} ({summary['flagged_share']:.1%})")
+    if summary["estimated_noise_rate"] is not None:
+        low, high = summary["noise_rate_range"]
+        table.add_row("estimated noise rate", f"{summary['estimated_noise_rate']:.1%} ({low:.1%} - {high:.1%})")
     table.add_row("planted errors found", f"{summary['planted_recall']:.1%} of {summary['num_corrupted']:,}")
     scores = summary["evaluation"]
     if scores:

@@ -81,7 +81,7 @@ def test_a_wrong_choice_lists_the_valid_ones(name: str) -> None:
         or {
             "corrupted_weight": ("uniform", "paper"),
             "augmentation": ("auto", "flip", "crop", "none"),
-            "epoch_choice": ("validation_metric", "pu_score", "davies_bouldin", "last"),
+            "epoch_choice": ("validation_metric", "noise_rate", "davies_bouldin", "last"),
             "gpu": ("auto", "yes", "no"),
         }[name]
     )

@@ -169,12 +169,12 @@ def test_a_fit_survives_pickling_and_is_small() -> None:
     assert np.array_equal(pickle.loads(data).assign(margins), fitted.assign(margins))
 
 
-@pytest.mark.parametrize("rule", ["validation_metric", "pu_score", "davies_bouldin", "last"])
+@pytest.mark.parametrize("rule", ["validation_metric", "noise_rate", "davies_bouldin", "last"])
 def test_the_kept_state_is_that_of_the_chosen_epoch(rule: str) -> None:
     margins, is_corrupted, has_copy = simulated()
-    options = {"learning_rate": 3e-3, "batch_size": 64, "epoch_choice": rule}
+    options = {"learning_rate": 3e-3, "batch_size": 64, "epoch_choice": rule, "noise_rate": 0.3}
     fitted = c.fit(margins, is_corrupted, has_copy, c.preset("paper", epochs=4, **options))
-    assert fitted.epoch == c.choose_epoch(fitted.records, rule)
+    assert fitted.epoch == c.choose_epoch(fitted.records, rule, 0.3)
     until = c.fit(
         margins, is_corrupted, has_copy, c.preset("paper", epochs=fitted.epoch, **options | {"epoch_choice": "last"})
     )

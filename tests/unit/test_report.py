@@ -58,9 +58,9 @@ def manifest(**changes: Any) -> DatasetManifest:
     return DatasetManifest(**(values | changes))
 
 
-def facts(counts: Counted, known: DatasetManifest) -> Facts:
+def facts(counts: Counted, known: DatasetManifest, noise_rate: dict[str, float] | None = None) -> Facts:
     records = [{"epoch": 0, "davies_bouldin": None}]
-    return Facts({"seed": 7, "gamma": 0.1}, {"ray": "2"}, known, "pixels@8", counts, records, 0, None)
+    return Facts({"seed": 7, "gamma": 0.1}, {"ray": "2"}, known, "pixels@8", counts, records, 0, None, noise_rate)
 
 
 # -------------------------------------------------------------------------------------------------------------- summary
@@ -117,7 +117,10 @@ def test_summary_is_json_and_complete() -> None:
     assert json.loads(json.dumps(summary, allow_nan=False)) == json.loads(json.dumps(summary))
     assert summary["num_rows"] == 14
     assert summary["num_flagged"] == 4
-    assert summary["flagged_share"] == summary["estimated_noise_rate"] == 4 / 14
+    assert summary["flagged_share"] == 4 / 14
+    assert summary["estimated_noise_rate"] is summary["noise_rate_range"] is None, "too few epochs for an estimate"
+    told = build_summary(facts(Counted(), known, {"value": 0.2, "low": 0.1, "high": 0.3}), {})
+    assert (told["estimated_noise_rate"], told["noise_rate_range"]) == (0.2, [0.1, 0.3])
     assert summary["planted_recall"] == 0.25
     assert summary["seed"] == 7
     assert summary["seconds"] == {"total": 1.5}
@@ -144,7 +147,9 @@ def summary_of(names: tuple[str, ...] = NAMES, **changes: Any) -> dict[str, Any]
         "num_rows": 1_000_000,
         "num_classes": len(names),
         "num_flagged": 123_456,
-        "estimated_noise_rate": 0.123456,
+        "flagged_share": 0.123456,
+        "estimated_noise_rate": 0.1,
+        "noise_rate_range": [0.08, 0.12],
         "planted_recall": 0.9,
         "num_corrupted": 100_000,
         "data": {"quarantined": 0},
@@ -181,8 +186,8 @@ def cells(lines: list[str], first: str) -> list[str]:
 def test_numbers_are_shown() -> None:
     lines = printed(summary_of(), [suspect(uri="a/b.jpg")])
     assert cells(lines, "rows") == ["rows", "1,000,000"]
-    assert cells(lines, "labels that look wrong")[1] == "123,456"
-    assert cells(lines, "estimated noise rate")[1] == "12.3%"
+    assert cells(lines, "labels that look wrong")[1] == "123,456 (12.3%)"
+    assert cells(lines, "estimated noise rate")[1] == "10.0% (8.0% - 12.0%)"
     assert cells(lines, "planted errors found")[1] == "90.0% of 100,000"
     assert cells(lines, "owl") == ["owl", "100", "2", "2.0%"]
     assert cells(lines, "5") == ["5", "a/b.jpg", "cat", "dog", "0.1235"]

@@ -7,24 +7,25 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from dynacor_ray.method.selection import pu_score
 from dynacor_ray.report.figures import heat_map
 from dynacor_ray.report.sweep import Trial, build_sweep_summary, choose_trial, print_sweep, trials_table
 
 
-def trial(gamma: float, alpha: float, metric: float, recall: float, f1: float | None) -> Trial:
+def trial(gamma: float, alpha: float, metric: float, flagged: float, f1: float | None) -> Trial:
     """Two epochs: the first is the better one, the second has the larger Eq. 9 and was kept."""
-    shares = {"davies_bouldin": None, "flagged_originals": 0.2, "flagged_corrupted": recall}
+    same = {"davies_bouldin": None, "flagged_corrupted": 0.9}
     epochs = [
-        {"epoch": 0, "validation_metric": metric / 2, **shares, "f1": None if f1 is None else f1 + 0.1},
-        {"epoch": 1, "validation_metric": metric, **shares, "f1": f1},
+        {"epoch": 0, "validation_metric": metric / 2, "flagged_originals": flagged, **same, "f1": f1 and f1 + 0.1},
+        {"epoch": 1, "validation_metric": metric, "flagged_originals": flagged + 0.1, **same, "f1": f1},
     ]
     evaluation = {} if f1 is None else {"f1": f1, "precision": 0.5, "recall": 0.6}
     options = {"gamma": gamma, "alpha": alpha}
-    return Trial(options=options, training="t", epoch=1, evaluation=evaluation, epochs=epochs, seconds=1.0)
+    return Trial(
+        options=options, training="t", epoch=1, noise_rate=0.1, evaluation=evaluation, epochs=epochs, seconds=1.0
+    )
 
 
-TRIALS = [trial(0.1, 0.5, 0.2, 0.9, 0.7), trial(0.1, 5.0, 0.3, 0.8, 0.6), trial(0.2, 0.5, 0.1, 0.7, 0.8)]
+TRIALS = [trial(0.1, 0.5, 0.2, 0.1, 0.7), trial(0.1, 5.0, 0.3, 0.2, 0.6), trial(0.2, 0.5, 0.1, 0.3, 0.8)]
 FAILED = [{"options": {"gamma": 0.2, "alpha": 5.0}, "message": "disk\x1b full"}]
 
 
@@ -42,8 +43,8 @@ def summary_of(trials: list[Trial], **changes: Any) -> dict[str, Any]:
 
 def test_each_rule_chooses_by_its_own_score_and_never_by_the_truth() -> None:
     assert choose_trial(TRIALS, "validation_metric") is TRIALS[1]
-    assert choose_trial(TRIALS, "pu_score") is TRIALS[0]
-    assert choose_trial([TRIALS[0], TRIALS[0]], "pu_score") is TRIALS[0]
+    assert choose_trial(TRIALS, "noise_rate") is TRIALS[0]
+    assert choose_trial([TRIALS[0], TRIALS[0]], "noise_rate") is TRIALS[0]
 
 
 def test_the_summary_compares_the_choice_with_the_default_and_the_oracle() -> None:
@@ -52,15 +53,15 @@ def test_the_summary_compares_the_choice_with_the_default_and_the_oracle() -> No
     assert summary["default"]["f1"] == 0.7
     assert summary["best"]["f1"] == 0.8
     found = {rule: (named["options"]["alpha"], named["epoch"]) for rule, named in summary["rules"].items()}
-    assert found == {"validation_metric": (5.0, 1), "pu_score": (0.5, 0)}, "each with its own epoch; ties: the earlier"
-    assert summary["chosen"]["pu_score"] == pytest.approx(0.8**2 / 0.2)
+    assert found == {"validation_metric": (5.0, 1), "noise_rate": (0.5, 0)}, "each with its own epoch"
+    assert summary["chosen"]["noise_rate"] == pytest.approx(-0.2)
     assert summary["chosen"]["f1_by_epoch_choice"]["oracle"] == pytest.approx(0.7)
     assert summary["failed"] == FAILED
     assert summary_of(TRIALS, default={"gamma": 0.3, "alpha": 0.5})["default"] is None
 
 
 def test_without_truth_there_is_no_oracle() -> None:
-    trials = [trial(0.1, 0.5, 0.2, 0.9, None)]
+    trials = [trial(0.1, 0.5, 0.2, 0.1, None)]
     summary = summary_of(trials)
     assert summary["best"] is None
     table = trials_table(trials, [], summary)
@@ -86,9 +87,9 @@ def shown(summary: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 def test_the_terminal_names_the_choice_and_the_failures() -> None:
     text = shown(summary_of(TRIALS), trials_table(TRIALS, FAILED, summary_of(TRIALS)).to_pylist())
-    assert "Chosen: gamma=0.1 alpha=5.0: 20.0% flagged, F1 60.0% by validation_metric" in text
+    assert "Chosen: gamma=0.1 alpha=5.0: 30.0% flagged, F1 60.0% by validation_metric" in text
     assert "Default: gamma=0.1 alpha=0.5" in text
-    assert "Best (oracle): gamma=0.2 alpha=0.5: 20.0% flagged, F1 80.0%" in text
+    assert "Best (oracle): gamma=0.2 alpha=0.5: 40.0% flagged, F1 80.0%" in text
     assert "Failed: gamma=0.2 alpha=5.0: disk? full" in text
 
 
@@ -99,11 +100,3 @@ def test_the_heat_map_is_a_picture_with_a_panel_for_f1_where_it_is_known() -> No
     without = Image.open(io.BytesIO(heat_map(blind, "validation_metric")))
     assert with_truth.format == "PNG"
     assert with_truth.width == 2 * without.width
-
-
-def test_pu_score_is_recall_squared_over_the_flagged_share() -> None:
-    assert pu_score(0.9, 0.3) == pytest.approx(2.7)
-    assert pu_score(0.0, 0.0) == 0.0
-    # With recall r, precision p and noise rate w, the flagged share is r w / p: the score is r p / w.
-    recall, precision, wrong = 0.8, 0.6, 0.2
-    assert pu_score(recall, recall * wrong / precision) == pytest.approx(recall * precision / wrong)

@@ -70,7 +70,7 @@ def test_a_searcher_needs_the_trainings_of_all_listed_values() -> None:
         ({"gammas": 0.1}, r"gammas to be a list, but got 0.1; pass e.g. gammas=\[0.1\]"),
         ({"seeds": [-1]}, r"--seed of at least 0"),
         ({"search": "bayes"}, r"--search to be one of grid, random, optuna, but got 'bayes'"),
-        ({"select": "f1"}, r"--select to be one of validation_metric, pu_score, but got 'f1'"),
+        ({"select": "f1"}, r"--select to be one of validation_metric, noise_rate, but got 'f1'"),
         ({"samples": 0}, r"--samples of at least 1"),
         (
             {"also": ["colour=red"]},

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dynacor_ray.method.confident_joint import JointCounter, NoiseRate, confident_counts, estimate_noise_rate
+
+CPU = torch.device("cpu")
+
+
+def test_counts_of_a_case_worked_by_hand() -> None:
+    """Rows: sure of 0 and labelled 0; sure of 1 but labelled 0; above both thresholds, more of 1; below all."""
+    probability = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.45, 0.55], [0.35, 0.45]])
+    counts = confident_counts(probability, torch.tensor([0, 0, 1, 1]), torch.tensor([0.4, 0.5]))
+    assert counts.view(2, 2).tolist() == [[1, 1], [0, 1]]
+
+
+def slow_counts(probability: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    counts = np.zeros((probability.shape[1],) * 2, dtype=int)
+    for row, label in zip(probability, labels, strict=True):
+        candidates = [c for c in range(len(row)) if row[c] >= thresholds[c]]
+        if candidates:
+            counts[label, max(candidates, key=lambda c: row[c])] += 1
+    return counts
+
+
+def simulated(
+    rows: int = 3000, classes: int = 5, noise: float = 0.3, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a good classifier, and labels of which a known share is wrong."""
+    random = np.random.default_rng(seed)
+    true = random.integers(0, classes, rows)
+    wrong = random.random(rows) < noise
+    given = np.where(wrong, (true + random.integers(1, classes, rows)) % classes, true)
+    logits = random.normal(size=(rows, classes)) + 4 * np.eye(classes)[true]
+    return torch.from_numpy(logits).float(), torch.from_numpy(given)
+
+
+def test_the_counter_agrees_with_a_slow_loop_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = simulated()
+    counted = torch.arange(len(labels)) % 7 != 0
+    probability = torch.softmax(logits, dim=1)
+    kept = (probability[counted], labels[counted])
+    mean = torch.stack([kept[0][kept[1] == c, c].mean() for c in range(5)])
+    expected = slow_counts(kept[0].numpy(), kept[1].numpy(), mean.numpy())
+    for size, flush in ((64, 100), (3000, 8192), (7, 1)):
+        monkeypatch.setattr("dynacor_ray.method.confident_joint._FLUSH_ROWS", flush)
+        first, second = JointCounter(5, None, CPU), None
+        for counter in (first, second):
+            counter = counter or JointCounter(5, first.thresholds(), CPU)
+            for index in torch.arange(len(labels)).split(size):
+                counter.add(logits[index], labels[index], counted[index])
+            counter.flush()
+        assert first.thresholds() == pytest.approx(mean, abs=1e-6)
+        assert first.counts.sum() == 0, "the first epoch has no thresholds yet"
+        assert np.array_equal(counter.counts.view(5, 5).numpy(), expected)
+
+
+def test_sums_merge_over_workers() -> None:
+    logits, labels = simulated(1000)
+    everything = torch.ones(1000, dtype=torch.bool)
+    whole = JointCounter(5, torch.full((5,), 0.3), CPU)
+    whole.add(logits, labels, everything)
+    whole.flush()
+    parts = [JointCounter(5, torch.full((5,), 0.3), CPU) for _ in range(2)]
+    for part, rows in zip(parts, (slice(0, 333), slice(333, None)), strict=True):
+        part.add(logits[rows], labels[rows], everything[rows])
+        part.flush()
+    assert torch.equal(parts[0].counts + parts[1].counts, whole.counts)
+    assert torch.allclose(parts[0].probability + parts[1].probability, whole.probability)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3, 0.6])
+def test_the_noise_rate_of_a_good_classifier_is_recovered(noise: float) -> None:
+    logits, labels = simulated(20_000, noise=noise)
+    everything = torch.ones(20_000, dtype=torch.bool)
+    first = JointCounter(5, None, CPU)
+    first.add(logits, labels, everything)
+    first.flush()
+    second = JointCounter(5, first.thresholds(), CPU)
+    second.add(logits, labels, everything)
+    second.flush()
+    cells = second.counts.view(5, 5).numpy()
+    given, predicted = np.nonzero(cells)
+    count = cells[given, predicted]
+    rate = estimate_noise_rate(np.ones(len(count), int), given == predicted, count, 3)
+    assert rate is not None
+    assert rate.value == pytest.approx(noise, abs=0.05)
+
+
+def test_the_rate_is_the_mean_over_the_epochs_from_a_fifth_to_a_third() -> None:
+    """20 epochs: those numbered 4, 5 and 6."""
+    epoch = np.repeat(np.arange(1, 20), 2)
+    wrong = np.linspace(40, 4, 19).round().astype(int)
+    count = np.stack((100 - wrong, wrong), axis=1).reshape(-1)
+    is_diagonal = np.tile([True, False], 19)
+    used = wrong[3:6] / 100
+    assert estimate_noise_rate(epoch, is_diagonal, count, 20) == NoiseRate(used.mean(), used.min(), used.max())
+    assert estimate_noise_rate(epoch[:2], is_diagonal[:2], count[:2], 2) == NoiseRate(0.4, 0.4, 0.4)
+
+
+def test_without_a_second_epoch_there_is_no_estimate() -> None:
+    nothing = np.empty(0, int)
+    assert estimate_noise_rate(nothing, nothing.astype(bool), nothing, 1) is None
+
+
+def test_an_absent_class_is_never_predicted() -> None:
+    counter = JointCounter(3, None, CPU)
+    counter.add(torch.zeros(4, 3), torch.tensor([0, 0, 1, 1]), torch.ones(4, dtype=torch.bool))
+    counter.flush()
+    assert counter.thresholds()[2] > 1
