@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from dynacor_ray.errors import ConfigError, explain
 
+Threshold = Literal["noise_rate", "planted_recall", "paper"]
+Score = Literal["early_margin", "mean_margin", "soft_assignment"]
 Variant = Literal["paper", "released"]
 Weighting = Literal["uniform", "paper"]
 Augmentation = Literal["auto", "flip", "crop", "none"]
@@ -90,6 +92,14 @@ class DetectConfig:
     """How the epoch of the dynamics encoder is chosen (Table 3): by Eq. 9 (`validation_metric`), by agreement with the
     noise rate estimated while training, by the Davies-Bouldin index, or the last. Default: Eq. 9; in a sweep, the rule
     of --select."""
+    threshold: Threshold = "noise_rate"
+    """Which rows are flagged: as many of the most suspicious as labels are wrong by the training's own estimate; as
+    many as it takes to catch --target-recall of the planted errors; `paper`: those with q_noisy > q_clean (Eq. 4)."""
+    score: Score | None = None
+    """What rows are ranked by: mean margin over the first half of the epochs or over all, or Eq. 3's soft assignment.
+    Default: `early_margin`; `soft_assignment` with --threshold paper."""
+    target_recall: float = 0.92
+    """Share of the planted errors that --threshold planted_recall catches."""
     fit_rows: int = 200_000
     """Most rows the dynamics encoder is fitted on; all rows are assigned."""
 
@@ -116,11 +126,17 @@ class DetectConfig:
         _check_types(self)
         _check_ranges(self)
         _check_choices(self)
+        _check_together(self)
 
     @property
     def copy_pool(self) -> float:
         """Share of the instances that may get a copy: 1, or 0.9 as the released code has it."""
         return 0.9 if self.variant == "released" else 1.0
+
+    @property
+    def ranking(self) -> str:
+        """The score that rows are ranked by."""
+        return self.score or ("soft_assignment" if self.threshold == "paper" else "early_margin")
 
     def result_options(self) -> dict[str, Any]:
         """The options that determine the result: all but place, machine and display."""
@@ -208,6 +224,7 @@ def _check_ranges(config: DetectConfig) -> None:
     need((config.cluster_epochs or 0) >= 0, "cluster_epochs", "of at least 0", "the paper uses 10")
     rate = config.cluster_learning_rate
     need(rate is None or rate > 0, "cluster_learning_rate", "above 0", "the paper uses 1e-5")
+    need(0 < config.target_recall < 1, "target_recall", "in (0, 1)", "the default is 0.92")
     need(config.fit_rows >= 100, "fit_rows", "of at least 100", "the default is 200000")
     need(config.workers >= 1, "workers", "of at least 1", "start with one worker per GPU")
     need(0 <= config.max_quarantine <= 1, "max_quarantine", "in [0, 1]", "the default is 0.01, one row in a hundred")
@@ -230,10 +247,22 @@ def _check_choices(config: DetectConfig) -> None:
         "augmentation": Augmentation,
         "epoch_choice": EpochChoice,
         "gpu": GpuUse,
+        "threshold": Threshold,
+        "score": Score,
     }
     for name, literal in choices.items():
         valid, got = get_args(literal), getattr(config, name)
-        if got not in valid and not (name == "epoch_choice" and got is None):
+        if got not in valid and not (name in ("epoch_choice", "score") and got is None):
             raise ConfigError(
                 explain(f"{_flag(name)} to be one of {', '.join(valid)}", repr(got), "choose one of these")
             )
+
+
+def _check_together(config: DetectConfig) -> None:
+    """Options that contradict each other."""
+    if config.threshold == "paper" and config.ranking != "soft_assignment":
+        got = f"--score {config.score}"
+        raise ConfigError(explain("--score soft_assignment with --threshold paper", got, "leave out one of the two"))
+    if config.epochs < 2 and "noise_rate" in (config.threshold, config.epoch_choice):
+        remedy = "train for two epochs or more, or pass --threshold paper"
+        raise ConfigError(explain("--epochs of at least 2 to estimate the noise rate", repr(config.epochs), remedy))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dynacor_ray import rundir, schema
 from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.engine.assemble import Dataset, assemble, read_dynamics, write_dynamics
-from dynacor_ray.engine.cluster import assign, fit_clusters, sample_for_fit, tally, write_issues
+from dynacor_ray.engine.cluster import assign, find_cut, fit_clusters, sample_for_fit, tally, write_issues
 from dynacor_ray.engine.session import connect
 from dynacor_ray.engine.signals import SIGNALS, read_noise_rate
 from dynacor_ray.engine.train import train
@@ -142,7 +142,8 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("cluster"):
         sample = sample_for_fit(dynamics, rows.facts.total, config.fit_rows, config.seed)
         fitted = fit_clusters(sample, clustering, progress)
-        assigned = assign(dynamics, fitted)
+        cut = find_cut(sample, fitted, config.threshold, config.ranking, config.target_recall)
+        assigned = assign(dynamics, fitted, cut)
     with progress.timed("output"):
         counts = tally(assigned, manifest.num_classes)
         write_issues(assigned, run / ISSUES)

@@ -63,6 +63,10 @@ class SweepConfig:
                 raise ConfigError(explain(f"--{name} to be one of {', '.join(valid)}", got, "choose one of these"))
         if self.samples < 1:
             raise ConfigError(explain("--samples of at least 1", repr(self.samples), "the default is 24"))
+        detect = self.detect
+        if detect.threshold == "planted_recall" or detect.score not in (None, "soft_assignment"):
+            got = f"--threshold {detect.threshold} --score {detect.score}"
+            raise ConfigError(explain("the cut of Eq. 4, on which alpha acts", got, "leave both out in a sweep"))
         for options in self.corners():
             self.trial(options)
 
@@ -89,6 +93,8 @@ class SweepConfig:
         shared = {f.name: getattr(self.detect, f.name) for f in dataclasses.fields(self.detect)}
         if self.detect.epoch_choice is None:
             shared["epoch_choice"] = self.select
+        # alpha acts through Eq. 3 and 4 alone: the other scores and cuts would make all trials of a training the same.
+        shared |= {"threshold": "paper", "score": "soft_assignment"}
         return make_config(**shared | options)
 
     def listed(self) -> list[dict[str, Any]] | None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from dynacor_ray import schema
 from dynacor_ray.config import DetectConfig, digest
 from dynacor_ray.engine.assemble import assemble
-from dynacor_ray.engine.cluster import fit_sample, label_quality, sample_for_fit
+from dynacor_ray.engine.cluster import fit_sample, sample_for_fit
 from dynacor_ray.engine.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.rows import TrainingRows
 from dynacor_ray.engine.search import SCORE, report
@@ -26,6 +26,7 @@ from dynacor_ray.evaluation import evaluate_issues
 from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.method.selection import EpochRecord, choose_epoch, score
+from dynacor_ray.method.thresholds import assignment_quality
 from dynacor_ray.prepare import Opened, Prepared, cluster_config, with_noise_rate
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.sweep import Trial
@@ -164,5 +165,5 @@ class _Judge:
             return
         noisy, mean = q_noisy[self._originals], self._mean[self._originals]
         issues = self._issues.append_column(schema.IS_LABEL_ISSUE, pa.array(noisy > 0.5))
-        issues = issues.append_column(schema.LABEL_QUALITY, pa.array(label_quality(noisy, mean)))
+        issues = issues.append_column(schema.LABEL_QUALITY, pa.array(assignment_quality(noisy, mean)))
         self.metrics.append(evaluate_issues(issues, self._truth))

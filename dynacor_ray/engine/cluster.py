@@ -15,6 +15,7 @@ from dynacor_ray.engine.assemble import HAS_COPY
 from dynacor_ray.engine.session import remote_errors, resources
 from dynacor_ray.method.clustering import ClusterConfig, ClusterFit, fit
 from dynacor_ray.method.selection import EpochRecord
+from dynacor_ray.method.thresholds import Cut, choose_cut, row_score
 from dynacor_ray.progress import Progress
 from dynacor_ray.rng import Purpose, keyed_uniform
 from dynacor_ray.storage import Location
@@ -61,14 +62,24 @@ def fit_sample(
     return fit(margins, is_corrupted, sample[HAS_COPY].to_numpy() & ~is_corrupted, config, on_epoch)
 
 
-def assign(dynamics: ray.data.Dataset, fitted: ClusterFit) -> ray.data.Dataset:
-    """q_noisy (Eq. 3) and flag (Eq. 4) of every row, with `issues.parquet`'s columns and key; materialised."""
+def find_cut(sample: pa.Table, fitted: ClusterFit, threshold: str, score: str, target_recall: float) -> Cut:
+    """Where the ranking is cut, from the rows that the clustering was fitted on (`thresholds.choose_cut`)."""
+    _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
+    margins = schema.matrix(sample[schema.MARGIN].combine_chunks())
+    scores = row_score(score, margins, fitted.assign(margins))
+    rate = fitted.config.noise_rate
+    originals, copies = scores[~is_corrupted], scores[is_corrupted]
+    return choose_cut(threshold, score, originals, copies, noise_rate=rate, target_recall=target_recall)
+
+
+def assign(dynamics: ray.data.Dataset, fitted: ClusterFit, cut: Cut) -> ray.data.Dataset:
+    """q_noisy (Eq. 3) and flag of every row, with `issues.parquet`'s columns and key; materialised."""
     shared = ray.put(fitted)
 
     def work(block: pa.Table) -> pa.Table:
         margins = schema.matrix(block[schema.MARGIN])
         noisy = ray.get(shared).assign(margins).astype(np.float32)
-        mean = margins.astype(np.float32).mean(axis=1)
+        flags, quality = cut.apply(margins, noisy)
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
         columns = {
             schema.KEY: block[schema.KEY],
@@ -76,28 +87,16 @@ def assign(dynamics: ray.data.Dataset, fitted: ClusterFit) -> ray.data.Dataset:
             schema.URI: block[schema.URI],
             schema.GIVEN_LABEL: block[schema.GIVEN_LABEL],
             schema.PREDICTED_LABEL: block[schema.PREDICTED_LABEL],
-            schema.IS_LABEL_ISSUE: pa.array(noisy > 0.5),
-            schema.LABEL_QUALITY: pa.array(label_quality(noisy, mean)),
+            schema.IS_LABEL_ISSUE: pa.array(flags),
+            schema.LABEL_QUALITY: pa.array(quality),
             schema.NOISE_SCORE: pa.array(noisy),
-            schema.MEAN_MARGIN: pa.array(mean),
+            schema.MEAN_MARGIN: pa.array(margins.astype(np.float32).mean(axis=1)),
             schema.PREDICTED_SHARE: block[schema.PREDICTED_SHARE],
         }
         return pa.table(columns)
 
     with remote_errors():
         return dynamics.map_batches(work, batch_format="pyarrow", batch_size=None).materialize()
-
-
-def label_quality(noise_score: np.ndarray, mean_margin: np.ndarray) -> np.ndarray:
-    """1 - q_noisy in [0, 1], low = bad; rows of equal q are ordered by mean margin. float32 (N,) x 2 -> float64 (N,).
-
-    Sign dynamics repeat, so q ties often. A margin raises the quality by at most half the distance to the next smaller
-    float32: it never changes the order of two different q, and quality < 0.5 says the same as q > 0.5.
-    """
-    q, margin = np.asarray(noise_score, np.float32), np.asarray(mean_margin, np.float64)
-    gap = q.astype(np.float64) - np.nextafter(q, np.float32(-1.0))
-    share = 0.5 + 0.5 * margin / (1.0 + np.abs(margin))
-    return 1.0 - (q - 0.5 * gap * share)
 
 
 @dataclass

@@ -43,12 +43,14 @@ def test_a_run_leaves_the_documented_files(feature_set: Callable[..., Path], tmp
     assert (np.diff(quality) >= 0).all()
     assert ((quality >= 0) & (quality <= 1)).all()
     flags = issues["is_label_issue"].to_numpy(zero_copy_only=False)
-    assert np.array_equal(flags, issues["noise_score"].to_numpy() > 0.5)
+    assert np.array_equal(flags, quality < 0.5)
     summary = json.loads((out / "summary.json").read_text())
     assert summary == result.summary
     assert repr(result) == f"<DetectResult {out}: {summary['num_flagged']:,} of 1,001 labels look wrong>"
     assert summary["num_flagged"] == flags.sum() == sum(row["flagged"] for row in summary["classes"])
     assert summary["num_rows"] == 1001
+    assert summary["estimated_noise_rate"] == pytest.approx(0.2, abs=0.08)
+    assert flags.mean() == pytest.approx(summary["estimated_noise_rate"], abs=0.001), "as many as are thought wrong"
     assert summary["evaluation"]["f1"] > 0.75, "well separated classes with 20% symmetric noise"
     assert summary["planted_recall"] > 0.8
     assert np.allclose(np.sum(summary["transition_matrix"], axis=1), 1)
@@ -58,6 +60,14 @@ def test_a_run_leaves_the_documented_files(feature_set: Callable[..., Path], tmp
     assert np.isfinite(margins).all()
     assert len(np.unique(keys)) == len(keys)
     assert result.dynamics().count() == len(keys)
+
+
+def test_the_paper_s_threshold_is_equation_4(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+    result = detect(str(feature_set(601)), out=str(tmp_path / "run"), threshold="paper", **FAST)
+    issues = result.issues()
+    flags = issues["is_label_issue"].to_numpy()
+    assert np.array_equal(flags, issues["noise_score"].to_numpy() > 0.5)
+    assert np.array_equal(flags, issues["label_quality"].to_numpy() < 0.5)
 
 
 def test_one_and_two_workers_and_streaming_agree(feature_set: Callable[..., Path], tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_grid_costs_a_training_per_gamma_and_leaves_the_chosen_run(
         *((0.1, 0.0), (0.1, 5.0), (0.3, 0.0), (0.3, 5.0))
     ]
     assert sum(table["is_chosen"].to_pylist()) == 1
-    assert table["validation_metric"].to_pylist() == sorted(table["validation_metric"].to_pylist(), reverse=True)
+    assert table["noise_rate"].to_pylist() == sorted(table["noise_rate"].to_pylist(), reverse=True)
     assert table["f1"].null_count == 0
     assert list(out.glob("tune/*/*/events.out.tfevents.*")), "TensorBoard events"
     assert (out / "heatmap.png").read_bytes().startswith(b"\x89PNG")
@@ -70,7 +70,7 @@ def assert_same_run_as_detect(
 ) -> None:
     """The chosen directory holds what `detect` with the trial's options makes; the trial told the truth about it."""
     shared = {name: value for name, value in options.items() if name != "gammas"}
-    detect(data, out=str(alone), **shared, **chosen["options"])
+    detect(data, out=str(alone), threshold="paper", epoch_choice="noise_rate", **shared, **chosen["options"])
     mine, other = (pq.read_table(run / "issues.parquet").sort_by("instance_id") for run in (best, alone))
     assert mine["is_label_issue"].equals(other["is_label_issue"])
     assert np.allclose(mine["noise_score"].to_numpy(), other["noise_score"].to_numpy(), atol=1e-5)

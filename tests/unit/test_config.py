@@ -34,6 +34,9 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "seed": [-1, 0.5, "x", None],
     "cluster_epochs": [-1, 1.5, "x"],
     "cluster_learning_rate": [0, -1e-5, NAN, "x"],
+    "threshold": ["eq4", None],
+    "score": ["q", 3],
+    "target_recall": [0, 1, 1.0, -0.1, NAN, "x"],
     "fit_rows": [99, 0, 200.0],
     "max_quarantine": [-0.1, 1.1, NAN],
     "max_failures": [-1, 0.5],
@@ -74,7 +77,7 @@ def test_wrong_value(name: str, value: Any) -> None:
     assert any(f"but got {shown};" in message for shown in (repr(value), f"{value}.0" if number else repr(value)))
 
 
-@pytest.mark.parametrize("name", ["variant", "corrupted_weight", "augmentation", "epoch_choice", "gpu"])
+@pytest.mark.parametrize("name", ["variant", "corrupted_weight", "augmentation", "epoch_choice", "gpu", "score"])
 def test_a_wrong_choice_lists_the_valid_ones(name: str) -> None:
     valid = (
         get_args({"variant": Variant}.get(name))
@@ -83,12 +86,28 @@ def test_a_wrong_choice_lists_the_valid_ones(name: str) -> None:
             "augmentation": ("auto", "flip", "crop", "none"),
             "epoch_choice": ("validation_metric", "noise_rate", "davies_bouldin", "last"),
             "gpu": ("auto", "yes", "no"),
+            "score": ("early_margin", "mean_margin", "soft_assignment"),
         }[name]
     )
     for good in valid:
         assert getattr(make_config(data="demo", **{name: good}), name) == good
     with pytest.raises(ConfigError, match=f"one of {', '.join(valid)}, but got 'nonsense'"):
         make_config(data="demo", **{name: "nonsense"})
+
+
+def test_the_score_goes_with_the_threshold() -> None:
+    assert make_config(data="demo").ranking == "early_margin"
+    assert make_config(data="demo", threshold="paper").ranking == "soft_assignment"
+    assert make_config(data="demo", threshold="planted_recall", score="mean_margin").ranking == "mean_margin"
+    with pytest.raises(ConfigError, match="with --threshold paper, but got --score mean_margin"):
+        make_config(data="demo", threshold="paper", score="mean_margin")
+
+
+@pytest.mark.parametrize("options", [{}, {"threshold": "paper", "epoch_choice": "noise_rate"}])
+def test_the_noise_rate_needs_two_epochs(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="--epochs of at least 2 to estimate the noise rate, but got 1"):
+        make_config(data="demo", epochs=1, **options)
+    assert make_config(data="demo", epochs=1, threshold="paper").epochs == 1
 
 
 def test_an_unknown_option_names_the_closest_and_all() -> None:
@@ -106,7 +125,18 @@ def test_data_must_be_given() -> None:
 
 
 def test_edges_are_allowed() -> None:
-    make_config(data="demo", gamma=1, epochs=1, alpha=0, weight_decay=0, batch_size=3, workers=3, seed=0, fit_rows=100)
+    make_config(
+        data="demo",
+        gamma=1,
+        epochs=1,
+        threshold="paper",
+        alpha=0,
+        weight_decay=0,
+        batch_size=3,
+        workers=3,
+        seed=0,
+        fit_rows=100,
+    )
     make_config(data="demo", max_quarantine=1, max_failures=0, checkpoint_seconds=0, cache_gigabytes=0, image_size=2)
     make_config(data="demo", balanced_sample=1, cluster_epochs=0, max_quarantine=0)
 

@@ -20,7 +20,7 @@ from dynacor_ray.config import DetectConfig
 from dynacor_ray.doctor import Check, DoctorReport
 from dynacor_ray.engine import assemble
 from dynacor_ray.engine.assemble import coverage_message, id_ranges
-from dynacor_ray.engine.cluster import Tally, label_quality
+from dynacor_ray.engine.cluster import Tally
 from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan, plan_training, trainings_at_once
 from dynacor_ray.engine.session import Resources
 from dynacor_ray.engine.signals import complete, file_name, remove_unlisted, write_signals
@@ -178,65 +178,6 @@ def test_ranges_have_the_aimed_size(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ranges = list(id_ranges(place, manifest, 20))
     assert [r[:2] for r in ranges] == [(0, 250), (250, 500), (500, 750), (750, 10**15 + 1)]
     assert [part.name for part in ranges[1][2]] == ["p2", "p3", "p4"]
-
-
-# -------------------------------------------------------------------------------------------------------------- ranking
-
-SCORES = st.floats(0, 1, width=32)
-MARGINS = st.floats(-65504, 65504, width=32)
-EXACT = 2.0**-24
-"""Below this q, 1 - q has no more digits to tell two float32 numbers apart."""
-
-
-def quality_of(*rows: tuple[float, float]) -> list[float]:
-    q, margin = np.array(rows, np.float32).T
-    found: list[float] = label_quality(q, margin).tolist()
-    return found
-
-
-@given(q=SCORES, margin=MARGINS)
-def test_quality_is_one_minus_q(q: float, margin: float) -> None:
-    (quality,) = quality_of((q, margin))
-    assert 0 <= quality <= 1
-    assert quality == pytest.approx(1 - q, abs=2**-24)
-    assert (quality < 0.5) == (q > 0.5), "flag and quality say the same"
-
-
-@given(a=SCORES, b=SCORES, margin_a=MARGINS, margin_b=MARGINS)
-def test_a_margin_never_changes_the_order_of_different_scores(
-    a: float, b: float, margin_a: float, margin_b: float
-) -> None:
-    first, second = quality_of((max(a, b), margin_a), (min(a, b), margin_b))
-    if a != b:
-        assert first <= second
-        assert first < second or max(a, b) < EXACT
-
-
-@given(q=SCORES, margin_a=MARGINS, margin_b=MARGINS, steps=st.integers(1, 3))
-def test_neighbouring_scores_keep_their_order(q: float, margin_a: float, margin_b: float, steps: int) -> None:
-    above = np.float32(q)
-    for _ in range(steps):
-        above = np.nextafter(above, np.float32(1))
-    if above > q:
-        low, high = quality_of((float(above), margin_a), (q, margin_b))
-        assert low <= high
-        assert low < high or above < EXACT
-
-
-@given(q=SCORES, margin_a=MARGINS, margin_b=MARGINS)
-def test_equal_scores_are_ordered_by_margin(q: float, margin_a: float, margin_b: float) -> None:
-    low, high = quality_of((q, min(margin_a, margin_b)), (q, max(margin_a, margin_b)))
-    assert low <= high
-    apart = max(margin_a, margin_b) - min(margin_a, margin_b) > 1e-3
-    if q >= 0.125 and apart and max(abs(margin_a), abs(margin_b)) < 10:
-        assert low < high
-
-
-def test_certain_scores_are_ordered_too() -> None:
-    wrong = quality_of((1, -5), (1, -1), (1, 0), (1, 5))
-    assert wrong == sorted(set(wrong))
-    assert wrong[0] >= 0
-    assert quality_of((0, 3), (0, -3)) == [1, 1]
 
 
 # ------------------------------------------------------------------------------------------------------------- counting

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynacor_ray.errors import ConfigError
+from dynacor_ray.method.thresholds import Cut, assignment_quality, choose_cut, cut_at_share, row_score
+
+SCORES = st.floats(0, 1, width=32)
+MARGINS = st.floats(-65504, 65504, width=32)
+EXACT = 2.0**-24
+"""Below this q, 1 - q has no more digits to tell two float32 numbers apart."""
+
+
+def quality_of(*rows: tuple[float, float]) -> list[float]:
+    q, margin = np.array(rows, np.float32).T
+    found: list[float] = assignment_quality(q, margin).tolist()
+    return found
+
+
+@given(q=SCORES, margin=MARGINS)
+def test_quality_is_one_minus_q(q: float, margin: float) -> None:
+    (quality,) = quality_of((q, margin))
+    assert 0 <= quality <= 1
+    assert quality == pytest.approx(1 - q, abs=2**-24)
+    assert (quality < 0.5) == (q > 0.5), "flag and quality say the same"
+
+
+@given(a=SCORES, b=SCORES, margin_a=MARGINS, margin_b=MARGINS)
+def test_a_margin_never_changes_the_order_of_different_scores(
+    a: float, b: float, margin_a: float, margin_b: float
+) -> None:
+    first, second = quality_of((max(a, b), margin_a), (min(a, b), margin_b))
+    if a != b:
+        assert first <= second
+        assert first < second or max(a, b) < EXACT
+
+
+@given(q=SCORES, margin_a=MARGINS, margin_b=MARGINS, steps=st.integers(1, 3))
+def test_neighbouring_scores_keep_their_order(q: float, margin_a: float, margin_b: float, steps: int) -> None:
+    above = np.float32(q)
+    for _ in range(steps):
+        above = np.nextafter(above, np.float32(1))
+    if above > q:
+        low, high = quality_of((float(above), margin_a), (q, margin_b))
+        assert low <= high
+        assert low < high or above < EXACT
+
+
+@given(q=SCORES, margin_a=MARGINS, margin_b=MARGINS)
+def test_equal_scores_are_ordered_by_margin(q: float, margin_a: float, margin_b: float) -> None:
+    low, high = quality_of((q, min(margin_a, margin_b)), (q, max(margin_a, margin_b)))
+    assert low <= high
+    apart = max(margin_a, margin_b) - min(margin_a, margin_b) > 1e-3
+    if q >= 0.125 and apart and max(abs(margin_a), abs(margin_b)) < 10:
+        assert low < high
+
+
+def test_certain_scores_are_ordered_too() -> None:
+    wrong = quality_of((1, -5), (1, -1), (1, 0), (1, 5))
+    assert wrong == sorted(set(wrong))
+    assert wrong[0] >= 0
+    assert quality_of((0, 3), (0, -3)) == [1, 1]
+
+
+MARGIN_ROWS = np.array([[3.0, 1.0, 2.0, 0.0], [-1.0, -3.0, 4.0, 8.0], [0.0, 0.5, 0.0, 0.0]], np.float16)
+Q = np.array([0.2, 0.7, 0.5], np.float32)
+
+
+def test_scores_of_a_case_worked_by_hand() -> None:
+    assert row_score("early_margin", MARGIN_ROWS, Q).tolist() == [2.0, -2.0, 0.25]
+    assert row_score("mean_margin", MARGIN_ROWS, Q).tolist() == [1.5, 2.0, 0.125]
+    assert row_score("soft_assignment", MARGIN_ROWS, Q) == pytest.approx([0.8, 0.3, 0.5], abs=1e-6)
+    assert row_score("early_margin", MARGIN_ROWS[:, :1], Q).tolist() == [3.0, -1.0, 0.0], "one epoch is all there is"
+    with pytest.raises(ConfigError, match=r"a score among early_margin, .*, but got 'q'"):
+        row_score("q", MARGIN_ROWS, Q)
+
+
+@given(
+    scores=st.lists(st.floats(-1e4, 1e4, width=16), min_size=1, max_size=60, unique=True),
+    share=st.floats(0, 1),
+)
+def test_the_cut_flags_the_share_of_distinct_scores(scores: list[float], share: float) -> None:
+    values = np.array(scores)
+    assert (values < cut_at_share(values, share)).sum() == round(share * len(values))
+
+
+@given(
+    scores=st.lists(st.floats(-100, 100), min_size=2, max_size=40),
+    value=st.floats(-100, 100),
+    scale=st.floats(1e-3, 1e3),
+)
+def test_flags_quality_and_score_say_the_same(scores: list[float], value: float, scale: float) -> None:
+    margins = np.array(scores)[:, None]
+    flags, quality = Cut(score="mean_margin", value=value, scale=scale).apply(
+        margins, np.zeros(len(scores), np.float32)
+    )
+    assert np.array_equal(flags, np.array(scores) < value)
+    assert np.array_equal(flags, quality < 0.5)
+    assert ((quality >= 0) & (quality <= 1)).all()
+    order = np.argsort(scores, kind="stable")
+    assert (np.diff(quality[order]) >= 0).all(), "the quality ranks as the score does"
+
+
+def test_each_policy_cuts_where_it_says() -> None:
+    random = np.random.default_rng(0)
+    originals, copies = random.normal(2, 1, 5000), random.normal(-1, 1, 500)
+    by_rate = choose_cut("noise_rate", "mean_margin", originals, copies, noise_rate=0.1)
+    assert by_rate.value is not None
+    assert (originals < by_rate.value).mean() == pytest.approx(0.1)
+    by_recall = choose_cut("planted_recall", "mean_margin", originals, copies, target_recall=0.9)
+    assert by_recall.value is not None
+    assert (copies < by_recall.value).mean() == pytest.approx(0.9)
+    paper = choose_cut("paper", "soft_assignment", originals, copies)
+    flags, quality = paper.apply(MARGIN_ROWS, Q)
+    assert flags.tolist() == [False, True, False]
+    assert (quality < 0.5).tolist() == flags.tolist()
+
+
+def test_constant_scores_are_cut_without_dividing_by_their_spread() -> None:
+    cut = choose_cut("noise_rate", "mean_margin", np.ones(10), np.ones(2), noise_rate=0.0)
+    flags, quality = cut.apply(np.ones((10, 2), np.float16), np.zeros(10, np.float32))
+    assert not flags.any()
+    assert np.isfinite(quality).all()
+
+
+def test_what_cannot_be_cut_is_refused() -> None:
+    scores = np.zeros(3)
+    with pytest.raises(ConfigError, match="a threshold among noise_rate, planted_recall, paper, but got 'otsu'"):
+        choose_cut("otsu", "mean_margin", scores, scores)
+    with pytest.raises(ConfigError, match="an estimate of the noise rate, but got none"):
+        choose_cut("noise_rate", "mean_margin", scores, scores)
+    with pytest.raises(ConfigError, match=r"the score soft_assignment for Eq\. 4, but got 'mean_margin'"):
+        choose_cut("paper", "mean_margin", scores, scores)
