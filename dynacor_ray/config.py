@@ -62,8 +62,8 @@ class DetectConfig:
     image_size: int | None = None
     """Side to which images are resized for the encoder, in pixels. Default: the encoder's own."""
     augmentation: Augmentation = "auto"
-    """Weak augmentation of the corrupted copies (§4.2): horizontal flip, centre crop or none. `auto`: crop for raw
-    pixels, else flip."""
+    """Weak augmentation of the corrupted copies (§4.2): horizontal flip, centre crop or none. `auto`: none for raw
+    pixels, where a changed picture could be told from the others and learnt by heart; else flip."""
 
     gamma: float = 0.1
     """Corruption rate (§4.2): share of instances that get a deliberately mislabelled copy, in (0, 1]."""

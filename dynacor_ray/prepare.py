@@ -216,7 +216,7 @@ def training_rows(
         return rows_of_features(cache / "dataset", manifest, prepared.corruption)
     augmentation = prepared.config.augmentation
     if augmentation == "auto":
-        augmentation = "crop" if spec.kind == "pixels" else "flip"
+        augmentation = "none" if spec.kind == "pixels" else "flip"
     store = embed(
         cache / "dataset",
         manifest,

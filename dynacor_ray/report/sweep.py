@@ -51,6 +51,7 @@ class Trial:
         return {
             "epoch": epoch,
             **{rule: score(record, rule, self.noise_rate) for rule in self.rules},
+            "estimated_noise_rate": self.noise_rate,
             "planted_recall": record.flagged_corrupted,
             "flagged_share": record.flagged_originals,
             "f1": self.epochs[epoch]["f1"],
@@ -190,9 +191,11 @@ def _trials(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Table:
     names = list(summary["chosen"]["options"])
     with_truth = summary["best"] is not None
     shown = {
+        **({"noise_rate": "agreement"} if summary["select"] == "noise_rate" else {}),
         "validation_metric": "Eq. 9",
         "planted_recall": "planted found",
         "flagged_share": "flagged",
+        **({"estimated_noise_rate": "estimate"} if summary["select"] == "noise_rate" else {}),
         **({"f1": "F1"} if with_truth else {}),
     }
     for name in [*names, *shown.values(), ""]:
