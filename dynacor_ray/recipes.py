@@ -21,7 +21,7 @@ def paper_frozen_encoder(data: str) -> DetectConfig:
     Not measured here; the paper has F1 79.6 on CIFAR-10N's aggregate labels.
 
     Command: `python jobs/detect.py --data DATA --encoder open_clip:ViT-B-32/openai --epochs 30 --learning-rate 0.1
-    --corrupted-weight paper`.
+    --corrupted-weight paper --threshold paper`.
     """
     return DetectConfig(
         data=data,
@@ -29,6 +29,7 @@ def paper_frozen_encoder(data: str) -> DetectConfig:
         epochs=30,
         learning_rate=0.1,
         corrupted_weight="paper",
+        threshold="paper",
     )
 
 

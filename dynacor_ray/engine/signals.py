@@ -25,7 +25,7 @@ SignalManifest: TypeAlias = dict[str, list[str]]
 SIGNALS = "signals"
 PROGRESS = "progress.json"
 JOINTS = "joints.parquet"
-"""The confident joint of each epoch: epoch, given_label, predicted_label, count."""
+"""The confident joint of each epoch: epoch, given_label, predicted_label (-1: any other), count."""
 
 
 def file_name(epoch: int, attempt: str, rank: int) -> str:
@@ -61,15 +61,15 @@ def complete(manifest: SignalManifest, num_epochs: int) -> bool:
     return all(str(epoch) in manifest for epoch in range(num_epochs))
 
 
-def write_joints(signals: Location, joints: Mapping[int, Any], num_classes: int) -> None:
-    """Write the class statistics of all epochs. joints: epoch -> int64 (n, 2), cell of the C x C counts and count."""
+def write_joints(signals: Location, joints: Mapping[int, Any]) -> None:
+    """Write the class statistics of all epochs. joints: epoch -> `JointCounter.cells`, int64 (n, 3)."""
     epochs = np.concatenate([np.full(len(cells), epoch, np.int64) for epoch, cells in joints.items()] or [_EMPTY])
-    cells = np.concatenate([np.asarray(cells) for cells in joints.values()] or [np.empty((0, 2), np.int64)])
+    cells = np.concatenate([np.asarray(cells) for cells in joints.values()] or [np.empty((0, 3), np.int64)])
     columns = {
         "epoch": epochs,
-        schema.GIVEN_LABEL: cells[:, 0] // num_classes,
-        schema.PREDICTED_LABEL: cells[:, 0] % num_classes,
-        "count": cells[:, 1],
+        schema.GIVEN_LABEL: cells[:, 0],
+        schema.PREDICTED_LABEL: cells[:, 1],
+        "count": cells[:, 2],
     }
     (signals / JOINTS).write_table(pa.table(columns), compression="zstd")
 

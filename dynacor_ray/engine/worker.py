@@ -131,8 +131,7 @@ class _State:
             for total in (counter.probability, counter.labelled, counter.counts):
                 dist.all_reduce(total)
         if self.thresholds is not None:
-            cells = counter.counts.nonzero().flatten()
-            self.joints[epoch] = torch.stack((cells, counter.counts[cells]), dim=1).cpu()
+            self.joints[epoch] = counter.cells()
         self.thresholds = counter.thresholds()
 
     def commit(self, epoch: int, keys: np.ndarray, margins: np.ndarray, predicted: np.ndarray) -> None:

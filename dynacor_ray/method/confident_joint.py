@@ -21,6 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+MAX_JOINT_CLASSES = 2000
+"""With more classes the C x C counts are too many; then each given class keeps two: itself, and all others."""
+OTHER = -1
+"""Stands for "another class than the given one" where single classes are not told apart."""
 _FLUSH_ROWS = 8192
 
 
@@ -37,14 +41,15 @@ class JointCounter:
     """Counts one epoch (§4.3). thresholds: float (C,) of the epoch before, None in the first: then nothing is counted.
 
     After the last batch and `flush`, the sums are in `probability` float64 (C,), `labelled` float64 (C,) and `counts`
-    int64 (C*C,), given class first; they merge over workers by addition.
+    int64, `cells` says of what; they merge over workers by addition.
     """
 
     def __init__(self, num_classes: int, thresholds: Tensor | None, device: torch.device) -> None:
         self._num_classes, self._thresholds = num_classes, thresholds
         self.probability = torch.zeros(num_classes, dtype=torch.float64, device=device)
         self.labelled = torch.zeros(num_classes, dtype=torch.float64, device=device)
-        self.counts = torch.zeros(num_classes**2, dtype=torch.int64, device=device)
+        self._width = num_classes if num_classes <= MAX_JOINT_CLASSES else 2
+        self.counts = torch.zeros(num_classes * self._width, dtype=torch.int64, device=device)
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._rows = 0
 
@@ -67,24 +72,32 @@ class JointCounter:
         self.probability.index_add_(0, labels, given.double())
         self.labelled += torch.bincount(labels, minlength=self._num_classes)
         if self._thresholds is not None:
-            self.counts += confident_counts(probability, labels, self._thresholds)
+            top, confident = confident_class(probability, self._thresholds)
+            column = top if self._width == self._num_classes else (top != labels).long()
+            cell = labels[confident] * self._width + column[confident]
+            self.counts += torch.bincount(cell, minlength=len(self.counts))
+
+    def cells(self) -> Tensor:
+        """Cells with a count (§4.3): int64 (n, 3), given class, predicted class (or OTHER) and count, on the CPU."""
+        cell = self.counts.nonzero().flatten()
+        given, column = cell // self._width, cell % self._width
+        if self._width != self._num_classes:
+            column = torch.where(column == 0, given, OTHER)
+        return torch.stack((given, column, self.counts[cell]), dim=1).cpu()
 
     def thresholds(self) -> Tensor:
         """Mean probability of each class over the rows labelled with it, float (C,); above 1 for an absent class."""
         return torch.where(self.labelled > 0, self.probability / self.labelled.clamp(min=1), 2.0).float()
 
 
-def confident_counts(probability: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
-    """Confident joint of some rows (Northcutt et al. 2021, Eq. 1; §4.3): int64 (C*C,), given class first.
+def confident_class(probability: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    """Most probable class among those that reach their threshold (Northcutt et al. 2021, Eq. 1; §4.3).
 
-    probability: float (B, C), rows sum to 1; labels: int64 (B,); thresholds: float (C,). A row below every threshold
-    is not counted.
+    probability: float (B, C), rows sum to 1; thresholds: float (C,). Returns the class, int64 (B,), and whether there
+    is one, bool (B,): a row below every threshold is not counted.
     """
-    num_classes = probability.shape[1]
     above = probability >= thresholds
-    confident = above.any(dim=1)
-    top = torch.where(above, probability, -1.0).argmax(dim=1)
-    return torch.bincount(labels[confident] * num_classes + top[confident], minlength=num_classes**2)
+    return torch.where(above, probability, -1.0).argmax(dim=1), above.any(dim=1)
 
 
 def estimate_noise_rate(

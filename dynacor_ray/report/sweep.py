@@ -191,7 +191,6 @@ def _trials(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Table:
     names = list(summary["chosen"]["options"])
     with_truth = summary["best"] is not None
     shown = {
-        **({"noise_rate": "agreement"} if summary["select"] == "noise_rate" else {}),
         "validation_metric": "Eq. 9",
         "planted_recall": "planted found",
         "flagged_share": "flagged",

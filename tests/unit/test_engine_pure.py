@@ -23,7 +23,14 @@ from dynacor_ray.engine.assemble import coverage_message, id_ranges
 from dynacor_ray.engine.cluster import Tally
 from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan, plan_training, trainings_at_once
 from dynacor_ray.engine.session import Resources
-from dynacor_ray.engine.signals import complete, file_name, remove_unlisted, write_signals
+from dynacor_ray.engine.signals import (
+    complete,
+    file_name,
+    read_noise_rate,
+    remove_unlisted,
+    write_joints,
+    write_signals,
+)
 from dynacor_ray.errors import ClusterError, DataError, TrainingError
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.storage import Location, locate
@@ -395,3 +402,14 @@ def test_what_dead_attempts_left_is_removed(tmp_path: Path) -> None:
     remove_unlisted(signals, {"0": ["epoch=00000/b-r0000.parquet"], "1": ["epoch=00001/b-r0000.parquet"]})
     left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
     assert left == ["epoch=00000/b-r0000.parquet", "epoch=00001/b-r0000.parquet", "progress.json"]
+
+
+def test_class_statistics_are_read_back_as_a_noise_rate(tmp_path: Path) -> None:
+    """Epoch 1 of 4 counts: three quarters on the diagonal; classes that are not told apart (-1) are off it."""
+    place = locate(str(tmp_path))
+    write_joints(place, {1: np.array([[0, 0, 6], [0, 1, 1], [1, -1, 1]]), 2: np.array([[0, 1, 100]])})
+    rate = read_noise_rate(place, 4)
+    assert rate is not None
+    assert (rate.value, rate.low, rate.high) == (0.25, 0.25, 0.25)
+    write_joints(place, {})
+    assert read_noise_rate(place, 1) is None

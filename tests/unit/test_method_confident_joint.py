@@ -4,16 +4,39 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray.method.confident_joint import JointCounter, NoiseRate, confident_counts, estimate_noise_rate
+from dynacor_ray.method.confident_joint import (
+    OTHER,
+    JointCounter,
+    NoiseRate,
+    confident_class,
+    estimate_noise_rate,
+)
 
 CPU = torch.device("cpu")
 
 
-def test_counts_of_a_case_worked_by_hand() -> None:
-    """Rows: sure of 0 and labelled 0; sure of 1 but labelled 0; above both thresholds, more of 1; below all."""
+def test_a_case_worked_by_hand() -> None:
+    """Rows: sure of 0; sure of 1; above both thresholds, more of 1; below all."""
     probability = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.45, 0.55], [0.35, 0.45]])
-    counts = confident_counts(probability, torch.tensor([0, 0, 1, 1]), torch.tensor([0.4, 0.5]))
-    assert counts.view(2, 2).tolist() == [[1, 1], [0, 1]]
+    top, confident = confident_class(probability, torch.tensor([0.4, 0.5]))
+    assert top[:3].tolist() == [0, 1, 1]
+    assert confident.tolist() == [True, True, True, False]
+
+
+def test_with_very_many_classes_only_the_given_one_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = simulated(2000)
+    everything, thresholds = torch.ones(2000, dtype=torch.bool), torch.full((5,), 0.3)
+    full = JointCounter(5, thresholds, CPU)
+    monkeypatch.setattr("dynacor_ray.method.confident_joint.MAX_JOINT_CLASSES", 4)
+    slim = JointCounter(5, thresholds, CPU)
+    for counter in (full, slim):
+        counter.add(logits, labels, everything)
+        counter.flush()
+    joint = np.zeros((5, 5), int)
+    for given, predicted, count in full.cells().tolist():
+        joint[given, predicted] = count
+    expected = [[c, c, joint[c, c]] for c in range(5)] + [[c, OTHER, joint[c].sum() - joint[c, c]] for c in range(5)]
+    assert sorted(slim.cells().tolist()) == sorted(expected)
 
 
 def slow_counts(probability: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
