@@ -80,8 +80,9 @@ class DetectConfig:
     corrupted_weight: Weighting = "uniform"
     """`uniform`: plain mean over originals and copies; `paper`: Eq. 2, both sets weigh the same."""
 
-    variant: Variant = "paper"
-    """`paper`: Eq. 3-9 as printed; `released`: as in the authors' code."""
+    variant: Variant | None = None
+    """The published method, clustering and flags: `paper`: Eq. 3-9 as printed; `released`: as in the authors' code.
+    Default: the paper's clustering, and flags by --threshold noise_rate."""
     alpha: float = 0.5
     """Weight of the alignment loss (Eq. 8), at least 0."""
     cluster_epochs: int | None = None
@@ -92,9 +93,10 @@ class DetectConfig:
     """How the epoch of the dynamics encoder is chosen (Table 3): by Eq. 9 (`validation_metric`), by agreement with the
     noise rate estimated while training, by the Davies-Bouldin index, or the last. Default: Eq. 9; in a sweep, the rule
     of --select."""
-    threshold: Threshold = "noise_rate"
-    """Which rows are flagged: as many of the most suspicious as labels are wrong by the training's own estimate; as
-    many as it takes to catch --target-recall of the planted errors; `paper`: those with q_noisy > q_clean (Eq. 4)."""
+    threshold: Threshold | None = None
+    """Which rows are flagged. `noise_rate`: as many of the most suspicious as labels are wrong by the training's own
+    estimate; `planted_recall`: as many as it takes to catch --target-recall of the planted errors; `paper`: those with
+    q_noisy > q_clean (Eq. 4). Default: `noise_rate`; `paper` when a --variant is named."""
     score: Score | None = None
     """What rows are ranked by: mean margin over the first half of the epochs or over all, or Eq. 3's soft assignment.
     Default: `early_margin`; `soft_assignment` with --threshold paper."""
@@ -134,9 +136,14 @@ class DetectConfig:
         return 0.9 if self.variant == "released" else 1.0
 
     @property
+    def policy(self) -> str:
+        """The threshold that is used."""
+        return self.threshold or ("paper" if self.variant else "noise_rate")
+
+    @property
     def ranking(self) -> str:
         """The score that rows are ranked by."""
-        return self.score or ("soft_assignment" if self.threshold == "paper" else "early_margin")
+        return self.score or ("soft_assignment" if self.policy == "paper" else "early_margin")
 
     def result_options(self) -> dict[str, Any]:
         """The options that determine the result: all but place, machine and display."""
@@ -240,6 +247,9 @@ def _check_ranges(config: DetectConfig) -> None:
     )
 
 
+_OPTIONAL_CHOICES = ("epoch_choice", "score", "threshold", "variant")
+
+
 def _check_choices(config: DetectConfig) -> None:
     choices = {
         "variant": Variant,
@@ -252,7 +262,7 @@ def _check_choices(config: DetectConfig) -> None:
     }
     for name, literal in choices.items():
         valid, got = get_args(literal), getattr(config, name)
-        if got not in valid and not (name in ("epoch_choice", "score") and got is None):
+        if got not in valid and not (name in _OPTIONAL_CHOICES and got is None):
             raise ConfigError(
                 explain(f"{_flag(name)} to be one of {', '.join(valid)}", repr(got), "choose one of these")
             )
@@ -260,9 +270,11 @@ def _check_choices(config: DetectConfig) -> None:
 
 def _check_together(config: DetectConfig) -> None:
     """Options that contradict each other."""
-    if config.threshold == "paper" and config.ranking != "soft_assignment":
+    if config.policy == "paper" and config.ranking != "soft_assignment":
         got = f"--score {config.score}"
-        raise ConfigError(explain("--score soft_assignment with --threshold paper", got, "leave out one of the two"))
-    if config.epochs < 2 and "noise_rate" in (config.threshold, config.epoch_choice):
+        raise ConfigError(
+            explain("--score soft_assignment with the paper's threshold", got, "leave out one of the two")
+        )
+    if config.epochs < 2 and "noise_rate" in (config.policy, config.epoch_choice):
         remedy = "train for two epochs or more, or pass --threshold paper"
         raise ConfigError(explain("--epochs of at least 2 to estimate the noise rate", repr(config.epochs), remedy))

@@ -142,7 +142,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("cluster"):
         sample = sample_for_fit(dynamics, rows.facts.total, config.fit_rows, config.seed)
         fitted = fit_clusters(sample, clustering, progress)
-        cut = find_cut(sample, fitted, config.threshold, config.ranking, config.target_recall)
+        cut = find_cut(sample, fitted, config.policy, config.ranking, config.target_recall)
         assigned = assign(dynamics, fitted, cut)
     with progress.timed("output"):
         counts = tally(assigned, manifest.num_classes)

@@ -127,7 +127,7 @@ def cluster_config(config: DetectConfig) -> ClusterConfig:
         chosen["epochs"] = config.cluster_epochs
     if config.cluster_learning_rate is not None:
         chosen["learning_rate"] = config.cluster_learning_rate
-    return preset(config.variant, **chosen)
+    return preset(config.variant or "paper", **chosen)
 
 
 def identity(prepared: Prepared) -> dict[str, Any]:

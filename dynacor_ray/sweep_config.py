@@ -64,7 +64,7 @@ class SweepConfig:
         if self.samples < 1:
             raise ConfigError(explain("--samples of at least 1", repr(self.samples), "the default is 24"))
         detect = self.detect
-        if detect.threshold == "planted_recall" or detect.score not in (None, "soft_assignment"):
+        if detect.threshold not in (None, "paper") or detect.score not in (None, "soft_assignment"):
             got = f"--threshold {detect.threshold} --score {detect.score}"
             raise ConfigError(explain("the cut of Eq. 4, on which alpha acts", got, "leave both out in a sweep"))
         for options in self.corners():

@@ -34,7 +34,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "seed": [-1, 0.5, "x", None],
     "cluster_epochs": [-1, 1.5, "x"],
     "cluster_learning_rate": [0, -1e-5, NAN, "x"],
-    "threshold": ["eq4", None],
+    "threshold": ["eq4", 0.5],
     "score": ["q", 3],
     "target_recall": [0, 1, 1.0, -0.1, NAN, "x"],
     "fit_rows": [99, 0, 200.0],
@@ -45,7 +45,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "wait_minutes": [-1, NAN, INF, "long"],
     "image_size": [1, 0, -5, 32.0, "big"],
     "balanced_sample": [0, -1, 1.5],
-    "variant": ["published", "", None, 1, ["paper"]],
+    "variant": ["published", "", 1, ["paper"]],
     "corrupted_weight": ["eq2"],
     "augmentation": ["blur"],
     "epoch_choice": ["best"],
@@ -98,8 +98,11 @@ def test_a_wrong_choice_lists_the_valid_ones(name: str) -> None:
 def test_the_score_goes_with_the_threshold() -> None:
     assert make_config(data="demo").ranking == "early_margin"
     assert make_config(data="demo", threshold="paper").ranking == "soft_assignment"
+    published = make_config(data="demo", variant="released")
+    assert (published.policy, published.ranking) == ("paper", "soft_assignment"), "a named variant flags as published"
+    assert make_config(data="demo", variant="released", threshold="noise_rate").policy == "noise_rate"
     assert make_config(data="demo", threshold="planted_recall", score="mean_margin").ranking == "mean_margin"
-    with pytest.raises(ConfigError, match="with --threshold paper, but got --score mean_margin"):
+    with pytest.raises(ConfigError, match="with the paper's threshold, but got --score mean_margin"):
         make_config(data="demo", threshold="paper", score="mean_margin")
 
 
