@@ -13,7 +13,7 @@ from dynacor_ray.storage import Location
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
-TRIALS, HEAT_MAP, BEST = "trials.parquet", "heatmap.png", "best"
+TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "trainings"
 
 
 def check(run: Location, identity: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ from dynacor_ray.prepare import (
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.figures import heat_map
 from dynacor_ray.report.sweep import Trial, build_sweep_summary, choose_trial, print_sweep, trials_table
-from dynacor_ray.rundir import BEST, HEAT_MAP, SUMMARY, TRIALS
+from dynacor_ray.rundir import BEST, CONFIG, HEAT_MAP, SUMMARY, TRAININGS, TRIALS
 from dynacor_ray.storage import Location, locate, require_space
 from dynacor_ray.sweep_config import CLUSTER_OPTIONS, SweepConfig, make_sweep_config, training_options
 from dynacor_ray.trials import SAMPLE, ClusterTrial, TrainTask, cluster_trial, record_name, train_trial
@@ -106,7 +107,7 @@ def run_sweep(config: SweepConfig, search: Search | None = None, scheduler: Any 
             plan = _Plan.of(config, search)
             result = plan.finished()
         if result is None:
-            with joined(config.detect, progress):
+            with _forget_if_barren(plan), joined(config.detect, progress):
                 trials, failed = _run_trials(plan, scheduler, progress)
                 _keep_best(plan, choose_trial(trials, config.select), progress)
     if result is None:
@@ -140,7 +141,7 @@ class _Plan:
         trainings: dict[str, Prepared] = {}
         for options in config.trainings():
             name = _training_name(config, options)
-            one = dataclasses.replace(config.trial(options), cache=shared.cache, out=str(run / "trainings" / name))
+            one = dataclasses.replace(config.trial(options), cache=shared.cache, out=str(run / TRAININGS / name))
             trainings[name] = prepare(one, next(iter(trainings.values()), None))
         plan = cls(config, run, shared, None if search else config.listed(), search, trainings)
         rundir.check(run, plan.identity())
@@ -168,6 +169,18 @@ class _Plan:
         summary = place.read_json()
         same = summary["config"] == rundir.as_json(_varied(self.config)) and self.search is None
         return SweepResult(self.run, summary) if same and not summary["failed"] else None
+
+
+@contextmanager
+def _forget_if_barren(plan: _Plan) -> Iterator[None]:
+    """A sweep that failed before any training leaves its directory free: the corrected command may use it."""
+    try:
+        yield
+    except BaseException:
+        if not any((prepared.run / SIGNALS).exists() for prepared in plan.trainings.values()):
+            for place in (plan.run / CONFIG, plan.run / TRAININGS):
+                place.delete()
+        raise
 
 
 def _run_trials(plan: _Plan, scheduler: Any, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
