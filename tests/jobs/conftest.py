@@ -28,7 +28,7 @@ def _wait_for_jobs(environment: dict[str, str]) -> None:
     deadline = time.monotonic() + 180
     submit = ["ray", "job", "submit", "--no-wait", "--", "true"]
     while subprocess.run(submit, env=environment, capture_output=True, check=False).returncode != 0:
-        assert time.monotonic() < deadline, "the cluster takes no jobs"
+        assert time.monotonic() < deadline, "the cluster takes no jobs; does another one run on this machine?"
         time.sleep(1)
 
 
