@@ -158,7 +158,7 @@ class _Plan:
     @property
     def trials(self) -> Location:
         """Where the records of the trials are kept."""
-        kind = self.config.search if self.search is None else type(self.search.searcher).__name__
+        kind = self.config.search if self.search is None else self.search.kind
         return self.run / "trials" / kind
 
     def finished(self) -> SweepResult | None:
@@ -263,7 +263,7 @@ def _searched(
     def records() -> list[str]:
         return [name for name in plan.trials.names() if name.endswith(".json")]
 
-    name = f"search-{type(search.searcher).__name__}-{search.samples}"
+    name = f"search-{search.kind}-{search.samples}"
     stage = progress.stage("cluster", search.samples, "trials")
     with stage as bar, watching(lambda: len(records()), bar):
         failed = run_search(trial, search, CLUSTERING_BUNDLE, plan.run / "tune", name, plan.config.detect.max_failures)

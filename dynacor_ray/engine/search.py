@@ -15,6 +15,7 @@ from ray import tune
 from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
+from dynacor_ray.config import digest
 from dynacor_ray.engine.session import root_cause
 from dynacor_ray.errors import ConfigError, DynacorError, explain
 from dynacor_ray.storage import Location
@@ -39,6 +40,13 @@ class Search:
     samples: int
     searcher: Any = None
     scheduler: Any = None
+
+    @property
+    def kind(self) -> str:
+        """Names searcher and space: another space is another search, which must not be resumed as this one."""
+        label = type(self.searcher).__name__ if self.searcher is not None else "random"
+        space = {n: f"{type(d).__name__} {getattr(d, 'domain_str', d)}" for n, d in self.space.items()}
+        return f"{label}-{digest(space)[:8]}"
 
 
 def run_listed(

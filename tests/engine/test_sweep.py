@@ -140,6 +140,8 @@ def test_a_searcher_and_a_scheduler_of_tune_can_be_passed(feature_set: Callable[
     assert all(0.1 <= alpha <= 100 for alpha in alphas)
     again = sweep(data, search="optuna", samples=3, alphas=[0.1, 100], **options)
     assert sorted(again.trials()["alpha"].to_pylist()) == sorted(alphas), "resumed, not repeated"
+    other = sweep(data, search="optuna", samples=3, alphas=[200, 300], **options)
+    assert all(200 <= alpha <= 300 for alpha in other.trials()["alpha"].to_pylist()), "another space, another search"
     space = {"alpha": tune.choice([1.0, 2.0]), "cluster_epochs": tune.choice([2])}
     scheduler = AsyncHyperBandScheduler(max_t=100, grace_period=100)
     drawn = sweep(data, space=space, scheduler=scheduler, samples=2, **options)
