@@ -9,6 +9,7 @@ import pyarrow.fs as pafs
 
 from dynacor_ray.errors import ConfigError, DataError, explain
 from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.cifar import DATA_SETS, CifarSource, held_data_sets
 from dynacor_ray.sources.clothing1m import Clothing1MSource, is_clothing1m
 from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.demo import DemoSource
@@ -20,22 +21,24 @@ from dynacor_ray.storage import Location, locate, storage_errors
 
 UNDERSTOOD = (
     "'demo', a .parquet file, a folder of .parquet files, a .csv or .tsv table of image paths and labels, "
-    "a folder with one sub-folder of images per class, or the root of Clothing1M"
+    "a folder with one sub-folder of images per class, the root of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
 )
 
 _COLUMN_OPTIONS = ("label_column", "image_column", "feature_column", "uri_column", "truth_column")
 _SAMPLE_OPTIONS = ("balanced_sample", "include_double_labelled")
+_CIFAR_OPTIONS = (*_SAMPLE_OPTIONS, *(option for option in _COLUMN_OPTIONS if option != "label_column"), "classes")
 _IGNORED: dict[str, tuple[str, ...]] = {
     "parquet": _SAMPLE_OPTIONS,
     "table": (*_SAMPLE_OPTIONS, "image_column", "feature_column"),
     "folder": (*_SAMPLE_OPTIONS, *_COLUMN_OPTIONS),
     "clothing1m": (*_COLUMN_OPTIONS, "classes"),
+    **dict.fromkeys(DATA_SETS, _CIFAR_OPTIONS),
     "demo": (*_SAMPLE_OPTIONS, *_COLUMN_OPTIONS, "classes"),
 }
 
 
 def open_source(data: str, options: SourceOptions) -> Source:
-    """Open `data`: "demo", "clothing1m:ROOT", or a path or URI whose content tells what it is.
+    """Open `data`: "demo", a kind with its root ("clothing1m:ROOT"), or a path or URI whose content tells what it is.
 
     Raises DataError when there is nothing, nothing that is understood, or no row; ConfigError when an option does not
     apply to this kind of data; StorageError when the place cannot be read.
@@ -59,6 +62,9 @@ def _recognise(data: str, options: SourceOptions) -> tuple[str, Callable[[], Sou
         data = data.removeprefix("clothing1m:")
         _existing(data)
         return "clothing1m", lambda: Clothing1MSource(data, options)
+    name, _, root = data.partition(":")
+    if name in DATA_SETS:
+        return name, lambda: CifarSource(name, root, options)
     place = _existing(data)
     return _recognise_folder(data, place, options) if place.is_dir() else _recognise_file(data, place, options)
 
@@ -77,6 +83,12 @@ def _recognise_folder(data: str, place: Location, options: SourceOptions) -> tup
     selector = pafs.FileSelector(place.path)
     with storage_errors("read", place):
         infos = [info for info in place.filesystem.get_file_info(selector) if not info.base_name.startswith(".")]
+    held = held_data_sets([info.base_name for info in infos])
+    if len(held) > 1:
+        remedy = f"say {' or '.join(f'--data {name}:{data}' for name in held)}"
+        raise DataError(explain(f"one data set in {data}", " and ".join(held), remedy))
+    if held:
+        return held[0], lambda: CifarSource(held[0], data, options)
     files = sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
     if any(name.endswith(".parquet") for name in files):
         return _recognise_parquet(data, options)
