@@ -148,7 +148,7 @@ def _estimate(prepared: Prepared, plan: dict[str, Any]) -> dict[str, Any]:
     config, rows, dim = prepared.config, prepared.source.num_rows, int(plan["dim"])
     copies = round(rows * config.gamma)
     blank = np.zeros(0, np.float32)
-    facts = RowFacts(rows, copies, plan["classes"], dim, blank, 1.0)
+    facts = RowFacts(rows, copies, plan["classes"], dim, blank, 1.0, blank)
     job = Job(prepared.training, plan["spread"], prepared.run, facts)
     found = {
         "rows": rows,

@@ -59,6 +59,8 @@ class DatasetManifest:
     kind: str
     fingerprint: str
     content_hash: str
+    payload_hash: str
+    """Of ids and images or features, without the labels."""
     num_rows: int
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]

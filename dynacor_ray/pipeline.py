@@ -135,7 +135,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("train"):
         files = train(rows, prepared.training, plan, run, progress)
     with progress.timed("assemble"):
-        dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption)
+        dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption, opened.labels)
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)
     noise_rate = read_noise_rate(run / SIGNALS, config.epochs)
     clustering = with_noise_rate(prepared.cluster, noise_rate)

@@ -11,9 +11,10 @@ from typing import Any
 
 from dynacor_ray import rundir
 from dynacor_ray.config import DetectConfig, digest
-from dynacor_ray.engine.embed import embed
+from dynacor_ray.engine.embed import FeatureStore, embed
 from dynacor_ray.engine.ingest import ingest
 from dynacor_ray.engine.job import TrainConfig, TrainPlan, plan_training
+from dynacor_ray.engine.labels import LabelTable
 from dynacor_ray.engine.rows import TrainingRows, rows_of_embeddings, rows_of_features
 from dynacor_ray.engine.session import autoscales, connect, nodes_for, resources
 from dynacor_ray.errors import ConfigError, explain
@@ -50,6 +51,9 @@ class Opened:
     manifest: DatasetManifest
     spec: EncoderSpec
     rows: TrainingRows
+    labels: LabelTable
+    features: tuple[Location, ...]
+    """Files with the features of the originals."""
 
 
 def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
@@ -142,16 +146,18 @@ def with_noise_rate(clustering: ClusterConfig, estimate: NoiseRate | None) -> Cl
 
 def open_data(prepared: Prepared, use_gpu: bool, progress: Progress) -> Opened:
     """Pack and embed what is not yet packed and embedded; ties the run directory to the encoder."""
-    cache, run = prepared.cache.make_dir(), prepared.run
-    dataset = cache / "dataset"
+    dataset, run = prepared.cache.make_dir() / "dataset", prepared.run
     with progress.timed("ingest"):
         manifest = ingest(prepared.source, dataset, prepared.config.max_quarantine, progress)
         _show_quarantine(manifest, dataset, run, progress)
     with progress.timed("embed"):
         spec = choose_encoder(prepared.config, prepared.source.kind, manifest.max_side or 0, manifest.grey)
         rundir.tie_encoder(run, f"{spec.slug} {spec.fingerprint()}")
-        rows = training_rows(prepared, manifest, spec, cache, use_gpu, progress)
-    return Opened(dataset, manifest, spec, rows)
+        labels = LabelTable.of_dataset(dataset, manifest)
+        store = feature_store(prepared, manifest, spec, use_gpu, progress)
+        rows = training_rows(prepared, manifest, store, labels)
+    files = [store.originals / name for name in store.files] if store else [dataset / p.name for p in manifest.parts]
+    return Opened(dataset, manifest, spec, rows, labels, tuple(files))
 
 
 def _show_quarantine(manifest: DatasetManifest, dataset: Location, run: Location, progress: Progress) -> None:
@@ -203,28 +209,36 @@ def choose_encoder(config: DetectConfig, kind: Kind, max_side: int, grey: bool) 
     return spec
 
 
-def training_rows(
-    prepared: Prepared,
-    manifest: DatasetManifest,
-    spec: EncoderSpec,
-    cache: Location,
-    use_gpu: bool,
-    progress: Progress,
-) -> TrainingRows:
-    """Features as given, or embeddings made once per encoder."""
+def feature_store(
+    prepared: Prepared, manifest: DatasetManifest, spec: EncoderSpec, use_gpu: bool, progress: Progress
+) -> FeatureStore | None:
+    """Embeddings of the images and of the copies, made once per encoder; None for data that are features."""
     if spec.kind == "features":
-        return rows_of_features(cache / "dataset", manifest, prepared.corruption)
+        return None
     augmentation = prepared.config.augmentation
     if augmentation == "auto":
         augmentation = "none" if spec.kind == "pixels" else "flip"
-    store = embed(
-        cache / "dataset",
+    return embed(
+        prepared.cache / "dataset",
         manifest,
         spec,
         prepared.corruption,
         augmentation,
-        cache / "features",
+        prepared.cache / "features",
         use_gpu,
         progress,
     )
-    return rows_of_embeddings(cache / "dataset", store, manifest)
+
+
+def training_rows(
+    prepared: Prepared,
+    manifest: DatasetManifest,
+    store: FeatureStore | None,
+    labels: LabelTable,
+    with_copies: bool = True,
+) -> TrainingRows:
+    """What a classifier is trained on: features as given, or embeddings; `with_copies`: and corrupted copies (§4.2)."""
+    corruption = prepared.corruption if with_copies else None
+    if store is None:
+        return rows_of_features(prepared.cache / "dataset", manifest, labels, corruption)
+    return rows_of_embeddings(store, manifest, labels, corruption)

@@ -27,6 +27,8 @@ class Purpose(IntEnum):
     NOISE_LABEL = 7
     CLASS_SAMPLE = 8
     NOISE_RATE = 9
+    THRESHOLD_SAMPLE = 10
+    FOLD = 11
 
 
 def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -17,6 +17,7 @@ from dynacor_ray.config import DetectConfig, digest
 from dynacor_ray.engine.assemble import assemble
 from dynacor_ray.engine.cluster import fit_sample, sample_for_fit
 from dynacor_ray.engine.job import TrainConfig, TrainPlan
+from dynacor_ray.engine.labels import LabelTable
 from dynacor_ray.engine.rows import TrainingRows
 from dynacor_ray.engine.search import SCORE, report
 from dynacor_ray.engine.session import connect
@@ -47,6 +48,7 @@ class TrainTask:
     dataset: Location
     manifest: DatasetManifest
     corruption: CorruptionConfig
+    labels: LabelTable
     fit_rows: int
 
     @classmethod
@@ -60,6 +62,7 @@ class TrainTask:
             dataset=opened.dataset,
             manifest=opened.manifest,
             corruption=prepared.corruption,
+            labels=opened.labels,
             fit_rows=prepared.config.fit_rows,
         )
 
@@ -73,7 +76,8 @@ def train_trial(task: TrainTask) -> None:
     """Train, or resume; leave the signals and a sample of the dynamics (Eq. 1)."""
     connect()
     files = train(task.rows, task.training, task.plan, task.place, Progress(quiet=True))
-    dynamics = assemble(task.dataset, task.manifest, task.place / SIGNALS, files, task.corruption)
+    signals = task.place / SIGNALS
+    dynamics = assemble(task.dataset, task.manifest, signals, files, task.corruption, task.labels)
     sample = sample_for_fit(dynamics, task.rows.facts.total, task.fit_rows, task.training.seed)
     (task.place / SAMPLE).write_table(sample, compression="zstd")
     report({"rows": task.rows.facts.total, "epochs": task.training.epochs})

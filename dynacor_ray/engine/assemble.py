@@ -17,6 +17,7 @@ import ray
 from ray.data import Dataset as Dataset
 
 from dynacor_ray import schema
+from dynacor_ray.engine.labels import LabelTable
 from dynacor_ray.engine.session import remote_errors
 from dynacor_ray.engine.signals import SignalManifest
 from dynacor_ray.errors import CoverageError, explain
@@ -40,6 +41,8 @@ class _Assembler:
     signals: Location
     manifest: SignalManifest
     corruption: CorruptionConfig
+    labels: ray.ObjectRef
+    """GivenLabels."""
 
     def __call__(self, low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
         rows = self._instances(low, high, parts)
@@ -58,12 +61,13 @@ class _Assembler:
         columns = [pa.array(keys), schema.fixed_size_list(margins), pa.array(label), pa.array(share)]
         table = pa.table(columns, schema=schema.dynamics_schema(len(epochs)))
         known = rows.take(pa.array(source))
-        table = table.append_column(schema.GIVEN_LABEL, known[schema.GIVEN_LABEL])
+        given = ray.get(self.labels).of(known[schema.INSTANCE_ID].to_numpy())
+        table = table.append_column(schema.GIVEN_LABEL, pa.array(given, pa.int32()))
         table = table.append_column(schema.URI, known[schema.URI])
         return table.append_column(HAS_COPY, pa.array(has_copy[source]))
 
     def _instances(self, low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
-        columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.URI]
+        columns = [schema.INSTANCE_ID, schema.URI]
         inside = (pc.field(schema.INSTANCE_ID) >= low) & (pc.field(schema.INSTANCE_ID) < high)
         return pa.concat_tables([_read(self.dataset / part.name, columns, inside) for part in parts])
 
@@ -113,13 +117,14 @@ def assemble(
     signals: Location,
     files: SignalManifest,
     corruption: CorruptionConfig,
+    labels: LabelTable,
 ) -> Dataset:
     """Dynamics of all rows as blocks in the object store, sorted by key.
 
     Columns: those of `schema.dynamics_schema`, and given_label, uri and has_copy of the row's instance. The blocks are
     results of tasks that the driver submitted: lost ones are made again.
     """
-    assembler = _Assembler(dataset, signals, files, corruption)
+    assembler = _Assembler(dataset, signals, files, corruption, ray.put(labels.read()))
 
     # DEFAULT: inside a trial of Ray Tune a task would else be held to the trial's own small share of the cluster.
     @ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")

@@ -42,9 +42,10 @@ def _permutation(job: Job, rank: int, epoch: int, chunk: int, size: int) -> np.n
 
 
 def _weights(job: Job, keys: np.ndarray) -> torch.Tensor:
-    """Weight per row (Eq. 2 or uniform); 0 for padding."""
+    """Weight per row (Eq. 2 or uniform; uniform without copies); 0 for padding."""
     is_corrupted = torch.from_numpy((keys & 1).astype(bool))
-    weights = row_weights(is_corrupted, job.rows.num_copies / job.rows.num_originals, job.config.corrupted_weight)
+    weighting = job.config.corrupted_weight if job.rows.num_copies else "uniform"
+    weights = row_weights(is_corrupted, job.rows.num_copies / job.rows.num_originals, weighting)
     return torch.where(torch.from_numpy(keys >= 0), weights, 0.0)
 
 

@@ -21,7 +21,7 @@ from dynacor_ray.engine.parallel import items_dataset, items_of, one_column, par
 from dynacor_ray.engine.session import resources
 from dynacor_ray.errors import DataError, explain
 from dynacor_ray.manifest import MANIFEST, DatasetManifest, FeatureStats, read_stats
-from dynacor_ray.method.corruption import CorruptionConfig, corrupt
+from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.models.encoders import Encoder, EncoderSpec, load_encoder
 from dynacor_ray.models.images import centre_crop_resize, flip, load_rgb
 from dynacor_ray.progress import Progress
@@ -51,14 +51,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """A complete set of embeddings: columns key, label (the given label), feature.
-
-    `copies` may hold those of a larger gamma; the ones of `corruption` count, which are among them.
-    """
+    """A complete set of embeddings: columns key and feature. `copies` may hold more than the corruption asks for."""
 
     originals: Location
     copies: Location
-    corruption: CorruptionConfig
     files: tuple[str, ...]
     dim: int
     num_originals: int
@@ -81,32 +77,24 @@ class _Decoder:
 
     dataset: Location
     corruption: CorruptionConfig
-    num_classes: int
     image_size: int
     augmentation: str
 
     def __call__(self, unit: Unit) -> pa.Table:
-        columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.IMAGE]
-        rows = read_range(self.dataset / unit.part, unit.first, unit.rows, columns)
-        # Which rows get a copy is settled on ids and labels alone, before an image is decoded.
-        position = pa.array(np.arange(rows.num_rows))
-        light = rows.select([schema.INSTANCE_ID, schema.GIVEN_LABEL]).append_column("position", position)
-        chosen = corrupt(light, self.corruption, self.num_classes)
-        keys = chosen[schema.KEY].to_numpy()
-        is_copy = (keys & 1).astype(bool)
-        wanted = np.isin(is_copy, [kind == COPIES for kind in unit.needs])
-        chosen, is_copy = chosen.filter(pa.array(wanted)), is_copy[wanted]
+        rows = read_range(self.dataset / unit.part, unit.first, unit.rows, [schema.INSTANCE_ID, schema.IMAGE])
+        # Which rows get a copy is settled on their ids alone, before an image is decoded.
+        ids = rows[schema.INSTANCE_ID].to_numpy()
+        wanted = {ORIGINALS: np.arange(len(ids)), COPIES: np.flatnonzero(is_selected(ids, self.corruption))}
+        position = np.concatenate([wanted[kind] for kind in unit.needs])
+        is_copy = np.concatenate([np.full(len(wanted[kind]), kind == COPIES) for kind in unit.needs])
         encoded = rows[schema.IMAGE]
-        images = [
-            self._load(encoded[int(at)].as_py(), bool(copy))
-            for at, copy in zip(chosen["position"].to_numpy(), is_copy, strict=True)
-        ]
+        images = [self._load(encoded[int(at)].as_py(), bool(copy)) for at, copy in zip(position, is_copy, strict=True)]
+        keys = schema.encode_key(ids[position], is_copy)
         pixels = np.stack(images) if images else np.empty((0, self.image_size, self.image_size, 3), np.uint8)
         return pa.table(
             {
                 "unit": pa.array([json.dumps(asdict(unit))]),
-                "keys": pa.array([chosen[schema.KEY].to_numpy().tobytes()], pa.binary()),
-                "labels": pa.array([chosen["label"].to_numpy().astype(np.int32).tobytes()], pa.binary()),
+                "keys": pa.array([keys.tobytes()], pa.binary()),
                 "pixels": pa.array([pixels.tobytes()], pa.large_binary()),
             }
         )
@@ -136,7 +124,6 @@ class _Embedder:
     def _embed(self, row: dict[str, Any]) -> int:
         unit, size = Unit(**json.loads(row["unit"])), self._encoder.image_size
         keys = np.frombuffer(row["keys"], np.int64)
-        labels = np.frombuffer(row["labels"], np.int32)
         pixels = np.frombuffer(row["pixels"], np.uint8).reshape(len(keys), size, size, 3)
         batches = [self._encoder.encode(pixels[i : i + self._batch]) for i in range(0, len(keys), self._batch)]
         features = np.concatenate(batches) if batches else np.empty((0, self._encoder.dim), np.float32)
@@ -148,7 +135,6 @@ class _Embedder:
             mine = is_copy == (kind == COPIES)
             columns = {
                 schema.KEY: pa.array(keys[mine]),
-                "label": pa.array(labels[mine]),
                 schema.FEATURE: schema.fixed_size_list(features[mine].astype(np.float32)),
             }
             (self._folders.of(kind) / unit.file_name).write_table(pa.table(columns), compression="none")
@@ -167,26 +153,28 @@ def embed(
 ) -> FeatureStore:
     """Embed what is not embedded yet and return the store.
 
-    Originals are shared by every gamma and seed, copies by every smaller gamma: corrupted sets are nested.
+    Labels play no part: the same images with other labels are embedded already. Originals are shared by every gamma and
+    seed, copies by every smaller gamma, since corrupted sets are nested.
     """
     size = load_encoder(spec, "cpu").image_size
-    base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{manifest.content_hash[:12]}"
-    kind = f"{COPIES}-{augmentation}-seed{corruption.seed}-pool{corruption.copy_pool!r}-of{manifest.num_classes}-gamma"
-    copies = _complete_copies(base, kind, corruption.gamma) or base / f"{kind}{corruption.gamma!r}"
+    base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{manifest.payload_hash[:12]}"
+    copies = _copies(base, augmentation, corruption)
     folders = _Folders(base / ORIGINALS, copies)
     units = plan_units(dataset, manifest, size)
     todo = _missing(units, folders)
     if todo:
-        decoder = _Decoder(dataset, corruption, manifest.num_classes, size, augmentation)
+        decoder = _Decoder(dataset, corruption, size, augmentation)
         _run(todo, decoder, spec, folders, use_gpu, progress)
-    return _open(folders, units, manifest, corruption)
+    return _open(folders, units, manifest)
 
 
-def _complete_copies(base: Location, kind: str, gamma: float) -> Location | None:
-    """The smallest complete set of copies that contains those of `gamma`."""
+def _copies(base: Location, augmentation: str, corruption: CorruptionConfig) -> Location:
+    """Where the copies are or shall be: the smallest complete set that contains them, else one of their own."""
+    kind = f"{COPIES}-{augmentation}-seed{corruption.seed}-pool{corruption.copy_pool!r}-gamma"
     found = [name for name in base.names() if name.startswith(kind) and (base / name / MANIFEST).exists()]
-    enough = {float(name.removeprefix(kind)): name for name in found if float(name.removeprefix(kind)) >= gamma}
-    return base / enough[min(enough)] if enough else None
+    gammas = {float(name.removeprefix(kind)): name for name in found}
+    enough = [gamma for gamma in gammas if gamma >= corruption.gamma]
+    return base / (gammas[min(enough)] if enough else f"{kind}{corruption.gamma!r}")
 
 
 def read_range(place: Location, first: int, rows: int, columns: list[str]) -> pa.Table:
@@ -241,9 +229,7 @@ def _run(
             bar.advance(rows)
 
 
-def _open(
-    folders: _Folders, units: list[Unit], manifest: DatasetManifest, corruption: CorruptionConfig
-) -> FeatureStore:
+def _open(folders: _Folders, units: list[Unit], manifest: DatasetManifest) -> FeatureStore:
     """Count what is stored, once; the counts and the feature sums are kept in a manifest per folder."""
     files = tuple(unit.file_name for unit in units)
     originals, copies = _counted(folders.originals, files), _counted(folders.copies, files)
@@ -255,7 +241,6 @@ def _open(
     return FeatureStore(
         folders.originals,
         folders.copies,
-        corruption,
         files,
         dim=len(stats.total),
         num_originals=originals["rows"],

@@ -44,6 +44,7 @@ EXAMPLES = 100
 class _PartResult:
     part: Part
     digest: str
+    payload_digest: str
     class_counts: list[int]
     reasons: dict[str, int]
     examples: list[dict[str, Any]]
@@ -78,7 +79,8 @@ class _Packer:
         features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
         return _PartResult(
             part=Part(f"{self.attempt}/{name}", len(ids), *bounds),
-            digest=_digest(rows, features),
+            digest=_digest(ids, rows[schema.GIVEN_LABEL].to_numpy()),
+            payload_digest=_digest(ids, *(rows[schema.IMAGE].to_pylist() if features is None else [features])),
             class_counts=np.bincount(rows[schema.GIVEN_LABEL].to_numpy(), minlength=classes).tolist(),
             reasons=dict(Counter(reason_kind(r) for r in checked.quarantine[schema.REASON].to_pylist())),
             examples=checked.quarantine.slice(0, EXAMPLES).to_pylist(),
@@ -178,7 +180,8 @@ def _summarise(
         uri=source.uri,
         kind=source.kind,
         fingerprint=fingerprint,
-        content_hash=hashlib.blake2b("".join(r.digest for r in found).encode(), digest_size=16).hexdigest(),
+        content_hash=_joined([digest for result in found for digest in (result.digest, result.payload_digest)]),
+        payload_hash=_joined([result.payload_digest for result in found]),
         num_rows=rows,
         class_names=vocabulary.names,
         class_counts=tuple(class_counts.tolist()),
@@ -210,13 +213,12 @@ def _gather(place: Location, name: str, wanted: pa.Schema, found: list[_PartResu
     return f"{posixpath.basename(place.path)}/{name}.parquet"
 
 
-def _digest(rows: pa.Table, features: np.ndarray | None) -> str:
+def _digest(*values: np.ndarray | bytes) -> str:
     state = hashlib.blake2b(digest_size=16)
-    for values in (rows[schema.INSTANCE_ID].to_numpy(), rows[schema.GIVEN_LABEL].to_numpy(), features):
-        if values is not None:
-            state.update(np.ascontiguousarray(values).view(np.uint8).data)
-    if features is not None:
-        return state.hexdigest()
-    for image in rows[schema.IMAGE].to_pylist():
-        state.update(image)
+    for value in values:
+        state.update(np.ascontiguousarray(value).view(np.uint8).data if isinstance(value, np.ndarray) else value)
     return state.hexdigest()
+
+
+def _joined(digests: list[str]) -> str:
+    return hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()

@@ -22,6 +22,8 @@ class TrainConfig:
     batch_size: int = 128
     corrupted_weight: str = "uniform"
     seed: int = 0
+    panel: tuple[str, ...] = ()
+    """Parts of the baselines' evidence to train for (`baselines.panel`); empty: DynaCor's own classifier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class RowFacts:
     dim: int
     mean: np.ndarray
     scale: float
+    class_counts: np.ndarray
+    """Originals per given label, int64 (C,)."""
 
     @property
     def total(self) -> int:

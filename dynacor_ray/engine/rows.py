@@ -15,9 +15,10 @@ from ray.train import DataConfig
 from dynacor_ray import schema
 from dynacor_ray.engine.embed import FeatureStore
 from dynacor_ray.engine.job import RowFacts
+from dynacor_ray.engine.labels import LabelTable
 from dynacor_ray.errors import DataError, explain
-from dynacor_ray.manifest import DatasetManifest
-from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, is_selected
+from dynacor_ray.manifest import DatasetManifest, FeatureStats
+from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, corrupted_label, is_selected
 from dynacor_ray.storage import Location
 
 PADDING_KEY = -1
@@ -33,61 +34,82 @@ class TrainingRows:
     facts: RowFacts
 
 
-def rows_of_features(dataset: Location, manifest: DatasetManifest, corruption: CorruptionConfig) -> TrainingRows:
-    """Rows of a data set that holds feature vectors; §4.2 is applied on the fly, each time the rows are read."""
+def rows_of_features(
+    dataset: Location, manifest: DatasetManifest, labels: LabelTable, corruption: CorruptionConfig | None
+) -> TrainingRows:
+    """Rows of a data set that holds feature vectors; §4.2 is applied on the fly, each time the rows are read.
+
+    corruption: None for the originals alone.
+    """
     assert manifest.feature_dim is not None
     assert manifest.stats is not None
     paths = [(dataset / part.name).path for part in manifest.parts]
-    copies = count_copies(dataset, manifest, corruption)
-    columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.FEATURE]
     num_classes, filesystem = manifest.num_classes, dataset.filesystem
 
-    def add_copies(block: pa.Table) -> pa.Table:
-        return corrupt(block.select(columns), corruption, num_classes)
-
     def build(shuffled: bool) -> ray.data.Dataset:
-        rows = read_rows(paths, filesystem, columns, shuffled)
+        known = ray.put(labels.read())
+
+        def add_copies(block: pa.Table) -> pa.Table:
+            ids = block[schema.INSTANCE_ID].to_numpy()
+            given = pa.array(ray.get(known).of(ids), pa.int32())
+            if corruption is not None:
+                rows = block.select([schema.INSTANCE_ID, schema.FEATURE]).append_column(schema.GIVEN_LABEL, given)
+                return corrupt(rows, corruption, num_classes).select([schema.KEY, LABEL, schema.FEATURE])
+            keys = pa.array(schema.encode_key(ids, False))
+            return pa.table({schema.KEY: keys, LABEL: given, schema.FEATURE: block[schema.FEATURE]})
+
+        rows = read_rows(paths, filesystem, [schema.INSTANCE_ID, schema.FEATURE], shuffled)
         return rows.map_batches(add_copies, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
-    return _checked(build, manifest, copies, manifest.feature_dim, *manifest.stats.scaling())
+    return _described(build, labels, corruption, manifest, manifest.feature_dim, manifest.stats)
 
 
-def rows_of_embeddings(dataset: Location, store: FeatureStore, manifest: DatasetManifest) -> TrainingRows:
-    """Rows of an embedded image set: originals, and copies as they were embedded (augmented image, corrupted label)."""
-    paths = [(folder / name).path for folder in (store.originals, store.copies) for name in store.files]
-    filesystem, corruption = store.originals.filesystem, store.corruption
-    copies = count_copies(dataset, manifest, corruption)
+def rows_of_embeddings(
+    store: FeatureStore, manifest: DatasetManifest, labels: LabelTable, corruption: CorruptionConfig | None
+) -> TrainingRows:
+    """Rows of an embedded image set: originals, and as copies those of `corruption`, among the ones embedded (§4.2).
 
-    def of_this_gamma(block: pa.Table) -> pa.Table:
-        ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
-        return block.filter(pa.array(~is_copy | is_selected(ids, corruption)))
+    corruption: None for the originals alone.
+    """
+    folders = (store.originals, store.copies) if corruption is not None else (store.originals,)
+    paths = [(folder / name).path for folder in folders for name in store.files]
+    filesystem, num_classes = store.originals.filesystem, manifest.num_classes
 
     def build(shuffled: bool) -> ray.data.Dataset:
-        rows = read_rows(paths, filesystem, [schema.KEY, LABEL, schema.FEATURE], shuffled)
-        if copies == store.num_embedded_copies:
-            return rows
-        return rows.map_batches(of_this_gamma, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
+        known = ray.put(labels.read())
 
-    return _checked(build, manifest, copies, store.dim, *store.stats.scaling())
+        def label(block: pa.Table) -> pa.Table:
+            ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
+            if corruption is not None:
+                chosen = ~is_copy | is_selected(ids, corruption)
+                block, ids, is_copy = block.filter(pa.array(chosen)), ids[chosen], is_copy[chosen]
+            given = ray.get(known).of(ids)
+            if corruption is not None:
+                given[is_copy] = corrupted_label(given[is_copy], ids[is_copy], num_classes, corruption.seed)
+            columns = {schema.KEY: block[schema.KEY], LABEL: pa.array(given, pa.int32())}
+            return pa.table(columns | {schema.FEATURE: block[schema.FEATURE]})
+
+        rows = read_rows(paths, filesystem, [schema.KEY, schema.FEATURE], shuffled)
+        return rows.map_batches(label, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
+
+    return _described(build, labels, corruption, manifest, store.dim, store.stats)
 
 
-def count_copies(dataset: Location, manifest: DatasetManifest, corruption: CorruptionConfig) -> int:
-    """How many rows of a packed data set get a corrupted copy."""
-    return sum(int(is_selected(read_ids(dataset / part.name), corruption).sum()) for part in manifest.parts)
-
-
-def _checked(
+def _described(
     build: Callable[[bool], ray.data.Dataset],
+    labels: LabelTable,
+    corruption: CorruptionConfig | None,
     manifest: DatasetManifest,
-    copies: int,
     dim: int,
-    mean: np.ndarray,
-    scale: float,
+    stats: FeatureStats,
 ) -> TrainingRows:
-    if copies == 0:
+    known = labels.read()
+    copies = int(is_selected(known.ids, corruption).sum()) if corruption is not None else 0
+    if corruption is not None and copies == 0:
         got = f"no row selected out of {manifest.num_rows:,}"
         raise DataError(explain("at least one corrupted copy", got, "raise --gamma or use more data"))
-    return TrainingRows(build, RowFacts(manifest.num_rows, copies, manifest.num_classes, dim, mean, scale))
+    counts, (mean, scale) = known.counts(manifest.num_classes), stats.scaling()
+    return TrainingRows(build, RowFacts(manifest.num_rows, copies, manifest.num_classes, dim, mean, scale, counts))
 
 
 def read_rows(paths: list[str], filesystem: FileSystem, columns: list[str], shuffled: bool) -> ray.data.Dataset:
@@ -98,12 +120,6 @@ def read_rows(paths: list[str], filesystem: FileSystem, columns: list[str], shuf
     return ray.data.read_parquet(
         paths, filesystem=filesystem, columns=columns, shuffle=order, num_cpus=READ_CPUS, partitioning=None
     )
-
-
-def read_ids(place: Location) -> np.ndarray:
-    """instance_id int64 (n,) of one packed file."""
-    ids: np.ndarray = place.read_table([schema.INSTANCE_ID])[schema.INSTANCE_ID].to_numpy()
-    return ids
 
 
 class PaddedDataConfig(DataConfig):

@@ -6,7 +6,7 @@ counts only when the manifest of the last checkpoint lists it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,17 +33,28 @@ def file_name(epoch: int, attempt: str, rank: int) -> str:
     return f"epoch={epoch:05d}/{attempt}-r{rank:04d}.parquet"
 
 
-def write_signals(place: Location, keys: np.ndarray, margins: np.ndarray, predicted: np.ndarray) -> int:
+def write_signals(
+    place: Location,
+    keys: np.ndarray,
+    recorded: dict[str, np.ndarray],
+    as_table: Callable[[np.ndarray, dict[str, np.ndarray]], pa.Table],
+) -> int:
     """Write the signals of one rank and epoch, sorted by key and without padding rows; returns how many.
 
-    keys: int64 (n,), negative for padding; margins: float32 (n,); predicted: int (n,). Raises TrainingError on NaN.
+    keys: int64 (n,), negative for padding; recorded: (n,) or (n, m) each. Raises TrainingError as `as_table` does.
     """
-    real = keys >= 0
-    keys, margins, predicted = keys[real], margins[real], predicted[real]
     order = np.argsort(keys)
-    columns = [keys[order], to_float16_keeping_sign(margins[order]), predicted[order].astype(np.int32)]
-    place.write_table(pa.table([pa.array(c) for c in columns], schema=schema.signal_schema()), compression="zstd")
-    return len(keys)
+    order = order[np.searchsorted(keys[order], 0) :]
+    table = as_table(keys[order], {name: values[order] for name, values in recorded.items()})
+    place.write_table(table, compression="zstd")
+    return len(order)
+
+
+def signal_table(keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
+    """Margins and predicted classes as `schema.signal_schema`. Raises TrainingError on NaN."""
+    margins = to_float16_keeping_sign(recorded[schema.MARGIN])
+    columns = [keys, margins, recorded[schema.PREDICTED].astype(np.int32)]
+    return pa.table([pa.array(column) for column in columns], schema=schema.signal_schema())
 
 
 def remove_unlisted(signals: Location, manifest: SignalManifest) -> None:

@@ -71,7 +71,7 @@ def train(
     if not complete(manifest, config.epochs):
         got = f"those of {len(manifest)}"
         raise CoverageError(explain(f"signals of {config.epochs} epochs", got, "report this as a defect"))
-    write_joints(run / SIGNALS, saved["joints"])
+    write_joints(run / SIGNALS, saved["task"].get("joints", {}))
     place.write_json(manifest)
     remove_unlisted(run / SIGNALS, manifest)
     return manifest

@@ -22,10 +22,8 @@ from dynacor_ray import rng
 from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows, open_rows
 from dynacor_ray.engine.job import Job
 from dynacor_ray.engine.signals import PROGRESS, SIGNALS, SignalManifest, file_name, write_signals
+from dynacor_ray.engine.tasks import Recorded, Task, make_task
 from dynacor_ray.errors import CoverageError, TrainingError, explain
-from dynacor_ray.method.confident_joint import JointCounter
-from dynacor_ray.method.dynamics import logit_margin
-from dynacor_ray.models.heads import build_classifier
 
 MIN_LEARNING_RATE = 3e-7
 
@@ -37,17 +35,11 @@ def train_worker(told: dict[str, Any]) -> str | None:
     torch.manual_seed(rng.derive_seed(job.config.seed, 1) % 2**63)
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
-    known = job.rows
-    network = build_classifier(
-        job.config.classifier,
-        num_features=known.dim,
-        num_classes=known.num_classes,
-        mean=known.mean,
-        scale=known.scale,
-    )
+    task = make_task(job, device)
+    network = task.network()
     model = ray.train.torch.prepare_model(network)
-    state = _State(job, model, context.get_world_rank(), context.get_world_size())
-    start = state.restore(ray.train.get_checkpoint(), device)
+    state = _State(job, task, model, context.get_world_rank(), context.get_world_size())
+    start = state.restore(ray.train.get_checkpoint())
     if start == job.config.epochs:
         return None
     rows = open_rows(job, state.rank, device)
@@ -62,11 +54,12 @@ def train_worker(told: dict[str, Any]) -> str | None:
 class _State:
     """Model, optimiser, schedule and the manifest of committed signals, as one rank has them."""
 
-    def __init__(self, job: Job, model: nn.Module, rank: int, world: int) -> None:
-        self.job, self.model, self.rank, self.world = job, model, rank, world
+    def __init__(self, job: Job, task: Task, model: nn.Module, rank: int, world: int) -> None:
+        self.job, self.task, self.model, self.rank, self.world = job, task, model, rank, world
         config = job.config
+        groups = [{"params": parameters} for parameters in task.groups(self.network)]
         self.optimizer = torch.optim.SGD(
-            model.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
+            groups, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
         )
         self.batch = max(1, config.batch_size // world)
         steps = config.epochs * -(-job.rows_per_rank // self.batch)
@@ -74,8 +67,6 @@ class _State:
             self.optimizer, T_max=steps, eta_min=MIN_LEARNING_RATE
         )
         self.manifest: SignalManifest = {}
-        self.thresholds: torch.Tensor | None = None
-        self.joints: dict[int, torch.Tensor] = {}
         self.attempt = uuid.uuid4().hex[:8]
         self._saved = self._told = time.monotonic()
 
@@ -85,21 +76,22 @@ class _State:
         inner: nn.Module = getattr(self.model, "module", self.model)
         return inner
 
-    def step(self, batch: Batch) -> torch.Tensor:
-        """One step of SGD on the weighted mean loss over the real rows (Eq. 2); returns the logits float32 (B, C)."""
-        device = batch.feature.device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-            logits = self.model(batch.feature)
-        logits = logits.float()
-        losses = nn.functional.cross_entropy(logits, batch.label, reduction="none")
-        loss = (losses * batch.weight).sum() / (batch.key >= 0).sum().clamp(min=1)
+    def step(self, batch: Batch, epoch: int) -> Recorded:
+        """One step of SGD; returns what is recorded of the rows."""
+        loss, recorded = self.task.step(self.model, batch, epoch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        # The schedule's rates are put back: it goes on from what it finds.
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group, rate, factor in zip(self.optimizer.param_groups, rates, self.task.rate_factors(epoch), strict=True):
+            group["lr"] = rate * factor
         self.optimizer.step()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         self.schedule.step()
-        return logits.detach()
+        return recorded
 
-    def restore(self, checkpoint: Checkpoint | None, device: torch.device) -> int:
+    def restore(self, checkpoint: Checkpoint | None) -> int:
         """Load the last checkpoint, if any; returns the first epoch to run."""
         if checkpoint is None:
             return 0
@@ -110,8 +102,8 @@ class _State:
             self.schedule.load_state_dict(saved["schedule"])
         else:
             self._jump(saved["epoch"])
-        self.manifest, self.joints = saved["manifest"], saved["joints"]
-        self.thresholds = saved["thresholds"].to(device) if saved["thresholds"] is not None else None
+        self.manifest = saved["manifest"]
+        self.task.restore(saved["task"])
         return int(saved["epoch"])
 
     def _jump(self, epoch: int) -> None:
@@ -124,22 +116,12 @@ class _State:
         for group in self.optimizer.param_groups:
             group["lr"] = float(rate)
 
-    def count(self, epoch: int, counter: JointCounter) -> None:
-        """Merge all ranks' class statistics of an epoch: its joint, and the thresholds for the next one."""
-        counter.flush()
-        if self.world > 1:
-            for total in (counter.probability, counter.labelled, counter.counts):
-                dist.all_reduce(total)
-        if self.thresholds is not None:
-            self.joints[epoch] = counter.cells()
-        self.thresholds = counter.thresholds()
-
-    def commit(self, epoch: int, keys: np.ndarray, margins: np.ndarray, predicted: np.ndarray) -> None:
+    def commit(self, epoch: int, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> None:
         """Write this rank's signals, agree with all ranks that the epoch is whole, and checkpoint when it is time."""
         name = file_name(epoch, self.attempt, self.rank)
         error, count = "", 0
         try:
-            count = write_signals(self.job.run / SIGNALS / name, keys, margins, predicted)
+            count = write_signals(self.job.run / SIGNALS / name, keys, recorded, self.task.table)
         except TrainingError as problem:
             error = str(problem)
         due = time.monotonic() - self._saved >= self.job.plan.checkpoint_seconds or epoch + 1 == self.job.config.epochs
@@ -169,8 +151,7 @@ class _State:
                 "schedule": self.schedule.state_dict(),
                 "epoch": epoch,
                 "world": self.world,
-                "thresholds": self.thresholds,
-                "joints": self.joints,
+                "task": self.task.state(),
             }
             torch.save(saved, os.path.join(folder, "state.pt"))
             Path(folder, "manifest.json").write_text(json.dumps(self.manifest))
@@ -178,7 +159,7 @@ class _State:
 
 
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """State dicts, next epoch, number of workers and the manifest of committed signals."""
+    """State dicts, next epoch, number of workers what the task keeps, and the manifest of committed signals."""
     with checkpoint.as_directory() as folder:
         saved: dict[str, Any] = torch.load(os.path.join(folder, "state.pt"), weights_only=True, map_location="cpu")
         saved["manifest"] = json.loads(Path(folder, "manifest.json").read_text())
@@ -196,28 +177,26 @@ def _gather(value: Any, world: int) -> list[Any]:
 
 def run_epoch(
     state: _State, rows: CachedRows | StreamedRows, epoch: int, device: torch.device
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One pass over this rank's rows; returns key int64 (n,), margin float32 (n,), predicted class int32 (n,).
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """One pass over this rank's rows; returns key int64 (n,), -1 for padding, and what the task records of each.
 
     The signal is read from the training-mode forward pass that the step needs anyway (§4.3).
     """
     size = state.job.rows_per_rank
     keys = torch.empty(size, dtype=torch.int64)
-    margins = torch.empty(size, dtype=torch.float32, device=device)
-    predicted = torch.empty(size, dtype=torch.int32, device=device)
+    kept: Recorded = {}
     state.model.train()
-    counter = JointCounter(state.job.rows.num_classes, state.thresholds, device)
+    state.task.begin_epoch()
     at = 0
     for batch in rows.batches(epoch, state.batch):
         stop = at + len(batch.key)
-        logits = state.step(batch)
-        with torch.no_grad():
-            margins[at:stop] = logit_margin(logits, batch.label)
-            predicted[at:stop] = logits.argmax(dim=1)
-            counter.add(logits, batch.label, (batch.key >= 0) & (batch.key & 1 == 0))
+        for name, values in state.step(batch, epoch).items():
+            if name not in kept:
+                kept[name] = torch.empty((size, *values.shape[1:]), dtype=values.dtype, device=device)
+            kept[name][at:stop] = values
         keys[at:stop] = batch.key
         at = stop
     if at != size:
         raise CoverageError(explain(f"{size:,} rows on rank {state.rank}", f"{at:,}", "report this as a defect"))
-    state.count(epoch, counter)
-    return keys.numpy(), margins.cpu().numpy(), predicted.cpu().numpy()
+    state.task.end_epoch(epoch, state.world)
+    return keys.numpy(), {name: values.cpu().numpy() for name, values in kept.items()}

@@ -16,9 +16,11 @@ from PIL import Image
 from dynacor_ray import schema
 from dynacor_ray.engine.embed import FeatureStore, embed
 from dynacor_ray.engine.ingest import ingest
+from dynacor_ray.engine.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.rows import (
     PADDING_KEY,
     PaddedDataConfig,
+    TrainingRows,
     padding_rows,
     rows_of_embeddings,
     rows_of_features,
@@ -41,6 +43,10 @@ def packed(data: Path, folder: Path) -> tuple[Location, DatasetManifest]:
     return place, ingest(open_source(str(data), SourceOptions()), place, 0.01, QUIET)
 
 
+def features_of(place: Location, manifest: DatasetManifest, config: CorruptionConfig | None) -> TrainingRows:
+    return rows_of_features(place, manifest, LabelTable.of_dataset(place, manifest), config)
+
+
 def labels_by_key(dataset: ray.data.Dataset) -> dict[int, int]:
     rows: dict[int, int] = {}
     for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -54,7 +60,7 @@ def test_corruption_does_not_depend_on_blocks_or_batches(feature_set: Callable[.
     """The same rows, whether one block of all or many small ones, and equal to the pure function."""
     place, manifest = packed(feature_set(1001), tmp_path / "packed")
     config = CorruptionConfig(gamma=0.3, seed=5)
-    expected = labels_by_key(rows_of_features(place, manifest, config).build(False))
+    expected = labels_by_key(features_of(place, manifest, config).build(False))
     table = pa.concat_tables([(place / part.name).read_table() for part in manifest.parts])
     pure = corrupt(table.select(["instance_id", "given_label"]), config, manifest.num_classes)
     assert expected == dict(zip(pure["key"].to_pylist(), pure["label"].to_pylist(), strict=True))
@@ -69,12 +75,12 @@ def test_corruption_does_not_depend_on_blocks_or_batches(feature_set: Callable[.
 def test_corrupted_sets_are_nested_in_gamma(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     place, manifest = packed(feature_set(1001), tmp_path / "packed")
     small, large = (
-        labels_by_key(rows_of_features(place, manifest, CorruptionConfig(gamma=g)).build(False)) for g in (0.1, 0.4)
+        labels_by_key(features_of(place, manifest, CorruptionConfig(gamma=g)).build(False)) for g in (0.1, 0.4)
     )
     assert small.items() <= large.items()
     assert len(small) < len(large)
     for gamma, rows in ((0.1, small), (0.4, large)):
-        described = rows_of_features(place, manifest, CorruptionConfig(gamma=gamma))
+        described = features_of(place, manifest, CorruptionConfig(gamma=gamma))
         assert described.facts.total == len(rows)
 
 
@@ -162,8 +168,8 @@ def test_embedding_is_done_once_and_resumed_by_unit(
     again = embedded(place, manifest, tmp_path / "features", gamma=0.2)
     assert {name: (store.originals / name).info().mtime_ns for name in again.files} == stamps, "shared by every gamma"
     assert again.copies == store.copies, "corrupted sets are nested: the larger one serves"
-    rows = rows_of_embeddings(place, again, manifest)
     few = CorruptionConfig(gamma=0.2, seed=0)
+    rows = rows_of_embeddings(again, manifest, LabelTable.of_dataset(place, manifest), few)
     keys = np.concatenate([b["key"].to_numpy() for b in rows.build(False).iter_batches(batch_format="pyarrow")])
     assert sorted(keys[keys & 1 == 1] >> 1) == np.flatnonzero(is_selected(np.arange(40), few)).tolist()
     assert (keys & 1 == 0).sum() == 40
@@ -185,6 +191,28 @@ def test_ingest_is_done_once_and_again_when_the_data_change(images: Path, tmp_pa
     changed = packed(images, tmp_path / "packed")[1]
     assert changed.num_rows == 39
     assert changed.content_hash != first.content_hash
+
+
+def test_other_labels_need_no_new_embedding(images: Path, tmp_path: Path) -> None:
+    """Labels are joined when the rows are read."""
+    place, manifest = packed(images, tmp_path / "packed")
+    config = CorruptionConfig(gamma=0.5, seed=0)
+    store = embedded(place, manifest, tmp_path / "features")
+    chosen = np.flatnonzero(is_selected(np.arange(40), config))
+    for label in (0, 1):
+        other = GivenLabels(np.arange(40), np.full(40, label, np.int32))
+        table = LabelTable.write(locate(str(tmp_path / f"labels{label}.parquet")), other)
+        labels = labels_by_key(rows_of_embeddings(store, manifest, table, config).build(False))
+        expected = {int(i) << 1: label for i in range(40)} | {(int(i) << 1) | 1: 1 - label for i in chosen}
+        assert labels == expected
+        alone = rows_of_embeddings(store, manifest, table, None)
+        assert labels_by_key(alone.build(False)) == {int(i) << 1: label for i in range(40)}
+        assert (alone.facts.num_copies, alone.facts.class_counts[label]) == (0, 40)
+    relabelled = images.rename(tmp_path / "swapped")
+    (relabelled / "left").rename(relabelled / "middle")
+    again, other_manifest = packed(relabelled, tmp_path / "packed again")
+    assert other_manifest.content_hash != manifest.content_hash
+    assert embedded(again, other_manifest, tmp_path / "features").originals == store.originals
 
 
 def test_a_real_pretrained_encoder(images: Path, tmp_path: Path) -> None:

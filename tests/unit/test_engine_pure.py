@@ -22,12 +22,14 @@ from dynacor_ray.engine import assemble
 from dynacor_ray.engine.assemble import coverage_message, id_ranges
 from dynacor_ray.engine.cluster import Tally
 from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan, plan_training, trainings_at_once
+from dynacor_ray.engine.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.session import Resources
 from dynacor_ray.engine.signals import (
     complete,
     file_name,
     read_noise_rate,
     remove_unlisted,
+    signal_table,
     write_joints,
     write_signals,
 )
@@ -116,9 +118,12 @@ def test_too_small_a_cluster() -> None:
         plan(2, "yes", gpus=1)
 
 
+FACTS = RowFacts(10, 1, 3, 4, np.zeros(4), 1.0, np.array([4, 3, 3]))
+
+
 @pytest.mark.parametrize(("cache", "streamed"), [(None, False), (0.0, True), (1.0, False)])
 def test_rows_that_do_not_fit_are_streamed(cache: float | None, streamed: bool) -> None:
-    job = Job(TrainConfig(), plan(2, cache=cache), locate("/r"), RowFacts(10, 1, 3, 4, np.zeros(4), 1.0))
+    job = Job(TrainConfig(), plan(2, cache=cache), locate("/r"), FACTS)
     assert (job.rows.total, job.rows_per_rank) == (11, 6)
     assert job.streamed is streamed
     assert plan(cache=1.0).cache_bytes == 2**30
@@ -128,7 +133,7 @@ def test_the_cache_just_fits() -> None:
     bytes_needed = 6 * 4 * 4
     for spare, streamed in ((0, False), (-1, True)):
         spread = plan(2, cache=(bytes_needed + spare) / 2**30)
-        assert Job(TrainConfig(), spread, locate("/r"), RowFacts(10, 1, 3, 4, np.zeros(4), 1.0)).streamed is streamed
+        assert Job(TrainConfig(), spread, locate("/r"), FACTS).streamed is streamed
 
 
 # ------------------------------------------------------------------------------------------------------------- coverage
@@ -153,7 +158,7 @@ def packed_ids(folder: Path, ids: dict[str, list[int]]) -> tuple[Location, Datas
         (place / name).write_table(pa.table({"instance_id": pa.array(held, pa.int64())}))
     parts = tuple(Part(name, len(held), min(held), max(held)) for name, held in ids.items())
     rows = sum(part.rows for part in parts)
-    manifest = DatasetManifest("s", "u", "feature", "f", "c", rows, ("a", "b"), (1, 1), 2, parts, "q", None, True)
+    manifest = DatasetManifest("s", "u", "feature", "f", "c", "p", rows, ("a", "b"), (1, 1), 2, parts, "q", None, True)
     return place, manifest
 
 
@@ -249,11 +254,15 @@ def test_tally_does_not_depend_on_blocks(seed: int, rows: int, cuts: list[int]) 
 # -------------------------------------------------------------------------------------------------------------- signals
 
 
+def recorded(margins: Any, predicted: list[int]) -> dict[str, np.ndarray]:
+    return {schema.MARGIN: np.asarray(margins, np.float32), schema.PREDICTED: np.array(predicted)}
+
+
 def test_signals_are_sorted_and_without_padding(tmp_path: Path) -> None:
     place = locate(str(tmp_path)) / file_name(3, "ab", 12)
     assert place.path == f"{tmp_path}/epoch=00003/ab-r0012.parquet"
     keys, margins = np.array([8, -1, 3, 4, -1]), np.array([1.5, 9, -1e-9, 1e9, 9], np.float32)
-    assert write_signals(place, keys, margins, np.array([2, 9, 0, 1, 9])) == 3
+    assert write_signals(place, keys, recorded(margins, [2, 9, 0, 1, 9]), signal_table) == 3
     table = place.read_table()
     assert table.schema.equals(schema.signal_schema())
     assert table[schema.KEY].to_pylist() == [3, 4, 8]
@@ -265,16 +274,16 @@ def test_signals_are_sorted_and_without_padding(tmp_path: Path) -> None:
 
 def test_no_signals(tmp_path: Path) -> None:
     place = locate(str(tmp_path)) / "f.parquet"
-    assert write_signals(place, np.array([-1]), np.zeros(1, np.float32), np.zeros(1)) == 0
+    assert write_signals(place, np.array([-1]), recorded([0], [0]), signal_table) == 0
     assert place.read_table().schema.equals(schema.signal_schema())
 
 
 def test_diverged_signals_leave_no_file(tmp_path: Path) -> None:
     place = locate(str(tmp_path)) / "f.parquet"
     with pytest.raises(TrainingError, match="finite margins"):
-        write_signals(place, np.array([1]), np.array([np.nan], np.float32), np.zeros(1))
+        write_signals(place, np.array([1]), recorded([np.nan], [0]), signal_table)
     assert not place.exists()
-    assert write_signals(place, np.array([1, -1]), np.array([0, np.nan], np.float32), np.zeros(2)) == 1
+    assert write_signals(place, np.array([1, -1]), recorded([0, np.nan], [0, 0]), signal_table) == 1
 
 
 def test_complete() -> None:
@@ -413,3 +422,29 @@ def test_class_statistics_are_read_back_as_a_noise_rate(tmp_path: Path) -> None:
     assert (rate.value, rate.low, rate.high) == (0.25, 0.25, 0.25)
     write_joints(place, {})
     assert read_noise_rate(place, 1) is None
+
+
+# --------------------------------------------------------------------------------------------------------------- labels
+
+
+def test_labels_are_found_by_id_in_any_order_and_from_several_files(tmp_path: Path) -> None:
+    places = []
+    for name, ids in (("a", [7, 2]), ("b", [5, 0])):
+        place = locate(str(tmp_path / f"{name}.parquet"))
+        labels = pa.array([i * 10 for i in ids], pa.int32())
+        place.write_table(pa.table({"instance_id": pa.array(ids), "given_label": labels, "uri": ["x", "y"]}))
+        places.append(place)
+    known = LabelTable(tuple(places)).read()
+    assert known.of(np.array([5, 0, 7, 5])).tolist() == [50, 0, 70, 50]
+    assert known.of(np.array([], np.int64)).tolist() == []
+    for unknown in (3, 8, -1):
+        with pytest.raises(DataError, match=f"none for instance_id {unknown}"):
+            known.of(np.array([2, unknown]))
+
+
+def test_replaced_labels_come_back(tmp_path: Path) -> None:
+    labels = GivenLabels(np.array([1, 4, 6]), np.array([2, 0, 2], np.int32))
+    known = LabelTable.write(locate(str(tmp_path / "labels.parquet")), labels).read()
+    assert known.ids.tolist() == [1, 4, 6]
+    assert known.labels.tolist() == [2, 0, 2]
+    assert known.counts(4).tolist() == [1, 0, 2, 0]

@@ -66,6 +66,7 @@ def manifest() -> DatasetManifest:
         kind="image",
         fingerprint="f",
         content_hash="c",
+        payload_hash="p",
         num_rows=5,
         class_names=("cat", "dög"),
         class_counts=(2, 3),

@@ -45,6 +45,7 @@ def manifest(**changes: Any) -> DatasetManifest:
         "kind": "feature",
         "fingerprint": "f",
         "content_hash": "c",
+        "payload_hash": "p",
         "num_rows": 14,
         "class_names": NAMES,
         "class_counts": (10, 4, 0),

@@ -1,0 +1,30 @@
+"""All detectors by name: DynaCor, the decisions of this package, and the baselines (Tables 1, 2 and 4)."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from dynacor_ray.baselines import dynacor
+from dynacor_ray.baselines.registry import BASELINES, Detector
+
+OURS = {
+    detector.name: detector
+    for detector in (
+        Detector("dynacor", "DynaCor (default)", ("dynamics",), dynacor.dynacor),
+        Detector("dynacor_paper", "DynaCor (paper)", ("dynamics",), dynacor.dynacor_paper),
+        Detector("dynacor_at_noise_rate", "DynaCor (q, noise rate)", ("dynamics",), dynacor.dynacor_at_noise_rate),
+        Detector("planted_recall", "Planted recall", ("dynamics",), dynacor.planted_recall),
+        Detector("mixture", "Mixture", ("dynamics",), dynacor.mixture),
+        Detector("untrained", "No losses", ("dynamics", "ablation"), dynacor.untrained),
+        Detector("clustering_only", "Clustering loss only", ("dynamics", "ablation"), dynacor.clustering_only),
+    )
+}
+
+DETECTORS: dict[str, Detector] = OURS | BASELINES
+"""Name -> detector, in the order of the table."""
+
+
+def missing_library(name: str) -> str | None:
+    """The library that a detector needs and that is not installed, if any."""
+    library = DETECTORS[name].library
+    return library if library is not None and importlib.util.find_spec(library) is None else None
