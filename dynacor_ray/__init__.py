@@ -22,6 +22,8 @@ from dynacor_ray.errors import (
 )
 
 if TYPE_CHECKING:
+    from dynacor_ray.compare import CompareResult, compare
+    from dynacor_ray.compare_config import CompareConfig
     from dynacor_ray.doctor import doctor
     from dynacor_ray.pipeline import DetectResult, detect
     from dynacor_ray.sweep import SweepResult, sweep
@@ -34,6 +36,8 @@ except importlib.metadata.PackageNotFoundError:  # run from a working directory,
 
 __all__ = [
     "ClusterError",
+    "CompareConfig",
+    "CompareResult",
     "ConfigError",
     "DataError",
     "DetectConfig",
@@ -45,12 +49,16 @@ __all__ = [
     "SweepConfig",
     "SweepResult",
     "TrainingError",
+    "compare",
     "detect",
     "doctor",
     "sweep",
 ]
 
 _LAZY = {
+    "CompareConfig": "dynacor_ray.compare_config",
+    "CompareResult": "dynacor_ray.compare",
+    "compare": "dynacor_ray.compare",
     "DetectResult": "dynacor_ray.pipeline",
     "detect": "dynacor_ray.pipeline",
     "doctor": "dynacor_ray.doctor",

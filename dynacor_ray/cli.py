@@ -1,4 +1,4 @@
-"""The command line: `dynacor detect`, `doctor`, `sweep`. Options are the fields of `DetectConfig` and `SweepConfig`."""
+"""The command line: `dynacor detect`, `doctor`, `sweep`, `compare`. Options are the fields of the configurations."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 import dynacor_ray
+from dynacor_ray.compare_config import CompareConfig
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import DynacorError, explain
 from dynacor_ray.report.terminal import clean
@@ -22,6 +23,7 @@ COMMANDS = {
     "detect": "find the wrong labels of a data set",
     "doctor": "check data, encoder, storage and cluster, and say what `detect` would do",
     "sweep": "try corruption rates and alignment weights, and choose among them without labels",
+    "compare": "compare detectors on data with known true labels, as given or with noise made from them",
 }
 BAD_INPUT = 2
 """Exit status when the message says what to correct."""
@@ -37,6 +39,16 @@ class _Unchecked(DetectConfig):
 @dataclass(frozen=True, kw_only=True)
 class _UncheckedSweep(SweepConfig):
     """The same for a sweep."""
+
+    detect: tyro.conf.OmitArgPrefixes[_Unchecked]
+
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class _UncheckedCompare(CompareConfig):
+    """The same for a comparison."""
 
     detect: tyro.conf.OmitArgPrefixes[_Unchecked]
 
@@ -81,13 +93,18 @@ Find wrong labels in large labelled data sets.
 
 
 def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:
-    kind = _UncheckedSweep if command == "sweep" else _Unchecked
+    kind = {"sweep": _UncheckedSweep, "compare": _UncheckedCompare}.get(command, _Unchecked)
     parsed: Any = tyro.cli(kind, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
-    config = adjust(DetectConfig(**vars(parsed.detect if command == "sweep" else parsed)))
+    config = adjust(DetectConfig(**vars(getattr(parsed, "detect", parsed))))
     if command == "sweep":
         from dynacor_ray.sweep import run_sweep
 
         run_sweep(SweepConfig(**vars(parsed) | {"detect": config}))
+        return 0
+    if command == "compare":
+        from dynacor_ray.compare import run_compare
+
+        run_compare(CompareConfig(**vars(parsed) | {"detect": config}))
         return 0
     if command == "detect":
         from dynacor_ray.pipeline import run_detect

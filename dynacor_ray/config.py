@@ -9,13 +9,14 @@ import json
 import math
 import numbers
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
 from dynacor_ray.errors import ConfigError, explain
 
-Threshold = Literal["noise_rate", "planted_recall", "paper"]
+Threshold = Literal["noise_rate", "planted_recall", "mixture", "paper"]
 Score = Literal["early_margin", "mean_margin", "soft_assignment"]
 Variant = Literal["paper", "released"]
 Weighting = Literal["uniform", "paper"]
@@ -29,8 +30,8 @@ class DetectConfig:
     """Options of `dynacor detect`, `dynacor doctor` and `dynacor_ray.detect`; equation numbers are the paper's."""
 
     data: str
-    """What to search: `demo`, a parquet file or folder, an image folder, a CSV/parquet table of uri and label, or the
-    root of Clothing1M. Local path or any URI that fsspec knows."""
+    """What to search: `demo`, a parquet file or folder, an image folder, a CSV/parquet table of uri and label, the
+    root of Clothing1M, `cifar10:ROOT` or `cifar100:ROOT`. Local path or any URI that fsspec knows."""
     out: str | None = None
     """Run directory for the outputs (local or URI). The same command on the same directory resumes. Default: runs/NAME,
     named after the data; inside a Ray job ~/dynacor_runs/NAME."""
@@ -38,7 +39,8 @@ class DetectConfig:
     """Where packed data and embeddings are kept; share it between runs on the same data. Default: OUT/cache."""
 
     label_column: str | None = None
-    """Column with the given labels (default: found by its usual names)."""
+    """Column with the given labels (default: found by its usual names). For CIFAR the kind of human labels, such as
+    `worse_label`."""
     image_column: str | None = None
     """Column with encoded images."""
     feature_column: str | None = None
@@ -95,8 +97,9 @@ class DetectConfig:
     of --select."""
     threshold: Threshold | None = None
     """Which rows are flagged. `noise_rate`: as many of the most suspicious as labels are wrong by the training's own
-    estimate; `planted_recall`: as many as it takes to catch --target-recall of the planted errors; `paper`: those with
-    q_noisy > q_clean (Eq. 4). Default: `noise_rate`; `paper` when a --variant is named."""
+    estimate; `planted_recall`: as many as it takes to catch --target-recall of the planted errors; `mixture`: those
+    below the point where two Gaussians fitted to the score are equally likely; `paper`: those with q_noisy > q_clean
+    (Eq. 4). Default: `noise_rate`; `paper` when a --variant is named."""
     score: Score | None = None
     """What rows are ranked by: mean margin over the first half of the epochs or over all, or Eq. 3's soft assignment.
     Default: `early_margin`; `soft_assignment` with --threshold paper."""
@@ -163,6 +166,14 @@ def make_config(**options: Any) -> DetectConfig:
             hint = f"did you mean {close[0]!r}? Valid options: " if close else "valid options: "
             raise ConfigError(explain("a known option", repr(name), hint + ", ".join(valid)))
     return DetectConfig(**{"data": None} | options)
+
+
+def check_lists(options: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Lists given from Python as tuples; raises ConfigError for a single value."""
+    for name, values in options.items():
+        if isinstance(values, str) or not (isinstance(values, Sequence) or hasattr(values, "tolist")):
+            raise ConfigError(explain(f"{name} to be a list", repr(values), f"pass e.g. {name}=[{values!r}]"))
+    return {name: tuple(values) for name, values in options.items()}
 
 
 def digest(value: Any) -> str:

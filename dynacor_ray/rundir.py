@@ -13,6 +13,7 @@ from dynacor_ray.storage import Location
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
+CELLS, COMPARISON, COMPARISON_FIGURE = "cells", "comparison.parquet", "comparison.png"
 TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "trainings"
 
 

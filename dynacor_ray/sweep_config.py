@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 
-from dynacor_ray.config import DetectConfig, make_config
+from dynacor_ray.config import DetectConfig, check_lists, make_config
 from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.method.selection import RUN_RULES
 from dynacor_ray.rng import derive_seed
@@ -148,16 +147,9 @@ def make_sweep_config(data: str | None = None, **options: Any) -> SweepConfig:
     """Build a SweepConfig from its own options and those of DetectConfig; raises ConfigError for an unknown one."""
     own = [f.name for f in dataclasses.fields(SweepConfig) if f.name != "detect"]
     mine = {name: options.pop(name) for name in own if name in options}
-    for name in ("gammas", "alphas", "seeds", "also"):
-        if name in mine:
-            mine[name] = _as_tuple(name, mine[name])
+    lists: dict[str, Any] = {name: mine.pop(name) for name in ("gammas", "alphas", "seeds", "also") if name in mine}
+    mine |= check_lists(lists)
     return SweepConfig(detect=make_config(data=data, **options), **mine)
-
-
-def _as_tuple(name: str, values: Any) -> tuple[Any, ...]:
-    if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)):
-        raise ConfigError(explain(f"{name} to be a list", repr(values), f"pass e.g. {name}=[{values!r}]"))
-    return tuple(values)
 
 
 def _parse_also(text: str) -> tuple[str, tuple[Any, ...]]:

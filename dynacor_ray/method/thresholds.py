@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
 
 from dynacor_ray.errors import ConfigError, explain
 
 SCORES = ("early_margin", "mean_margin", "soft_assignment")
-THRESHOLDS = ("noise_rate", "planted_recall", "paper")
+THRESHOLDS = ("noise_rate", "planted_recall", "mixture", "paper")
+_MIXTURE_ROWS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +95,9 @@ def choose_cut(
     """The cut of a policy of THRESHOLDS (§4.2, Eq. 4), from the scores of (a sample of) both sets.
 
     originals: float64 (N,), copies: float64 (M,), scores of `score`. "noise_rate" flags that share of the originals;
-    "planted_recall" catches `target_recall` of the copies; "paper" is Eq. 4. Raises ConfigError for another policy, for
-    "noise_rate" without an estimate, or for "paper" with another score than "soft_assignment".
+    "planted_recall" catches `target_recall` of the copies; "mixture" is `cut_of_mixture`; "paper" is Eq. 4. Raises
+    ConfigError for another policy, for "noise_rate" without an estimate, or for "paper" with another score than
+    "soft_assignment".
     """
     if threshold not in THRESHOLDS:
         raise ConfigError(explain(f"a threshold among {', '.join(THRESHOLDS)}", repr(threshold), "pass one of these"))
@@ -106,6 +109,8 @@ def choose_cut(
     scale = spread if spread > 0 else 1.0
     if threshold == "planted_recall":
         return Cut(score=score, value=cut_at_share(copies, target_recall), scale=scale)
+    if threshold == "mixture":
+        return Cut(score=score, value=cut_of_mixture(originals), scale=scale)
     if noise_rate is None:
         raise ConfigError(explain("an estimate of the noise rate", "none", "train for two epochs or more"))
     return Cut(score=score, value=cut_at_share(originals, noise_rate), scale=scale)
@@ -120,3 +125,20 @@ def cut_at_share(scores: NDArray[np.float64], share: float) -> float:
     if below == len(ordered):
         return float(np.nextafter(ordered[-1], np.inf))
     return float(ordered[below - 1] / 2 + ordered[below] / 2)
+
+
+def cut_of_mixture(scores: NDArray[np.float64]) -> float:
+    """Where two Gaussians fitted to the scores are equally likely, between their means (§5.1, as Avg.Encoder does).
+
+    float64 (N,), N >= 2. Where one of them is the likelier at both means, the cut lies at the other's mean. Of very
+    many scores an evenly spread part is fitted.
+    """
+    kept = np.sort(scores)[:: -(-len(scores) // _MIXTURE_ROWS)]
+    if kept[0] == kept[-1]:
+        return float(np.nextafter(kept[0], -np.inf))
+    fitted = GaussianMixture(2, random_state=0, reg_covar=1e-6 * float(kept.var(axis=0))).fit(kept[:, None])
+    means = fitted.means_[:, 0]
+    lower = int(means.argmin())
+    between = np.linspace(means[lower], means[1 - lower], 1001)
+    likely = fitted.predict_proba(between[:, None])[:, lower] >= 0.5
+    return float(between[-1] if likely.all() else between[int(np.argmin(likely))])

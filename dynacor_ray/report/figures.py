@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import io
+import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+
+from dynacor_ray.report.compare import Judgement, build_comparison, noise_headings
+from dynacor_ray.report.terminal import clean
 
 TITLES = {
     "validation_metric": "validation metric (Eq. 9)",
     "noise_rate": "agreement with the noise rate",
     "f1": "F1 against the truth",
 }
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+"""Told apart with any colour vision (Okabe and Ito); without their yellow, which is too pale on white."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+ROW_INCHES = 12.0
+"""Widest row of noises in a comparison."""
 
 
 def heat_map(rows: Sequence[dict[str, Any]], select: str) -> bytes:
@@ -69,3 +81,80 @@ def _draw(axes: Axes, grid: NDArray[np.float64], gammas: list[float], alphas: li
             dark = value < (low + high) / 2
             colour = "white" if dark else "black"
             axes.text(j, i, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=8)
+
+
+def comparison_figure(judgements: Sequence[Judgement]) -> bytes:
+    """F1 of every detector per noise: mean and standard deviation over seeds, with a tick at the oracle cut.
+
+    A detector that has no F1 for some noise is absent there, and the legend says for how many. Many noises take several
+    rows.
+    """
+    summary = build_comparison(judgements)
+    detectors = summary["detectors"]
+    headings = [textwrap.fill(heading, 16) for heading in noise_headings(summary["noises"])]
+    longest = max((len(line) for heading in headings for line in heading.splitlines()), default=0)
+    group = max(0.9, 0.17 * len(detectors), 0.1 * longest)
+    rows = max(1, math.ceil(len(headings) * group / ROW_INCHES))
+    columns = max(1, math.ceil(len(headings) / rows))
+    height = max(4.4 if rows == 1 else 2.8 * rows, 1.3 + 0.27 * len(detectors))
+    figure = Figure(figsize=(3.2 + max(group * columns, 4.0), height), layout="constrained")
+    panels = figure.subplots(rows, 1, sharey=True, squeeze=False)[:, 0]
+    for place, axes in enumerate(panels):
+        shown = range(columns * place, min(columns * (place + 1), len(headings)))
+        handles = [_dots(axes, row, i, len(detectors)) for i, row in enumerate(detectors)]
+        _scale(axes, shown, [headings[i] for i in shown], columns)
+    panels[-1].set_xlabel("noise")
+    figure.supylabel("F1 of wrong labels (%)", fontsize="medium")
+    seeds = max((len(seeds) for seeds in summary["seeds"].values()), default=0)
+    spread = ": mean ± standard deviation" if seeds > 1 else ""
+    panels[0].set_title(f"Detectors compared{spread}", fontsize="medium")
+    _legend(figure, handles, [_entry(row) for row in detectors])
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()
+
+
+def _scale(axes: Axes, shown: range, headings: list[str], columns: int) -> None:
+    """One row of noises; a last row with fewer keeps their width."""
+    axes.set_xlim(shown.start - 0.5, shown.start + columns - 0.5)
+    axes.set_xticks(shown, headings)
+    for label in axes.get_xticklabels():
+        label.set_parse_math(False)
+    for border in shown[1:]:
+        axes.axvline(border - 0.5, color="0.75", linewidth=0.8)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+
+
+def _dots(axes: Axes, row: dict[str, Any], place: int, count: int) -> Artist:
+    """One detector, beside the others within each noise."""
+    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+    cells = row["noises"].values()
+    means, spreads, oracle = (
+        np.array([np.nan if value is None else 100 * value for value in values])
+        for values in (
+            [cell["f1"]["mean"] for cell in cells],
+            [cell["f1"]["std"] or 0.0 for cell in cells],
+            [cell["oracle_f1"]["mean"] for cell in cells],
+        )
+    )
+    at = np.arange(len(means)) + 0.84 * ((place + 0.5) / count - 0.5)
+    axes.vlines(at, means, oracle, color=colour, linewidth=0.7, linestyle=":")
+    axes.plot(at, oracle, linestyle="none", marker="_", color=colour, markersize=8, markeredgewidth=1.4)
+    axes.errorbar(at, means, spreads, fmt="none", ecolor=colour, elinewidth=1.6)
+    return axes.plot(at, means, linestyle="none", marker=marker, color=colour, markersize=5)[0]
+
+
+def _entry(row: dict[str, Any]) -> str:
+    missing = sum(cell["f1"]["mean"] is None for cell in row["noises"].values())
+    return textwrap.fill(clean(row["title"]).plain + (f" ({missing} missing)" if missing else ""), 32)
+
+
+def _legend(figure: Figure, handles: list[Artist], titles: list[str]) -> None:
+    """Right of the axes. Titles are set afterwards, so that none is taken for a formula or a hidden label."""
+    tick = Line2D([], [], linestyle="none", marker="_", color="0.3", markersize=8, markeredgewidth=1.4)
+    legend = figure.legend([*handles, tick], ["x"] * (len(handles) + 1), loc="outside right upper", fontsize=9)
+    for text, title in zip(legend.get_texts(), [*titles, "oracle (best possible cut)"], strict=True):
+        text.set_parse_math(False)
+        text.set_text(title)

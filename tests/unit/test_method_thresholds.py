@@ -128,9 +128,33 @@ def test_constant_scores_are_cut_without_dividing_by_their_spread() -> None:
 
 def test_what_cannot_be_cut_is_refused() -> None:
     scores = np.zeros(3)
-    with pytest.raises(ConfigError, match="a threshold among noise_rate, planted_recall, paper, but got 'otsu'"):
+    with pytest.raises(ConfigError, match="among noise_rate, planted_recall, mixture, paper, but got 'otsu'"):
         choose_cut("otsu", "mean_margin", scores, scores)
     with pytest.raises(ConfigError, match="an estimate of the noise rate, but got none"):
         choose_cut("noise_rate", "mean_margin", scores, scores)
     with pytest.raises(ConfigError, match=r"the score soft_assignment for Eq\. 4, but got 'mean_margin'"):
         choose_cut("paper", "mean_margin", scores, scores)
+
+
+def test_a_mixture_is_cut_between_its_components() -> None:
+    """Two Gaussians of equal weight and spread are equally likely half-way between their means."""
+    random = np.random.default_rng(0)
+    scores = np.concatenate([random.normal(-4, 1, 20_000), random.normal(6, 1, 20_000)])
+    assert choose_cut("mixture", "early_margin", scores, scores[:10]).value == pytest.approx(1.0, abs=0.1)
+    few = np.concatenate([random.normal(-4, 1, 2_000), random.normal(6, 1, 38_000)])
+    cut = choose_cut("mixture", "early_margin", few, few[:10]).value
+    assert cut is not None
+    # log(w1/w2) moves the point where both are equally likely: (log 19)/(distance of the means) below the middle
+    assert cut == pytest.approx(1.0 - np.log(19) / 10, abs=0.15)
+
+
+def test_a_mixture_of_equal_scores_flags_nothing() -> None:
+    cut = choose_cut("mixture", "early_margin", np.full(50, 3.0), np.full(5, 3.0))
+    assert cut.value is not None
+    assert not (np.full(50, 3.0) < cut.value).any()
+
+
+def test_a_mixture_does_not_depend_on_the_order_of_rows() -> None:
+    scores = np.random.default_rng(1).normal(size=500)
+    cuts = {choose_cut("mixture", "early_margin", order, order[:9]).value for order in (scores, scores[::-1].copy())}
+    assert len(cuts) == 1

@@ -1,0 +1,352 @@
+"""A comparison: every detector on the same rows, labels and classifier, judged by the truth (Tables 1, 2 and 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from dynacor_ray import rundir
+from dynacor_ray.baselines.base import Evidence, Part, Verdict
+from dynacor_ray.baselines.detectors import DETECTORS
+from dynacor_ray.compare_config import CompareConfig, make_compare_config
+from dynacor_ray.engine.evidence import PANEL_PARTS, Ground, gather_dynamics, gather_panel
+from dynacor_ray.engine.features import FeatureBlocks, gather_neighbours, gather_prototypes, load_blocks, map_features
+from dynacor_ray.engine.labels import GivenLabels, LabelTable
+from dynacor_ray.engine.rows import TrainingRows
+from dynacor_ray.errors import ConfigError, DynacorError, explain
+from dynacor_ray.evaluation import detection_metrics, match_truth
+from dynacor_ray.noise.spec import GIVEN, Noise, known_truth, noisy_labels, true_labels
+from dynacor_ray.pipeline import BYTES_PER_SIGNAL
+from dynacor_ray.prepare import (
+    Opened,
+    Prepared,
+    check_encoder,
+    default_out,
+    feature_store,
+    identity,
+    joined,
+    open_data,
+    plan_for,
+    prepare,
+    training_rows,
+    warn_of_local_storage,
+)
+from dynacor_ray.progress import Progress
+from dynacor_ray.report.compare import Judgement, build_comparison, comparison_table, print_comparison
+from dynacor_ray.report.figures import comparison_figure
+from dynacor_ray.rundir import CELLS, COMPARISON, COMPARISON_FIGURE, CONFIG, SUMMARY
+from dynacor_ray.storage import Location, locate, require_space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_LABEL = -1
+"""Label of a neighbour that there is not."""
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What a finished comparison left in its directory."""
+
+    run: Location
+    summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<CompareResult {self.run}: {len(self.summary['detectors'])} detectors>"
+
+    def judgements(self) -> pa.Table:
+        """`comparison.parquet` as an Arrow table: one row per detector, noise and seed."""
+        return (self.run / COMPARISON).read_table()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`comparison.parquet` as a pandas data frame."""
+        return self.judgements().to_pandas()
+
+
+def compare(data: str | None = None, **options: Any) -> CompareResult:
+    """Compare detectors on data whose true labels are known (§5.2, Tables 1 and 2).
+
+    Options are those of `CompareConfig` (noises, seeds, detectors) and of `DetectConfig`. One training of DynaCor and
+    one of all baselines' classifiers serve all detectors. Resumes in the same directory. Raises a DynacorError, before
+    any work where possible; a detector that fails is named in the result and ends nothing.
+    """
+    return run_compare(make_compare_config(data, **options))
+
+
+def run_compare(config: CompareConfig) -> CompareResult:
+    """`compare` for a configuration that is already built."""
+    progress = Progress(config.detect.quiet)
+    with progress.timed("total"):
+        with progress.timed("start"):
+            plan = _Plan.of(config)
+            result = plan.finished()
+        if result is None:
+            for name in config.left_out:
+                progress.say(
+                    f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{DETECTORS[name].library}]'"
+                )
+            with _forget_if_barren(plan), joined(config.detect, progress):
+                judgements = list(_judge_all(plan, progress))
+    if result is None:
+        result = _write(plan, judgements, dict(progress.seconds))
+    else:
+        progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
+    if not config.detect.quiet:
+        print_comparison(result.summary, str(result.run))
+    return result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A checked comparison with everything opened that can be opened without work."""
+
+    config: CompareConfig
+    run: Location
+    seeds: dict[int, Prepared]
+
+    @classmethod
+    def of(cls, config: CompareConfig) -> _Plan:
+        """Open the data. Raises a DynacorError for whatever could not run."""
+        detect = config.detect
+        run = locate(detect.out or default_out(detect.data) + "-compare")
+        cache = detect.cache or str(run / "cache")
+        seeds: dict[int, Prepared] = {}
+        for seed in config.all_seeds:
+            one = dataclasses.replace(detect, seed=seed, cache=cache, out=str(run))
+            seeds[seed] = prepare(one, next(iter(seeds.values()), None))
+        source = next(iter(seeds.values())).source
+        if not source.has_truth:
+            remedy = "name their column with --truth-column, or use detect"
+            raise ConfigError(explain("true labels to judge by", f"none in {detect.data}", remedy))
+        plan = cls(config, run, seeds)
+        rundir.check(run, plan.identity())
+        return plan
+
+    @property
+    def first(self) -> Prepared:
+        """The run of the first seed: all share its data."""
+        return next(iter(self.seeds.values()))
+
+    def identity(self) -> dict[str, Any]:
+        """What ties the directory: all but what is compared on what, so that a comparison may be extended."""
+        held = identity(self.first)
+        options = {name: value for name, value in held["options"].items() if name != "seed"}
+        return held | {"options": options | {"compare": True}}
+
+    def finished(self) -> CompareResult | None:
+        """The result, when just this comparison was completed here without a failure."""
+        place = self.run / SUMMARY
+        if not place.exists():
+            return None
+        summary = place.read_json()
+        same = summary["config"] == rundir.as_json(_facts(self.config))
+        return CompareResult(self.run, summary) if same and not summary["failures"] else None
+
+
+def _facts(config: CompareConfig) -> dict[str, Any]:
+    made_from = {str(noise): noise.made_from for noise in config.kinds}
+    return dataclasses.asdict(config) | {"detectors": config.chosen, "seeds": config.all_seeds, "made_from": made_from}
+
+
+@contextmanager
+def _forget_if_barren(plan: _Plan) -> Iterator[None]:
+    """A comparison that failed before any training leaves its directory free: the corrected command may use it."""
+    try:
+        yield
+    except BaseException:
+        if not (plan.run / CELLS).names():
+            (plan.run / CONFIG).delete()
+        raise
+
+
+def _judge_all(plan: _Plan, progress: Progress) -> Iterator[Judgement]:
+    config = plan.config
+    with progress.timed("start"):
+        spread = plan_for(config.detect)
+        cells = len(config.kinds) * len(plan.seeds)
+        require_space(plan.run, plan.first.source.num_rows * config.detect.epochs * 2 * BYTES_PER_SIGNAL * cells)
+        rundir.claim(plan.run, plan.identity(), rundir.as_json(_facts(config)))
+        warn_of_local_storage(plan.first, progress)
+        check_encoder(plan.first)
+    opened = open_data(plan.first, spread.use_gpu, progress)
+    shared = _Shared(opened, spread.use_gpu, progress)
+    for noise in config.kinds:
+        for seed, prepared in plan.seeds.items():
+            place = plan.run / CELLS / f"{str(noise).replace(':', '-')}-seed{seed}"
+            progress.say(f"{noise}, seed {seed}")
+            labels = _labels(noise, seed, place, shared)
+            ground = Ground(opened.dataset, opened.manifest, labels, spread, progress)
+            yield from _Cell(prepared, noise, shared, ground, place).judge(config.chosen)
+
+
+@dataclass
+class _Shared:
+    """What all cells share: the packed data, and features of the originals, loaded when first asked for."""
+
+    opened: Opened
+    use_gpu: bool
+    progress: Progress
+    _blocks: FeatureBlocks | None = None
+    neighbours: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def blocks(self) -> FeatureBlocks:
+        """Features of all originals."""
+        if self._blocks is None:
+            self._blocks = load_blocks(self.opened.features)
+        return self._blocks
+
+    def truth(self) -> pa.Table:
+        """True labels."""
+        assert self.opened.manifest.truth is not None
+        return (self.opened.dataset / self.opened.manifest.truth).read_table()
+
+
+def _labels(noise: Noise, seed: int, place: Location, shared: _Shared) -> LabelTable:
+    """The data's own labels, or noisy ones made from the truth and kept as `labels.parquet`."""
+    opened = shared.opened
+    if noise.kind == GIVEN:
+        return LabelTable.of_dataset(opened.dataset, opened.manifest)
+    ids, truth = true_labels(shared.truth())
+    classes = opened.manifest.num_classes
+    if noise.needs_features:
+        known, centre = GivenLabels(ids, truth.astype(np.int32)), opened.rows.facts.mean
+
+        def block(numbers: np.ndarray, features: np.ndarray) -> np.ndarray:
+            return noisy_labels(noise, known.of(numbers), numbers, classes, seed, features - centre)
+
+        labels = map_features(shared.blocks, block)
+    else:
+        labels = noisy_labels(noise, truth, ids, classes, seed)
+    return LabelTable.write(place / "labels.parquet", GivenLabels(ids, labels))
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One kind of noise and one seed."""
+
+    prepared: Prepared
+    noise: Noise
+    shared: _Shared
+    ground: Ground
+    place: Location
+
+    def judge(self, names: list[str]) -> Iterator[Judgement]:
+        """Every detector's judgement, from its record where there is one."""
+        records = self.place / "judgements"
+        missing = [name for name in names if not (records / f"{name}.json").exists()]
+        parts = sorted({part for name in missing for part in DETECTORS[name].reads})
+        evidence, seconds, broken = self._gather(parts) if missing else (None, {}, {})
+        for name in names:
+            if name not in missing:
+                yield Judgement(**(records / f"{name}.json").read_json())
+                continue
+            assert evidence is not None
+            judgement = self._judged(name, evidence, seconds, broken)
+            if judgement.message is None:
+                (records / f"{name}.json").write_json(judgement.as_json())
+            yield judgement
+
+    def _gather(self, parts: list[Part]) -> tuple[Evidence, dict[str, float], dict[str, str]]:
+        """The evidence, seconds per part, and messages of the parts that could not be gathered."""
+        labels = self.ground.labels.read()
+        found: dict[str, Any] = {}
+        seconds: dict[str, float] = {}
+        broken: dict[str, str] = {}
+        panel = tuple(part for part in PANEL_PARTS if part in parts)
+        steps: list[tuple[tuple[str, ...], Callable[[], dict[str, Any]]]] = []
+        if {"dynamics", "ablation"} & set(parts):
+            steps.append((("dynamics", "ablation"), lambda: self._dynamics("ablation" in parts)))
+        if panel:
+            steps.append((panel, lambda: self._panel(panel)))
+        if "neighbours" in parts:
+            steps.append((("neighbours",), lambda: self._neighbours(labels)))
+        if "prototypes" in parts:
+            classes = self.ground.manifest.num_classes
+            steps.append((("prototypes",), lambda: gather_prototypes(self.shared.blocks, labels, classes)))
+        for names, step in steps:
+            start = time.monotonic()
+            try:
+                found |= step()
+            except DynacorError as error:
+                broken |= dict.fromkeys(names, str(error))
+            # A panel's classifiers share its time equally.
+            seconds |= dict.fromkeys(names, (time.monotonic() - start) / (len(panel) if names == panel else 1))
+        classes = self.ground.manifest.num_classes
+        return Evidence(given_label=labels.labels, num_classes=classes, **found), seconds, broken
+
+    def _dynamics(self, ablation: bool) -> dict[str, Any]:
+        one = self.prepared
+        return gather_dynamics(
+            self.ground,
+            self._rows(with_copies=True),
+            one.training,
+            one.corruption,
+            one.cluster,
+            one.config.fit_rows,
+            ablation,
+            self.place / "dynacor",
+        )
+
+    def _panel(self, parts: tuple[str, ...]) -> dict[str, Any]:
+        place = self.place / "-".join(("panel", *parts))
+        return gather_panel(self.ground, self._rows(with_copies=False), self.prepared.training, parts, place)
+
+    def _rows(self, with_copies: bool) -> TrainingRows:
+        opened, shared = self.shared.opened, self.shared
+        store = feature_store(self.prepared, opened.manifest, opened.spec, shared.use_gpu, shared.progress)
+        return training_rows(self.prepared, opened.manifest, store, self.ground.labels, with_copies)
+
+    def _neighbours(self, labels: GivenLabels) -> dict[str, Any]:
+        """Who is near whom does not depend on labels: found once, read with every cell's labels."""
+        if not self.shared.neighbours:
+            self.shared.neighbours = gather_neighbours(self.shared.blocks, self.shared.progress)
+        ids = self.shared.neighbours["ids"]
+        found = np.full(ids.shape, NO_LABEL, np.int32)
+        found[ids >= 0] = labels.of(ids[ids >= 0])
+        return {"neighbour_labels": found, "similarity": self.shared.neighbours["similarity"]}
+
+    def _judged(self, name: str, evidence: Evidence, seconds: dict[str, float], broken: dict[str, str]) -> Judgement:
+        detector = DETECTORS[name]
+        start = time.monotonic()
+        verdict, message = None, next((broken[part] for part in detector.reads if part in broken), None)
+        if message is None:
+            try:
+                verdict = detector.judge(evidence)
+            except DynacorError as error:
+                message = str(error)
+        spent = sum(seconds[part] for part in detector.reads) + time.monotonic() - start
+        return Judgement(
+            noise=str(self.noise),
+            seed=self.prepared.config.seed,
+            detector=name,
+            title=detector.title,
+            flagged_share=float(verdict.is_label_issue.mean()) if verdict else None,
+            metrics=self._metrics(verdict) if verdict else {},
+            seconds=round(spent, 3),
+            message=message,
+        )
+
+    def _metrics(self, verdict: Verdict) -> dict[str, Any]:
+        """Scores on the rows whose truth is known."""
+        labels, truth = self.ground.labels.read(), self.shared.truth()
+        known = np.isin(labels.ids, known_truth(truth))
+        is_mislabeled = match_truth(labels.ids[known], labels.labels[known], truth)
+        return detection_metrics(verdict.is_label_issue[known], verdict.score[known], is_mislabeled)
+
+
+def _write(plan: _Plan, judgements: list[Judgement], seconds: dict[str, float]) -> CompareResult:
+    facts = rundir.as_json(_facts(plan.config))
+    summary = build_comparison(judgements, config=facts, versions=rundir.versions(plan.run), seconds=seconds)
+    (plan.run / COMPARISON).write_table(comparison_table(judgements))
+    (plan.run / COMPARISON_FIGURE).write_bytes(comparison_figure(judgements))
+    # Last of all files: its presence says that the comparison is complete.
+    (plan.run / SUMMARY).write_json(summary)
+    return CompareResult(plan.run, (plan.run / SUMMARY).read_json())

@@ -1,0 +1,89 @@
+"""The options of a comparison of detectors, checked before any work starts."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Any
+
+from dynacor_ray.config import DetectConfig, check_lists, make_config
+from dynacor_ray.errors import ConfigError, explain
+from dynacor_ray.noise.spec import Noise, parse_noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Options of `dynacor compare` and `dynacor_ray.compare`: those of `detect`, and what is compared on what."""
+
+    detect: DetectConfig = field(default_factory=lambda: DetectConfig(data="demo"))
+    """What all detectors share: data, encoder, classifier and its schedule."""
+    noises: tuple[str, ...] = ("given",)
+    """Labels to compare on: `given`, or KIND:RATE made from the true labels (symmetric, asymmetric,
+    instance_dependent), e.g. `symmetric:0.6`."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of noise, corruption and training; each costs two trainings per kind of noise. Default: --seed."""
+    detectors: tuple[str, ...] = ()
+    """Detectors to compare. Default: all whose libraries are installed."""
+
+    def __post_init__(self) -> None:
+        for name in ("noises", "seeds", "detectors"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                got = " ".join(map(str, values))
+                raise ConfigError(explain(f"different values in --{name}", got, "name each once"))
+        if not self.noises:
+            raise ConfigError(explain("--noises with at least one kind", "none", "leave it out for the given labels"))
+        for text in self.noises:
+            parse_noise(text)
+        for name in self.detectors:
+            _check_detector(name)
+        if any(seed < 0 for seed in self.seeds):
+            raise ConfigError(explain("--seeds of at least 0", str(min(self.seeds)), "any other integer will do"))
+        if self.detect.epochs < 2:
+            got = f"--epochs {self.detect.epochs}"
+            raise ConfigError(explain("two epochs or more to compare dynamics", got, "the default is 20"))
+
+    @property
+    def kinds(self) -> list[Noise]:
+        """The kinds of noise."""
+        return [parse_noise(text) for text in self.noises]
+
+    @property
+    def chosen(self) -> list[str]:
+        """Names of the detectors that are compared, in the order of the table."""
+        from dynacor_ray.baselines.detectors import DETECTORS, missing_library
+
+        return list(self.detectors) or [name for name in DETECTORS if missing_library(name) is None]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Detectors that are not compared because their library is not installed."""
+        from dynacor_ray.baselines.detectors import DETECTORS, missing_library
+
+        return [] if self.detectors else [name for name in DETECTORS if missing_library(name) is not None]
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds, at least one."""
+        return self.seeds or (self.detect.seed,)
+
+
+def _check_detector(name: str) -> None:
+    # Here, not above: the detectors bring torch and scikit-learn, which `dynacor --help` need not wait for.
+    from dynacor_ray.baselines.detectors import DETECTORS, missing_library
+
+    if name not in DETECTORS:
+        close = difflib.get_close_matches(name, DETECTORS, n=1)
+        hint = f"did you mean {close[0]!r}? All of them: " if close else "choose among "
+        raise ConfigError(explain("a known detector", repr(name), hint + ", ".join(DETECTORS)))
+    library = missing_library(name)
+    if library is not None:
+        remedy = f"pip install 'dynacor-ray[{library}]', or leave {name} out"
+        raise ConfigError(explain(f"{library} installed for {name}", "none", remedy))
+
+
+def make_compare_config(data: str | None = None, **options: Any) -> CompareConfig:
+    """Build a CompareConfig from its own options and those of DetectConfig; raises ConfigError for an unknown one."""
+    own = ("noises", "seeds", "detectors")
+    mine = {name: options.pop(name) for name in own if name in options}
+    return CompareConfig(detect=make_config(data=data, **options), **check_lists(mine))

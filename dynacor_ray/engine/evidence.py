@@ -1,0 +1,122 @@
+"""Gathers what detectors learn from trainings (`baselines.base.Evidence`): one of DynaCor, one panel of classifiers.
+
+Every function returns fields of Evidence, rows in the order of increasing instance_id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dynacor_ray import schema
+from dynacor_ray.baselines.aum import threshold_samples
+from dynacor_ray.baselines.panel import AUM, CORES, PROBABILITIES
+from dynacor_ray.engine.assemble import assemble
+from dynacor_ray.engine.cluster import fit_clusters, sample_for_fit
+from dynacor_ray.engine.job import TrainConfig, TrainPlan
+from dynacor_ray.engine.labels import LabelTable
+from dynacor_ray.engine.rows import TrainingRows
+from dynacor_ray.engine.signals import SIGNALS, SignalManifest, read_noise_rate
+from dynacor_ray.engine.train import train
+from dynacor_ray.errors import CoverageError, explain
+from dynacor_ray.manifest import DatasetManifest
+from dynacor_ray.method.clustering import ClusterConfig, ClusterFit
+from dynacor_ray.method.corruption import CorruptionConfig
+from dynacor_ray.progress import Progress
+from dynacor_ray.storage import Location
+
+PANEL_PARTS = ("aum", "out_of_sample", "cores")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The rows that all detectors of one comparison see."""
+
+    dataset: Location
+    manifest: DatasetManifest
+    labels: LabelTable
+    plan: TrainPlan
+    progress: Progress
+
+
+def gather_dynamics(
+    ground: Ground,
+    rows: TrainingRows,
+    training: TrainConfig,
+    corruption: CorruptionConfig,
+    clustering: ClusterConfig,
+    fit_rows: int,
+    ablation: bool,
+    place: Location,
+) -> dict[str, Any]:
+    """Margins and soft assignments of originals and copies, and the noise rate; with `ablation` those of Table 4."""
+    files = train(rows, training, ground.plan, place, ground.progress)
+    signals = place / SIGNALS
+    dynamics = assemble(ground.dataset, ground.manifest, signals, files, corruption, ground.labels)
+    estimate = read_noise_rate(signals, training.epochs)
+    everything = sample_for_fit(dynamics, rows.facts.total, rows.facts.total, training.seed)
+    fewer = rows.facts.total > fit_rows
+    sample = sample_for_fit(dynamics, rows.facts.total, fit_rows, training.seed) if fewer else everything
+    _, is_copy = schema.decode_key(everything[schema.KEY].to_numpy())
+    margins = schema.matrix(everything[schema.MARGIN].combine_chunks())
+    fitted = fit_clusters(sample, clustering, ground.progress)
+    q_noisy = _assigned(fitted, margins)
+    found = {
+        "margins": margins[~is_copy],
+        "copy_margins": margins[is_copy],
+        "q_noisy": q_noisy[~is_copy],
+        "copy_q_noisy": q_noisy[is_copy],
+        "noise_rate": estimate.value if estimate else None,
+    }
+    if ablation:
+        for name, changed in (("q_untrained", {"epochs": 0}), ("q_clustering_only", {"alpha": 0.0})):
+            other = fit_clusters(sample, replace(clustering, **changed), ground.progress)
+            found[name] = _assigned(other, margins[~is_copy])
+    return found
+
+
+def _assigned(fitted: ClusterFit, margins: np.ndarray) -> np.ndarray:
+    q_noisy: np.ndarray = fitted.assign(margins).astype(np.float32)
+    return q_noisy
+
+
+def gather_panel(
+    ground: Ground, rows: TrainingRows, training: TrainConfig, parts: Sequence[str], place: Location
+) -> dict[str, Any]:
+    """What the baselines' classifiers say, trained side by side on the originals. rows: without copies."""
+    config = replace(training, panel=tuple(parts))
+    files = train(rows, config, ground.plan, place, ground.progress)
+    signals, ids = place / SIGNALS, ground.labels.read().ids
+    last = str(training.epochs - 1)
+    found: dict[str, Any] = {}
+    if "aum" in parts:
+        total = np.zeros((len(AUM), len(ids)))
+        for epoch in files:
+            total += np.stack(_columns(signals, files, epoch, ids, AUM))
+        found["aum"] = total / training.epochs
+        classes = ground.manifest.num_classes
+        found["threshold_sample"] = np.stack(
+            [threshold_samples(ids, classes, training.seed, run) for run in range(len(AUM))]
+        )
+    if "out_of_sample" in parts:
+        (found["probabilities"],) = _columns(signals, files, last, ids, (PROBABILITIES,))
+    if "cores" in parts:
+        (found["cores"],) = _columns(signals, files, last, ids, (CORES,))
+    return found
+
+
+def _columns(
+    signals: Location, files: SignalManifest, epoch: str, ids: np.ndarray, names: Sequence[str]
+) -> list[np.ndarray]:
+    """Recorded columns of one epoch. Raises CoverageError unless each id is there exactly once."""
+    table = pa.concat_tables([(signals / name).read_table([schema.KEY, *names]) for name in files[epoch]])
+    keys = table[schema.KEY].to_numpy()
+    order = np.argsort(keys, kind="stable")
+    if not np.array_equal(keys[order] >> 1, ids):
+        raise CoverageError(explain(f"one value per row in epoch {epoch}", f"{len(keys):,}", "report this as a defect"))
+    values = [table[name].combine_chunks() for name in names]
+    return [(schema.matrix(v) if pa.types.is_fixed_size_list(v.type) else v.to_numpy())[order] for v in values]

@@ -1,0 +1,158 @@
+"""Features of all originals as blocks in the object store, and what baselines compute from them (§5.1, Table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+import torch
+
+from dynacor_ray import schema
+from dynacor_ray.baselines.neighbours import NearestNeighbours, normalised
+from dynacor_ray.baselines.prototypes import NEIGHBOURS, PrototypeSums, prototype_margin
+from dynacor_ray.engine.labels import GivenLabels
+from dynacor_ray.engine.session import remote_errors
+from dynacor_ray.progress import Progress
+from dynacor_ray.storage import Location
+
+BLOCK_ROWS = 4096
+"""Rows per block: a task on two blocks holds their similarities, 64 MiB."""
+
+
+@dataclass(frozen=True)
+class FeatureBlocks:
+    """ids: int64 (n,) of each block; blocks: references to float32 (n, D). Together every original, once."""
+
+    ids: tuple[np.ndarray, ...]
+    blocks: tuple[ray.ObjectRef, ...]
+
+    @property
+    def order(self) -> np.ndarray:
+        """What sorts the rows of all blocks by id, int64 (N,)."""
+        return np.argsort(np.concatenate(self.ids), kind="stable")
+
+
+def load_blocks(files: Sequence[Location]) -> FeatureBlocks:
+    """Read files with `feature` and `instance_id`, or `key` of originals, into blocks."""
+
+    @ray.remote(num_cpus=1, num_returns=2)
+    def load(group: Sequence[Location]) -> tuple[np.ndarray, np.ndarray]:
+        ids, features = [], []
+        for place in group:
+            with place.parquet() as file:
+                by_key = schema.KEY in file.schema_arrow.names
+                table = file.read([schema.KEY if by_key else schema.INSTANCE_ID, schema.FEATURE])
+            number = table[0].to_numpy()
+            ids.append(number >> 1 if by_key else number)
+            features.append(schema.matrix(table[schema.FEATURE]))
+        return np.concatenate(ids), np.concatenate(features)
+
+    with remote_errors():
+        loaded = [load.remote(group) for group in _groups(files)]
+        ids, blocks = [], []
+        for numbers, features in loaded:
+            ids.append(ray.get(numbers))
+            blocks.append(features)
+    return FeatureBlocks(tuple(ids), tuple(blocks))
+
+
+def _groups(files: Sequence[Location]) -> list[list[Location]]:
+    """Consecutive files of about BLOCK_ROWS rows together."""
+    groups: list[list[Location]] = []
+    rows = BLOCK_ROWS
+    for place in files:
+        with place.parquet() as file:
+            more = file.metadata.num_rows
+        if rows + more > BLOCK_ROWS:
+            groups.append([])
+            rows = 0
+        groups[-1].append(place)
+        rows += more
+    return groups
+
+
+def map_features(blocks: FeatureBlocks, work: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """`work(ids, features)` of every block in a Ray task; its values (n, ...) as one array in order of the ids."""
+
+    @ray.remote(num_cpus=1)
+    def run(ids: np.ndarray, features: np.ndarray) -> np.ndarray:
+        torch.set_num_threads(1)
+        return work(ids, features)
+
+    with remote_errors():
+        values = ray.get([run.remote(ids, block) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)])
+    return np.concatenate(values)[blocks.order]
+
+
+def gather_neighbours(blocks: FeatureBlocks, progress: Progress) -> dict[str, np.ndarray]:
+    """The nearest other instances by cosine of their features: ids int64 (N, K) and similarity float32 (N, K).
+
+    K is what `baselines.prototypes` asks for, the most of all. A task holds one block of queries and sees all
+    references block by block, so memory does not grow with N; NO_INSTANCE stands where there are fewer others.
+    """
+    numbers, references = blocks.ids, blocks.blocks
+
+    @ray.remote(num_cpus=1)
+    def find(ids: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        torch.set_num_threads(1)
+        found = [
+            NearestNeighbours(normalised(torch.from_numpy(rows)), torch.from_numpy(own), NEIGHBOURS)
+            for own, rows in _cut(ids, features)
+        ]
+        for other_ids, other in zip(numbers, references, strict=True):
+            for reference_ids, rows in _cut(other_ids, ray.get(other)):
+                reference = normalised(torch.from_numpy(rows))
+                for query in found:
+                    query.update(reference, torch.from_numpy(reference_ids))
+        return torch.cat([q.ids for q in found]).numpy(), torch.cat([q.similarity for q in found]).numpy()
+
+    with progress.stage("neighbours", sum(map(len, numbers)), "rows") as bar, remote_errors():
+        tasks = [find.remote(ids, block) for ids, block in zip(numbers, references, strict=True)]
+        place = dict(zip(tasks, numbers, strict=True))
+        waiting = tasks
+        while waiting:
+            (done,), waiting = ray.wait(waiting, num_returns=1)
+            bar.advance(len(place[done]))
+        results = ray.get(tasks)
+    order = blocks.order
+    return {
+        "ids": np.concatenate([ids for ids, _ in results])[order],
+        "similarity": np.concatenate([similarity for _, similarity in results])[order],
+    }
+
+
+def _cut(ids: np.ndarray, features: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A block in pieces of BLOCK_ROWS: packed features may come in larger ones."""
+    for start in range(0, len(ids), BLOCK_ROWS):
+        # Copies: what lies in the object store is read-only, which torch does not know.
+        yield ids[start : start + BLOCK_ROWS].copy(), features[start : start + BLOCK_ROWS].copy()
+
+
+def gather_prototypes(blocks: FeatureBlocks, labels: GivenLabels, num_classes: int) -> dict[str, np.ndarray]:
+    """`prototype_margin` float32 (N,), in the order of the ids."""
+    known = ray.put(labels)
+
+    @ray.remote(num_cpus=1)
+    def add(ids: np.ndarray, features: np.ndarray) -> PrototypeSums:
+        torch.set_num_threads(1)
+        sums = PrototypeSums(num_classes, features.shape[1])
+        for own, rows in _cut(ids, features):
+            sums.add(torch.from_numpy(rows), torch.from_numpy(ray.get(known).of(own)))
+        return sums
+
+    with remote_errors():
+        parts = ray.get([add.remote(ids, block) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)])
+    for part in parts[1:]:
+        parts[0].merge(part)
+    prototypes = parts[0].prototypes()
+
+    def margins(ids: np.ndarray, features: np.ndarray) -> np.ndarray:
+        pieces = [
+            prototype_margin(torch.from_numpy(rows), torch.from_numpy(ray.get(known).of(own)), prototypes)
+            for own, rows in _cut(ids, features)
+        ]
+        return torch.cat(pieces).numpy()
+
+    return {"prototype_margin": map_features(blocks, margins)}

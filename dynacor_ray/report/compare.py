@@ -1,0 +1,374 @@
+"""A comparison of detectors as a table, as `summary.json`, on the terminal and as Markdown (§5.2, Tables 1 and 2).
+
+Shares are in [0, 1] in all data and in percent wherever a person reads them. What a detector could not do is never
+averaged away: a cell without a value makes its detector's averages None, and every failure is named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dynacor_ray.errors import DataError, explain
+from dynacor_ray.report.terminal import clean
+
+SHARES = ("f1", "precision", "recall", "auroc", "average_precision", "oracle_f1")
+AVERAGED = (*SHARES, "flagged_share", "seconds")
+SHORT_NOISE = {"symmetric": "sym", "asymmetric": "asym", "instance": "inst", "instance_dependent": "inst"}
+NOTHING = "-"
+HEADING_CELLS = 14
+NAME_CELLS = 28
+LEAST_NAME_CELLS = 10
+LAYOUTS = ((" ± ", 2), (" ± ", 1), ("±", 2), ("±", 1))
+"""What stands before the spread, and cells between columns; the first that fits is taken."""
+
+_SCHEMA = pa.schema(
+    [
+        ("noise", pa.string()),
+        ("seed", pa.int64()),
+        ("detector", pa.string()),
+        ("title", pa.string()),
+        ("flagged_share", pa.float64()),
+        *((name, pa.float64()) for name in (*SHARES, "noise_rate")),
+        ("n", pa.int64()),
+        ("seconds", pa.float64()),
+        ("message", pa.string()),
+    ]
+)
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~$&])")
+
+
+_Column = tuple[str, list[tuple[str, bool]]]
+"""Heading, and per detector text and whether it is the best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What one detector made of one noise and seed.
+
+    noise: "given", or kind and rate, "symmetric:0.6". detector: its name in the registry; title: the one for people.
+    metrics: `evaluation.detection_metrics`, or empty. seconds: what the detector needed, its evidence included.
+    message: why it failed, None when it did not; a failed one counts in no mean.
+    """
+
+    noise: str
+    seed: int
+    detector: str
+    title: str
+    flagged_share: float | None
+    metrics: dict[str, Any]
+    seconds: float
+    message: str | None = None
+
+    def value(self, name: str) -> float | None:
+        """One of `AVERAGED`; None where it is undefined or the detector failed."""
+        if self.message is not None:
+            return None
+        value = getattr(self, name) if name in ("flagged_share", "seconds") else self.metrics.get(name)
+        return float(value) if value is not None and math.isfinite(value) else None
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields; `Judgement(**judgement.as_json())` is the same judgement."""
+        return dataclasses.asdict(self)
+
+
+def comparison_table(judgements: Sequence[Judgement]) -> pa.Table:
+    """`comparison.parquet`: one row per judgement, in the order given, of the same types whatever is undefined."""
+    rows = []
+    for judgement in judgements:
+        whole = {name: getattr(judgement, name) for name in ("noise", "seed", "detector", "title", "message")}
+        parts = {name: judgement.value(name) for name in (*SHARES, "noise_rate", "flagged_share")}
+        rows.append(whole | parts | {"n": judgement.metrics.get("n"), "seconds": judgement.seconds})
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+# -------------------------------------------------------------------------------------------------------------- summary
+
+
+def build_comparison(
+    judgements: Sequence[Judgement],
+    *,
+    config: dict[str, Any] | None = None,
+    versions: dict[str, str] | None = None,
+    seconds: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """The content of a comparison's summary.json.
+
+    `detectors`, in the order given: per noise `seeds`, `failed` and, for each of `AVERAGED`, mean, sample standard
+    deviation (None with one seed) and number of seeds with a value; `average`: mean over all noises, None where one has
+    no value. `best`: per noise the detectors with the highest mean F1, several only when equal. Raises DataError for
+    two judgements of one detector, noise and seed.
+    """
+    cells = _cells(judgements)
+    noises = list(dict.fromkeys(judgement.noise for judgement in judgements))
+    titles = {judgement.detector: judgement.title for judgement in reversed(judgements)}
+    detectors = [
+        _detector(name, titles[name], {noise: _cell(cells.get((name, noise), [])) for noise in noises})
+        for name in dict.fromkeys(judgement.detector for judgement in judgements)
+    ]
+    f1 = {noise: {row["detector"]: row["noises"][noise]["f1"]["mean"] for row in detectors} for noise in noises}
+    seeds = {noise: sorted({j.seed for j in judgements if j.noise == noise}) for noise in noises}
+    return {
+        "versions": versions or {},
+        "config": config or {},
+        "noises": noises,
+        "seeds": seeds,
+        "detectors": detectors,
+        "best": {noise: _best(values) for noise, values in f1.items()},
+        "best_average": _best({row["detector"]: row["average"]["f1"] for row in detectors}),
+        "failures": [
+            {name: getattr(judgement, name) for name in ("detector", "title", "noise", "seed", "message")}
+            for judgement in judgements
+            if judgement.message is not None
+        ],
+        "seconds": seconds or {},
+    }
+
+
+def _cells(judgements: Sequence[Judgement]) -> dict[tuple[str, str], list[Judgement]]:
+    """Judgements by detector and noise, one per seed."""
+    cells: dict[tuple[str, str], list[Judgement]] = {}
+    for judgement in judgements:
+        cell = cells.setdefault((judgement.detector, judgement.noise), [])
+        if any(other.seed == judgement.seed for other in cell):
+            got = f"two of {judgement.detector!r} for noise {judgement.noise!r} and seed {judgement.seed}"
+            raise DataError(explain("one judgement per detector, noise and seed", got, "keep one of them"))
+        cell.append(judgement)
+    return cells
+
+
+def _cell(cell: list[Judgement]) -> dict[str, Any]:
+    failed = sum(judgement.message is not None for judgement in cell)
+    measures = {name: _spread([judgement.value(name) for judgement in cell]) for name in AVERAGED}
+    return {"seeds": len(cell) - failed, "failed": failed, **measures}
+
+
+def _spread(values: list[float | None]) -> dict[str, float | int | None]:
+    """Mean and sample standard deviation of the values that are known."""
+    known = [value for value in values if value is not None]
+    return {
+        "mean": statistics.fmean(known) if known else None,
+        "std": statistics.stdev(known) if len(known) > 1 else None,
+        "seeds": len(known),
+    }
+
+
+def _detector(name: str, title: str, cells: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    average = {measure: _average([cell[measure]["mean"] for cell in cells.values()]) for measure in AVERAGED}
+    return {"detector": name, "title": title, "noises": cells, "average": average}
+
+
+def _average(means: list[float | None]) -> float | None:
+    """Mean over all columns or nothing: a mean over fewer would look comparable without being so."""
+    known = [mean for mean in means if mean is not None]
+    return statistics.fmean(known) if len(known) == len(means) > 0 else None
+
+
+def _best(values: dict[str, float | None]) -> list[str]:
+    most = max((value for value in values.values() if value is not None), default=None)
+    return [name for name, value in values.items() if value is not None and value == most]
+
+
+# ------------------------------------------------------------------------------------------------------------- headings
+
+
+def noise_headings(noises: Sequence[str]) -> list[str]:
+    """Short, harmless names of noises, "sym .6" for "symmetric:0.6"; those that would be alike keep their full names.
+
+    >>> noise_headings(["given", "symmetric:0.6", "instance_dependent:0.4"])
+    ['given', 'sym .6', 'inst .4']
+    """
+    short = [_short(noise) for noise in noises]
+    return [name if short.count(name) == 1 else clean(noise).plain for name, noise in zip(short, noises, strict=True)]
+
+
+def _short(noise: str) -> str:
+    kind, _, rate = noise.partition(":")
+    if rate.replace(".", "", 1).isdecimal():
+        rate = f"{float(rate):g}".removeprefix("0") or "0"
+    return clean(f"{SHORT_NOISE.get(kind, kind)} {rate}".strip()).plain
+
+
+def _percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def _f1(cell: dict[str, Any], planned: int, sign: str) -> str:
+    """Mean F1 in percent with its spread; with the number of seeds in brackets where some have no value."""
+    f1 = cell["f1"]
+    if f1["mean"] is None:
+        return "failed" if cell["failed"] else NOTHING
+    spread = "" if f1["std"] is None else f"{sign}{_percent(f1['std'])}"
+    return _percent(f1["mean"]) + spread + (f" ({f1['seeds']})" if f1["seeds"] < planned else "")
+
+
+def _f1_columns(summary: dict[str, Any], sign: str = " ± ") -> list[_Column]:
+    """Tables 1 and 2: a column per noise, and where there are several, one of their average."""
+    rows = summary["detectors"]
+    columns: list[_Column] = []
+    for noise, heading in zip(summary["noises"], noise_headings(summary["noises"]), strict=True):
+        planned, best = len(summary["seeds"][noise]), summary["best"][noise]
+        cells = [(_f1(row["noises"][noise], planned, sign), row["detector"] in best) for row in rows]
+        columns.append((heading, cells))
+    if len(columns) > 1:
+        best = summary["best_average"]
+        columns.append(("Avg.", [(_percent(row["average"]["f1"]), row["detector"] in best) for row in rows]))
+    return columns
+
+
+def _notes(summary: dict[str, Any]) -> list[str]:
+    """Sentences without which the F1 table could be misread."""
+    cells = [(noise, cell) for row in summary["detectors"] for noise, cell in row["noises"].items()]
+    some = any(0 < cell["f1"]["seeds"] < len(summary["seeds"][noise]) for noise, cell in cells)
+    none = len(summary["noises"]) > 1 and any(cell["f1"]["seeds"] == 0 for _, cell in cells)
+    return [
+        *(["(n): mean of n seeds only, the others failed or have no F1."] if some else []),
+        *(["No average for a detector without an F1 in some column."] if none else []),
+    ]
+
+
+def _f1_title(summary: dict[str, Any]) -> str:
+    counts = sorted({len(seeds) for seeds in summary["seeds"].values()})
+    if not counts or counts == [1]:
+        return "F1 of wrong labels in %"
+    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"F1 of wrong labels in %, mean ± standard deviation over {seeds} seeds"
+
+
+# ------------------------------------------------------------------------------------------------------------- terminal
+
+
+def print_comparison(summary: dict[str, Any], run: str, console: Console | None = None) -> None:
+    """Print F1 per detector and noise as the paper does, the other measures on average, and what failed."""
+    console = console or Console()
+    blocks = _f1_tables(summary, console.width)
+    for place, table in enumerate(blocks):
+        part = f" ({place + 1} of {len(blocks)})" if len(blocks) > 1 else ""
+        console.print()
+        console.print(f"{_f1_title(summary)}; * best{part}", style="italic", highlight=False)
+        console.print(table)
+    for note in _notes(summary):
+        console.print(note, highlight=False)
+    console.print()
+    console.print(_averages_title(summary), style="italic", highlight=False)
+    for table in _split(summary, _average_columns(summary), 2, console.width):
+        console.print(table)
+    console.print("oracle F1: of the best possible cut, which nobody finds without the truth.", highlight=False)
+    for sentence in _failures(summary["failures"]):
+        console.print(clean(sentence), style="yellow", soft_wrap=True)
+    console.print(clean(f"Results: {run} (comparison.parquet, comparison.png, summary.json)"), soft_wrap=True)
+
+
+def _f1_tables(summary: dict[str, Any], width: int) -> list[Table]:
+    """One table if any layout fits into `width`, otherwise several of the most readable one."""
+    for sign, gap in LAYOUTS:
+        table = _table(summary, _f1_columns(summary, sign), gap, width)
+        if _cells_of(table, gap) <= width:
+            return [table]
+    sign, gap = LAYOUTS[0]
+    return _split(summary, _f1_columns(summary, sign), gap, width)
+
+
+def _split(summary: dict[str, Any], columns: list[_Column], gap: int, width: int) -> list[Table]:
+    """As few tables as fit into `width`, each of about equally many columns."""
+    tables = []
+    for count in range(1, len(columns) + 1):
+        ends = [round(len(columns) * part / count) for part in range(count + 1)]
+        tables = [_table(summary, columns[i:j], gap, width) for i, j in itertools.pairwise(ends)]
+        if all(_cells_of(table, gap) <= width for table in tables):
+            break
+    return tables
+
+
+def _table(summary: dict[str, Any], columns: list[_Column], gap: int, width: int) -> Table:
+    """Detectors as rows. Columns have fixed widths; long names go on in the next line."""
+    titles = [clean(row["title"]) for row in summary["detectors"]]
+    most = max(LEAST_NAME_CELLS, min(NAME_CELLS, width // 3))
+    longest = max([len("detector"), *(title.cell_len for title in titles)])
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
+    table.add_column("detector", width=min(longest, most), overflow="fold")
+    marked: list[list[Text]] = [[] for _ in titles]
+    for heading, cells in columns:
+        widest = max([min(cell_len(heading), HEADING_CELLS), *(len(text) + 1 for text, _ in cells)])
+        table.add_column(Text(heading, justify="right"), width=widest, overflow="fold")
+        for row, (text, best) in zip(marked, cells, strict=True):
+            row.append(_marked(text, best, widest))
+    for title, row in zip(titles, marked, strict=True):
+        table.add_row(title, *row)
+    return table
+
+
+def _marked(text: str, best: bool, width: int) -> Text:
+    """Right-aligned by hand: rich drops the blank in place of the mark, which keeps the digits below each other."""
+    return Text(f"{text}*".rjust(width), "bold") if best else Text(f"{text} ".rjust(width))
+
+
+def _cells_of(table: Table, gap: int) -> int:
+    return sum(column.width or 0 for column in table.columns) + gap * (len(table.columns) - 1)
+
+
+def _averages_title(summary: dict[str, Any]) -> str:
+    noises = len(summary["noises"])
+    return f"Other measures in %, mean over {noises} kinds of noise" if noises > 1 else "Other measures in %"
+
+
+def _average_columns(summary: dict[str, Any]) -> list[_Column]:
+    shown = {"AUROC": "auroc", "avg. precision": "average_precision", "oracle F1": "oracle_f1"}
+    means = [row["average"] for row in summary["detectors"]]
+    columns = [(heading, [(_percent(mean[name]), False) for mean in means]) for heading, name in shown.items()]
+    seconds = [mean["seconds"] for mean in means]
+    return [*columns, ("seconds", [(NOTHING if value is None else f"{value:,.1f}", False) for value in seconds])]
+
+
+def _failures(failures: list[dict[str, Any]]) -> list[str]:
+    """One sentence per detector and message, naming every noise and seed."""
+    places: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for failure in failures:
+        place = places.setdefault((failure["title"], failure["message"]), {})
+        place.setdefault(failure["noise"], []).append(failure["seed"])
+    return [
+        f"Failed: {title} on {'; '.join(_place(noise, seeds) for noise, seeds in where.items())}: {message}"
+        for (title, message), where in places.items()
+    ]
+
+
+def _place(noise: str, seeds: list[int]) -> str:
+    return f"{noise} (seed{'s' if len(seeds) > 1 else ''} {', '.join(str(seed) for seed in seeds)})"
+
+
+# ------------------------------------------------------------------------------------------------------------- Markdown
+
+
+def markdown_table(summary: dict[str, Any]) -> str:
+    """The F1 table for a README: a heading, its rule, a line per detector; the best of each column is bold."""
+    columns = _f1_columns(summary)
+    lines = [
+        _line(["detector", *(_escaped(heading) for heading, _ in columns)]),
+        _line(["---"] + ["--:"] * len(columns)),
+    ]
+    for place, row in enumerate(summary["detectors"]):
+        marked = [cells[place] for _, cells in columns]
+        lines.append(_line([_escaped(row["title"]), *(f"**{text}**" if best else text for text, best in marked)]))
+    notes = " ".join([f"{_f1_title(summary)}; **best** of each column.", *_notes(summary)])
+    return "\n".join([*lines, "", notes, ""])
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", clean(text).plain)

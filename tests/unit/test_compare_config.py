@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dynacor_ray.baselines.detectors import DETECTORS, missing_library
+from dynacor_ray.compare_config import make_compare_config
+from dynacor_ray.errors import ConfigError
+
+
+def test_defaults_are_all_detectors_on_the_given_labels() -> None:
+    config = make_compare_config("demo")
+    assert [str(noise) for noise in config.kinds] == ["given"]
+    assert config.all_seeds == (0,)
+    assert config.chosen == [name for name in DETECTORS if missing_library(name) is None]
+    assert sorted([*config.chosen, *config.left_out]) == sorted(DETECTORS)
+
+
+def test_lists_of_any_kind() -> None:
+    config = make_compare_config(
+        "demo", noises=["given", "symmetric:0.2"], seeds=np.array([1, 2]), detectors=("aum",), epochs=3
+    )
+    assert config.all_seeds == (1, 2)
+    assert config.chosen == ["aum"]
+    assert config.detect.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"noises": []}, "--noises with at least one kind"),
+        ({"noises": ["symetric:0.2"]}, "a noise kind among given, symmetric"),
+        ({"noises": "given"}, r"pass e\.g\. noises=\['given'\]"),
+        ({"noises": ["given", "given"]}, "different values in --noises"),
+        ({"detectors": ["amu"]}, "did you mean 'aum'"),
+        ({"detectors": ["xyz"]}, "choose among dynacor, "),
+        ({"seeds": [-1]}, "--seeds of at least 0, but got -1"),
+        ({"epochs": 1}, "two epochs or more"),
+        ({"gammma": 0.1}, "did you mean 'gamma'"),
+    ],
+)
+def test_wrong_options_are_told_before_anything_runs(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_compare_config("demo", **options)
+
+
+def test_a_missing_library_leaves_out_or_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == "cleanlab" else real(name, *more)
+    )
+    config = make_compare_config("demo")
+    assert config.left_out == ["cl_prune_by_noise_rate", "cl_both", "cl_confident_learning"]
+    assert not set(config.left_out) & set(config.chosen)
+    with pytest.raises(ConfigError, match=r"pip install 'dynacor-ray\[cleanlab\]', or leave cl_both out"):
+        make_compare_config("demo", detectors=["dynacor", "cl_both"])
