@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.engine.assemble import Dataset, assemble, read_dynamics, write_dynamics
 from dynacor_ray.engine.cluster import assign, find_cut, fit_clusters, sample_for_fit, tally, write_issues
 from dynacor_ray.engine.session import connect
-from dynacor_ray.engine.signals import SIGNALS, read_noise_rate
+from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noise_rate
 from dynacor_ray.engine.train import train
 from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.evaluation import evaluate_issues
+from dynacor_ray.method.noise_rate import NoiseRate
 from dynacor_ray.prepare import (
     Prepared,
     check_encoder,
@@ -137,7 +139,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("assemble"):
         dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption, opened.labels)
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)
-    noise_rate = read_noise_rate(run / SIGNALS, config.epochs)
+    noise_rate = read_noise_rate(run / SIGNALS, config.epochs, config.batch_size)
     clustering = with_noise_rate(prepared.cluster, noise_rate)
     with progress.timed("cluster"):
         sample = sample_for_fit(dynamics, rows.facts.total, config.fit_rows, config.seed)
@@ -158,7 +160,17 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
         chosen_epoch=fitted.epoch,
         evaluation=evaluation,
         noise_rate=dataclasses.asdict(noise_rate) if noise_rate else None,
+        class_noise_rates=_class_noise_rates(prepared, manifest.num_classes, noise_rate),
     )
+
+
+def _class_noise_rates(prepared: Prepared, num_classes: int, noise_rate: NoiseRate | None) -> list[float | None] | None:
+    """Estimated share of wrong labels per given class; None for a class of which nothing is known."""
+    if noise_rate is None:
+        return None
+    signals, config = prepared.run / SIGNALS, prepared.config
+    rates = read_class_noise_rates(signals, num_classes, noise_rate.value, config.epochs, config.batch_size)
+    return [None if math.isnan(rate) else rate for rate in rates.tolist()]
 
 
 def _evaluate(run: Location, truth: Location) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from dynacor_ray.engine.session import autoscales, connect, nodes_for, resources
 from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.method.clustering import ClusterConfig, preset
-from dynacor_ray.method.confident_joint import NoiseRate
 from dynacor_ray.method.corruption import CorruptionConfig
+from dynacor_ray.method.noise_rate import NoiseRate
 from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, resolve_auto
 from dynacor_ray.progress import Progress
 from dynacor_ray.rundir import QUARANTINE

@@ -115,7 +115,7 @@ def cluster_trial(task: ClusterTrial, records: Location) -> None:
     start = time.monotonic()
     sample = (task.place / SAMPLE).read_table()
     judge = _Judge(sample, task.truth)
-    estimate = read_noise_rate(task.place / SIGNALS, task.config.epochs)
+    estimate = read_noise_rate(task.place / SIGNALS, task.config.epochs, task.config.batch_size)
     config = with_noise_rate(cluster_config(task.config), estimate)
     known: list[EpochRecord] = []
 

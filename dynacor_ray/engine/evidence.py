@@ -57,7 +57,7 @@ def gather_dynamics(
     files = train(rows, training, ground.plan, place, ground.progress)
     signals = place / SIGNALS
     dynamics = assemble(ground.dataset, ground.manifest, signals, files, corruption, ground.labels)
-    estimate = read_noise_rate(signals, training.epochs)
+    estimate = read_noise_rate(signals, training.epochs, training.batch_size)
     everything = sample_for_fit(dynamics, rows.facts.total, rows.facts.total, training.seed)
     fewer = rows.facts.total > fit_rows
     sample = sample_for_fit(dynamics, rows.facts.total, fit_rows, training.seed) if fewer else everything

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray import schema
-from dynacor_ray.method.confident_joint import NoiseRate, estimate_noise_rate
+from dynacor_ray.method.confident_joint import class_noise_rates
 from dynacor_ray.method.dynamics import to_float16_keeping_sign
+from dynacor_ray.method.noise_rate import BINS, NoiseRate, counted_epochs, estimate_noise_rate
 from dynacor_ray.storage import Location
 
 _EMPTY = np.empty(0, np.int64)
@@ -24,6 +25,8 @@ SignalManifest: TypeAlias = dict[str, list[str]]
 
 SIGNALS = "signals"
 PROGRESS = "progress.json"
+CONFIDENCE = "confidence.parquet"
+"""How sure the predictions of each epoch were: epoch, is_corrupted, disagrees (with the label), bin, count."""
 JOINTS = "joints.parquet"
 """The confident joint of each epoch: epoch, given_label, predicted_label (-1: any other), count."""
 
@@ -85,9 +88,54 @@ def write_joints(signals: Location, joints: Mapping[int, Any]) -> None:
     (signals / JOINTS).write_table(pa.table(columns), compression="zstd")
 
 
-def read_noise_rate(signals: Location, epochs: int) -> NoiseRate | None:
-    """The noise rate that a training's class statistics say; None when it was too short for any."""
+def write_confidence(signals: Location, counts: Mapping[int, Any]) -> None:
+    """Write the counts by certainty of all epochs. counts: epoch -> `JointCounter.confidence`, int64 (2, 2, BINS)."""
+    epochs = sorted(counts)
+    stacked = (
+        np.stack([np.asarray(counts[epoch]) for epoch in epochs]) if epochs else np.empty((0, 2, 2, BINS), np.int64)
+    )
+    at = np.nonzero(stacked)
+    columns = {
+        "epoch": np.array(epochs, np.int64)[at[0]],
+        "is_corrupted": at[1].astype(bool),
+        "disagrees": at[2].astype(bool),
+        "bin": at[3],
+        "count": stacked[at],
+    }
+    (signals / CONFIDENCE).write_table(pa.table(columns), compression="zstd")
+
+
+def read_noise_rate(signals: Location, epochs: int, batch_size: int) -> NoiseRate | None:
+    """The noise rate that a training's counts by certainty say; None when it was too short for any."""
+    counts = _confidence(signals)
+    return estimate_noise_rate(counts, epochs, _steps(counts, batch_size))
+
+
+def read_class_noise_rates(
+    signals: Location, num_classes: int, noise_rate: float, epochs: int, batch_size: int
+) -> np.ndarray:
+    """Share of wrong labels per given class, float64 (C,), by the confident joint, scaled to the overall rate."""
     table = (signals / JOINTS).read_table()
-    epoch, count = table["epoch"].to_numpy(), table["count"].to_numpy()
-    is_diagonal = table[schema.GIVEN_LABEL].to_numpy() == table[schema.PREDICTED_LABEL].to_numpy()
-    return estimate_noise_rate(epoch, is_diagonal, count, epochs)
+    used = counted_epochs(epochs, _steps(_confidence(signals), batch_size))
+    rows = np.isin(table["epoch"].to_numpy(), list(used))
+    names = (schema.GIVEN_LABEL, schema.PREDICTED_LABEL, "count")
+    given, predicted, count = (table[name].to_numpy()[rows] for name in names)
+    return class_noise_rates(given, predicted, count, num_classes, noise_rate)
+
+
+def _confidence(signals: Location) -> dict[int, np.ndarray]:
+    """Epoch -> int64 (2, 2, BINS)."""
+    table = (signals / CONFIDENCE).read_table()
+    number, count = table["epoch"].to_numpy(), table["count"].to_numpy()
+    cell = [table[name].to_numpy().astype(np.int64) for name in ("is_corrupted", "disagrees", "bin")]
+    counts = {int(epoch): np.zeros((2, 2, BINS), np.int64) for epoch in np.unique(number)}
+    for epoch, one in counts.items():
+        here = number == epoch
+        one[cell[0][here], cell[1][here], cell[2][here]] = count[here]
+    return counts
+
+
+def _steps(counts: Mapping[int, np.ndarray], batch_size: int) -> int:
+    """Steps of SGD per epoch."""
+    rows = max((int(one.sum()) for one in counts.values()), default=0)
+    return -(-rows // batch_size)

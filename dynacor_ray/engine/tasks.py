@@ -17,7 +17,7 @@ from dynacor_ray.baselines.panel import Member, Panel, make_members
 from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.job import Job, RowFacts
 from dynacor_ray.engine.signals import signal_table
-from dynacor_ray.method.confident_joint import JointCounter
+from dynacor_ray.method.confident_joint import PADDING, JointCounter
 from dynacor_ray.method.dynamics import logit_margin
 from dynacor_ray.models.heads import build_classifier
 
@@ -88,6 +88,7 @@ class DynamicsTask(Task):
         self._job, self._device = job, device
         self._thresholds: torch.Tensor | None = None
         self._joints: dict[int, torch.Tensor] = {}
+        self._confidence: dict[int, torch.Tensor] = {}
         self._counter: JointCounter
 
     def network(self) -> nn.Module:
@@ -104,7 +105,8 @@ class DynamicsTask(Task):
         losses = nn.functional.cross_entropy(logits, batch.label, reduction="none")
         loss = (losses * batch.weight).sum() / (batch.key >= 0).sum().clamp(min=1)
         with torch.no_grad():
-            self._counter.add(logits.detach(), batch.label, (batch.key >= 0) & (batch.key & 1 == 0))
+            kind = torch.where(batch.key < 0, PADDING, batch.key & 1)  # a key's last bit says that it is a copy
+            self._counter.add(logits.detach(), batch.label, kind)
             margin, predicted = logit_margin(logits, batch.label), logits.argmax(dim=1).int()
         return loss, {schema.MARGIN: margin, schema.PREDICTED: predicted}
 
@@ -113,10 +115,11 @@ class DynamicsTask(Task):
         counter = self._counter
         counter.flush()
         if world > 1:
-            for total in (counter.probability, counter.labelled, counter.counts):
+            for total in (counter.probability, counter.labelled, counter.counts, counter.confidence):
                 dist.all_reduce(total)
         if self._thresholds is not None:
             self._joints[epoch] = counter.cells()
+        self._confidence[epoch] = counter.confidence.cpu()
         self._thresholds = counter.thresholds()
 
     def table(self, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
@@ -124,13 +127,13 @@ class DynamicsTask(Task):
         return signal_table(keys, recorded)
 
     def state(self) -> dict[str, Any]:
-        """Thresholds and joints."""
-        return {"thresholds": self._thresholds, "joints": self._joints}
+        """Thresholds, joints, and counts by certainty."""
+        return {"thresholds": self._thresholds, "joints": self._joints, "confidence": self._confidence}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Inverse of `state`."""
         thresholds = saved["thresholds"]
-        self._joints = saved["joints"]
+        self._joints, self._confidence = saved["joints"], saved["confidence"]
         self._thresholds = thresholds.to(self._device) if thresholds is not None else None
 
 

@@ -14,7 +14,15 @@ from ray.train.torch import TorchTrainer
 from dynacor_ray.engine.job import Job, TrainConfig, TrainPlan
 from dynacor_ray.engine.rows import PaddedDataConfig, TrainingRows
 from dynacor_ray.engine.session import remote_errors, root_cause
-from dynacor_ray.engine.signals import PROGRESS, SIGNALS, SignalManifest, complete, remove_unlisted, write_joints
+from dynacor_ray.engine.signals import (
+    PROGRESS,
+    SIGNALS,
+    SignalManifest,
+    complete,
+    remove_unlisted,
+    write_confidence,
+    write_joints,
+)
 from dynacor_ray.engine.worker import read_checkpoint, train_worker
 from dynacor_ray.errors import CoverageError, TrainingError, explain
 from dynacor_ray.progress import Progress, Stage
@@ -71,7 +79,9 @@ def train(
     if not complete(manifest, config.epochs):
         got = f"those of {len(manifest)}"
         raise CoverageError(explain(f"signals of {config.epochs} epochs", got, "report this as a defect"))
-    write_joints(run / SIGNALS, saved["task"].get("joints", {}))
+    if not config.panel:
+        write_joints(run / SIGNALS, saved["task"]["joints"])
+        write_confidence(run / SIGNALS, saved["task"]["confidence"])
     place.write_json(manifest)
     remove_unlisted(run / SIGNALS, manifest)
     return manifest

@@ -1,25 +1,26 @@
-"""How many labels are wrong: a confident joint counted while the classifier trains (§4.3; Northcutt et al. 2021).
+"""Which labels are given for which classes: a confident joint, counted while training (§4.3; Northcutt et al. 2021).
 
 Confident learning counts a row for its most probable class among those whose probability reaches the class's own
-threshold, the mean probability of the class over the rows labelled with it; the off-diagonal share of the C x C counts
-estimates the noise rate. Here probabilities are those of the training pass itself and thresholds those of the epoch
+threshold, the mean probability of the class over the rows labelled with it; the off-diagonal C x C counts say which
+classes are confused. Here probabilities are those of the training pass itself and thresholds those of the epoch
 before, so nothing is kept per row: counts and threshold sums merge over batches, workers and epochs by addition.
 
-Deviations from confident learning: probabilities are not out of sample, so the estimate falls from epoch to epoch as
-wrong labels are learnt by heart; only epochs after the first fifth and up to the third count, when the classes are
-known and most wrong labels are not. Corrupted copies are not counted.
+Deviations from confident learning: probabilities are not out of sample, so the off-diagonal counts fall from epoch to
+epoch as wrong labels are learnt by heart; of each epoch's counts only those of `noise_rate.counted_epochs` are read.
+How many labels are wrong in all is estimated by `noise_rate`, whose counts are taken in the same go. Corrupted copies
+are counted there, not in the joint.
 
 Cost: one softmax and one comparison per logit, done for thousands of rows at a time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from dynacor_ray.method.noise_rate import BINS, count_confidence
 
 MAX_JOINT_CLASSES = 2000
 """With more classes the C x C counts are too many; then each given class keeps two: itself, and all others."""
@@ -28,20 +29,15 @@ OTHER = -1
 _FLUSH_ROWS = 8192
 
 
-@dataclass(frozen=True)
-class NoiseRate:
-    """An estimate of the share of wrong labels (§3): its value and the range over the epochs that it is the mean of."""
-
-    value: float
-    low: float
-    high: float
+ORIGINAL, COPY, PADDING = 0, 1, -1
+"""Kinds of rows."""
 
 
 class JointCounter:
-    """Counts one epoch (§4.3). thresholds: float (C,) of the epoch before, None in the first: then nothing is counted.
+    """Counts one epoch (§4.3). thresholds: float (C,) of the epoch before, None in the first: then it has no joint.
 
-    After the last batch and `flush`, the sums are in `probability` float64 (C,), `labelled` float64 (C,) and `counts`
-    int64, `cells` says of what; they merge over workers by addition.
+    After the last batch and `flush`, the sums are in `probability` float64 (C,), `labelled` float64 (C,), `counts`
+    int64, `cells` says of what, and `confidence` int64 (2, 2, BINS); they merge over workers by addition.
     """
 
     def __init__(self, num_classes: int, thresholds: Tensor | None, device: torch.device) -> None:
@@ -50,12 +46,13 @@ class JointCounter:
         self.labelled = torch.zeros(num_classes, dtype=torch.float64, device=device)
         self._width = num_classes if num_classes <= MAX_JOINT_CLASSES else 2
         self.counts = torch.zeros(num_classes * self._width, dtype=torch.int64, device=device)
+        self.confidence = torch.zeros((2, 2, BINS), dtype=torch.int64, device=device)
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._rows = 0
 
-    def add(self, logits: Tensor, labels: Tensor, counted: Tensor) -> None:
-        """Rows of one batch. logits: float (B, C), detached; labels: int64 (B,); counted: bool (B,), the originals."""
-        self._waiting.append((logits, labels, counted))
+    def add(self, logits: Tensor, labels: Tensor, kind: Tensor) -> None:
+        """Rows of one batch. logits: float (B, C), detached; labels: int64 (B,); kind: (B,), e.g. ORIGINAL."""
+        self._waiting.append((logits, labels, kind.to(logits.device)))
         self._rows += len(labels)
         if self._rows >= _FLUSH_ROWS:
             self.flush()
@@ -64,10 +61,12 @@ class JointCounter:
         """Count the rows that are waiting."""
         if not self._waiting:
             return
-        logits, labels, counted = (torch.cat(parts, dim=0) for parts in zip(*self._waiting, strict=True))
+        logits, labels, kind = (torch.cat(parts, dim=0) for parts in zip(*self._waiting, strict=True))
         self._waiting, self._rows = [], 0
-        rows = counted.to(logits.device)
-        probability, labels = torch.softmax(logits[rows].float(), dim=1), labels[rows]
+        real = kind != PADDING
+        probability, labels, kind = torch.softmax(logits[real].float(), dim=1), labels[real], kind[real]
+        self.confidence += count_confidence(probability, labels, kind == COPY)
+        probability, labels = probability[kind == ORIGINAL], labels[kind == ORIGINAL]
         given = probability.gather(1, labels.unsqueeze(1)).squeeze(dim=1)
         self.probability.index_add_(0, labels, given.double())
         self.labelled += torch.bincount(labels, minlength=self._num_classes)
@@ -100,18 +99,24 @@ def confident_class(probability: Tensor, thresholds: Tensor) -> tuple[Tensor, Te
     return torch.where(above, probability, -1.0).argmax(dim=1), above.any(dim=1)
 
 
-def estimate_noise_rate(
-    epoch: NDArray[np.int64], is_diagonal: NDArray[np.bool_], count: NDArray[np.int64], num_epochs: int
-) -> NoiseRate | None:
-    """Off-diagonal share of the counts, averaged over the epochs that say most (§3; Northcutt et al. 2021).
+def class_noise_rates(
+    given: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    count: NDArray[np.int64],
+    num_classes: int,
+    noise_rate: float,
+) -> NDArray[np.float64]:
+    """Share of wrong labels of each given class (§3): off-diagonal share of its counts, scaled to an overall rate.
 
-    epoch, count: int64 (n,); is_diagonal: bool (n,), given = predicted; one entry per cell that is not zero.
-    num_epochs: E. Returns None when none of those epochs has a count, as with E = 1.
+    given, predicted (OTHER allowed), count: int64 (n,), cells of the epochs that count; noise_rate in [0, 1]. Returns
+    float64 (C,) in [0, 1]; weighted by the classes' counts their mean is `noise_rate`, unless a class reaches 1. NaN
+    for a class without counts.
     """
-    rates = []
-    for number in range(max(1, num_epochs // 5), max(1, num_epochs // 3) + 1):
-        here = epoch == number
-        total = int(count[here].sum(axis=0))
-        if total:
-            rates.append(float(count[here & ~is_diagonal].sum(axis=0) / total))
-    return NoiseRate(sum(rates) / len(rates), min(rates), max(rates)) if rates else None
+    total = np.bincount(given, weights=count, minlength=num_classes)
+    off = given != predicted
+    wrong = np.bincount(given[off], weights=count[off], minlength=num_classes)
+    overall = wrong.sum() / total.sum() if total.sum() else 0.0
+    scale = noise_rate / overall if overall else 0.0
+    share = np.divide(wrong, total, out=np.full(num_classes, np.nan), where=total > 0)
+    scaled: NDArray[np.float64] = np.minimum(1.0, share * scale)
+    return scaled

@@ -38,7 +38,9 @@ class Facts:
     chosen_epoch: int
     evaluation: dict[str, Any] | None
     noise_rate: dict[str, float] | None = None
-    """Estimate of the training's class statistics: value, low, high."""
+    """Estimate of the training: value, low, high."""
+    class_noise_rates: list[float | None] | None = None
+    """The same per given class; a class's is None where nothing is known of it."""
 
 
 def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
         "noise_rate_range": [facts.noise_rate["low"], facts.noise_rate["high"]] if facts.noise_rate else None,
         "num_corrupted": counts.copies,
         "planted_recall": counts.copies_flagged / counts.copies,
-        "classes": class_table(counts, manifest.class_names),
+        "classes": class_table(counts, manifest.class_names, facts.class_noise_rates),
         "pairs": pair_table(counts.pairs, manifest.class_names),
         "transition_matrix": transition_matrix(counts) if manifest.num_classes <= MATRIX_CLASSES else None,
         "validation": {"chosen_epoch": facts.chosen_epoch, "epochs": facts.records},
@@ -76,15 +78,18 @@ def _data(manifest: DatasetManifest) -> dict[str, Any]:
     }
 
 
-def class_table(counts: Counts, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Rows, flagged rows and their share per given class, in class order."""
-    flagged = counts.pairs.sum(axis=1)
+def class_table(
+    counts: Counts, names: tuple[str, ...], noise_rates: list[float | None] | None = None
+) -> list[dict[str, Any]]:
+    """Rows, flagged rows, their share and the estimated noise rate per given class, in class order."""
+    flagged, rates = counts.pairs.sum(axis=1), noise_rates or [None] * len(names)
     return [
         {
             "class": name,
             "rows": int(counts.given[c]),
             "flagged": int(flagged[c]),
             "flagged_share": float(flagged[c] / counts.given[c]) if counts.given[c] else 0.0,
+            "estimated_noise_rate": rates[c],
         }
         for c, name in enumerate(names)
     ]

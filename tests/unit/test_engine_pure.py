@@ -27,14 +27,17 @@ from dynacor_ray.engine.session import Resources
 from dynacor_ray.engine.signals import (
     complete,
     file_name,
+    read_class_noise_rates,
     read_noise_rate,
     remove_unlisted,
     signal_table,
+    write_confidence,
     write_joints,
     write_signals,
 )
 from dynacor_ray.errors import ClusterError, DataError, TrainingError
 from dynacor_ray.manifest import DatasetManifest, Part
+from dynacor_ray.method.noise_rate import BINS
 from dynacor_ray.storage import Location, locate
 
 # ----------------------------------------------------------------------------------------------------------------- plan
@@ -413,15 +416,19 @@ def test_what_dead_attempts_left_is_removed(tmp_path: Path) -> None:
     assert left == ["epoch=00000/b-r0000.parquet", "epoch=00001/b-r0000.parquet", "progress.json"]
 
 
-def test_class_statistics_are_read_back_as_a_noise_rate(tmp_path: Path) -> None:
-    """Epoch 1 of 4 counts: three quarters on the diagonal; classes that are not told apart (-1) are off it."""
+def test_counts_by_certainty_are_read_back_as_a_noise_rate(tmp_path: Path) -> None:
+    """One epoch of two: of the originals one in five disagrees at every certainty, of the copies all."""
     place = locate(str(tmp_path))
-    write_joints(place, {1: np.array([[0, 0, 6], [0, 1, 1], [1, -1, 1]]), 2: np.array([[0, 1, 100]])})
-    rate = read_noise_rate(place, 4)
+    counts = np.zeros((2, 2, BINS), np.int64)
+    counts[0, 0, 100:110], counts[0, 1, 100:110], counts[1, 1, 100:110] = 80, 20, 10
+    write_confidence(place, {1: counts})
+    rate = read_noise_rate(place, 2, 128)
     assert rate is not None
-    assert (rate.value, rate.low, rate.high) == (0.25, 0.25, 0.25)
-    write_joints(place, {})
-    assert read_noise_rate(place, 1) is None
+    assert (rate.value, rate.low, rate.high) == pytest.approx((0.2, 0.2, 0.2))
+    write_joints(place, {1: np.array([[0, 0, 9], [0, 1, 1], [1, 1, 7], [1, -1, 3]]), 0: np.array([[0, 1, 99]])})
+    assert read_class_noise_rates(place, 2, 0.2, 2, 128) == pytest.approx([0.1, 0.3])
+    write_confidence(place, {})
+    assert read_noise_rate(place, 2, 128) is None
 
 
 # --------------------------------------------------------------------------------------------------------------- labels

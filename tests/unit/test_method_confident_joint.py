@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from dynacor_ray.method.confident_joint import (
+    ORIGINAL,
     OTHER,
+    PADDING,
     JointCounter,
-    NoiseRate,
+    class_noise_rates,
     confident_class,
-    estimate_noise_rate,
 )
 
 CPU = torch.device("cpu")
@@ -25,7 +26,7 @@ def test_a_case_worked_by_hand() -> None:
 
 def test_with_very_many_classes_only_the_given_one_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, labels = simulated(2000)
-    everything, thresholds = torch.ones(2000, dtype=torch.bool), torch.full((5,), 0.3)
+    everything, thresholds = torch.zeros(2000), torch.full((5,), 0.3)
     full = JointCounter(5, thresholds, CPU)
     monkeypatch.setattr("dynacor_ray.method.confident_joint.MAX_JOINT_CLASSES", 4)
     slim = JointCounter(5, thresholds, CPU)
@@ -73,7 +74,7 @@ def test_the_counter_agrees_with_a_slow_loop_whatever_the_batches(monkeypatch: p
         for counter in (first, second):
             counter = counter or JointCounter(5, first.thresholds(), CPU)
             for index in torch.arange(len(labels)).split(size):
-                counter.add(logits[index], labels[index], counted[index])
+                counter.add(logits[index], labels[index], torch.where(counted[index], ORIGINAL, PADDING))
             counter.flush()
         assert first.thresholds() == pytest.approx(mean, abs=1e-6)
         assert first.counts.sum() == 0, "the first epoch has no thresholds yet"
@@ -82,7 +83,7 @@ def test_the_counter_agrees_with_a_slow_loop_whatever_the_batches(monkeypatch: p
 
 def test_sums_merge_over_workers() -> None:
     logits, labels = simulated(1000)
-    everything = torch.ones(1000, dtype=torch.bool)
+    everything = torch.arange(1000) % 2  # originals and copies
     whole = JointCounter(5, torch.full((5,), 0.3), CPU)
     whole.add(logits, labels, everything)
     whole.flush()
@@ -92,44 +93,25 @@ def test_sums_merge_over_workers() -> None:
         part.flush()
     assert torch.equal(parts[0].counts + parts[1].counts, whole.counts)
     assert torch.allclose(parts[0].probability + parts[1].probability, whole.probability)
+    assert torch.equal(parts[0].confidence + parts[1].confidence, whole.confidence)
+    assert whole.confidence.sum() == 1000
+    assert whole.confidence[1].sum() == 500
 
 
-@pytest.mark.parametrize("noise", [0.05, 0.3, 0.6])
-def test_the_noise_rate_of_a_good_classifier_is_recovered(noise: float) -> None:
-    logits, labels = simulated(20_000, noise=noise)
-    everything = torch.ones(20_000, dtype=torch.bool)
-    first = JointCounter(5, None, CPU)
-    first.add(logits, labels, everything)
-    first.flush()
-    second = JointCounter(5, first.thresholds(), CPU)
-    second.add(logits, labels, everything)
-    second.flush()
-    cells = second.counts.view(5, 5).numpy()
-    given, predicted = np.nonzero(cells)
-    count = cells[given, predicted]
-    rate = estimate_noise_rate(np.ones(len(count), int), given == predicted, count, 3)
-    assert rate is not None
-    assert rate.value == pytest.approx(noise, abs=0.05)
-
-
-def test_the_rate_is_the_mean_over_the_epochs_from_a_fifth_to_a_third() -> None:
-    """20 epochs: those numbered 4, 5 and 6."""
-    epoch = np.repeat(np.arange(1, 20), 2)
-    wrong = np.linspace(40, 4, 19).round().astype(int)
-    count = np.stack((100 - wrong, wrong), axis=1).reshape(-1)
-    is_diagonal = np.tile([True, False], 19)
-    used = wrong[3:6] / 100
-    assert estimate_noise_rate(epoch, is_diagonal, count, 20) == NoiseRate(used.mean(), used.min(), used.max())
-    assert estimate_noise_rate(epoch[:2], is_diagonal[:2], count[:2], 2) == NoiseRate(0.4, 0.4, 0.4)
-
-
-def test_without_a_second_epoch_there_is_no_estimate() -> None:
-    nothing = np.empty(0, int)
-    assert estimate_noise_rate(nothing, nothing.astype(bool), nothing, 1) is None
+def test_rates_per_class_by_hand() -> None:
+    """Class 0: 1 of 10 off the diagonal, class 1: 3 of 10, of which one in a class not told apart; class 2 unseen."""
+    given, predicted = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 0, OTHER])
+    count = np.array([9, 1, 7, 2, 1])
+    rates = class_noise_rates(given, predicted, count, 3, 0.2)
+    assert rates[:2] == pytest.approx([0.1, 0.3])
+    assert np.isnan(rates[2])
+    assert class_noise_rates(given, predicted, count, 3, 0.1)[:2] == pytest.approx([0.05, 0.15])
+    assert class_noise_rates(given, predicted, count, 3, 0.9)[1] == 1.0
+    assert (class_noise_rates(given[:1], predicted[:1], count[:1], 1, 0.2) == 0).all()
 
 
 def test_an_absent_class_is_never_predicted() -> None:
     counter = JointCounter(3, None, CPU)
-    counter.add(torch.zeros(4, 3), torch.tensor([0, 0, 1, 1]), torch.ones(4, dtype=torch.bool))
+    counter.add(torch.zeros(4, 3), torch.tensor([0, 0, 1, 1]), torch.zeros(4))
     counter.flush()
     assert counter.thresholds()[2] > 1

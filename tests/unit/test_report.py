@@ -69,9 +69,9 @@ def facts(counts: Counted, known: DatasetManifest, noise_rate: dict[str, float] 
 
 def test_class_table_by_hand() -> None:
     assert class_table(Counted(), NAMES) == [
-        {"class": "cat", "rows": 10, "flagged": 3, "flagged_share": 0.3},
-        {"class": "dog", "rows": 4, "flagged": 1, "flagged_share": 0.25},
-        {"class": "owl", "rows": 0, "flagged": 0, "flagged_share": 0.0},
+        {"class": "cat", "rows": 10, "flagged": 3, "flagged_share": 0.3, "estimated_noise_rate": None},
+        {"class": "dog", "rows": 4, "flagged": 1, "flagged_share": 0.25, "estimated_noise_rate": None},
+        {"class": "owl", "rows": 0, "flagged": 0, "flagged_share": 0.0, "estimated_noise_rate": None},
     ]
 
 

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynacor_ray.method.noise_rate import (
+    BINS,
+    count_confidence,
+    counted_epochs,
+    disagreement_among_sure,
+    estimate_noise_rate,
+)
+
+
+def simulated(rows: int, noise: float, doubt: float, seed: int = 0) -> np.ndarray:
+    """Counts of a classifier that is right about the true class but for a share `doubt`, where it is unsure."""
+    random = np.random.default_rng(seed)
+    true = random.integers(0, 5, rows)
+    copies = np.arange(rows) >= rows * 10 // 11
+    wrong = copies | (random.random(rows) < noise)
+    label = np.where(wrong, (true + random.integers(1, 5, rows)) % 5, true)
+    unsure = random.random(rows) < doubt
+    predicted = np.where(unsure & (random.random(rows) < 0.7), random.integers(0, 5, rows), true)
+    height = np.where(unsure, random.uniform(0.5, 2, rows), random.uniform(3, 8, rows))
+    logits = torch.from_numpy(np.eye(5)[predicted] * height[:, None])
+    probability = torch.softmax(logits, dim=1)
+    return count_confidence(probability, torch.from_numpy(label), torch.from_numpy(copies)).numpy()
+
+
+def test_rows_are_counted_by_kind_agreement_and_certainty() -> None:
+    probability = torch.tensor([[0.5, 0.5], [0.25, 0.75], [0.25, 0.75], [0.0, 1.0]])
+    counts = count_confidence(probability, torch.tensor([0, 1, 0, 1]), torch.tensor([False, False, True, True]))
+    found = [tuple(cell) for cell in counts.nonzero().tolist()]
+    assert found == [(0, 0, 15), (0, 0, 31), (1, 0, BINS - 1), (1, 1, 31)], "1/16 of a bit: 1 bit, 2 bits, all bits"
+    assert counts.sum() == 4
+
+
+@settings(max_examples=25, deadline=None)
+@given(cut=st.integers(0, 500), seed=st.integers(0, 5))
+def test_counts_add_up_over_batches(cut: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    probability = torch.softmax(3 * torch.randn(500, 4, generator=generator), dim=1)
+    label, copy = torch.randint(4, (500,), generator=generator), torch.rand(500, generator=generator) < 0.1
+    whole = count_confidence(probability, label, copy)
+    parts = [count_confidence(probability[s], label[s], copy[s]) for s in (slice(0, cut), slice(cut, None))]
+    assert torch.equal(parts[0] + parts[1], whole)
+
+
+def slow(counts: np.ndarray, share: float) -> float:
+    """Row by row: the surest originals, those of one bin in any order, and the copies that are as sure."""
+    rows = [(level, kind) for kind in (0, 1) for level in range(BINS) for _ in range(counts[0, kind, level])]
+    rows.sort(key=lambda row: -row[0])
+    wanted = share * len(rows)
+    disagree = seen = 0.0
+    at = 0.0
+    for level in range(BINS - 1, -1, -1):
+        here = counts[0, :, level].sum()
+        if at >= wanted or not here:
+            part = float(at < wanted)
+        else:
+            part = min(1.0, (wanted - at) / here)
+        disagree += part * counts[0, 1, level]
+        seen += part * counts[1, 1, level]
+        at += here
+    return min(1.0, (disagree / len(rows)) / max(seen / counts[1].sum(), 0.05 * share))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 1.0])
+def test_disagreement_agrees_with_a_slow_loop(share: float) -> None:
+    counts = np.zeros((2, 2, BINS), np.int64)
+    random = np.random.default_rng(3)
+    counts[:, :, 20:60:3] = random.integers(0, 9, (2, 2, 14))
+    assert disagreement_among_sure(counts, share) == pytest.approx(slow(counts, share))
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.3, 0.6])
+def test_the_noise_rate_of_a_knowing_classifier_is_recovered(noise: float) -> None:
+    rate = estimate_noise_rate({1: simulated(60_000, noise, doubt=0.2)}, 2, 500)
+    assert rate is not None
+    assert rate.value == pytest.approx(noise, abs=0.012)
+    assert rate.low <= rate.value <= rate.high
+
+
+def test_doubt_is_not_taken_for_wrong_labels() -> None:
+    """Clean labels and a classifier that is unsure, and mostly wrong, about more than half of the rows."""
+    counts = simulated(60_000, 0.0, doubt=0.6)
+    assert disagreement_among_sure(counts, 1.0) > 0.3
+    rate = estimate_noise_rate({1: counts}, 2, 500)
+    assert rate is not None
+    assert rate.value < 0.005
+    assert rate.high > 0.05, "the range tells of the doubt"
+
+
+def test_epochs_that_count() -> None:
+    assert list(counted_epochs(20, 200)) == [2, 3, 4, 5, 6]
+    assert list(counted_epochs(20, 16)) == [4, 5, 6, 7, 8], "few steps: later"
+    assert list(counted_epochs(20, 1)) == [4, 5, 6, 7, 8]
+    assert list(counted_epochs(2, 1000)) == [1]
+    assert list(counted_epochs(1, 1000)) == [0]
+    for epochs in range(1, 120):
+        for steps in (1, 7, 100, 10_000):
+            used = counted_epochs(epochs, steps)
+            assert len(used) >= 1
+            assert 0 <= used[0] <= used[-1] < epochs
+
+
+def test_only_the_epochs_that_count_are_read() -> None:
+    good, other = simulated(5000, 0.2, 0.1), simulated(5000, 0.9, 0.1, seed=1)
+    counts = {epoch: good if epoch in counted_epochs(20, 100) else other for epoch in range(20)}
+    alone = estimate_noise_rate({2: good}, 20, 100)
+    assert alone is not None
+    rate = estimate_noise_rate(counts, 20, 100)
+    assert rate is not None
+    assert (rate.value, rate.high) == pytest.approx((alone.value, alone.high))
+
+
+def test_nothing_to_read_gives_no_estimate() -> None:
+    assert estimate_noise_rate({}, 20, 100) is None
+    without_copies = simulated(1000, 0.1, 0.1)
+    without_copies[1] = 0
+    assert estimate_noise_rate({2: without_copies}, 20, 100) is None
