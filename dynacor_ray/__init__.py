@@ -22,12 +22,12 @@ from dynacor_ray.errors import (
 )
 
 if TYPE_CHECKING:
-    from dynacor_ray.compare import CompareResult, compare
+    from dynacor_ray.checks import doctor
     from dynacor_ray.compare_config import CompareConfig
-    from dynacor_ray.doctor import doctor
+    from dynacor_ray.comparisons import CompareResult, compare
     from dynacor_ray.pipeline import DetectResult, detect
-    from dynacor_ray.sweep import SweepResult, sweep
     from dynacor_ray.sweep_config import SweepConfig
+    from dynacor_ray.sweeps import SweepResult, sweep
 
 try:
     __version__ = importlib.metadata.version("dynacor-ray")
@@ -57,14 +57,14 @@ __all__ = [
 
 _LAZY = {
     "CompareConfig": "dynacor_ray.compare_config",
-    "CompareResult": "dynacor_ray.compare",
-    "compare": "dynacor_ray.compare",
+    "CompareResult": "dynacor_ray.comparisons",
+    "compare": "dynacor_ray.comparisons",
     "DetectResult": "dynacor_ray.pipeline",
     "detect": "dynacor_ray.pipeline",
-    "doctor": "dynacor_ray.doctor",
+    "doctor": "dynacor_ray.checks",
     "SweepConfig": "dynacor_ray.sweep_config",
-    "SweepResult": "dynacor_ray.sweep",
-    "sweep": "dynacor_ray.sweep",
+    "SweepResult": "dynacor_ray.sweeps",
+    "sweep": "dynacor_ray.sweeps",
 }
 
 

@@ -97,12 +97,12 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
     parsed: Any = tyro.cli(kind, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
     config = adjust(DetectConfig(**vars(getattr(parsed, "detect", parsed))))
     if command == "sweep":
-        from dynacor_ray.sweep import run_sweep
+        from dynacor_ray.sweeps import run_sweep
 
         run_sweep(SweepConfig(**vars(parsed) | {"detect": config}))
         return 0
     if command == "compare":
-        from dynacor_ray.compare import run_compare
+        from dynacor_ray.comparisons import run_compare
 
         run_compare(CompareConfig(**vars(parsed) | {"detect": config}))
         return 0
@@ -111,7 +111,7 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
 
         run_detect(config)
         return 0
-    from dynacor_ray.doctor import run_doctor
+    from dynacor_ray.checks import run_doctor
 
     return 0 if run_doctor(config).ok else 1
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from dynacor_ray.compare_config import CompareConfig
 from dynacor_ray.config import DetectConfig, make_config
+from dynacor_ray.sweep_config import SweepConfig
 
 
 def demo() -> DetectConfig:
@@ -39,3 +41,32 @@ def clothing1m(root: str, **options: Any) -> DetectConfig:
     Command: `ray job submit --working-dir . -- python jobs/clothing1m.py --data ROOT --out OUT`.
     """
     return make_config(data="clothing1m:" + root.removeprefix("clothing1m:"), **options)
+
+
+def comparison(data: str) -> CompareConfig:
+    """Tables 1 and 2: all detectors on given labels and three kinds of noise made from the true ones, three seeds.
+
+    Command: `python jobs/compare_baselines.py --data DATA --noises given symmetric:0.6 asymmetric:0.3
+    instance_dependent:0.4 --seeds 0 1 2`.
+    """
+    noises = ("given", "symmetric:0.6", "asymmetric:0.3", "instance_dependent:0.4")
+    return CompareConfig(detect=DetectConfig(data=data), noises=noises, seeds=(0, 1, 2))
+
+
+def ablation(data: str) -> CompareConfig:
+    """Table 4: Eq. 4 without both losses, with the clustering loss only, and with both; one training serves all three.
+
+    Command: `python jobs/compare_baselines.py --data DATA --detectors untrained clustering_only dynacor_paper`.
+    """
+    detectors = ("untrained", "clustering_only", "dynacor_paper")
+    return CompareConfig(detect=DetectConfig(data=data), detectors=detectors)
+
+
+def corruption_rates(data: str) -> SweepConfig:
+    """Fig. 2: F1 over the corruption rate, of the published setting and of the epoch chosen by Eq. 9.
+
+    Command: `python jobs/sweep.py --data DATA --gammas 0.05 0.1 0.2 0.4 0.6 0.8 1.0 --alphas 0.5 --select
+    validation_metric`.
+    """
+    gammas = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+    return SweepConfig(detect=DetectConfig(data=data), gammas=gammas, alphas=(0.5,), select="validation_metric")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dynacor_ray.doctor import doctor
+from dynacor_ray.checks import doctor
 
 
 def test_doctor_describes_the_run(

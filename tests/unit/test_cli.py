@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import dynacor_ray
-from dynacor_ray import cli, doctor, pipeline
+from dynacor_ray import checks, cli, pipeline
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import DataError, StorageError
 
@@ -156,8 +156,8 @@ def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("ok", [True, False])
 def test_doctor_tells_by_its_status(ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = doctor.DoctorReport([doctor.Check("data", True, ""), doctor.Check("cluster", ok, "")])
-    monkeypatch.setattr(doctor, "run_doctor", lambda _: report)
+    report = checks.DoctorReport([checks.Check("data", True, ""), checks.Check("cluster", ok, "")])
+    monkeypatch.setattr(checks, "run_doctor", lambda _: report)
     assert status_of("doctor", "--data", "demo") == (0 if ok else 1)
 
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray import doctor as doctor_module
+from dynacor_ray import checks as doctor_module
 from dynacor_ray import schema
+from dynacor_ray.checks import Check, DoctorReport
 from dynacor_ray.config import DetectConfig
-from dynacor_ray.doctor import Check, DoctorReport
 from dynacor_ray.engine import assemble
 from dynacor_ray.engine.assemble import coverage_message, id_ranges
 from dynacor_ray.engine.cluster import Tally

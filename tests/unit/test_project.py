@@ -21,7 +21,7 @@ LEVELS = {
     **dict.fromkeys(("method", "noise", "models", "baselines", "robust"), 1),
     **dict.fromkeys(("evaluation", "supervised_bound", "config", "sweep_config", "compare_config"), 1),
     **dict.fromkeys(("sources", "engine", "report"), 2),
-    **dict.fromkeys(("pipeline", "prepare", "trials", "sweep", "compare", "rundir", "recipes", "doctor"), 3),
+    **dict.fromkeys(("pipeline", "prepare", "trials", "sweeps", "comparisons", "rundir", "recipes", "checks"), 3),
     **dict.fromkeys(("cli", "__main__", "__init__"), 3),
 }
 # What is narrower than the levels: unit -> units that it may import besides itself and level 0.
@@ -177,6 +177,15 @@ def test_public_names() -> None:
     assert len(names) == len(set(names))
     missing = [name for name in names if not hasattr(package, name)]
     assert not missing
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """Importing a module sets its name on the package: a function of that name would be gone at its second use."""
+    package = importlib.import_module("dynacor_ray")
+    modules = {path.stem for path in PACKAGE.iterdir()}
+    assert not modules & set(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name) is getattr(package, name)
 
 
 def test_import_is_light() -> None:

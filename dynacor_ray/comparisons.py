@@ -214,6 +214,9 @@ def _labels(noise: Noise, seed: int, place: Location, shared: _Shared) -> LabelT
     opened = shared.opened
     if noise.kind == GIVEN:
         return LabelTable.of_dataset(opened.dataset, opened.manifest)
+    kept = place / "labels.parquet"
+    if kept.exists():
+        return LabelTable((kept,))
     ids, truth = true_labels(shared.truth())
     classes = opened.manifest.num_classes
     if noise.needs_features:
@@ -225,7 +228,7 @@ def _labels(noise: Noise, seed: int, place: Location, shared: _Shared) -> LabelT
         labels = map_features(shared.blocks, block)
     else:
         labels = noisy_labels(noise, truth, ids, classes, seed)
-    return LabelTable.write(place / "labels.parquet", GivenLabels(ids, labels))
+    return LabelTable.write(kept, GivenLabels(ids, labels))
 
 
 @dataclass(frozen=True)

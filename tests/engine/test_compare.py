@@ -1,0 +1,165 @@
+"""A comparison on real processes: evidence gathered once, equal to what is computed directly; resumed and extended."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors as Reference
+
+from dynacor_ray import schema
+from dynacor_ray.baselines import detectors
+from dynacor_ray.baselines.aum import threshold_samples
+from dynacor_ray.baselines.confident_learning import fold_of
+from dynacor_ray.baselines.neighbours import normalised
+from dynacor_ray.baselines.panel import FOLDS
+from dynacor_ray.baselines.prototypes import PrototypeSums, prototype_margin
+from dynacor_ray.comparisons import compare
+from dynacor_ray.config import DetectConfig
+from dynacor_ray.engine.evidence import Ground, gather_panel
+from dynacor_ray.engine.features import gather_neighbours, gather_prototypes, load_blocks
+from dynacor_ray.engine.ingest import ingest
+from dynacor_ray.engine.job import TrainConfig
+from dynacor_ray.engine.labels import LabelTable
+from dynacor_ray.engine.rows import rows_of_features
+from dynacor_ray.errors import ConfigError, DataError
+from dynacor_ray.prepare import plan_for
+from dynacor_ray.progress import Progress
+from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.registry import open_source
+from dynacor_ray.storage import locate
+
+QUIET = Progress(quiet=True)
+QUICK: dict[str, Any] = {"epochs": 3, "cluster_epochs": 1, "quiet": True}
+
+
+def ground_of(data: Path, tmp_path: Path, workers: int = 1) -> Ground:
+    place = locate(str(tmp_path / "packed"))
+    manifest = ingest(open_source(str(data), SourceOptions()), place, 0.01, QUIET)
+    plan = plan_for(DetectConfig(data="x", workers=workers))
+    return Ground(place, manifest, LabelTable.of_dataset(place, manifest), plan, QUIET)
+
+
+def features_of(data: Path) -> tuple[np.ndarray, np.ndarray]:
+    features = schema.matrix(pq.read_table(data)["feature"])
+    return np.arange(len(features)), features
+
+
+def test_features_neighbours_and_prototypes(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Block by block, and as a library does it with all rows at once."""
+    monkeypatch.setattr("dynacor_ray.engine.features.BLOCK_ROWS", 128)
+    data = feature_set(401)
+    ground = ground_of(data, tmp_path)
+    blocks = load_blocks([ground.dataset / part.name for part in ground.manifest.parts])
+    ids, features = features_of(data)
+    found = gather_neighbours(blocks, QUIET)
+    unit = normalised(torch.from_numpy(features)).numpy()
+    distance, index = Reference(n_neighbors=21, metric="cosine", algorithm="brute").fit(unit).kneighbors(unit)
+    assert found["similarity"] == pytest.approx(1 - distance[:, 1:], abs=1e-5)
+    assert (found["ids"] == ids[index[:, 1:]]).mean() > 0.999, "but for the last bit of a tie"
+    labels = ground.labels.read()
+    margins = gather_prototypes(blocks, labels, 4)["prototype_margin"]
+    sums = PrototypeSums(4, features.shape[1])
+    sums.add(torch.from_numpy(features), torch.from_numpy(labels.labels))
+    whole = prototype_margin(torch.from_numpy(features), torch.from_numpy(labels.labels), sums.prototypes())
+    assert margins == pytest.approx(whole.numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_panel_records_every_row_and_predicts_what_it_did_not_learn(
+    feature_set: Callable[..., Path], tmp_path: Path, workers: int
+) -> None:
+    ground = ground_of(feature_set(401), tmp_path, workers)
+    rows = rows_of_features(ground.dataset, ground.manifest, ground.labels, None)
+    training = TrainConfig(epochs=4, learning_rate=0.1, batch_size=32)
+    found = gather_panel(ground, rows, training, ("aum", "out_of_sample", "cores"), locate(str(tmp_path / "run")))
+    ids, given = ground.labels.read().ids, ground.labels.read().labels
+    assert found["probabilities"].shape == (401, 4)
+    assert found["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
+    assert (found["probabilities"].argmax(axis=1) == given).mean() > 0.5, "the folds have learnt"
+    assert [sample.tolist() for sample in found["threshold_sample"]] == [
+        threshold_samples(ids, 4, 0, run).tolist() for run in (0, 1)
+    ]
+    for area, sample in zip(found["aum"], found["threshold_sample"], strict=True):
+        assert area[~sample].mean() > area[sample].mean()
+    assert np.isfinite(found["cores"]).all()
+    assert set(fold_of(ids, FOLDS, 0)) == set(range(FOLDS))
+
+
+def test_all_detectors_on_several_kinds_of_noise(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = str(feature_set(601)), str(tmp_path / "run")
+    noises = ["given", "instance_dependent:0.3"]
+    result = compare(data, out=out, noises=noises, **QUICK)
+    table = result.to_pandas()
+    assert sorted(set(table["detector"])) == sorted(detectors.DETECTORS)
+    assert len(table) == 2 * len(detectors.DETECTORS)
+    assert result.summary["failures"] == []
+    assert table["message"].isna().all()
+    assert (table["auroc"] > 0.5).mean() > 0.9
+    rates = table.groupby("noise")["noise_rate"].first()
+    assert rates["instance_dependent:0.3"] == pytest.approx(0.3, abs=0.06)
+    assert "encoder features" in result.summary["config"]["made_from"]["instance_dependent:0.3"]
+    assert (tmp_path / "run" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+
+    # A second call has nothing to do; one more kind of noise trains for it alone.
+    monkeypatch.setattr("dynacor_ray.comparisons.joined", forbidden)
+    assert compare(data, out=out, noises=noises, **QUICK).summary == result.summary
+    monkeypatch.undo()
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "cells").rglob("*") if path.is_file()}
+    more = compare(data, out=out, noises=[*noises, "asymmetric:0.2"], detectors=["dynacor", "simifeat_v"], **QUICK)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "what was judged is not judged again"
+    assert more.summary["noises"] == [*noises, "asymmetric:0.2"]
+    assert {row["detector"] for row in more.summary["detectors"]} == {"dynacor", "simifeat_v"}
+
+
+def forbidden(*_: Any) -> None:
+    raise AssertionError("nothing is to be done")
+
+
+def test_a_failing_detector_is_named_and_ends_nothing(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Any) -> Any:
+        raise DataError("Expected sense, but got none; look again.")
+
+    broken = dataclasses.replace(detectors.DETECTORS["mean_margin"], judge=fail)
+    monkeypatch.setitem(detectors.DETECTORS, "mean_margin", broken)
+    data, options = str(feature_set(401)), {"out": str(tmp_path / "run"), "detectors": ["mean_margin", "dynacor"]}
+    summary = compare(data, **options, **QUICK).summary
+    assert [(f["detector"], f["message"]) for f in summary["failures"]] == [
+        ("mean_margin", "Expected sense, but got none; look again.")
+    ]
+    monkeypatch.undo()
+    assert compare(data, **options, **QUICK).summary["failures"] == [], "the same command tries again"
+
+
+def test_truth_is_needed_and_does_not_reach_a_detector(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+    """Permuted truth changes every score of the judgement, and no flag."""
+    data = feature_set(401)
+    table = pq.read_table(data)
+    column = table.schema.get_field_index(schema.TRUE_LABEL)
+    shuffled = table[schema.TRUE_LABEL].take(pa.array(np.random.default_rng(0).permutation(401)))
+    other = tmp_path / "permuted.parquet"
+    pq.write_table(table.set_column(column, schema.TRUE_LABEL, shuffled), other)
+    flags = []
+    for number, source in enumerate((data, other)):
+        names = ["dynacor", "simifeat_r", "fm_srm"]
+        result = compare(str(source), out=str(tmp_path / f"run{number}"), detectors=names, **QUICK)
+        flags.append(result.to_pandas()[["detector", "flagged_share"]].values.tolist())
+    assert flags[0] == flags[1]
+    bare = tmp_path / "bare.parquet"
+    pq.write_table(table.drop_columns([schema.TRUE_LABEL]), bare)
+    with pytest.raises(ConfigError, match="true labels to judge by"):
+        compare(str(bare), out=str(tmp_path / "none"), **QUICK)
+    assert not (tmp_path / "none").exists()
