@@ -15,8 +15,9 @@ import pyarrow as pa
 from dynacor_ray import rundir
 from dynacor_ray.baselines.base import Evidence, Part, Verdict
 from dynacor_ray.baselines.detectors import DETECTORS
+from dynacor_ray.baselines.panel import CLASSIFIERS
 from dynacor_ray.compare_config import CompareConfig, make_compare_config
-from dynacor_ray.engine.evidence import PANEL_PARTS, Ground, gather_dynamics, gather_panel
+from dynacor_ray.engine.evidence import Ground, gather_dynamics, gather_panel
 from dynacor_ray.engine.features import FeatureBlocks, gather_neighbours, gather_prototypes, load_blocks, map_features
 from dynacor_ray.engine.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.rows import TrainingRows
@@ -263,27 +264,39 @@ class _Cell:
         found: dict[str, Any] = {}
         seconds: dict[str, float] = {}
         broken: dict[str, str] = {}
-        panel = tuple(part for part in PANEL_PARTS if part in parts)
-        steps: list[tuple[tuple[str, ...], Callable[[], dict[str, Any]]]] = []
+        panel = tuple(part for part in CLASSIFIERS if part in parts)
+        # What is gathered in one step, with each part's share of its time.
+        steps: list[tuple[dict[str, float], Callable[[], dict[str, Any]]]] = []
         if {"dynamics", "ablation"} & set(parts):
-            steps.append((("dynamics", "ablation"), lambda: self._dynamics("ablation" in parts)))
+            steps.append(({"dynamics": 1.0, "ablation": 0.0}, lambda: self._dynamics("ablation" in parts)))
         if panel:
-            steps.append((panel, lambda: self._panel(panel)))
+            total = sum(CLASSIFIERS[part] for part in panel)
+            steps.append(({part: CLASSIFIERS[part] / total for part in panel}, lambda: self._panel(panel)))
         if "neighbours" in parts:
-            steps.append((("neighbours",), lambda: self._neighbours(labels)))
+            steps.append(({"neighbours": 1.0}, lambda: self._neighbours(labels)))
         if "prototypes" in parts:
             classes = self.ground.manifest.num_classes
-            steps.append((("prototypes",), lambda: gather_prototypes(self.shared.blocks, labels, classes)))
-        for names, step in steps:
+            steps.append(({"prototypes": 1.0}, lambda: gather_prototypes(self.shared.blocks, labels, classes)))
+        for shares, step in steps:
             start = time.monotonic()
             try:
                 found |= step()
             except DynacorError as error:
-                broken |= dict.fromkeys(names, str(error))
-            # A panel's classifiers share its time equally.
-            seconds |= dict.fromkeys(names, (time.monotonic() - start) / (len(panel) if names == panel else 1))
+                broken |= dict.fromkeys(shares, str(error))
+            spent = time.monotonic() - start
+            seconds |= {name: spent * share for name, share in shares.items()}
+        if "neighbours" in seconds:  # found once, for all cells
+            seconds["neighbours"] = max(seconds["neighbours"], self.shared.neighbours.get("seconds", 0.0))
         classes = self.ground.manifest.num_classes
-        return Evidence(given_label=labels.labels, num_classes=classes, **found), seconds, broken
+        return Evidence(given_label=labels.labels, num_classes=classes, **found), self._longest(seconds), broken
+
+    def _longest(self, seconds: dict[str, float]) -> dict[str, float]:
+        """Seconds per part when it was gathered first: a resumed cell finds its trainings done."""
+        place = self.place / "seconds.json"
+        known: dict[str, float] = place.read_json() if place.exists() else {}
+        longest = {part: max(seconds.get(part, 0.0), known.get(part, 0.0)) for part in {*seconds, *known}}
+        place.write_json(longest)
+        return longest
 
     def _dynamics(self, ablation: bool) -> dict[str, Any]:
         one = self.prepared
@@ -310,11 +323,13 @@ class _Cell:
     def _neighbours(self, labels: GivenLabels) -> dict[str, Any]:
         """Who is near whom does not depend on labels: found once, read with every cell's labels."""
         if not self.shared.neighbours:
-            self.shared.neighbours = gather_neighbours(self.shared.blocks, self.shared.progress)
+            start = time.monotonic()
+            found = gather_neighbours(self.shared.blocks, self.shared.progress)
+            self.shared.neighbours = found | {"seconds": time.monotonic() - start}
         ids = self.shared.neighbours["ids"]
-        found = np.full(ids.shape, NO_LABEL, np.int32)
-        found[ids >= 0] = labels.of(ids[ids >= 0])
-        return {"neighbour_labels": found, "similarity": self.shared.neighbours["similarity"]}
+        near = np.full(ids.shape, NO_LABEL, np.int32)
+        near[ids >= 0] = labels.of(ids[ids >= 0])
+        return {"neighbour_labels": near, "similarity": self.shared.neighbours["similarity"]}
 
     def _judged(self, name: str, evidence: Evidence, seconds: dict[str, float], broken: dict[str, str]) -> Judgement:
         detector = DETECTORS[name]

@@ -27,6 +27,8 @@ from dynacor_ray.method.dynamics import cross_entropy_loss, logit_margin
 
 FOLDS = 5
 AUM_RUNS = 2
+CLASSIFIERS = {"aum": AUM_RUNS, "out_of_sample": FOLDS, "cores": 1}
+"""Parts of the evidence that the panel gives, and how many classifiers each asks for."""
 PROBABILITIES, CORES = "probabilities", "cores"
 AUM = tuple(f"aum_{run}" for run in range(AUM_RUNS))
 """Columns of the recorded values."""

@@ -29,8 +29,6 @@ from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.progress import Progress
 from dynacor_ray.storage import Location
 
-PANEL_PARTS = ("aum", "out_of_sample", "cores")
-
 
 @dataclass(frozen=True)
 class Ground:

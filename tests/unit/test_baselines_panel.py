@@ -7,7 +7,7 @@ from torch import nn
 from dynacor_ray.baselines.aum import threshold_samples
 from dynacor_ray.baselines.confident_learning import fold_of
 from dynacor_ray.baselines.cores import cores_loss, cores_statistic
-from dynacor_ray.baselines.panel import AUM, CORES, FOLDS, PROBABILITIES, Panel, make_members
+from dynacor_ray.baselines.panel import AUM, CLASSIFIERS, CORES, FOLDS, PROBABILITIES, Panel, make_members
 from dynacor_ray.method.dynamics import logit_margin
 
 IDS = np.arange(200, dtype=np.int64)
@@ -17,8 +17,8 @@ LOGITS = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
 
 
 def test_each_part_has_its_members() -> None:
-    sizes = {part: len(make_members((part,), 3, COUNTS, 0)) for part in ("aum", "out_of_sample", "cores")}
-    assert sizes == {"aum": 2, "out_of_sample": FOLDS, "cores": 1}
+    sizes = {part: len(make_members((part,), 3, COUNTS, 0)) for part in CLASSIFIERS}
+    assert sizes == CLASSIFIERS == {"aum": 2, "out_of_sample": FOLDS, "cores": 1}
     assert len(make_members(tuple(sizes), 3, COUNTS, 0)) == 8
     assert make_members((), 3, COUNTS, 0) == []
 
