@@ -37,6 +37,9 @@ class Prepared:
     config: DetectConfig
     run: Location
     cache: Location
+    """Where the packed data are."""
+    features: Location
+    """Where all embeddings are, named after encoder and images."""
     source: Source
     corruption: CorruptionConfig
     cluster: ClusterConfig
@@ -72,6 +75,7 @@ def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
         config=config,
         run=run,
         cache=cache / f"{source.name}-{_data_digest(config)[:8]}",
+        features=cache / "features",
         source=source,
         corruption=CorruptionConfig(gamma=config.gamma, seed=config.seed, copy_pool=config.copy_pool),
         cluster=clustering,
@@ -224,7 +228,7 @@ def feature_store(
         spec,
         prepared.corruption,
         augmentation,
-        prepared.cache / "features",
+        prepared.features,
         use_gpu,
         progress,
     )

@@ -153,8 +153,8 @@ def embed(
 ) -> FeatureStore:
     """Embed what is not embedded yet and return the store.
 
-    Labels play no part: the same images with other labels are embedded already. Originals are shared by every gamma and
-    seed, copies by every smaller gamma, since corrupted sets are nested.
+    Labels play no part: the same images with other labels, in another file, are embedded already. Originals are shared
+    by every gamma and seed, copies by every smaller gamma, since corrupted sets are nested.
     """
     size = load_encoder(spec, "cpu").image_size
     base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{manifest.payload_hash[:12]}"
