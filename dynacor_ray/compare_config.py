@@ -23,7 +23,10 @@ class CompareConfig:
     seeds: tuple[int, ...] = ()
     """Seeds of noise, corruption and training; each costs two trainings per kind of noise. Default: --seed."""
     detectors: tuple[str, ...] = ()
-    """Detectors to compare. Default: all whose libraries are installed."""
+    """Detectors to compare, of `dynacor` (as `detect` does), `dynacor_paper` (Eq. 4), `dynacor_at_noise_rate`,
+    `planted_recall`, `mixture`, `untrained`, `clustering_only`, `mean_margin`, `avg_encoder`, `aum`,
+    `cl_prune_by_noise_rate`, `cl_both`, `cl_confident_learning`, `cores`, `simifeat_v`, `simifeat_r`, `fm_srm`.
+    Default: all whose libraries are installed."""
 
     def __post_init__(self) -> None:
         for name in ("noises", "seeds", "detectors"):

@@ -11,6 +11,7 @@ import pytest
 
 import dynacor_ray
 from dynacor_ray import checks, cli, pipeline
+from dynacor_ray.baselines.detectors import DETECTORS
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import DataError, StorageError
 
@@ -66,6 +67,12 @@ def test_help_of_a_command_explains_the_options(command: str, capsys: pytest.Cap
     assert "--learning-rate FLOAT" in said
     assert "Corruption rate" in said
     assert "(default: 0.1)" in said
+
+
+def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("compare", "--help") == 0
+    said = plain(capsys.readouterr().out)
+    assert not [name for name in DETECTORS if f"`{name}`" not in said]
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
