@@ -3,7 +3,8 @@
 The confidence regulariser subtracts beta times the expected cross-entropy with a label drawn from the prior. It drives
 predictions to be confident, so that an instance whose loss is still above its mean over all labels has a wrong label.
 
-Deviations from the paper: the sieve is read once, at the end of training (`cores`); whether sieved instances are left
+Deviations from the paper: the regulariser, which nothing bounds, would drive logits to infinity; as usual in practice
+1e-8 is added to its probabilities, so that a class which is out of the question pulls no longer. The sieve is read once, at the end of training (`cores`); whether sieved instances are left
 out of later epochs is up to the training loop. The statistic is computed from logits, from which the normaliser
 cancels: exact, and without a softmax.
 
@@ -21,6 +22,8 @@ from dynacor_ray.errors import ConfigError, DataError, explain
 
 BETA = 2.0
 """Weight of the regulariser on its plateau (Table 1, CORES)."""
+LEAST = 1e-8
+"""Added to the probabilities in the regulariser."""
 
 
 def beta(epoch: int, num_epochs: int) -> float:
@@ -49,12 +52,11 @@ def learning_rate_factor(beta: float) -> float:
 def cores_loss(logits: Tensor, labels: Tensor, prior: Tensor, beta: float) -> Tensor:
     """CE - beta * sum_k prior_k * (-log p_k), per row (Table 1, CORES; Cheng et al. 2021).
 
-    logits: float (B, C); labels: int64 (B,); prior: float (C,), shares of the given labels, sums to 1. Returns (B,),
-    unbounded below.
+    logits: float (B, C); labels: int64 (B,); prior: float (C,), shares of the given labels, sums to 1. Returns (B,), at
+    least beta * log(LEAST).
     """
-    log_probability = torch.log_softmax(logits, dim=1)
-    own = -log_probability.gather(1, labels.unsqueeze(1)).squeeze(dim=1)
-    return own + beta * (log_probability * prior).sum(dim=1)
+    own = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    return own + beta * (torch.log(torch.softmax(logits, dim=1) + LEAST) * prior).sum(dim=1)
 
 
 def cores_statistic(logits: Tensor, labels: Tensor) -> Tensor:

@@ -65,6 +65,17 @@ def test_the_regulariser_rewards_confidence() -> None:
     assert gradient[0].tolist() == pytest.approx([0.25, 0.25, -0.75, 0.25])
 
 
+def test_the_regulariser_pulls_no_longer_at_a_class_that_is_out_of_the_question() -> None:
+    """Else the logits would grow for ever: -log p has the same gradient however small p is."""
+    prior = torch.full((3,), 1 / 3)
+    for height, pulled in ((5.0, True), (60.0, False)):
+        logits = torch.tensor([[height, 0.0, 0.0]], requires_grad=True)
+        loss = cores_loss(logits, torch.tensor([0]), prior, 2.0)
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        assert (gradient.abs().max() > 0.1) == pulled
+        assert float(loss) >= 2 * math.log(1e-8)
+
+
 def test_beta_rises_over_the_second_to_fourth_tenth() -> None:
     assert [beta(epoch, 10) for epoch in range(10)] == pytest.approx([0, 0, 2 / 3, 4 / 3, 2, 2, 2, 2, 2, 2])
     assert beta(4, 10) == 2.0
