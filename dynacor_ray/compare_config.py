@@ -10,10 +10,16 @@ from dynacor_ray.config import DetectConfig, check_lists, make_config
 from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.noise.spec import Noise, parse_noise
 
+TARGET_RECALL = DetectConfig(data="demo").target_recall
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """Options of `dynacor compare` and `dynacor_ray.compare`: those of `detect`, and what is compared on what."""
+    """Options of `dynacor compare` and `dynacor_ray.compare`: those of `detect`, and what is compared on what.
+
+    The driver holds what detectors look at: per row the margins of all epochs, and for confident learning a probability
+    per class.
+    """
 
     detect: DetectConfig = field(default_factory=lambda: DetectConfig(data="demo"))
     """What all detectors share: data, encoder, classifier and its schedule."""
@@ -29,19 +35,28 @@ class CompareConfig:
     Default: all whose libraries are installed."""
 
     def __post_init__(self) -> None:
+        for name, kind in (("noises", str), ("seeds", int), ("detectors", str)):
+            wrong = [v for v in getattr(self, name) if not isinstance(v, kind) or isinstance(v, bool)]
+            if wrong:
+                meaning = "whole numbers" if kind is int else "texts"
+                raise ConfigError(explain(f"--{name} to be {meaning}", repr(wrong[0]), "correct it"))
+        if not self.noises:
+            raise ConfigError(explain("--noises with at least one kind", "none", "leave it out for the given labels"))
+        object.__setattr__(self, "noises", tuple(str(parse_noise(text)) for text in self.noises))
         for name in ("noises", "seeds", "detectors"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 got = " ".join(map(str, values))
                 raise ConfigError(explain(f"different values in --{name}", got, "name each once"))
-        if not self.noises:
-            raise ConfigError(explain("--noises with at least one kind", "none", "leave it out for the given labels"))
-        for text in self.noises:
-            parse_noise(text)
         for name in self.detectors:
             _check_detector(name)
         if any(seed < 0 for seed in self.seeds):
             raise ConfigError(explain("--seeds of at least 0", str(min(self.seeds)), "any other integer will do"))
+        options = ("threshold", "score", "variant", "epoch_choice")
+        chosen = [f"--{n.replace('_', '-')}" for n in options if getattr(self.detect, n) is not None]
+        if chosen or self.detect.target_recall != TARGET_RECALL:
+            got = ", ".join(chosen or ["--target-recall"])
+            raise ConfigError(explain("a comparison in which each detector has its own rules", got, "leave it out"))
         if self.detect.epochs < 2:
             got = f"--epochs {self.detect.epochs}"
             raise ConfigError(explain("two epochs or more to compare dynamics", got, "the default is 20"))

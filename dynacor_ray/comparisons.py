@@ -16,14 +16,17 @@ from dynacor_ray import rundir
 from dynacor_ray.baselines.base import Evidence, Part, Verdict
 from dynacor_ray.baselines.detectors import DETECTORS
 from dynacor_ray.baselines.panel import CLASSIFIERS
+from dynacor_ray.baselines.simifeat import MAX_CLASSES
 from dynacor_ray.compare_config import CompareConfig, make_compare_config
-from dynacor_ray.engine.evidence import Ground, gather_dynamics, gather_panel
+from dynacor_ray.engine.evidence import ABLATION_SECONDS, Ground, gather_dynamics, gather_panel
 from dynacor_ray.engine.features import FeatureBlocks, gather_neighbours, gather_prototypes, load_blocks, map_features
 from dynacor_ray.engine.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.rows import TrainingRows
-from dynacor_ray.errors import ConfigError, DynacorError, explain
+from dynacor_ray.engine.signals import SIGNALS
+from dynacor_ray.errors import ConfigError, DataError, DynacorError, explain
 from dynacor_ray.evaluation import detection_metrics, match_truth
-from dynacor_ray.noise.spec import GIVEN, Noise, known_truth, noisy_labels, true_labels
+from dynacor_ray.manifest import MANIFEST
+from dynacor_ray.noise.spec import GIVEN, Noise, given_labels, known_truth, true_labels
 from dynacor_ray.pipeline import BYTES_PER_SIGNAL
 from dynacor_ray.prepare import (
     Opened,
@@ -40,14 +43,15 @@ from dynacor_ray.prepare import (
     warn_of_local_storage,
 )
 from dynacor_ray.progress import Progress
-from dynacor_ray.report.compare import Judgement, build_comparison, comparison_table, print_comparison
+from dynacor_ray.report.compare import Judgement, build_comparison, comparison_table, markdown_table, print_comparison
 from dynacor_ray.report.figures import comparison_figure
-from dynacor_ray.rundir import CELLS, COMPARISON, COMPARISON_FIGURE, CONFIG, SUMMARY
+from dynacor_ray.rundir import CELLS, COMPARISON, COMPARISON_FIGURE, COMPARISON_TEXT, CONFIG, QUARANTINE, SUMMARY
 from dynacor_ray.storage import Location, locate, require_space
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SIMIFEAT_R = "simifeat_r"
 NO_LABEL = -1
 """Label of a neighbour that there is not."""
 
@@ -121,10 +125,13 @@ class _Plan:
         seeds: dict[int, Prepared] = {}
         for seed in config.all_seeds:
             one = dataclasses.replace(detect, seed=seed, cache=cache, out=str(run))
-            seeds[seed] = prepare(one, next(iter(seeds.values()), None))
+            first = next(iter(seeds.values()), None)
+            made = prepare(one, first)
+            # All seeds are judged on the rows of the first, also where a seed would choose others.
+            seeds[seed] = dataclasses.replace(made, cache=first.cache, source=first.source) if first else made
         source = next(iter(seeds.values())).source
         if not source.has_truth:
-            remedy = "name their column with --truth-column, or use detect"
+            remedy = "name their column with --truth-column (Clothing1M: --include-double-labelled), or use detect"
             raise ConfigError(explain("true labels to judge by", f"none in {detect.data}", remedy))
         plan = cls(config, run, seeds)
         rundir.check(run, plan.identity())
@@ -163,7 +170,8 @@ def _forget_if_barren(plan: _Plan) -> Iterator[None]:
         yield
     except BaseException:
         if not (plan.run / CELLS).names():
-            (plan.run / CONFIG).delete()
+            for name in (CONFIG, QUARANTINE):
+                (plan.run / name).delete()
         raise
 
 
@@ -178,13 +186,38 @@ def _judge_all(plan: _Plan, progress: Progress) -> Iterator[Judgement]:
         check_encoder(plan.first)
     opened = open_data(plan.first, spread.use_gpu, progress)
     shared = _Shared(opened, spread.use_gpu, progress)
+    _check_truth(config, shared)
+    names = _possible(config, opened.manifest.num_classes, progress)
     for noise in config.kinds:
         for seed, prepared in plan.seeds.items():
             place = plan.run / CELLS / f"{str(noise).replace(':', '-')}-seed{seed}"
             progress.say(f"{noise}, seed {seed}")
             labels = _labels(noise, seed, place, shared)
             ground = Ground(opened.dataset, opened.manifest, labels, spread, progress)
-            yield from _Cell(prepared, noise, shared, ground, place).judge(config.chosen)
+            yield from _Cell(prepared, noise, shared, ground, place).judge(names)
+
+
+def _check_truth(config: CompareConfig, shared: _Shared) -> None:
+    """Find out before any training that there is nothing to judge by, or to make noise from."""
+    truth, rows = shared.truth(), shared.opened.manifest.num_rows
+    known = len(known_truth(truth))
+    if known == 0:
+        remedy = "check --truth-column and how its classes are spelled"
+        raise DataError(explain("true labels among the classes that are given", "none", remedy))
+    if any(noise.kind != GIVEN for noise in config.kinds):
+        true_labels(truth, rows)
+    if known < rows:
+        shared.progress.say(f"Judged on {known:,} of {rows:,} rows: the others have no true label among the classes.")
+
+
+def _possible(config: CompareConfig, num_classes: int, progress: Progress) -> list[str]:
+    """The detectors that can be compared with so many classes; one that was asked for by name must be among them."""
+    if num_classes <= MAX_CLASSES or SIMIFEAT_R not in config.chosen:
+        return config.chosen
+    if config.detectors:
+        raise ConfigError(explain(f"at most {MAX_CLASSES} classes for {SIMIFEAT_R}", str(num_classes), "leave it out"))
+    progress.say(f"{DETECTORS[SIMIFEAT_R].title} is left out: it takes at most {MAX_CLASSES} classes")
+    return [name for name in config.chosen if name != SIMIFEAT_R]
 
 
 @dataclass
@@ -218,17 +251,17 @@ def _labels(noise: Noise, seed: int, place: Location, shared: _Shared) -> LabelT
     kept = place / "labels.parquet"
     if kept.exists():
         return LabelTable((kept,))
-    ids, truth = true_labels(shared.truth())
+    ids, truth = true_labels(shared.truth(), opened.manifest.num_rows)
     classes = opened.manifest.num_classes
     if noise.needs_features:
-        known, centre = GivenLabels(ids, truth.astype(np.int32)), opened.rows.facts.mean
+        centre = opened.rows.facts.mean
 
-        def block(numbers: np.ndarray, features: np.ndarray) -> np.ndarray:
-            return noisy_labels(noise, known.of(numbers), numbers, classes, seed, features - centre)
+        def block(numbers: np.ndarray, features: np.ndarray, true: np.ndarray) -> np.ndarray:
+            return given_labels(noise, true, numbers, classes, seed, features - centre)
 
-        labels = map_features(shared.blocks, block)
+        labels = map_features(shared.blocks, block, GivenLabels(ids, truth.astype(np.int32)))
     else:
-        labels = noisy_labels(noise, truth, ids, classes, seed)
+        labels = given_labels(noise, truth, ids, classes, seed)
     return LabelTable.write(kept, GivenLabels(ids, labels))
 
 
@@ -285,6 +318,9 @@ class _Cell:
                 broken |= dict.fromkeys(shares, str(error))
             spent = time.monotonic() - start
             seconds |= {name: spent * share for name, share in shares.items()}
+        extra = found.pop(ABLATION_SECONDS, 0.0)
+        if extra:
+            seconds |= {"dynamics": seconds["dynamics"] - extra, "ablation": extra}
         if "neighbours" in seconds:  # found once, for all cells
             seconds["neighbours"] = max(seconds["neighbours"], self.shared.neighbours.get("seconds", 0.0))
         classes = self.ground.manifest.num_classes
@@ -312,12 +348,20 @@ class _Cell:
         )
 
     def _panel(self, parts: tuple[str, ...]) -> dict[str, Any]:
-        place = self.place / "-".join(("panel", *parts))
+        place = self.place / self._panel_name(parts)
         return gather_panel(self.ground, self._rows(with_copies=False), self.prepared.training, parts, place)
+
+    def _panel_name(self, parts: tuple[str, ...]) -> str:
+        """A finished panel that has these parts and maybe more, or a new one."""
+        finished = (name for name in self.place.names() if (self.place / name / SIGNALS / MANIFEST).exists())
+        enough = (name for name in finished if set(parts) <= set(name.split("-")[1:]))
+        return next(enough, "-".join(("panel", *parts)))
 
     def _rows(self, with_copies: bool) -> TrainingRows:
         opened, shared = self.shared.opened, self.shared
-        store = feature_store(self.prepared, opened.manifest, opened.spec, shared.use_gpu, shared.progress)
+        store = opened.store
+        if with_copies and store is not None:
+            store = feature_store(self.prepared, opened.manifest, opened.spec, shared.use_gpu, shared.progress)
         return training_rows(self.prepared, opened.manifest, store, self.ground.labels, with_copies)
 
     def _neighbours(self, labels: GivenLabels) -> dict[str, Any]:
@@ -335,11 +379,15 @@ class _Cell:
         detector = DETECTORS[name]
         start = time.monotonic()
         verdict, message = None, next((broken[part] for part in detector.reads if part in broken), None)
+        metrics: dict[str, Any] = {}
         if message is None:
             try:
                 verdict = detector.judge(evidence)
-            except DynacorError as error:
-                message = str(error)
+                if not np.isfinite(verdict.score).all():
+                    raise DataError(explain("finite scores", "NaN or infinity", "lower --learning-rate"))
+                metrics = self._metrics(verdict)
+            except (DynacorError, ValueError, ArithmeticError) as error:  # of libraries too: others go on
+                verdict, message = None, str(error)
         spent = sum(seconds[part] for part in detector.reads) + time.monotonic() - start
         return Judgement(
             noise=str(self.noise),
@@ -347,7 +395,7 @@ class _Cell:
             detector=name,
             title=detector.title,
             flagged_share=float(verdict.is_label_issue.mean()) if verdict else None,
-            metrics=self._metrics(verdict) if verdict else {},
+            metrics=metrics,
             seconds=round(spent, 3),
             message=message,
         )
@@ -365,6 +413,7 @@ def _write(plan: _Plan, judgements: list[Judgement], seconds: dict[str, float]) 
     summary = build_comparison(judgements, config=facts, versions=rundir.versions(plan.run), seconds=seconds)
     (plan.run / COMPARISON).write_table(comparison_table(judgements))
     (plan.run / COMPARISON_FIGURE).write_bytes(comparison_figure(judgements))
+    (plan.run / COMPARISON_TEXT).write_bytes(markdown_table(summary).encode())
     # Last of all files: its presence says that the comparison is complete.
     (plan.run / SUMMARY).write_json(summary)
     return CompareResult(plan.run, (plan.run / SUMMARY).read_json())

@@ -170,10 +170,11 @@ def make_config(**options: Any) -> DetectConfig:
 
 def check_lists(options: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     """Lists given from Python as tuples; raises ConfigError for a single value."""
-    for name, values in options.items():
-        if isinstance(values, str) or not (isinstance(values, Sequence) or hasattr(values, "tolist")):
+    plain = {name: values.tolist() if hasattr(values, "tolist") else values for name, values in options.items()}
+    for name, values in plain.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
             raise ConfigError(explain(f"{name} to be a list", repr(values), f"pass e.g. {name}=[{values!r}]"))
-    return {name: tuple(values) for name, values in options.items()}
+    return {name: tuple(values) for name, values in plain.items()}
 
 
 def digest(value: Any) -> str:

@@ -93,6 +93,8 @@ class DatasetManifest:
         if not place.exists():
             return None
         raw = place.read_json()
+        if "payload_hash" not in raw:  # packed by an older version
+            return None
         raw["parts"] = tuple(Part(**part) for part in raw["parts"])
         raw["stats"] = read_stats(raw["stats"])
         for name in ("class_names", "class_counts", "quarantine_examples", "warnings"):

@@ -55,6 +55,8 @@ class Opened:
     spec: EncoderSpec
     rows: TrainingRows
     labels: LabelTable
+    store: FeatureStore | None
+    """None for data that are features themselves."""
     features: tuple[Location, ...]
     """Files with the features of the originals."""
 
@@ -161,7 +163,7 @@ def open_data(prepared: Prepared, use_gpu: bool, progress: Progress) -> Opened:
         store = feature_store(prepared, manifest, spec, use_gpu, progress)
         rows = training_rows(prepared, manifest, store, labels)
     files = [store.originals / name for name in store.files] if store else [dataset / p.name for p in manifest.parts]
-    return Opened(dataset, manifest, spec, rows, labels, tuple(files))
+    return Opened(dataset, manifest, spec, rows, labels, store, tuple(files))
 
 
 def _show_quarantine(manifest: DatasetManifest, dataset: Location, run: Location, progress: Progress) -> None:

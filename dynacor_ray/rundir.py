@@ -13,7 +13,8 @@ from dynacor_ray.storage import Location
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
-CELLS, COMPARISON, COMPARISON_FIGURE = "cells", "comparison.parquet", "comparison.png"
+CELLS, COMPARISON = "cells", "comparison.parquet"
+COMPARISON_FIGURE, COMPARISON_TEXT = "comparison.png", "comparison.md"
 TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "trainings"
 
 

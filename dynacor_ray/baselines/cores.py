@@ -4,9 +4,9 @@ The confidence regulariser subtracts beta times the expected cross-entropy with 
 predictions to be confident, so that an instance whose loss is still above its mean over all labels has a wrong label.
 
 Deviations from the paper: the regulariser, which nothing bounds, would drive logits to infinity; as usual in practice
-1e-8 is added to its probabilities, so that a class which is out of the question pulls no longer. The sieve is read once, at the end of training (`cores`); whether sieved instances are left
-out of later epochs is up to the training loop. The statistic is computed from logits, from which the normaliser
-cancels: exact, and without a softmax.
+1e-8 is added to its probabilities, so that a class which is out of the question pulls no longer. The sieve is read
+once, at the end of training (`cores`); whether sieved instances are left out of later epochs is up to the training
+loop. The statistic is computed from logits, from which the normaliser cancels: exact, and without a softmax.
 
 Cost: one training; per row and epoch one softmax and one weighted sum over classes.
 """
@@ -37,11 +37,6 @@ def beta(epoch: int, num_epochs: int) -> float:
     # in tenths of an epoch, which are whole numbers: the plateau is reached exactly
     risen = min(max(10 * epoch - num_epochs, 0), 3 * num_epochs)
     return BETA * risen / (3 * num_epochs)
-
-
-def plateau_epoch(num_epochs: int) -> int:
-    """First epoch with beta = 2, from which the sieve may be read (Table 1, CORES). E >= 1; may be E when E is 1."""
-    return -(-4 * num_epochs // 10)
 
 
 def learning_rate_factor(beta: float) -> float:

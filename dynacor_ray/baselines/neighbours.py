@@ -22,14 +22,13 @@ NO_INSTANCE = -1
 """Id where there are fewer than k other instances; its similarity is minus infinity."""
 
 
-def normalised(features: Tensor, mean: Tensor | None = None) -> Tensor:
-    """Rows of length 1 for cosines (Table 1, SimiFeat and FM-SRM). float (B, D), (D,) to be subtracted -> (B, D).
+def normalised(features: Tensor) -> Tensor:
+    """Rows of length 1 for cosines (Table 1, SimiFeat and FM-SRM). float (B, D) -> float32 (B, D).
 
-    In float32. A row of zeros stays one: its similarity to everything is 0.
+    A row of zeros stays one: its similarity to everything is 0.
     """
-    centred = features.float() if mean is None else features.float() - mean.float()
-    length = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-    return centred / torch.where(length > 0, length, 1.0)
+    length = torch.linalg.vector_norm(features.float(), dim=1, keepdim=True)
+    return features.float() / torch.where(length > 0, length, 1.0)
 
 
 class NearestNeighbours:

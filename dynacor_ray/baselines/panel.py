@@ -38,6 +38,8 @@ class Member:
     """A classifier of the panel; this one learns the given labels of all rows by cross-entropy and records nothing."""
 
     extra_classes = 0
+    stream = 0
+    """Names its random start, different for every member that there is."""
     records = False
     """Whether every row is recorded in every epoch; else only in the last."""
 
@@ -69,6 +71,7 @@ class AumMember(Member):
 
     def __init__(self, run: int, num_classes: int, seed: int) -> None:
         self._run, self._num_classes, self._seed = run, num_classes, seed
+        self.stream = run
 
     def label(self, ids: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """The given label, or C for a threshold sample."""
@@ -84,6 +87,7 @@ class FoldMember(Member):
 
     def __init__(self, fold: int, seed: int) -> None:
         self._fold, self._seed = fold, seed
+        self.stream = 10 + fold
 
     def learns(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """All but its fold."""
@@ -100,6 +104,8 @@ class FoldMember(Member):
 
 class CoresMember(Member):
     """A training with the confidence regularisation of CORES (Cheng et al. 2021)."""
+
+    stream = 20
 
     def __init__(self, prior: NDArray[np.floating[Any]]) -> None:
         self._prior = torch.from_numpy(np.asarray(prior, np.float32))

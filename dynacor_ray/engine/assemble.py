@@ -17,7 +17,7 @@ import ray
 from ray.data import Dataset as Dataset
 
 from dynacor_ray import schema
-from dynacor_ray.engine.labels import LabelTable
+from dynacor_ray.engine.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.session import remote_errors
 from dynacor_ray.engine.signals import SignalManifest
 from dynacor_ray.errors import CoverageError, explain
@@ -41,10 +41,8 @@ class _Assembler:
     signals: Location
     manifest: SignalManifest
     corruption: CorruptionConfig
-    labels: ray.ObjectRef
-    """GivenLabels."""
 
-    def __call__(self, low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
+    def __call__(self, low: int, high: int, parts: tuple[Part, ...], labels: GivenLabels) -> pa.Table:
         rows = self._instances(low, high, parts)
         ids = rows[schema.INSTANCE_ID].to_numpy()
         has_copy = is_selected(ids, self.corruption)
@@ -61,7 +59,7 @@ class _Assembler:
         columns = [pa.array(keys), schema.fixed_size_list(margins), pa.array(label), pa.array(share)]
         table = pa.table(columns, schema=schema.dynamics_schema(len(epochs)))
         known = rows.take(pa.array(source))
-        given = ray.get(self.labels).of(known[schema.INSTANCE_ID].to_numpy())
+        given = labels.of(known[schema.INSTANCE_ID].to_numpy())
         table = table.append_column(schema.GIVEN_LABEL, pa.array(given, pa.int32()))
         table = table.append_column(schema.URI, known[schema.URI])
         return table.append_column(HAS_COPY, pa.array(has_copy[source]))
@@ -124,14 +122,15 @@ def assemble(
     Columns: those of `schema.dynamics_schema`, and given_label, uri and has_copy of the row's instance. The blocks are
     results of tasks that the driver submitted: lost ones are made again.
     """
-    assembler = _Assembler(dataset, signals, files, corruption, ray.put(labels.read()))
+    assembler = _Assembler(dataset, signals, files, corruption)
 
     # DEFAULT: inside a trial of Ray Tune a task would else be held to the trial's own small share of the cluster.
     @ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")
-    def make(low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
-        return assembler(low, high, parts)
+    def make(low: int, high: int, parts: tuple[Part, ...], labels: GivenLabels) -> pa.Table:
+        return assembler(low, high, parts, labels)
 
-    refs = [make.remote(low, high, parts) for low, high, parts in id_ranges(dataset, manifest, len(files))]
+    known = ray.put(labels.read())
+    refs = [make.remote(*piece, known) for piece in id_ranges(dataset, manifest, len(files))]
     with remote_errors():
         ray.wait(refs, num_returns=len(refs), fetch_local=False)
         return ray.data.from_arrow_refs(refs)

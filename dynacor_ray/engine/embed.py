@@ -57,8 +57,6 @@ class FeatureStore:
     copies: Location
     files: tuple[str, ...]
     dim: int
-    num_originals: int
-    num_embedded_copies: int
     stats: FeatureStats
 
 
@@ -232,7 +230,8 @@ def _run(
 def _open(folders: _Folders, units: list[Unit], manifest: DatasetManifest) -> FeatureStore:
     """Count what is stored, once; the counts and the feature sums are kept in a manifest per folder."""
     files = tuple(unit.file_name for unit in units)
-    originals, copies = _counted(folders.originals, files), _counted(folders.copies, files)
+    originals = _counted(folders.originals, files)
+    _counted(folders.copies, files)  # its manifest says that these copies are complete
     if originals["rows"] != manifest.num_rows:
         got = f"{originals['rows']:,} embeddings"
         raise DataError(explain(f"{manifest.num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun"))
@@ -243,8 +242,6 @@ def _open(folders: _Folders, units: list[Unit], manifest: DatasetManifest) -> Fe
         folders.copies,
         files,
         dim=len(stats.total),
-        num_originals=originals["rows"],
-        num_embedded_copies=copies["rows"],
         stats=stats,
     )
 

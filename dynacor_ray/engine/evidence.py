@@ -5,6 +5,7 @@ Every function returns fields of Evidence, rows in the order of increasing insta
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,8 @@ from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.progress import Progress
 from dynacor_ray.storage import Location
 
+ABLATION_SECONDS = "ablation_seconds"
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -51,11 +54,15 @@ def gather_dynamics(
     ablation: bool,
     place: Location,
 ) -> dict[str, Any]:
-    """Margins and soft assignments of originals and copies, and the noise rate; with `ablation` those of Table 4."""
+    """Margins and soft assignments of originals and copies, and the noise rate.
+
+    With `ablation` also Table 4's assignments, and the seconds that they took, under ABLATION_SECONDS.
+    """
     files = train(rows, training, ground.plan, place, ground.progress)
     signals = place / SIGNALS
     dynamics = assemble(ground.dataset, ground.manifest, signals, files, corruption, ground.labels)
     estimate = read_noise_rate(signals, training.epochs, training.batch_size)
+    clustering = replace(clustering, noise_rate=estimate.value if estimate else None)
     everything = sample_for_fit(dynamics, rows.facts.total, rows.facts.total, training.seed)
     fewer = rows.facts.total > fit_rows
     sample = sample_for_fit(dynamics, rows.facts.total, fit_rows, training.seed) if fewer else everything
@@ -71,9 +78,11 @@ def gather_dynamics(
         "noise_rate": estimate.value if estimate else None,
     }
     if ablation:
+        start = time.monotonic()
         for name, changed in (("q_untrained", {"epochs": 0}), ("q_clustering_only", {"alpha": 0.0})):
             other = fit_clusters(sample, replace(clustering, **changed), ground.progress)
             found[name] = _assigned(other, margins[~is_copy])
+        found[ABLATION_SECONDS] = time.monotonic() - start
     return found
 
 

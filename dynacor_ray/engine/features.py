@@ -73,16 +73,22 @@ def _groups(files: Sequence[Location]) -> list[list[Location]]:
     return groups
 
 
-def map_features(blocks: FeatureBlocks, work: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-    """`work(ids, features)` of every block in a Ray task; its values (n, ...) as one array in order of the ids."""
+def map_features(
+    blocks: FeatureBlocks, work: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], labels: GivenLabels
+) -> np.ndarray:
+    """`work(ids, features, labels)` of every block in a Ray task; its values (n, ...) as one array in order of the ids.
+
+    labels: int32 (n,) of the block's rows; those of all rows are sent once, not with each task.
+    """
 
     @ray.remote(num_cpus=1)
-    def run(ids: np.ndarray, features: np.ndarray) -> np.ndarray:
+    def run(ids: np.ndarray, features: np.ndarray, known: GivenLabels) -> np.ndarray:
         torch.set_num_threads(1)
-        return work(ids, features)
+        return work(ids, features, known.of(ids))
 
+    known = ray.put(labels)
     with remote_errors():
-        values = ray.get([run.remote(ids, block) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)])
+        values = ray.get([run.remote(ids, block, known) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)])
     return np.concatenate(values)[blocks.order]
 
 
@@ -92,25 +98,28 @@ def gather_neighbours(blocks: FeatureBlocks, progress: Progress) -> dict[str, np
     K is what `baselines.prototypes` asks for, the most of all. A task holds one block of queries and sees all
     references block by block, so memory does not grow with N; NO_INSTANCE stands where there are fewer others.
     """
-    numbers, references = blocks.ids, blocks.blocks
+    numbers, references = ray.put(blocks.ids), ray.put([[block] for block in blocks.blocks])
 
     @ray.remote(num_cpus=1)
-    def find(ids: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def find(
+        ids: np.ndarray, features: np.ndarray, numbers: tuple[np.ndarray, ...], references: list[list[ray.ObjectRef]]
+    ) -> tuple[np.ndarray, np.ndarray]:
         torch.set_num_threads(1)
         found = [
             NearestNeighbours(normalised(torch.from_numpy(rows)), torch.from_numpy(own), NEIGHBOURS)
             for own, rows in _cut(ids, features)
         ]
-        for other_ids, other in zip(numbers, references, strict=True):
+        for other_ids, (other,) in zip(numbers, references, strict=True):
             for reference_ids, rows in _cut(other_ids, ray.get(other)):
                 reference = normalised(torch.from_numpy(rows))
                 for query in found:
                     query.update(reference, torch.from_numpy(reference_ids))
         return torch.cat([q.ids for q in found]).numpy(), torch.cat([q.similarity for q in found]).numpy()
 
-    with progress.stage("neighbours", sum(map(len, numbers)), "rows") as bar, remote_errors():
-        tasks = [find.remote(ids, block) for ids, block in zip(numbers, references, strict=True)]
-        place = dict(zip(tasks, numbers, strict=True))
+    with progress.stage("neighbours", sum(map(len, blocks.ids)), "rows") as bar, remote_errors():
+        pairs = zip(blocks.ids, blocks.blocks, strict=True)
+        tasks = [find.remote(ids, block, numbers, references) for ids, block in pairs]
+        place = dict(zip(tasks, blocks.ids, strict=True))
         waiting = tasks
         while waiting:
             (done,), waiting = ray.wait(waiting, num_returns=1)
@@ -135,24 +144,29 @@ def gather_prototypes(blocks: FeatureBlocks, labels: GivenLabels, num_classes: i
     known = ray.put(labels)
 
     @ray.remote(num_cpus=1)
-    def add(ids: np.ndarray, features: np.ndarray) -> PrototypeSums:
+    def add(ids: np.ndarray, features: np.ndarray, known: GivenLabels) -> PrototypeSums:
         torch.set_num_threads(1)
         sums = PrototypeSums(num_classes, features.shape[1])
         for own, rows in _cut(ids, features):
-            sums.add(torch.from_numpy(rows), torch.from_numpy(ray.get(known).of(own)))
+            sums.add(torch.from_numpy(rows), torch.from_numpy(known.of(own)))
         return sums
 
+    total = None
     with remote_errors():
-        parts = ray.get([add.remote(ids, block) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)])
-    for part in parts[1:]:
-        parts[0].merge(part)
-    prototypes = parts[0].prototypes()
+        # One after the other, in order: their sums do not pile up here, and add up in the same way every time.
+        for part in [add.remote(ids, block, known) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)]:
+            more = ray.get(part)
+            if total is None:
+                total = more
+            else:
+                total.merge(more)
+    assert total is not None
+    prototypes = total.prototypes()
 
-    def margins(ids: np.ndarray, features: np.ndarray) -> np.ndarray:
-        pieces = [
-            prototype_margin(torch.from_numpy(rows), torch.from_numpy(ray.get(known).of(own)), prototypes)
-            for own, rows in _cut(ids, features)
-        ]
-        return torch.cat(pieces).numpy()
+    def margins(ids: np.ndarray, features: np.ndarray, given: np.ndarray) -> np.ndarray:
+        pieces = zip(_cut(ids, features), np.array_split(given, range(BLOCK_ROWS, len(given), BLOCK_ROWS)), strict=True)
+        return torch.cat(
+            [prototype_margin(torch.from_numpy(rows), torch.from_numpy(own), prototypes) for (_, rows), own in pieces]
+        ).numpy()
 
-    return {"prototype_margin": map_features(blocks, margins)}
+    return {"prototype_margin": map_features(blocks, margins, labels)}

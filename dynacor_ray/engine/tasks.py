@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from dynacor_ray import schema
+from dynacor_ray import rng, schema
 from dynacor_ray.baselines.panel import Member, Panel, make_members
 from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.job import Job, RowFacts
@@ -150,8 +150,12 @@ class PanelTask(Task):
         )
 
     def network(self) -> nn.Module:
-        """One classifier per member."""
-        return Panel([_classifier(self._job, member.extra_classes) for member in self._members])
+        """One classifier per member, each with a start of its own that does not depend on who else is there."""
+        classifiers = []
+        for member in self._members:
+            torch.manual_seed(rng.derive_seed(self._job.config.seed, 3, member.stream) % 2**63)
+            classifiers.append(_classifier(self._job, member.extra_classes))
+        return Panel(classifiers)
 
     def groups(self, network: nn.Module) -> list[list[nn.Parameter]]:
         """One group per member."""
@@ -174,14 +178,14 @@ class PanelTask(Task):
         index = [torch.from_numpy(np.flatnonzero(rows)).to(device) for rows in shown]
         outputs = _forward(model, batch, index)
         loss, recorded = torch.zeros((), device=device), Recorded()
+        given = batch.label.cpu().numpy()
         for member, logits, at, rows, mine in zip(self._members, outputs, index, shown, learnt, strict=True):
-            label = member.label(ids, batch.label.cpu().numpy())[rows]
-            target = torch.from_numpy(label).to(device)
+            label = torch.from_numpy(member.label(ids, given)[rows]).to(device)
             counted = torch.from_numpy(mine[rows]).to(device)
-            losses = member.loss(logits.float(), target, epoch, self._epochs)
+            losses = member.loss(logits.float(), label, epoch, self._epochs)
             loss = loss + (losses * counted).sum() / counted.sum().clamp(min=1)
             with torch.no_grad():
-                for name, value in member.record(logits.detach().float(), target, ids[rows], last).items():
+                for name, value in member.record(logits.detach().float(), label, ids[rows], last).items():
                     blank = value.new_zeros((len(ids), *value.shape[1:]))
                     blank[at] = value
                     recorded[name] = recorded[name] + blank if name in recorded else blank

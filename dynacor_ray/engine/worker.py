@@ -159,7 +159,7 @@ class _State:
 
 
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """State dicts, next epoch, number of workers what the task keeps, and the manifest of committed signals."""
+    """State dicts, next epoch, number of workers, what the task keeps, and the manifest of committed signals."""
     with checkpoint.as_directory() as folder:
         saved: dict[str, Any] = torch.load(os.path.join(folder, "state.pt"), weights_only=True, map_location="cpu")
         saved["manifest"] = json.loads(Path(folder, "manifest.json").read_text())

@@ -89,7 +89,7 @@ def rate_agreement(flagged_originals: float, noise_rate: float) -> float:
 
     The cut of a ranking with the largest F1 flags about as many rows as are wrong (where precision equals recall it is
     exactly as many), and F1 falls on both sides; how many are wrong is estimated apart from the clustering
-    (`confident_joint.estimate_noise_rate`). Both in [0, 1]; returns a float in [-1, 0].
+    (`noise_rate.estimate_noise_rate`). Both in [0, 1]; returns a float in [-1, 0].
     """
     return -abs(flagged_originals - noise_rate)
 

@@ -1,7 +1,7 @@
 """From a score per row to flags and a quality: where to cut the ranking (§4.4, Eq. 4; and two cuts of our own).
 
 The ranking that dynamics give is good, the cut at `q_noisy > q_clean` (Eq. 4) is not where few labels are wrong. The
-cuts here take any score: at the share of wrong labels that the training estimates (`confident_joint`), or where a
+cuts here take any score: at the share of wrong labels that the training estimates (`noise_rate`), or where a
 chosen share of the planted errors is caught (§4.2). Scores are low for likely errors.
 
 Deviations from the paper: `threshold="paper"` is Eq. 4, everything else here is not in it.

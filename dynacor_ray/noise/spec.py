@@ -30,11 +30,11 @@ class Noise:
     rate: float | None = None
 
     def __str__(self) -> str:
-        return self.kind if self.rate is None else f"{self.kind}:{self.rate:g}"
+        return self.kind if self.rate is None else f"{self.kind}:{self.rate!r}"
 
     @property
     def needs_features(self) -> bool:
-        """Whether `noisy_labels` asks for features."""
+        """Whether `given_labels` asks for features."""
         return self.kind == INSTANCE_DEPENDENT
 
     @property
@@ -64,16 +64,16 @@ def parse_noise(text: str) -> Noise:
     return Noise(kind, value)
 
 
-def true_labels(truth: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ids, increasing, and their true labels. truth: `schema.truth_schema()`. int64 (N,) twice.
+def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids, increasing, and their true labels (§5.1), int64 (N,) twice. truth: `schema.truth_schema()`; N: num_rows.
 
     Raises DataError when a true label is missing: noise is made from all of them.
     """
-    missing = truth[schema.TRUE_LABEL].null_count
-    if missing:
-        got = f"{missing:,} of {truth.num_rows:,} without"
+    known = truth.filter(truth[schema.TRUE_LABEL].is_valid())
+    if known.num_rows != num_rows:
+        got = f"{num_rows - known.num_rows:,} of {num_rows:,} without, or with a class that no label names"
         raise DataError(explain("a true label for every row to make noise from", got, "use --noises given"))
-    ids, labels = truth[schema.INSTANCE_ID].to_numpy(), truth[schema.TRUE_LABEL].to_numpy()
+    ids, labels = known[schema.INSTANCE_ID].to_numpy(), known[schema.TRUE_LABEL].to_numpy()
     order = np.argsort(ids, kind="stable")
     return ids[order].astype(np.int64), labels[order].astype(np.int64)
 
@@ -84,7 +84,7 @@ def known_truth(truth: pa.Table) -> NDArray[np.int64]:
     return ids
 
 
-def noisy_labels(
+def given_labels(
     noise: Noise,
     truth: NDArray[np.int64],
     ids: NDArray[np.int64],
@@ -105,5 +105,5 @@ def noisy_labels(
         got = f"{noise} without features"
         raise ConfigError(explain("a noise that is made from true labels", got, "pass features, or another kind"))
     length = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled = features * (FEATURE_NORM / np.maximum(length, np.finfo(np.float32).tiny))
+    scaled = features * (FEATURE_NORM / np.where(length > 0, length, 1.0))
     return instance_dependent(truth, ids, rate, num_classes, seed, scaled)

@@ -269,7 +269,7 @@ def print_comparison(summary: dict[str, Any], run: str, console: Console | None 
     console.print("oracle F1: of the best possible cut, which nobody finds without the truth.", highlight=False)
     for sentence in _failures(summary["failures"]):
         console.print(clean(sentence), style="yellow", soft_wrap=True)
-    console.print(clean(f"Results: {run} (comparison.parquet, comparison.png, summary.json)"), soft_wrap=True)
+    console.print(clean(f"Results: {run} (comparison.parquet, .png and .md, summary.json)"), soft_wrap=True)
 
 
 def _f1_tables(summary: dict[str, Any], width: int) -> list[Table]:

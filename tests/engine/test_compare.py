@@ -17,6 +17,7 @@ from sklearn.neighbors import NearestNeighbors as Reference
 from dynacor_ray import schema
 from dynacor_ray.baselines import detectors
 from dynacor_ray.baselines.aum import threshold_samples
+from dynacor_ray.baselines.base import Verdict
 from dynacor_ray.baselines.confident_learning import fold_of
 from dynacor_ray.baselines.neighbours import normalised
 from dynacor_ray.baselines.panel import FOLDS
@@ -133,15 +134,30 @@ def test_a_failing_detector_is_named_and_ends_nothing(
     def fail(_: Any) -> Any:
         raise DataError("Expected sense, but got none; look again.")
 
-    broken = dataclasses.replace(detectors.DETECTORS["mean_margin"], judge=fail)
-    monkeypatch.setitem(detectors.DETECTORS, "mean_margin", broken)
-    data, options = str(feature_set(401)), {"out": str(tmp_path / "run"), "detectors": ["mean_margin", "dynacor"]}
+    def nothing(evidence: Any) -> Verdict:
+        return Verdict(np.zeros(len(evidence.given_label), bool), np.full(len(evidence.given_label), np.nan))
+
+    for name, judge in (("mean_margin", fail), ("mixture", nothing)):
+        broken = dataclasses.replace(detectors.DETECTORS[name], judge=judge)
+        monkeypatch.setitem(detectors.DETECTORS, name, broken)
+    names = ["mean_margin", "mixture", "dynacor"]
+    data, options = str(feature_set(401)), {"out": str(tmp_path / "run"), "detectors": names}
     summary = compare(data, **options, **QUICK).summary
     assert [(f["detector"], f["message"]) for f in summary["failures"]] == [
-        ("mean_margin", "Expected sense, but got none; look again.")
+        ("mean_margin", "Expected sense, but got none; look again."),
+        ("mixture", "Expected finite scores, but got NaN or infinity; lower --learning-rate."),
     ]
     monkeypatch.undo()
     assert compare(data, **options, **QUICK).summary["failures"] == [], "the same command tries again"
+
+
+def test_seeds_are_judged_on_the_same_rows(tmp_path: Path) -> None:
+    """The demo's noise depends on the seed: all seeds of a comparison see the rows of the first."""
+    options = {"detectors": ["dynacor", "simifeat_v"], "noises": ["symmetric:0.3"]}
+    table = compare("demo", out=str(tmp_path / "run"), seeds=[0, 1], **options, **QUICK).to_pandas()
+    assert table["message"].isna().all()
+    assert table.groupby("detector")["f1"].nunique().tolist() == [2, 2], "another noise for every seed"
+    assert (table["f1"] > 0.5).all()
 
 
 def test_truth_is_needed_and_does_not_reach_a_detector(feature_set: Callable[..., Path], tmp_path: Path) -> None:
@@ -158,6 +174,12 @@ def test_truth_is_needed_and_does_not_reach_a_detector(feature_set: Callable[...
         result = compare(str(source), out=str(tmp_path / f"run{number}"), detectors=names, **QUICK)
         flags.append(result.to_pandas()[["detector", "flagged_share"]].values.tolist())
     assert flags[0] == flags[1]
+    partly = tmp_path / "partly.parquet"
+    known = pa.array([label if i else None for i, label in enumerate(table[schema.TRUE_LABEL].to_pylist())])
+    pq.write_table(table.set_column(column, schema.TRUE_LABEL, known), partly)
+    with pytest.raises(DataError, match="1 of 401 without"):
+        compare(str(partly), out=str(tmp_path / "partly"), noises=["symmetric:0.2"], **QUICK)
+    assert not (tmp_path / "partly" / "cells").exists(), "before any training"
     bare = tmp_path / "bare.parquet"
     pq.write_table(table.drop_columns([schema.TRUE_LABEL]), bare)
     with pytest.raises(ConfigError, match="true labels to judge by"):

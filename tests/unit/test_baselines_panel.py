@@ -23,6 +23,11 @@ def test_each_part_has_its_members() -> None:
     assert make_members((), 3, COUNTS, 0) == []
 
 
+def test_every_member_has_a_start_of_its_own() -> None:
+    streams = [member.stream for member in make_members(tuple(CLASSIFIERS), 3, COUNTS, 0)]
+    assert len(set(streams)) == len(streams)
+
+
 def test_aum_members_learn_their_threshold_samples_as_an_extra_class() -> None:
     for run, member in enumerate(make_members(("aum",), 3, COUNTS, 5)):
         sample = threshold_samples(IDS, 3, 5, run)

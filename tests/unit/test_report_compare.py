@@ -281,7 +281,7 @@ def test_missing_and_failed_cells_are_visible_and_explained() -> None:
 
 def test_the_last_line_names_the_files() -> None:
     text = shown([judged(0.5)], width=40)
-    assert text.splitlines()[-1] == "Results: runs/x (comparison.parquet, comparison.png, summary.json)"
+    assert text.splitlines()[-1] == "Results: runs/x (comparison.parquet, .png and .md, summary.json)"
 
 
 def test_without_any_metric_the_tables_say_nothing_rather_than_zero() -> None:
