@@ -24,7 +24,7 @@ from dynacor_ray.engine.search import (
     run_search,
 )
 from dynacor_ray.engine.session import resources
-from dynacor_ray.engine.signals import JOINTS, PROGRESS, SIGNALS
+from dynacor_ray.engine.signals import CONFIDENCE, JOINTS, PROGRESS, SIGNALS
 from dynacor_ray.engine.train import epochs_done, watching
 from dynacor_ray.errors import ConfigError, RunDirectoryError, TrainingError, explain
 from dynacor_ray.manifest import MANIFEST
@@ -333,7 +333,8 @@ def _copy_signals(there: Location, here: Location) -> None:
                 source_filesystem=there.filesystem,
                 destination_filesystem=place.filesystem,
             )
-    (here / JOINTS).write_table((there / JOINTS).read_table())
+    for name in (JOINTS, CONFIDENCE):
+        (here / name).write_table((there / name).read_table())
     (here / MANIFEST).write_json(manifest)
 
 

@@ -105,15 +105,12 @@ def gather_neighbours(blocks: FeatureBlocks, progress: Progress) -> dict[str, np
         ids: np.ndarray, features: np.ndarray, numbers: tuple[np.ndarray, ...], references: list[list[ray.ObjectRef]]
     ) -> tuple[np.ndarray, np.ndarray]:
         torch.set_num_threads(1)
-        found = [
-            NearestNeighbours(normalised(torch.from_numpy(rows)), torch.from_numpy(own), NEIGHBOURS)
-            for own, rows in _cut(ids, features)
-        ]
+        found = [NearestNeighbours(normalised(rows), own, NEIGHBOURS) for own, rows in _cut(ids, features)]
         for other_ids, (other,) in zip(numbers, references, strict=True):
             for reference_ids, rows in _cut(other_ids, ray.get(other)):
-                reference = normalised(torch.from_numpy(rows))
+                reference = normalised(rows)
                 for query in found:
-                    query.update(reference, torch.from_numpy(reference_ids))
+                    query.update(reference, reference_ids)
         return torch.cat([q.ids for q in found]).numpy(), torch.cat([q.similarity for q in found]).numpy()
 
     with progress.stage("neighbours", sum(map(len, blocks.ids)), "rows") as bar, remote_errors():
@@ -132,11 +129,11 @@ def gather_neighbours(blocks: FeatureBlocks, progress: Progress) -> dict[str, np
     }
 
 
-def _cut(ids: np.ndarray, features: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A block in pieces of BLOCK_ROWS: packed features may come in larger ones."""
-    for start in range(0, len(ids), BLOCK_ROWS):
+def _cut(*arrays: np.ndarray) -> Iterator[list[torch.Tensor]]:
+    """Rows that belong together in pieces of BLOCK_ROWS, as tensors: packed features may come in larger blocks."""
+    for start in range(0, len(arrays[0]), BLOCK_ROWS):
         # Copies: what lies in the object store is read-only, which torch does not know.
-        yield ids[start : start + BLOCK_ROWS].copy(), features[start : start + BLOCK_ROWS].copy()
+        yield [torch.from_numpy(array[start : start + BLOCK_ROWS].copy()) for array in arrays]
 
 
 def gather_prototypes(blocks: FeatureBlocks, labels: GivenLabels, num_classes: int) -> dict[str, np.ndarray]:
@@ -147,8 +144,8 @@ def gather_prototypes(blocks: FeatureBlocks, labels: GivenLabels, num_classes: i
     def add(ids: np.ndarray, features: np.ndarray, known: GivenLabels) -> PrototypeSums:
         torch.set_num_threads(1)
         sums = PrototypeSums(num_classes, features.shape[1])
-        for own, rows in _cut(ids, features):
-            sums.add(torch.from_numpy(rows), torch.from_numpy(known.of(own)))
+        for rows, given in _cut(features, known.of(ids)):
+            sums.add(rows, given)
         return sums
 
     total = None
@@ -164,9 +161,7 @@ def gather_prototypes(blocks: FeatureBlocks, labels: GivenLabels, num_classes: i
     prototypes = total.prototypes()
 
     def margins(ids: np.ndarray, features: np.ndarray, given: np.ndarray) -> np.ndarray:
-        pieces = zip(_cut(ids, features), np.array_split(given, range(BLOCK_ROWS, len(given), BLOCK_ROWS)), strict=True)
-        return torch.cat(
-            [prototype_margin(torch.from_numpy(rows), torch.from_numpy(own), prototypes) for (_, rows), own in pieces]
-        ).numpy()
+        pieces = [prototype_margin(rows, own, prototypes) for rows, own in _cut(features, given)]
+        return torch.cat(pieces).numpy()
 
     return {"prototype_margin": map_features(blocks, margins, labels)}
