@@ -11,7 +11,7 @@ Nothing is kept per row: counts by certainty merge over batches, workers and epo
 
 Deviations from the paper: it has no such estimate. Human errors are rarer where a class is easy to see, clean labels
 with a weak encoder look alike from a distance: the range says how far the two readings are apart. The constants were
-chosen on 47 label sets made from CIFAR-10 and -10N, Fashion-MNIST, digits and Gaussian classes (2 to 100 classes, 1,800
+chosen on 50 label sets made from CIFAR-10 and -10N, Fashion-MNIST, digits and Gaussian classes (2 to 100 classes, 1,800
 to 25,000 rows, 0 to 63% wrong).
 
 Cost: a maximum, a logarithm and a count per row of logits that training computes anyway.
