@@ -92,6 +92,14 @@ def test_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert manifest().num_classes == 2
 
 
+def test_data_packed_by_an_older_version_are_packed_again(tmp_path: Path) -> None:
+    manifest().write(locate(str(tmp_path)))
+    known = json.loads((tmp_path / MANIFEST).read_text())
+    del known["payload_hash"]
+    (tmp_path / MANIFEST).write_text(json.dumps(known))
+    assert DatasetManifest.read(locate(str(tmp_path))) is None
+
+
 def test_without_stats(tmp_path: Path) -> None:
     assert read_stats(None) is None
     assert read_stats(json.loads('{"count": 1, "total": [2.0], "squares": 4.0}')) == FeatureStats(1, (2.0,), 4.0)
