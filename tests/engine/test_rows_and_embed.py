@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 from PIL import Image
@@ -209,11 +210,16 @@ def test_other_labels_need_no_new_embedding(images: Path, tmp_path: Path) -> Non
         alone = rows_of_embeddings(store, manifest, table, None)
         assert labels_by_key(alone.build(False)) == {int(i) << 1: label for i in range(40)}
         assert (alone.facts.num_copies, alone.facts.class_counts[label]) == (0, 40)
-    relabelled = images.rename(tmp_path / "swapped")
-    (relabelled / "left").rename(relabelled / "middle")
-    again, other_manifest = packed(relabelled, tmp_path / "packed again")
-    assert other_manifest.content_hash != manifest.content_hash
-    assert embedded(again, other_manifest, tmp_path / "features").originals == store.originals
+    tables = {}
+    for name in ("first", "second"):
+        files = sorted(images.rglob("*.png"))
+        labels = [path.parent.name if name == "first" else str(i % 3) for i, path in enumerate(files)]
+        tables[name] = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"image": [path.read_bytes() for path in files], "label": labels}), tables[name])
+    packs = {name: packed(path, tmp_path / f"packed {name}") for name, path in tables.items()}
+    stores = [embedded(*pack, tmp_path / "features") for pack in packs.values()]
+    assert packs["first"][1].content_hash != packs["second"][1].content_hash
+    assert stores[0] == stores[1]
 
 
 def test_a_real_pretrained_encoder(images: Path, tmp_path: Path) -> None:
