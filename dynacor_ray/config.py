@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from dynacor_ray.errors import ConfigError, explain
 
 Threshold = Literal["noise_rate", "planted_recall", "mixture", "paper"]
-Score = Literal["early_margin", "mean_margin", "soft_assignment"]
+Score = Literal["combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment"]
 Variant = Literal["paper", "released"]
 Weighting = Literal["uniform", "paper"]
 Augmentation = Literal["auto", "flip", "crop", "none"]
@@ -101,8 +101,10 @@ class DetectConfig:
     below the point where two Gaussians fitted to the score are equally likely; `paper`: those with q_noisy > q_clean
     (Eq. 4). Default: `noise_rate`; `paper` when a --variant is named."""
     score: Score | None = None
-    """What rows are ranked by: mean margin over the first half of the epochs or over all, or Eq. 3's soft assignment.
-    Default: `early_margin`; `soft_assignment` with --threshold paper."""
+    """What rows are ranked by: mean margin over the first half of the epochs (`early_margin`) or over all; the margin
+    of a ridge regression that leaves the row out (`leave_one_out`; features up to 4,096 numbers); the sum of the first
+    and the last, each in units of its spread (`combined_margin`); or Eq. 3's soft assignment. Default:
+    `combined_margin`; `soft_assignment` with --threshold paper."""
     target_recall: float = 0.92
     """Share of the planted errors that --threshold planted_recall catches."""
     fit_rows: int = 200_000
@@ -146,7 +148,7 @@ class DetectConfig:
     @property
     def ranking(self) -> str:
         """The score that rows are ranked by."""
-        return self.score or ("soft_assignment" if self.policy == "paper" else "early_margin")
+        return self.score or ("soft_assignment" if self.policy == "paper" else "combined_margin")
 
     def result_options(self) -> dict[str, Any]:
         """The options that determine the result: all but place, machine and display."""

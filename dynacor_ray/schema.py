@@ -23,6 +23,7 @@ IS_LABEL_ISSUE = "is_label_issue"
 LABEL_QUALITY = "label_quality"
 NOISE_SCORE = "noise_score"
 MEAN_MARGIN = "mean_margin"
+LEAVE_ONE_OUT = "leave_one_out_margin"
 
 MAX_INSTANCE_ID = (1 << 62) - 1
 """Largest instance_id: one bit of an int64 key says whether a row is a corrupted copy."""
@@ -73,9 +74,10 @@ def truth_schema() -> pa.Schema:
     return pa.schema([(INSTANCE_ID, pa.int64()), (TRUE_LABEL, pa.int32())])
 
 
-def signal_schema() -> pa.Schema:
-    """Schema of one signal file: one row per key, sorted by key."""
-    return pa.schema([(KEY, pa.int64()), (MARGIN, pa.float16()), (PREDICTED, pa.int32())])
+def signal_schema(leave_one_out: bool = False) -> pa.Schema:
+    """Schema of one signal file: one row per key, sorted by key; one epoch also has the leave-one-out margin."""
+    more = [(LEAVE_ONE_OUT, pa.float32())] if leave_one_out else []
+    return pa.schema([(KEY, pa.int64()), (MARGIN, pa.float16()), (PREDICTED, pa.int32()), *more])
 
 
 def dynamics_schema(num_epochs: int) -> pa.Schema:
@@ -86,6 +88,7 @@ def dynamics_schema(num_epochs: int) -> pa.Schema:
             (MARGIN, pa.list_(pa.float16(), num_epochs)),
             (PREDICTED_LABEL, pa.int32()),
             (PREDICTED_SHARE, pa.float32()),
+            (LEAVE_ONE_OUT, pa.float32()),
         ]
     )
 

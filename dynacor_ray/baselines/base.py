@@ -35,9 +35,10 @@ class Evidence:
 
     given_label: int32 (N,) in 0..C-1.
     margins: float (N, E), logit margins of the DynaCor run (Eq. 1); q_noisy: float32 (N,), its Eq. 3;
-    copy_margins: float (M, E), copy_q_noisy: float32 (M,), the same of the corrupted copies (§4.2); noise_rate: the
-    rate which that training estimates, None when it was too short. q_untrained, q_clustering_only: float32 (N,), Eq. 3
-    without both losses and without the alignment loss (Table 4).
+    leave_one_out: float32 (N,), margins of a ridge regression without the row (`method.ridge`).
+    copy_margins: float (M, E), copy_q_noisy and copy_leave_one_out: float32 (M,), the same of the corrupted copies
+    (§4.2); noise_rate: the rate which that training estimates, None when it was too short.
+    q_untrained, q_clustering_only: float32 (N,), Eq. 3 without both losses and without the alignment loss (Table 4).
     aum: float (2, N), mean margin of two trainings with an extra class; threshold_sample: bool (2, N), which instances
     were relabelled to it.
     probabilities: float (N, C), rows sum to 1, of classifiers that did not see the instance.
@@ -53,6 +54,8 @@ class Evidence:
     q_noisy: NDArray[np.float32] | None = None
     copy_margins: NDArray[np.floating[Any]] | None = None
     copy_q_noisy: NDArray[np.float32] | None = None
+    leave_one_out: NDArray[np.float32] | None = None
+    copy_leave_one_out: NDArray[np.float32] | None = None
     noise_rate: float | None = None
     q_untrained: NDArray[np.float32] | None = None
     q_clustering_only: NDArray[np.float32] | None = None

@@ -13,6 +13,8 @@ OURS = {
         Detector("dynacor", "DynaCor (default)", ("dynamics",), dynacor.dynacor),
         Detector("dynacor_paper", "DynaCor (paper)", ("dynamics",), dynacor.dynacor_paper),
         Detector("dynacor_at_noise_rate", "DynaCor (q, noise rate)", ("dynamics",), dynacor.dynacor_at_noise_rate),
+        Detector("early_margin", "Early margin", ("dynamics",), dynacor.early_margin),
+        Detector("leave_one_out", "Leave-one-out ridge", ("dynamics",), dynacor.leave_one_out),
         Detector("planted_recall", "Planted recall", ("dynamics",), dynacor.planted_recall),
         Detector("mixture", "Mixture", ("dynamics",), dynacor.mixture),
         Detector("untrained", "No losses", ("dynamics", "ablation"), dynacor.untrained),

@@ -7,7 +7,7 @@ printed, the rest are the other thresholds on the same ranking, and Table 4's ab
 from __future__ import annotations
 
 from dynacor_ray.baselines.base import Evidence, Verdict
-from dynacor_ray.method.thresholds import assignment_quality, choose_cut, row_score
+from dynacor_ray.method.thresholds import Signals, assignment_quality, choose_cut, row_score
 
 TARGET_RECALL = 0.92
 """Share of the planted errors that "planted_recall" catches, as in `detect`."""
@@ -15,17 +15,30 @@ TARGET_RECALL = 0.92
 
 def decided(evidence: Evidence, threshold: str, score: str) -> Verdict:
     """A threshold of `method.thresholds` on one of its scores (§4.4). Raises ConfigError as `choose_cut` does."""
-    margins, q_noisy = evidence.part("margins"), evidence.part("q_noisy")
-    copies = row_score(score, evidence.part("copy_margins"), evidence.part("copy_q_noisy"))
-    originals = row_score(score, margins, q_noisy)
+    originals, copies = _signals(evidence, ""), _signals(evidence, "copy_")
     rate = evidence.noise_rate
     cut = choose_cut(threshold, score, originals, copies, noise_rate=rate, target_recall=TARGET_RECALL)
-    return Verdict(cut.apply(margins, q_noisy)[0], originals)
+    return Verdict(cut.apply(originals)[0], row_score(score, originals, cut.weight))
+
+
+def _signals(evidence: Evidence, prefix: str) -> Signals:
+    margins, q_noisy, left_out = (evidence.part(prefix + name) for name in ("margins", "q_noisy", "leave_one_out"))
+    return Signals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out)
 
 
 def dynacor(evidence: Evidence) -> Verdict:
-    """The default of `detect`: as many rows as the training estimates to be wrong, by early margins."""
+    """The default of `detect`: as many rows as the training estimates to be wrong, by both margins."""
+    return decided(evidence, "noise_rate", "combined_margin")
+
+
+def early_margin(evidence: Evidence) -> Verdict:
+    """As the default, by early margins alone."""
     return decided(evidence, "noise_rate", "early_margin")
+
+
+def leave_one_out(evidence: Evidence) -> Verdict:
+    """As the default, by the margins of a ridge regression alone, which leaves out the row that it judges."""
+    return decided(evidence, "noise_rate", "leave_one_out")
 
 
 def dynacor_paper(evidence: Evidence) -> Verdict:
@@ -34,13 +47,13 @@ def dynacor_paper(evidence: Evidence) -> Verdict:
 
 
 def planted_recall(evidence: Evidence) -> Verdict:
-    """Early margins, cut where 92% of the planted errors are caught."""
-    return decided(evidence, "planted_recall", "early_margin")
+    """The default's ranking, cut where 92% of the planted errors are caught."""
+    return decided(evidence, "planted_recall", "combined_margin")
 
 
 def mixture(evidence: Evidence) -> Verdict:
-    """Early margins, cut between two Gaussians."""
-    return decided(evidence, "mixture", "early_margin")
+    """The default's ranking, cut between two Gaussians."""
+    return decided(evidence, "mixture", "combined_margin")
 
 
 def dynacor_at_noise_rate(evidence: Evidence) -> Verdict:

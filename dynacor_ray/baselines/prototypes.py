@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynacor_ray.baselines.base import Evidence, Verdict
-from dynacor_ray.baselines.margins import fit_mixture
 from dynacor_ray.baselines.neighbours import normalised
 from dynacor_ray.errors import ConfigError, DataError, explain
+from dynacor_ray.method.mixture import fit_mixture
 
 NEIGHBOURS = 20
 """Neighbours whose labels are compared (FM-SRM)."""

@@ -19,7 +19,7 @@ from ray.data import Dataset as Dataset
 from dynacor_ray import schema
 from dynacor_ray.engine.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.session import remote_errors
-from dynacor_ray.engine.signals import SignalManifest
+from dynacor_ray.engine.signals import LEAVE_ONE_OUT_EPOCH, SignalManifest
 from dynacor_ray.errors import CoverageError, explain
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
@@ -53,10 +53,13 @@ class _Assembler:
         epochs = sorted(self.manifest, key=int)
         margins = np.empty((len(keys), len(epochs)), np.float16)
         predicted = np.empty((len(keys), len(epochs)), np.int32)
+        left_out = np.zeros(len(keys), np.float32)
         for column, epoch in enumerate(epochs):
-            margins[:, column], predicted[:, column] = self._epoch(epoch, keys)
+            signals = self._epoch(epoch, keys)
+            margins[:, column], predicted[:, column] = signals[schema.MARGIN], signals[schema.PREDICTED]
+            left_out = signals.get(schema.LEAVE_ONE_OUT, left_out)
         label, share = summarise_predictions(predicted)
-        columns = [pa.array(keys), schema.fixed_size_list(margins), pa.array(label), pa.array(share)]
+        columns = [pa.array(keys), schema.fixed_size_list(margins), *map(pa.array, (label, share, left_out))]
         table = pa.table(columns, schema=schema.dynamics_schema(len(epochs)))
         known = rows.take(pa.array(source))
         given = labels.of(known[schema.INSTANCE_ID].to_numpy())
@@ -69,18 +72,18 @@ class _Assembler:
         inside = (pc.field(schema.INSTANCE_ID) >= low) & (pc.field(schema.INSTANCE_ID) < high)
         return pa.concat_tables([_read(self.dataset / part.name, columns, inside) for part in parts])
 
-    def _epoch(self, epoch: str, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _epoch(self, epoch: str, keys: np.ndarray) -> dict[str, np.ndarray]:
         """The signals of `keys`, in their order. Raises CoverageError unless each is there exactly once."""
         low, high = (int(keys[0]), int(keys[-1])) if len(keys) else (0, -1)
         inside = (pc.field(schema.KEY) >= low) & (pc.field(schema.KEY) <= high)
-        columns = [schema.KEY, schema.MARGIN, schema.PREDICTED]
+        columns = schema.signal_schema(leave_one_out=int(epoch) == LEAVE_ONE_OUT_EPOCH).names
         table = pa.concat_tables([_read(self.signals / name, columns, inside) for name in self.manifest[epoch]])
         found = table[schema.KEY].to_numpy()
         order = np.argsort(found)
         found = found[order]
         if not np.array_equal(found, keys):
             raise CoverageError(coverage_message(epoch, keys, found))
-        return table[schema.MARGIN].to_numpy()[order], table[schema.PREDICTED].to_numpy()[order]
+        return {name: table[name].to_numpy()[order] for name in columns}
 
 
 def _read(place: Location, columns: list[str], inside: pc.Expression) -> pa.Table:

@@ -15,19 +15,19 @@ from dynacor_ray.engine.assemble import HAS_COPY
 from dynacor_ray.engine.session import remote_errors, resources
 from dynacor_ray.method.clustering import ClusterConfig, ClusterFit, fit
 from dynacor_ray.method.selection import EpochRecord
-from dynacor_ray.method.thresholds import Cut, choose_cut, row_score
+from dynacor_ray.method.thresholds import Cut, Signals, choose_cut
 from dynacor_ray.progress import Progress
 from dynacor_ray.rng import Purpose, keyed_uniform
 from dynacor_ray.storage import Location
 
 
 def sample_for_fit(dynamics: ray.data.Dataset, total: int, fit_rows: int, seed: int) -> pa.Table:
-    """At most about `fit_rows` rows (key, margin, has_copy, given_label); an instance and its copy go together."""
+    """At most about `fit_rows` rows (key, margins, has_copy, given_label); an instance and its copy go together."""
     share = fit_rows / total
 
     def choose(block: pa.Table) -> pa.Table:
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
-        rows = block.select([schema.KEY, schema.MARGIN, HAS_COPY, schema.GIVEN_LABEL])
+        rows = block.select([schema.KEY, schema.MARGIN, schema.LEAVE_ONE_OUT, HAS_COPY, schema.GIVEN_LABEL])
         return rows if share >= 1 else rows.filter(pa.array(keyed_uniform(seed, Purpose.FIT_SAMPLE, ids) < share))
 
     chosen = dynamics.map_batches(choose, batch_format="pyarrow", batch_size=None)
@@ -65,11 +65,17 @@ def fit_sample(
 def find_cut(sample: pa.Table, fitted: ClusterFit, threshold: str, score: str, target_recall: float) -> Cut:
     """Where the ranking is cut, from the rows that the clustering was fitted on (`thresholds.choose_cut`)."""
     _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
-    margins = schema.matrix(sample[schema.MARGIN].combine_chunks())
-    scores = row_score(score, margins, fitted.assign(margins))
+    signals = row_signals(sample, fitted)
     rate = fitted.config.noise_rate
-    originals, copies = scores[~is_corrupted], scores[is_corrupted]
+    originals, copies = signals.of(~is_corrupted), signals.of(is_corrupted)
     return choose_cut(threshold, score, originals, copies, noise_rate=rate, target_recall=target_recall)
+
+
+def row_signals(rows: pa.Table, fitted: ClusterFit) -> Signals:
+    """What the cut looks at. rows: with the columns margin and leave_one_out_margin."""
+    margins = schema.matrix(rows[schema.MARGIN])
+    q_noisy, left_out = fitted.assign(margins).astype(np.float32), rows[schema.LEAVE_ONE_OUT].to_numpy()
+    return Signals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out)
 
 
 def assign(dynamics: ray.data.Dataset, fitted: ClusterFit, cut: Cut) -> ray.data.Dataset:
@@ -77,9 +83,8 @@ def assign(dynamics: ray.data.Dataset, fitted: ClusterFit, cut: Cut) -> ray.data
     shared = ray.put(fitted)
 
     def work(block: pa.Table) -> pa.Table:
-        margins = schema.matrix(block[schema.MARGIN])
-        noisy = ray.get(shared).assign(margins).astype(np.float32)
-        flags, quality = cut.apply(margins, noisy)
+        signals = row_signals(block, ray.get(shared))
+        flags, quality = cut.apply(signals)
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
         columns = {
             schema.KEY: block[schema.KEY],
@@ -89,8 +94,8 @@ def assign(dynamics: ray.data.Dataset, fitted: ClusterFit, cut: Cut) -> ray.data
             schema.PREDICTED_LABEL: block[schema.PREDICTED_LABEL],
             schema.IS_LABEL_ISSUE: pa.array(flags),
             schema.LABEL_QUALITY: pa.array(quality),
-            schema.NOISE_SCORE: pa.array(noisy),
-            schema.MEAN_MARGIN: pa.array(margins.astype(np.float32).mean(axis=1)),
+            schema.NOISE_SCORE: pa.array(signals.q_noisy),
+            schema.MEAN_MARGIN: pa.array(signals.margins.astype(np.float32).mean(axis=1)),
             schema.PREDICTED_SHARE: block[schema.PREDICTED_SHARE],
         }
         return pa.table(columns)

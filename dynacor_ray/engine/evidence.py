@@ -70,11 +70,14 @@ def gather_dynamics(
     margins = schema.matrix(everything[schema.MARGIN].combine_chunks())
     fitted = fit_clusters(sample, clustering, ground.progress)
     q_noisy = _assigned(fitted, margins)
+    left_out = everything[schema.LEAVE_ONE_OUT].to_numpy()
     found = {
         "margins": margins[~is_copy],
         "copy_margins": margins[is_copy],
         "q_noisy": q_noisy[~is_copy],
         "copy_q_noisy": q_noisy[is_copy],
+        "leave_one_out": left_out[~is_copy],
+        "copy_leave_one_out": left_out[is_copy],
         "noise_rate": estimate.value if estimate else None,
     }
     if ablation:

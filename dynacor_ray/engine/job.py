@@ -8,6 +8,7 @@ import numpy as np
 
 from dynacor_ray.engine.session import Resources
 from dynacor_ray.errors import ClusterError, explain
+from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.storage import Location
 
 
@@ -51,6 +52,8 @@ class RowFacts:
     scale: float
     class_counts: np.ndarray
     """Originals per given label, int64 (C,)."""
+    corruption: CorruptionConfig | None = None
+    """What made the copies; None without copies."""
 
     @property
     def total(self) -> int:

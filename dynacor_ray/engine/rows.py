@@ -109,7 +109,8 @@ def _described(
         got = f"no row selected out of {manifest.num_rows:,}"
         raise DataError(explain("at least one corrupted copy", got, "raise --gamma or use more data"))
     counts, (mean, scale) = known.counts(manifest.num_classes), stats.scaling()
-    return TrainingRows(build, RowFacts(manifest.num_rows, copies, manifest.num_classes, dim, mean, scale, counts))
+    facts = RowFacts(manifest.num_rows, copies, manifest.num_classes, dim, mean, scale, counts, corruption)
+    return TrainingRows(build, facts)
 
 
 def read_rows(paths: list[str], filesystem: FileSystem, columns: list[str], shuffled: bool) -> ray.data.Dataset:

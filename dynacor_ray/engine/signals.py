@@ -23,6 +23,8 @@ _EMPTY = np.empty(0, np.int64)
 SignalManifest: TypeAlias = dict[str, list[str]]
 """Epoch (as a string, since it is kept as JSON) -> file names below `signals/`, one per rank."""
 
+LEAVE_ONE_OUT_EPOCH = 1
+"""The ridge regression is summed up in the first epoch and asked in the second."""
 SIGNALS = "signals"
 PROGRESS = "progress.json"
 CONFIDENCE = "confidence.parquet"
@@ -57,7 +59,10 @@ def signal_table(keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
     """Margins and predicted classes as `schema.signal_schema`. Raises TrainingError on NaN."""
     margins = to_float16_keeping_sign(recorded[schema.MARGIN])
     columns = [keys, margins, recorded[schema.PREDICTED].astype(np.int32)]
-    return pa.table([pa.array(column) for column in columns], schema=schema.signal_schema())
+    if schema.LEAVE_ONE_OUT in recorded:
+        columns.append(recorded[schema.LEAVE_ONE_OUT].astype(np.float32))
+    wanted = schema.signal_schema(leave_one_out=schema.LEAVE_ONE_OUT in recorded)
+    return pa.table([pa.array(column) for column in columns], schema=wanted)
 
 
 def remove_unlisted(signals: Location, manifest: SignalManifest) -> None:

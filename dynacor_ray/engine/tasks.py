@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +17,11 @@ from dynacor_ray import rng, schema
 from dynacor_ray.baselines.panel import Member, Panel, make_members
 from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.job import Job, RowFacts
-from dynacor_ray.engine.signals import signal_table
+from dynacor_ray.engine.signals import LEAVE_ONE_OUT_EPOCH, signal_table
 from dynacor_ray.method.confident_joint import PADDING, JointCounter
+from dynacor_ray.method.corruption import is_selected
 from dynacor_ray.method.dynamics import logit_margin
+from dynacor_ray.method.ridge import MAX_FEATURES, Ridge, RidgeSums
 from dynacor_ray.models.heads import build_classifier
 
 Recorded = dict[str, torch.Tensor]
@@ -48,7 +51,7 @@ class Task(ABC):
         """What the learning rate of each group is multiplied by in an epoch."""
         return (1.0,)
 
-    def begin_epoch(self) -> None:  # noqa: B027
+    def begin_epoch(self, epoch: int) -> None:  # noqa: B027
         """Called on every rank before the first step of an epoch."""
 
     def end_epoch(self, epoch: int, world: int) -> None:  # noqa: B027
@@ -82,7 +85,10 @@ def _classifier(job: Job, extra_classes: int = 0) -> nn.Module:
 
 
 class DynamicsTask(Task):
-    """DynaCor's classifier (§4.3): margin and top-1 class of every row, and the confident joint of the originals."""
+    """DynaCor's classifier (§4.3): margin and top-1 class of every row, and the confident joint of the originals.
+
+    On the way the leave-one-out margins of a ridge regression: summed up in the first epoch, asked in the second.
+    """
 
     def __init__(self, job: Job, device: torch.device) -> None:
         self._job, self._device = job, device
@@ -90,14 +96,19 @@ class DynamicsTask(Task):
         self._joints: dict[int, torch.Tensor] = {}
         self._confidence: dict[int, torch.Tensor] = {}
         self._counter: JointCounter
+        self._sums: RidgeSums | None = None
+        self._ridge: Ridge | None = None
 
     def network(self) -> nn.Module:
         """The classifier of Table 5."""
         return _classifier(self._job)
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, epoch: int) -> None:
         """Start to count, with the class thresholds of the epoch before."""
-        self._counter = JointCounter(self._job.rows.num_classes, self._thresholds, self._device)
+        rows = self._job.rows
+        self._counter = JointCounter(rows.num_classes, self._thresholds, self._device)
+        if epoch == 0 and self._job.config.epochs > LEAVE_ONE_OUT_EPOCH and rows.dim <= MAX_FEATURES:
+            self._sums = RidgeSums(rows.num_classes, torch.from_numpy(rows.mean).to(self._device), rows.scale)
 
     def step(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
         """Weighted mean cross-entropy of the real rows (Eq. 2)."""
@@ -108,7 +119,28 @@ class DynamicsTask(Task):
             kind = torch.where(batch.key < 0, PADDING, batch.key & 1)  # a key's last bit says that it is a copy
             self._counter.add(logits.detach(), batch.label, kind)
             margin, predicted = logit_margin(logits, batch.label), logits.argmax(dim=1).int()
-        return loss, {schema.MARGIN: margin, schema.PREDICTED: predicted}
+            recorded = {schema.MARGIN: margin, schema.PREDICTED: predicted}
+            if epoch == 0 and self._sums is not None:
+                fitted = self._is_fitted(batch.key)
+                self._sums.add(batch.feature[fitted], batch.label[fitted])
+            elif epoch == LEAVE_ONE_OUT_EPOCH:
+                recorded[schema.LEAVE_ONE_OUT] = self._leave_one_out(batch)
+        return loss, recorded
+
+    def _is_fitted(self, keys: torch.Tensor) -> torch.Tensor:
+        """Originals without a copy, bool (B,) on the device. keys: int64 (B,), negative for padding."""
+        key, corruption = keys.numpy(), self._job.rows.corruption
+        fitted = (key >= 0) & (key & 1 == 0)
+        if corruption is not None:
+            fitted &= ~is_selected(key >> 1, corruption)
+        return torch.from_numpy(fitted).to(self._device)
+
+    def _leave_one_out(self, batch: Batch) -> torch.Tensor:
+        """Margin without the row's own label, float (B,); 0 where there is no regression."""
+        if self._ridge is None:
+            return torch.zeros(len(batch.key), device=self._device)
+        scores = self._ridge.predict(batch.feature, batch.label, self._is_fitted(batch.key))
+        return logit_margin(scores, batch.label)
 
     def end_epoch(self, epoch: int, world: int) -> None:
         """Merge all ranks' class statistics: this epoch's joint, and the thresholds for the next one."""
@@ -121,20 +153,32 @@ class DynamicsTask(Task):
             self._joints[epoch] = counter.cells()
         self._confidence[epoch] = counter.confidence.cpu()
         self._thresholds = counter.thresholds()
+        if self._sums is not None:
+            self._sums.flush()
+            if world > 1:
+                for total in self._sums.totals:
+                    dist.all_reduce(total)
+            self._ridge, self._sums = self._sums.solve(), None
+        elif epoch == LEAVE_ONE_OUT_EPOCH:
+            self._ridge = None
 
     def table(self, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
         """`schema.signal_schema`."""
         return signal_table(keys, recorded)
 
     def state(self) -> dict[str, Any]:
-        """Thresholds, joints, and counts by certainty."""
-        return {"thresholds": self._thresholds, "joints": self._joints, "confidence": self._confidence}
+        """Thresholds, joints, counts by certainty, and the ridge regression between its two epochs."""
+        ridge = dataclasses.asdict(self._ridge) if self._ridge is not None else None
+        counts = {"joints": self._joints, "confidence": self._confidence}
+        return {"thresholds": self._thresholds, "ridge": ridge, **counts}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Inverse of `state`."""
         thresholds = saved["thresholds"]
         self._joints, self._confidence = saved["joints"], saved["confidence"]
         self._thresholds = thresholds.to(self._device) if thresholds is not None else None
+        if saved["ridge"] is not None:
+            self._ridge = Ridge(**saved["ridge"]).to(self._device)
 
 
 class PanelTask(Task):

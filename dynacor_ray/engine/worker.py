@@ -186,7 +186,7 @@ def run_epoch(
     keys = torch.empty(size, dtype=torch.int64)
     kept: Recorded = {}
     state.model.train()
-    state.task.begin_epoch()
+    state.task.begin_epoch(epoch)
     at = 0
     for batch in rows.batches(epoch, state.batch):
         stop = at + len(batch.key)

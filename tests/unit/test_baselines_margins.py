@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dynacor_ray.baselines.base import Evidence
-from dynacor_ray.baselines.margins import Mixture, avg_encoder, fit_mixture, mean_margin
+from dynacor_ray.baselines.margins import avg_encoder, mean_margin
 from dynacor_ray.errors import ConfigError
+from dynacor_ray.method.mixture import Mixture, fit_mixture
 
 
 def evidence(margins: np.ndarray) -> Evidence:

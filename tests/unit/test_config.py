@@ -86,7 +86,7 @@ def test_a_wrong_choice_lists_the_valid_ones(name: str) -> None:
             "augmentation": ("auto", "flip", "crop", "none"),
             "epoch_choice": ("validation_metric", "noise_rate", "davies_bouldin", "last"),
             "gpu": ("auto", "yes", "no"),
-            "score": ("early_margin", "mean_margin", "soft_assignment"),
+            "score": ("combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment"),
         }[name]
     )
     for good in valid:
@@ -96,7 +96,7 @@ def test_a_wrong_choice_lists_the_valid_ones(name: str) -> None:
 
 
 def test_the_score_goes_with_the_threshold() -> None:
-    assert make_config(data="demo").ranking == "early_margin"
+    assert make_config(data="demo").ranking == "combined_margin"
     assert make_config(data="demo", threshold="paper").ranking == "soft_assignment"
     published = make_config(data="demo", variant="released")
     assert (published.policy, published.ranking) == ("paper", "soft_assignment"), "a named variant flags as published"

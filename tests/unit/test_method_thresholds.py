@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynacor_ray.errors import ConfigError
-from dynacor_ray.method.thresholds import Cut, assignment_quality, choose_cut, cut_at_share, row_score
+from dynacor_ray.method.thresholds import (
+    Cut,
+    Signals,
+    assignment_quality,
+    choose_cut,
+    common_unit,
+    cut_at_share,
+    row_score,
+)
 
 SCORES = st.floats(0, 1, width=32)
 MARGINS = st.floats(-65504, 65504, width=32)
@@ -67,15 +75,45 @@ def test_certain_scores_are_ordered_too() -> None:
 
 MARGIN_ROWS = np.array([[3.0, 1.0, 2.0, 0.0], [-1.0, -3.0, 4.0, 8.0], [0.0, 0.5, 0.0, 0.0]], np.float16)
 Q = np.array([0.2, 0.7, 0.5], np.float32)
+ROWS = Signals(margins=MARGIN_ROWS, q_noisy=Q, leave_one_out=np.array([0.5, -0.25, 0.0], np.float32))
+
+
+def with_margins(scores: np.ndarray) -> Signals:
+    """Rows of one epoch, about which nothing else is known."""
+    nothing = np.zeros(len(scores), np.float32)
+    return Signals(margins=scores[:, None], q_noisy=nothing, leave_one_out=nothing)
 
 
 def test_scores_of_a_case_worked_by_hand() -> None:
-    assert row_score("early_margin", MARGIN_ROWS, Q).tolist() == [2.0, -2.0, 0.25]
-    assert row_score("mean_margin", MARGIN_ROWS, Q).tolist() == [1.5, 2.0, 0.125]
-    assert row_score("soft_assignment", MARGIN_ROWS, Q) == pytest.approx([0.8, 0.3, 0.5], abs=1e-6)
-    assert row_score("early_margin", MARGIN_ROWS[:, :1], Q).tolist() == [3.0, -1.0, 0.0], "one epoch is all there is"
-    with pytest.raises(ConfigError, match=r"a score among early_margin, .*, but got 'q'"):
-        row_score("q", MARGIN_ROWS, Q)
+    assert row_score("early_margin", ROWS).tolist() == [2.0, -2.0, 0.25]
+    assert row_score("mean_margin", ROWS).tolist() == [1.5, 2.0, 0.125]
+    assert row_score("leave_one_out", ROWS).tolist() == [0.5, -0.25, 0.0]
+    assert row_score("combined_margin", ROWS, 4.0).tolist() == [4.0, -3.0, 0.25]
+    assert row_score("soft_assignment", ROWS) == pytest.approx([0.8, 0.3, 0.5], abs=1e-6)
+    one_epoch = with_margins(MARGIN_ROWS[:, 0])
+    assert row_score("early_margin", one_epoch).tolist() == [3.0, -1.0, 0.0], "one epoch is all there is"
+    with pytest.raises(ConfigError, match=r"a score among combined_margin, .*, but got 'q'"):
+        row_score("q", ROWS)
+
+
+def test_two_margins_are_brought_to_one_unit() -> None:
+    random = np.random.default_rng(0)
+    early, left_out = random.normal(1, 3, 20_000), random.normal(-1, 0.2, 20_000).astype(np.float32)
+    rows = Signals(margins=early[:, None], q_noisy=np.zeros(20_000, np.float32), leave_one_out=left_out)
+    assert common_unit(rows) == pytest.approx(15.0, rel=0.05)
+    cut = choose_cut("noise_rate", "combined_margin", rows, rows.of(np.arange(20_000) < 50), noise_rate=0.1)
+    assert cut.weight == common_unit(rows)
+    flags, quality = cut.apply(rows)
+    assert flags.mean() == pytest.approx(0.1)
+    assert (np.diff((early + cut.weight * left_out)[np.argsort(quality)]) > -1e-4).all()
+    assert np.array_equal(flags[:50], cut.apply(rows.of(np.arange(20_000) < 50))[0]), "a block is cut as the whole is"
+
+
+def test_without_a_leave_one_out_margin_the_early_one_decides() -> None:
+    rows = with_margins(np.array([3.0, -1.0, 0.5]))
+    cut = choose_cut("noise_rate", "combined_margin", rows, rows, noise_rate=1 / 3)
+    assert cut.weight == 0.0
+    assert cut.apply(rows)[0].tolist() == [False, True, False]
 
 
 @given(
@@ -93,10 +131,7 @@ def test_the_cut_flags_the_share_of_distinct_scores(scores: list[float], share: 
     scale=st.floats(1e-3, 1e3),
 )
 def test_flags_quality_and_score_say_the_same(scores: list[float], value: float, scale: float) -> None:
-    margins = np.array(scores)[:, None]
-    flags, quality = Cut(score="mean_margin", value=value, scale=scale).apply(
-        margins, np.zeros(len(scores), np.float32)
-    )
+    flags, quality = Cut(score="mean_margin", value=value, scale=scale).apply(with_margins(np.array(scores)))
     assert np.array_equal(flags, np.array(scores) < value)
     assert np.array_equal(flags, quality < 0.5)
     assert ((quality >= 0) & (quality <= 1)).all()
@@ -107,27 +142,29 @@ def test_flags_quality_and_score_say_the_same(scores: list[float], value: float,
 def test_each_policy_cuts_where_it_says() -> None:
     random = np.random.default_rng(0)
     originals, copies = random.normal(2, 1, 5000), random.normal(-1, 1, 500)
-    by_rate = choose_cut("noise_rate", "mean_margin", originals, copies, noise_rate=0.1)
+    both = with_margins(originals), with_margins(copies)
+    by_rate = choose_cut("noise_rate", "mean_margin", *both, noise_rate=0.1)
     assert by_rate.value is not None
     assert (originals < by_rate.value).mean() == pytest.approx(0.1)
-    by_recall = choose_cut("planted_recall", "mean_margin", originals, copies, target_recall=0.9)
+    by_recall = choose_cut("planted_recall", "mean_margin", *both, target_recall=0.9)
     assert by_recall.value is not None
     assert (copies < by_recall.value).mean() == pytest.approx(0.9)
-    paper = choose_cut("paper", "soft_assignment", originals, copies)
-    flags, quality = paper.apply(MARGIN_ROWS, Q)
+    paper = choose_cut("paper", "soft_assignment", *both)
+    flags, quality = paper.apply(ROWS)
     assert flags.tolist() == [False, True, False]
     assert (quality < 0.5).tolist() == flags.tolist()
 
 
 def test_constant_scores_are_cut_without_dividing_by_their_spread() -> None:
-    cut = choose_cut("noise_rate", "mean_margin", np.ones(10), np.ones(2), noise_rate=0.0)
-    flags, quality = cut.apply(np.ones((10, 2), np.float16), np.zeros(10, np.float32))
+    same = with_margins(np.ones(10))
+    cut = choose_cut("noise_rate", "combined_margin", same, with_margins(np.ones(2)), noise_rate=0.0)
+    flags, quality = cut.apply(same)
     assert not flags.any()
     assert np.isfinite(quality).all()
 
 
 def test_what_cannot_be_cut_is_refused() -> None:
-    scores = np.zeros(3)
+    scores = with_margins(np.zeros(3))
     with pytest.raises(ConfigError, match="among noise_rate, planted_recall, mixture, paper, but got 'otsu'"):
         choose_cut("otsu", "mean_margin", scores, scores)
     with pytest.raises(ConfigError, match="an estimate of the noise rate, but got none"):
@@ -136,25 +173,28 @@ def test_what_cannot_be_cut_is_refused() -> None:
         choose_cut("paper", "mean_margin", scores, scores)
 
 
+def mixture_cut(scores: np.ndarray) -> float:
+    value = choose_cut("mixture", "early_margin", with_margins(scores), with_margins(scores[:9])).value
+    assert value is not None
+    return value
+
+
 def test_a_mixture_is_cut_between_its_components() -> None:
     """Two Gaussians of equal weight and spread are equally likely half-way between their means."""
     random = np.random.default_rng(0)
     scores = np.concatenate([random.normal(-4, 1, 20_000), random.normal(6, 1, 20_000)])
-    assert choose_cut("mixture", "early_margin", scores, scores[:10]).value == pytest.approx(1.0, abs=0.1)
+    assert mixture_cut(scores) == pytest.approx(1.0, abs=0.1)
     few = np.concatenate([random.normal(-4, 1, 2_000), random.normal(6, 1, 38_000)])
-    cut = choose_cut("mixture", "early_margin", few, few[:10]).value
-    assert cut is not None
+    cut = mixture_cut(few)
     # log(w1/w2) moves the point where both are equally likely: (log 19)/(distance of the means) below the middle
     assert cut == pytest.approx(1.0 - np.log(19) / 10, abs=0.15)
 
 
 def test_a_mixture_of_equal_scores_flags_nothing() -> None:
-    cut = choose_cut("mixture", "early_margin", np.full(50, 3.0), np.full(5, 3.0))
-    assert cut.value is not None
-    assert not (np.full(50, 3.0) < cut.value).any()
+    assert not (np.full(50, 3.0) < mixture_cut(np.full(50, 3.0))).any()
 
 
 def test_a_mixture_does_not_depend_on_the_order_of_rows() -> None:
     scores = np.random.default_rng(1).normal(size=500)
-    cuts = {choose_cut("mixture", "early_margin", order, order[:9]).value for order in (scores, scores[::-1].copy())}
+    cuts = {mixture_cut(order) for order in (scores, scores[::-1].copy())}
     assert len(cuts) == 1

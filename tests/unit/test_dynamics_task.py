@@ -1,0 +1,91 @@
+"""The task of the DynaCor run without Ray: its leave-one-out margins, and what a checkpoint brings back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dynacor_ray import schema
+from dynacor_ray.engine.batches import Batch
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
+from dynacor_ray.engine.tasks import DynamicsTask, Recorded
+from dynacor_ray.method.corruption import CorruptionConfig, is_selected
+from dynacor_ray.method.dynamics import logit_margin
+from dynacor_ray.method.ridge import RidgeSums
+from dynacor_ray.storage import locate
+
+ROWS, DIM, CLASSES = 400, 6, 3
+CORRUPTION = CorruptionConfig(gamma=0.25, seed=0)
+IDS = np.arange(ROWS)
+PLAN = TrainPlan(
+    workers=1, use_gpu=False, cpus_per_worker=1, threads=1, cache_bytes=0, checkpoint_seconds=0, max_failures=0
+)
+CPU = torch.device("cpu")
+
+
+def job(dim: int = DIM, epochs: int = 3) -> Job:
+    copies = int(is_selected(IDS, CORRUPTION).sum())
+    counts = np.full(CLASSES, ROWS // CLASSES)
+    facts = RowFacts(ROWS, copies, CLASSES, dim, np.zeros(dim, np.float32), 1.0, counts, CORRUPTION)
+    return Job(TrainConfig(epochs=epochs), PLAN, locate("unused"), facts)
+
+
+def batch() -> Batch:
+    """All originals, a copy of each selected one, and a padding row."""
+    random = np.random.default_rng(0)
+    has_copy = is_selected(IDS, CORRUPTION)
+    keys = np.concatenate([schema.encode_key(IDS, False), schema.encode_key(IDS[has_copy], True), [-1]])
+    source = np.concatenate([IDS, IDS[has_copy], [0]])
+    label = random.integers(0, CLASSES, len(keys))
+    feature = (random.normal(size=(ROWS, DIM)) + 2 * np.eye(CLASSES, DIM)[label[:ROWS]])[source].astype(np.float32)
+    weight = torch.ones(len(keys))
+    return Batch(torch.from_numpy(keys), torch.from_numpy(label), torch.from_numpy(feature), weight)
+
+
+def run(task: DynamicsTask, epoch: int) -> Recorded:
+    torch.manual_seed(epoch)
+    task.begin_epoch(epoch)
+    recorded = task.step(task.network(), batch(), epoch)[1]
+    task.end_epoch(epoch, 1)
+    return recorded
+
+
+def test_the_second_epoch_says_what_the_rows_without_a_copy_know() -> None:
+    task, rows = DynamicsTask(job(), CPU), batch()
+    recorded = [run(task, epoch) for epoch in range(3)]
+    assert [schema.LEAVE_ONE_OUT in one for one in recorded] == [False, True, False]
+    key = rows.key.numpy()
+    fitted = torch.from_numpy((key >= 0) & (key & 1 == 0) & ~is_selected(key >> 1, CORRUPTION))
+    sums = RidgeSums(CLASSES, torch.zeros(DIM), 1.0)
+    sums.add(rows.feature[fitted], rows.label[fitted])
+    sums.flush()
+    ridge = sums.solve()
+    assert ridge is not None
+    assert ridge.count == fitted.sum()
+    expected = logit_margin(ridge.predict(rows.feature, rows.label, fitted), rows.label)
+    assert torch.allclose(recorded[1][schema.LEAVE_ONE_OUT], expected, atol=1e-5)
+
+
+def test_a_checkpoint_between_the_two_epochs_brings_the_regression_back() -> None:
+    first, second = DynamicsTask(job(), CPU), DynamicsTask(job(), CPU)
+    run(first, 0)
+    second.restore(first.state())
+    expected, found = run(first, 1), run(second, 1)
+    assert torch.equal(found[schema.LEAVE_ONE_OUT], expected[schema.LEAVE_ONE_OUT])
+    assert first.state()["ridge"] is None, "a later checkpoint does not carry it along"
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_short_trainings(epochs: int) -> None:
+    task = DynamicsTask(job(epochs=epochs), CPU)
+    recorded = [run(task, epoch) for epoch in range(epochs)]
+    assert [schema.LEAVE_ONE_OUT in one for one in recorded] == [False, True][:epochs]
+    assert task.state()["ridge"] is None
+
+
+def test_too_many_features_give_no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynacor_ray.engine.tasks.MAX_FEATURES", DIM - 1)
+    task = DynamicsTask(job(), CPU)
+    run(task, 0)
+    assert not run(task, 1)[schema.LEAVE_ONE_OUT].any()
