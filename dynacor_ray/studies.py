@@ -30,7 +30,7 @@ from dynacor_ray.report.study import NOTE, UNSUPERVISED, Finding, build_study, s
 from dynacor_ray.rundir import STUDY, STUDY_FIGURE, STUDY_TEXT, SUMMARY
 from dynacor_ray.storage import Location
 from dynacor_ray.study_config import StudyConfig, make_study_config
-from dynacor_ray.supervised_bound import FOLDS, READERS, BoundConfig, Judged, judge_fold
+from dynacor_ray.supervised_bound import FOLDS, READERS, BoundConfig, Judged, judge_fold, merged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,13 +117,26 @@ class _Known:
     seed: int
 
 
+@dataclass(frozen=True)
+class _Fold:
+    """What one fold of one bound came to: what it says, or why it failed."""
+
+    judged: Judged | None
+    seconds: float
+    message: str | None
+
+
+_Row = tuple[str | None, str]
+"""Signal, None for a detector, and reader."""
+
+
 class _Cell(Cell):
     """One kind of noise and one seed, under any number of corruption rates."""
 
     def find(self, gamma: float, signals: Sequence[str]) -> Iterator[Finding]:
         """What every reader makes of every signal, from its record where there is one."""
         records, name = self.place / "findings", f"gamma{gamma:g}"
-        wanted: list[tuple[str | None, str]] = [(signal, reader) for signal in signals for reader in READERS]
+        wanted: list[_Row] = [(signal, reader) for signal in signals for reader in READERS]
         wanted += [(None, reader) for reader in UNSUPERVISED]
         places = {one: records / f"{name}-{series_of(*one)[0]}.json" for one in wanted}
         missing = [one for one in wanted if not places[one].exists()]
@@ -135,9 +148,7 @@ class _Cell(Cell):
                     places[one].write_json(found[one].as_json())
         yield from (found[one] for one in wanted)
 
-    def _judge(
-        self, gamma: float, name: str, missing: list[tuple[str | None, str]]
-    ) -> Iterator[tuple[tuple[str | None, str], Judgement]]:
+    def _judge(self, gamma: float, name: str, missing: Sequence[_Row]) -> Iterator[tuple[_Row, Judgement]]:
         one, place = self.prepared, self.place / name
         corruption = dataclasses.replace(one.corruption, gamma=gamma)
         prepared = dataclasses.replace(one, corruption=corruption)
@@ -163,8 +174,8 @@ class _Cell(Cell):
         yield from self._supervised(place, [(signal, reader) for signal, reader in missing if signal], spent)
 
     def _supervised(
-        self, place: Location, wanted: list[tuple[str, str]], spent: float
-    ) -> Iterator[tuple[tuple[str | None, str], Judgement]]:
+        self, place: Location, wanted: Sequence[tuple[str, str]], spent: float
+    ) -> Iterator[tuple[_Row, Judgement]]:
         """The bound of every signal and reader, all folds side by side on the cluster."""
         if not wanted:
             return
@@ -173,22 +184,26 @@ class _Cell(Cell):
         columns = {name: values[known] for name, values in read_signals(place, ids).items()}
         shared = _Known(columns, ids[known], is_mislabeled, self.seed)
         items = [(*one, fold) for one in wanted for fold in range(FOLDS)]
+        folds: dict[tuple[str, str], list[_Fold]] = {one: [] for one in wanted}
         progress = self.shared.progress
         with progress.timed("bound"), progress.stage("bound", len(items), "folds") as bar:
-            told = map_shared(_judge_fold, shared, items, bar)
-        for place_of, one in enumerate(wanted):
-            folds = told[place_of * FOLDS : (place_of + 1) * FOLDS]
-            seconds = spent + sum(seconds for _, seconds, _ in folds)
-            message = next((message for _, _, message in folds if message is not None), None)
-            if message is not None:
-                yield one, self._judgement(*one, None, {}, seconds, message)
-                continue
-            score = np.zeros(len(is_mislabeled))
-            for judged, _, _ in folds:
-                score[judged.rows] = judged.score
-            verdict = Verdict(score < 0, score)
-            metrics = detection_metrics(verdict.is_label_issue, verdict.score, is_mislabeled)
-            yield one, self._judgement(*one, verdict, metrics, seconds)
+            for (signal, reader, _), fold in map_shared(_judge_fold, shared, items, bar):
+                told = folds[signal, reader]
+                told.append(fold)
+                if len(told) == FOLDS:  # kept at once: what is known is not learnt again after a kill
+                    yield (signal, reader), self._bound(signal, reader, told, is_mislabeled, spent)
+
+    def _bound(
+        self, signal: str, reader: str, folds: Sequence[_Fold], is_mislabeled: np.ndarray, spent: float
+    ) -> Judgement:
+        """The judgement of all folds together."""
+        seconds = spent + sum(fold.seconds for fold in folds)
+        message = next((fold.message for fold in folds if fold.message is not None), None)
+        if message is not None:
+            return self._judgement(signal, reader, None, {}, seconds, message)
+        verdict = merged([fold.judged for fold in folds if fold.judged is not None])
+        metrics = detection_metrics(verdict.is_label_issue, verdict.score, is_mislabeled)
+        return self._judgement(signal, reader, verdict, metrics, seconds)
 
     def _judgement(
         self,
@@ -212,17 +227,17 @@ class _Cell(Cell):
         )
 
 
-def _judge_fold(known: _Known, item: tuple[str, str, int]) -> tuple[Judged | None, float, str | None]:
-    """One fold of one bound; its seconds, and why it failed if it did."""
-    name, reader, fold = item
+def _judge_fold(known: _Known, item: tuple[str, str, int]) -> _Fold:
+    name, reader, number = item
     signal, start = signal_of(name), time.monotonic()
-    config = BoundConfig(seed=known.seed)
+    judged, message = None, None
     try:
         dynamics = signal.read(known.columns[signal.column])
-        judged = judge_fold(dynamics, known.ids, known.is_mislabeled, reader, fold, config)
+        config = BoundConfig(seed=known.seed)
+        judged = judge_fold(dynamics, known.ids, known.is_mislabeled, reader, number, config)
     except (DynacorError, ValueError) as error:  # one that diverges does not end the others
-        return None, time.monotonic() - start, str(error)
-    return judged, time.monotonic() - start, None
+        message = str(error)
+    return _Fold(judged, time.monotonic() - start, message)
 
 
 def _write(plan: Plan, findings: list[Finding], seconds: dict[str, float]) -> StudyResult:

@@ -17,6 +17,7 @@ Cost: at 25,000 rows and E = 20 about 80 s per signal for the encoder on one cor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -75,11 +76,15 @@ def supervised_bound(
     signal: float (N, E); ids: int64 (N,), different; is_mislabeled: bool (N,); reader: one of READERS. Score: low =
     likely wrong, 0 = the cut. Raises ConfigError and DataError as `judge_fold`.
     """
-    flags, score = np.zeros(len(ids), np.bool_), np.zeros(len(ids))
-    for fold in range(FOLDS):
-        judged = judge_fold(signal, ids, is_mislabeled, reader, fold, config)
-        score[judged.rows], flags[judged.rows] = judged.score, judged.score < 0
-    return Verdict(flags, score)
+    return merged([judge_fold(signal, ids, is_mislabeled, reader, fold, config) for fold in range(FOLDS)])
+
+
+def merged(folds: Sequence[Judged]) -> Verdict:
+    """What the models of all folds say of all rows (App. B). folds: in any order."""
+    score = np.empty(sum(len(fold.rows) for fold in folds))
+    for fold in folds:
+        score[fold.rows] = fold.score
+    return Verdict(score < 0, score)
 
 
 def judge_fold(

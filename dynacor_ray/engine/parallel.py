@@ -56,8 +56,10 @@ def parallel_map(function: Callable[[Any], Any], items: Sequence[Any], num_cpus:
     yield from results(items_dataset(items).map_batches(work, batch_format="pyarrow", batch_size=1, num_cpus=num_cpus))
 
 
-def map_shared(function: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], bar: Stage) -> list[Any]:
-    """`function(shared, item)` of every item, in their order, one Ray task with one thread each.
+def map_shared(
+    function: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], bar: Stage
+) -> Iterator[tuple[Any, Any]]:
+    """Yield every item with `function(shared, item)` as it is done, one Ray task with one thread each.
 
     `shared` may be large: it goes to the object store once and not with each task. bar: advanced by 1 per item.
     """
@@ -68,10 +70,10 @@ def map_shared(function: Callable[[Any, Any], Any], shared: Any, items: Sequence
         torch.set_num_threads(1)
         return function(shared, item)
 
-    with remote_errors():
-        tasks = [run.remote(known, item) for item in items]
-        waiting = tasks
-        while waiting:
-            _, waiting = ray.wait(waiting, num_returns=1)
-            bar.advance(1)
-        return ray.get(tasks)
+    tasks = {run.remote(known, item): item for item in items}
+    while tasks:
+        (done,), _ = ray.wait(list(tasks), num_returns=1)
+        with remote_errors():
+            result = ray.get(done)
+        bar.advance(1)
+        yield tasks.pop(done), result
