@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dynacor_ray.compare_config import CompareConfig
     from dynacor_ray.comparisons import CompareResult, compare
     from dynacor_ray.pipeline import DetectResult, detect
+    from dynacor_ray.studies import StudyResult, study
+    from dynacor_ray.study_config import StudyConfig
     from dynacor_ray.sweep_config import SweepConfig
     from dynacor_ray.sweeps import SweepResult, sweep
 
@@ -46,12 +48,15 @@ __all__ = [
     "EncoderError",
     "RunDirectoryError",
     "StorageError",
+    "StudyConfig",
+    "StudyResult",
     "SweepConfig",
     "SweepResult",
     "TrainingError",
     "compare",
     "detect",
     "doctor",
+    "study",
     "sweep",
 ]
 
@@ -62,6 +67,9 @@ _LAZY = {
     "DetectResult": "dynacor_ray.pipeline",
     "detect": "dynacor_ray.pipeline",
     "doctor": "dynacor_ray.checks",
+    "StudyConfig": "dynacor_ray.study_config",
+    "StudyResult": "dynacor_ray.studies",
+    "study": "dynacor_ray.studies",
     "SweepConfig": "dynacor_ray.sweep_config",
     "SweepResult": "dynacor_ray.sweeps",
     "sweep": "dynacor_ray.sweeps",

@@ -1,4 +1,4 @@
-"""The command line: `dynacor detect`, `doctor`, `sweep`, `compare`. Options are the fields of the configurations."""
+"""The command line: `dynacor detect`, `doctor`, `sweep`, `compare`, `study`; options: the configurations' fields."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dynacor_ray.compare_config import CompareConfig
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import DynacorError, explain
 from dynacor_ray.report.terminal import clean
+from dynacor_ray.study_config import StudyConfig
 from dynacor_ray.sweep_config import SweepConfig
 
 COMMANDS = {
@@ -24,6 +25,7 @@ COMMANDS = {
     "doctor": "check data, encoder, storage and cluster, and say what `detect` would do",
     "sweep": "try corruption rates and alignment weights, and choose among them without labels",
     "compare": "compare detectors on data with known true labels, as given or with noise made from them",
+    "study": "say what training signals and corruption rates are worth, by a bound learnt from known true labels",
 }
 BAD_INPUT = 2
 """Exit status when the message says what to correct."""
@@ -54,6 +56,19 @@ class _UncheckedCompare(CompareConfig):
 
     def __post_init__(self) -> None:
         pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class _UncheckedStudy(StudyConfig):
+    """The same for a study."""
+
+    detect: tyro.conf.OmitArgPrefixes[_Unchecked]
+
+    def __post_init__(self) -> None:
+        pass
+
+
+_UNCHECKED = {"sweep": _UncheckedSweep, "compare": _UncheckedCompare, "study": _UncheckedStudy}
 
 
 def main(argv: Sequence[str] | None = None, adjust: Callable[[DetectConfig], DetectConfig] = lambda c: c) -> None:
@@ -93,8 +108,9 @@ Find wrong labels in large labelled data sets.
 
 
 def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:
-    kind = {"sweep": _UncheckedSweep, "compare": _UncheckedCompare}.get(command, _Unchecked)
-    parsed: Any = tyro.cli(kind, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
+    parsed: Any = tyro.cli(
+        _UNCHECKED.get(command, _Unchecked), prog=f"dynacor {command}", description=COMMANDS[command], args=args
+    )
     config = adjust(DetectConfig(**vars(getattr(parsed, "detect", parsed))))
     if command == "sweep":
         from dynacor_ray.sweeps import run_sweep
@@ -105,6 +121,11 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
         from dynacor_ray.comparisons import run_compare
 
         run_compare(CompareConfig(**vars(parsed) | {"detect": config}))
+        return 0
+    if command == "study":
+        from dynacor_ray.studies import run_study
+
+        run_study(StudyConfig(**vars(parsed) | {"detect": config}))
         return 0
     if command == "detect":
         from dynacor_ray.pipeline import run_detect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,31 +36,10 @@ class CompareConfig:
     Default: all whose libraries are installed."""
 
     def __post_init__(self) -> None:
-        for name, kind in (("noises", str), ("seeds", int), ("detectors", str)):
-            wrong = [v for v in getattr(self, name) if not isinstance(v, kind) or isinstance(v, bool)]
-            if wrong:
-                meaning = "whole numbers" if kind is int else "texts"
-                raise ConfigError(explain(f"--{name} to be {meaning}", repr(wrong[0]), "correct it"))
-        if not self.noises:
-            raise ConfigError(explain("--noises with at least one kind", "none", "leave it out for the given labels"))
-        object.__setattr__(self, "noises", tuple(str(parse_noise(text)) for text in self.noises))
-        for name in ("noises", "seeds", "detectors"):
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                got = " ".join(map(str, values))
-                raise ConfigError(explain(f"different values in --{name}", got, "name each once"))
+        object.__setattr__(self, "noises", check_cells(self.noises, self.seeds, self.detect))
+        check_distinct("detectors", self.detectors, str)
         for name in self.detectors:
             _check_detector(name)
-        if any(seed < 0 for seed in self.seeds):
-            raise ConfigError(explain("--seeds of at least 0", str(min(self.seeds)), "any other integer will do"))
-        options = ("threshold", "score", "variant", "epoch_choice")
-        chosen = [f"--{n.replace('_', '-')}" for n in options if getattr(self.detect, n) is not None]
-        if chosen or self.detect.target_recall != TARGET_RECALL:
-            got = ", ".join(chosen or ["--target-recall"])
-            raise ConfigError(explain("a comparison in which each detector has its own rules", got, "leave it out"))
-        if self.detect.epochs < 2:
-            got = f"--epochs {self.detect.epochs}"
-            raise ConfigError(explain("two epochs or more to compare dynamics", got, "the default is 20"))
 
     @property
     def kinds(self) -> list[Noise]:
@@ -84,6 +64,38 @@ class CompareConfig:
     def all_seeds(self) -> tuple[int, ...]:
         """The seeds, at least one."""
         return self.seeds or (self.detect.seed,)
+
+
+def check_distinct(name: str, values: Sequence[Any], kind: type) -> None:
+    """Raise ConfigError unless the values of a list are of one type, `str`, `int` or `float`, and different."""
+    meaning = {str: "texts", int: "whole numbers", float: "numbers"}[kind]
+    for value in values:
+        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+            raise ConfigError(explain(f"--{name} to be {meaning}", repr(value), "correct it"))
+    if len(set(values)) != len(values):
+        got = " ".join(map(str, values))
+        raise ConfigError(explain(f"different values in --{name}", got, "name each once"))
+
+
+def check_cells(noises: Sequence[str], seeds: Sequence[int], detect: DetectConfig) -> tuple[str, ...]:
+    """What every experiment on known labels asks of its options; returns the noises as they are spelled in results."""
+    if not noises:
+        raise ConfigError(explain("--noises with at least one kind", "none", "leave it out for the given labels"))
+    check_distinct("noises", noises, str)
+    spelled = tuple(str(parse_noise(text)) for text in noises)
+    check_distinct("noises", spelled, str)
+    check_distinct("seeds", seeds, int)
+    if any(seed < 0 for seed in seeds):
+        raise ConfigError(explain("--seeds of at least 0", str(min(seeds)), "any other integer will do"))
+    options = ("threshold", "score", "variant", "epoch_choice")
+    chosen = [f"--{name.replace('_', '-')}" for name in options if getattr(detect, name) is not None]
+    if chosen or detect.target_recall != TARGET_RECALL:
+        got = ", ".join(chosen or ["--target-recall"])
+        raise ConfigError(explain("a comparison in which each detector has its own rules", got, "leave it out"))
+    if detect.epochs < 2:
+        got = f"--epochs {detect.epochs}"
+        raise ConfigError(explain("two epochs or more to compare dynamics", got, "the default is 20"))
+    return spelled
 
 
 def _check_detector(name: str) -> None:

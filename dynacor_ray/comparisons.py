@@ -5,52 +5,37 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from dynacor_ray import rundir
-from dynacor_ray.baselines.base import Evidence, Part, Verdict
+from dynacor_ray.baselines.base import Evidence, Part
 from dynacor_ray.baselines.detectors import DETECTORS
 from dynacor_ray.baselines.panel import CLASSIFIERS
 from dynacor_ray.baselines.simifeat import MAX_CLASSES
+from dynacor_ray.cells import Cell, Plan, each_cell, made_from, open_shared
 from dynacor_ray.compare_config import CompareConfig, make_compare_config
-from dynacor_ray.engine.evidence import ABLATION_SECONDS, Ground, gather_dynamics, gather_panel
-from dynacor_ray.engine.features import FeatureBlocks, gather_neighbours, gather_prototypes, load_blocks, map_features
-from dynacor_ray.engine.labels import GivenLabels, LabelTable
-from dynacor_ray.engine.rows import TrainingRows
+from dynacor_ray.engine.evidence import ABLATION_SECONDS, gather_dynamics, gather_panel
+from dynacor_ray.engine.features import gather_neighbours, gather_prototypes
+from dynacor_ray.engine.labels import GivenLabels
 from dynacor_ray.engine.signals import SIGNALS
 from dynacor_ray.errors import ConfigError, DataError, DynacorError, explain
-from dynacor_ray.evaluation import detection_metrics, match_truth
 from dynacor_ray.manifest import MANIFEST
-from dynacor_ray.noise.spec import GIVEN, Noise, given_labels, known_truth, true_labels
-from dynacor_ray.pipeline import BYTES_PER_SIGNAL
-from dynacor_ray.prepare import (
-    Opened,
-    Prepared,
-    check_encoder,
-    default_out,
-    feature_store,
-    identity,
-    joined,
-    open_data,
-    plan_for,
-    prepare,
-    training_rows,
-    warn_of_local_storage,
-)
+from dynacor_ray.prepare import joined
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.compare import Judgement, build_comparison, comparison_table, markdown_table, print_comparison
 from dynacor_ray.report.figures import comparison_figure
-from dynacor_ray.rundir import CELLS, COMPARISON, COMPARISON_FIGURE, COMPARISON_TEXT, CONFIG, QUARANTINE, SUMMARY
-from dynacor_ray.storage import Location, locate, require_space
+from dynacor_ray.rundir import COMPARISON, COMPARISON_FIGURE, COMPARISON_TEXT, SUMMARY
+from dynacor_ray.storage import Location
 
 if TYPE_CHECKING:
     import pandas as pd
 
+TRAININGS = 2
+"""Of each cell: one of DynaCor, one of the baselines' classifiers."""
 SIMIFEAT_R = "simifeat_r"
 NO_LABEL = -1
 """Label of a neighbour that there is not."""
@@ -90,15 +75,16 @@ def run_compare(config: CompareConfig) -> CompareResult:
     progress = Progress(config.detect.quiet)
     with progress.timed("total"):
         with progress.timed("start"):
-            plan = _Plan.of(config)
-            result = plan.finished()
+            plan = Plan.of("compare", config.detect, config.kinds, config.all_seeds, _facts(config))
+            done = plan.finished()
+            result = CompareResult(plan.run, done) if done is not None else None
         if result is None:
             for name in config.left_out:
                 progress.say(
                     f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{DETECTORS[name].library}]'"
                 )
-            with _forget_if_barren(plan), joined(config.detect, progress):
-                judgements = list(_judge_all(plan, progress))
+            with plan.forgotten_if_barren(), joined(config.detect, progress):
+                judgements = list(_judge_all(config, plan, progress))
     if result is None:
         result = _write(plan, judgements, dict(progress.seconds))
     else:
@@ -108,106 +94,19 @@ def run_compare(config: CompareConfig) -> CompareResult:
     return result
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """A checked comparison with everything opened that can be opened without work."""
-
-    config: CompareConfig
-    run: Location
-    seeds: dict[int, Prepared]
-
-    @classmethod
-    def of(cls, config: CompareConfig) -> _Plan:
-        """Open the data. Raises a DynacorError for whatever could not run."""
-        detect = config.detect
-        run = locate(detect.out or default_out(detect.data) + "-compare")
-        cache = detect.cache or str(run / "cache")
-        seeds: dict[int, Prepared] = {}
-        for seed in config.all_seeds:
-            one = dataclasses.replace(detect, seed=seed, cache=cache, out=str(run))
-            first = next(iter(seeds.values()), None)
-            made = prepare(one, first)
-            # All seeds are judged on the rows of the first, also where a seed would choose others.
-            seeds[seed] = dataclasses.replace(made, cache=first.cache, source=first.source) if first else made
-        source = next(iter(seeds.values())).source
-        if not source.has_truth:
-            remedy = "name their column with --truth-column (Clothing1M: --include-double-labelled), or use detect"
-            raise ConfigError(explain("true labels to judge by", f"none in {detect.data}", remedy))
-        plan = cls(config, run, seeds)
-        rundir.check(run, plan.identity())
-        return plan
-
-    @property
-    def first(self) -> Prepared:
-        """The run of the first seed: all share its data."""
-        return next(iter(self.seeds.values()))
-
-    def identity(self) -> dict[str, Any]:
-        """What ties the directory: all but what is compared on what, so that a comparison may be extended."""
-        held = identity(self.first)
-        options = {name: value for name, value in held["options"].items() if name != "seed"}
-        return held | {"options": options | {"compare": True}}
-
-    def finished(self) -> CompareResult | None:
-        """The result, when just this comparison was completed here without a failure."""
-        place = self.run / SUMMARY
-        if not place.exists():
-            return None
-        summary = place.read_json()
-        same = summary["config"] == rundir.as_json(_facts(self.config))
-        return CompareResult(self.run, summary) if same and not summary["failures"] else None
-
-
 def _facts(config: CompareConfig) -> dict[str, Any]:
-    made_from = {str(noise): noise.made_from for noise in config.kinds}
-    return dataclasses.asdict(config) | {"detectors": config.chosen, "seeds": config.all_seeds, "made_from": made_from}
+    return dataclasses.asdict(config) | {
+        "detectors": config.chosen,
+        "seeds": config.all_seeds,
+        "made_from": made_from(config.kinds),
+    }
 
 
-@contextmanager
-def _forget_if_barren(plan: _Plan) -> Iterator[None]:
-    """A comparison that failed before any training leaves its directory free: the corrected command may use it."""
-    try:
-        yield
-    except BaseException:
-        if not (plan.run / CELLS).names():
-            for name in (CONFIG, QUARANTINE):
-                (plan.run / name).delete()
-        raise
-
-
-def _judge_all(plan: _Plan, progress: Progress) -> Iterator[Judgement]:
-    config = plan.config
-    with progress.timed("start"):
-        spread = plan_for(config.detect)
-        cells = len(config.kinds) * len(plan.seeds)
-        require_space(plan.run, plan.first.source.num_rows * config.detect.epochs * 2 * BYTES_PER_SIGNAL * cells)
-        rundir.claim(plan.run, plan.identity(), rundir.as_json(_facts(config)))
-        warn_of_local_storage(plan.first, progress)
-        check_encoder(plan.first)
-    opened = open_data(plan.first, spread.use_gpu, progress)
-    shared = _Shared(opened, spread.use_gpu, progress)
-    _check_truth(config, shared)
-    names = _possible(config, opened.manifest.num_classes, progress)
-    for noise in config.kinds:
-        for seed, prepared in plan.seeds.items():
-            place = plan.run / CELLS / f"{str(noise).replace(':', '-')}-seed{seed}"
-            progress.say(f"{noise}, seed {seed}")
-            labels = _labels(noise, seed, place, shared)
-            ground = Ground(opened.dataset, opened.manifest, labels, spread, progress)
-            yield from _Cell(prepared, noise, shared, ground, place).judge(names)
-
-
-def _check_truth(config: CompareConfig, shared: _Shared) -> None:
-    """Find out before any training that there is nothing to judge by, or to make noise from."""
-    truth, rows = shared.truth(), shared.opened.manifest.num_rows
-    known = len(known_truth(truth))
-    if known == 0:
-        remedy = "check --truth-column and how its classes are spelled"
-        raise DataError(explain("true labels among the classes that are given", "none", remedy))
-    if any(noise.kind != GIVEN for noise in config.kinds):
-        true_labels(truth, rows)
-    if known < rows:
-        shared.progress.say(f"Judged on {known:,} of {rows:,} rows: the others have no true label among the classes.")
+def _judge_all(config: CompareConfig, plan: Plan, progress: Progress) -> Iterator[Judgement]:
+    shared, spread = open_shared(plan, TRAININGS, progress)
+    names = _possible(config, shared.opened.manifest.num_classes, progress)
+    for cell in each_cell(plan, shared, spread, _Cell):
+        yield from cell.judge(names)
 
 
 def _possible(config: CompareConfig, num_classes: int, progress: Progress) -> list[str]:
@@ -220,60 +119,8 @@ def _possible(config: CompareConfig, num_classes: int, progress: Progress) -> li
     return [name for name in config.chosen if name != SIMIFEAT_R]
 
 
-@dataclass
-class _Shared:
-    """What all cells share: the packed data, and features of the originals, loaded when first asked for."""
-
-    opened: Opened
-    use_gpu: bool
-    progress: Progress
-    _blocks: FeatureBlocks | None = None
-    neighbours: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def blocks(self) -> FeatureBlocks:
-        """Features of all originals."""
-        if self._blocks is None:
-            self._blocks = load_blocks(self.opened.features)
-        return self._blocks
-
-    def truth(self) -> pa.Table:
-        """True labels."""
-        assert self.opened.manifest.truth is not None
-        return (self.opened.dataset / self.opened.manifest.truth).read_table()
-
-
-def _labels(noise: Noise, seed: int, place: Location, shared: _Shared) -> LabelTable:
-    """The data's own labels, or noisy ones made from the truth and kept as `labels.parquet`."""
-    opened = shared.opened
-    if noise.kind == GIVEN:
-        return LabelTable.of_dataset(opened.dataset, opened.manifest)
-    kept = place / "labels.parquet"
-    if kept.exists():
-        return LabelTable((kept,))
-    ids, truth = true_labels(shared.truth(), opened.manifest.num_rows)
-    classes = opened.manifest.num_classes
-    if noise.needs_features:
-        centre = opened.rows.facts.mean
-
-        def block(numbers: np.ndarray, features: np.ndarray, true: np.ndarray) -> np.ndarray:
-            return given_labels(noise, true, numbers, classes, seed, features - centre)
-
-        labels = map_features(shared.blocks, block, GivenLabels(ids, truth.astype(np.int32)))
-    else:
-        labels = given_labels(noise, truth, ids, classes, seed)
-    return LabelTable.write(kept, GivenLabels(ids, labels))
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One kind of noise and one seed."""
-
-    prepared: Prepared
-    noise: Noise
-    shared: _Shared
-    ground: Ground
-    place: Location
+class _Cell(Cell):
+    """One kind of noise and one seed, on which all detectors are judged."""
 
     def judge(self, names: list[str]) -> Iterator[Judgement]:
         """Every detector's judgement, from its record where there is one."""
@@ -324,21 +171,13 @@ class _Cell:
         if "neighbours" in seconds:  # found once, for all cells
             seconds["neighbours"] = max(seconds["neighbours"], self.shared.neighbours.get("seconds", 0.0))
         classes = self.ground.manifest.num_classes
-        return Evidence(given_label=labels.labels, num_classes=classes, **found), self._longest(seconds), broken
-
-    def _longest(self, seconds: dict[str, float]) -> dict[str, float]:
-        """Seconds per part when it was gathered first: a resumed cell finds its trainings done."""
-        place = self.place / "seconds.json"
-        known: dict[str, float] = place.read_json() if place.exists() else {}
-        longest = {part: max(seconds.get(part, 0.0), known.get(part, 0.0)) for part in {*seconds, *known}}
-        place.write_json(longest)
-        return longest
+        return Evidence(given_label=labels.labels, num_classes=classes, **found), self.longest(seconds), broken
 
     def _dynamics(self, ablation: bool) -> dict[str, Any]:
         one = self.prepared
         return gather_dynamics(
             self.ground,
-            self._rows(with_copies=True),
+            self.rows(one, with_copies=True),
             one.training,
             one.corruption,
             one.cluster,
@@ -348,21 +187,14 @@ class _Cell:
         )
 
     def _panel(self, parts: tuple[str, ...]) -> dict[str, Any]:
-        place = self.place / self._panel_name(parts)
-        return gather_panel(self.ground, self._rows(with_copies=False), self.prepared.training, parts, place)
+        one, place = self.prepared, self.place / self._panel_name(parts)
+        return gather_panel(self.ground, self.rows(one, with_copies=False), one.training, parts, place)
 
     def _panel_name(self, parts: tuple[str, ...]) -> str:
         """A finished panel that has these parts and maybe more, or a new one."""
         finished = (name for name in self.place.names() if (self.place / name / SIGNALS / MANIFEST).exists())
         enough = (name for name in finished if set(parts) <= set(name.split("-")[1:]))
         return next(enough, "-".join(("panel", *parts)))
-
-    def _rows(self, with_copies: bool) -> TrainingRows:
-        opened, shared = self.shared.opened, self.shared
-        store = opened.store
-        if with_copies and store is not None:
-            store = feature_store(self.prepared, opened.manifest, opened.spec, shared.use_gpu, shared.progress)
-        return training_rows(self.prepared, opened.manifest, store, self.ground.labels, with_copies)
 
     def _neighbours(self, labels: GivenLabels) -> dict[str, Any]:
         """Who is near whom does not depend on labels: found once, read with every cell's labels."""
@@ -385,13 +217,13 @@ class _Cell:
                 verdict = detector.judge(evidence)
                 if not np.isfinite(verdict.score).all():
                     raise DataError(explain("finite scores", "NaN or infinity", "lower --learning-rate"))
-                metrics = self._metrics(verdict)
+                metrics = self.metrics(verdict)
             except (DynacorError, ValueError, ArithmeticError) as error:  # of libraries too: others go on
                 verdict, message = None, str(error)
         spent = sum(seconds[part] for part in detector.reads) + time.monotonic() - start
         return Judgement(
             noise=str(self.noise),
-            seed=self.prepared.config.seed,
+            seed=self.seed,
             detector=name,
             title=detector.title,
             flagged_share=float(verdict.is_label_issue.mean()) if verdict else None,
@@ -400,17 +232,9 @@ class _Cell:
             message=message,
         )
 
-    def _metrics(self, verdict: Verdict) -> dict[str, Any]:
-        """Scores on the rows whose truth is known."""
-        labels, truth = self.ground.labels.read(), self.shared.truth()
-        known = np.isin(labels.ids, known_truth(truth))
-        is_mislabeled = match_truth(labels.ids[known], labels.labels[known], truth)
-        return detection_metrics(verdict.is_label_issue[known], verdict.score[known], is_mislabeled)
 
-
-def _write(plan: _Plan, judgements: list[Judgement], seconds: dict[str, float]) -> CompareResult:
-    facts = rundir.as_json(_facts(plan.config))
-    summary = build_comparison(judgements, config=facts, versions=rundir.versions(plan.run), seconds=seconds)
+def _write(plan: Plan, judgements: list[Judgement], seconds: dict[str, float]) -> CompareResult:
+    summary = build_comparison(judgements, config=plan.facts, versions=rundir.versions(plan.run), seconds=seconds)
     (plan.run / COMPARISON).write_table(comparison_table(judgements))
     (plan.run / COMPARISON_FIGURE).write_bytes(comparison_figure(judgements))
     (plan.run / COMPARISON_TEXT).write_bytes(markdown_table(summary).encode())

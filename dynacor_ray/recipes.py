@@ -6,7 +6,7 @@ from typing import Any
 
 from dynacor_ray.compare_config import CompareConfig
 from dynacor_ray.config import DetectConfig, make_config
-from dynacor_ray.sweep_config import SweepConfig
+from dynacor_ray.study_config import StudyConfig
 
 
 def demo() -> DetectConfig:
@@ -62,11 +62,19 @@ def ablation(data: str) -> CompareConfig:
     return CompareConfig(detect=DetectConfig(data=data), detectors=detectors)
 
 
-def corruption_rates(data: str) -> SweepConfig:
-    """Fig. 2: F1 over the corruption rate, of the published setting and of the epoch chosen by Eq. 9.
+def signals(data: str) -> StudyConfig:
+    """Table 6, Figs. 5 and 6: F1 of App. B's supervised bound on every signal, over its dynamics and over its mean.
 
-    Command: `python jobs/sweep.py --data DATA --gammas 0.05 0.1 0.2 0.4 0.6 0.8 1.0 --alphas 0.5 --select
-    validation_metric`.
+    Command: `python jobs/study.py --data DATA --noises given symmetric:0.6 asymmetric:0.3 instance_dependent:0.4`.
+    """
+    noises = ("given", "symmetric:0.6", "asymmetric:0.3", "instance_dependent:0.4")
+    return StudyConfig(detect=DetectConfig(data=data), noises=noises)
+
+
+def corruption_rates(data: str) -> StudyConfig:
+    """Fig. 2: F1 over the corruption rate, supervised (App. B) and unsupervised (Eq. 4, and the default of `detect`).
+
+    Command: `python jobs/study.py --data DATA --gammas 0.05 0.1 0.2 0.4 0.6 0.8 1.0 --signals margin_sign`.
     """
     gammas = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-    return SweepConfig(detect=DetectConfig(data=data), gammas=gammas, alphas=(0.5,), select="validation_metric")
+    return StudyConfig(detect=DetectConfig(data=data), gammas=gammas, signals=("margin_sign",))

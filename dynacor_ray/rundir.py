@@ -15,6 +15,7 @@ CONFIG, SUMMARY = "config.json", "summary.json"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
 CELLS, COMPARISON = "cells", "comparison.parquet"
 COMPARISON_FIGURE, COMPARISON_TEXT = "comparison.png", "comparison.md"
+STUDY, STUDY_FIGURE, STUDY_TEXT = "study.parquet", "study.png", "study.md"
 TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "trainings"
 
 

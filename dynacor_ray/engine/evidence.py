@@ -24,9 +24,10 @@ from dynacor_ray.engine.rows import TrainingRows
 from dynacor_ray.engine.signals import SIGNALS, SignalManifest, read_noise_rate
 from dynacor_ray.engine.train import train
 from dynacor_ray.errors import CoverageError, explain
-from dynacor_ray.manifest import DatasetManifest
+from dynacor_ray.manifest import MANIFEST, DatasetManifest
 from dynacor_ray.method.clustering import ClusterConfig, ClusterFit
 from dynacor_ray.method.corruption import CorruptionConfig
+from dynacor_ray.method.signals import COLUMNS
 from dynacor_ray.progress import Progress
 from dynacor_ray.storage import Location
 
@@ -89,6 +90,21 @@ def gather_dynamics(
     return found
 
 
+def read_signals(place: Location, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Dynamics of every recorded signal (Table 6) after `gather_dynamics` with `TrainConfig.signals`.
+
+    ids: int64 (N,), all instances, increasing. Returns column -> float16 (N, E), originals in order of the ids.
+    """
+    signals = place / SIGNALS
+    files: SignalManifest = (signals / MANIFEST).read_json()
+    epochs = sorted(files, key=int)
+    found = {name: np.empty((len(ids), len(epochs)), np.float16) for name in COLUMNS}
+    for column, epoch in enumerate(epochs):
+        for name, values in zip(COLUMNS, _columns(signals, files, epoch, ids, COLUMNS), strict=True):
+            found[name][:, column] = values
+    return found
+
+
 def _assigned(fitted: ClusterFit, margins: np.ndarray) -> np.ndarray:
     q_noisy: np.ndarray = fitted.assign(margins).astype(np.float32)
     return q_noisy
@@ -122,11 +138,13 @@ def gather_panel(
 def _columns(
     signals: Location, files: SignalManifest, epoch: str, ids: np.ndarray, names: Sequence[str]
 ) -> list[np.ndarray]:
-    """Recorded columns of one epoch. Raises CoverageError unless each id is there exactly once."""
+    """Recorded columns of one epoch, originals. Raises CoverageError unless each id is there exactly once."""
     table = pa.concat_tables([(signals / name).read_table([schema.KEY, *names]) for name in files[epoch]])
-    keys = table[schema.KEY].to_numpy()
-    order = np.argsort(keys, kind="stable")
-    if not np.array_equal(keys[order] >> 1, ids):
-        raise CoverageError(explain(f"one value per row in epoch {epoch}", f"{len(keys):,}", "report this as a defect"))
+    number, is_copy = schema.decode_key(table[schema.KEY].to_numpy())
+    table, number = table.filter(pa.array(~is_copy)), number[~is_copy]
+    order = np.argsort(number, kind="stable")
+    if not np.array_equal(number[order], ids):
+        got = f"{len(number):,}"
+        raise CoverageError(explain(f"one value per row in epoch {epoch}", got, "report this as a defect"))
     values = [table[name].combine_chunks() for name in names]
     return [(schema.matrix(v) if pa.types.is_fixed_size_list(v.type) else v.to_numpy())[order] for v in values]

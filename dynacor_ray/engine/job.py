@@ -25,6 +25,8 @@ class TrainConfig:
     seed: int = 0
     panel: tuple[str, ...] = ()
     """Parts of the baselines' evidence to train for (`baselines.panel`); empty: DynaCor's own classifier."""
+    signals: bool = False
+    """Whether DynaCor's own classifier records all signals of Table 6 (`method.signals`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
+import torch
 from ray import cloudpickle
 
 from dynacor_ray.engine.session import remote_errors
+from dynacor_ray.progress import Stage
 
 ITEM, RESULT = "item", "result"
 
@@ -52,3 +54,26 @@ def parallel_map(function: Callable[[Any], Any], items: Sequence[Any], num_cpus:
         return one_column([function(item) for item in items_of(block)])
 
     yield from results(items_dataset(items).map_batches(work, batch_format="pyarrow", batch_size=1, num_cpus=num_cpus))
+
+
+def map_shared(
+    function: Callable[[Any, Any], Any], shared: Any, items: Sequence[Any], bar: Stage
+) -> Iterator[tuple[Any, Any]]:
+    """Yield every item with `function(shared, item)` as it is done, one Ray task with one thread each.
+
+    `shared` may be large: it goes to the object store once and not with each task. bar: advanced by 1 per item.
+    """
+    known = ray.put(shared)
+
+    @ray.remote(num_cpus=1)
+    def run(shared: Any, item: Any) -> Any:
+        torch.set_num_threads(1)
+        return function(shared, item)
+
+    tasks = {run.remote(known, item): item for item in items}
+    while tasks:
+        (done,), _ = ray.wait(list(tasks), num_returns=1)
+        with remote_errors():
+            result = ray.get(done)
+        bar.advance(1)
+        yield tasks.pop(done), result

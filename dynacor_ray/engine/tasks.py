@@ -20,8 +20,9 @@ from dynacor_ray.engine.job import Job, RowFacts
 from dynacor_ray.engine.signals import LEAVE_ONE_OUT_EPOCH, signal_table
 from dynacor_ray.method.confident_joint import PADDING, JointCounter
 from dynacor_ray.method.corruption import is_selected
-from dynacor_ray.method.dynamics import logit_margin
+from dynacor_ray.method.dynamics import logit_margin, to_float16_keeping_sign
 from dynacor_ray.method.ridge import MAX_FEATURES, Ridge, RidgeSums
+from dynacor_ray.method.signals import COLUMNS, ClassGrams, Seen, record_signals
 from dynacor_ray.models.heads import build_classifier
 
 Recorded = dict[str, torch.Tensor]
@@ -67,7 +68,9 @@ class Task(ABC):
 
 def make_task(job: Job, device: torch.device) -> Task:
     """The task that a job asks for."""
-    return PanelTask(job) if job.config.panel else DynamicsTask(job, device)
+    if job.config.panel:
+        return PanelTask(job)
+    return SignalsTask(job, device) if job.config.signals else DynamicsTask(job, device)
 
 
 def _forward(model: nn.Module, batch: Batch, *more: Any) -> Any:
@@ -118,14 +121,17 @@ class DynamicsTask(Task):
         with torch.no_grad():
             kind = torch.where(batch.key < 0, PADDING, batch.key & 1)  # a key's last bit says that it is a copy
             self._counter.add(logits.detach(), batch.label, kind)
-            margin, predicted = logit_margin(logits, batch.label), logits.argmax(dim=1).int()
-            recorded = {schema.MARGIN: margin, schema.PREDICTED: predicted}
+            recorded = self.recorded(logits.detach(), batch) | {schema.PREDICTED: logits.detach().argmax(dim=1).int()}
             if epoch == 0 and self._sums is not None:
                 fitted = self._is_fitted(batch.key)
                 self._sums.add(batch.feature[fitted], batch.label[fitted])
             elif epoch == LEAVE_ONE_OUT_EPOCH:
                 recorded[schema.LEAVE_ONE_OUT] = self._leave_one_out(batch)
         return loss, recorded
+
+    def recorded(self, logits: torch.Tensor, batch: Batch) -> Recorded:
+        """What is recorded of a batch besides the top-1 class."""
+        return {schema.MARGIN: logit_margin(logits, batch.label)}
 
     def _is_fitted(self, keys: torch.Tensor) -> torch.Tensor:
         """Originals without a copy, bool (B,) on the device. keys: int64 (B,), negative for padding."""
@@ -179,6 +185,67 @@ class DynamicsTask(Task):
         self._thresholds = thresholds.to(self._device) if thresholds is not None else None
         if saved["ridge"] is not None:
             self._ridge = Ridge(**saved["ridge"]).to(self._device)
+
+
+class SignalsTask(DynamicsTask):
+    """The same training, of which all signals of Table 6 are recorded, and not only the margin."""
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        super().__init__(job, device)
+        self._features: torch.Tensor
+        self._grams: ClassGrams | None = None
+        self._directions: torch.Tensor | None = None
+
+    def network(self) -> nn.Module:
+        """The classifier, whose last layer's input is looked at."""
+        network = super().network()
+        last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+        last.register_forward_pre_hook(self._look)
+        return network
+
+    def _look(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._features = inputs[0].detach().float()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start to count; alignment is to the directions of the epoch before."""
+        super().begin_epoch(epoch)
+        self._grams = None
+
+    def recorded(self, logits: torch.Tensor, batch: Batch) -> Recorded:
+        """Every signal; copies, whose labels are wrong on purpose, have no say in the directions."""
+        originals = (batch.key >= 0) & (batch.key & 1 == 0)
+        if self._grams is None:
+            self._grams = ClassGrams.empty(logits.shape[1], self._features.shape[1], logits.device)
+        chosen = originals.to(logits.device)
+        self._grams.add(self._features[chosen], batch.label[chosen])
+        return record_signals(Seen(logits, batch.label, self._features, self._directions))
+
+    def end_epoch(self, epoch: int, world: int) -> None:
+        """Merge all ranks' gram matrices as well: the directions for the next epoch."""
+        super().end_epoch(epoch, world)
+        assert self._grams is not None
+        self._grams.flush()
+        if world > 1:
+            dist.all_reduce(self._grams.sums)
+        self._directions, self._grams = self._grams.directions(), None
+
+    def table(self, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
+        """`schema.signal_schema`, and a float16 column for each further signal."""
+        table = super().table(keys, recorded)
+        for name in COLUMNS:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.array(to_float16_keeping_sign(recorded[name])))
+        return table
+
+    def state(self) -> dict[str, Any]:
+        """The directions, too."""
+        return super().state() | {"directions": self._directions}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        super().restore(saved)
+        directions = saved["directions"]
+        self._directions = directions.to(self._device) if directions is not None else None
 
 
 class PanelTask(Task):

@@ -79,17 +79,16 @@ def probability_difference(logits: Tensor, labels: Tensor) -> Tensor:
     return probability.amax(dim=1) - given
 
 
-def class_directions(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+def first_eigenvectors(grams: Tensor) -> Tensor:
     """First eigenvector of each class's gram matrix `sum of v_x v_x^T` (§4.3, Table 6; FINE, Kim et al. 2021).
 
-    features: float (N, D) pre-logits; labels: int64 (N,) in 0..C-1. Returns float (C, D), rows of length 1, up to sign;
-    the row of an absent class is 0.
+    grams: float (C, D, D). Returns float (C, D), rows of length 1, up to sign; the row of a class whose matrix is 0,
+    which has no rows, is 0.
     """
-    directions = features.new_zeros((num_classes, features.shape[1]))
-    for label in range(num_classes):
-        members = features[labels == label]
-        if members.shape[0]:
-            _, vectors = torch.linalg.eigh(members.T @ members)
+    directions = grams.new_zeros(grams.shape[:2])
+    for label, gram in enumerate(grams):
+        if bool(gram.any()):
+            _, vectors = torch.linalg.eigh(gram)
             directions[label] = vectors[:, -1]
     return directions
 
@@ -97,7 +96,7 @@ def class_directions(features: Tensor, labels: Tensor, num_classes: int) -> Tens
 def alignment(features: Tensor, labels: Tensor, directions: Tensor) -> Tensor:
     """Squared projection of the pre-logits on the given class's direction (§4.3, Table 6; FINE): `<u_y, v_x>^2`.
 
-    features: float (B, D); labels: int64 (B,); directions: float (C, D) from `class_directions`.
+    features: float (B, D); labels: int64 (B,); directions: float (C, D) from `first_eigenvectors`.
     Returns float (B,) >= 0; low = likely mislabelled.
     """
     return (features * directions[labels.long()]).sum(dim=1).square()

@@ -251,8 +251,13 @@ def _f1_title(summary: dict[str, Any]) -> str:
 # ------------------------------------------------------------------------------------------------------------- terminal
 
 
-def print_comparison(summary: dict[str, Any], run: str, console: Console | None = None) -> None:
-    """Print F1 per detector and noise as the paper does, the other measures on average, and what failed."""
+def print_comparison(
+    summary: dict[str, Any], run: str, console: Console | None = None, stem: str = "comparison", note: str = ""
+) -> None:
+    """Print F1 per detector and noise as the paper does, the other measures on average, and what failed.
+
+    stem: of the names of the files that it was written to; note: what else must be known to read the table.
+    """
     console = console or Console()
     blocks = _f1_tables(summary, console.width)
     for place, table in enumerate(blocks):
@@ -260,8 +265,8 @@ def print_comparison(summary: dict[str, Any], run: str, console: Console | None 
         console.print()
         console.print(f"{_f1_title(summary)}; * best{part}", style="italic", highlight=False)
         console.print(table)
-    for note in _notes(summary):
-        console.print(note, highlight=False)
+    for sentence in [*_notes(summary), *([note] if note else [])]:
+        console.print(sentence, highlight=False)
     console.print()
     console.print(_averages_title(summary), style="italic", highlight=False)
     for table in _split(summary, _average_columns(summary), 2, console.width):
@@ -269,7 +274,7 @@ def print_comparison(summary: dict[str, Any], run: str, console: Console | None 
     console.print("oracle F1: of the best possible cut, which nobody finds without the truth.", highlight=False)
     for sentence in _failures(summary["failures"]):
         console.print(clean(sentence), style="yellow", soft_wrap=True)
-    console.print(clean(f"Results: {run} (comparison.parquet, .png and .md, summary.json)"), soft_wrap=True)
+    console.print(clean(f"Results: {run} ({stem}.parquet, .png and .md, summary.json)"), soft_wrap=True)
 
 
 def _f1_tables(summary: dict[str, Any], width: int) -> list[Table]:
@@ -299,7 +304,7 @@ def _table(summary: dict[str, Any], columns: list[_Column], gap: int, width: int
     most = max(LEAST_NAME_CELLS, min(NAME_CELLS, width // 3))
     longest = max([len("detector"), *(title.cell_len for title in titles)])
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
-    table.add_column("detector", width=min(longest, most), overflow="fold")
+    table.add_column(summary.get("rows", "detector"), width=min(longest, most), overflow="fold")
     marked: list[list[Text]] = [[] for _ in titles]
     for heading, cells in columns:
         widest = max([min(cell_len(heading), HEADING_CELLS), *(len(text) + 1 for text, _ in cells)])
@@ -322,7 +327,8 @@ def _cells_of(table: Table, gap: int) -> int:
 
 def _averages_title(summary: dict[str, Any]) -> str:
     noises = len(summary["noises"])
-    return f"Other measures in %, mean over {noises} kinds of noise" if noises > 1 else "Other measures in %"
+    across = summary.get("across", "kinds of noise")
+    return f"Other measures in %, mean over {noises} {across}" if noises > 1 else "Other measures in %"
 
 
 def _average_columns(summary: dict[str, Any]) -> list[_Column]:
@@ -356,7 +362,7 @@ def markdown_table(summary: dict[str, Any]) -> str:
     """The F1 table for a README: a heading, its rule, a line per detector; the best of each column is bold."""
     columns = _f1_columns(summary)
     lines = [
-        _line(["detector", *(_escaped(heading) for heading, _ in columns)]),
+        _line([summary.get("rows", "detector"), *(_escaped(heading) for heading, _ in columns)]),
         _line(["---"] + ["--:"] * len(columns)),
     ]
     for place, row in enumerate(summary["detectors"]):

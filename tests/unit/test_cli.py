@@ -14,6 +14,7 @@ from dynacor_ray import checks, cli, pipeline
 from dynacor_ray.baselines.detectors import DETECTORS
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import DataError, StorageError
+from dynacor_ray.method.signals import SIGNALS
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"dynacor_ray {dynacor_ray.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["detect", "doctor", "sweep", "compare"])
+@pytest.mark.parametrize("command", ["detect", "doctor", "sweep", "compare", "study"])
 def test_help_of_a_command_explains_the_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(command, "--help") == 0
     said = plain(capsys.readouterr().out)
@@ -75,10 +76,18 @@ def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
     assert not [name for name in DETECTORS if f"`{name}`" not in said]
 
 
+def test_help_names_every_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("study", "--help") == 0
+    said = plain(capsys.readouterr().out)
+    assert not [name for name in SIGNALS if f"`{name}`" not in said]
+
+
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("detct", "--data", "demo") == 2
     told = capsys.readouterr().err
-    assert told.startswith("dynacor: Expected a command, one of detect, doctor, sweep, compare, but got 'detct'; ")
+    assert told.startswith(
+        "dynacor: Expected a command, one of detect, doctor, sweep, compare, study, but got 'detct'; "
+    )
     assert told.endswith("perhaps 'detect' is meant.\n")
     assert status_of("xyz") == 2
     assert capsys.readouterr().err.endswith("see dynacor --help.\n")
@@ -110,7 +119,7 @@ def test_wrong_type_or_choice(args: tuple[str, ...], told: str, capsys: pytest.C
     assert "Traceback" not in said.err
 
 
-@pytest.mark.parametrize("command", ["detect", "doctor", "sweep", "compare"])
+@pytest.mark.parametrize("command", ["detect", "doctor", "sweep", "compare", "study"])
 def test_a_value_out_of_range_is_told_in_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(command, "--data", "demo", "--gamma", "nan") == 2
     said = capsys.readouterr()

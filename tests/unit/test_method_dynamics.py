@@ -57,10 +57,11 @@ def test_signals_agree_on_who_is_likely_mislabelled() -> None:
         assert bad > good
 
 
-def test_class_directions_and_alignment_by_hand() -> None:
+def test_first_eigenvectors_and_alignment_by_hand() -> None:
     features = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
-    labels = torch.tensor([0, 0, 2, 2])
-    directions = d.class_directions(features, labels, num_classes=3)
+    nothing = torch.zeros(2, 2)
+    grams = torch.stack([features[:2].T @ features[:2], nothing, features[2:].T @ features[2:]])
+    directions = d.first_eigenvectors(grams)
     assert directions[0].abs().tolist() == pytest.approx([1.0, 0.0])
     assert directions[1].tolist() == [0.0, 0.0]  # absent class
     assert directions[2].abs().tolist() == pytest.approx([0.5**0.5, 0.5**0.5])

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dynacor_ray import cli, comparisons, pipeline, recipes, sweeps
+from dynacor_ray import cli, comparisons, pipeline, recipes, studies, sweeps
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import ConfigError
 
@@ -32,6 +32,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "clothing1m": ("ROOT",),
     "comparison": ("DATA",),
     "ablation": ("DATA",),
+    "signals": ("DATA",),
     "corruption_rates": ("DATA",),
 }
 
@@ -52,6 +53,7 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[DetectConfig]:
     monkeypatch.setattr(pipeline, "run_detect", seen.append)
     monkeypatch.setattr(sweeps, "run_sweep", seen.append)
     monkeypatch.setattr(comparisons, "run_compare", seen.append)
+    monkeypatch.setattr(studies, "run_study", seen.append)
     return seen
 
 

@@ -1,0 +1,155 @@
+"""The training signals of Table 6 by name, and what alignment needs over a whole epoch (Kim et al., CVPR 2024, §4.3).
+
+All are read from the pass that training makes anyway, so one training records them side by side (Figs. 5 and 6); the
+functions themselves are in `dynamics`. Axes: B batch, C classes, D pre-logits.
+
+Deviations from the paper: the directions of alignment (FINE) are those of the epoch before, since an epoch's own are
+known only at its end; in the first epoch, which has none, alignment is 0 for every row. Only originals enter them.
+
+Cost: a softmax per signal on (B, C), and for alignment one more matrix product of the size of a 512 x 512 layer, the
+gram matrices float (C, D, D) in memory, and C eigenvectors of a D x D matrix per epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynacor_ray.errors import ConfigError, explain
+from dynacor_ray.method.dynamics import (
+    alignment,
+    cross_entropy_loss,
+    first_eigenvectors,
+    given_label_probability,
+    logit_margin,
+    probability_difference,
+)
+
+_FLUSH_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a training knows of one batch.
+
+    logits: float (B, C); label: int64 (B,); features: float (B, D), before the last layer; directions: float (C, D)
+    from `ClassGrams`, None in the first epoch.
+    """
+
+    logits: Tensor
+    label: Tensor
+    features: Tensor
+    directions: Tensor | None
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A training signal of Table 6.
+
+    title: what a table shows; column: where it is recorded; value: Seen -> float (B,); high_is_wrong: whether large
+    values speak for a wrong label; sign_only: whether just the sign of what is recorded counts.
+    """
+
+    name: str
+    title: str
+    column: str
+    value: Callable[[Seen], Tensor]
+    high_is_wrong: bool = False
+    sign_only: bool = False
+
+    def read(self, recorded: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Recorded dynamics as this signal has them (Eq. 1). float (N, E) -> float32 (N, E)."""
+        wide = recorded.astype(np.float32)
+        return np.where(wide >= 0, np.float32(1), np.float32(-1)) if self.sign_only else wide
+
+
+def _margin(seen: Seen) -> Tensor:
+    return logit_margin(seen.logits, seen.label)
+
+
+def _alignment(seen: Seen) -> Tensor:
+    if seen.directions is None:
+        return torch.zeros_like(seen.logits[:, 0])
+    return alignment(seen.features, seen.label, seen.directions)
+
+
+SIGNALS = {
+    signal.name: signal
+    for signal in (
+        Signal("margin_sign", "margin sign", "margin", _margin, sign_only=True),
+        Signal("margin", "logit margin", "margin", _margin),
+        Signal("probability", "probability", "probability", lambda s: given_label_probability(s.logits, s.label)),
+        Signal(
+            "probability_difference",
+            "prob. difference",
+            "probability_difference",
+            lambda s: probability_difference(s.logits, s.label),
+            high_is_wrong=True,
+        ),
+        Signal("loss", "loss", "loss", lambda s: cross_entropy_loss(s.logits, s.label), high_is_wrong=True),
+        Signal("alignment", "alignment", "alignment", _alignment),
+    )
+}
+"""Name -> signal (Table 6). The first is DynaCor's."""
+COLUMNS = tuple(dict.fromkeys(signal.column for signal in SIGNALS.values()))
+"""What is recorded: a column may serve several signals."""
+
+
+def signal_of(name: str) -> Signal:
+    """A signal by its name (§4.3, Table 6). Raises ConfigError, listing all, for another one."""
+    if name not in SIGNALS:
+        raise ConfigError(explain("a signal of Table 6", repr(name), "choose among " + ", ".join(SIGNALS)))
+    return SIGNALS[name]
+
+
+def record_signals(seen: Seen) -> dict[str, Tensor]:
+    """Column -> value of every signal for one batch (§4.3, Table 6), float (B,)."""
+    values: dict[str, Tensor] = {}
+    for signal in SIGNALS.values():
+        if signal.column not in values:
+            values[signal.column] = signal.value(seen)
+    return values
+
+
+@dataclass
+class ClassGrams:
+    """Gram matrices of the pre-logits per given label, `sum of v_x v_x^T` (§4.3, Table 6; FINE), over any batches.
+
+    sums: float (C, D, D); those of several workers add up. Rows are taken up in larger portions: `flush` before
+    reading.
+    """
+
+    sums: Tensor
+    _features: list[Tensor] = field(default_factory=list)
+    _labels: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, num_classes: int, dim: int, device: torch.device) -> ClassGrams:
+        """Of no rows."""
+        return cls(torch.zeros((num_classes, dim, dim), device=device))
+
+    def add(self, features: Tensor, labels: Tensor) -> None:
+        """Count rows in. features: float (B, D); labels: int64 (B,)."""
+        self._features.append(features)
+        self._labels.append(labels)
+        if sum(map(len, self._labels)) >= _FLUSH_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Add up what is waiting."""
+        if self._labels:
+            features, labels = torch.cat(self._features), torch.cat(self._labels)
+            for label in torch.unique(labels).tolist():
+                members = features[labels == label]
+                self.sums[label].addmm_(members.T, members)
+        self._features, self._labels = [], []
+
+    def directions(self) -> Tensor:
+        """First eigenvector of each class's matrix, float (C, D); 0 for a class without rows."""
+        return first_eigenvectors(self.sums)

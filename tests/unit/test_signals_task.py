@@ -1,0 +1,121 @@
+"""Recording more signals changes nothing of the training, and alignment is to what the originals of an epoch span."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from dynacor_ray import schema
+from dynacor_ray.engine.batches import Batch
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
+from dynacor_ray.engine.signals import LEAVE_ONE_OUT_EPOCH
+from dynacor_ray.engine.tasks import DynamicsTask, SignalsTask, make_task
+from dynacor_ray.errors import TrainingError
+from dynacor_ray.method.dynamics import first_eigenvectors
+from dynacor_ray.method.signals import COLUMNS
+from dynacor_ray.storage import locate
+
+ROWS, CLASSES, DIM, EPOCHS = 24, 3, 5, 3
+CPU = torch.device("cpu")
+
+
+def job_of(signals: bool) -> Job:
+    facts = RowFacts(20, 4, CLASSES, DIM, np.zeros(DIM, np.float32), 1.0, np.array([7, 7, 6]))
+    plan = TrainPlan(
+        workers=1, use_gpu=False, cpus_per_worker=1, threads=1, cache_bytes=1, checkpoint_seconds=1, max_failures=0
+    )
+    return Job(TrainConfig(epochs=EPOCHS, signals=signals), plan, locate("/r"), facts)
+
+
+def batches() -> list[Batch]:
+    """20 originals, 3 copies and a padding row, in batches of 10, 10 and 4."""
+    generator = torch.Generator().manual_seed(0)
+    keys = torch.cat([torch.arange(20) * 2, torch.tensor([1, 5, 9, -1])])
+    labels = torch.randint(CLASSES, (ROWS,), generator=generator)
+    features = torch.randn(ROWS, DIM, generator=generator)
+    parts = (part.split([10, 10, 4]) for part in (keys, labels, features, (keys >= 0).float()))
+    return [Batch(*fields) for fields in zip(*parts, strict=True)]
+
+
+def trained(task: DynamicsTask) -> tuple[list[dict[str, torch.Tensor]], torch.nn.Module]:
+    """What is recorded in every epoch, rows in the order of the batches."""
+    torch.manual_seed(1)
+    network = task.network()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    epochs = []
+    for epoch in range(EPOCHS):
+        task.begin_epoch(epoch)
+        steps = []
+        for batch in batches():
+            loss, recorded = task.step(network, batch, epoch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps.append(recorded)
+        task.end_epoch(epoch, world=1)
+        epochs.append({name: torch.cat([step[name] for step in steps]) for name in steps[0]})
+    return epochs, network
+
+
+def test_the_training_is_the_same_with_and_without() -> None:
+    plain, more = make_task(job_of(False), CPU), make_task(job_of(True), CPU)
+    assert type(plain) is DynamicsTask
+    assert isinstance(more, SignalsTask)
+    (less, first), (all_of_it, second) = trained(plain), trained(more)
+    assert first.state_dict().keys() == second.state_dict().keys(), "a checkpoint of either"
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name])
+    for epoch, (one, other) in enumerate(zip(less, all_of_it, strict=True)):
+        once = {schema.LEAVE_ONE_OUT} if epoch == LEAVE_ONE_OUT_EPOCH else set()
+        assert set(one) == {schema.MARGIN, schema.PREDICTED} | once
+        assert set(other) == {schema.PREDICTED, *COLUMNS} | once
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    joints = [task.state()["joints"] for task in (plain, more)]
+    assert all(torch.equal(joints[0][epoch], joints[1][epoch]) for epoch in joints[0])
+
+
+def test_alignment_is_to_the_originals_of_the_epoch_before() -> None:
+    """With a learning rate of 0 the pre-logits of every epoch are the same."""
+    task = SignalsTask(job_of(True), CPU)
+    network = task.network()
+    whole = Batch(*(torch.cat(fields) for fields in zip(*batches(), strict=True)))
+    with torch.no_grad():
+        features = network.hidden(network.scaling(whole.feature))
+    seen = []
+    for epoch in range(2):
+        task.begin_epoch(epoch)
+        seen.append(torch.cat([task.step(network, batch, epoch)[1]["alignment"] for batch in batches()]))
+        task.end_epoch(epoch, world=1)
+    assert seen[0].tolist() == [0.0] * ROWS
+    mine = [features[:20][whole.label[:20] == label] for label in range(CLASSES)]
+    directions = first_eigenvectors(torch.stack([rows.T @ rows for rows in mine]))
+    assert torch.allclose(seen[1], (features * directions[whole.label]).sum(dim=1) ** 2, atol=1e-4)
+
+
+def test_what_a_checkpoint_keeps() -> None:
+    task, other = SignalsTask(job_of(True), CPU), SignalsTask(job_of(True), CPU)
+    trained(task)
+    file = io.BytesIO()
+    torch.save(task.state(), file)
+    other.restore(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    assert torch.equal(other.state()["directions"], task.state()["directions"])
+    assert other.state()["joints"].keys() == task.state()["joints"].keys()
+    fresh = SignalsTask(job_of(True), CPU)
+    fresh.restore(SignalsTask(job_of(True), CPU).state())
+    assert fresh.state()["directions"] is None
+
+
+def test_stored_signals() -> None:
+    task = SignalsTask(job_of(True), CPU)
+    recorded = {name: values.numpy() for name, values in trained(task)[0][-1].items()}
+    keys = np.arange(ROWS)
+    table = task.table(keys, recorded)
+    assert table.column_names == [schema.KEY, schema.MARGIN, schema.PREDICTED, *COLUMNS[1:]]
+    assert {str(table.schema.field(name).type) for name in COLUMNS} == {"halffloat"}
+    assert table["loss"].to_numpy() == pytest.approx(recorded["loss"], rel=1e-3)
+    recorded["loss"][3] = np.nan
+    with pytest.raises(TrainingError, match="NaN in 1 of 24 rows"):
+        task.table(keys, recorded)
