@@ -18,11 +18,13 @@ from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.job import Job, RowFacts
 from dynacor_ray.engine.signals import signal_table
 from dynacor_ray.method.confident_joint import PADDING, JointCounter
+from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.method.dynamics import logit_margin
 from dynacor_ray.models.heads import build_classifier
 
+_LOGITS = "logits"
 Recorded = dict[str, torch.Tensor]
-"""Name -> value per row of a batch, (B,) or (B, n), detached."""
+"""Name -> value per row, (B,) or (B, n), detached."""
 
 
 class Task(ABC):
@@ -34,7 +36,14 @@ class Task(ABC):
 
     @abstractmethod
     def step(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
-        """Loss of one batch, a scalar, and what is recorded of its rows; rows with a negative key are padding."""
+        """Loss of one batch, a scalar, and what `record` needs of its rows; rows with a negative key are padding."""
+
+    def record(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
+        """What is recorded of thousands of rows at once, from what their steps gave; the same names in every call.
+
+        keys: int64 (n,), on the CPU.
+        """
+        return seen
 
     @abstractmethod
     def table(self, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
@@ -101,19 +110,25 @@ class DynamicsTask(Task):
 
     def step(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
         """Weighted mean cross-entropy of the real rows (Eq. 2)."""
+        logits, loss = self.loss(model, batch)
+        return loss, {_LOGITS: logits.detach(), LABEL: batch.label}
+
+    def record(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
+        """Margin and top-1 class."""
+        logits, labels = seen[_LOGITS], seen[LABEL]
+        self._counter.add(logits, labels, torch.where(keys < 0, PADDING, keys & 1))  # a copy's key is odd
+        # max, not argmax: the same class in half the time
+        return {schema.MARGIN: logit_margin(logits, labels), schema.PREDICTED: logits.max(dim=1).indices.int()}
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits float32 (B, C), and the loss: all that a step needs where nothing is recorded."""
         logits = _forward(model, batch).float()
         losses = nn.functional.cross_entropy(logits, batch.label, reduction="none")
-        loss = (losses * batch.weight).sum() / (batch.key >= 0).sum().clamp(min=1)
-        with torch.no_grad():
-            kind = torch.where(batch.key < 0, PADDING, batch.key & 1)  # a key's last bit says that it is a copy
-            self._counter.add(logits.detach(), batch.label, kind)
-            margin, predicted = logit_margin(logits, batch.label), logits.argmax(dim=1).int()
-        return loss, {schema.MARGIN: margin, schema.PREDICTED: predicted}
+        return logits, (losses * batch.weight).sum() / (batch.key >= 0).sum().clamp(min=1)
 
     def end_epoch(self, epoch: int, world: int) -> None:
         """Merge all ranks' class statistics: this epoch's joint, and the thresholds for the next one."""
         counter = self._counter
-        counter.flush()
         if world > 1:
             for total in (counter.probability, counter.labelled, counter.counts, counter.confidence):
                 dist.all_reduce(total)
