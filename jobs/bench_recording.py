@@ -64,9 +64,9 @@ class Shard:
     def __init__(self, table: pa.Table) -> None:
         self._table = table
 
-    def iter_batches(self, batch_size: int, **_: Any) -> Iterator[pa.Table]:
-        """Blocks of `batch_size` rows."""
-        yield from (pa.Table.from_batches([one]) for one in self._table.to_batches(batch_size))
+    def iter_batches(self, **_: Any) -> Iterator[pa.Table]:
+        """All rows in one block."""
+        yield self._table
 
 
 def main(options: Options) -> None:
