@@ -16,7 +16,6 @@ from dynacor_ray.errors import CoverageError, explain
 from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.method.dynamics import row_weights
 
-READ_ROWS = 8192
 STREAM_BATCHES = 64
 """When rows are streamed anew each epoch, at least this many batches are read at once and shuffled together."""
 
@@ -77,13 +76,15 @@ def _read_all(shard: Any, rows: int, dim: int, rank: int) -> tuple[np.ndarray, n
     keys, labels = np.empty(rows, np.int64), np.empty(rows, np.int64)
     features = np.empty((rows, dim), np.float32)
     at = 0
-    for block in shard.iter_batches(batch_size=READ_ROWS, batch_format="pyarrow"):
-        stop = at + block.num_rows
-        if stop <= rows:
-            keys[at:stop] = block[schema.KEY].to_numpy()
-            labels[at:stop] = block[LABEL].to_numpy()
-            features[at:stop] = schema.matrix(block[schema.FEATURE])
-        at = stop
+    # Whole blocks, and their parts one by one: nothing is copied but into place.
+    for block in shard.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for part in block.to_batches():
+            stop = at + part.num_rows
+            if stop <= rows:
+                keys[at:stop] = part[schema.KEY].to_numpy()
+                labels[at:stop] = part[LABEL].to_numpy()
+                features[at:stop] = schema.matrix(part[schema.FEATURE])
+            at = stop
     if at != rows:
         raise CoverageError(explain(f"{rows:,} rows on rank {rank}", f"{at:,}", "report this as a defect"))
     return keys, labels, features

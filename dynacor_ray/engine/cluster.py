@@ -12,7 +12,7 @@ import ray
 
 from dynacor_ray import schema
 from dynacor_ray.engine.assemble import HAS_COPY
-from dynacor_ray.engine.session import remote_errors, resources
+from dynacor_ray.engine.session import remote_errors
 from dynacor_ray.method.clustering import ClusterConfig, ClusterFit, fit
 from dynacor_ray.method.selection import EpochRecord
 from dynacor_ray.method.thresholds import Cut, Signals, choose_cut
@@ -38,13 +38,13 @@ def sample_for_fit(dynamics: ray.data.Dataset, total: int, fit_rows: int, seed: 
 
 def fit_clusters(sample: pa.Table, config: ClusterConfig, progress: Progress) -> ClusterFit:
     """Fit on a sample, in one Ray task (the data are small: N x E numbers, sampled)."""
-    cores = max(1, int(resources().cpus / max(resources().nodes, 1)))
 
     @ray.remote(num_cpus=1)
     def work(rows: pa.Table) -> ClusterFit:
         import torch
 
-        torch.set_num_threads(min(cores, 8))
+        # Its steps are too small to share: two threads are no faster alone, and many times slower on a busy machine.
+        torch.set_num_threads(1)
         return fit_sample(rows, config)
 
     with progress.stage("cluster", 1, "fit") as bar, remote_errors():

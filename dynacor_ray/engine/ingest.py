@@ -34,7 +34,17 @@ from dynacor_ray.storage import Location
 PART_BYTES = 96 << 20
 MIN_PART_ROWS, MAX_PART_ROWS = 64, 65536
 SAMPLE_ROWS = 64
-IMAGE_ROW_GROUP = 512
+_ENCODING: dict[str, dict[str, Any]] = {
+    "image": {"row_group_size": 512},
+    # Neither compression nor dictionaries make vectors smaller; both would take time in every pass over the rows.
+    "feature": {
+        "row_group_size": MAX_PART_ROWS,
+        "compression": "none",
+        "use_dictionary": [schema.GIVEN_LABEL],
+        "write_statistics": [schema.INSTANCE_ID],
+    },
+}
+"""How packed files are written, by kind of data."""
 DRIVER_SHARDS = 64
 """Label columns of at most this many shards are counted in the driver: a Ray pass would cost more."""
 EXAMPLES = 100
@@ -66,11 +76,16 @@ class _Packer:
     own_ids: bool
 
     def __call__(self, item: tuple[int, Shard]) -> _PartResult:
-        index, shard = item
+        try:
+            return self._pack(*item)
+        finally:
+            pa.default_memory_pool().release_unused()  # else an idle process keeps what a part took
+
+    def _pack(self, index: int, shard: Shard) -> _PartResult:
         checked = validate_rows(shard.read(), self.kind, self.vocabulary, self.feature_dim)
         rows, name = checked.rows, f"part-{index:06d}.parquet"
         place = self.folder / self.attempt
-        (place / name).write_table(rows, row_group_size=IMAGE_ROW_GROUP if self.kind == "image" else MAX_PART_ROWS)
+        (place / name).write_table(rows, **_ENCODING[self.kind])
         (place / "quarantine" / name).write_table(checked.quarantine)
         if checked.truth is not None:
             (place / "truth" / name).write_table(checked.truth)

@@ -31,6 +31,13 @@ CONFIDENCE = "confidence.parquet"
 """How sure the predictions of each epoch were: epoch, is_corrupted, disagrees (with the label), bin, count."""
 JOINTS = "joints.parquet"
 """The confident joint of each epoch: epoch, given_label, predicted_label (-1: any other), count."""
+_ENCODING: dict[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": [schema.PREDICTED],
+    "column_encoding": {schema.KEY: "DELTA_BINARY_PACKED"},
+    "write_statistics": [schema.KEY],
+}
+"""Keys are unique and sorted, margins all different: a dictionary of either costs more than all the rest of writing."""
 
 
 def file_name(epoch: int, attempt: str, rank: int) -> str:
@@ -51,7 +58,7 @@ def write_signals(
     order = np.argsort(keys)
     order = order[np.searchsorted(keys[order], 0) :]
     table = as_table(keys[order], {name: values[order] for name, values in recorded.items()})
-    place.write_table(table, compression="zstd")
+    place.write_table(table, **_ENCODING)
     return len(order)
 
 

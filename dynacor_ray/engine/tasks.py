@@ -19,14 +19,15 @@ from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.job import Job, RowFacts
 from dynacor_ray.engine.signals import LEAVE_ONE_OUT_EPOCH, signal_table
 from dynacor_ray.method.confident_joint import PADDING, JointCounter
-from dynacor_ray.method.corruption import is_selected
+from dynacor_ray.method.corruption import LABEL, is_selected
 from dynacor_ray.method.dynamics import logit_margin, to_float16_keeping_sign
 from dynacor_ray.method.ridge import MAX_FEATURES, Ridge, RidgeSums
 from dynacor_ray.method.signals import COLUMNS, ClassGrams, Seen, record_signals
 from dynacor_ray.models.heads import build_classifier
 
+_LOGITS, _PRE_LOGITS = "logits", "pre_logits"
 Recorded = dict[str, torch.Tensor]
-"""Name -> value per row of a batch, (B,) or (B, n), detached."""
+"""Name -> value per row, (B,) or (B, n), detached."""
 
 
 class Task(ABC):
@@ -38,7 +39,14 @@ class Task(ABC):
 
     @abstractmethod
     def step(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
-        """Loss of one batch, a scalar, and what is recorded of its rows; rows with a negative key are padding."""
+        """Loss of one batch, a scalar, and what `record` needs of its rows; rows with a negative key are padding."""
+
+    def record(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
+        """What is recorded of thousands of rows at once, from what their steps gave; the same names in every call.
+
+        keys: int64 (n,), on the CPU.
+        """
+        return seen
 
     @abstractmethod
     def table(self, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
@@ -99,6 +107,7 @@ class DynamicsTask(Task):
         self._joints: dict[int, torch.Tensor] = {}
         self._confidence: dict[int, torch.Tensor] = {}
         self._counter: JointCounter
+        self._epoch = 0
         self._sums: RidgeSums | None = None
         self._ridge: Ridge | None = None
 
@@ -108,50 +117,62 @@ class DynamicsTask(Task):
 
     def begin_epoch(self, epoch: int) -> None:
         """Start to count, with the class thresholds of the epoch before."""
-        rows = self._job.rows
+        self._epoch, rows = epoch, self._job.rows
         self._counter = JointCounter(rows.num_classes, self._thresholds, self._device)
         if epoch == 0 and self._job.config.epochs > LEAVE_ONE_OUT_EPOCH and rows.dim <= MAX_FEATURES:
             self._sums = RidgeSums(rows.num_classes, torch.from_numpy(rows.mean).to(self._device), rows.scale)
 
     def step(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
         """Weighted mean cross-entropy of the real rows (Eq. 2)."""
+        logits, loss = self.loss(model, batch)
+        seen = {_LOGITS: logits.detach(), LABEL: batch.label}
+        return loss, seen | ({schema.FEATURE: batch.feature} if self._looks_at_features else {})
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits float32 (B, C), and the loss: all that a step needs where nothing is recorded."""
         logits = _forward(model, batch).float()
         losses = nn.functional.cross_entropy(logits, batch.label, reduction="none")
-        loss = (losses * batch.weight).sum() / (batch.key >= 0).sum().clamp(min=1)
-        with torch.no_grad():
-            kind = torch.where(batch.key < 0, PADDING, batch.key & 1)  # a key's last bit says that it is a copy
-            self._counter.add(logits.detach(), batch.label, kind)
-            recorded = self.recorded(logits.detach(), batch) | {schema.PREDICTED: logits.detach().argmax(dim=1).int()}
-            if epoch == 0 and self._sums is not None:
-                fitted = self._is_fitted(batch.key)
-                self._sums.add(batch.feature[fitted], batch.label[fitted])
-            elif epoch == LEAVE_ONE_OUT_EPOCH:
-                recorded[schema.LEAVE_ONE_OUT] = self._leave_one_out(batch)
-        return loss, recorded
+        return logits, (losses * batch.weight).sum() / (batch.key >= 0).sum().clamp(min=1)
 
-    def recorded(self, logits: torch.Tensor, batch: Batch) -> Recorded:
-        """What is recorded of a batch besides the top-1 class."""
-        return {schema.MARGIN: logit_margin(logits, batch.label)}
+    def record(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
+        """Signals and top-1 class; in the second epoch the leave-one-out margin."""
+        logits, labels = seen[_LOGITS], seen[LABEL]
+        self._counter.add(logits, labels, torch.where(keys < 0, PADDING, keys & 1))  # a copy's key is odd
+        # max, not argmax: the same class in half the time
+        recorded = self.signals(keys, seen) | {schema.PREDICTED: logits.max(dim=1).indices.int()}
+        if self._sums is not None:
+            fitted = self._is_fitted(keys)
+            self._sums.add(seen[schema.FEATURE][fitted], labels[fitted])
+        if self._epoch == LEAVE_ONE_OUT_EPOCH:
+            recorded[schema.LEAVE_ONE_OUT] = self._leave_one_out(keys, seen)
+        return recorded
+
+    def signals(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
+        """What is recorded in every epoch besides the top-1 class."""
+        return {schema.MARGIN: logit_margin(seen[_LOGITS], seen[LABEL])}
+
+    @property
+    def _looks_at_features(self) -> bool:
+        return self._sums is not None or self._ridge is not None
 
     def _is_fitted(self, keys: torch.Tensor) -> torch.Tensor:
-        """Originals without a copy, bool (B,) on the device. keys: int64 (B,), negative for padding."""
+        """Originals without a copy, bool (n,) on the device. keys: int64 (n,), negative for padding."""
         key, corruption = keys.numpy(), self._job.rows.corruption
         fitted = (key >= 0) & (key & 1 == 0)
         if corruption is not None:
             fitted &= ~is_selected(key >> 1, corruption)
         return torch.from_numpy(fitted).to(self._device)
 
-    def _leave_one_out(self, batch: Batch) -> torch.Tensor:
-        """Margin without the row's own label, float (B,); 0 where there is no regression."""
+    def _leave_one_out(self, keys: torch.Tensor, seen: Recorded) -> torch.Tensor:
+        """Margin without the row's own label, float (n,); 0 where there is no regression."""
         if self._ridge is None:
-            return torch.zeros(len(batch.key), device=self._device)
-        scores = self._ridge.predict(batch.feature, batch.label, self._is_fitted(batch.key))
-        return logit_margin(scores, batch.label)
+            return torch.zeros(len(keys), device=self._device)
+        scores = self._ridge.predict(seen[schema.FEATURE], seen[LABEL], self._is_fitted(keys))
+        return logit_margin(scores, seen[LABEL])
 
     def end_epoch(self, epoch: int, world: int) -> None:
         """Merge all ranks' class statistics: this epoch's joint, and the thresholds for the next one."""
         counter = self._counter
-        counter.flush()
         if world > 1:
             for total in (counter.probability, counter.labelled, counter.counts, counter.confidence):
                 dist.all_reduce(total)
@@ -160,7 +181,6 @@ class DynamicsTask(Task):
         self._confidence[epoch] = counter.confidence.cpu()
         self._thresholds = counter.thresholds()
         if self._sums is not None:
-            self._sums.flush()
             if world > 1:
                 for total in self._sums.totals:
                     dist.all_reduce(total)
@@ -211,20 +231,24 @@ class SignalsTask(DynamicsTask):
         super().begin_epoch(epoch)
         self._grams = None
 
-    def recorded(self, logits: torch.Tensor, batch: Batch) -> Recorded:
+    def step(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
+        """The same step; what the last layer saw is kept too."""
+        loss, seen = super().step(model, batch, epoch)
+        return loss, seen | {_PRE_LOGITS: self._features}
+
+    def signals(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
         """Every signal; copies, whose labels are wrong on purpose, have no say in the directions."""
-        originals = (batch.key >= 0) & (batch.key & 1 == 0)
+        logits, labels, features = seen[_LOGITS], seen[LABEL], seen[_PRE_LOGITS]
         if self._grams is None:
-            self._grams = ClassGrams.empty(logits.shape[1], self._features.shape[1], logits.device)
-        chosen = originals.to(logits.device)
-        self._grams.add(self._features[chosen], batch.label[chosen])
-        return record_signals(Seen(logits, batch.label, self._features, self._directions))
+            self._grams = ClassGrams.empty(logits.shape[1], features.shape[1], logits.device)
+        originals = ((keys >= 0) & (keys & 1 == 0)).to(logits.device)
+        self._grams.add(features[originals], labels[originals])
+        return record_signals(Seen(logits, labels, features, self._directions))
 
     def end_epoch(self, epoch: int, world: int) -> None:
         """Merge all ranks' gram matrices as well: the directions for the next epoch."""
         super().end_epoch(epoch, world)
         assert self._grams is not None
-        self._grams.flush()
         if world > 1:
             dist.all_reduce(self._grams.sums)
         self._directions, self._grams = self._grams.directions(), None

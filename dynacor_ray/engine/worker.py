@@ -26,6 +26,8 @@ from dynacor_ray.engine.tasks import Recorded, Task, make_task
 from dynacor_ray.errors import CoverageError, TrainingError, explain
 
 MIN_LEARNING_RATE = 3e-7
+RECORD_ROWS = 8192
+"""Rows that are recorded at once: a batch alone would cost as much as thousands of rows."""
 
 
 def train_worker(told: dict[str, Any]) -> str | None:
@@ -38,7 +40,7 @@ def train_worker(told: dict[str, Any]) -> str | None:
     task = make_task(job, device)
     network = task.network()
     model = ray.train.torch.prepare_model(network)
-    state = _State(job, task, model, context.get_world_rank(), context.get_world_size())
+    state = TrainState(job, task, model, context.get_world_rank(), context.get_world_size())
     start = state.restore(ray.train.get_checkpoint())
     if start == job.config.epochs:
         return None
@@ -51,7 +53,7 @@ def train_worker(told: dict[str, Any]) -> str | None:
     return None
 
 
-class _State:
+class TrainState:
     """Model, optimiser, schedule and the manifest of committed signals, as one rank has them."""
 
     def __init__(self, job: Job, task: Task, model: nn.Module, rank: int, world: int) -> None:
@@ -59,7 +61,7 @@ class _State:
         config = job.config
         groups = [{"params": parameters} for parameters in task.groups(self.network)]
         self.optimizer = torch.optim.SGD(
-            groups, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
+            groups, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay, fused=True
         )
         self.batch = max(1, config.batch_size // world)
         steps = config.epochs * -(-job.rows_per_rank // self.batch)
@@ -77,7 +79,7 @@ class _State:
         return inner
 
     def step(self, batch: Batch, epoch: int) -> Recorded:
-        """One step of SGD; returns what is recorded of the rows."""
+        """One step of SGD; returns what must be known of the rows to record them."""
         loss, recorded = self.task.step(self.model, batch, epoch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -176,7 +178,7 @@ def _gather(value: Any, world: int) -> list[Any]:
 
 
 def run_epoch(
-    state: _State, rows: CachedRows | StreamedRows, epoch: int, device: torch.device
+    state: TrainState, rows: CachedRows | StreamedRows, epoch: int, device: torch.device
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """One pass over this rank's rows; returns key int64 (n,), -1 for padding, and what the task records of each.
 
@@ -185,17 +187,27 @@ def run_epoch(
     size = state.job.rows_per_rank
     keys = torch.empty(size, dtype=torch.int64)
     kept: Recorded = {}
+    waiting: list[Recorded] = []
     state.model.train()
     state.task.begin_epoch(epoch)
-    at = 0
+    first = at = 0
+
+    def record() -> None:
+        seen = {name: torch.cat([batch[name] for batch in waiting], dim=0) for name in waiting[0]}
+        with torch.no_grad():
+            for name, values in state.task.record(keys[first:at], seen).items():
+                if name not in kept:
+                    kept[name] = torch.empty((size, *values.shape[1:]), dtype=values.dtype, device=device)
+                kept[name][first:at] = values
+
     for batch in rows.batches(epoch, state.batch):
         stop = at + len(batch.key)
-        for name, values in state.step(batch, epoch).items():
-            if name not in kept:
-                kept[name] = torch.empty((size, *values.shape[1:]), dtype=values.dtype, device=device)
-            kept[name][at:stop] = values
         keys[at:stop] = batch.key
+        waiting.append(state.step(batch, epoch))
         at = stop
+        if at - first >= RECORD_ROWS or at == size:
+            record()
+            first, waiting = at, []
     if at != size:
         raise CoverageError(explain(f"{size:,} rows on rank {state.rank}", f"{at:,}", "report this as a defect"))
     state.task.end_epoch(epoch, state.world)

@@ -10,7 +10,7 @@ epoch as wrong labels are learnt by heart; of each epoch's counts only those of 
 How many labels are wrong in all is estimated by `noise_rate`, whose counts are taken in the same go. Corrupted copies
 are counted there, not in the joint.
 
-Cost: one softmax and one comparison per logit, done for thousands of rows at a time.
+Cost: one softmax and one comparison per logit; next to nothing when thousands of rows are added at a time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ MAX_JOINT_CLASSES = 2000
 """With more classes the C x C counts are too many; then each given class keeps two: itself, and all others."""
 OTHER = -1
 """Stands for "another class than the given one" where single classes are not told apart."""
-_FLUSH_ROWS = 8192
 
 
 ORIGINAL, COPY, PADDING = 0, 1, -1
@@ -36,8 +35,8 @@ ORIGINAL, COPY, PADDING = 0, 1, -1
 class JointCounter:
     """Counts one epoch (§4.3). thresholds: float (C,) of the epoch before, None in the first: then it has no joint.
 
-    After the last batch and `flush`, the sums are in `probability` float64 (C,), `labelled` float64 (C,), `counts`
-    int64, `cells` says of what, and `confidence` int64 (2, 2, BINS); they merge over workers by addition.
+    The sums are in `probability` float64 (C,), `labelled` float64 (C,), `counts` int64, `cells` says of what, and
+    `confidence` int64 (2, 2, BINS); they merge over workers by addition.
     """
 
     def __init__(self, num_classes: int, thresholds: Tensor | None, device: torch.device) -> None:
@@ -47,33 +46,22 @@ class JointCounter:
         self._width = num_classes if num_classes <= MAX_JOINT_CLASSES else 2
         self.counts = torch.zeros(num_classes * self._width, dtype=torch.int64, device=device)
         self.confidence = torch.zeros((2, 2, BINS), dtype=torch.int64, device=device)
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._rows = 0
 
     def add(self, logits: Tensor, labels: Tensor, kind: Tensor) -> None:
-        """Rows of one batch. logits: float (B, C), detached; labels: int64 (B,); kind: (B,), e.g. ORIGINAL."""
-        self._waiting.append((logits, labels, kind.to(logits.device)))
-        self._rows += len(labels)
-        if self._rows >= _FLUSH_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Count the rows that are waiting."""
-        if not self._waiting:
-            return
-        logits, labels, kind = (torch.cat(parts, dim=0) for parts in zip(*self._waiting, strict=True))
-        self._waiting, self._rows = [], 0
+        """Count some rows. logits: float (B, C), detached; labels: int64 (B,); kind: (B,), e.g. ORIGINAL."""
+        kind = kind.to(logits.device)
         real = kind != PADDING
-        probability, labels, kind = torch.softmax(logits[real].float(), dim=1), labels[real], kind[real]
+        if not bool(real.all()):
+            logits, labels, kind = logits[real], labels[real], kind[real]
+        probability, is_original = _softmax(logits.float()), kind == ORIGINAL
         self.confidence += count_confidence(probability, labels, kind == COPY)
-        probability, labels = probability[kind == ORIGINAL], labels[kind == ORIGINAL]
-        given = probability.gather(1, labels.unsqueeze(1)).squeeze(dim=1)
-        self.probability.index_add_(0, labels, given.double())
-        self.labelled += torch.bincount(labels, minlength=self._num_classes)
+        given = probability.gather(1, labels.unsqueeze(1)).squeeze(dim=1).double()
+        self.probability.index_add_(0, labels, torch.where(is_original, given, 0.0))
+        self.labelled += torch.bincount(labels[is_original], minlength=self._num_classes)
         if self._thresholds is not None:
             top, confident = confident_class(probability, self._thresholds)
             column = top if self._width == self._num_classes else (top != labels).long()
-            cell = labels[confident] * self._width + column[confident]
+            cell = (labels * self._width + column)[confident & is_original]
             self.counts += torch.bincount(cell, minlength=len(self.counts))
 
     def cells(self) -> Tensor:
@@ -95,8 +83,14 @@ def confident_class(probability: Tensor, thresholds: Tensor) -> tuple[Tensor, Te
     probability: float (B, C), rows sum to 1; thresholds: float (C,). Returns the class, int64 (B,), and whether there
     is one, bool (B,): a row below every threshold is not counted.
     """
-    above = probability >= thresholds
-    return torch.where(above, probability, -1.0).argmax(dim=1), above.any(dim=1)
+    largest, top = torch.where(probability >= thresholds, probability, -1.0).max(dim=1)
+    return top, largest >= 0
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """`torch.softmax` over classes: five times as fast on a CPU where they are few. float (B, C) -> float (B, C)."""
+    power = (logits - logits.amax(dim=1, keepdim=True)).exp_()
+    return power.div_(power.sum(dim=1, keepdim=True))
 
 
 def class_noise_rates(

@@ -27,7 +27,6 @@ MAX_FEATURES = 4096
 """With more features the D x D sums are too large; then there is no such margin."""
 PENALTIES = np.logspace(-3, 2, 21)
 """Candidates, in units of the mean eigenvalue of X'X."""
-_FLUSH_ROWS = 8192
 _LEAST_LEFT = 1e-4
 _LEAST_VARIANCE = 1e-6
 """Of the mean square: less is what rounding leaves of constant features."""
@@ -37,7 +36,7 @@ class RidgeSums:
     """Sums over rows, by which a ridge regression is solved (§4.3); those of several workers add up.
 
     mean: float (D,), near the mean of the features, and scale > 0: rows are shifted and scaled so that float32 products
-    keep their digits. After the last row and `flush`, `totals` are tensors to be summed over workers.
+    keep their digits. `totals` are the tensors to be summed over workers.
     """
 
     def __init__(self, num_classes: int, mean: Tensor, scale: float) -> None:
@@ -47,8 +46,6 @@ class RidgeSums:
         self.cross = torch.zeros((dim, num_classes), dtype=torch.float64, device=device)
         self.total = torch.zeros(dim, dtype=torch.float64, device=device)
         self.labelled = torch.zeros(num_classes, dtype=torch.float64, device=device)
-        self._waiting: list[tuple[Tensor, Tensor]] = []
-        self._rows = 0
 
     @property
     def totals(self) -> tuple[Tensor, ...]:
@@ -56,18 +53,7 @@ class RidgeSums:
         return self.gram, self.cross, self.total, self.labelled
 
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Rows to fit. features: float (B, D); labels: int64 (B,); both on the device of `mean`."""
-        self._waiting.append((features, labels))
-        self._rows += len(labels)
-        if self._rows >= _FLUSH_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Sum the rows that are waiting."""
-        if not self._waiting:
-            return
-        features, labels = (torch.cat(parts, dim=0) for parts in zip(*self._waiting, strict=True))
-        self._waiting, self._rows = [], 0
+        """Rows to fit, thousands at a time. features: float (B, D); labels: int64 (B,); on the device of `mean`."""
         rows = (features.float() - self._mean) * self._scale
         self.gram += (rows.T @ rows).double()
         self.total += rows.sum(dim=0, dtype=torch.float64)

@@ -13,7 +13,7 @@ gram matrices float (C, D, D) in memory, and C eigenvectors of a D x D matrix pe
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,6 @@ from dynacor_ray.method.dynamics import (
     logit_margin,
     probability_difference,
 )
-
-_FLUSH_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -121,13 +119,10 @@ def record_signals(seen: Seen) -> dict[str, Tensor]:
 class ClassGrams:
     """Gram matrices of the pre-logits per given label, `sum of v_x v_x^T` (§4.3, Table 6; FINE), over any batches.
 
-    sums: float (C, D, D); those of several workers add up. Rows are taken up in larger portions: `flush` before
-    reading.
+    sums: float (C, D, D); those of several workers add up.
     """
 
     sums: Tensor
-    _features: list[Tensor] = field(default_factory=list)
-    _labels: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def empty(cls, num_classes: int, dim: int, device: torch.device) -> ClassGrams:
@@ -135,20 +130,10 @@ class ClassGrams:
         return cls(torch.zeros((num_classes, dim, dim), device=device))
 
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Count rows in. features: float (B, D); labels: int64 (B,)."""
-        self._features.append(features)
-        self._labels.append(labels)
-        if sum(map(len, self._labels)) >= _FLUSH_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Add up what is waiting."""
-        if self._labels:
-            features, labels = torch.cat(self._features), torch.cat(self._labels)
-            for label in torch.unique(labels).tolist():
-                members = features[labels == label]
-                self.sums[label].addmm_(members.T, members)
-        self._features, self._labels = [], []
+        """Count rows in, thousands at a time. features: float (B, D); labels: int64 (B,)."""
+        for label in torch.unique(labels).tolist():
+            members = features[labels == label]
+            self.sums[label].addmm_(members.T, members)
 
     def directions(self) -> Tensor:
         """First eigenvector of each class's matrix, float (C, D); 0 for a class without rows."""

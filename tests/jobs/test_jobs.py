@@ -63,6 +63,22 @@ def test_clothing1m_as_a_job(head: dict[str, str], clothing1m: Path, tmp_path: P
     assert issues.loc[wrong, "label_quality"].mean() < issues.loc[~wrong, "label_quality"].mean()
 
 
+def test_a_benchmark_of_whole_runs(head: dict[str, str], tmp_path: Path) -> None:
+    """It prints one JSON object with its ratio, and where memory can be read, the peaks of every stage."""
+    sizes = ["--rows", "400", "--dim", "8", "--classes", "3", "--epochs", "2", "--folder", str(tmp_path)]
+    command = ["python", "jobs/bench_pipeline.py", *sizes]
+    done = subprocess.run(command, env=head, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout)
+    assert report["sizes"]["rows"] == [400]
+    assert {"seconds of the largest run / 5 min per 1M rows"} <= set(report["ratios"])
+    (one,) = report["runs"]
+    assert {"imports", "start", "ingest", "train", "cluster", "output", "exit"} <= set(one["seconds_by_stage"])
+    assert sum(one["seconds_by_stage"].values()) == pytest.approx(one["seconds"], abs=1.5)
+    if one["memory_mb"] is not None:
+        assert one["memory_mb"]["all_processes"] == max(one["memory_mb"]["by_stage"].values()) > 100
+
+
 def test_a_failing_job_says_why(head: dict[str, str], tmp_path: Path) -> None:
     """Its status is not 0, and the last lines of the driver name what was expected and what to do."""
     missing = tmp_path / "nowhere"

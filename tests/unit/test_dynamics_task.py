@@ -46,7 +46,9 @@ def batch() -> Batch:
 def run(task: DynamicsTask, epoch: int) -> Recorded:
     torch.manual_seed(epoch)
     task.begin_epoch(epoch)
-    recorded = task.step(task.network(), batch(), epoch)[1]
+    seen = task.step(task.network(), batch(), epoch)[1]
+    with torch.no_grad():
+        recorded = task.record(batch().key, seen)
     task.end_epoch(epoch, 1)
     return recorded
 
@@ -59,7 +61,6 @@ def test_the_second_epoch_says_what_the_rows_without_a_copy_know() -> None:
     fitted = torch.from_numpy((key >= 0) & (key & 1 == 0) & ~is_selected(key >> 1, CORRUPTION))
     sums = RidgeSums(CLASSES, torch.zeros(DIM), 1.0)
     sums.add(rows.feature[fitted], rows.label[fitted])
-    sums.flush()
     ridge = sums.solve()
     assert ridge is not None
     assert ridge.count == fitted.sum()

@@ -32,7 +32,6 @@ def test_with_very_many_classes_only_the_given_one_is_told_apart(monkeypatch: py
     slim = JointCounter(5, thresholds, CPU)
     for counter in (full, slim):
         counter.add(logits, labels, everything)
-        counter.flush()
     joint = np.zeros((5, 5), int)
     for given, predicted, count in full.cells().tolist():
         joint[given, predicted] = count
@@ -61,21 +60,19 @@ def simulated(
     return torch.from_numpy(logits).float(), torch.from_numpy(given)
 
 
-def test_the_counter_agrees_with_a_slow_loop_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_counter_agrees_with_a_slow_loop_whatever_the_batches() -> None:
     logits, labels = simulated()
     counted = torch.arange(len(labels)) % 7 != 0
     probability = torch.softmax(logits, dim=1)
     kept = (probability[counted], labels[counted])
     mean = torch.stack([kept[0][kept[1] == c, c].mean() for c in range(5)])
     expected = slow_counts(kept[0].numpy(), kept[1].numpy(), mean.numpy())
-    for size, flush in ((64, 100), (3000, 8192), (7, 1)):
-        monkeypatch.setattr("dynacor_ray.method.confident_joint._FLUSH_ROWS", flush)
+    for size in (64, 3000, 7):
         first, second = JointCounter(5, None, CPU), None
         for counter in (first, second):
             counter = counter or JointCounter(5, first.thresholds(), CPU)
             for index in torch.arange(len(labels)).split(size):
                 counter.add(logits[index], labels[index], torch.where(counted[index], ORIGINAL, PADDING))
-            counter.flush()
         assert first.thresholds() == pytest.approx(mean, abs=1e-6)
         assert first.counts.sum() == 0, "the first epoch has no thresholds yet"
         assert np.array_equal(counter.counts.view(5, 5).numpy(), expected)
@@ -86,11 +83,9 @@ def test_sums_merge_over_workers() -> None:
     everything = torch.arange(1000) % 2  # originals and copies
     whole = JointCounter(5, torch.full((5,), 0.3), CPU)
     whole.add(logits, labels, everything)
-    whole.flush()
     parts = [JointCounter(5, torch.full((5,), 0.3), CPU) for _ in range(2)]
     for part, rows in zip(parts, (slice(0, 333), slice(333, None)), strict=True):
         part.add(logits[rows], labels[rows], everything[rows])
-        part.flush()
     assert torch.equal(parts[0].counts + parts[1].counts, whole.counts)
     assert torch.allclose(parts[0].probability + parts[1].probability, whole.probability)
     assert torch.equal(parts[0].confidence + parts[1].confidence, whole.confidence)
@@ -113,5 +108,4 @@ def test_rates_per_class_by_hand() -> None:
 def test_an_absent_class_is_never_predicted() -> None:
     counter = JointCounter(3, None, CPU)
     counter.add(torch.zeros(4, 3), torch.tensor([0, 0, 1, 1]), torch.zeros(4))
-    counter.flush()
     assert counter.thresholds()[2] > 1

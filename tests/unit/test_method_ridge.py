@@ -24,7 +24,6 @@ def drawn(rows: int = 60, dim: int = 5, seed: int = 0) -> tuple[torch.Tensor, to
 def sums(feature: torch.Tensor, label: torch.Tensor, scale: float = 0.3) -> RidgeSums:
     found = RidgeSums(CLASSES, feature.mean(dim=0) + 0.1, scale)
     found.add(feature, label)
-    found.flush()
     return found
 
 
@@ -91,12 +90,9 @@ def test_sums_of_workers_add_up_in_any_order() -> None:
     mean, whole = feature.mean(dim=0), RidgeSums(CLASSES, feature.mean(dim=0), 0.5)
     parts = [RidgeSums(CLASSES, mean, 0.5) for _ in range(2)]
     whole.add(feature, label)
-    whole.flush()
     order = torch.from_numpy(np.random.default_rng(1).permutation(200))
     for at, index in enumerate(order.split(17)):
         parts[at % 2].add(feature[index], label[index])
-    for part in parts:
-        part.flush()
     for left, right, total in zip(parts[0].totals, parts[1].totals, whole.totals, strict=True):
         assert torch.allclose(left + right, total, rtol=1e-5, atol=1e-3)
 
@@ -134,7 +130,6 @@ def test_nothing_to_fit(rows: int) -> None:
     feature, label = drawn()
     found = RidgeSums(CLASSES, feature.mean(dim=0), 1.0)
     found.add(feature[:rows], label[:rows])
-    found.flush()
     assert found.solve() is None
 
 

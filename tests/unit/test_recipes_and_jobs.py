@@ -20,7 +20,9 @@ from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-JOBS = sorted((ROOT / "jobs").glob("*.py"))
+SCRIPTS = sorted((ROOT / "jobs").glob("*.py"))
+BENCHMARKS = [path for path in SCRIPTS if path.name.startswith("bench")]
+JOBS = [path for path in SCRIPTS if path not in BENCHMARKS]
 RECIPES = {
     name: function
     for name, function in inspect.getmembers(recipes, inspect.isfunction)
@@ -116,11 +118,16 @@ def test_a_job_is_short_and_light(path: Path) -> None:
             imported.add((node.module or "").partition(".")[0])
     assert len(text.splitlines()) <= 60
     assert not imported & {"torch", "torchvision", "numpy", "pandas"}
-    documentation = ast.get_docstring(tree) or ""
-    assert f"jobs/{path.name}" in documentation, "say how it is started"
+    assert f"jobs/{path.name}" in (ast.get_docstring(tree) or ""), "say how it is started"
 
 
-@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.name)
+def test_a_benchmark_says_how_it_is_started(path: Path) -> None:
+    started = "jobs/bench_*.py" if path.name == "benchmarking.py" else f"python jobs/{path.name}"
+    assert started in (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_a_job_starts_nothing_when_imported(path: Path) -> None:
     runpy.run_path(str(path), run_name="imported")
 

@@ -50,11 +50,12 @@ def trained(task: DynamicsTask) -> tuple[list[dict[str, torch.Tensor]], torch.nn
         task.begin_epoch(epoch)
         steps = []
         for batch in batches():
-            loss, recorded = task.step(network, batch, epoch)
+            loss, seen = task.step(network, batch, epoch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            steps.append(recorded)
+            with torch.no_grad():
+                steps.append(task.record(batch.key, seen))
         task.end_epoch(epoch, world=1)
         epochs.append({name: torch.cat([step[name] for step in steps]) for name in steps[0]})
     return epochs, network
@@ -87,7 +88,9 @@ def test_alignment_is_to_the_originals_of_the_epoch_before() -> None:
     seen = []
     for epoch in range(2):
         task.begin_epoch(epoch)
-        seen.append(torch.cat([task.step(network, batch, epoch)[1]["alignment"] for batch in batches()]))
+        with torch.no_grad():
+            steps = [task.record(batch.key, task.step(network, batch, epoch)[1]) for batch in batches()]
+        seen.append(torch.cat([step["alignment"] for step in steps]))
         task.end_epoch(epoch, world=1)
     assert seen[0].tolist() == [0.0] * ROWS
     mine = [features[:20][whole.label[:20] == label] for label in range(CLASSES)]

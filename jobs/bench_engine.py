@@ -1,0 +1,144 @@
+"""The engine's training epoch against a bare PyTorch loop on the same rows. `python jobs/bench_engine.py`."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import statistics
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import tyro
+from benchmarking import Lap, folder_for, print_report, take_turns, write_features
+
+from dynacor_ray import schema
+from dynacor_ray.config import DetectConfig
+from dynacor_ray.engine.job import TrainConfig, TrainPlan
+from dynacor_ray.engine.rows import TrainingRows
+from dynacor_ray.engine.signals import SIGNALS
+from dynacor_ray.engine.train import train
+from dynacor_ray.engine.worker import MIN_LEARNING_RATE
+from dynacor_ray.method.corruption import LABEL
+from dynacor_ray.models.heads import build_classifier
+from dynacor_ray.prepare import identity, joined, open_data, plan_for, prepare
+from dynacor_ray.progress import Progress
+from dynacor_ray.rundir import claim
+from dynacor_ray.storage import Location
+
+QUIET = Progress(quiet=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is trained on."""
+
+    rows: int = 50_000
+    """Rows without their corrupted copies."""
+    dim: int = 512
+    """Length of a feature vector."""
+    classes: int = 14
+    """Classes."""
+    epochs: int = 8
+    """Epochs of a training; the first is not counted."""
+    workers: tuple[int, ...] = (1, 2)
+    """Numbers of training workers; the budget is that of one."""
+    repeats: int = 3
+    """Trainings of each kind; they take turns."""
+    folder: str | None = None
+    """Where the data are kept. Default: a temporary folder."""
+
+
+def main(options: Options) -> None:
+    """Train in turns and print the report."""
+    shape = {"rows": options.rows, "dim": options.dim, "classes": options.classes, "noise": 0.2}
+    with folder_for(options.folder) as folder, folder_for(None) as runs:
+        data = write_features(folder / "features-{rows}x{dim}-{classes}-{noise}.parquet".format(**shape), **shape)
+        config = DetectConfig(data=str(data), out=str(runs), epochs=options.epochs, quiet=True, gpu="no")
+        prepared = prepare(config)
+        claim(prepared.run, identity(prepared), {})
+        with joined(config, QUIET):
+            rows = open_data(prepared, False, QUIET).rows
+            plans = {n: plan_for(DetectConfig(data=str(data), workers=n, gpu="no")) for n in options.workers}
+            threads = max(plan.threads for plan in plans.values())
+            bare = BareLoop(rows, prepared.training, threads)
+            engine = {
+                name_of(n): functools.partial(
+                    engine_epoch, rows, prepared.training, plan, prepared.run / f"workers-{n}", itertools.count()
+                )
+                for n, plan in plans.items()
+            }
+            turns = take_turns({"bare loop": bare.epoch, **engine}, options.repeats)
+    print_report(
+        "Seconds per epoch of a training on Ray Train, from the times at which each epoch's signals were written, over "
+        "those of a bare PyTorch loop (same rows in memory, classifier, batches, SGD and schedule; nothing recorded); "
+        "trainings take turns, and a training's figure is the median over its epochs without the first.",
+        {
+            f"{name_of(n)} / bare loop": turns.ratio(name_of(n), "bare loop", **({"at_most": 1.1} if n == 1 else {}))
+            for n in plans
+        },
+        turns.seconds,
+        {**shape, "rows": rows.facts.total, "epochs": options.epochs, "batch": prepared.training.batch_size},
+        threads={"bare loop": threads, **{name_of(n): plan.threads for n, plan in plans.items()}},
+    )
+
+
+def name_of(workers: int) -> str:
+    """Name of the engine's variant."""
+    return f"engine, {workers} worker" + ("s" if workers > 1 else "")
+
+
+def engine_epoch(
+    rows: TrainingRows, config: TrainConfig, plan: TrainPlan, place: Location, numbers: itertools.count[int]
+) -> Lap:
+    """Seconds per epoch of one training by the engine."""
+    run = place / str(next(numbers))
+    files = train(rows, config, plan, run, QUIET)
+    written = [
+        max((run / SIGNALS / name).info().mtime_ns for name in files[str(epoch)]) / 1e9
+        for epoch in range(config.epochs)
+    ]
+    return Lap(statistics.median(np.diff(written).tolist()))
+
+
+class BareLoop:
+    """What one would write without this package: rows in memory, one process, SGD."""
+
+    def __init__(self, rows: TrainingRows, config: TrainConfig, threads: int) -> None:
+        self._config, self._facts = config, rows.facts
+        blocks = list(rows.build(False).iter_batches(batch_size=None, batch_format="pyarrow"))
+        features = np.concatenate([schema.matrix(block[schema.FEATURE]) for block in blocks])
+        self._features = torch.from_numpy(features)
+        self._labels = torch.from_numpy(np.concatenate([block[LABEL].to_numpy() for block in blocks]).astype(np.int64))
+        torch.set_num_threads(threads)
+
+    def epoch(self) -> Lap:
+        """Seconds per epoch of one training."""
+        config, facts = self._config, self._facts
+        model = build_classifier(
+            config.classifier,
+            num_features=facts.dim,
+            num_classes=facts.num_classes,
+            mean=facts.mean,
+            scale=facts.scale,
+        )
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
+        )
+        steps = config.epochs * -(-len(self._labels) // config.batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=MIN_LEARNING_RATE)
+        times = [time.perf_counter()]
+        for _ in range(config.epochs):
+            for index in torch.randperm(len(self._labels)).split(config.batch_size):
+                loss = torch.nn.functional.cross_entropy(model(self._features[index]), self._labels[index])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+            times.append(time.perf_counter())
+        return Lap(statistics.median(np.diff(times[1:]).tolist()))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

@@ -1,0 +1,142 @@
+"""A whole run of `detect` against cleanlab with the same classifier. `python jobs/bench_peers.py`.
+
+`--data FILE` takes features with true labels instead of made-up ones. Needs `pip install 'dynacor-ray[cleanlab]'`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from benchmarking import Finished, Lap, folder_for, peaks, print_report, run, take_turns, write_features
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import f1_score
+
+from dynacor_ray import schema
+from dynacor_ray.engine.job import TrainConfig
+from dynacor_ray.engine.worker import MIN_LEARNING_RATE
+from dynacor_ray.manifest import FeatureStats
+from dynacor_ray.models.heads import build_classifier
+from dynacor_ray.storage import locate
+
+OURS, PEER = "detect", "cleanlab"
+DETECT = Path(__file__).with_name("detect.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is searched."""
+
+    data: str | None = None
+    """A parquet file with `feature`, `given_label` and `true_label`, classes numbered from 0. Default: made-up."""
+    rows: int = 20_000
+    """Rows of made-up data."""
+    dim: int = 512
+    """Length of their feature vectors."""
+    classes: int = 14
+    """Their classes."""
+    noise: float = 0.2
+    """Share of wrong labels among them."""
+    repeats: int = 1
+    """Runs of each; they take turns."""
+    peer: bool = False
+    """Run cleanlab on --data, in this process: what this script calls for the other half of the comparison."""
+
+
+def main(options: Options) -> None:
+    """Search in turns and print the report."""
+    if options.peer:
+        print(json.dumps({"f1": cleanlab_f1(str(options.data))}))
+        return
+    runs: list[dict[str, Any]] = []
+    with folder_for(None) as folder:
+        shape = {"rows": options.rows, "dim": options.dim, "classes": options.classes, "noise": options.noise}
+        data = options.data or str(write_features(folder / "features.parquet", **shape))
+
+        def ours() -> Lap:
+            out = folder / f"run-{len(runs)}"
+            done = run([sys.executable, str(DETECT), "--data", data, "--out", str(out), "--quiet"])
+            return note(OURS, done, json.loads((out / "summary.json").read_text())["evaluation"]["f1"])
+
+        def peer() -> Lap:
+            done = run([sys.executable, __file__, "--peer", "--data", data])
+            return note(PEER, done, json.loads(done.output)["f1"])
+
+        def note(name: str, done: Finished, f1: float) -> Lap:
+            memory = peaks(done.samples)
+            peak = memory and memory["all_processes"]
+            runs.append({"name": name, "seconds": round(done.seconds, 2), "f1": round(f1, 4), "peak_memory_mb": peak})
+            return Lap(done.seconds)
+
+        turns = take_turns({OURS: ours, PEER: peer}, options.repeats)
+    config = TrainConfig()
+    print_report(
+        "A whole `detect` as the command line runs it, over cleanlab's CleanLearning.find_label_issues (five folds, "
+        "its defaults) with the same classifier, scaling, optimiser, schedule and epochs in a plain PyTorch loop; each "
+        "in processes of its own, reading the same parquet file. Memory is the sum over all processes.",
+        {"detect / cleanlab, seconds": turns.ratio(OURS, PEER)},
+        turns.seconds,
+        shape if options.data is None else {"data": options.data},
+        epochs=config.epochs,
+        runs=runs,
+    )
+
+
+class Classifier(ClassifierMixin, BaseEstimator):
+    """The engine's classifier as scikit-learn has it."""
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> Classifier:
+        """Train as the engine does, recording nothing. features: float32 (n, D); labels: int (n,)."""
+        config, self.classes_ = TrainConfig(), np.unique(labels)
+        mean, scale = FeatureStats.of(features).scaling()
+        torch.manual_seed(config.seed)
+        self.model_ = build_classifier(
+            config.classifier,
+            num_features=features.shape[1],
+            num_classes=len(self.classes_),
+            mean=mean,
+            scale=scale,
+        )
+        rows, given = torch.from_numpy(features), torch.from_numpy(np.searchsorted(self.classes_, labels))
+        optimizer = torch.optim.SGD(
+            self.model_.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
+        )
+        steps = config.epochs * -(-len(rows) // config.batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=MIN_LEARNING_RATE)
+        for _ in range(config.epochs):
+            for index in torch.randperm(len(rows)).split(config.batch_size):
+                loss = torch.nn.functional.cross_entropy(self.model_(rows[index]), given[index])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+        return self
+
+    @torch.no_grad()
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Probability per class, float (n, C)."""
+        return torch.softmax(self.model_(torch.from_numpy(features)), dim=1).numpy()
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Most probable class, (n,)."""
+        return self.classes_[self.predict_proba(features).argmax(axis=1)]
+
+
+def cleanlab_f1(data: str) -> float:
+    """F1 of the rows that cleanlab flags."""
+    from cleanlab.classification import CleanLearning
+
+    table = locate(data).read_table([schema.FEATURE, schema.GIVEN_LABEL, schema.TRUE_LABEL])
+    given = table[schema.GIVEN_LABEL].to_numpy()
+    found = CleanLearning(Classifier(), seed=0).find_label_issues(schema.matrix(table[schema.FEATURE]), given)
+    return float(f1_score(given != table[schema.TRUE_LABEL].to_numpy(), found["is_label_issue"].to_numpy()))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

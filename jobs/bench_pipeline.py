@@ -1,0 +1,97 @@
+"""Whole runs of `detect` on made-up features: seconds by stage and peak memory. `python jobs/bench_pipeline.py`.
+
+`--rows 1000000` is the size that the budget speaks of: 5 minutes and 6 GB in all processes on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from benchmarking import against, folder_for, peaks, print_report, run, write_features
+
+BUDGET_SECONDS, BUDGET_MB, BUDGET_ROWS = 300.0, 6000.0, 1_000_000
+DETECT = Path(__file__).with_name("detect.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is run."""
+
+    rows: tuple[int, ...] = (2_000, 100_000)
+    """Rows of each run, one after the other."""
+    dim: int = 512
+    """Length of a feature vector."""
+    classes: int = 14
+    """Classes."""
+    epochs: int = 10
+    """Training epochs."""
+    workers: int = 1
+    """Training workers."""
+    noise: float = 0.2
+    """Share of wrong labels."""
+    repeats: int = 1
+    """Runs of each size; they take turns."""
+    folder: str | None = None
+    """Where data and runs are; data that are there already are used. Default: a temporary folder."""
+
+
+def main(options: Options) -> None:
+    """Run every size `repeats` times and print the report."""
+    seconds: dict[str, list[float]] = {str(rows): [] for rows in options.rows}
+    runs: list[dict[str, Any]] = []
+    with folder_for(options.folder) as folder:
+        for _ in range(options.repeats):
+            for rows in options.rows:
+                runs.append(detect(folder, rows, options))
+                seconds[str(rows)].append(runs[-1]["seconds"])
+    largest = max(runs, key=lambda one: (one["rows"], one["seconds"]))
+    share = largest["rows"] / BUDGET_ROWS
+    allowed = BUDGET_SECONDS * share
+    ratios = {"seconds of the largest run / 5 min per 1M rows": against(largest["seconds"] / allowed, at_most=1)}
+    if largest["memory_mb"]:
+        used = largest["memory_mb"]["all_processes"]
+        ratios["peak memory of the largest run / 6 GB"] = against(used / BUDGET_MB, at_most=1)
+    print_report(
+        "A whole `detect` in a process of its own, start of Ray and exit included, with the budget for one million "
+        "rows of 512 features and 10 epochs on two cores; memory is the sum over all processes of their proportional "
+        "set sizes, sampled twice a second.",
+        ratios,
+        seconds,
+        {"rows": options.rows, "dim": options.dim, "classes": options.classes, "epochs": options.epochs},
+        workers=options.workers,
+        runs=runs,
+    )
+
+
+def detect(folder: Path, rows: int, options: Options) -> dict[str, Any]:
+    """One run on fresh directories."""
+    name = f"features-{rows}x{options.dim}-{options.classes}-{options.noise}"
+    shape = {"rows": rows, "dim": options.dim, "classes": options.classes, "noise": options.noise}
+    data = write_features(folder / f"{name}.parquet", **shape)
+    out = folder / f"run-{name}"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, str(DETECT), "--data", str(data), "--out", str(out), "--quiet"]
+    done = run([*command, "--epochs", str(options.epochs), "--workers", str(options.workers)])
+    summary = json.loads((out / "summary.json").read_text())
+    # Written last of all: what comes before is the start of Python, what comes after the end of Ray.
+    total, stages = summary["seconds"].pop("total"), summary["seconds"]
+    ended = (out / "summary.json").stat().st_mtime - done.started
+    stages = {"imports": round(ended - total, 3), **stages}
+    shutil.rmtree(out)
+    return {
+        "rows": rows,
+        "seconds": round(done.seconds, 2),
+        "seconds_by_stage": stages | {"exit": round(done.seconds - ended, 3)},
+        "memory_mb": peaks(done.samples, stages),
+        "f1": summary["evaluation"]["f1"],
+    }
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

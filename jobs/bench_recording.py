@@ -1,0 +1,140 @@
+"""What it costs to record signals: the same training epochs with and without. `python jobs/bench_recording.py`."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import tyro
+from benchmarking import folder_for, made_features, print_report, take_turns
+
+from dynacor_ray import schema
+from dynacor_ray.engine.batches import Batch, CachedRows
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
+from dynacor_ray.engine.tasks import DynamicsTask, Recorded
+from dynacor_ray.engine.worker import TrainState, run_epoch
+from dynacor_ray.manifest import FeatureStats
+from dynacor_ray.method.corruption import CorruptionConfig, corrupt
+from dynacor_ray.storage import locate
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is trained on."""
+
+    rows: int = 50_000
+    """Rows without their corrupted copies."""
+    dim: int = 512
+    """Length of a feature vector."""
+    classes: int = 14
+    """Classes."""
+    repeats: int = 9
+    """Epochs of each kind, after one of each that is not counted."""
+    threads: int | None = None
+    """Threads of torch. Default: torch's own."""
+
+
+class Silent(DynamicsTask):
+    """The same loss, and nothing counted or recorded."""
+
+    def step(self, model: torch.nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
+        """`DynamicsTask.step` with nothing to record."""
+        return self.loss(model, batch)[1], {}
+
+    def record(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
+        """Nothing."""
+        return {}
+
+    def end_epoch(self, epoch: int, world: int) -> None:
+        """Nothing was counted."""
+
+
+class Shard:
+    """Stands for a worker's part of Ray's data: rows that are in memory."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def iter_batches(self, **_: Any) -> Iterator[pa.Table]:
+        """All rows in one block."""
+        yield self._table
+
+
+def main(options: Options) -> None:
+    """Let both kinds of epochs take turns and print the report."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    with folder_for(None) as folder:
+        table, facts = made_rows(options)
+        jobs = {name: make_job(folder / name, facts, options) for name in ("recording on", "recording off")}
+        on, off = jobs.values()
+        states = {"recording on": make_state(on, DynamicsTask), "recording off": make_state(off, Silent)}
+        rows = CachedRows(Shard(table), on, 0, CPU)
+        epochs = {name: functools.partial(one_epoch, state, rows, itertools.count()) for name, state in states.items()}
+        take_turns(epochs, 1)
+        turns = take_turns(epochs, options.repeats)
+    print_report(
+        "Seconds per training epoch with the signals recorded, counted and written as parquet, over seconds of the "
+        "same loop, rows and steps with nothing recorded; in one process, in turns.",
+        {"recording on / off": turns.ratio("recording on", "recording off", at_most=1.03)},
+        turns.seconds,
+        {"rows": facts.total, "dim": options.dim, "classes": options.classes, "batch": on.config.batch_size},
+        threads=torch.get_num_threads(),
+    )
+
+
+def made_rows(options: Options) -> tuple[pa.Table, RowFacts]:
+    """Training rows, copies included, and what a job must know of them."""
+    table = made_features(0, options.rows, dim=options.dim, classes=options.classes, noise=0.2)
+    features = schema.matrix(table[schema.FEATURE])
+    mean, scale = FeatureStats.of(features).scaling()
+    given = table[schema.GIVEN_LABEL]
+    originals = table.select([schema.FEATURE, schema.GIVEN_LABEL])
+    originals = originals.append_column(schema.INSTANCE_ID, pa.array(np.arange(options.rows)))
+    rows = corrupt(originals, CorruptionConfig(), options.classes)
+    counts = np.bincount(given.to_numpy(), minlength=options.classes)
+    copies = len(rows) - options.rows
+    return rows, RowFacts(options.rows, copies, options.classes, options.dim, mean, scale, counts)
+
+
+def make_job(run: Path, facts: RowFacts, options: Options) -> Job:
+    """A job of one worker that never saves a checkpoint."""
+    plan = TrainPlan(
+        workers=1,
+        use_gpu=False,
+        cpus_per_worker=1,
+        threads=torch.get_num_threads(),
+        cache_bytes=2**40,
+        checkpoint_seconds=float("inf"),
+        max_failures=0,
+    )
+    # One epoch more than will be made: the last one ends with a checkpoint, which needs Ray.
+    return Job(TrainConfig(epochs=options.repeats + 2), plan, locate(str(run)), facts)
+
+
+def make_state(job: Job, kind: type[DynamicsTask]) -> TrainState:
+    """A fresh network, the same for every kind of task."""
+    torch.manual_seed(0)
+    task = kind(job, CPU)
+    return TrainState(job, task, task.network(), 0, 1)
+
+
+def one_epoch(state: TrainState, rows: CachedRows, numbers: Iterator[int]) -> None:
+    """The next epoch."""
+    epoch = next(numbers)
+    keys, recorded = run_epoch(state, rows, epoch, CPU)
+    if recorded:
+        state.commit(epoch, keys, recorded)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
