@@ -19,6 +19,7 @@ from ray.exceptions import RayTaskError
 
 from dynacor_ray.errors import ClusterError, DynacorError, StorageError, explain
 from dynacor_ray.progress import Progress
+from dynacor_ray.storage import passing_messages
 
 _NOTICES = ("Token authentication is enabled", "Progress bars disabled")
 
@@ -88,6 +89,8 @@ def quieten() -> None:
         context.execution_options.verbose_progress = False
         context.print_on_execution_start = False
         context.raise_original_map_exception = True
+        known = context.retried_io_errors
+        context.retried_io_errors = [*known, *(text for text in passing_messages() if text not in known)]
 
 
 def _is_no_notice(record: logging.LogRecord) -> bool:
