@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from dynacor_ray.engine.rows import TrainingRows
 from dynacor_ray.engine.signals import SIGNALS
 from dynacor_ray.errors import ConfigError, DataError, DynacorError, explain
 from dynacor_ray.evaluation import detection_metrics, match_truth
+from dynacor_ray.lease import held
 from dynacor_ray.manifest import MANIFEST
 from dynacor_ray.noise.spec import GIVEN, Noise, given_labels, known_truth, true_labels
 from dynacor_ray.pipeline import BYTES_PER_SIGNAL
@@ -88,21 +89,26 @@ def compare(data: str | None = None, **options: Any) -> CompareResult:
 def run_compare(config: CompareConfig) -> CompareResult:
     """`compare` for a configuration that is already built."""
     progress = Progress(config.detect.quiet)
-    with progress.timed("total"):
-        with progress.timed("start"):
-            plan = _Plan.of(config)
-            result = plan.finished()
+    with ExitStack() as holding:
+        with progress.timed("total"):
+            with progress.timed("start"):
+                plan = _Plan.of(config)
+                result = plan.finished()
+                if result is None:
+                    check_held = holding.enter_context(held(plan.run, progress))
+                    result = plan.finished()  # another driver may have held it until now
+            if result is None:
+                for name in config.left_out:
+                    progress.say(
+                        f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{DETECTORS[name].library}]'"
+                    )
+                with _forget_if_barren(plan), joined(config.detect, progress):
+                    judgements = list(_judge_all(plan, progress))
         if result is None:
-            for name in config.left_out:
-                progress.say(
-                    f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{DETECTORS[name].library}]'"
-                )
-            with _forget_if_barren(plan), joined(config.detect, progress):
-                judgements = list(_judge_all(plan, progress))
-    if result is None:
-        result = _write(plan, judgements, dict(progress.seconds))
-    else:
-        progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
+            check_held()
+            result = _write(plan, judgements, dict(progress.seconds))
+        else:
+            progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
     if not config.detect.quiet:
         print_comparison(result.summary, str(result.run))
     return result
