@@ -33,6 +33,7 @@ from dynacor_ray.prepare import (
     Opened,
     Prepared,
     check_encoder,
+    check_storage,
     default_out,
     feature_store,
     identity,
@@ -41,7 +42,6 @@ from dynacor_ray.prepare import (
     plan_for,
     prepare,
     training_rows,
-    warn_of_local_storage,
 )
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.compare import Judgement, build_comparison, comparison_table, markdown_table, print_comparison
@@ -188,7 +188,7 @@ def _judge_all(plan: _Plan, progress: Progress) -> Iterator[Judgement]:
         cells = len(config.kinds) * len(plan.seeds)
         require_space(plan.run, plan.first.source.num_rows * config.detect.epochs * 2 * BYTES_PER_SIGNAL * cells)
         rundir.claim(plan.run, plan.identity(), rundir.as_json(_facts(config)))
-        warn_of_local_storage(plan.first, progress)
+        check_storage(plan.first, progress)
         check_encoder(plan.first)
     opened = open_data(plan.first, spread.use_gpu, progress)
     shared = _Shared(opened, spread.use_gpu, progress)

@@ -23,12 +23,12 @@ from dynacor_ray.method.noise_rate import NoiseRate
 from dynacor_ray.prepare import (
     Prepared,
     check_encoder,
+    check_storage,
     identity,
     joined,
     open_data,
     plan_for,
     prepare,
-    warn_of_local_storage,
     with_noise_rate,
 )
 from dynacor_ray.progress import Progress
@@ -136,7 +136,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     config, run = prepared.config, prepared.run
     with progress.timed("start"):
         plan = plan_for(config)
-        warn_of_local_storage(prepared, progress)
+        check_storage(prepared, progress)
         check_encoder(prepared)
     opened = open_data(prepared, plan.use_gpu, progress)
     dataset, manifest, rows = opened.dataset, opened.manifest, opened.rows

@@ -33,13 +33,13 @@ from dynacor_ray.pipeline import BYTES_PER_SIGNAL, DetectResult, finished, run_d
 from dynacor_ray.prepare import (
     Prepared,
     check_encoder,
+    check_storage,
     default_out,
     identity,
     joined,
     open_data,
     plan_for,
     prepare,
-    warn_of_local_storage,
 )
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.figures import heat_map
@@ -198,7 +198,7 @@ def _run_trials(plan: _Plan, scheduler: Any, progress: Progress) -> tuple[list[T
         rows = next(iter(plan.trainings.values())).source.num_rows
         require_space(plan.run, rows * detect.epochs * BYTES_PER_SIGNAL * (len(plan.trainings) + 1))
         rundir.claim(plan.run, plan.identity(), _varied(plan.config))
-        warn_of_local_storage(next(iter(plan.trainings.values())), progress)
+        check_storage(next(iter(plan.trainings.values())), progress)
         for prepared in plan.trainings.values():
             check_encoder(prepared)
     tasks = {}

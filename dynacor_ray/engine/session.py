@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -15,12 +16,14 @@ from pathlib import Path
 
 import ray
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import RayTaskError
+from ray.exceptions import OutOfDiskError, RayTaskError
 
 from dynacor_ray.errors import ClusterError, DynacorError, StorageError, explain
 from dynacor_ray.progress import Progress
-from dynacor_ray.storage import passing_messages
+from dynacor_ray.storage import locate, passing_messages
 
+SPILL_UNTIL = 0.95
+"""How full a disk may be before Ray refuses to spill to it (its local_fs_capacity_threshold)."""
 _NOTICES = ("Token authentication is enabled", "Progress bars disabled")
 
 
@@ -110,6 +113,31 @@ def resources() -> Resources:
     )
 
 
+def require_spill_space(needed_bytes: int) -> str:
+    """Check this node's disk for what does not fit into the object store; returns what was found.
+
+    needed_bytes: most that a run keeps in the object stores of all nodes at a time. Raises StorageError when this
+    node's share of the rest would not fit on the disk; Ray itself stops writing there when it is 95% full.
+    """
+    have, folder = resources(), spill_folder()
+    place = locate(str(folder))
+    rest = max(0, int((needed_bytes - have.object_store_bytes) / max(have.nodes, 1)))
+    total, _, free = shutil.disk_usage(folder)
+    room = max(0, free - int((1 - SPILL_UNTIL) * total))
+    if rest > room:
+        expected = f"{rest / 1e9:.2f} GB of room in {place} for what does not fit into Ray's object store"
+        remedy = "free some space, give Ray a larger object store, or start it with --temp-dir on a larger disk"
+        raise StorageError(explain(expected, f"{room / 1e9:.2f} GB (Ray leaves 5% of a disk free)", remedy))
+    return f"{have.object_store_bytes / 1e9:.1f} GB in the object store, {room / 1e9:.1f} GB to spill to in {place}"
+
+
+def spill_folder() -> Path:
+    """Where this node's Ray writes what its object store cannot hold, unless it was started with another place."""
+    node = getattr(getattr(ray._private, "worker", None), "_global_node", None)
+    folder = Path(node.get_session_dir_path()) if node is not None else Path(tempfile.gettempdir())
+    return folder if folder.exists() else Path(tempfile.gettempdir())
+
+
 def autoscales() -> bool:
     """Whether this process runs on the head node of a cluster that `ray up` made, whose workers come on demand."""
     return Path("~/ray_bootstrap_config.yaml").expanduser().exists()
@@ -144,6 +172,10 @@ def remote_errors() -> Iterator[None]:
         yield
     except Exception as error:
         cause = root_cause(error)
+        if isinstance(cause, OutOfDiskError):
+            expected = f"room in {spill_folder()} for what does not fit into Ray's object store"
+            remedy = "free some space, or start Ray with --temp-dir on a larger disk; the same command goes on"
+            raise StorageError(explain(expected, "a disk that is 95% full", remedy)) from error
         if cause is error:
             raise
         if isinstance(cause, DynacorError):
@@ -167,6 +199,7 @@ def root_cause(error: BaseException) -> BaseException:
             continue
         seen.append(item)
         failures = getattr(item, "worker_failures", None)
-        queue += [getattr(item, "cause", None), item.__cause__, *(failures.values() if failures else ())]
+        more = (getattr(item, "cause", None), getattr(item, "controller_failure", None), item.__cause__)
+        queue += [*more, *(failures.values() if failures else ())]
     inner = [e for e in seen if not isinstance(e, RayTaskError)] or seen
     return next((e for e in inner if isinstance(e, DynacorError)), inner[-1])
