@@ -19,9 +19,9 @@ def expected_keys(rows: int, gamma: float = 0.1, seed: int = 0) -> np.ndarray:
     return np.sort(np.concatenate([np.arange(rows) << 1, (copies << 1) | 1]))
 
 
-def assert_whole(run: Path, rows: int, epochs: int) -> None:
+def assert_whole(run: Path, rows: int, epochs: int, gamma: float = 0.1) -> None:
     """A finished run: exactly one signal per row and epoch, no key twice, the undisturbed corrupted set, no litter."""
-    expected = expected_keys(rows)
+    expected = expected_keys(rows, gamma)
     table = pq.read_table(run / "dynamics.parquet")
     assert np.array_equal(table["key"].to_numpy(), expected)
     assert schema.matrix(table["margin"]).shape == (len(expected), epochs)
