@@ -25,7 +25,7 @@ from dynacor_ray.engine.signals import (
     write_joints,
 )
 from dynacor_ray.engine.worker import read_checkpoint, train_worker
-from dynacor_ray.errors import CoverageError, TrainingError, explain
+from dynacor_ray.errors import CoverageError, StorageError, TrainingError, explain
 from dynacor_ray.progress import Progress, Stage
 from dynacor_ray.storage import Location
 
@@ -73,7 +73,7 @@ def train(
         watching(lambda: epochs_done([run]), bar),
         _training_errors(plan),
     ):
-        result = _fit(trainer, plan.max_failures)
+        result = _fit(trainer, plan.max_failures, lambda: _forget_torn(run / "train", progress))
         bar.update(config.epochs)
     if result.return_value is not None:
         raise TrainingError(result.return_value)
@@ -92,17 +92,32 @@ def train(
     return manifest
 
 
-def _fit(trainer: Callable[[], TorchTrainer], restarts: int) -> ray.train.Result:
+def _forget_torn(folder: Location, progress: Progress) -> None:
+    """Ray writes its list of checkpoints in place: one that a kill has cut off would stop every later attempt."""
+    place = folder / "checkpoint_manager_snapshot.json"
+    try:
+        if place.exists():
+            place.read_json()
+    except StorageError as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+        progress.say("The list of checkpoints was cut off when a process was killed: training starts again.")
+        folder.delete()
+
+
+def _fit(trainer: Callable[[], TorchTrainer], restarts: int, make_ready: Callable[[], None]) -> ray.train.Result:
     """Run a training to its end, also when the process that leads it dies, or a worker as it starts.
 
     Ray restarts workers that die later, and a new trainer goes on from the last checkpoint.
     """
     for _ in range(restarts):
+        make_ready()
         try:
             return trainer().fit()
         except (ray.train.ControllerError, RayActorError) as error:
             if not isinstance(root_cause(error), (RayActorError, ObjectLostError)):
                 raise
+    make_ready()
     return trainer().fit()
 
 

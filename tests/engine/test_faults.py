@@ -122,8 +122,7 @@ def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str
 @pytest.mark.parametrize(
     "points",
     [
-        pytest.param([("written", 2, 1)], id="between write and report"),
-        pytest.param([("reported", 2, 0)], id="after report"),
+        pytest.param([("written", 1, 1), ("reported", 2, 0)], id="between write and report, and after report"),
         pytest.param([("step", 2, 0), ("start again", 0, 1)], id="two in a row, the second as it starts"),
     ],
 )
@@ -160,6 +159,8 @@ def test_more_kills_than_allowed_end_the_run_with_a_reason(feature_set: Callable
         detect(data, out=str(run), max_failures=0, **SLOW_TRAINING)
     Path(data).write_bytes(content)
     os.utime(data, ns=(held.st_atime_ns, held.st_mtime_ns))
+    listed = run / "train" / "checkpoint_manager_snapshot.json"
+    listed.write_text(listed.read_text()[:-9])  # Ray does not write it whole or not at all
     detect(data, out=str(run), max_failures=0, **SLOW_TRAINING)
     assert_whole(run, 2001, 12)
 
