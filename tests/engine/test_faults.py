@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import psutil
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -213,32 +213,37 @@ def test_a_lost_signal_file_is_named(feature_set: Callable[..., Path], tmp_path:
         detect(data, out=str(run), **options)
 
 
-def flaky_storage(marks: str, points: dict[str, tuple[str, str]]) -> type:
+def flaky_storage(marks: str, points: dict[str, tuple[str, str]]) -> pafs.FileSystem:
     """A file system that fails once at each of the points (action, part of the path); nested, see `dying`."""
 
-    class Flaky(LocalFileSystem):
-        protocol = "flaky"
-        cachable = False
-
-        @classmethod
-        def _strip_protocol(cls, path: str) -> str:
-            return super()._strip_protocol(path.removeprefix("flaky://"))
-
-        def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+    class Flaky(pafs.FSSpecHandler):
+        def _fail_once(self, action: str, path: str) -> None:
             import errno
             import os
 
-            action = "read" if "r" in mode else "write"
             for name, (wanted, part) in points.items():
                 if action == wanted and part in path and not os.path.exists(f"{marks}/{name}"):
                     os.close(os.open(f"{marks}/{name}", os.O_CREAT))
                     raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-            return super()._open(path, mode, **options)
 
-    return Flaky
+        def open_input_stream(self, path: str) -> Any:
+            self._fail_once("read", path)
+            return super().open_input_stream(path)
+
+        def open_input_file(self, path: str) -> Any:
+            self._fail_once("read", path)
+            return super().open_input_file(path)
+
+        def open_output_stream(self, path: str, metadata: Any) -> Any:
+            self._fail_once("write", path)
+            return super().open_output_stream(path, metadata)
+
+    return pafs.PyFileSystem(Flaky(LocalFileSystem()))
 
 
-def test_storage_that_fails_once(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+def test_storage_that_fails_once(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A read or a write that fails for a moment is tried again, wherever it is; the run needs no restart by hand."""
     points = {
         "packing": ("write", "/part-"),
@@ -253,7 +258,8 @@ def test_storage_that_fails_once(feature_set: Callable[..., Path], tmp_path: Pat
     }
     marks, run = tmp_path / "marks", tmp_path / "run"
     marks.mkdir()
-    fsspec.register_implementation("flaky", flaky_storage(str(marks), points), clobber=True)
+    storage = flaky_storage(str(marks), points)
+    monkeypatch.setattr("dynacor_ray.storage._from_fsspec", lambda uri: (storage, uri.removeprefix("flaky://")))
     options = {"epochs": 3, "batch_size": 64, "cluster_epochs": 1, "quiet": True}
     detect(str(feature_set(601)), out=f"flaky://{run}", **options)
     assert {path.name for path in marks.iterdir()} == set(points)

@@ -189,14 +189,18 @@ def dying_embedder(mark: str) -> type:
 
     Nested, so that Ray sends it by value: its processes cannot import this file.
     """
-    from dynacor_ray.engine.embed import _Embedder
 
-    class Dying(_Embedder):
-        def _embed(self, row: dict[str, Any]) -> int:
+    class Dying:
+        def __init__(self, *told: Any) -> None:
+            from dynacor_ray.engine.embed import _Embedder
+
+            self._embedder = _Embedder(*told)
+
+        def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
             import os
             import signal
 
-            done = super()._embed(row)
+            done = self._embedder(block)
             try:
                 os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
