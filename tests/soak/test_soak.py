@@ -35,7 +35,11 @@ from dynacor_ray.pipeline import detect
 detect(sys.argv[1], out=sys.argv[2], encoder="pixels:8", epochs={EPOCHS}, batch_size=8, workers=2, max_failures=3,
        checkpoint_seconds=1.0, cluster_epochs=1, quiet=True)
 """
-VICTIMS = ("ray::RayTrainWorker", "ray::TrainController", "ray::SplitCoordinator", "ray::MapWorker", "ray::MapBatches")
+VICTIMS = (
+    *("ray::RayTrainWorker", "ray::TrainController", "ray::DatasetManager", "ray::SplitCoordinator"),
+    *("ray::MapWorker", "ray::MapBatches", "ray::ListFiles", "ray::ReadFiles", "ray::make", "ray::work"),
+)
+"""Actors and tasks of a run, by the titles that Ray gives their processes."""
 
 
 def write_images(place: Path) -> None:
