@@ -19,6 +19,7 @@ from dynacor_ray.sources.clothing1m import CLASS_NAMES
 from tests.engine.faults import assert_nothing_half, assert_whole
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(600)  # starting processes is slow on a busy machine
 
 
 def submit(head: dict[str, str], *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
