@@ -135,14 +135,14 @@ class _Lease:
 
 def _read(place: Location) -> dict[str, Any] | None:
     try:
-        said: dict[str, Any] = json.loads(place.read_bytes())
+        said = json.loads(place.read_bytes())
     except StorageError:
         if place.exists():
             raise
         return None
     except ValueError:  # a machine went down while it was written: nobody will change it
         return _NOBODY
-    return said
+    return said if isinstance(said, dict) and said.keys() >= _NOBODY.keys() else _NOBODY
 
 
 def _lives(place: Location, other: dict[str, Any], progress: Progress) -> bool:

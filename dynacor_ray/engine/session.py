@@ -20,7 +20,7 @@ from ray.exceptions import OutOfDiskError, RayTaskError
 
 from dynacor_ray.errors import ClusterError, DynacorError, StorageError, explain
 from dynacor_ray.progress import Progress
-from dynacor_ray.storage import locate, passing_messages
+from dynacor_ray.storage import passing_messages
 
 SPILL_UNTIL = 0.95
 """How full a disk may be before Ray refuses to spill to it (its local_fs_capacity_threshold)."""
@@ -120,15 +120,14 @@ def require_spill_space(needed_bytes: int) -> str:
     node's share of the rest would not fit on the disk; Ray itself stops writing there when it is 95% full.
     """
     have, folder = resources(), spill_folder()
-    place = locate(str(folder))
     rest = max(0, int((needed_bytes - have.object_store_bytes) / max(have.nodes, 1)))
     total, _, free = shutil.disk_usage(folder)
     room = max(0, free - int((1 - SPILL_UNTIL) * total))
     if rest > room:
-        expected = f"{rest / 1e9:.2f} GB of room in {place} for what does not fit into Ray's object store"
+        expected = f"{rest / 1e9:.2f} GB of room in {folder} for what does not fit into Ray's object store"
         remedy = "free some space, give Ray a larger object store, or start it with --temp-dir on a larger disk"
         raise StorageError(explain(expected, f"{room / 1e9:.2f} GB (Ray leaves 5% of a disk free)", remedy))
-    return f"{have.object_store_bytes / 1e9:.1f} GB in the object store, {room / 1e9:.1f} GB to spill to in {place}"
+    return f"{have.object_store_bytes / 1e9:.1f} GB in the object store, {room / 1e9:.1f} GB to spill to in {folder}"
 
 
 def spill_folder() -> Path:

@@ -41,7 +41,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(lease, "STALE_SECONDS", 0.5)
+    monkeypatch.setattr(lease, "STALE_SECONDS", 0.3)
 
 
 @pytest.fixture
@@ -173,8 +173,9 @@ def test_of_many_that_start_together_one_at_a_time_holds(run: Location) -> None:
     assert run.names() == []
 
 
-def test_a_damaged_file_holds_nothing_for_ever(run: Location) -> None:
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b'{"host": "far"}'])
+def test_a_damaged_file_holds_nothing_for_ever(run: Location, content: bytes) -> None:
     run.make_dir()
-    (run / "driver-x.lock").write_bytes(b"")
+    (run / "driver-x.lock").write_bytes(content)
     with held(run, QUIET):
         assert "driver-x.lock" not in run.names()
