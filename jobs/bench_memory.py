@@ -33,11 +33,11 @@ def write_rows(path: str, rows: int) -> None:
 
 def measure(folder: str, store_mb: int, epochs: int) -> None:
     """A whole run in this process; prints this process's own peak and the seconds of each stage."""
-    from dynacor_ray.engine.session import ray
+    from dynacor_ray.engine.session import quieten, ray
     from dynacor_ray.pipeline import detect
 
-    store = {"object_store_memory": store_mb << 20} if store_mb else {}
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, **store)
+    quieten()
+    ray.init("local", include_dashboard=False, object_store_memory=store_mb << 20 or None, logging_level="WARNING")
     result = detect(f"{folder}/rows.parquet", out=f"{folder}/run", epochs=epochs, gpu="no", quiet=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"driver_mb": round(peak), "seconds": result.summary["seconds"]}))

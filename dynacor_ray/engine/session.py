@@ -85,15 +85,23 @@ def quieten() -> None:
     for name in ("ray._private.authentication.authentication_token_setup", "ray.data._internal.progress"):
         logging.getLogger(name).addFilter(_is_no_notice)
     if ray.is_initialized():
-        from ray.data import DataContext
+        set_up_data()
 
-        context = DataContext.get_current()
-        context.enable_progress_bars = False
-        context.execution_options.verbose_progress = False
-        context.print_on_execution_start = False
-        context.raise_original_map_exception = True
-        known = context.retried_io_errors
-        context.retried_io_errors = [*known, *(text for text in passing_messages() if text not in known)]
+
+def set_up_data() -> None:
+    """Tell Ray Data to be quiet, and to try again where storage fails for a moment.
+
+    A data set keeps what it was told in the process where it was made; Ray Train makes it in one of its own.
+    """
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True
+    known = context.retried_io_errors
+    context.retried_io_errors = [*known, *(text for text in passing_messages() if text not in known)]
 
 
 def _is_no_notice(record: logging.LogRecord) -> bool:
