@@ -1,6 +1,7 @@
 # make demo   find the planted errors in the embedded demo data: the quickest way to see a result
 # make test   everything that must pass before a change is merged
 # make bench  what it costs, small: each benchmark prints JSON; larger sizes by options, see jobs/bench_*.py
+# make soak   a run whose processes are killed ten times at random (SEED=7: at other moments); about ten minutes
 # Another interpreter: make demo PYTHON=python3.12
 PYTHON ?= python3
 VENV   := .venv
@@ -8,7 +9,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint bench venv
+.PHONY: help demo test lint bench soak venv
 .DELETE_ON_ERROR:
 
 help:
@@ -45,6 +46,10 @@ test: lint
 	$(BIN)/pytest tests/unit
 	$(BIN)/pytest tests/engine
 	$(BIN)/pytest tests/jobs  # apart: a second cluster on the same machine could not take jobs
+
+SEED ?= 0
+soak: venv
+	$(BIN)/pytest tests/soak --seed $(SEED) -s
 
 bench: venv
 	@for script in jobs/bench_*.py; do echo "== $$script" >&2; $(BIN)/python "$$script" || exit 1; done

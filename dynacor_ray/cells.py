@@ -27,6 +27,7 @@ from dynacor_ray.prepare import (
     Opened,
     Prepared,
     check_encoder,
+    check_storage,
     default_out,
     feature_store,
     identity,
@@ -34,7 +35,6 @@ from dynacor_ray.prepare import (
     plan_for,
     prepare,
     training_rows,
-    warn_of_local_storage,
 )
 from dynacor_ray.progress import Progress
 from dynacor_ray.rundir import CELLS, CONFIG, QUARANTINE, SUMMARY
@@ -199,7 +199,7 @@ def open_shared(plan: Plan, trainings: int, progress: Progress) -> tuple[Shared,
         signals = plan.first.source.num_rows * config.epochs * BYTES_PER_SIGNAL
         require_space(plan.run, signals * trainings * cells)
         rundir.claim(plan.run, plan.tied, plan.facts)
-        warn_of_local_storage(plan.first, progress)
+        check_storage(plan.first, progress)
         check_encoder(plan.first)
     shared = Shared(open_data(plan.first, spread.use_gpu, progress), spread.use_gpu, progress)
     _check_truth(plan.kinds, shared)

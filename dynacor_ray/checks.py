@@ -14,11 +14,11 @@ from rich.table import Table
 from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.engine.ingest import count_labels
 from dynacor_ray.engine.job import Job, RowFacts
-from dynacor_ray.engine.session import connect, resources
+from dynacor_ray.engine.session import connect, require_spill_space, resources
 from dynacor_ray.errors import DynacorError
 from dynacor_ray.models.encoders import load_encoder
 from dynacor_ray.pipeline import finished
-from dynacor_ray.prepare import Prepared, choose_encoder, plan_for, prepare
+from dynacor_ray.prepare import Prepared, choose_encoder, plan_for, prepare, store_bytes
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, validate_rows, vocabulary_warnings
 
@@ -77,6 +77,7 @@ def run_doctor(config: DetectConfig) -> DoctorReport:
         prepared = opened[0]
         report.look("labels and sample", lambda: _sample(prepared, report.plan))
         report.look("encoder", lambda: _encoder(prepared, report.plan))
+        report.look("room to spill", lambda: require_spill_space(store_bytes(prepared)))
         report.look("run directory", lambda: _directory(prepared))
     if report.ok:
         report.plan |= _estimate(opened[0], report.plan)

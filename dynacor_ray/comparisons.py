@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from dynacor_ray.engine.features import gather_neighbours, gather_prototypes
 from dynacor_ray.engine.labels import GivenLabels
 from dynacor_ray.engine.signals import SIGNALS
 from dynacor_ray.errors import ConfigError, DataError, DynacorError, explain
+from dynacor_ray.lease import held
 from dynacor_ray.manifest import MANIFEST
 from dynacor_ray.prepare import joined
 from dynacor_ray.progress import Progress
@@ -73,22 +75,27 @@ def compare(data: str | None = None, **options: Any) -> CompareResult:
 def run_compare(config: CompareConfig) -> CompareResult:
     """`compare` for a configuration that is already built."""
     progress = Progress(config.detect.quiet)
-    with progress.timed("total"):
-        with progress.timed("start"):
-            plan = Plan.of("compare", config.detect, config.kinds, config.all_seeds, _facts(config))
-            done = plan.finished()
-            result = CompareResult(plan.run, done) if done is not None else None
+    with ExitStack() as holding:
+        with progress.timed("total"):
+            with progress.timed("start"):
+                plan = Plan.of("compare", config.detect, config.kinds, config.all_seeds, _facts(config))
+                done = plan.finished()
+                if done is None:
+                    check_held = holding.enter_context(held(plan.run, progress))
+                    done = plan.finished()  # another driver may have held it until now
+                result = CompareResult(plan.run, done) if done is not None else None
+            if result is None:
+                for name in config.left_out:
+                    progress.say(
+                        f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{DETECTORS[name].library}]'"
+                    )
+                with plan.forgotten_if_barren(), joined(config.detect, progress):
+                    judgements = list(_judge_all(config, plan, progress))
         if result is None:
-            for name in config.left_out:
-                progress.say(
-                    f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{DETECTORS[name].library}]'"
-                )
-            with plan.forgotten_if_barren(), joined(config.detect, progress):
-                judgements = list(_judge_all(config, plan, progress))
-    if result is None:
-        result = _write(plan, judgements, dict(progress.seconds))
-    else:
-        progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
+            check_held()
+            result = _write(plan, judgements, dict(progress.seconds))
+        else:
+            progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
     if not config.detect.quiet:
         print_comparison(result.summary, str(result.run))
     return result

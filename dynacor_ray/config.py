@@ -112,6 +112,9 @@ class DetectConfig:
 
     workers: int = 1
     """Data-parallel training workers."""
+    min_workers: int | None = None
+    """Start, and after a lost machine go on, with as few workers as this; machines that come later are used up to
+    --workers. Default: --workers."""
     gpu: GpuUse = "auto"
     """Use GPUs for embedding and training: `auto` if the cluster has enough."""
     max_failures: int = 3
@@ -153,7 +156,7 @@ class DetectConfig:
     def result_options(self) -> dict[str, Any]:
         """The options that determine the result: all but place, machine and display."""
         skip = {
-            *("out", "cache", "workers", "gpu", "max_failures", "checkpoint_seconds"),
+            *("out", "cache", "workers", "min_workers", "gpu", "max_failures", "checkpoint_seconds"),
             *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine"),
         }
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in skip}
@@ -248,6 +251,8 @@ def _check_ranges(config: DetectConfig) -> None:
     need(0 < config.target_recall < 1, "target_recall", "in (0, 1)", "the default is 0.92")
     need(config.fit_rows >= 100, "fit_rows", "of at least 100", "the default is 200000")
     need(config.workers >= 1, "workers", "of at least 1", "start with one worker per GPU")
+    least = config.min_workers
+    need(least is None or 1 <= least <= config.workers, "min_workers", "between 1 and --workers", "leave it out")
     need(0 <= config.max_quarantine <= 1, "max_quarantine", "in [0, 1]", "the default is 0.01, one row in a hundred")
     need(config.max_failures >= 0, "max_failures", "of at least 0", "the default is 3")
     need(config.seed >= 0, "seed", "of at least 0", "any non-negative integer will do")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,17 @@ from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noi
 from dynacor_ray.engine.train import train
 from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.evaluation import evaluate_issues
+from dynacor_ray.lease import held
 from dynacor_ray.method.noise_rate import NoiseRate
 from dynacor_ray.prepare import (
     Prepared,
     check_encoder,
+    check_storage,
     identity,
     joined,
     open_data,
     plan_for,
     prepare,
-    warn_of_local_storage,
     with_noise_rate,
 )
 from dynacor_ray.progress import Progress
@@ -92,19 +93,24 @@ def detect(data: str | None = None, **options: Any) -> DetectResult:
 def run_detect(config: DetectConfig) -> DetectResult:
     """`detect` for a configuration that is already built."""
     progress = Progress(config.quiet)
-    with progress.timed("total"):
-        with progress.timed("start"):
-            prepared = prepare(config)
-            result = finished(prepared)
+    with ExitStack() as holding:
+        with progress.timed("total"):
+            with progress.timed("start"):
+                prepared = prepare(config)
+                result = finished(prepared)
+                if result is None:
+                    check_held = holding.enter_context(held(prepared.run, progress))
+                    result = finished(prepared)  # another driver may have held it until now
+            if result is None:
+                with _forget_if_barren(prepared):
+                    facts = _execute(prepared, progress)
         if result is None:
-            with _forget_if_barren(prepared):
-                facts = _execute(prepared, progress)
-    if result is None:
-        # Last of all files: its presence says that the run is complete.
-        (prepared.run / SUMMARY).write_json(build_summary(facts, dict(progress.seconds)))
-        result = DetectResult(prepared.run, (prepared.run / SUMMARY).read_json())
-    else:
-        progress.say(f"{prepared.run} is complete: nothing to do. Choose another --out to run again.")
+            check_held()
+            # Last of all files: its presence says that the run is complete.
+            (prepared.run / SUMMARY).write_json(build_summary(facts, dict(progress.seconds)))
+            result = DetectResult(prepared.run, (prepared.run / SUMMARY).read_json())
+        else:
+            progress.say(f"{prepared.run} is complete: nothing to do. Choose another --out to run again.")
     if not config.quiet:
         print_summary(result.summary, result.worst(), str(result.run))
     return result
@@ -130,7 +136,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     config, run = prepared.config, prepared.run
     with progress.timed("start"):
         plan = plan_for(config)
-        warn_of_local_storage(prepared, progress)
+        check_storage(prepared, progress)
         check_encoder(prepared)
     opened = open_data(prepared, plan.use_gpu, progress)
     dataset, manifest, rows = opened.dataset, opened.manifest, opened.rows

@@ -9,6 +9,7 @@ from typing import Any
 
 import dynacor_ray
 from dynacor_ray.errors import RunDirectoryError, StorageError, explain
+from dynacor_ray.lease import is_lease
 from dynacor_ray.storage import Location
 
 CONFIG, SUMMARY = "config.json", "summary.json"
@@ -25,7 +26,7 @@ def check(run: Location, identity: dict[str, Any]) -> None:
     identity: {"options": ..., "data": fingerprint}; what the outputs depend on, as JSON knows it.
     """
     if not (run / CONFIG).exists():
-        others = [name for name in run.names() if name != "cache" and not name.endswith(".part")]
+        others = [name for name in run.names() if not (name == "cache" or name.endswith(".part") or is_lease(name))]
         if others:
             got = f"{run} with {', '.join(others[:3])} and no {CONFIG}"
             raise RunDirectoryError(explain("a new or empty run directory", got, "choose another --out"))
@@ -41,8 +42,14 @@ def check(run: Location, identity: dict[str, Any]) -> None:
 
 
 def claim(run: Location, identity: dict[str, Any], config: dict[str, Any]) -> None:
-    """Write config.json, which ties the directory to this configuration; what it says of the encoder stays."""
+    """Write config.json, which ties the directory to this configuration; what it says of the encoder stays.
+
+    Half-written files of a driver that was killed are removed.
+    """
     run.make_dir()
+    for name in run.names():
+        if name.endswith(".part"):
+            (run / name).delete()
     encoder = _held(run)["identity"].get("encoder") if (run / CONFIG).exists() else None
     names = ("ray", "torch", "numpy", "pyarrow")
     versions = {name: importlib.metadata.version(name) for name in names}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import json
 import os
 import posixpath
 import re
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -22,6 +24,52 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dynacor_ray.errors import StorageError, explain
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+ATTEMPTS = 4
+FIRST_WAIT = 0.5
+"""Seconds before the second attempt; each further wait is twice as long."""
+_PASSING = frozenset(
+    {
+        *(errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EPIPE, errno.ESTALE, errno.ETIMEDOUT),
+        *(errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETDOWN, errno.ENETUNREACH),
+        *(errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    }
+)
+_LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+_REFUSED = re.compile("ACCESS_DENIED|NO_SUCH|NOT_FOUND|INVALID_|SIGNATURE|UNAUTHENTICATED|PERMISSION", re.IGNORECASE)
+"""Answers of object stores, whose errors have no number, that will be the same a moment later."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error of the storage may be gone a moment later: a network or a disk that failed, not a refusal."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    if not isinstance(cause, OSError) or isinstance(cause, (StorageError, *_LASTING)):
+        return False
+    return cause.errno in _PASSING if cause.errno else not _REFUSED.search(str(cause))
+
+
+def persistent(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """The function, called up to ATTEMPTS times while storage fails in a way that may pass. It must be repeatable."""
+
+    @functools.wraps(function)
+    def persist(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return function(*args, **kwargs)
+            except OSError as error:
+                if not may_pass(error):
+                    raise
+                time.sleep(FIRST_WAIT * 2**attempt)
+        return function(*args, **kwargs)
+
+    return persist
+
+
+def passing_messages() -> list[str]:
+    """What passing errors look like in a message, for those who retry by text, as Ray Data does."""
+    return [os.strerror(number) for number in sorted(_PASSING)]
 
 
 @dataclass(frozen=True)
@@ -43,6 +91,7 @@ class Location:
         """Whether the path is one of this machine's."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
+    @persistent
     def info(self) -> pafs.FileInfo:
         """Type, size and time of change; the type is NotFound when there is nothing."""
         with storage_errors("read", self):
@@ -56,27 +105,31 @@ class Location:
         """Whether there is a directory here."""
         return bool(self.info().type == pafs.FileType.Directory)
 
+    @persistent
     def make_dir(self) -> Location:
         """Create the directory and its parents; returns itself."""
         with storage_errors("write", self):
             self.filesystem.create_dir(self.path, recursive=True)
         return self
 
+    @persistent
     def delete(self) -> None:
         """Remove the file or the whole directory, if there is one."""
-        kind = self.info().type
         with storage_errors("write", self):
+            kind = self.filesystem.get_file_info(self.path).type
             if kind == pafs.FileType.Directory:
                 self.filesystem.delete_dir(self.path)
             elif kind != pafs.FileType.NotFound:
                 self.filesystem.delete_file(self.path)
 
+    @persistent
     def names(self) -> list[str]:
         """Sorted names of what lies directly inside the directory; empty when it does not exist."""
         selector = pafs.FileSelector(self.path, allow_not_found=True)
         with storage_errors("read", self):
             return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
 
+    @persistent
     def read_bytes(self) -> bytes:
         """The whole content of the file."""
         with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
@@ -84,8 +137,12 @@ class Location:
 
     def write_bytes(self, data: bytes) -> None:
         """Write the file whole or not at all: a reader never sees half of it."""
-        with self.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
-            stream.write(data)
+
+        def write(part: Location) -> None:
+            with part.filesystem.open_output_stream(part.path) as stream:
+                stream.write(data)
+
+        self.write_with(write)
 
     def read_json(self) -> Any:
         """The parsed content of a JSON file."""
@@ -98,6 +155,7 @@ class Location:
         """Write a JSON file, indented, whole or not at all."""
         self.write_bytes((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
+    @persistent
     def read_table(self, columns: list[str] | None = None) -> pa.Table:
         """Read a parquet file, or some of its columns."""
         with self.parquet() as file:
@@ -113,6 +171,7 @@ class Location:
             remedy = "remove it and run again"
             raise StorageError(explain(f"to read {self}", f"a damaged file ({error})", remedy)) from error
 
+    @persistent
     def head(self, count: int) -> pa.Table:
         """The first `count` rows of a parquet file, read without the rest."""
         with self.parquet() as file:
@@ -120,8 +179,13 @@ class Location:
 
     def write_table(self, table: pa.Table, **options: Any) -> None:
         """Write a parquet file, whole or not at all."""
+        self.write_with(lambda part: pq.write_table(table, part.path, filesystem=part.filesystem, **options))
+
+    @persistent
+    def write_with(self, write: Callable[[Location], None]) -> None:
+        """`write(part)`, then move the part here: the file is written whole or not at all. `write` may be repeated."""
         with self.replacing() as part:
-            pq.write_table(table, part.path, filesystem=part.filesystem, **options)
+            write(part)
 
     @contextmanager
     def replacing(self) -> Iterator[Location]:
@@ -186,6 +250,8 @@ def storage_errors(action: str, place: Location) -> Iterator[None]:
         number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else None)
         full = number in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space or choose another place" if full else "check path and rights"
+        if may_pass(error):
+            remedy = "run the same command again when the storage answers; it goes on where it was"
         reason = os.strerror(number) if number else str(error)
         raise StorageError(explain(f"to {action} {place}", f"'{reason}'", remedy)) from error
 

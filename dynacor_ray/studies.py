@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from dynacor_ray.engine.evidence import gather_dynamics, read_signals
 from dynacor_ray.engine.parallel import map_shared
 from dynacor_ray.errors import DynacorError
 from dynacor_ray.evaluation import detection_metrics
+from dynacor_ray.lease import held
 from dynacor_ray.method.signals import signal_of
 from dynacor_ray.prepare import joined
 from dynacor_ray.progress import Progress
@@ -71,18 +73,23 @@ def run_study(config: StudyConfig) -> StudyResult:
     """`study` for a configuration that is already built."""
     detect = config.detect
     progress = Progress(detect.quiet)
-    with progress.timed("total"):
-        with progress.timed("start"):
-            plan = Plan.of("study", config.widest, config.kinds, config.all_seeds, _facts(config), ("gamma",))
-            done = plan.finished()
-            result = StudyResult(plan.run, done) if done is not None else None
+    with ExitStack() as holding:
+        with progress.timed("total"):
+            with progress.timed("start"):
+                plan = Plan.of("study", config.widest, config.kinds, config.all_seeds, _facts(config), ("gamma",))
+                done = plan.finished()
+                if done is None:
+                    check_held = holding.enter_context(held(plan.run, progress))
+                    done = plan.finished()  # another driver may have held it until now
+                result = StudyResult(plan.run, done) if done is not None else None
+            if result is None:
+                with plan.forgotten_if_barren(), joined(detect, progress):
+                    findings = list(_find_all(config, plan, progress))
         if result is None:
-            with plan.forgotten_if_barren(), joined(detect, progress):
-                findings = list(_find_all(config, plan, progress))
-    if result is None:
-        result = _write(plan, findings, dict(progress.seconds))
-    else:
-        progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
+            check_held()
+            result = _write(plan, findings, dict(progress.seconds))
+        else:
+            progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
     if not detect.quiet:
         print_comparison(result.summary, str(result.run), stem="study", note=NOTE)
     return result

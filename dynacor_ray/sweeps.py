@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +27,19 @@ from dynacor_ray.engine.session import resources
 from dynacor_ray.engine.signals import CONFIDENCE, JOINTS, PROGRESS, SIGNALS
 from dynacor_ray.engine.train import epochs_done, watching
 from dynacor_ray.errors import ConfigError, RunDirectoryError, TrainingError, explain
+from dynacor_ray.lease import held
 from dynacor_ray.manifest import MANIFEST
 from dynacor_ray.pipeline import BYTES_PER_SIGNAL, DetectResult, finished, run_detect
 from dynacor_ray.prepare import (
     Prepared,
     check_encoder,
+    check_storage,
     default_out,
     identity,
     joined,
     open_data,
     plan_for,
     prepare,
-    warn_of_local_storage,
 )
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.figures import heat_map
@@ -102,18 +103,23 @@ def run_sweep(config: SweepConfig, search: Search | None = None, scheduler: Any 
     """`sweep` for a configuration that is already built; `search` replaces its list of trials."""
     search = search or _search(config, None, None, scheduler)
     progress = Progress(config.detect.quiet)
-    with progress.timed("total"):
-        with progress.timed("start"):
-            plan = _Plan.of(config, search)
-            result = plan.finished()
+    with ExitStack() as holding:
+        with progress.timed("total"):
+            with progress.timed("start"):
+                plan = _Plan.of(config, search)
+                result = plan.finished()
+                if result is None:
+                    check_held = holding.enter_context(held(plan.run, progress))
+                    result = plan.finished()  # another driver may have held it until now
+            if result is None:
+                with _forget_if_barren(plan), joined(config.detect, progress):
+                    trials, failed = _run_trials(plan, scheduler, progress)
+                    _keep_best(plan, choose_trial(trials, config.select), progress)
         if result is None:
-            with _forget_if_barren(plan), joined(config.detect, progress):
-                trials, failed = _run_trials(plan, scheduler, progress)
-                _keep_best(plan, choose_trial(trials, config.select), progress)
-    if result is None:
-        result = _write(plan, trials, failed, dict(progress.seconds))
-    else:
-        progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
+            check_held()
+            result = _write(plan, trials, failed, dict(progress.seconds))
+        else:
+            progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
     if not config.detect.quiet:
         print_sweep(result.summary, result.trials().to_pylist(), str(result.run))
     return result
@@ -192,7 +198,7 @@ def _run_trials(plan: _Plan, scheduler: Any, progress: Progress) -> tuple[list[T
         rows = next(iter(plan.trainings.values())).source.num_rows
         require_space(plan.run, rows * detect.epochs * BYTES_PER_SIGNAL * (len(plan.trainings) + 1))
         rundir.claim(plan.run, plan.identity(), _varied(plan.config))
-        warn_of_local_storage(next(iter(plan.trainings.values())), progress)
+        check_storage(next(iter(plan.trainings.values())), progress)
         for prepared in plan.trainings.values():
             check_encoder(prepared)
     tasks = {}

@@ -24,7 +24,7 @@ from dynacor_ray.errors import CoverageError, explain
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.method.dynamics import summarise_predictions
-from dynacor_ray.storage import Location, storage_errors
+from dynacor_ray.storage import Location, persistent, storage_errors
 
 BLOCK_BYTES = 96 << 20
 """Aimed size of one block of dynamics while it is assembled."""
@@ -86,6 +86,7 @@ class _Assembler:
         return {name: table[name].to_numpy()[order] for name in columns}
 
 
+@persistent
 def _read(place: Location, columns: list[str], inside: pc.Expression) -> pa.Table:
     # Not partitioned: a directory named like `key=7` somewhere above the file is not a column.
     with storage_errors("read", place):
@@ -163,9 +164,13 @@ def _edges(dataset: Location, manifest: DatasetManifest, most: int) -> list[int]
 def write_dynamics(dynamics: Dataset, place: Location, num_epochs: int) -> None:
     """Write `dynamics.parquet`, one block at a time, whole or not at all."""
     wanted = schema.dynamics_schema(num_epochs)
-    with place.replacing() as part, pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
-        for block in dynamics.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            writer.write_table(block.select(wanted.names).cast(wanted))
+
+    def write(part: Location) -> None:
+        with pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
+            for block in dynamics.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                writer.write_table(block.select(wanted.names).cast(wanted))
+
+    place.write_with(write)
 
 
 def read_dynamics(place: Location) -> Dataset:

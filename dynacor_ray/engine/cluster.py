@@ -154,9 +154,13 @@ def write_issues(assigned: ray.data.Dataset, place: Location) -> None:
 
     chosen = assigned.map_batches(originals, batch_format="pyarrow", batch_size=None)
     ranked = chosen.sort([schema.LABEL_QUALITY, schema.INSTANCE_ID])
-    with place.replacing() as part, pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
-        for block in _blocks(ranked):
-            writer.write_table(block.cast(wanted))
+
+    def write(part: Location) -> None:
+        with pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
+            for block in _blocks(ranked):
+                writer.write_table(block.cast(wanted))
+
+    place.write_with(write)
 
 
 def _blocks(dataset: ray.data.Dataset) -> Iterator[pa.Table]:

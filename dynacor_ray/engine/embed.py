@@ -25,7 +25,7 @@ from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.models.encoders import Encoder, EncoderSpec, load_encoder
 from dynacor_ray.models.images import centre_crop_resize, flip, load_rgb
 from dynacor_ray.progress import Progress
-from dynacor_ray.storage import Location
+from dynacor_ray.storage import Location, persistent
 
 MAX_UNIT_ROWS = 512
 UNIT_BYTES = 48 << 20
@@ -175,6 +175,7 @@ def _copies(base: Location, augmentation: str, corruption: CorruptionConfig) -> 
     return base / (gammas[min(enough)] if enough else f"{kind}{corruption.gamma!r}")
 
 
+@persistent
 def read_range(place: Location, first: int, rows: int, columns: list[str]) -> pa.Table:
     """Rows `first .. first + rows - 1` of a parquet file, from the row groups that hold them and no others."""
     with place.parquet() as file:

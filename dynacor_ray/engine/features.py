@@ -15,7 +15,7 @@ from dynacor_ray.baselines.prototypes import NEIGHBOURS, PrototypeSums, prototyp
 from dynacor_ray.engine.labels import GivenLabels
 from dynacor_ray.engine.session import remote_errors
 from dynacor_ray.progress import Progress
-from dynacor_ray.storage import Location
+from dynacor_ray.storage import Location, persistent
 
 BLOCK_ROWS = 4096
 """Rows per block: a task on two blocks holds their similarities, 64 MiB."""
@@ -38,6 +38,7 @@ def load_blocks(files: Sequence[Location]) -> FeatureBlocks:
     """Read files with `feature` and `instance_id`, or `key` of originals, into blocks."""
 
     @ray.remote(num_cpus=1, num_returns=2)
+    @persistent
     def load(group: Sequence[Location]) -> tuple[np.ndarray, np.ndarray]:
         ids, features = [], []
         for place in group:
@@ -58,6 +59,7 @@ def load_blocks(files: Sequence[Location]) -> FeatureBlocks:
     return FeatureBlocks(tuple(ids), tuple(blocks))
 
 
+@persistent
 def _groups(files: Sequence[Location]) -> list[list[Location]]:
     """Consecutive files of about BLOCK_ROWS rows together."""
     groups: list[list[Location]] = []

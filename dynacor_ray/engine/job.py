@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,12 +34,16 @@ class TrainPlan:
     """How the training is spread over the cluster."""
 
     workers: int
+    """The most workers, except in what `Job.among` returns: the workers there are."""
+    min_workers: int
     use_gpu: bool
     cpus_per_worker: float
     threads: int
     cache_bytes: int
     checkpoint_seconds: float
     max_failures: int
+    memory_per_worker: int = 0
+    """Bytes that Ray sets aside for a worker, so that a node takes no more workers than planned."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class Job:
     run: Location
     rows: RowFacts
 
+    def among(self, workers: int) -> Job:
+        """The job as one of so many workers sees it, which changes when machines come and go."""
+        return replace(self, plan=replace(self.plan, workers=workers))
+
     @property
     def rows_per_rank(self) -> int:
         """Rows of one epoch on each rank, padding included."""
@@ -86,6 +94,7 @@ class Job:
 def plan_training(
     *,
     workers: int,
+    min_workers: int | None = None,
     gpu: str,
     checkpoint_seconds: float,
     max_failures: int,
@@ -94,12 +103,14 @@ def plan_training(
     at_once: int = 1,
 ) -> TrainPlan:
     """Fit `at_once` equal trainings to the cluster. Raises ClusterError when it has too few CPUs or GPUs for one."""
-    if workers > have.cpus:
+    least = workers if min_workers is None else min_workers
+    if least > have.cpus:
         got = f"{have.cpus:g} CPUs on {have.nodes} node(s)"
-        raise ClusterError(explain(f"a CPU for each of {workers} workers", got, "lower --workers or add nodes"))
-    if gpu == "yes" and workers > have.gpus:
+        raise ClusterError(explain(f"a CPU for each of {least} workers", got, "lower --workers or add nodes"))
+    if gpu == "yes" and least > have.gpus:
         got = f"{have.gpus:g} GPUs"
-        raise ClusterError(explain(f"a GPU for each of {workers} workers", got, "lower --workers or use --gpu auto"))
+        raise ClusterError(explain(f"a GPU for each of {least} workers", got, "lower --workers or use --gpu auto"))
+    use_gpu, elastic = uses_gpu(least, gpu, have), least < workers
     per_node = max(1, -(-workers * at_once // max(have.nodes, 1)))
     cores = max(1, int(have.cpus // max(have.nodes, 1)))
     # A whole CPU must stay free on each node: Ray Data lists files with one, and would wait for it for ever.
@@ -107,12 +118,16 @@ def plan_training(
     share = cache_gigabytes * 2**30 if cache_gigabytes is not None else have.memory_bytes / 4 / per_node
     return TrainPlan(
         workers=workers,
-        use_gpu=uses_gpu(workers, gpu, have),
+        min_workers=least,
+        use_gpu=use_gpu,
         cpus_per_worker=cpus,
         threads=max(1, cores // per_node),
         cache_bytes=int(share),
         checkpoint_seconds=checkpoint_seconds,
         max_failures=max_failures,
+        # Where CPUs alone would let a node that is left take over the workers of a lost one, and with them the CPU for
+        # reading. A GPU is taken by one worker anyway.
+        memory_per_worker=int(have.memory_bytes / (per_node + 0.5)) if elastic and not use_gpu else 0,
     )
 
 

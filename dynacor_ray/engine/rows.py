@@ -16,6 +16,7 @@ from dynacor_ray import schema
 from dynacor_ray.engine.embed import FeatureStore
 from dynacor_ray.engine.job import RowFacts
 from dynacor_ray.engine.labels import LabelTable
+from dynacor_ray.engine.session import set_up_data
 from dynacor_ray.errors import DataError, explain
 from dynacor_ray.manifest import DatasetManifest, FeatureStats
 from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, corrupted_label, is_selected
@@ -115,6 +116,7 @@ def _described(
 
 def read_rows(paths: list[str], filesystem: FileSystem, columns: list[str], shuffled: bool) -> ray.data.Dataset:
     """Parquet files as a lazy data set; `shuffled`: the files come in another order in every epoch."""
+    set_up_data()
     # Not partitioned: a directory named like `label=7` somewhere above the files is not a column.
     # Only the order of files is random here; every row is read once in any case.
     order = FileShuffleConfig(seed=0, reseed_after_execution=True) if shuffled else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import ray
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import RayTaskError
+from ray.exceptions import OutOfDiskError, RayTaskError
 
 from dynacor_ray.errors import ClusterError, DynacorError, StorageError, explain
 from dynacor_ray.progress import Progress
+from dynacor_ray.storage import passing_messages
 
+SPILL_UNTIL = 0.95
+"""How full a disk may be before Ray refuses to spill to it (its local_fs_capacity_threshold)."""
 _NOTICES = ("Token authentication is enabled", "Progress bars disabled")
 
 
@@ -81,13 +85,23 @@ def quieten() -> None:
     for name in ("ray._private.authentication.authentication_token_setup", "ray.data._internal.progress"):
         logging.getLogger(name).addFilter(_is_no_notice)
     if ray.is_initialized():
-        from ray.data import DataContext
+        set_up_data()
 
-        context = DataContext.get_current()
-        context.enable_progress_bars = False
-        context.execution_options.verbose_progress = False
-        context.print_on_execution_start = False
-        context.raise_original_map_exception = True
+
+def set_up_data() -> None:
+    """Tell Ray Data to be quiet, and to try again where storage fails for a moment.
+
+    A data set keeps what it was told in the process where it was made; Ray Train makes it in one of its own.
+    """
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True
+    known = context.retried_io_errors
+    context.retried_io_errors = [*known, *(text for text in passing_messages() if text not in known)]
 
 
 def _is_no_notice(record: logging.LogRecord) -> bool:
@@ -105,6 +119,30 @@ def resources() -> Resources:
         nodes=len(nodes),
         object_store_bytes=total.get("object_store_memory", 0.0),
     )
+
+
+def require_spill_space(needed_bytes: int) -> str:
+    """Check this node's disk for what does not fit into the object store; returns what was found.
+
+    needed_bytes: most that a run keeps in the object stores of all nodes at a time. Raises StorageError when this
+    node's share of the rest would not fit on the disk; Ray itself stops writing there when it is 95% full.
+    """
+    have, folder = resources(), spill_folder()
+    rest = max(0, int((needed_bytes - have.object_store_bytes) / max(have.nodes, 1)))
+    total, _, free = shutil.disk_usage(folder)
+    room = max(0, free - int((1 - SPILL_UNTIL) * total))
+    if rest > room:
+        expected = f"{rest / 1e9:.2f} GB of room in {folder} for what does not fit into Ray's object store"
+        remedy = "free some space, give Ray a larger object store, or start it with --temp-dir on a larger disk"
+        raise StorageError(explain(expected, f"{room / 1e9:.2f} GB (Ray leaves 5% of a disk free)", remedy))
+    return f"{have.object_store_bytes / 1e9:.1f} GB in the object store, {room / 1e9:.1f} GB to spill to in {folder}"
+
+
+def spill_folder() -> Path:
+    """Where this node's Ray writes what its object store cannot hold, unless it was started with another place."""
+    node = getattr(getattr(ray._private, "worker", None), "_global_node", None)
+    folder = Path(node.get_session_dir_path()) if node is not None else Path(tempfile.gettempdir())
+    return folder if folder.exists() else Path(tempfile.gettempdir())
 
 
 def autoscales() -> bool:
@@ -141,6 +179,10 @@ def remote_errors() -> Iterator[None]:
         yield
     except Exception as error:
         cause = root_cause(error)
+        if isinstance(cause, OutOfDiskError):
+            expected = f"room in {spill_folder()} for what does not fit into Ray's object store"
+            remedy = "free some space, or start Ray with --temp-dir on a larger disk; the same command goes on"
+            raise StorageError(explain(expected, "a disk that is 95% full", remedy)) from error
         if cause is error:
             raise
         if isinstance(cause, DynacorError):
@@ -164,6 +206,7 @@ def root_cause(error: BaseException) -> BaseException:
             continue
         seen.append(item)
         failures = getattr(item, "worker_failures", None)
-        queue += [getattr(item, "cause", None), item.__cause__, *(failures.values() if failures else ())]
+        more = (getattr(item, "cause", None), getattr(item, "controller_failure", None), item.__cause__)
+        queue += [*more, *(failures.values() if failures else ())]
     inner = [e for e in seen if not isinstance(e, RayTaskError)] or seen
     return next((e for e in inner if isinstance(e, DynacorError)), inner[-1])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray.train
+from ray.exceptions import ObjectLostError, RayActorError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
@@ -24,7 +25,7 @@ from dynacor_ray.engine.signals import (
     write_joints,
 )
 from dynacor_ray.engine.worker import read_checkpoint, train_worker
-from dynacor_ray.errors import CoverageError, TrainingError, explain
+from dynacor_ray.errors import CoverageError, StorageError, TrainingError, explain
 from dynacor_ray.progress import Progress, Stage
 from dynacor_ray.storage import Location
 
@@ -43,11 +44,15 @@ def train(
         return known
     (run / SIGNALS).make_dir()
     job = Job(config, plan, run, rows.facts)
-    trainer = TorchTrainer(
+    # With the fewest workers, each has the most rows.
+    fewest = job.among(plan.min_workers)
+    elastic = plan.min_workers < plan.workers
+    trainer = functools.partial(
+        TorchTrainer,
         train_worker,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=plan.workers,
+            num_workers=(plan.min_workers, plan.workers) if elastic else plan.workers,
             use_gpu=plan.use_gpu,
             resources_per_worker=_resources(plan),
             placement_strategy="SPREAD",
@@ -60,7 +65,7 @@ def train(
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
-        datasets={"train": functools.partial(rows.build, job.streamed)},
+        datasets={"train": functools.partial(rows.build, fewest.streamed)},
         dataset_config=PaddedDataConfig(rows.facts.total, rows.facts.dim),
     )
     with (
@@ -68,7 +73,7 @@ def train(
         watching(lambda: epochs_done([run]), bar),
         _training_errors(plan),
     ):
-        result = trainer.fit()
+        result = _fit(trainer, plan.max_failures, lambda: _forget_torn(run / "train", progress))
         bar.update(config.epochs)
     if result.return_value is not None:
         raise TrainingError(result.return_value)
@@ -87,9 +92,38 @@ def train(
     return manifest
 
 
+def _forget_torn(folder: Location, progress: Progress) -> None:
+    """Ray writes its list of checkpoints in place: one that a kill has cut off would stop every later attempt."""
+    place = folder / "checkpoint_manager_snapshot.json"
+    try:
+        if place.exists():
+            place.read_json()
+    except StorageError as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+        progress.say("The list of checkpoints was cut off when a process was killed: training starts again.")
+        folder.delete()
+
+
+def _fit(trainer: Callable[[], TorchTrainer], restarts: int, make_ready: Callable[[], None]) -> ray.train.Result:
+    """Run a training to its end, also when the process that leads it dies, or a worker as it starts.
+
+    Ray restarts workers that die later, and a new trainer goes on from the last checkpoint.
+    """
+    for _ in range(restarts):
+        make_ready()
+        try:
+            return trainer().fit()
+        except (ray.train.ControllerError, RayActorError) as error:
+            if not isinstance(root_cause(error), (RayActorError, ObjectLostError)):
+                raise
+    make_ready()
+    return trainer().fit()
+
+
 def _resources(plan: TrainPlan) -> dict[str, float]:
     """What Ray sets aside for a worker; a byte of memory stands for nothing, since nothing at all is not allowed."""
-    wanted = {"CPU": plan.cpus_per_worker, "GPU": float(plan.use_gpu)}
+    wanted = {"CPU": plan.cpus_per_worker, "GPU": float(plan.use_gpu), "memory": plan.memory_per_worker}
     return {name: amount for name, amount in wanted.items() if amount} or {"CPU": 0, "memory": 1}
 
 
@@ -98,7 +132,7 @@ def _training_errors(plan: TrainPlan) -> Iterator[None]:
     try:
         with remote_errors():
             yield
-    except ray.train.TrainingFailedError as error:
+    except (ray.train.TrainingFailedError, RayActorError) as error:
         cause = root_cause(error)
         got = f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1] if str(cause).strip() else 'no message'}"
         remedy = "rerun the same command to resume, or raise --max-failures if machines come and go"

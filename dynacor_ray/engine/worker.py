@@ -32,10 +32,10 @@ RECORD_ROWS = 8192
 
 def train_worker(told: dict[str, Any]) -> str | None:
     """Train, record and commit. Returns a message when training itself went wrong: a restart would not help."""
-    job: Job = told["job"]
+    context = ray.train.get_context()
+    job: Job = told["job"].among(context.get_world_size())
     torch.set_num_threads(job.plan.threads)
     torch.manual_seed(rng.derive_seed(job.config.seed, 1) % 2**63)
-    context = ray.train.get_context()
     device = ray.train.torch.get_device()
     task = make_task(job, device)
     network = task.network()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from dynacor_ray.schema import IMAGE, INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
-from dynacor_ray.storage import Location
+from dynacor_ray.storage import Location, persistent
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_FILE_BYTES = 256 << 20
@@ -25,7 +24,6 @@ MISSING = "missing file"
 
 _T = TypeVar("_T")
 _THREADS = 8
-_ATTEMPTS = 3
 
 
 def is_image_name(name: str) -> bool:
@@ -40,20 +38,17 @@ def read_file(place: Location, root: str | None = None) -> tuple[bytes | None, s
     """
     if root is not None and place.is_local and not is_inside(place.path, root):
         return None, OUTSIDE
-    for attempt in range(_ATTEMPTS):
-        try:
-            return _read(place)
-        except FileNotFoundError:
-            return None, MISSING
-        except PermissionError:
-            return None, "permission denied"
-        except (OSError, ValueError) as error:
-            if place.is_local or attempt == _ATTEMPTS - 1:
-                return None, f"unreadable file ({type(error).__name__})"
-            time.sleep(0.2 * 2**attempt)
-    raise AssertionError("unreachable")
+    try:
+        return _read(place)
+    except FileNotFoundError:
+        return None, MISSING
+    except PermissionError:
+        return None, "permission denied"
+    except (OSError, ValueError) as error:
+        return None, f"unreadable file ({type(error).__name__})"
 
 
+@persistent
 def _read(place: Location) -> tuple[bytes | None, str | None]:
     if place.is_local:  # a pipe or a device would block for ever
         kind = place.filesystem.get_file_info(place.path).type

@@ -19,7 +19,7 @@ from dynacor_ray.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, plain
 from dynacor_ray.sources.files import cut, digest, file_stamp
-from dynacor_ray.storage import Location, locate, storage_errors
+from dynacor_ray.storage import Location, locate, persistent, storage_errors
 
 _BUFFER_BYTES = 8 << 20
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB
@@ -89,6 +89,7 @@ class ParquetShard(Shard):
             return places
         return pc.coalesce(label_strings(table[self.columns.uri], negative_is_missing=False), places)
 
+    @persistent
     def _load(self, names: list[str]) -> pa.Table:
         with _opened(self.place, self.name) as file:
             batches = file.iter_batches(_BATCH_ROWS[self.columns.kind], row_groups=list(self.row_groups), columns=names)
@@ -145,6 +146,7 @@ def _is_data(name: str) -> bool:
     return name.endswith(".parquet") and not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
+@persistent
 def _read_footer(name: str, place: Location, info: pafs.FileInfo) -> ParquetFile:
     with _opened(place, name) as file:
         groups = tuple(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))

@@ -26,12 +26,16 @@ def test_doctor_describes_the_run(
     assert not (tmp_path / "run").exists(), "doctor spends and leaves nothing"
 
 
-def test_doctor_names_every_trouble_at_once(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+def test_doctor_names_every_trouble_at_once(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynacor_ray.checks.store_bytes", lambda _: 10**16)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
     report = doctor(str(feature_set(1000)), out=str(tmp_path / "run"), workers=99, encoder="pixels", quiet=True)
     wrong = {check.name: check.message for check in report.checks if not check.ok}
-    assert set(wrong) == {"encoder", "run directory", "cluster"}
+    assert set(wrong) == {"encoder", "run directory", "cluster", "room to spill"}
+    assert "GB of room in" in wrong["room to spill"]
     assert "notes.txt" in wrong["run directory"]
     assert "a CPU for each of 99 workers" in wrong["cluster"]
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"

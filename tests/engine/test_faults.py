@@ -1,4 +1,4 @@
-"""Killed workers and drivers, lost files: the run ends with full coverage and no doubled key."""
+"""Killed workers and drivers, failing storage, lost files: full coverage, no doubled key, the same planted errors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import psutil
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
-from dynacor_ray import schema
-from dynacor_ray.errors import CoverageError, TrainingError
+from dynacor_ray.errors import CoverageError, RunDirectoryError, TrainingError
 from dynacor_ray.pipeline import detect
+from tests.engine.faults import assert_nothing_half, assert_whole
 
 SLOW_TRAINING = {"epochs": 12, "batch_size": 4, "checkpoint_seconds": 0.0, "cluster_epochs": 1, "quiet": True}
 """Many small steps: an epoch of 2,000 rows takes about half a second, so that a kill lands inside one."""
@@ -44,21 +46,6 @@ def kill_when(run: Path, epochs: int, done: threading.Event, killed: list[int]) 
         time.sleep(0.02)
 
 
-def assert_full_coverage(run: Path, rows: int, epochs: int) -> None:
-    table = pq.read_table(run / "dynamics.parquet")
-    keys = table["key"].to_numpy()
-    assert len(np.unique(keys)) == len(keys)
-    assert sorted(keys[(keys & 1) == 0] >> 1) == list(range(rows))
-    assert schema.matrix(table["margin"]).shape == (len(keys), epochs)
-    listed = json.loads((run / "signals" / "manifest.json").read_text())
-    assert sorted(map(int, listed)) == list(range(epochs))
-    left = {p.relative_to(run / "signals").as_posix() for p in (run / "signals").glob("epoch=*/*")}
-    assert left == {name for names in listed.values() for name in names}, "dead attempts left nothing behind"
-    for epoch in listed:
-        found = np.concatenate([pq.read_table(run / "signals" / f)["key"].to_numpy() for f in listed[epoch]])
-        assert np.array_equal(np.sort(found), np.sort(keys)), f"epoch {epoch}"
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_killed_in_mid_epoch(feature_set: Callable[..., Path], tmp_path: Path, workers: int) -> None:
     """The run ends by itself, every instance has one signal per epoch, and an attempt that died left nothing behind."""
@@ -71,11 +58,87 @@ def test_a_worker_killed_in_mid_epoch(feature_set: Callable[..., Path], tmp_path
         done.set()
         killer.join()
     assert killed, "the test must have killed a worker"
-    assert_full_coverage(run, 2001, 12)
+    assert_whole(run, 2001, 12)
     listed = json.loads((run / "signals" / "manifest.json").read_text())
     attempts = {Path(file).name.split("-")[0] for files in listed.values() for file in files}
     assert len(attempts) > workers, "epochs of the first and of the second attempt both count"
     assert result.summary["evaluation"]["f1"] > 0.6
+
+
+def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str, Any]], str | None]:
+    """The worker's function, in which rank `rank` kills its process once at each of (point, epoch, rank).
+
+    Nested, so that the workers get it by value: they cannot import this file.
+    """
+    folder = str(marks)
+
+    def die_once(name: str) -> None:
+        import os
+        import signal
+
+        try:
+            os.close(os.open(f"{folder}/{name}", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def train_and_die(told: dict[str, Any]) -> str | None:
+        import os
+
+        import ray.train
+
+        from dynacor_ray.engine import worker
+
+        rank = ray.train.get_context().get_world_rank()
+
+        def at(point: str, epoch: int) -> None:
+            if (point, epoch, rank) in points:
+                die_once(f"{point}-{epoch}")
+
+        if os.listdir(folder):
+            at("start again", 0)
+        step, write, report = worker._State.step, worker.write_signals, ray.train.report
+
+        def dying_step(self: Any, batch: Any, epoch: int) -> Any:
+            done = step(self, batch, epoch)
+            at("step", epoch)
+            return done
+
+        def dying_write(place: Any, *rest: Any) -> int:
+            count = write(place, *rest)
+            at("written", int(place.path.split("epoch=")[1][:5]))
+            return count
+
+        def dying_report(metrics: dict[str, int], **options: Any) -> None:
+            report(metrics, **options)
+            at("reported", metrics["epoch"] - 1)
+
+        worker._State.step, worker.write_signals, ray.train.report = dying_step, dying_write, dying_report
+        return worker.train_worker(told)
+
+    return train_and_die
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param([("written", 1, 1), ("reported", 2, 0)], id="between write and report, and after report"),
+        pytest.param([("step", 2, 0), ("start again", 0, 1)], id="two in a row, the second as it starts"),
+    ],
+)
+def test_a_worker_killed_at_the_worst_moment(
+    feature_set: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    points: list[tuple[str, int, int]],
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setattr("dynacor_ray.engine.train.train_worker", dying(points, marks))
+    options = {"epochs": 4, "batch_size": 64, "checkpoint_seconds": 0.0, "cluster_epochs": 1, "quiet": True}
+    detect(str(feature_set(601)), out=str(tmp_path / "run"), workers=2, **options)
+    assert len(list(marks.iterdir())) == len(points), "every kill took place"
+    assert_whole(tmp_path / "run", 601, 4)
 
 
 def test_more_kills_than_allowed_end_the_run_with_a_reason(feature_set: Callable[..., Path], tmp_path: Path) -> None:
@@ -89,8 +152,17 @@ def test_more_kills_than_allowed_end_the_run_with_a_reason(feature_set: Callable
     killer.join()
     assert killed
     assert not (run / "summary.json").exists()
+    assert_nothing_half(run)
+    held, content = Path(data).stat(), Path(data).read_bytes()
+    pq.write_table(pq.read_table(data).slice(1), data)
+    with pytest.raises(RunDirectoryError, match=r"the data changed since that run began; choose another --out\.$"):
+        detect(data, out=str(run), max_failures=0, **SLOW_TRAINING)
+    Path(data).write_bytes(content)
+    os.utime(data, ns=(held.st_atime_ns, held.st_mtime_ns))
+    listed = run / "train" / "checkpoint_manager_snapshot.json"
+    listed.write_text(listed.read_text()[:-9])  # Ray does not write it whole or not at all
     detect(data, out=str(run), max_failures=0, **SLOW_TRAINING)
-    assert_full_coverage(run, 2001, 12)
+    assert_whole(run, 2001, 12)
 
 
 DRIVER = """
@@ -111,6 +183,8 @@ def test_a_killed_driver_is_resumed_by_the_same_command(feature_set: Callable[..
         assert driver.poll() is None, "the driver ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    with pytest.raises(RunDirectoryError, match=rf"{run} to be free, but got process {driver.pid} on .* --out"):
+        detect(str(data), out=str(run), **SLOW_TRAINING)
     family = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
     driver.wait()
@@ -118,9 +192,10 @@ def test_a_killed_driver_is_resumed_by_the_same_command(feature_set: Callable[..
         if process.is_running():
             process.kill()
     assert not (run / "summary.json").exists()
+    assert_nothing_half(run)
     first = {p.name for p in (run / "signals").glob("epoch=00000/*")}
     detect(str(data), out=str(run), epochs=12, **{k: v for k, v in SLOW_TRAINING.items() if k != "epochs"})
-    assert_full_coverage(run, 2001, 12)
+    assert_whole(run, 2001, 12)
     assert {p.name for p in (run / "signals").glob("epoch=00000/*")} == first, "the first epoch was not repeated"
 
 
@@ -136,3 +211,62 @@ def test_a_lost_signal_file_is_named(feature_set: Callable[..., Path], tmp_path:
     (run / "summary.json").unlink()
     with pytest.raises(CoverageError, match=r"epoch 1, but got 2 missing \(instance_id 0, 1\)"):
         detect(data, out=str(run), **options)
+
+
+def flaky_storage(marks: str, points: dict[str, tuple[str, str]]) -> pafs.FileSystem:
+    """A file system that fails once at each of the points (action, part of the path); nested, see `dying`.
+
+    A point named with `{pid}` fails once in every process.
+    """
+
+    class Flaky(pafs.FSSpecHandler):
+        def _fail_once(self, action: str, path: str) -> None:
+            import errno
+            import os
+
+            for name, (wanted, part) in points.items():
+                mark = f"{marks}/{name.format(pid=os.getpid())}"
+                if action == wanted and part in path and not os.path.exists(mark):
+                    os.close(os.open(mark, os.O_CREAT))
+                    raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+        def open_input_stream(self, path: str) -> Any:
+            self._fail_once("read", path)
+            return super().open_input_stream(path)
+
+        def open_input_file(self, path: str) -> Any:
+            self._fail_once("read", path)
+            return super().open_input_file(path)
+
+        def open_output_stream(self, path: str, metadata: Any) -> Any:
+            self._fail_once("write", path)
+            return super().open_output_stream(path, metadata)
+
+    return pafs.PyFileSystem(Flaky(LocalFileSystem()))
+
+
+def test_storage_that_fails_once(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read or a write that fails for a moment is tried again, wherever it is; the run needs no restart by hand."""
+    points = {
+        "packing": ("write", "/part-"),
+        "rows {pid}": ("read", "/part-"),
+        "signals": ("write", "/signals/epoch=00001"),
+        "checkpoint": ("write", "/train/checkpoint"),
+        "assembly": ("read", "/signals/epoch=00001"),
+        "dynamics": ("write", "/dynamics.parquet"),
+        "issues": ("write", "/issues.parquet"),
+        "truth": ("read", "/truth.parquet"),
+        "summary": ("write", "/summary.json"),
+    }
+    marks, run = tmp_path / "marks", tmp_path / "run"
+    marks.mkdir()
+    storage = flaky_storage(str(marks), points)
+    monkeypatch.setattr("dynacor_ray.storage._from_fsspec", lambda uri: (storage, uri.removeprefix("flaky://")))
+    options = {"epochs": 3, "batch_size": 64, "cluster_epochs": 1, "quiet": True}
+    detect(str(feature_set(601)), out=f"flaky://{run}", **options)
+    failed = [path.name for path in marks.iterdir()]
+    assert {name.split()[0] for name in failed} == {name.split()[0] for name in points}
+    assert len([name for name in failed if name.startswith("rows ")]) >= 2, "in the driver and where Ray Data reads"
+    assert_whole(run, 601, 3)

@@ -184,6 +184,50 @@ def test_embedding_is_done_once_and_resumed_by_unit(
     assert all(np.array_equal(before[k], v) for k, v in read_store(last.originals, last.files).items())
 
 
+def dying_embedder(mark: str) -> type:
+    """The embedding actor, which kills its process once, between writing a unit's files and telling of it.
+
+    Nested, so that Ray sends it by value: its processes cannot import this file.
+    """
+
+    class Dying:
+        def __init__(self, *told: Any) -> None:
+            from dynacor_ray.engine.embed import _Embedder
+
+            self._embedder = _Embedder(*told)
+
+        def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
+            import os
+            import signal
+
+            done = self._embedder(block)
+            try:
+                os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return done
+            os.kill(os.getpid(), signal.SIGKILL)
+            return done
+
+    return Dying
+
+
+def test_a_killed_embedding_actor_loses_and_doubles_nothing(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynacor_ray.engine.embed.MAX_UNIT_ROWS", 10)
+    place, manifest = packed(images, tmp_path / "packed")
+    calm = embedded(place, manifest, tmp_path / "calm")
+    monkeypatch.setattr("dynacor_ray.engine.embed._Embedder", dying_embedder(str(tmp_path / "mark")))
+    store = embedded(place, manifest, tmp_path / "features")
+    assert (tmp_path / "mark").exists(), "an actor was killed"
+    for folder, undisturbed in ((store.originals, calm.originals), (store.copies, calm.copies)):
+        assert set(folder.names()) == {*store.files, "manifest.json"}
+        expected = read_store(undisturbed, calm.files)
+        found = read_store(folder, store.files)
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[key], feature) for key, feature in expected.items())
+
+
 def test_ingest_is_done_once_and_again_when_the_data_change(images: Path, tmp_path: Path) -> None:
     place, first = packed(images, tmp_path / "packed")
     stamp = (place / "manifest.json").info().mtime_ns

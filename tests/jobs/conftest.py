@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray  # noqa: F401  (brings psutil)
 
 ROOT = Path(__file__).parents[2]
 HEAD = """

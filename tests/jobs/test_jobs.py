@@ -5,16 +5,21 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from dynacor_ray.sources.clothing1m import CLASS_NAMES
+from tests.engine.faults import assert_nothing_half, assert_whole
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(600)  # starting processes is slow on a busy machine
 
 
 def submit(head: dict[str, str], *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -46,12 +51,34 @@ def clothing1m(tmp_path: Path) -> Path:
     return root
 
 
+def kill_driver(out: Path) -> None:
+    """Kill the job's driver, which names `out` in its command, once the training has begun to record."""
+    deadline = time.monotonic() + 200
+    while not (out / "signals" / "progress.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    here = psutil.Process().children(recursive=True)
+    (driver,) = [p for p in here if p.cmdline()[1:2] == ["jobs/clothing1m.py"] and str(out) in p.cmdline()]
+    driver.kill()
+
+
 def test_clothing1m_as_a_job(head: dict[str, str], clothing1m: Path, tmp_path: Path) -> None:
-    """The card's command on the data set's own layout ends with status 0, the table and the files."""
+    """The card's command on the data set's own layout ends with status 0, the table and the files.
+
+    The first time its driver is killed, and the same job is submitted again.
+    """
     out = tmp_path / "run"
-    options = ["--out", str(out), "--encoder", "pixels:8", "--epochs", "6", "--batch-size", "32", "--gamma", "0.2"]
-    done = submit(head, "python", "jobs/clothing1m.py", "--data", str(clothing1m), *options)
+    options = ["--out", str(out), "--encoder", "pixels:8", "--epochs", "6", "--batch-size", "2", "--gamma", "0.2"]
+    job = ("python", "jobs/clothing1m.py", "--data", str(clothing1m), *options, "--checkpoint-seconds", "0")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(submit, head, *job)
+        kill_driver(out)
+        assert first.result().returncode != 0
+    assert not (out / "summary.json").exists()
+    assert_nothing_half(out)
+    done = submit(head, *job)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert_whole(out, 14 * 24, 6, gamma=0.2)
     assert "labels that look wrong" in done.stdout
     assert f"Results: {out}" in done.stdout
     summary = json.loads((out / "summary.json").read_text())

@@ -18,7 +18,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(DetectConfig)}
 SHAPE = r"^Expected .+, but got .+; .+\.$"
 # Options that say where, on which machine and how noisily; all others determine the result.
 MACHINE = {
-    *("out", "cache", "workers", "gpu", "max_failures", "checkpoint_seconds"),
+    *("out", "cache", "workers", "min_workers", "gpu", "max_failures", "checkpoint_seconds"),
     *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine"),
 }
 
@@ -31,6 +31,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "weight_decay": [-1e-9, NAN, INF, "x"],
     "batch_size": [0, -1, 1.5, "x"],
     "workers": [0, -2, 1.0, "two"],
+    "min_workers": [0, -1, 2, 1.0, "one"],
     "seed": [-1, 0.5, "x", None],
     "cluster_epochs": [-1, 1.5, "x"],
     "cluster_learning_rate": [0, -1e-5, NAN, "x"],

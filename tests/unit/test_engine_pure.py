@@ -13,12 +13,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ray.exceptions import OutOfDiskError
 
 from dynacor_ray import checks as doctor_module
 from dynacor_ray import schema
 from dynacor_ray.checks import Check, DoctorReport
 from dynacor_ray.config import DetectConfig
-from dynacor_ray.engine import assemble
+from dynacor_ray.engine import assemble, session
 from dynacor_ray.engine.assemble import coverage_message, id_ranges
 from dynacor_ray.engine.cluster import Tally
 from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan, plan_training, trainings_at_once
@@ -35,10 +36,34 @@ from dynacor_ray.engine.signals import (
     write_joints,
     write_signals,
 )
-from dynacor_ray.errors import ClusterError, DataError, TrainingError
+from dynacor_ray.errors import ClusterError, DataError, StorageError, TrainingError
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.method.noise_rate import BINS
 from dynacor_ray.storage import Location, locate
+
+# ---------------------------------------------------------------------------------------------------------------- spill
+
+
+@pytest.mark.parametrize(("free", "fits"), [(8_000_000_000, True), (5_900_000_000, False), (0, False)])
+def test_what_the_object_store_cannot_hold_must_fit_on_the_disk(
+    free: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5 GB on two nodes with 3 GB of store: 1 GB each, and Ray leaves 5 GB of a disk of 100 GB free."""
+    monkeypatch.setattr(session, "resources", lambda: machine(nodes=2, object_store_bytes=3e9))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: (100_000_000_000, 0, free))
+    if fits:
+        assert "3.0 GB in the object store, 3.0 GB to spill to" in session.require_spill_space(5_000_000_000)
+    else:
+        with pytest.raises(StorageError, match=r"1\.00 GB of room in .*, but got 0\.\d0 GB \(Ray leaves 5%"):
+            session.require_spill_space(5_000_000_000)
+    assert session.require_spill_space(3_000_000_000), "all of it fits into the store"
+
+
+def test_a_full_disk_in_the_middle_of_a_run_is_told() -> None:
+    full = r"room in .* but got a disk that is 95% full; free some space"
+    with pytest.raises(StorageError, match=full), session.remote_errors():
+        raise OutOfDiskError
+
 
 # ----------------------------------------------------------------------------------------------------------------- plan
 
@@ -48,9 +73,17 @@ def machine(**have: Any) -> Resources:
     return Resources(**known | have)
 
 
-def plan(workers: int = 1, gpu: str = "auto", cache: float | None = None, at_once: int = 1, **have: Any) -> TrainPlan:
+def plan(
+    workers: int = 1,
+    gpu: str = "auto",
+    cache: float | None = None,
+    at_once: int = 1,
+    least: int | None = None,
+    **have: Any,
+) -> TrainPlan:
     return plan_training(
         workers=workers,
+        min_workers=least,
         gpu=gpu,
         checkpoint_seconds=15,
         max_failures=3,
@@ -63,6 +96,7 @@ def plan(workers: int = 1, gpu: str = "auto", cache: float | None = None, at_onc
 def test_one_machine() -> None:
     assert plan() == TrainPlan(
         workers=1,
+        min_workers=1,
         use_gpu=False,
         cpus_per_worker=1.0,
         threads=8,
@@ -88,6 +122,20 @@ def test_workers_share_a_node() -> None:
     assert (four.threads, four.cache_bytes) == (2, 4_000_000_000)
     three = plan(3, nodes=2, cpus=16)  # two on one of the nodes
     assert (three.threads, three.cache_bytes) == (4, 8_000_000_000)
+
+
+def test_workers_may_come_and_go() -> None:
+    """What must be there are the fewest; a node that is left has no room for the workers of a lost one."""
+    spread = plan(3, least=1, nodes=3, cpus=6, memory_bytes=3e9)
+    assert (spread.workers, spread.min_workers, spread.cpus_per_worker) == (3, 1, 1.0)
+    assert spread.memory_per_worker <= 3e9 < 2 * spread.memory_per_worker
+    assert plan(8, least=2, cpus=4).workers == 8
+    with pytest.raises(ClusterError, match="a CPU for each of 5 workers, but got 4 CPUs"):
+        plan(8, least=5, cpus=4)
+    on_gpus = plan(8, least=2, cpus=64, gpus=4)
+    assert (on_gpus.use_gpu, on_gpus.memory_per_worker) == (True, 0)
+    with pytest.raises(ClusterError, match="a GPU for each of 6 workers, but got 4 GPUs"):
+        plan(8, "yes", least=6, cpus=64, gpus=4)
 
 
 @given(workers=st.integers(1, 64), spare=st.floats(0, 64), nodes=st.integers(1, 70))
@@ -374,6 +422,7 @@ def doctored(monkeypatch: pytest.MonkeyPatch, data: str, tmp_path: Path, **optio
     monkeypatch.setattr(doctor_module, "connect", lambda _: None)
     monkeypatch.setattr(doctor_module, "resources", lambda: have)
     monkeypatch.setattr("dynacor_ray.prepare.resources", lambda: have)
+    monkeypatch.setattr(session, "resources", lambda: have)
     return doctor_module.run_doctor(DetectConfig(data=data, out=str(tmp_path / "run"), **options))
 
 

@@ -71,16 +71,14 @@ def test_only_the_sign_of_a_stored_margin_counts() -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.integers(1, 64))
-def test_gram_matrices_over_any_batches(sizes: list[int], portion: int) -> None:
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=6))
+def test_gram_matrices_over_any_batches(sizes: list[int]) -> None:
     random = np.random.default_rng(len(sizes))
     features = torch.from_numpy(random.normal(size=(sum(sizes), 3)).astype(np.float32))
     labels = torch.from_numpy(random.integers(0, 3, sum(sizes)))  # of 4: one class is absent
     grams = s.ClassGrams.empty(4, 3, torch.device("cpu"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s, "_FLUSH_ROWS", portion)
-        for rows, given_label in zip(features.split(sizes), labels.split(sizes), strict=True):
-            grams.add(rows, given_label)
+    for rows, given_label in zip(features.split(sizes), labels.split(sizes), strict=True):
+        grams.add(rows, given_label)
     for label in range(4):
         mine = features[labels == label]
         assert torch.allclose(grams.sums[label], mine.T @ mine, atol=1e-4)

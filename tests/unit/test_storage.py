@@ -20,7 +20,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from dynacor_ray.errors import StorageError
-from dynacor_ray.storage import Location, locate, require_space, storage_errors
+from dynacor_ray.storage import ATTEMPTS, FIRST_WAIT, Location, locate, require_space, storage_errors
 
 TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
 FULL = "No space left on device'; free some space or choose another place"
@@ -180,10 +180,12 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
         (errno.EDQUOT, "free some space or choose another place"),
         (errno.EACCES, "check path and rights"),
         (errno.EROFS, "check path and rights"),
-        (None, "check path and rights"),
+        (errno.EIO, "run the same command again when the storage answers; it goes on where it was"),
+        (None, "run the same command again when the storage answers; it goes on where it was"),
     ],
 )
 def test_remedies(number: int | None, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
     error = OSError("broken") if number is None else OSError(number, os.strerror(number))
 
     def fail(*_args: object, **_options: object) -> NoReturn:
@@ -201,6 +203,75 @@ def test_the_innermost_place_is_named(tmp_path: Path) -> None:
     outer, inner = storage_errors("write", locate("/out")), storage_errors("read", locate("/in"))
     with pytest.raises(StorageError, match=r"^Expected to read /in,"), outer, inner:
         raise PermissionError(errno.EACCES, "no")
+
+
+class Trouble:
+    """Takes the place of a function of pyarrow: fails with the errors given, one per call, then works."""
+
+    def __init__(self, function: Any, *errors: OSError) -> None:
+        self.function, self.errors, self.calls = function, list(errors), 0
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.function(*args, **options)
+
+
+PASSING = [
+    OSError(errno.EIO, os.strerror(errno.EIO)),
+    ConnectionResetError("by peer"),
+    OSError("When reading: AWS Error NETWORK_CONNECTION"),
+]
+
+
+def test_what_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    place = locate(str(tmp_path)) / "f"
+    for error in PASSING:
+        writing = Trouble(pq.write_table, error)
+        monkeypatch.setattr(pq, "write_table", writing)
+        place.write_table(TABLE)
+        reading = Trouble(pq.ParquetFile, error)
+        monkeypatch.setattr(pq, "ParquetFile", reading)
+        assert place.read_table().equals(TABLE)
+        assert (writing.calls, reading.calls) == (2, 2)
+        monkeypatch.undo()
+        monkeypatch.setattr("time.sleep", waits.append)
+    assert waits == [FIRST_WAIT] * 6
+    assert [p.name for p in tmp_path.iterdir()] == ["f"], "the failed attempts left nothing"
+
+
+def test_attempts_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    writing = Trouble(pq.write_table, *PASSING * 4)
+    monkeypatch.setattr(pq, "write_table", writing)
+    with pytest.raises(
+        StorageError, match=r"^Expected to write .*; run the same command again when the storage answers"
+    ):
+        (locate(str(tmp_path)) / "f").write_table(TABLE)
+    assert writing.calls == ATTEMPTS
+    assert waits == [FIRST_WAIT * 2**i for i in range(ATTEMPTS - 1)]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "full"),
+        PermissionError("no"),
+        FileNotFoundError("gone"),
+        OSError("When reading: AWS Error ACCESS_DENIED during HeadObject"),
+    ],
+)
+def test_what_will_not_pass_is_told_at_once(error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writing = Trouble(pq.write_table, error)
+    monkeypatch.setattr(pq, "write_table", writing)
+    with pytest.raises(StorageError):
+        (locate(str(tmp_path)) / "f").write_table(TABLE)
+    assert writing.calls == 1
 
 
 # --------------------------------------------------------------------------------------------------------------- locate

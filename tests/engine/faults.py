@@ -1,0 +1,47 @@
+"""Shared by the tests of faults: what must hold of a run however often it was disturbed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from dynacor_ray import schema
+from dynacor_ray.lease import is_lease
+from dynacor_ray.method.corruption import CorruptionConfig, is_selected
+
+
+def expected_keys(rows: int, gamma: float = 0.1, seed: int = 0) -> np.ndarray:
+    """Keys of all instances and of the planted errors, which depend on nothing but gamma and seed."""
+    copies = np.flatnonzero(is_selected(np.arange(rows), CorruptionConfig(gamma=gamma, seed=seed)))
+    return np.sort(np.concatenate([np.arange(rows) << 1, (copies << 1) | 1]))
+
+
+def assert_whole(run: Path, rows: int, epochs: int, gamma: float = 0.1) -> None:
+    """A finished run: exactly one signal per row and epoch, no key twice, the undisturbed corrupted set, no litter."""
+    expected = expected_keys(rows, gamma)
+    table = pq.read_table(run / "dynamics.parquet")
+    assert np.array_equal(table["key"].to_numpy(), expected)
+    assert schema.matrix(table["margin"]).shape == (len(expected), epochs)
+    assert sorted(pq.read_table(run / "issues.parquet")["instance_id"].to_pylist()) == list(range(rows))
+    listed = json.loads((run / "signals" / "manifest.json").read_text())
+    assert sorted(map(int, listed)) == list(range(epochs))
+    left = {p.relative_to(run / "signals").as_posix() for p in (run / "signals").glob("epoch=*/*")}
+    assert left == {name for names in listed.values() for name in names}, "dead attempts left nothing behind"
+    for epoch in listed:
+        found = np.concatenate([pq.read_table(run / "signals" / f)["key"].to_numpy() for f in listed[epoch]])
+        assert np.array_equal(np.sort(found), expected), f"epoch {epoch}"
+    assert json.loads((run / "summary.json").read_text())["num_rows"] == rows
+    names = [path.name for path in run.iterdir()]
+    assert not [name for name in names if name.endswith(".part") or is_lease(name)]
+
+
+def assert_nothing_half(run: Path) -> None:
+    """A run that was stopped anywhere: every file that has its final name can be read to its end."""
+    for place in run.rglob("*"):
+        if place.suffix == ".json":
+            json.loads(place.read_text())
+        elif place.suffix == ".parquet":
+            pq.read_table(place)
