@@ -23,6 +23,9 @@ import pyarrow.parquet as pq
 
 from dynacor_ray.errors import StorageError, explain
 
+MAX_JSON_BYTES = 256 << 20
+"""Far more than a manifest of a hundred million rows."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -77,9 +80,17 @@ class Location:
         with storage_errors("read", self):
             return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
 
+    @contextmanager
+    def stream(self) -> Iterator[pa.NativeFile]:
+        """The file, open to be read from its beginning. Raises StorageError for a pipe, which would block for ever."""
+        if self.is_local and self.info().type not in (pafs.FileType.File, pafs.FileType.NotFound):
+            raise StorageError(explain(f"a regular file at {self}", "something else", "check the path"))
+        with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
+            yield stream
+
     def read_bytes(self) -> bytes:
         """The whole content of the file."""
-        with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
+        with self.stream() as stream:
             return bytes(stream.read())
 
     def write_bytes(self, data: bytes) -> None:
@@ -88,10 +99,13 @@ class Location:
             stream.write(data)
 
     def read_json(self) -> Any:
-        """The parsed content of a JSON file."""
+        """The parsed content of a JSON file. Raises StorageError when it is damaged or larger than MAX_JSON_BYTES."""
+        size = self.info().size or 0
+        if size > MAX_JSON_BYTES:
+            raise StorageError(explain(f"JSON in {self}", f"a file of {size >> 20:,} MiB", "remove the damaged file"))
         try:
             return json.loads(self.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StorageError(explain(f"JSON in {self}", f"'{error}'", "remove the damaged file")) from error
 
     def write_json(self, value: Any) -> None:
@@ -168,7 +182,7 @@ def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
 
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # a driver raises what it likes when the URI lacks what it needs
         known = ", ".join(sorted(fsspec.available_protocols())[:12])
         remedy = f"install the fsspec driver of the protocol, or use a local path ({error}; known: {known}, ...)"
         raise StorageError(explain("a path or a URI with an installed driver", repr(uri), remedy)) from error
