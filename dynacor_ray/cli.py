@@ -37,6 +37,14 @@ class _Unchecked(DetectConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _UncheckedDoctor(_Unchecked):
+    """The options of a run, and what only its estimate needs."""
+
+    price_per_hour: float | None = None
+    """Price of the whole cluster per hour, in any currency, for an estimate of what the run costs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _UncheckedSweep(SweepConfig):
     """The same for a sweep."""
 
@@ -93,9 +101,12 @@ Find wrong labels in large labelled data sets.
 
 
 def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:
-    kind = {"sweep": _UncheckedSweep, "compare": _UncheckedCompare}.get(command, _Unchecked)
+    kinds = {"doctor": _UncheckedDoctor, "sweep": _UncheckedSweep, "compare": _UncheckedCompare}
+    kind = kinds.get(command, _Unchecked)
     parsed: Any = tyro.cli(kind, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
-    config = adjust(DetectConfig(**vars(getattr(parsed, "detect", parsed))))
+    options = dict(vars(getattr(parsed, "detect", parsed)))
+    price_per_hour = options.pop("price_per_hour", None)
+    config = adjust(DetectConfig(**options))
     if command == "sweep":
         from dynacor_ray.sweeps import run_sweep
 
@@ -113,7 +124,7 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
         return 0
     from dynacor_ray.checks import run_doctor
 
-    return 0 if run_doctor(config).ok else 1
+    return 0 if run_doctor(config, price_per_hour).ok else 1
 
 
 def _fail(message: str, status: int = BAD_INPUT) -> None:
