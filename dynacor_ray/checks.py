@@ -89,6 +89,7 @@ def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> Doc
             explain("--price-per-hour of at least 0", repr(price_per_hour), "give what the cluster costs")
         )
     report, opened = DoctorReport(), list[Prepared]()
+    report.plan["base_bytes"] = process_bytes()  # before the data: what a worker has without any row
 
     def open_all() -> str:
         opened.append(prepare(config))
@@ -213,7 +214,7 @@ def _estimate(prepared: Prepared, plan: dict[str, Any], price_per_hour: float | 
         packed_bytes=timed.rows.nbytes / max(timed.rows.num_rows, 1),
         cpus=plan["cpus"],
         gpus=plan["gpus"],
-        base_bytes=process_bytes(),
+        base_bytes=plan["base_bytes"],
     )
     return {"run": found | _told(taken, price_per_hour), "estimate": taken}
 

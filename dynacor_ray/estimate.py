@@ -7,6 +7,7 @@ them at once. Not in it: starting processes, clustering, and writing the results
 from __future__ import annotations
 
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -92,15 +93,14 @@ def batch_rows(job: Job) -> int:
 
 
 def seconds_of(action: Callable[[], object], at_least: float = TIMED_SECONDS) -> float:
-    """Mean seconds of an action that is done once to warm up, and then again and again for a while."""
+    """Median seconds of an action that is done once to warm up, and then again and again for a while."""
     action()
-    count, start = 0, time.perf_counter()
-    while True:
+    spent: list[float] = []
+    while sum(spent) < at_least:
+        start = time.perf_counter()
         action()
-        count += 1
-        spent = time.perf_counter() - start
-        if spent >= at_least:
-            return spent / count
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent)
 
 
 def decode_seconds(images: Sequence[bytes], size: int) -> float:
