@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import torch
 from rich.console import Console
 from rich.table import Table
 
+from dynacor_ray import schema
 from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.engine.ingest import count_labels
 from dynacor_ray.engine.job import Job, RowFacts
 from dynacor_ray.engine.session import connect, require_spill_space, resources
-from dynacor_ray.errors import DynacorError
+from dynacor_ray.errors import ConfigError, DynacorError, explain
+from dynacor_ray.estimate import (
+    Estimate,
+    Speeds,
+    decode_seconds,
+    encode_seconds,
+    estimate,
+    process_bytes,
+    step_seconds,
+)
 from dynacor_ray.models.encoders import load_encoder
 from dynacor_ray.pipeline import finished
 from dynacor_ray.prepare import Prepared, choose_encoder, plan_for, prepare, store_bytes
@@ -24,7 +37,8 @@ from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, valid
 
 SAMPLE_ROWS = 64
 SAMPLE_SHARDS = 4
-TRIAL_BATCH = 32
+TIMED_ROWS = {"image": 256, "feature": 4096}
+"""Rows whose reading is timed: about what is read at once in any case."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +71,25 @@ class DoctorReport:
         return self.checks[-1].ok
 
 
-def doctor(data: str, **options: Any) -> DoctorReport:
-    """Check everything that `detect(data, **options)` needs, without running it; reads a small sample of the data."""
-    return run_doctor(make_config(data=data, **options))
+def doctor(data: str, price_per_hour: float | None = None, **options: Any) -> DoctorReport:
+    """Check everything that `detect(data, **options)` needs, without running it; reads a small sample of the data.
+
+    price_per_hour: of the whole cluster, in any currency, for an estimate of what the run costs.
+    """
+    return run_doctor(make_config(data=data, **options), price_per_hour)
 
 
-def run_doctor(config: DetectConfig) -> DoctorReport:
-    """`doctor` for a configuration that is already built; prints its findings unless `quiet`."""
+def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> DoctorReport:
+    """`doctor` for a configuration that is already built; prints its findings unless `quiet`.
+
+    Raises ConfigError for a price below 0.
+    """
+    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
+        raise ConfigError(
+            explain("--price-per-hour of at least 0", repr(price_per_hour), "give what the cluster costs")
+        )
     report, opened = DoctorReport(), list[Prepared]()
+    report.plan["base_bytes"] = process_bytes()  # before the data: what a worker has without any row
 
     def open_all() -> str:
         opened.append(prepare(config))
@@ -80,7 +105,7 @@ def run_doctor(config: DetectConfig) -> DoctorReport:
         report.look("room to spill", lambda: require_spill_space(store_bytes(prepared)))
         report.look("run directory", lambda: _directory(prepared))
     if report.ok:
-        report.plan |= _estimate(opened[0], report.plan)
+        report.plan |= _estimate(opened[0], report.plan, price_per_hour)
     if not config.quiet:
         _print(report)
     return report
@@ -102,25 +127,30 @@ def _sample(prepared: Prepared, plan: dict[str, Any]) -> str:
     plan["feature_dim"] = dim
     plan["grey"] = all(c.grey for c in checked)
     plan["max_side"] = max((c.max_side or 0 for c in checked), default=0)
+    plan["timed"] = _Timed.read(prepared, lambda table: validate_rows(table, source.kind, vocabulary, dim).rows)
     notes = [f"{len(vocabulary.names)} classes", f"{bad} of {total} sampled rows unusable"]
     return "; ".join(notes + vocabulary_warnings(counts, vocabulary))
 
 
 def _encoder(prepared: Prepared, plan: dict[str, Any]) -> str:
-    """Load the encoder and time a small batch."""
+    """Load the encoder and time a few images."""
     config, kind = prepared.config, prepared.source.kind
     spec = choose_encoder(config, kind, plan.get("max_side", 0), plan.get("grey", False))
     if spec.kind == "features":
-        plan["embed_rate"], plan["dim"] = None, plan.get("feature_dim")
+        plan["dim"] = plan.get("feature_dim")
         return f"the {plan.get('feature_dim')} given features; nothing to embed"
-    encoder = load_encoder(spec, "cpu")
-    batch = np.zeros((TRIAL_BATCH, encoder.image_size, encoder.image_size, 3), np.uint8)
-    encoder.encode(batch)
-    start = time.perf_counter()
-    encoder.encode(batch)
-    rate = TRIAL_BATCH / (time.perf_counter() - start)
-    plan["embed_rate"], plan["dim"] = rate, encoder.dim
-    return f"{spec.slug} at {encoder.image_size} px, {encoder.dim} features, {rate:,.0f} images/s on this machine's CPU"
+    device = "cuda" if plan.get("device") == "cuda" else "cpu"
+    encoder = load_encoder(spec, device)
+    plan["dim"] = encoder.dim
+    found = f"{spec.slug} at {encoder.image_size} px, {encoder.dim} features"
+    timed: _Timed | None = plan.get("timed")
+    if timed is None or timed.rows.num_rows == 0:
+        return found
+    images = timed.rows[schema.IMAGE].to_pylist()
+    plan["decode"] = decode_seconds(images, encoder.image_size)
+    plan["encode"] = encode_seconds(encoder, images, device)
+    where = "a GPU" if device == "cuda" else "a core"
+    return f"{found}; {1 / plan['encode']:,.0f} images/s on {where} of this machine, decoding {1 / plan['decode']:,.0f}"
 
 
 def _directory(prepared: Prepared) -> str:
@@ -139,17 +169,34 @@ def _cluster(config: DetectConfig, plan: dict[str, Any]) -> str:
     connect(config.address)
     have = resources()
     spread = plan_for(config)
-    plan |= {"cpus": have.cpus, "spread": spread}
-    device = "GPU" if spread.use_gpu else "CPU"
-    return f"{have.nodes} node(s), {have.cpus:g} CPUs, {have.gpus:g} GPUs; training on {device}"
+    device = ("cuda" if torch.cuda.is_available() else "elsewhere") if spread.use_gpu else "cpu"
+    plan |= {"cpus": have.cpus, "gpus": have.gpus, "spread": spread, "device": device}
+    where = "GPU" if spread.use_gpu else "CPU"
+    return f"{have.nodes} node(s), {have.cpus:g} CPUs, {have.gpus:g} GPUs; training on {where}"
 
 
-def _estimate(prepared: Prepared, plan: dict[str, Any]) -> dict[str, Any]:
-    """What the run would do, in rows, bytes and, where it was timed, minutes."""
+@dataclass(frozen=True)
+class _Timed:
+    """The usable rows among those whose reading was timed, and the seconds that each of all took on one CPU."""
+
+    rows: pa.Table
+    seconds: float
+
+    @classmethod
+    def read(cls, prepared: Prepared, validate: Callable[[pa.Table], pa.Table]) -> _Timed:
+        """Read and validate the first rows, as a packing task does."""
+        shard = prepared.source.shards(TIMED_ROWS[prepared.source.kind])[0]
+        start = time.perf_counter()
+        rows = validate(shard.read())
+        return cls(rows, (time.perf_counter() - start) / shard.num_rows)
+
+
+def _estimate(prepared: Prepared, plan: dict[str, Any], price_per_hour: float | None) -> dict[str, Any]:
+    """What the run would do, in rows, and what that takes by what was measured."""
     config, rows, dim = prepared.config, prepared.source.num_rows, int(plan["dim"])
     copies = round(rows * config.gamma)
-    blank = np.zeros(0, np.float32)
-    facts = RowFacts(rows, copies, plan["classes"], dim, blank, 1.0, blank)
+    centre, counts = np.zeros(dim, np.float32), np.zeros(plan["classes"], np.int64)
+    facts = RowFacts(rows, copies, plan["classes"], dim, centre, 1.0, counts)
     job = Job(prepared.training, plan["spread"], prepared.run, facts)
     found = {
         "rows": rows,
@@ -157,13 +204,45 @@ def _estimate(prepared: Prepared, plan: dict[str, Any]) -> dict[str, Any]:
         "signals to record": (rows + copies) * config.epochs,
         "training": f"{config.epochs} epochs, {config.workers} worker(s), "
         + ("rows streamed in every epoch" if job.streamed else "rows kept in memory"),
-        "features on disk": f"{(rows + copies) * dim * 4 / 1e9:.2f} GB",
-        "memory per worker for rows": f"{0.0 if job.streamed else job.rows_per_rank * dim * 4 / 1e9:.2f} GB",
     }
-    if plan["embed_rate"]:
-        minutes = (rows + copies) / plan["embed_rate"] / plan["cpus"] / 60
-        found["embedding, on the CPUs"] = f"about {minutes:,.1f} min"
-    return {"run": found}
+    if plan["device"] == "elsewhere":
+        here = "not estimated: the GPUs are elsewhere; run doctor where one is (ray job submit --entrypoint-num-gpus 1)"
+        return {"run": found | {"time": here}}
+    timed: _Timed = plan["timed"]
+    taken = estimate(
+        job,
+        Speeds(timed.seconds, plan.get("decode"), plan.get("encode"), step_seconds(job, plan["device"])),
+        packed_bytes=timed.rows.nbytes / max(timed.rows.num_rows, 1),
+        cpus=plan["cpus"],
+        gpus=plan["gpus"],
+        base_bytes=plan["base_bytes"],
+    )
+    return {"run": found | _told(taken, price_per_hour), "estimate": taken}
+
+
+def _told(taken: Estimate, price_per_hour: float | None) -> dict[str, str]:
+    """The estimate in words."""
+    stages = {"reading": taken.read_seconds, "embedding": taken.embed_seconds, "training": taken.train_seconds}
+    found = {f"time for {name}": _about(seconds) for name, seconds in stages.items() if seconds}
+    found["time for all three" if taken.embed_seconds else "time for both"] = _about(taken.seconds)
+    found["not in it"] = "starting, clustering, writing"
+    found["training rows per worker"] = f"{taken.rows_per_second:,.0f}/s"
+    found["memory per worker"] = f"{taken.memory_bytes / 1e9:,.1f} GB"
+    found["disk for cache and results"] = f"{taken.disk_bytes / 1e9:,.2f} GB"
+    if price_per_hour is not None:
+        found["cost"] = f"about {taken.cost(price_per_hour):,.2f} at {price_per_hour:,.2f} per hour"
+    return found
+
+
+def _about(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> [_about(seconds) for seconds in (0.4, 90, 5000, 40000)]
+    ['about 0.4 s', 'about 90 s', 'about 83 min', 'about 11.1 h']
+    """
+    if seconds < 120:
+        return f"about {seconds:.0f} s" if seconds >= 10 else f"about {seconds:.1f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:,.1f} h"
 
 
 def _print(report: DoctorReport) -> None:

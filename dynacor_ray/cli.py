@@ -39,6 +39,14 @@ class _Unchecked(DetectConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _UncheckedDoctor(_Unchecked):
+    """The options of a run, and what only its estimate needs."""
+
+    price_per_hour: float | None = None
+    """Price of the whole cluster per hour, in any currency, for an estimate of what the run costs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _UncheckedSweep(SweepConfig):
     """The same for a sweep."""
 
@@ -68,7 +76,12 @@ class _UncheckedStudy(StudyConfig):
         pass
 
 
-_UNCHECKED = {"sweep": _UncheckedSweep, "compare": _UncheckedCompare, "study": _UncheckedStudy}
+_UNCHECKED: dict[str, type[Any]] = {
+    "doctor": _UncheckedDoctor,
+    "sweep": _UncheckedSweep,
+    "compare": _UncheckedCompare,
+    "study": _UncheckedStudy,
+}
 
 
 def main(argv: Sequence[str] | None = None, adjust: Callable[[DetectConfig], DetectConfig] = lambda c: c) -> None:
@@ -111,7 +124,9 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
     parsed: Any = tyro.cli(
         _UNCHECKED.get(command, _Unchecked), prog=f"dynacor {command}", description=COMMANDS[command], args=args
     )
-    config = adjust(DetectConfig(**vars(getattr(parsed, "detect", parsed))))
+    options = dict(vars(getattr(parsed, "detect", parsed)))
+    price_per_hour = options.pop("price_per_hour", None)
+    config = adjust(DetectConfig(**options))
     if command == "sweep":
         from dynacor_ray.sweeps import run_sweep
 
@@ -134,7 +149,7 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
         return 0
     from dynacor_ray.checks import run_doctor
 
-    return 0 if run_doctor(config).ok else 1
+    return 0 if run_doctor(config, price_per_hour).ok else 1
 
 
 def _fail(message: str, status: int = BAD_INPUT) -> None:

@@ -40,9 +40,18 @@ class CoverageError(DynacorError):
 
 
 def explain(expected: str, got: str, remedy: str) -> str:
-    """One message in the project's shape.
+    """One message in the project's shape, in one line and printable whatever the data put into it.
 
     >>> explain("gamma in (0, 1]", "0.0", "pass e.g. --gamma 0.1")
     'Expected gamma in (0, 1], but got 0.0; pass e.g. --gamma 0.1.'
     """
-    return f"Expected {expected}, but got {got}; {remedy.rstrip('.')}."
+    return printable(f"Expected {expected}, but got {got}; {remedy.rstrip('.')}.")
+
+
+def printable(text: str) -> str:
+    r"""Text with its control characters written out: a name in the data cannot steer a terminal or forge a line.
+
+    >>> printable("red\x1b[31m")
+    'red\\x1b[31m'
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

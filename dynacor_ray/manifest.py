@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynacor_ray.errors import StorageError, explain
 from dynacor_ray.storage import Location
 
 MANIFEST = "manifest.json"
@@ -88,18 +89,26 @@ class DatasetManifest:
 
     @classmethod
     def read(cls, folder: Location) -> DatasetManifest | None:
-        """The manifest, or None when the data set is not complete."""
+        """The manifest, or None when the data set is not complete. Raises StorageError when it is none of ours."""
         place = folder / MANIFEST
         if not place.exists():
             return None
         raw = place.read_json()
-        if "payload_hash" not in raw:  # packed by an older version
+        if isinstance(raw, dict) and "payload_hash" not in raw:  # packed by an older version
             return None
-        raw["parts"] = tuple(Part(**part) for part in raw["parts"])
-        raw["stats"] = read_stats(raw["stats"])
-        for name in ("class_names", "class_counts", "quarantine_examples", "warnings"):
-            raw[name] = tuple(raw[name])
-        return cls(**raw)
+        try:
+            raw["parts"] = tuple(Part(**part) for part in raw["parts"])
+            raw["stats"] = read_stats(raw["stats"])
+            for name in ("class_names", "class_counts", "quarantine_examples", "warnings"):
+                raw[name] = tuple(raw[name])
+            manifest = cls(**raw)
+            files = [*(part.name for part in manifest.parts), manifest.quarantine, manifest.truth or ""]
+            if any(name.startswith("/") or ".." in name.split("/") for name in files):
+                raise ValueError("a file outside its folder")
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            got = f"something else ({type(error).__name__}: {error})"
+            raise StorageError(explain(f"the manifest of packed data in {place}", got, f"remove {folder}")) from error
+        return manifest
 
 
 def read_stats(raw: dict[str, Any] | None) -> FeatureStats | None:

@@ -97,7 +97,7 @@ def default_out(data: str) -> str:
 
     A job's working directory is a throw-away copy on the head node, where nobody would look for results.
     """
-    name = PurePosixPath(data.rstrip("/").split(":")[-1]).stem or "detect"
+    name = PurePosixPath(data.rstrip("/").split(":")[-1]).stem.strip(".") or "detect"
     base = Path.home() / "dynacor_runs" if "runtime_resources" in Path.cwd().parts else Path("runs")
     return str(base / name)
 

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from dynacor_ray.errors import printable
+
 LINE_SECONDS = 15.0
 
 
@@ -71,4 +73,4 @@ class Progress:
     def say(self, text: str) -> None:
         """One line for the user, on stderr."""
         if self._console is not None:
-            self._console.print(Text(text), soft_wrap=True)
+            self._console.print(Text(printable(text)), soft_wrap=True)

@@ -72,6 +72,10 @@ def passing_messages() -> list[str]:
     return [os.strerror(number) for number in sorted(_PASSING)]
 
 
+MAX_JSON_BYTES = 256 << 20
+"""Far more than a manifest of a hundred million rows."""
+
+
 @dataclass(frozen=True)
 class Location:
     """A directory or file on some file system; picklable, joined with `/` like a path."""
@@ -129,10 +133,18 @@ class Location:
         with storage_errors("read", self):
             return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
 
+    @contextmanager
+    def stream(self) -> Iterator[pa.NativeFile]:
+        """The file, open to be read from its beginning. Raises StorageError for a pipe, which would block for ever."""
+        if self.is_local and self.info().type not in (pafs.FileType.File, pafs.FileType.NotFound):
+            raise StorageError(explain(f"a regular file at {self}", "something else", "check the path"))
+        with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
+            yield stream
+
     @persistent
     def read_bytes(self) -> bytes:
         """The whole content of the file."""
-        with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
+        with self.stream() as stream:
             return bytes(stream.read())
 
     def write_bytes(self, data: bytes) -> None:
@@ -145,10 +157,13 @@ class Location:
         self.write_with(write)
 
     def read_json(self) -> Any:
-        """The parsed content of a JSON file."""
+        """The parsed content of a JSON file. Raises StorageError when it is damaged or larger than MAX_JSON_BYTES."""
+        size = self.info().size or 0
+        if size > MAX_JSON_BYTES:
+            raise StorageError(explain(f"JSON in {self}", f"a file of {size >> 20:,} MiB", "remove the damaged file"))
         try:
             return json.loads(self.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StorageError(explain(f"JSON in {self}", f"'{error}'", "remove the damaged file")) from error
 
     def write_json(self, value: Any) -> None:
@@ -232,7 +247,7 @@ def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
 
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # a driver raises what it likes when the URI lacks what it needs
         known = ", ".join(sorted(fsspec.available_protocols())[:12])
         remedy = f"install the fsspec driver of the protocol, or use a local path ({error}; known: {known}, ...)"
         raise StorageError(explain("a path or a URI with an installed driver", repr(uri), remedy)) from error

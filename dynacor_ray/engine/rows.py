@@ -126,7 +126,7 @@ def read_rows(paths: list[str], filesystem: FileSystem, columns: list[str], shuf
 
 
 class PaddedDataConfig(DataConfig):
-    """Adds `-total % world_size` rows with key -1 so that Ray's equal split loses no row and all ranks step equally."""
+    """Adds `missing_rows` with key -1 so that Ray's equal split loses no row and all ranks step equally."""
 
     def __init__(self, total: int, dim: int) -> None:
         options = ExecutionOptions(preserve_order=True)
@@ -135,11 +135,16 @@ class PaddedDataConfig(DataConfig):
 
     def configure(self, datasets, world_size, worker_handles, worker_node_ids, **kwargs):  # type: ignore[no-untyped-def]
         """Pad every data set, then split as Ray does."""
-        missing = -self._total % world_size
+        missing = missing_rows(self._total, world_size)
         if missing:
             padding = ray.data.from_arrow(padding_rows(missing, self._dim))
             datasets = {name: rows.union(padding) for name, rows in datasets.items()}
         return super().configure(datasets, world_size, worker_handles, worker_node_ids, **kwargs)
+
+
+def missing_rows(total: int, world_size: int) -> int:
+    """What `total` lacks to the next multiple of `world_size`."""
+    return -total % world_size
 
 
 def padding_rows(count: int, dim: int) -> pa.Table:

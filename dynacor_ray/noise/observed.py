@@ -16,6 +16,7 @@ import io
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,9 @@ def _load(place: Location) -> Any:
     if info.size is not None and info.size > _MAX_BYTES:
         raise _unfit(place, f"a file of {info.size >> 20:,} MiB")
     data = io.BytesIO(place.read_bytes())
+    unpacked = _unpacked_bytes(data)
+    if unpacked > _MAX_BYTES:
+        raise _unfit(place, f"a file that unpacks to {unpacked >> 20:,} MiB")
     try:
         # The warnings are about how old numpy wrote its types.
         with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed()):
@@ -85,6 +89,17 @@ def _load(place: Location) -> Any:
         raise _unfit(place, got) from error
     except Exception as error:  # a damaged file may stumble over anything
         raise _unfit(place, f"a file that cannot be read ({type(error).__name__})") from error
+
+
+def _unpacked_bytes(data: io.BytesIO) -> int:
+    """What the members of a zip archive, torch's present format, say that they unpack to; 0 for the older format."""
+    try:
+        with zipfile.ZipFile(data) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return 0  # no archive, or one that torch cannot read either
+    finally:
+        data.seek(0)
 
 
 def _allowed() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
@@ -101,7 +116,12 @@ def _labels(values: Any, key: str, num_classes: int, place: Location) -> NDArray
         labels = np.asarray(values)
     except Exception as error:  # rows of different lengths, and what else may stand there
         raise _unfit(place, f"no array as {key}") from error
-    if labels.dtype.kind not in "iu" or labels.size == 0 or labels.shape not in {(labels.size,), (labels.size, 1)}:
+    # A view may claim more values than its file has bytes: judged by its shape before any value is looked at.
+    if (
+        labels.dtype.kind not in "iu"
+        or not 0 < labels.size <= _MAX_BYTES
+        or labels.shape not in {(labels.size,), (labels.size, 1)}
+    ):
         raise _unfit(place, f"{key} of type {labels.dtype} and shape {labels.shape}")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:

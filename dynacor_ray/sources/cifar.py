@@ -12,6 +12,7 @@ downloaded into it when the root has neither archive nor unpacked files.
 from __future__ import annotations
 
 import io
+import os
 import posixpath
 import warnings
 from bisect import bisect_right
@@ -30,7 +31,7 @@ from dynacor_ray.errors import ConfigError, DataError, explain
 from dynacor_ray.noise.observed import CLEAN, read_human_labels
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import label_codes
-from dynacor_ray.sources.files import cut, digest, file_stamp, raw_images
+from dynacor_ray.sources.files import cut, digest, file_stamp, is_inside, raw_images
 from dynacor_ray.storage import Location, locate, storage_errors
 
 
@@ -254,6 +255,10 @@ def _complete(name: str, root: Location) -> None:
     if not intact:
         got = f"a damaged file (its MD5 sum is not {reader.tgz_md5})"
         raise DataError(explain(f"{archive} as published", got, "delete it, and copy or download it again"))
+    folder = root / published.folder
+    if not is_inside(folder.path, os.path.realpath(root.path)):
+        got = f"a link to {os.path.realpath(folder.path)}"
+        raise DataError(explain(f"to unpack {published.archive} below {root}", got, f"remove the link {folder}"))
     with storage_errors("write", root):
         utils.extract_archive(archive.path, root.path)
 

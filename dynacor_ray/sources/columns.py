@@ -23,6 +23,7 @@ URI_COLUMNS = ("uri", "path", "image_path", "file", "filename", "file_name")
 
 _INTEGER = re.compile(r"-?[0-9]+")
 _NEGATIVE = r"^-[0-9]+$"
+_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,16 @@ class Columns:
         """All of them, each once."""
         found = [self.label, self.payload, self.uri, self.truth, self.instance_id]
         return list(dict.fromkeys(name for name in found if name is not None))
+
+    def explicit(self) -> SourceOptions:
+        """Options that name each of these columns, to check whether another file has them too."""
+        return SourceOptions(
+            label_column=self.label,
+            image_column=self.payload if self.kind == "image" else None,
+            feature_column=self.payload if self.kind == "feature" else None,
+            uri_column=self.uri,
+            truth_column=self.truth,
+        )
 
 
 def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Columns:
@@ -131,7 +142,7 @@ def label_strings(column: pa.ChunkedArray[Any], *, negative_is_missing: bool) ->
     if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
         text = _float_strings(values)
     else:
-        text = values.cast(pa.string())
+        text = _utf8(values.cast(pa.string()))
     text = pc.utf8_trim_whitespace(text)
     missing = pc.equal(text, "")
     if negative_is_missing:
@@ -144,6 +155,16 @@ def _combined(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
         column = column.cast(column.type.value_type)
     combined = column.combine_chunks()
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def _utf8(text: pa.StringArray) -> pa.StringArray:
+    """Strings whose bytes are UTF-8, which a file may claim without being right; other bytes become U+FFFD."""
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        raw = text.cast(pa.binary()).to_pylist()
+        return pa.array([None if item is None else item.decode(errors="replace") for item in raw], pa.string())
+    return text
 
 
 def _float_strings(values: pa.Array[Any]) -> pa.StringArray:
@@ -224,7 +245,7 @@ def metadata_class_names(schema: pa.Schema, label: str, where: str) -> list[str]
 def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -239,7 +260,8 @@ def _named(options: SourceOptions) -> dict[str, str | None]:
 
 
 def _present(schema: pa.Schema) -> str:
-    return "the columns " + ", ".join(schema.names) if schema.names else "no columns"
+    more = f" and {len(schema.names) - _SHOWN:,} more" if len(schema.names) > _SHOWN else ""
+    return "the columns " + ", ".join(schema.names[:_SHOWN]) + more if schema.names else "no columns"
 
 
 def _only(schema: pa.Schema, known: Sequence[str], role: str, where: str, fits: Callable[[pa.DataType], bool]) -> str:

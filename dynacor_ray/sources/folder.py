@@ -36,9 +36,10 @@ class FolderFile:
     mtime_ns: int | None
 
     @property
-    def label(self) -> str:
-        """First-level directory."""
-        return self.path.partition("/")[0]
+    def label(self) -> str | None:
+        """First-level directory; None for a link in place of one, which must not make a class of its own."""
+        folder, slash, _ = self.path.partition("/")
+        return folder if slash else None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dynacor_ray.errors import DataError, explain
+from dynacor_ray.models.failures import first_line
 from dynacor_ray.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, plain
@@ -117,8 +119,8 @@ def _opened(place: Location, name: str) -> Iterator[pq.ParquetFile]:
             options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
             with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
                 yield file
-        except pa.ArrowInvalid as error:
-            got = f"'{str(error).splitlines()[0]}'"
+        except (pa.ArrowException, ValueError) as error:  # a type of somebody's own may refuse its description
+            got = f"'{first_line(error)}'"
             raise DataError(explain(f"{name} to be a readable parquet file", got, "write the file again")) from error
 
 
@@ -131,7 +133,7 @@ def read_footers(data: str) -> list[ParquetFile]:
     info = root.info()
     if info.type == pafs.FileType.Directory:
         with storage_errors("read", root):
-            found = root.filesystem.get_file_info(pafs.FileSelector(root.path, recursive=True))
+            found = list(_walk(root)) if root.is_local else root.filesystem.get_file_info(_everything(root.path))
         named = sorted((item.path[len(root.path) :].lstrip("/"), item) for item in found if item.is_file)
         files = [(name, root / name, item) for name, item in named if _is_data(name)]
     else:
@@ -140,6 +142,26 @@ def read_footers(data: str) -> list[ParquetFile]:
         raise DataError(explain(f"parquet files in {data}", "none", "check the path"))
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(lambda file: _read_footer(*file), files))
+
+
+def _everything(path: str) -> pafs.FileSelector:
+    return pafs.FileSelector(path, recursive=True)
+
+
+def _walk(root: Location) -> Iterator[pafs.FileInfo]:
+    """All below a local folder. Links are followed, as caches of data sets consist of them, but no folder twice.
+
+    Two links back to their own folder would else be walked 2^40 times.
+    """
+    seen = set[str]()
+    for folder, inner, files in os.walk(root.path, followlinks=True):
+        inner.sort()
+        real = os.path.realpath(folder)
+        if real in seen:
+            inner.clear()
+        else:
+            seen.add(real)
+            yield from root.filesystem.get_file_info([os.path.join(folder, name) for name in files])
 
 
 def _is_data(name: str) -> bool:
@@ -186,23 +208,12 @@ class ParquetSource(Source):
         if absent:
             got = f"{file.name} without {', '.join(absent)}"
             raise DataError(explain(f"the columns of {first} in every file", got, "keep only files of one data set"))
-        found = find_columns(file.schema, self._explicit(), file.name)
+        found = find_columns(file.schema, self._columns.explicit(), file.name)
         classes = declared_classes(file.schema, found, self._options, file.name)[0]
         if found.kind != self.kind or classes != self.class_names:
             what = "classes" if found.kind == self.kind else "kind of data"
             got = f"others in {file.name}"
             raise DataError(explain(f"the {what} of {first} in every file", got, "keep only files of one data set"))
-
-    def _explicit(self) -> SourceOptions:
-        """The options with every column named as found in the first file."""
-        columns = self._columns
-        return SourceOptions(
-            label_column=columns.label,
-            image_column=columns.payload if columns.kind == "image" else None,
-            feature_column=columns.payload if columns.kind == "feature" else None,
-            uri_column=columns.uri,
-            truth_column=columns.truth,
-        )
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`."""

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from dynacor_ray.errors import DataError, StorageError, explain
+from dynacor_ray.models.failures import first_line
 from dynacor_ray.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL, URI
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings
@@ -20,6 +21,7 @@ from dynacor_ray.sources.files import cut, digest, file_stamp, raw_images, read_
 from dynacor_ray.sources.parquet import ParquetFile, read_footers
 from dynacor_ray.storage import Location, locate, storage_errors
 
+CHAIN = "chain of protocols"
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -55,7 +57,10 @@ def _flat(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
 
 
 def _resolve(uri: str | None, folder: Location) -> tuple[Location | None, str | None]:
-    """Place of an image: a URI, an absolute local path, or a path relative to the table's folder."""
+    """Place of an image: a URI, an absolute local path, or a path relative to the table's folder, wherever that leads.
+
+    fsspec's chains of protocols are refused: some write what they read to a local disk, others unpack archives.
+    """
     if not uri:
         return None, "missing path"
     if "\0" in uri:
@@ -63,6 +68,8 @@ def _resolve(uri: str | None, folder: Location) -> tuple[Location | None, str | 
     if "://" in uri:
         scheme, _, rest = uri.partition("://")
         host, _, path = rest.partition("/")
+        if "::" in scheme + host:
+            return None, CHAIN
         try:
             return (_locate_host(f"{scheme}://{host}") / path if host and path else locate(uri)), None
         except StorageError:
@@ -141,7 +148,7 @@ def _read_csv(place: Location, options: SourceOptions) -> tuple[pa.Table, Column
     parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside)
     with storage_errors("read", place):
         try:
-            with place.filesystem.open_input_stream(place.path) as stream:
+            with place.stream() as stream:
                 names = pacsv.open_csv(stream, parse_options=parse).schema.names
             texts = pa.schema([(column, pa.int64() if column == INSTANCE_ID else pa.string()) for column in names])
             columns = find_columns(texts, options, name)
@@ -149,12 +156,12 @@ def _read_csv(place: Location, options: SourceOptions) -> tuple[pa.Table, Column
                 include_columns=columns.names(), column_types={column.name: column.type for column in texts}
             )
             broken.clear()
-            with place.filesystem.open_input_stream(place.path) as stream:
+            with place.stream() as stream:
                 table = pacsv.read_csv(
                     stream, pacsv.ReadOptions(use_threads=False), parse_options=parse, convert_options=convert
                 )
         except pa.ArrowInvalid as error:
-            got = f"'{str(error).splitlines()[0]}'"
+            got = f"'{first_line(error)}'"
             raise DataError(explain(f"{name} to be a table in UTF-8", got, "correct the file")) from error
     declared = declared_classes(texts, columns, options, name)
     return _with_broken(_rows(table, columns, declared), broken), columns, declared
@@ -170,6 +177,7 @@ def _read_parquet(files: list[ParquetFile], options: SourceOptions) -> tuple[pa.
             got = f"{file.name} without {', '.join(absent)}"
             expected = f"the columns of {files[0].name} in every file"
             raise DataError(explain(expected, got, "keep only files of one data set"))
+        find_columns(file.schema, columns.explicit(), file.name)  # of types that can be used, here too
         parts.append(_rows(file.place.read_table(columns.names()), columns, declared))
     return pa.concat_tables(parts), columns, declared
 

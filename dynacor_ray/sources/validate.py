@@ -20,6 +20,7 @@ from dynacor_ray.schema import MAX_INSTANCE_ID
 from dynacor_ray.sources.base import Source
 from dynacor_ray.sources.columns import is_integer_text
 
+MAX_CLASS_NAME = 500
 _MISSING, _UNKNOWN = -1, -2
 _SHOWN = 5
 
@@ -109,6 +110,10 @@ def _check_classes(names: Sequence[str], how: str) -> None:
         raise DataError(
             explain("at least two classes", got, "check the label column, or declare classes with --classes")
         )
+    longest = max(map(len, names))
+    if longest > MAX_CLASS_NAME:
+        expected, got = f"class names of at most {MAX_CLASS_NAME} characters", f"one of {longest:,}"
+        raise DataError(explain(expected, got, "name the right column with --label-column"))
 
 
 def vocabulary_warnings(counts: Mapping[str, int], vocabulary: LabelVocabulary) -> list[str]:

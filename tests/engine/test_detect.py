@@ -70,10 +70,15 @@ def test_the_paper_s_threshold_is_equation_4(feature_set: Callable[..., Path], t
     assert np.array_equal(flags, issues["label_quality"].to_numpy() < 0.5)
 
 
-def test_one_and_two_workers_and_streaming_agree(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+def test_one_two_and_four_workers_and_streaming_agree(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     """Same corrupted set and full coverage whatever the number of workers and wherever the rows are kept; F1 alike."""
     data = feature_set(1501)
-    ways = {"one": {}, "two": {"workers": 2}, "streamed": {"workers": 2, "cache_gigabytes": 0.0}}
+    ways = {
+        "one": {},
+        "two": {"workers": 2},
+        "four": {"workers": 4},
+        "streamed": {"workers": 2, "cache_gigabytes": 0.0},
+    }
     options = FAST | {"cache": str(tmp_path / "cache"), "epochs": 6}
     results = {n: detect(str(data), out=str(tmp_path / n), **options, **way) for n, way in ways.items()}
     chosen = np.flatnonzero(is_selected(np.arange(1501), CorruptionConfig(gamma=0.1, seed=0)))
@@ -84,6 +89,7 @@ def test_one_and_two_workers_and_streaming_agree(feature_set: Callable[..., Path
         assert np.array_equal(keys, expected)
         assert margins.shape == (len(expected), 6)
         scores.append(result.summary["evaluation"]["f1"])
+    assert len({result.summary["num_corrupted"] for result in results.values()}) == 1
     assert max(scores) - min(scores) < 0.04, scores
 
 

@@ -173,8 +173,11 @@ def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("ok", [True, False])
 def test_doctor_tells_by_its_status(ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     report = checks.DoctorReport([checks.Check("data", True, ""), checks.Check("cluster", ok, "")])
-    monkeypatch.setattr(checks, "run_doctor", lambda _: report)
+    prices: list[float | None] = []
+    monkeypatch.setattr(checks, "run_doctor", lambda _, price: prices.append(price) or report)
     assert status_of("doctor", "--data", "demo") == (0 if ok else 1)
+    assert status_of("doctor", "--data", "demo", "--price-per-hour", "4.5") == (0 if ok else 1)
+    assert prices == [None, 4.5]
 
 
 def test_as_a_program() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import tomllib
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "cluster.yaml").read_text()
@@ -59,11 +62,17 @@ def test_worker_limits(cluster: dict[str, Any]) -> None:
     assert "InstanceMarketOptions" not in workers["data"]["node_config"]
 
 
-def test_every_disk_is_large_and_goes_with_its_node(cluster: dict[str, Any]) -> None:
+def test_every_disk_is_large_and_encrypted_and_goes_with_its_node(cluster: dict[str, Any]) -> None:
     for node in cluster["available_node_types"].values():
         (disk,) = node["node_config"]["BlockDeviceMappings"]
         assert disk["Ebs"]["VolumeSize"] >= 200
+        assert disk["Ebs"]["Encrypted"] is True
         assert disk["Ebs"]["DeleteOnTermination"] is True
+
+
+def test_credentials_of_a_node_need_a_token(cluster: dict[str, Any]) -> None:
+    for node in cluster["available_node_types"].values():
+        assert node["node_config"]["MetadataOptions"] == {"HttpTokens": "required"}
 
 
 def test_versions_are_those_of_the_constraints(cluster: dict[str, Any]) -> None:
@@ -74,9 +83,12 @@ def test_versions_are_those_of_the_constraints(cluster: dict[str, Any]) -> None:
     image = re.fullmatch(r"rayproject/ray:([\d.]+)-py(\d)(\d+)-gpu", cluster["docker"]["image"])
     assert installed is not None
     assert image is not None
-    assert installed[1] == "default,data,train,tune"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (needed,) = (item for item in map(Requirement, project["dependencies"]) if item.name == "ray")
+    assert set(installed[1].split(",")) == needed.extras
     assert installed[2] == image[1] == pinned[1]
-    assert (3, 11) <= (int(image[2]), int(image[3])) <= (3, 13)
+    assert needed.specifier.contains(installed[2])
+    assert SpecifierSet(project["requires-python"]).contains(f"{image[2]}.{image[3]}.0")
     assert "-c /home/ray/dynacor-ray/constraints.txt" in setup
     assert cluster["file_mounts"]["/home/ray/dynacor-ray"] == "."
 
@@ -89,6 +101,8 @@ def test_nothing_is_public(cluster: dict[str, Any]) -> None:
     (start,) = (command for command in cluster["head_start_ray_commands"] if "--head" in command)
     assert "--dashboard-host=127.0.0.1" in start
     assert "--ray-client-server-port" not in start
+    assert "docker.sock" not in TEXT
+    assert cluster["provider"].keys() <= {"type", "region", "availability_zone", "cache_stopped_nodes"}
 
 
 def test_start_commands(cluster: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ LEVELS = {
     **dict.fromkeys(("method", "noise", "models", "baselines", "robust"), 1),
     **dict.fromkeys(("evaluation", "supervised_bound", "config", "sweep_config", "compare_config", "study_config"), 1),
     **dict.fromkeys(("sources", "engine", "report"), 2),
-    **dict.fromkeys(("pipeline", "prepare", "trials", "sweeps", "rundir", "lease", "recipes", "checks"), 3),
+    **dict.fromkeys(("pipeline", "prepare", "trials", "sweeps", "rundir", "lease", "recipes", "checks", "estimate"), 3),
     **dict.fromkeys(("cells", "comparisons", "studies"), 3),
     **dict.fromkeys(("cli", "__main__", "__init__"), 3),
 }
@@ -212,6 +213,39 @@ def test_top_level_entries() -> None:
     entries = {line.partition("/")[0] for line in listed.stdout.splitlines()}
     strange = {entry for entry in entries - TOP_LEVEL if not entry.startswith(".")}
     assert not strange
+
+
+def reasons() -> dict[str, str]:
+    """What pyproject's comments say of each dependency of a user: requirement -> reason."""
+    text = (ROOT / "pyproject.toml").read_text()
+    found, above = {}, list[str]()
+    for line in text[text.index("\ndependencies = [") : text.index("\ndev = [")].splitlines():
+        code, _, comment = line.partition("#")
+        requirement = re.search(r'"(.+)"', code)
+        if requirement:
+            found[requirement[1]] = " ".join([*above, comment]).strip()
+        above = [*above, comment.strip()] if line.strip().startswith("#") else []
+    return found
+
+
+def test_the_readme_lists_every_dependency_with_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = project["dependencies"] + [item for name, items in extras.items() if name != "dev" for item in items]
+    assert list(reasons()) == needed
+    assert all(reasons().values()), "say in pyproject what each is for"
+    listed = re.findall(r"^\| `([^`]+)` \| (.+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    table = [(name, reason) for name, reason in listed if re.search("[<=>]", name)]
+    assert table == list(reasons().items())
+
+
+def test_only_listed_dependencies_are_imported() -> None:
+    called = {"scikit-learn": "sklearn", "pillow": "PIL", "open-clip-torch": "open_clip"}
+    packages = [re.split(r"[\[<>=!]", requirement)[0].replace("_", "-") for requirement in reasons()]
+    listed = {called.get(package, package.replace("-", "_")) for package in packages}
+    listed |= {"safetensors", "huggingface_hub"}  # brought by timm, as its reason says
+    imported = {module.partition(".")[0] for path in FILES for module, _ in imported_modules(path)}
+    assert imported - sys.stdlib_module_names - {"dynacor_ray", "__future__"} <= listed
 
 
 def test_constraints_are_plain_pins() -> None:

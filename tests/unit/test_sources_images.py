@@ -100,6 +100,7 @@ def test_folder_links(folder: Path, tmp_path: Path) -> None:
         "dog/loop": "link to a folder; such links are not followed",
     }
     assert pairs(table, "uri", "image")["cat/in.png"] == png()
+    assert set(table["label"].to_pylist()) == {"cat", "dog", None}, "a link in place of a class folder is no class"
     assert not any(image == png(9) for image in table["image"].to_pylist())
 
 

@@ -319,9 +319,10 @@ def test_parquet_on_fsspec(memory: str) -> None:
 
 
 def test_table_on_fsspec(memory: str, tmp_path: Path) -> None:
-    locate(f"{memory}/img/x.png").write_bytes(png(1))
+    for name in ("x", "z"):  # two files: fsspec's memory has one place to read at per file, whoever reads
+        locate(f"{memory}/img/{name}.png").write_bytes(png(1))
     (tmp_path / "y.png").write_bytes(png(2))
-    text = f"uri,label\nimg/x.png,a\n{memory}/img/x.png,b\n{tmp_path}/y.png,a\nlocal://{tmp_path}/y.png,b\nno.png,b\n"
+    text = f"uri,label\nimg/x.png,a\n{memory}/img/z.png,b\n{tmp_path}/y.png,a\nlocal://{tmp_path}/y.png,b\nno.png,b\n"
     locate(f"{memory}/t.csv").write_bytes(text.encode())
     table = whole(opened(f"{memory}/t.csv"))
     assert table["image"].to_pylist() == [png(1), png(1), png(2), png(2), None]

@@ -1,0 +1,127 @@
+"""What keeps ranks in step, without processes: padding, equal shares, and batches from memory and from a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynacor_ray import schema
+from dynacor_ray.engine import batches as module
+from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
+from dynacor_ray.engine.rows import PADDING_KEY, missing_rows, padding_rows
+from dynacor_ray.errors import CoverageError
+from dynacor_ray.method.corruption import LABEL
+from dynacor_ray.storage import locate
+
+DIM = 2
+CPU = torch.device("cpu")
+
+
+class Share:
+    """A rank's rows, handed out as Ray Data does: batches of the size asked for, the last with what is left."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
+
+    def iter_batches(self, batch_size: int, batch_format: str, prefetch_batches: int = 1) -> Iterator[pa.Table]:
+        assert batch_format == "pyarrow"
+        for start in range(0, self.rows.num_rows, batch_size):
+            yield self.rows.slice(start, batch_size)
+
+
+def job_of(originals: int, copies: int, workers: int, batch: int, cache_bytes: int, seed: int) -> Job:
+    plan = TrainPlan(
+        workers=workers,
+        use_gpu=False,
+        cpus_per_worker=1.0,
+        threads=1,
+        cache_bytes=cache_bytes,
+        checkpoint_seconds=1.0,
+        max_failures=0,
+    )
+    facts = RowFacts(originals, copies, 3, DIM, np.zeros(DIM, np.float32), 1.0, np.array([originals, 0, 0]))
+    config = TrainConfig(batch_size=batch, seed=seed, corrupted_weight="paper")
+    return Job(config, plan, locate("/nowhere"), facts)
+
+
+def keys_of(job: Job) -> np.ndarray:
+    """An even key per original, and the odd one of the first ids."""
+    return np.concatenate([np.arange(job.rows.num_originals) << 1, (np.arange(job.rows.num_copies) << 1) | 1])
+
+
+def shares_of(job: Job, seed: int) -> list[Share]:
+    """All rows in any order, padded, in equal shares."""
+    keys = np.random.default_rng(seed).permutation(keys_of(job))
+    rows = pa.table(
+        {
+            schema.KEY: keys,
+            LABEL: pa.array(keys % 3, pa.int32()),
+            schema.FEATURE: schema.fixed_size_list(np.stack([keys, -keys], axis=1).astype(np.float32)),
+        }
+    )
+    world = job.plan.workers
+    rows = pa.concat_tables([rows, padding_rows(missing_rows(len(keys), world), DIM)])
+    size, rest = divmod(rows.num_rows, world)
+    assert rest == 0, "an equal split would lose rows"
+    assert size == job.rows_per_rank
+    return [Share(rows.slice(rank * size, size)) for rank in range(world)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_all_ranks_step_equally_and_see_every_row_once(data: st.DataObject) -> None:
+    """For any N, number of workers and batch size: the same steps on every rank, every key once, padding inert."""
+    workers = data.draw(st.integers(1, 9), "workers")
+    originals = data.draw(st.integers(1, 300), "originals")
+    copies = data.draw(st.integers(0, originals), "copies")
+    batch = data.draw(st.integers(workers, 200), "batch size")
+    streamed = data.draw(st.booleans(), "streamed")
+    epoch, seed = data.draw(st.integers(0, 3), "epoch"), data.draw(st.integers(0, 99), "seed")
+    job = job_of(originals, copies, workers, batch, 0 if streamed else 1 << 30, seed)
+    assert job.streamed is streamed
+    size = max(1, batch // workers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "STREAM_BATCHES", 3)  # several chunks of small data
+        ranks = [steps(share, job, rank, epoch, size) for rank, share in enumerate(shares_of(job, seed))]
+    lengths = [[len(step.key) for step in rank] for rank in ranks]
+    assert all(rank == lengths[0] for rank in lengths), "a rank would wait for ever for another one's gradient"
+    assert len(lengths[0]) == -(-job.rows_per_rank // size), "as many as the schedule counts on"
+    whole = {name: torch.cat([getattr(step, name) for step in chain(*ranks)]).numpy() for name in Batch._fields}
+    real = whole["key"] >= 0
+    assert sorted(whole["key"][real]) == sorted(keys_of(job)), "every row once"
+    assert set(whole["key"][~real]) <= {PADDING_KEY}
+    assert (~real).sum() == missing_rows(job.rows.total, workers) < workers
+    assert not whole["weight"][~real].any(), "padding moves nothing"
+    assert (whole["weight"][real] > 0).all()
+    assert np.array_equal(whole["feature"][real, 0], whole["key"][real]), "features stay with their keys"
+    assert np.array_equal(whole["label"][real], whole["key"][real] % 3)
+
+
+def steps(share: Any, job: Job, rank: int, epoch: int, size: int) -> list[Batch]:
+    kind = StreamedRows if job.streamed else CachedRows
+    return list(kind(share, job, rank, CPU).batches(epoch, size))
+
+
+@given(total=st.integers(1, 10**9), workers=st.integers(1, 4096))
+def test_padding_is_the_least_that_makes_shares_equal(total: int, workers: int) -> None:
+    job = job_of(total, 0, workers, workers, 0, 0)
+    assert total + missing_rows(total, workers) == job.rows_per_rank * workers
+    assert 0 <= missing_rows(total, workers) < workers
+
+
+@pytest.mark.parametrize("rows", [9, 11])
+def test_a_share_of_another_size_is_told(rows: int) -> None:
+    """Rather an error than a rank that waits, or a row that nobody misses."""
+    job = job_of(10, 0, 1, 4, 1 << 30, 0)
+    share = Share(shares_of(job_of(rows, 0, 1, 4, 1 << 30, 0), 0)[0].rows)
+    with pytest.raises(CoverageError, match=f"10 rows on rank 0, but got {rows}"):
+        CachedRows(share, job, 0, CPU)

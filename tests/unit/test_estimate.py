@@ -1,0 +1,145 @@
+"""What a run will take: sums by hand, measurements that follow what is measured, and doctor's words for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dynacor_ray import checks
+from dynacor_ray import estimate as module
+from dynacor_ray.checks import DoctorReport, run_doctor
+from dynacor_ray.config import DetectConfig
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
+from dynacor_ray.engine.session import Resources
+from dynacor_ray.engine.tasks import DynamicsTask
+from dynacor_ray.errors import ConfigError
+from dynacor_ray.estimate import Speeds, estimate, seconds_of, step_seconds
+from dynacor_ray.storage import locate
+
+PLAN = TrainPlan(
+    workers=2,
+    use_gpu=False,
+    cpus_per_worker=1.0,
+    threads=1,
+    cache_bytes=1 << 40,
+    checkpoint_seconds=1.0,
+    max_failures=0,
+)
+
+
+def job_of(originals: int = 1000, copies: int = 100, dim: int = 8, epochs: int = 3, **plan: Any) -> Job:
+    facts = RowFacts(originals, copies, 4, dim, np.zeros(dim, np.float32), 1.0, np.zeros(4, np.int64))
+    return Job(TrainConfig(epochs=epochs, batch_size=64), replace(PLAN, **plan), locate("/nowhere"), facts)
+
+
+def taken(job: Job, speeds: Speeds, gpus: float = 0.0) -> Any:
+    return estimate(job, speeds, packed_bytes=50.0, cpus=4.0, gpus=gpus, base_bytes=1e9)
+
+
+def test_by_hand() -> None:
+    """1,000 rows and 100 copies on 4 CPUs; 2 workers make 18 steps of 32 of their 550 rows in each of 3 epochs."""
+    found = taken(job_of(), Speeds(read=0.008, decode=0.003, encode=0.037, step=0.5))
+    assert found.read_seconds == pytest.approx(1000 * 0.008 / 4)
+    assert found.embed_seconds == pytest.approx(1100 * 0.040 / 4)
+    assert found.train_seconds == pytest.approx(3 * 18 * 0.5)
+    assert found.seconds == pytest.approx(2 + 11 + 27)
+    assert found.rows_per_second == pytest.approx(64)
+    assert found.memory_bytes == 1e9 + 550 * 8 * 4
+    assert found.disk_bytes == 1000 * 50 + 1100 * 8 * 4 + 1100 * 3 * 12
+    assert found.cost(90.0) == pytest.approx(1.0)
+
+
+def test_given_features_need_no_embedding() -> None:
+    found = taken(job_of(), Speeds(read=0.0, decode=None, encode=None, step=0.0625))
+    assert found.embed_seconds == 0
+    assert found.disk_bytes == 1000 * 50 + 1100 * 3 * 12
+
+
+def test_a_gpu_waits_for_the_slower_of_itself_and_the_cpus() -> None:
+    decoding = taken(job_of(use_gpu=True), Speeds(0.0, decode=0.04, encode=0.001, step=0.1), gpus=2.0)
+    encoding = taken(job_of(use_gpu=True), Speeds(0.0, decode=0.001, encode=0.04, step=0.1), gpus=2.0)
+    assert decoding.embed_seconds == pytest.approx(1100 * 0.04 / 4)
+    assert encoding.embed_seconds == pytest.approx(1100 * 0.04 / 2)
+
+
+def test_streamed_rows_need_no_more_than_their_share() -> None:
+    job = job_of(cache_bytes=1000)
+    assert job.streamed
+    assert taken(job, Speeds(0.0, None, None, 0.1)).memory_bytes == 1e9 + 500
+
+
+def test_an_action_is_timed_after_it_was_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then until the time is over; one time in which the machine did something else as well does not count."""
+    now, durations = [0.0], iter([10.0, 0.25, 4.0, 0.25, 0.25, 0.25])
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+
+    def action() -> None:
+        now[0] += next(durations)
+
+    assert seconds_of(action, 4.9) == 0.25
+    assert now[0] == 15.0
+
+
+@pytest.mark.parametrize("workers", [1, 2, 100])
+def test_a_step_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """As many rows and threads as a worker of the run has, and the threads of this process come back."""
+    seen: list[tuple[int, ...]] = []
+    before = torch.get_num_threads()
+
+    class Watched(DynamicsTask):
+        def step(self, model: Any, batch: Any, epoch: int) -> Any:
+            seen.append((torch.get_num_threads(), *batch.feature.shape))
+            return super().step(model, batch, epoch)
+
+    monkeypatch.setattr(module, "make_task", Watched)
+    assert step_seconds(job_of(workers=workers, threads=before + 1), "cpu") > 0
+    assert set(seen) == {(before + 1, max(1, 64 // workers), 8)}
+    assert torch.get_num_threads() == before
+
+
+def doctored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, price: float | None, **have: Any) -> DoctorReport:
+    there = Resources(**{"cpus": 4, "gpus": 0, "memory_bytes": 8e9, "nodes": 1, "object_store_bytes": 1e9} | have)
+    monkeypatch.setattr(checks, "connect", lambda _: None)
+    monkeypatch.setattr(checks, "resources", lambda: there)
+    monkeypatch.setattr("dynacor_ray.prepare.resources", lambda: there)
+    return run_doctor(DetectConfig(data="demo", out=str(tmp_path / "run"), epochs=10), price)
+
+
+def test_doctor_tells_time_memory_disk_and_cost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = doctored(monkeypatch, tmp_path, 7.2)
+    found, told = report.plan["estimate"], report.plan["run"]
+    assert found.read_seconds > 0
+    assert found.embed_seconds > 0
+    assert found.train_seconds == pytest.approx(10 * -(-1977 // 128) * 128 / found.rows_per_second)
+    assert found.disk_bytes > 1977 * (192 * 4 + 10 * 12), "features and signals"
+    assert found.memory_bytes > 1e8, "what Python and torch need is measured"
+    assert told["cost"] == f"about {found.seconds * 0.002:,.2f} at 7.20 per hour"
+    assert {"time for reading", "time for embedding", "time for training", "memory per worker"} <= told.keys()
+    said = capsys.readouterr().out
+    assert told["cost"] in said
+    assert "not in it" in said
+
+
+def test_without_a_price_nothing_is_said_of_cost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "cost" not in doctored(monkeypatch, tmp_path, None).plan["run"]
+
+
+def test_gpus_elsewhere_are_not_guessed_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    report = doctored(monkeypatch, tmp_path, 1.0, gpus=1)
+    assert report.ok
+    assert "estimate" not in report.plan
+    assert "run doctor where one is" in report.plan["run"]["time"]
+
+
+@pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf")])
+def test_a_price_is_a_number(price: float) -> None:
+    with pytest.raises(ConfigError, match="--price-per-hour of at least 0"):
+        run_doctor(DetectConfig(data="demo"), price)

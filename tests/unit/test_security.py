@@ -1,0 +1,317 @@
+"""Hostile data: nothing of it is executed, leads out of its folder, blocks, or steers a terminal.
+
+Beside what is tested where it lives: image bombs (test_images), code in weights (test_models) and in human labels
+(test_noise_observed), batches with other MD5 sums (test_sources_cifar), links and keys that lead out
+(test_sources_images), names in reports (test_report, test_report_compare).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import struct
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from ray.data._internal.object_extensions.arrow import ArrowPythonObjectArray
+from ray.data._internal.tensor_extensions.arrow import ArrowTensorTypeV2
+
+from dynacor_ray import storage
+from dynacor_ray.engine.ingest import count_labels
+from dynacor_ray.errors import DataError, DynacorError, StorageError, explain, printable
+from dynacor_ray.manifest import MANIFEST, DatasetManifest
+from dynacor_ray.models.images import ImageError, probe
+from dynacor_ray.noise.observed import read_human_labels
+from dynacor_ray.prepare import default_out
+from dynacor_ray.progress import Progress
+from dynacor_ray.sources import cifar
+from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.registry import open_source
+from dynacor_ray.sources.validate import Validated, build_vocabulary, feature_dim_of, validate_rows
+from dynacor_ray.storage import locate
+
+LABELS, FEATURES = list("abab"), [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]
+
+
+class Trap:
+    """Makes a directory where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def png(shade: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def save(path: Path, columns: dict[str, Any], metadata: dict[str, str] | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
+    return path
+
+
+def looked_at(data: Path, **options: Any) -> Validated:
+    """All that a run does with the rows of a small source before training."""
+    source = open_source(str(data), SourceOptions(**options))
+    (shard,) = source.shards(1000)
+    vocabulary, table = build_vocabulary(count_labels([shard]), source), shard.read()
+    return validate_rows(table, source.kind, vocabulary, feature_dim_of(table) if source.kind == "feature" else None)
+
+
+# --- code ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["label", "image", "feature", "uri", "true_label", "instance_id", "second file"])
+def test_python_objects_in_parquet_are_not_unpickled(tmp_path: Path, place: str) -> None:
+    """Ray registers a type whose values are pickles; such a column is refused, or ignored where it is not needed."""
+    objects = ArrowPythonObjectArray.from_objects([Trap(tmp_path / "trace")] * 4)
+    columns: dict[str, Any] = {"label": LABELS, "feature": FEATURES}
+    options: dict[str, Any] = {}
+    if place == "image":
+        del columns["feature"]
+    if place == "second file":
+        save(tmp_path / "data" / "a.parquet", {"label": LABELS, "uri": LABELS})
+        save(tmp_path / "data" / "b.parquet", {"label": objects, "uri": LABELS})
+    else:
+        if place == "feature":
+            objects, options = pa.ListArray.from_arrays([0, 1, 2, 3, 4], objects), {"feature_column": "feature"}
+        save(tmp_path / "data" / "a.parquet", columns | {place: objects})
+    if place == "uri":
+        assert looked_at(tmp_path / "data").rows["uri"].to_pylist() == [f"a.parquet#{i}" for i in range(4)]
+        options = {"uri_column": "uri"}
+    with pytest.raises(DataError):
+        looked_at(tmp_path / "data", **options)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_type_described_by_a_pickle_is_refused(tmp_path: Path) -> None:
+    """Ray 2.49 to 2.54 described the shape of its tensors by a pickle, and unpickled it when a file was opened."""
+    storage_type = pa.large_list(pa.float32())
+    described = {
+        b"ARROW:extension:name": ArrowTensorTypeV2((2,), pa.float32()).extension_name.encode(),
+        b"ARROW:extension:metadata": pickle.dumps(Trap(tmp_path / "trace")),
+    }
+    fields = [pa.field("label", pa.string()), pa.field("feature", storage_type, metadata=described)]
+    table = pa.Table.from_arrays([pa.array(LABELS), pa.array(FEATURES, storage_type)], schema=pa.schema(fields))
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet to be a readable parquet file"):
+        looked_at(tmp_path / "a.parquet")
+    assert not (tmp_path / "trace").exists()
+
+
+def test_an_archive_that_leads_out_is_not_unpacked(tmp_path: Path) -> None:
+    """CIFAR's archive must be the published one before anything of it is unpacked."""
+    (tmp_path / "root").mkdir()
+    with tarfile.open(tmp_path / "root" / "cifar-10-python.tar.gz", "w:gz") as tar:
+        for name in ("../trace", f"{tmp_path}/trace", "cifar-10-batches-py/data_batch_1"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(DataError, match="as published, but got a damaged file"):
+        open_source(f"cifar10:{tmp_path / 'root'}", SourceOptions())
+    assert not (tmp_path / "trace").exists()
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["cifar-10-python.tar.gz"]
+
+
+def test_a_good_archive_is_not_unpacked_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, precious = tmp_path / "root", tmp_path / "precious"
+    root.mkdir()
+    precious.mkdir()
+    (precious / "data_batch_1").write_text("precious")
+    with tarfile.open(root / "cifar-10-python.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("cifar-10-batches-py/data_batch_1"), io.BytesIO())
+    digest = hashlib.md5((root / "cifar-10-python.tar.gz").read_bytes()).hexdigest()
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", digest)
+    os.symlink(precious, root / "cifar-10-batches-py")
+    cifar._batch.cache_clear()
+    with pytest.raises(DataError, match=r"to unpack .* below .*root, but got a link to .*precious; remove the link"):
+        open_source(f"cifar10:{root}", SourceOptions())
+    assert [path.name for path in precious.iterdir()] == ["data_batch_1"]
+    assert (precious / "data_batch_1").read_text() == "precious"
+
+
+# --- ways out -----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_table_may_name(tmp_path: Path) -> None:
+    """Any file or URI, since it is a list of where images lie; but no chain of protocols, and only images are kept."""
+    (tmp_path / "table").mkdir()
+    (tmp_path / "near.png").write_bytes(png())
+    (tmp_path / "secret.txt").write_text("secret")
+    errors = {
+        "../near.png": None,
+        f"{tmp_path}/near.png": None,
+        f"file://{tmp_path}/near.png": None,
+        "../secret.txt": "not an image",
+        f"filecache::file://{tmp_path}/near.png": "chain of protocols",
+        f"zip://near.png::{tmp_path}/x.zip": "chain of protocols",
+        "reference://x": "unknown or unreachable storage",
+        "/dev/zero": "not a regular file",
+    }
+    lines = "".join(f"{uri},{'ab'[row % 2]}\n" for row, uri in enumerate(errors))
+    (tmp_path / "table" / "t.csv").write_text("uri,label\n" + lines)
+    checked = looked_at(tmp_path / "table" / "t.csv")
+    reasons = dict(zip(checked.quarantine["uri"].to_pylist(), checked.quarantine["reason"].to_pylist(), strict=True))
+    assert reasons == {uri: error for uri, error in errors.items() if error}
+    assert checked.rows["image"].to_pylist() == [png()] * 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["near.png", "secret.txt", "table"]
+
+
+@pytest.mark.parametrize("name", ["../../secret.parquet", "/etc/passwd"])
+def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> None:
+    known: dict[str, Any] = {
+        **dict.fromkeys(("source", "uri", "kind", "fingerprint", "content_hash", "payload_hash"), "x"),
+        **{"num_rows": 1, "class_names": ["a", "b"], "class_counts": [1, 0], "feature_dim": None, "truth": None},
+        **{"parts": [{"name": "a/p", "rows": 1, "first_id": 0, "last_id": 0}], "quarantine": "a/q"},
+        **{"allows_thumbnails": True, "stats": None, "quarantine_examples": [], "warnings": []},
+    }
+    parts = [known["parts"][0] | {"name": name}]
+    for change in ({}, {"parts": parts}, {"quarantine": name}, {"truth": name}, {"parts": 3}, {"more": 1}):
+        (tmp_path / MANIFEST).write_text(json.dumps(known | change))
+        if not change:
+            assert DatasetManifest.read(locate(str(tmp_path))) is not None
+            continue
+        with pytest.raises(StorageError, match=r"the manifest of packed data .*; remove "):
+            DatasetManifest.read(locate(str(tmp_path)))
+
+
+@pytest.mark.parametrize("data", ["..", "../..", "x/..", "../", ".", "/", "cifar10:.."])
+def test_results_go_below_runs_whatever_the_data_are_called(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert default_out(data) == "runs/detect"
+
+
+# --- what blocks or grows without end -----------------------------------------------------------------------------
+
+
+def test_links_in_circles_end(tmp_path: Path) -> None:
+    """Three links to their own folder would be walked 3^40 times; a link to files elsewhere is followed once."""
+    save(tmp_path / "data" / "a.parquet", {"label": LABELS, "feature": FEATURES})
+    save(tmp_path / "more" / "b.parquet", {"label": LABELS, "feature": FEATURES})
+    for name in ("x", "y", "z"):
+        os.symlink(".", tmp_path / "data" / name)
+        os.symlink(tmp_path / "more", tmp_path / "data" / f"more-{name}")
+    checked = looked_at(tmp_path / "data" / "a.parquet")
+    assert checked.rows.num_rows == 4
+    source = open_source(str(tmp_path / "data"), SourceOptions())
+    assert source.num_rows == 8
+    assert [shard.read()["uri"][0].as_py() for shard in source.shards(4)] == ["a.parquet#0", "more-x/b.parquet#0"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "a.parquet", "noisy_train_key_list.txt", "noisy_label_kv.txt"])
+def test_pipes_and_devices_do_not_block(tmp_path: Path, name: str) -> None:
+    data = tmp_path if name.endswith(".txt") else tmp_path / name
+    (tmp_path / "noisy_train_key_list.txt").write_text("a.jpg\n")
+    (tmp_path / "noisy_label_kv.txt").write_text("a.jpg 1\n")
+    for make in (os.mkfifo, lambda path: os.symlink("/dev/zero", path)):
+        (tmp_path / name).unlink(missing_ok=True)
+        make(tmp_path / name)
+        with pytest.raises(DynacorError, match=r"a regular file|parquet files"):
+            open_source(str(data), SourceOptions())
+
+
+@pytest.mark.parametrize("key", ["class_names", "huggingface"])
+def test_deep_json_in_a_footer(tmp_path: Path, key: str) -> None:
+    data = save(tmp_path / "a.parquet", {"label": LABELS, "feature": FEATURES}, {key: "[" * 200_000})
+    if key == "huggingface":
+        assert looked_at(data).rows.num_rows == 4
+        return
+    with pytest.raises(DataError, match="a JSON list of strings as class_names"):
+        looked_at(data)
+
+
+def test_large_and_deep_json_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(StorageError, match=r"deep\.json"):
+        locate(str(tmp_path / "deep.json")).read_json()
+    (tmp_path / "large.json").write_text(json.dumps(["x" * 100] * 21_000))
+    assert len(locate(str(tmp_path / "large.json")).read_json()) == 21_000
+    monkeypatch.setattr(storage, "MAX_JSON_BYTES", 2 << 20)
+    with pytest.raises(StorageError, match="a file of 2 MiB; remove the damaged file"):
+        locate(str(tmp_path / "large.json")).read_json()
+
+
+def test_class_names_are_short_and_few_columns_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"at most 500 characters, but got one of 100,000; .*--label-column"):
+        looked_at(save(tmp_path / "a.parquet", {"label": ["x" * 100_000, "y"] * 2, "feature": FEATURES}))
+    with pytest.raises(DataError, match="and 2,950 more; name it") as caught:
+        looked_at(save(tmp_path / "b.parquet", {f"column {i}": [1] for i in range(3000)}))
+    assert len(str(caught.value)) < 2000
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"iTXt"])
+def test_a_bomb_in_the_notes_of_a_png(kind: bytes) -> None:
+    packed = zlib.compress(b"\0" * (64 << 20))
+    note = b"k\0\1\0\0\0" if kind == b"iTXt" else b"k\0\0"
+    image = png()
+    with pytest.raises(ImageError, match="not an image"):
+        probe(image[:33] + chunk(kind, note + packed) + image[33:])
+
+
+def test_bombs_of_human_labels(tmp_path: Path) -> None:
+    """An archive that unpacks to more than it may, and a view that claims more values than its file has bytes."""
+    plain, packed, view = (tmp_path / name for name in ("plain.pt", "packed.pt", "view.pt"))
+    torch.save({"clean_label": torch.zeros(9 << 20, dtype=torch.int64), "worse_label": torch.zeros(1)}, plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+    assert packed.stat().st_size < 1 << 20
+    with pytest.raises(DataError, match="a file that unpacks to 72 MiB"):
+        read_human_labels(str(packed), "worse_label", 10)
+    endless = torch.zeros(1, dtype=torch.int64).expand(10**11)
+    torch.save({"clean_label": endless, "worse_label": endless}, view)
+    with pytest.raises(DataError, match=r"shape \(100000000000,\)"):
+        read_human_labels(str(view), "worse_label", 10)
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+def test_messages_are_one_printable_line() -> None:
+    """What Python prints of an error is not the command line's to clean: the message itself must be harmless."""
+    message = explain("a label", "'\x1b[31mred\r\nError: all is lost\u202e\x9b'", "look at naïve 日本")
+    assert message == r"Expected a label, but got '\x1b[31mred\r\nError: all is lost\u202e\x9b'; look at naïve 日本."
+    assert printable("[red]:smile:") == "[red]:smile:"
+
+
+def test_errors_about_hostile_names_are_printable(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        looked_at(save(tmp_path / "a.parquet", {"la\x1b]0;owned\x07bel": [1], "feature": [[1.0]]}))
+    assert str(caught.value).isprintable()
+    (tmp_path / "b.csv").write_bytes(b'uri,label\n"\x1b[31m,a\n')
+    with pytest.raises(DataError) as caught:
+        looked_at(tmp_path / "b.csv")
+    assert str(caught.value).isprintable()
+
+
+def test_lines_of_progress_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    Progress().say("12 rows set aside; see /runs/\x1b[31mred[bold]:smile:")
+    assert capsys.readouterr().err == "12 rows set aside; see /runs/\\x1b[31mred[bold]:smile:\n"
+
+
+def test_labels_that_are_not_utf_8(tmp_path: Path) -> None:
+    """A file may claim text and hold other bytes: they become U+FFFD, and stop nothing."""
+    raw = pa.array([b"caf\xe9", b"tea", b"caf\xe9", b"tea"])
+    text = pa.Array.from_buffers(pa.string(), 4, raw.buffers())
+    checked = looked_at(save(tmp_path / "a.parquet", {"label": text, "uri": text, "feature": FEATURES}))
+    assert checked.rows["given_label"].to_pylist() == [0, 1, 0, 1]
+    assert checked.rows["uri"].to_pylist() == ["caf\ufffd", "tea"] * 2
