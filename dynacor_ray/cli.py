@@ -1,4 +1,4 @@
-"""The command line: `dynacor detect`, `doctor`, `sweep`, `compare`. Options are the fields of the configurations."""
+"""The command line: `dynacor detect`, `doctor`, `sweep`, `compare`, and what is done with a finished run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ COMMANDS = {
     "doctor": "check data, encoder, storage and cluster, and say what `detect` would do",
     "sweep": "try corruption rates and alignment weights, and choose among them without labels",
     "compare": "compare detectors on data with known true labels, as given or with noise made from them",
+    "report": "make report.html of a finished run or sweep",
 }
+_SWITCHES = {f"--{no}thumbnails": ["--thumbnails", str(not no)] for no in ("", "no-")}
+"""tyro makes a switch of a bool only if it has two values; this one has a default that depends on the data."""
 BAD_INPUT = 2
 """Exit status when the message says what to correct."""
 
@@ -54,6 +57,16 @@ class _UncheckedCompare(CompareConfig):
 
     def __post_init__(self) -> None:
         pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Report:
+    """Options of `dynacor report`."""
+
+    run: tyro.conf.Positional[str]
+    """Directory of a finished `dynacor detect` or `dynacor sweep`."""
+    thumbnails: bool | None = None
+    """Small copies of the images: `--thumbnails` or `--no-thumbnails`. Default: as the run was configured."""
 
 
 def main(argv: Sequence[str] | None = None, adjust: Callable[[DetectConfig], DetectConfig] = lambda c: c) -> None:
@@ -93,6 +106,14 @@ Find wrong labels in large labelled data sets.
 
 
 def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:
+    args = [word for arg in args for word in _SWITCHES.get(arg, [arg])]
+    if command == "report":
+        from dynacor_ray.reports import make_report
+        from dynacor_ray.storage import locate
+
+        asked = tyro.cli(_Report, prog="dynacor report", description=COMMANDS[command], args=args)
+        print(f"Report: {clean(str(make_report(locate(asked.run), asked.thumbnails)))}")
+        return 0
     kind = {"sweep": _UncheckedSweep, "compare": _UncheckedCompare}.get(command, _Unchecked)
     parsed: Any = tyro.cli(kind, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
     config = adjust(DetectConfig(**vars(getattr(parsed, "detect", parsed))))

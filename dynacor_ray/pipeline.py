@@ -33,7 +33,8 @@ from dynacor_ray.prepare import (
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.summary import Facts, build_summary
 from dynacor_ray.report.terminal import print_summary
-from dynacor_ray.rundir import CONFIG, DYNAMICS, ISSUES, QUARANTINE, SUMMARY
+from dynacor_ray.reports import make_report, packed_name
+from dynacor_ray.rundir import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY
 from dynacor_ray.storage import Location, require_space
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class DetectResult:
         """`issues.parquet` as a pandas data frame."""
         return self.issues().to_pandas()
 
+    def report(self, thumbnails: bool | None = None) -> str:
+        """Make `report.html` anew and say where it is. thumbnails: as in `make_report`."""
+        return str(make_report(self.run, thumbnails))
+
     def dynamics(self) -> Dataset:
         """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
         connect()
@@ -103,8 +108,11 @@ def run_detect(config: DetectConfig) -> DetectResult:
         # Last of all files: its presence says that the run is complete.
         (prepared.run / SUMMARY).write_json(build_summary(facts, dict(progress.seconds)))
         result = DetectResult(prepared.run, (prepared.run / SUMMARY).read_json())
+        result.report()
     else:
         progress.say(f"{prepared.run} is complete: nothing to do. Choose another --out to run again.")
+        if not (prepared.run / REPORT).exists():
+            result.report()
     if not config.quiet:
         print_summary(result.summary, result.worst(), str(result.run))
     return result
@@ -161,6 +169,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
         evaluation=evaluation,
         noise_rate=dataclasses.asdict(noise_rate) if noise_rate else None,
         class_noise_rates=_class_noise_rates(prepared, manifest.num_classes, noise_rate),
+        packed=packed_name(run, dataset),
     )
 
 

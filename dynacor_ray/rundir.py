@@ -11,7 +11,7 @@ import dynacor_ray
 from dynacor_ray.errors import RunDirectoryError, StorageError, explain
 from dynacor_ray.storage import Location
 
-CONFIG, SUMMARY = "config.json", "summary.json"
+CONFIG, SUMMARY, REPORT = "config.json", "summary.json", "report.html"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
 CELLS, COMPARISON = "cells", "comparison.parquet"
 COMPARISON_FIGURE, COMPARISON_TEXT = "comparison.png", "comparison.md"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dynacor_ray
-from dynacor_ray import checks, cli, pipeline
+from dynacor_ray import checks, cli, pipeline, reports
 from dynacor_ray.baselines.detectors import DETECTORS
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import DataError, StorageError
+from tests.made_runs import make_run
 
 
 @pytest.fixture
@@ -78,7 +80,9 @@ def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("detct", "--data", "demo") == 2
     told = capsys.readouterr().err
-    assert told.startswith("dynacor: Expected a command, one of detect, doctor, sweep, compare, but got 'detct'; ")
+    assert told.startswith(
+        "dynacor: Expected a command, one of detect, doctor, sweep, compare, report, but got 'detct'; "
+    )
     assert told.endswith("perhaps 'detect' is meant.\n")
     assert status_of("xyz") == 2
     assert capsys.readouterr().err.endswith("see dynacor --help.\n")
@@ -176,3 +180,23 @@ def test_as_a_program() -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("dynacor: Expected --epochs of at least 1, but got 0; ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("flags", "wanted"), [((), None), (("--thumbnails",), True), (("--no-thumbnails",), False)])
+def test_thumbnails_are_a_switch(
+    flags: tuple[str, ...], wanted: bool | None, configs: list[DetectConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert status_of("detect", *flags, "--data", "demo") == 0
+    assert configs == [DetectConfig(data="demo", thumbnails=wanted)]
+    asked: list[Any] = []
+    monkeypatch.setattr(reports, "make_report", lambda run, thumbnails: asked.append((str(run), thumbnails)))
+    assert status_of("report", "/runs/a", *flags) == 0
+    assert asked == [("/runs/a", wanted)]
+
+
+def test_report_names_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run")
+    assert status_of("report", str(run)) == 0
+    assert capsys.readouterr().out == f"Report: {run}/report.html\n"
+    assert status_of("report", str(tmp_path)) == 2
+    assert "Expected the directory of a finished run or sweep, but got" in capsys.readouterr().err
