@@ -100,7 +100,7 @@ def _row(suspect: Suspect, names: list[str], epochs: int) -> dict[str, Any]:
         "suggested": suspect.predicted,
         "flagged": suspect.is_flagged,
         "sampled": suspect.is_sampled,
-        "quality": round(suspect.label_quality, 4),
+        "quality": round(suspect.label_quality, 6),
         "score": round(suspect.noise_score, 4),
         "margin": round(suspect.mean_margin, 3),
         "share": round(suspect.predicted_share, 4),
@@ -132,6 +132,7 @@ def _context(page: Page) -> dict[str, Any]:
         "classes": classes[:TABLE_CLASSES],
         "hidden_classes": len(classes) - TABLE_CLASSES,
         "with_rates": any(row["estimated_noise_rate"] is not None for row in summary["classes"]),
+        "with_remarks": any(row["remark"] for row in classes),
         "charts": words.charts(page),
         "images": page.images,
         "has_dynamics": bool(page.bands["unflagged"].rows or page.bands["flagged"].rows),
@@ -184,6 +185,7 @@ def _matrix(page: Page) -> dict[str, Any]:
     return {
         "columns": [(c, names[c]) for c in kept],
         "rows": rows,
+        "short": all(len(names[c]) <= 2 for c in kept),
         "hidden": len(names) - len(kept),
         "outside": sum(counts.values()) - covered,
     }

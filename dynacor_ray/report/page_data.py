@@ -23,7 +23,7 @@ from dynacor_ray.report.trajectories import Band, Trajectories
 from dynacor_ray.rng import Purpose, keyed_uniform
 from dynacor_ray.storage import Location
 
-TOP = 200
+TOP = 400
 PER_PAIR, PAIRS = 10, 60
 NEAR = 30
 SAMPLE = 100

@@ -29,9 +29,9 @@ def headline(summary: dict[str, Any]) -> str:
 
 
 def trust(summary: dict[str, Any]) -> dict[str, str]:
-    """How many planted errors were found, as a word, a CSS class and a sentence."""
-    recall, planted = summary["planted_recall"], summary["num_corrupted"]
-    found = f"{percent(recall)} of the {planted:,} errors that were planted on purpose were found"
+    """What the share of planted errors that were found means, as a word, a CSS class and a sentence."""
+    recall = summary["planted_recall"]
+    found = f"of the {summary['num_corrupted']:,} errors that were planted on purpose"
     if recall >= 0.85:
         return {"word": "good", "level": "good", "text": f"{found}. Few errors of that kind are missed."}
     if recall >= 0.6:

@@ -2,7 +2,8 @@
 (() => {
   // Everything from data goes into the page as text, never as markup.
   const data = JSON.parse(document.getElementById("data").textContent);
-  const PAGE = 60;
+  const isPhone = () => matchMedia("(max-width: 560px)").matches;
+  const PAGE = isPhone() ? 20 : 40;
   const SVG = "http://www.w3.org/2000/svg";
   const GROUPS = { flagged: "flagged", unflagged: "not flagged", planted: "planted errors" };
   const byId = (id) => document.getElementById(id);
@@ -144,8 +145,8 @@
     if (mark) view.append(make("span", { class: `mark ${mark}` }, mark));
     const differs = row.given !== row.suggested;
     const text = make("span", { class: "words" });
-    if (differs) text.append(make("span", { class: "suggested" }, make("bdi", {}, names[row.suggested])));
-    text.append(make("span", { class: differs ? "given" : "given kept" }, "given ", make("bdi", {}, names[row.given])));
+    text.append(make("span", { class: "label given" }, make("i", {}, "given"), make("bdi", {}, names[row.given])));
+    if (differs) text.append(make("span", { class: "label suggested" }, make("i", {}, "looks like"), make("bdi", {}, names[row.suggested])));
     text.append(make("span", { class: "id" }, make("span", {}, `row ${row.id}`), make("span", {}, row.quality.toFixed(3))));
     const button = make("button", { type: "button", class: "card", "aria-label": `Row ${row.id}: ${said(row)}. ${row.why}`, title: row.why }, view, text);
     button.addEventListener("click", () => open(place));
@@ -238,7 +239,7 @@
     );
     const chart = byId("detail-chart");
     chart.setAttribute("aria-label", `Logit margin of row ${row.id} per epoch: ${row.path.map((m) => m.toFixed(1)).join(", ")}`);
-    if (row.path.length) drawDynamics(chart, byId("detail-key"), 640, 200, row);
+    if (row.path.length) drawDynamics(chart, byId("detail-key"), isPhone() ? 340 : 640, 200, row);
     if (byId("dynamics-chart")) drawDynamics(byId("dynamics-chart"), byId("dynamics-key"), 400, 220, row);
     for (const button of dialog.querySelectorAll("[data-mark]")) {
       button.setAttribute("aria-pressed", String(marks.get(row.id) === button.dataset.mark));
