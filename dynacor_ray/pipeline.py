@@ -7,11 +7,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynacor_ray import rundir, schema
 from dynacor_ray.config import DetectConfig, make_config
-from dynacor_ray.engine.assemble import Dataset, assemble, read_dynamics, write_dynamics
+from dynacor_ray.engine.assemble import Dataset, assemble, read_table, write_dynamics
 from dynacor_ray.engine.cluster import assign, find_cut, fit_clusters, sample_for_fit, tally, write_issues
 from dynacor_ray.engine.session import connect
 from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noise_rate
@@ -33,6 +35,7 @@ from dynacor_ray.prepare import (
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.summary import Facts, build_summary
 from dynacor_ray.report.terminal import print_summary
+from dynacor_ray.report.words import headline
 from dynacor_ray.reports import make_report, packed_name
 from dynacor_ray.rundir import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY
 from dynacor_ray.storage import Location, require_space
@@ -58,6 +61,12 @@ class DetectResult:
         flagged, rows = self.summary["num_flagged"], self.summary["num_rows"]
         return f"<DetectResult {self.run}: {flagged:,} of {rows:,} labels look wrong>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the headline, and where the page is."""
+        place = self.run / REPORT
+        link = Path(place.path).as_uri() if self.run.is_local else place.uri
+        return f'<p><b>{headline(self.summary)}</b><br><a href="{escape(link)}">{escape(place.uri)}</a></p>'
+
     def issues(self) -> pa.Table:
         """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema)."""
         return (self.run / ISSUES).read_table()
@@ -75,10 +84,15 @@ class DetectResult:
         """Make `report.html` anew and say where it is. thumbnails: as in `make_report`."""
         return str(make_report(self.run, thumbnails))
 
+    def to_ray(self) -> Dataset:
+        """`issues.parquet` as a Ray data set."""
+        connect()
+        return read_table(self.run / ISSUES)
+
     def dynamics(self) -> Dataset:
         """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
         connect()
-        return read_dynamics(self.run / DYNAMICS)
+        return read_table(self.run / DYNAMICS)
 
 
 def detect(data: str | None = None, **options: Any) -> DetectResult:

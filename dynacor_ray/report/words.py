@@ -33,10 +33,10 @@ def trust(summary: dict[str, Any]) -> dict[str, str]:
     recall = summary["planted_recall"]
     found = f"of the {summary['num_corrupted']:,} errors that were planted on purpose"
     if recall >= 0.85:
-        return {"word": "good", "level": "good", "text": f"{found}. Few errors of that kind are missed."}
+        return {"word": "high", "level": "good", "text": f"{found}. Few errors of that kind are missed."}
     if recall >= 0.6:
         return {"word": "fair", "level": "fair", "text": f"{found}. Expect that some wrong labels are missed."}
-    return {"word": "poor", "level": "poor", "text": f"{found}. Many wrong labels will be missed."}
+    return {"word": "low", "level": "poor", "text": f"{found}. Many wrong labels will be missed."}
 
 
 def notes(summary: dict[str, Any]) -> list[str]:

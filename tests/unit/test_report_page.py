@@ -274,10 +274,10 @@ def test_notes_name_rare_classes_and_a_wide_range() -> None:
     assert "between 3.4% and 9.8%" in note
 
 
-@pytest.mark.parametrize(("recall", "word"), [(0.95, "good"), (0.7, "fair"), (0.2, "poor")])
+@pytest.mark.parametrize(("recall", "word"), [(0.95, "high"), (0.7, "fair"), (0.2, "low")])
 def test_trust_in_a_word(recall: float, word: str) -> None:
     said = words.trust(told(planted_recall=recall))
-    assert said["word"] == said["level"] == word
+    assert said["word"] == word
     assert said["text"].startswith("of the 20 errors")
 
 
@@ -400,6 +400,8 @@ def test_a_result_makes_its_report(tmp_path: Path) -> None:
     result = DetectResult(run, (run / "summary.json").read_json())
     assert result.report() == f"{tmp_path}/run/report.html"
     assert (tmp_path / "run" / "report.html").exists()
+    assert "<b>30 of 300 labels look wrong</b>" in result._repr_html_()
+    assert repr(result) == f"<DetectResult {run}: 30 of 300 labels look wrong>"
 
 
 def test_an_unfinished_run_has_no_report(tmp_path: Path) -> None:
