@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from dynacor_ray.errors import RunDirectoryError, explain
 from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.report.page import render
 from dynacor_ray.report.page_data import read_page
-from dynacor_ray.rundir import BEST, DYNAMICS, ISSUES, REPORT, SUMMARY
+from dynacor_ray.rundir import BEST, DYNAMICS, ISSUES, REPORT, REVIEW, SUMMARY
 from dynacor_ray.storage import Location, locate
 
 _LEFT_OUT = "Pictures are left out. To see them: dynacor report RUN --thumbnails"
@@ -37,13 +38,15 @@ def make_report(run: Location, thumbnails: bool | None = None) -> Location:
     summary = (run / SUMMARY).read_json()
     if thumbnails is None:
         thumbnails = summary["config"].get("thumbnails")
-    dataset, images = _images(run, summary["data"], thumbnails)
+    dataset, images = images_of(run, summary["data"], thumbnails)
     page = read_page(run / ISSUES, run / DYNAMICS, summary, dataset, images)
+    if (run / REVIEW).exists():
+        page = dataclasses.replace(page, review=(run / REVIEW).read_json())
     (run / REPORT).write_bytes(render(page).encode())
     return run / REPORT
 
 
-def _images(run: Location, data: dict[str, Any], thumbnails: bool | None) -> tuple[Location | None, str]:
+def images_of(run: Location, data: dict[str, Any], thumbnails: bool | None) -> tuple[Location | None, str]:
     """Where the packed images are, if they are to be shown; else why there are none."""
     if data["kind"] != "image":
         return None, ""

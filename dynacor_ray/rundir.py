@@ -12,6 +12,7 @@ from dynacor_ray.errors import RunDirectoryError, StorageError, explain
 from dynacor_ray.storage import Location
 
 CONFIG, SUMMARY, REPORT = "config.json", "summary.json", "report.html"
+REVIEW = "review.json"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
 CELLS, COMPARISON = "cells", "comparison.parquet"
 COMPARISON_FIGURE, COMPARISON_TEXT = "comparison.png", "comparison.md"
@@ -69,6 +70,11 @@ def versions(run: Location) -> dict[str, str]:
     """Versions of this package and of what it stands on, as of the last start."""
     found: dict[str, str] = _held(run)["versions"]
     return found
+
+
+def fingerprint(run: Location) -> Any:
+    """What the source said of its data when the run began."""
+    return _held(run)["identity"]["data"]
 
 
 def as_json(value: Any) -> Any:

@@ -13,8 +13,9 @@ from dynacor_ray.report.trajectories import Band
 class Suspect:
     """One row that the page shows.
 
-    rank: place in `issues.parquet`, 1 is the most suspicious. given, predicted: classes. is_sampled: among the random
-    flagged rows. margins: its dynamics, empty when unknown. thumbnail: a `data:` URI made by `thumbnails.thumbnail`.
+    rank: place in `issues.parquet`, 1 is the most suspicious. given, predicted: classes. sample_place: place in the
+    random sample of the flagged, None outside. margins: its dynamics, empty when unknown.
+    thumbnail: a `data:` URI made by `thumbnails.thumbnail`.
     """
 
     instance_id: int
@@ -23,7 +24,7 @@ class Suspect:
     given: int
     predicted: int
     is_flagged: bool
-    is_sampled: bool
+    sample_place: int | None
     label_quality: float
     noise_score: float
     mean_margin: float
@@ -38,7 +39,8 @@ class Page:
 
     summary: `summary.json`. pairs: (given, predicted, flagged rows) of all pairs, also of equal classes. histogram:
     label quality in equal bins over [0, 1], counts of flagged and of other rows. bands: per group of `GROUPS`.
-    images: why there are no thumbnails, or not of all rows; empty when there is nothing to say.
+    images: why there are no thumbnails, or not of all rows; empty when there is nothing to say. review:
+    `review.json`, if a person marked rows.
     """
 
     summary: dict[str, Any]
@@ -47,6 +49,7 @@ class Page:
     histogram: tuple[tuple[int, ...], tuple[int, ...]]
     bands: dict[str, Band]
     images: str = ""
+    review: dict[str, Any] | None = None
 
     @property
     def names(self) -> list[str]:

@@ -36,12 +36,9 @@ class _Survey:
     """What one pass over `issues.parquet` tells: counts, ids of flagged rows, and which of them are the sample."""
 
     num_classes: int
-    seed: int
     pairs: Counter[int] = field(default_factory=Counter)
     """given * C + predicted -> flagged rows."""
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, BINS), np.int64))
-    flagged: list[NDArray[np.int64]] = field(default_factory=list)
-    """8 bytes per flagged row: the dynamics are read with them at hand."""
 
     def add(self, batch: pa.Table) -> None:
         """Count one batch."""
@@ -51,16 +48,6 @@ class _Survey:
             self.histogram[place] += np.histogram(quality[mask], BINS, (0.0, 1.0))[0]
         codes, counts = np.unique(_pair_codes(batch, self.num_classes)[flags], return_counts=True)
         self.pairs.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
-        self.flagged.append(batch[schema.INSTANCE_ID].to_numpy()[flags])
-
-    def flagged_ids(self) -> NDArray[np.int64]:
-        """Ids of all flagged rows, increasing."""
-        return np.sort(np.concatenate([np.zeros(0, np.int64), *self.flagged]))
-
-    def sample(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """SAMPLE random ones of `ids`, the same each time."""
-        order = np.argsort(keyed_uniform(self.seed, Purpose.REVIEW_SAMPLE, ids), kind="stable")
-        return np.sort(ids[order[:SAMPLE]])
 
     def frequent_pairs(self) -> NDArray[np.int64]:
         """Codes of the PAIRS most frequent pairs of different classes."""
@@ -76,19 +63,20 @@ def read_page(
     dataset: packed data whose images are shown as thumbnails; None for a page without, and `images` says why.
     Memory: one batch, the rows shown, and 8 bytes per flagged row.
     """
-    survey = _Survey(len(summary["classes"]), summary["seed"])
+    survey = _Survey(len(summary["classes"]))
     for _, batch in _batches(issues, _NUMBERS):
         survey.add(batch)
-    flagged = survey.flagged_ids()
-    sample = survey.sample(flagged)
+    flagged = flagged_ids(issues)
+    sample = random_sample(flagged, summary["seed"])
     places = _places(issues, survey, sample, summary["num_flagged"])
     rows = _rows_at(issues, places)
     bands, paths = _read_dynamics(dynamics, summary, flagged, rows[schema.INSTANCE_ID].to_numpy())
     thumbnails: dict[int, str] = {}
     if dataset is not None:
         thumbnails, images = _thumbnails(dataset, rows, images)
+    place_in_sample = {instance_id: place for place, instance_id in enumerate(sample.tolist())}
     suspects = [
-        _suspect(row, int(place) + 1, paths, thumbnails, sample)
+        _suspect(row, int(place) + 1, paths, thumbnails, place_in_sample)
         for row, place in zip(rows.to_pylist(), places, strict=True)
     ]
     pairs = [(code // survey.num_classes, code % survey.num_classes, n) for code, n in sorted(survey.pairs.items())]
@@ -101,6 +89,19 @@ def read_page(
         bands=bands,
         images=images,
     )
+
+
+def flagged_ids(issues: Location) -> NDArray[np.int64]:
+    """Ids of all flagged rows, increasing; 8 bytes each."""
+    batches = _batches(issues, [schema.INSTANCE_ID, schema.IS_LABEL_ISSUE])
+    found = [batch[schema.INSTANCE_ID].to_numpy()[_flags(batch)] for _, batch in batches]
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
+
+
+def random_sample(flagged: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """SAMPLE of the flagged ids in random order, the same each time: whoever reviews the first n has a fair sample."""
+    order = np.argsort(keyed_uniform(seed, Purpose.REVIEW_SAMPLE, flagged), kind="stable")
+    return flagged[order[:SAMPLE]]
 
 
 _NUMBERS = [
@@ -201,7 +202,7 @@ def _suspect(
     rank: int,
     paths: dict[int, tuple[float, ...]],
     thumbnails: dict[int, str],
-    sample: NDArray[np.int64],
+    sample: dict[int, int],
 ) -> Suspect:
     instance_id = row[schema.INSTANCE_ID]
     return Suspect(
@@ -211,7 +212,7 @@ def _suspect(
         given=row[schema.GIVEN_LABEL],
         predicted=row[schema.PREDICTED_LABEL],
         is_flagged=row[schema.IS_LABEL_ISSUE],
-        is_sampled=bool(_is_in(np.array([instance_id]), sample)[0]),
+        sample_place=sample.get(instance_id),
         label_quality=row[schema.LABEL_QUALITY],
         noise_score=row[schema.NOISE_SCORE],
         mean_margin=row[schema.MEAN_MARGIN],

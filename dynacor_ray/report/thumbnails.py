@@ -46,13 +46,13 @@ def thumbnail(image: bytes, side: int = SIDE) -> str | None:
 
 
 def read_thumbnails(
-    dataset: Location, manifest: DatasetManifest, ids: Sequence[int], most_bytes: int = READ_BYTES
+    dataset: Location, manifest: DatasetManifest, ids: Sequence[int], most_bytes: int = READ_BYTES, side: int = SIDE
 ) -> dict[int, str]:
     """Thumbnails by instance_id, for as many of `ids` as can be had by reading `most_bytes`; the first go first.
 
     dataset: where packed images are. An image that cannot be decoded is left out. One group of rows is held at a time.
     """
-    side = min(SIDE, manifest.max_side or SIDE)
+    side = min(side, manifest.max_side or side)
     found: dict[int, str] = {}
     left = most_bytes
     for group in sorted(_groups(dataset, manifest, ids), key=lambda group: group.rank):

@@ -60,6 +60,18 @@ def notes(summary: dict[str, Any]) -> list[str]:
     return found
 
 
+def checked(review: dict[str, Any] | None) -> dict[str, str] | None:
+    """Share of wrong labels among the flagged rows that a person marked, and a sentence; None without such marks."""
+    part = (review or {}).get("sampled") or (review or {}).get("flagged")
+    if review is None or part is None:
+        return None
+    kind = "of a random sample of the flagged" if review["sampled"] else "flagged"
+    text = f"{part['wrong']:,} of {part['rows']:,} rows {kind} were really wrong"
+    rest = "" if review["sampled"] else "; not a random choice"
+    ends = f"between {percent(part['low'])} and {percent(part['high'])} (95%)"
+    return {"share": percent(part["share"]), "text": f"{text}: {ends}{rest}."}
+
+
 def class_remark(row: dict[str, Any]) -> str:
     """A word on a class that cannot be judged well; empty for the others. row: of the summary's class table."""
     if row["rows"] == 0:

@@ -71,6 +71,14 @@ def test_help_of_a_command_explains_the_options(command: str, capsys: pytest.Cap
     assert "(default: 0.1)" in said
 
 
+@pytest.mark.parametrize("command", ["report", "export", "review", "apply"])
+def test_help_of_what_is_done_with_a_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(command, "--help") == 0
+    said = plain(capsys.readouterr().out)
+    assert f"usage: dynacor {command}" in said
+    assert "Directory of a finished" in said
+
+
 def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("compare", "--help") == 0
     said = plain(capsys.readouterr().out)
@@ -80,9 +88,7 @@ def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("detct", "--data", "demo") == 2
     told = capsys.readouterr().err
-    assert told.startswith(
-        "dynacor: Expected a command, one of detect, doctor, sweep, compare, report, but got 'detct'; "
-    )
+    assert told.startswith(f"dynacor: Expected a command, one of {', '.join(cli.COMMANDS)}, but got 'detct'; ")
     assert told.endswith("perhaps 'detect' is meant.\n")
     assert status_of("xyz") == 2
     assert capsys.readouterr().err.endswith("see dynacor --help.\n")

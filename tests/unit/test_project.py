@@ -21,9 +21,8 @@ LEVELS = {
     **dict.fromkeys(("method", "noise", "models", "baselines", "robust"), 1),
     **dict.fromkeys(("evaluation", "supervised_bound", "config", "sweep_config", "compare_config"), 1),
     **dict.fromkeys(("sources", "engine", "report"), 2),
-    **dict.fromkeys(
-        ("pipeline", "prepare", "trials", "sweeps", "comparisons", "rundir", "recipes", "checks", "reports"), 3
-    ),
+    **dict.fromkeys(("pipeline", "prepare", "trials", "sweeps", "comparisons", "rundir", "recipes", "checks"), 3),
+    **dict.fromkeys(("reports", "reviews", "exports", "cleaning"), 3),
     **dict.fromkeys(("cli", "__main__", "__init__"), 3),
 }
 # What is narrower than the levels: unit -> units that it may import besides itself and level 0.

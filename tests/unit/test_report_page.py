@@ -154,7 +154,9 @@ def test_the_page_tells_what_the_run_found(tmp_path: Path) -> None:
     assert (first["given"], first["suggested"]) == (known["given_label"], known["predicted_label"])
     assert first["flagged"] is True
     assert data["rows"][59]["flagged"] is False
-    assert sum(row["sampled"] for row in data["rows"]) == 30, "fewer than a whole sample: all flagged rows"
+    assert sorted(row["sampled"] for row in data["rows"] if row["flagged"]) == list(range(30)), (
+        "fewer than a whole sample: all flagged rows"
+    )
     assert len(first["path"]) == 6
     assert np.mean(first["path"]) == pytest.approx(known["mean_margin"], abs=0.02)
     assert sum(data["histogram"][0]) == 30
@@ -201,7 +203,7 @@ def test_only_what_is_shown_is_inside(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(few["rows"]) <= most
     assert len(many["rows"]) <= most
     assert len(large) < 1.2 * len(small)
-    assert sum(row["sampled"] for row in many["rows"]) == page_data.SAMPLE
+    assert sum(row["sampled"] is not None for row in many["rows"]) == page_data.SAMPLE
     ranks = [row["rank"] for row in many["rows"]]
     assert set(range(1, page_data.TOP + 1)) <= set(ranks)
     assert {10_000, 10_001} <= set(ranks), "both sides of the threshold"
@@ -212,7 +214,7 @@ def test_the_sample_is_spread_over_all_flagged_rows(tmp_path: Path) -> None:
     run = locate(str(make_run(tmp_path / "run", rows=50_000, names=("a", "b"))))
     summary = (run / "summary.json").read_json()
     page = read_page(run / "issues.parquet", run / "dynamics.parquet", summary, None)
-    ranks = np.array([suspect.rank for suspect in page.suspects if suspect.is_sampled])
+    ranks = np.array([suspect.rank for suspect in page.suspects if suspect.sample_place is not None])
     assert len(ranks) == page_data.SAMPLE
     assert 0.3 < (ranks / 5000).mean() < 0.7
     assert page == read_page(run / "issues.parquet", run / "dynamics.parquet", summary, None), "the same each time"
@@ -235,7 +237,13 @@ def test_a_page_without_uris_or_dynamics(tmp_path: Path) -> None:
 def suspect(**changes: Any) -> Suspect:
     values: dict[str, Any] = {
         **{"instance_id": 1, "uri": None, "rank": 1, "given": 0, "predicted": 1, "is_flagged": True},
-        **{"is_sampled": False, "label_quality": 0.1, "noise_score": 0.9, "mean_margin": -1.0, "predicted_share": 0.75},
+        **{
+            "sample_place": None,
+            "label_quality": 0.1,
+            "noise_score": 0.9,
+            "mean_margin": -1.0,
+            "predicted_share": 0.75,
+        },
     }
     return Suspect(**values | changes)
 

@@ -127,7 +127,7 @@
   const ORDERS = {
     rank: (a, b) => a.rank - b.rank,
     near: (a, b) => Math.abs(a.quality - 0.5) - Math.abs(b.quality - 0.5) || a.rank - b.rank,
-    sampled: (a, b) => a.rank - b.rank,
+    sampled: (a, b) => a.sampled - b.sampled, // a random order: the first n are a fair sample too
     id: (a, b) => (a.id.length - b.id.length) || (a.id < b.id ? -1 : 1),
   };
 
@@ -162,7 +162,7 @@
         (fields.given.value === "" || row.given === Number(fields.given.value)) &&
         (fields.suggested.value === "" || row.suggested === Number(fields.suggested.value)) &&
         (!searched || row.id === query || (query.length > 2 && row.uri.toLowerCase().includes(query)) || row.id.startsWith(query)) &&
-        (order !== "sampled" || row.sampled) &&
+        (order !== "sampled" || row.sampled !== null) &&
         (order !== "rank" || row.flagged || searched)
     );
     return found.sort(ORDERS[order]);
