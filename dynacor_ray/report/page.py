@@ -16,6 +16,8 @@ from dynacor_ray.report.terminal import clean
 
 MATRIX_CLASSES = 24
 """Most classes on a side of the class-pair matrix; of more, those with the most frequent pairs."""
+NUMBERED_CLASSES = 12
+"""Most classes on a side of a matrix with numbers in its cells."""
 TABLE_CLASSES = 1000
 """Most classes in the table, those with the most flagged rows first."""
 SHADES = 9
@@ -186,6 +188,7 @@ def _matrix(page: Page) -> dict[str, Any]:
     return {
         "columns": [(c, names[c]) for c in kept],
         "rows": rows,
+        "dense": len(kept) > NUMBERED_CLASSES,
         "short": all(len(names[c]) <= 2 for c in kept),
         "hidden": len(names) - len(kept),
         "outside": sum(counts.values()) - covered,

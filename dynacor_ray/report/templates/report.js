@@ -336,14 +336,17 @@
   fields.order.addEventListener("change", () => show());
   fields.query.addEventListener("input", () => show());
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  byId("filters").addEventListener("reset", () => setTimeout(show));
+  byId("reset").addEventListener("click", () => {
+    byId("filters").reset();
+    show();
+  });
   byId("more").addEventListener("click", () => show(true));
 
   const choose = (select, value) => ([...select.options].some((option) => option.value === value) ? value : "");
   for (const button of document.querySelectorAll(".matrix button, .link[data-given]")) {
     button.addEventListener("click", () => {
       filter(choose(fields.given, button.dataset.given ?? ""), choose(fields.suggested, button.dataset.suggested ?? ""));
-      if (button.classList.contains("link") || matchMedia("(max-width: 900px)").matches) byId("filters").scrollIntoView();
+      if (button.classList.contains("link") || matchMedia("(max-width: 960px)").matches) byId("filters").scrollIntoView();
     });
   }
 
