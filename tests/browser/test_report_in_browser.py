@@ -73,7 +73,7 @@ def test_filters(opened: Opened, tmp_path: Path) -> None:
     pair = [i for i in flagged if (rows[i]["given_label"], rows[i]["predicted_label"]) == (0, 2)]
     assert shown_ids(page) == pair[:40]
     assert one(page, "#count").text == f"{len(pair)} rows."
-    one(page, "#reset").click()
+    one(page, "#clear").click()
     assert shown_ids(page) == flagged[:40]
 
     Select(one(page, "#order")).select_by_value("id")
@@ -86,7 +86,7 @@ def test_filters(opened: Opened, tmp_path: Path) -> None:
     assert one(page, "#count").text == "100 rows."
     assert all(rows[i]["is_label_issue"] for i in shown_ids(page))
 
-    one(page, "#reset").click()
+    one(page, "#clear").click()
     one(page, "#query").send_keys(str(flagged[7]))
     assert flagged[7] in shown_ids(page)
     assert all(str(flagged[7]) in rows[i]["uri"] for i in shown_ids(page))

@@ -336,7 +336,7 @@
   fields.order.addEventListener("change", () => show());
   fields.query.addEventListener("input", () => show());
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  byId("reset").addEventListener("click", () => {
+  byId("clear").addEventListener("click", () => {
     byId("filters").reset();
     show();
   });
