@@ -203,8 +203,30 @@ def test_rows_without_pictures_show_their_dynamics(opened: Opened) -> None:
     assert not page.find_elements(By.CSS_SELECTOR, ".card img")
 
 
+def test_one_epoch_one_metric_and_no_flag(opened: Opened) -> None:
+    """The least that a run can have: nothing to draw a line through, no estimate, nothing found."""
+    validation = {"chosen_epoch": 0, "epochs": [{"epoch": 0, "validation_metric": 0.0}]}
+    page = opened(epochs=1, noise=0.0, validation=validation, estimated_noise_rate=None, noise_rate_range=None)
+    assert one(page, "h1").text == "None of 300 labels looks wrong"
+    assert "Too few epochs" in one(page, ".tiles").text
+    assert one(page, "#count").text == "No row here fits these filters."
+    Select(one(page, "#order")).select_by_value("near")
+    one(page, ".card").click()
+    assert one(page, "#detail-why").text.startswith("Seen as ")
+    assert len(page.find_elements(By.CSS_SELECTOR, "#detail-chart .dot.row")) == 1
+
+
 def test_it_can_be_printed(opened: Opened) -> None:
-    page = opened(rows=200, images=True)
+    """On white paper, whatever the theme of the screen."""
+    page = opened(rows=200, images=True, theme="dark")
+    colour = "return getComputedStyle(document.querySelector('h1')).color"
+    on_screen = page.execute_script(colour)
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
+    on_paper = page.execute_script(colour)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
+    red_on_screen, red_on_paper = (int(c.removeprefix("rgb(").split(",")[0]) for c in (on_screen, on_paper))
+    assert red_on_paper < 100 < red_on_screen
     pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
     assert pdf.startswith(b"%PDF")
     assert len(pdf) > 10_000
