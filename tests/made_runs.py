@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from dynacor_ray import schema
-from dynacor_ray.config import DetectConfig
+from dynacor_ray.config import DetectConfig, Threshold
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.report.summary import Facts, build_summary
 
@@ -92,7 +92,8 @@ def make_run(
         rows, int(wrong.sum()), len(copies), len(copies), pairs, np.bincount(given, minlength=classes).astype(np.int64)
     )
     manifest = _pack(folder / "cache" / "dataset", given, names, images)
-    config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs))
+    threshold: Threshold = "noise_rate" if epochs > 1 else "paper"
+    config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs, threshold=threshold))
     records = [{"epoch": i, "validation_metric": 0.2 + 0.05 * i, "davies_bouldin": None} for i in range(3)]
     facts = Facts(
         config,
