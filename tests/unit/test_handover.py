@@ -18,6 +18,7 @@ from dynacor_ray.cleaning import apply_run
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import ConfigError, DataError, StorageError
 from dynacor_ray.exports import export_run
+from dynacor_ray.pipeline import DetectResult
 from dynacor_ray.report.page_data import SAMPLE, flagged_ids, random_sample
 from dynacor_ray.report.wilson import wilson_interval
 from dynacor_ray.reports import make_report
@@ -364,3 +365,22 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert said == f"9 rows left out, 1 flagged rows stay: {out}\nChanges: {out}.changes.csv\n"
     assert pq.read_table(out).num_rows == 91
     assert read_marks(at(marks)) == {flagged[0]["instance_id"]: "right"}
+
+
+# ------------------------------------------------------------------------------------------------------------- cleanlab
+
+
+def test_cleanlab_trains_without_the_flagged_rows(tmp_path: Path) -> None:
+    """The README's snippet: `CleanLearning` takes our rows as they are, and leaves the flagged ones out."""
+    classification = pytest.importorskip("cleanlab.classification")
+    from sklearn.linear_model import LogisticRegression
+
+    run = at(make_run(tmp_path / "run"))
+    result = DetectResult(run, (run / "summary.json").read_json())
+    table = result.to_pandas().sort_values("instance_id", ignore_index=True)
+    labels, features = table["given_label"].to_numpy(), np.random.default_rng(0).normal(size=(300, 2))
+    learner = classification.CleanLearning(LogisticRegression())
+    learner.fit(features, labels, label_issues=table)
+    kept = ~table["is_label_issue"].to_numpy()
+    alone = LogisticRegression().fit(features[kept], labels[kept])
+    assert np.allclose(learner.clf.coef_, alone.coef_)
