@@ -44,6 +44,7 @@ lint: venv
 
 test: lint
 	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/browser  # the report; skipped where there is no chromium
 	$(BIN)/pytest tests/engine
 	$(BIN)/pytest tests/jobs  # apart: a second cluster on the same machine could not take jobs
 

@@ -1,4 +1,4 @@
-"""The command line: `dynacor detect`, `doctor`, `sweep`, `compare`, `study`; options: the configurations' fields."""
+"""The command line: `dynacor detect`, `doctor`, `sweep`, `compare`, and what is done with a finished run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from rich.text import Text
 import dynacor_ray
 from dynacor_ray.compare_config import CompareConfig
 from dynacor_ray.config import DetectConfig
-from dynacor_ray.errors import DynacorError, explain
+from dynacor_ray.errors import ConfigError, DynacorError, explain
 from dynacor_ray.report.terminal import clean
+from dynacor_ray.storage import locate
 from dynacor_ray.study_config import StudyConfig
 from dynacor_ray.sweep_config import SweepConfig
 
@@ -26,7 +27,13 @@ COMMANDS = {
     "sweep": "try corruption rates and alignment weights, and choose among them without labels",
     "compare": "compare detectors on data with known true labels, as given or with noise made from them",
     "study": "say what training signals and corruption rates are worth, by a bound learnt from known true labels",
+    "report": "make report.html of a finished run or sweep",
+    "export": "write the rows of a finished run as CSV, parquet or Label Studio tasks",
+    "review": "measure the precision of a finished run with a person's marks",
+    "apply": "write a copy of the data without the flagged rows, or with their suggested labels",
 }
+_SWITCHES = {f"--{no}thumbnails": ["--thumbnails", str(not no)] for no in ("", "no-")}
+"""tyro makes a switch of a bool only if it has two values; this one has a default that depends on the data."""
 BAD_INPUT = 2
 """Exit status when the message says what to correct."""
 
@@ -76,6 +83,57 @@ class _UncheckedStudy(StudyConfig):
         pass
 
 
+class _Report:
+    """Options of `dynacor report`."""
+
+    run: tyro.conf.Positional[str]
+    """Directory of a finished `dynacor detect` or `dynacor sweep`."""
+    thumbnails: bool | None = None
+    """Small copies of the images: `--thumbnails` or `--no-thumbnails`. Default: as the run was configured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Export:
+    """Options of `dynacor export`."""
+
+    run: tyro.conf.Positional[str]
+    """Directory of a finished `dynacor detect` or `dynacor sweep`."""
+    out: tyro.conf.Positional[str]
+    """File to write: .csv or .parquet with cleanlab's column names, or .json with Label Studio tasks."""
+    flagged: bool = False
+    """Only flagged rows; tasks are always of flagged rows."""
+    limit: int | None = None
+    """Most rows, the most suspicious first."""
+    prefix: str = ""
+    """What Label Studio needs before each path, such as `/data/local-files/?d=images/`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Review:
+    """Options of `dynacor review`."""
+
+    run: tyro.conf.Positional[str]
+    """Directory of a finished `dynacor detect` or `dynacor sweep`."""
+    marks: tyro.conf.Positional[str]
+    """CSV with the columns instance_id and mark (wrong, right or unsure), as the report saves it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Apply:
+    """Options of `dynacor apply`."""
+
+    run: tyro.conf.Positional[str]
+    """Directory of a finished `dynacor detect` or `dynacor sweep`."""
+    out: tyro.conf.Positional[str]
+    """Where to write the copy; a log of the changes comes beside it."""
+    drop: bool = False
+    """Leave flagged rows out."""
+    relabel: bool = False
+    """Give flagged rows their suggested label."""
+    marks: str | None = None
+    """CSV of marks: rows marked right or unsure stay as they are."""
+
+
 _UNCHECKED: dict[str, type[Any]] = {
     "doctor": _UncheckedDoctor,
     "sweep": _UncheckedSweep,
@@ -121,6 +179,13 @@ Find wrong labels in large labelled data sets.
 
 
 def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:
+    args = [word for arg in args for word in _SWITCHES.get(arg, [arg])]
+    if command in _AFTERWARDS:
+        options, act = _AFTERWARDS[command]
+        asked = tyro.cli(options, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
+        for line in act(asked):
+            print(clean(line))
+        return 0
     parsed: Any = tyro.cli(
         _UNCHECKED.get(command, _Unchecked), prog=f"dynacor {command}", description=COMMANDS[command], args=args
     )
@@ -150,6 +215,46 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
     from dynacor_ray.checks import run_doctor
 
     return 0 if run_doctor(config, price_per_hour).ok else 1
+
+
+def _report(asked: _Report) -> list[str]:
+    from dynacor_ray.reports import make_report
+
+    return [f"Report: {make_report(locate(asked.run), asked.thumbnails)}"]
+
+
+def _export(asked: _Export) -> list[str]:
+    from dynacor_ray.exports import export_run
+
+    rows = export_run(locate(asked.run), locate(asked.out), asked.flagged, asked.limit, asked.prefix)
+    return [f"{rows:,} rows written to {asked.out}"]
+
+
+def _review(asked: _Review) -> list[str]:
+    from dynacor_ray.reviews import review_run, review_sentences
+
+    return review_sentences(review_run(locate(asked.run), locate(asked.marks)))
+
+
+def _apply(asked: _Apply) -> list[str]:
+    from dynacor_ray.cleaning import apply_run
+    from dynacor_ray.reviews import read_marks
+
+    if asked.drop == asked.relabel:
+        got = "both" if asked.drop else "neither"
+        raise ConfigError(explain("--drop or --relabel", got, "say which of the two"))
+    marks = read_marks(locate(asked.marks)) if asked.marks else None
+    done = apply_run(locate(asked.run), locate(asked.out), "drop" if asked.drop else "relabel", marks)
+    did = "left out" if asked.drop else "relabelled"
+    return [f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {asked.out}", f"Changes: {done.log}"]
+
+
+_AFTERWARDS: dict[str, tuple[Any, Callable[[Any], list[str]]]] = {
+    "report": (_Report, _report),
+    "export": (_Export, _export),
+    "review": (_Review, _review),
+    "apply": (_Apply, _apply),
+}
 
 
 def _fail(message: str, status: int = BAD_INPUT) -> None:

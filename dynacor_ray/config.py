@@ -129,6 +129,9 @@ class DetectConfig:
     wait_minutes: float | None = None
     """How long to wait for an autoscaling cluster to bring enough nodes. Default: 15 on a cluster made by `ray up`,
     else 0."""
+    thumbnails: bool | None = None
+    """Whether report.html holds small copies of the images it shows: `--thumbnails` or `--no-thumbnails`. Default: yes,
+    except for Clothing1M, whose terms forbid to pass images on."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -157,7 +160,7 @@ class DetectConfig:
         """The options that determine the result: all but place, machine and display."""
         skip = {
             *("out", "cache", "workers", "min_workers", "gpu", "max_failures", "checkpoint_seconds"),
-            *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine"),
+            *("cache_gigabytes", "address", "wait_minutes", "thumbnails", "quiet", "max_quarantine"),
         }
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in skip}
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.job import Job
+from dynacor_ray.engine.signals import LEAVE_ONE_OUT_EPOCH
 from dynacor_ray.engine.tasks import make_task
 from dynacor_ray.models.base import Encoder
 from dynacor_ray.models.images import load_rgb
@@ -131,13 +132,16 @@ def step_seconds(job: Job, device: str) -> float:
         feature=torch.randn(size, job.rows.dim, device=where),
         weight=torch.ones(size, device=where),
     )
-    task.begin_epoch()
+    epoch = LEAVE_ONE_OUT_EPOCH + 1  # one of the many alike
+    task.begin_epoch(epoch)
 
     def step() -> None:
-        loss, _ = task.step(network, batch, 0)
+        loss, seen = task.step(network, batch, epoch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        with torch.no_grad():
+            task.record(batch.key, seen)
         loss.item()  # waits for a GPU
 
     with threads(job.plan.threads):

@@ -7,11 +7,13 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynacor_ray import rundir, schema
 from dynacor_ray.config import DetectConfig, make_config
-from dynacor_ray.engine.assemble import Dataset, assemble, read_dynamics, write_dynamics
+from dynacor_ray.engine.assemble import Dataset, assemble, read_table, write_dynamics
 from dynacor_ray.engine.cluster import assign, find_cut, fit_clusters, sample_for_fit, tally, write_issues
 from dynacor_ray.engine.session import connect
 from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noise_rate
@@ -34,7 +36,9 @@ from dynacor_ray.prepare import (
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.summary import Facts, build_summary
 from dynacor_ray.report.terminal import print_summary
-from dynacor_ray.rundir import CONFIG, DYNAMICS, ISSUES, QUARANTINE, SUMMARY
+from dynacor_ray.report.words import headline
+from dynacor_ray.reports import make_report, packed_name
+from dynacor_ray.rundir import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY
 from dynacor_ray.storage import Location, require_space
 
 if TYPE_CHECKING:
@@ -58,6 +62,12 @@ class DetectResult:
         flagged, rows = self.summary["num_flagged"], self.summary["num_rows"]
         return f"<DetectResult {self.run}: {flagged:,} of {rows:,} labels look wrong>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the headline, and where the page is."""
+        place = self.run / REPORT
+        link = Path(place.path).as_uri() if self.run.is_local else place.uri
+        return f'<p><b>{headline(self.summary)}</b><br><a href="{escape(link)}">{escape(place.uri)}</a></p>'
+
     def issues(self) -> pa.Table:
         """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema)."""
         return (self.run / ISSUES).read_table()
@@ -71,10 +81,19 @@ class DetectResult:
         """`issues.parquet` as a pandas data frame."""
         return self.issues().to_pandas()
 
+    def report(self, thumbnails: bool | None = None) -> str:
+        """Make `report.html` anew and say where it is. thumbnails: as in `make_report`."""
+        return str(make_report(self.run, thumbnails))
+
+    def to_ray(self) -> Dataset:
+        """`issues.parquet` as a Ray data set."""
+        connect()
+        return read_table(self.run / ISSUES)
+
     def dynamics(self) -> Dataset:
         """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
         connect()
-        return read_dynamics(self.run / DYNAMICS)
+        return read_table(self.run / DYNAMICS)
 
 
 def detect(data: str | None = None, **options: Any) -> DetectResult:
@@ -106,11 +125,14 @@ def run_detect(config: DetectConfig) -> DetectResult:
                     facts = _execute(prepared, progress)
         if result is None:
             check_held()
-            # Last of all files: its presence says that the run is complete.
+            # Last of what a run is made of: its presence says that the run is complete.
             (prepared.run / SUMMARY).write_json(build_summary(facts, dict(progress.seconds)))
             result = DetectResult(prepared.run, (prepared.run / SUMMARY).read_json())
+            result.report()
         else:
             progress.say(f"{prepared.run} is complete: nothing to do. Choose another --out to run again.")
+            if not (prepared.run / REPORT).exists():
+                result.report()
     if not config.quiet:
         print_summary(result.summary, result.worst(), str(result.run))
     return result
@@ -167,6 +189,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
         evaluation=evaluation,
         noise_rate=dataclasses.asdict(noise_rate) if noise_rate else None,
         class_noise_rates=_class_noise_rates(prepared, manifest.num_classes, noise_rate),
+        packed=packed_name(run, dataset),
     )
 
 

@@ -117,8 +117,7 @@ def plan_for(config: DetectConfig, at_once: int = 1) -> TrainPlan:
 
 
 def _source_options(config: DetectConfig) -> SourceOptions:
-    names = [field.name for field in dataclasses.fields(SourceOptions)]
-    return SourceOptions(**{name: getattr(config, name) for name in names})
+    return SourceOptions.of(vars(config))
 
 
 def _data_digest(config: DetectConfig) -> str:

@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     NOISE_RATE = 9
     THRESHOLD_SAMPLE = 10
     FOLD = 11
+    REVIEW_SAMPLE = 12
 
 
 def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -12,7 +12,8 @@ from dynacor_ray.errors import RunDirectoryError, StorageError, explain
 from dynacor_ray.lease import is_lease
 from dynacor_ray.storage import Location
 
-CONFIG, SUMMARY = "config.json", "summary.json"
+CONFIG, SUMMARY, REPORT = "config.json", "summary.json", "report.html"
+REVIEW = "review.json"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
 CELLS, COMPARISON = "cells", "comparison.parquet"
 COMPARISON_FIGURE, COMPARISON_TEXT = "comparison.png", "comparison.md"
@@ -77,6 +78,11 @@ def versions(run: Location) -> dict[str, str]:
     """Versions of this package and of what it stands on, as of the last start."""
     found: dict[str, str] = _held(run)["versions"]
     return found
+
+
+def fingerprint(run: Location) -> Any:
+    """What the source said of its data when the run began."""
+    return _held(run)["identity"]["data"]
 
 
 def as_json(value: Any) -> Any:

@@ -173,6 +173,6 @@ def write_dynamics(dynamics: Dataset, place: Location, num_epochs: int) -> None:
     place.write_with(write)
 
 
-def read_dynamics(place: Location) -> Dataset:
-    """`dynamics.parquet` as a lazy data set."""
+def read_table(place: Location) -> Dataset:
+    """A parquet file as a lazy data set."""
     return ray.data.read_parquet(place.path, filesystem=place.filesystem, partitioning=None)

@@ -41,6 +41,8 @@ class Facts:
     """Estimate of the training: value, low, high."""
     class_noise_rates: list[float | None] | None = None
     """The same per given class; a class's is None where nothing is known of it."""
+    packed: str = ""
+    """Where the packed data are, seen from the run directory."""
 
 
 def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
         "config": facts.config,
         "seed": facts.config["seed"],
         "encoder": facts.encoder,
-        "data": _data(manifest),
+        "data": _data(manifest) | {"packed": facts.packed},
         "num_rows": counts.originals,
         "num_classes": manifest.num_classes,
         "num_flagged": counts.flagged,

@@ -184,6 +184,7 @@ def print_sweep(
     total = f"total {summary['seconds'].get('total', 0.0):.1f}"
     console.print(f"Trainings: {summary['num_trainings']}. Seconds: {', '.join(parts)}; {total}", highlight=False)
     console.print(clean(f"Results: {run} (trials.parquet, heatmap.png, summary.json, best/)"), soft_wrap=True)
+    console.print(clean(f"Report of the chosen run: {run}/best/report.html"), soft_wrap=True)
 
 
 def _trials(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Table:

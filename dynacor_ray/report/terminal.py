@@ -29,6 +29,7 @@ def print_summary(
     for warning in summary["warnings"]:
         console.print(clean(f"Warning: {warning}"), style="yellow", soft_wrap=True)
     console.print(clean(f"Results: {run} (issues.parquet, summary.json, dynamics.parquet)"), soft_wrap=True)
+    console.print(clean(f"Report: {run}/report.html"), soft_wrap=True)
 
 
 def _headline(summary: dict[str, Any]) -> Table:

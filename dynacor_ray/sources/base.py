@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -44,6 +45,12 @@ class SourceOptions:
     balanced_sample: int | None = None
     include_double_labelled: bool = False
     seed: int = 0
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> SourceOptions:
+        """Those of a run's options that a source reads, also as they come back from JSON."""
+        known = {field.name: options[field.name] for field in fields(cls)}
+        return cls(**known | {"classes": tuple(known["classes"]) if known["classes"] is not None else None})
 
 
 class Source(ABC):

@@ -60,6 +60,10 @@ def test_a_run_leaves_the_documented_files(feature_set: Callable[..., Path], tmp
     assert np.isfinite(margins).all()
     assert len(np.unique(keys)) == len(keys)
     assert result.dynamics().count() == len(keys)
+    assert result.to_ray().schema().names == schema.issues_schema().names
+    page = (out / "report.html").read_text()
+    assert f"{summary['num_flagged']:,} of 1,001 labels look wrong" in page
+    assert summary["data"]["packed"].startswith("cache/parquet-"), "moves with the run directory"
 
 
 def test_the_paper_s_threshold_is_equation_4(feature_set: Callable[..., Path], tmp_path: Path) -> None:
@@ -99,11 +103,14 @@ def test_the_same_command_says_that_it_is_complete(
     data, out = feature_set(400), tmp_path / "run"
     first = detect(str(data), out=str(out), **FAST)
     stamp = (out / "issues.parquet").stat().st_mtime_ns
+    (out / "report.html").unlink()
     again = detect(str(data), out=str(out), **(FAST | {"quiet": False}))
     assert again.summary == first.summary
     assert (out / "issues.parquet").stat().st_mtime_ns == stamp
     said = capsys.readouterr()
     assert "is complete: nothing to do" in said.err
+    assert said.out.endswith(f"Report: {out}/report.html\n")
+    assert (out / "report.html").exists()
     assert "labels that look wrong" in said.out
 
 

@@ -85,6 +85,9 @@ def test_clothing1m_as_a_job(head: dict[str, str], clothing1m: Path, tmp_path: P
     assert summary["num_rows"] == 14 * 24
     assert [row["class"] for row in summary["classes"]] == list(CLASS_NAMES)
     assert summary["data"]["allows_thumbnails"] is False
+    page = (out / "report.html").read_text()
+    assert "the terms of this data forbid" in page
+    assert "data:image/jpeg" not in page
     issues = pq.read_table(out / "issues.parquet").to_pandas()
     wrong = issues["instance_id"] % 8 == 0
     assert issues.loc[wrong, "label_quality"].mean() < issues.loc[~wrong, "label_quality"].mean()

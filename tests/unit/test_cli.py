@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dynacor_ray
-from dynacor_ray import checks, cli, pipeline
+from dynacor_ray import checks, cli, pipeline, reports
 from dynacor_ray.baselines.detectors import DETECTORS
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import DataError, StorageError
 from dynacor_ray.method.signals import SIGNALS
+from tests.made_runs import make_run
 
 
 @pytest.fixture
@@ -70,6 +72,14 @@ def test_help_of_a_command_explains_the_options(command: str, capsys: pytest.Cap
     assert "(default: 0.1)" in said
 
 
+@pytest.mark.parametrize("command", ["report", "export", "review", "apply"])
+def test_help_of_what_is_done_with_a_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(command, "--help") == 0
+    said = plain(capsys.readouterr().out)
+    assert f"usage: dynacor {command}" in said
+    assert "Directory of a finished" in said
+
+
 def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("compare", "--help") == 0
     said = plain(capsys.readouterr().out)
@@ -85,9 +95,7 @@ def test_help_names_every_signal(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("detct", "--data", "demo") == 2
     told = capsys.readouterr().err
-    assert told.startswith(
-        "dynacor: Expected a command, one of detect, doctor, sweep, compare, study, but got 'detct'; "
-    )
+    assert told.startswith(f"dynacor: Expected a command, one of {', '.join(cli.COMMANDS)}, but got 'detct'; ")
     assert told.endswith("perhaps 'detect' is meant.\n")
     assert status_of("xyz") == 2
     assert capsys.readouterr().err.endswith("see dynacor --help.\n")
@@ -188,3 +196,23 @@ def test_as_a_program() -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("dynacor: Expected --epochs of at least 1, but got 0; ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("flags", "wanted"), [((), None), (("--thumbnails",), True), (("--no-thumbnails",), False)])
+def test_thumbnails_are_a_switch(
+    flags: tuple[str, ...], wanted: bool | None, configs: list[DetectConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert status_of("detect", *flags, "--data", "demo") == 0
+    assert configs == [DetectConfig(data="demo", thumbnails=wanted)]
+    asked: list[Any] = []
+    monkeypatch.setattr(reports, "make_report", lambda run, thumbnails: asked.append((str(run), thumbnails)))
+    assert status_of("report", "/runs/a", *flags) == 0
+    assert asked == [("/runs/a", wanted)]
+
+
+def test_report_names_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run")
+    assert status_of("report", str(run)) == 0
+    assert capsys.readouterr().out == f"Report: {run}/report.html\n"
+    assert status_of("report", str(tmp_path)) == 2
+    assert "Expected the directory of a finished run or sweep, but got" in capsys.readouterr().err

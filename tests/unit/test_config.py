@@ -19,7 +19,7 @@ SHAPE = r"^Expected .+, but got .+; .+\.$"
 # Options that say where, on which machine and how noisily; all others determine the result.
 MACHINE = {
     *("out", "cache", "workers", "min_workers", "gpu", "max_failures", "checkpoint_seconds"),
-    *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine"),
+    *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine", "thumbnails"),
 }
 
 OUT_OF_RANGE: dict[str, list[Any]] = {
@@ -53,6 +53,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "gpu": ["cuda", True],
     "include_double_labelled": ["yes", 1, None],
     "quiet": ["no", 0],
+    "thumbnails": ["yes", 1],
     "classes": ["cat", ("cat", 1), {"cat": 1}, 3],
     "encoder": [None, 3],
     **{

@@ -24,6 +24,7 @@ LEVELS = {
     **dict.fromkeys(("sources", "engine", "report"), 2),
     **dict.fromkeys(("pipeline", "prepare", "trials", "sweeps", "rundir", "lease", "recipes", "checks", "estimate"), 3),
     **dict.fromkeys(("cells", "comparisons", "studies"), 3),
+    **dict.fromkeys(("reports", "reviews", "exports", "cleaning"), 3),
     **dict.fromkeys(("cli", "__main__", "__init__"), 3),
 }
 # What is narrower than the levels: unit -> units that it may import besides itself and level 0.

@@ -193,7 +193,10 @@ def test_numbers_are_shown() -> None:
     assert cells(lines, "owl") == ["owl", "100", "2", "2.0%"]
     assert cells(lines, "5") == ["5", "a/b.jpg", "cat", "dog", "0.1235"]
     assert "Seconds: ingest 2.0, train 30.2; total 32.5" in lines
-    assert "Results: /runs/a (issues.parquet, summary.json, dynamics.parquet)" in lines
+    assert lines[-2:] == [
+        "Results: /runs/a (issues.parquet, summary.json, dynamics.parquet)",
+        "Report: /runs/a/report.html",
+    ]
     text = "\n".join(lines)
     assert "truth" not in text
     assert "unusable" not in text

@@ -1,0 +1,57 @@
+"""What `report.html` shows, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dynacor_ray.report.terminal import clean
+from dynacor_ray.report.trajectories import Band
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """One row that the page shows.
+
+    rank: place in `issues.parquet`, 1 is the most suspicious. given, predicted: classes. sample_place: place in the
+    random sample of the flagged, None outside. margins: its dynamics, empty when unknown.
+    thumbnail: a `data:` URI made by `thumbnails.thumbnail`.
+    """
+
+    instance_id: int
+    uri: str | None
+    rank: int
+    given: int
+    predicted: int
+    is_flagged: bool
+    sample_place: int | None
+    label_quality: float
+    noise_score: float
+    mean_margin: float
+    predicted_share: float
+    margins: tuple[float, ...] = ()
+    thumbnail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Everything on the page.
+
+    summary: `summary.json`. pairs: (given, predicted, flagged rows) of all pairs, also of equal classes. histogram:
+    label quality in equal bins over [0, 1], counts of flagged and of other rows. bands: per group of `GROUPS`.
+    images: why there are no thumbnails, or not of all rows; empty when there is nothing to say. review:
+    `review.json`, if a person marked rows.
+    """
+
+    summary: dict[str, Any]
+    suspects: tuple[Suspect, ...]
+    pairs: tuple[tuple[int, int, int], ...]
+    histogram: tuple[tuple[int, ...], tuple[int, ...]]
+    bands: dict[str, Band]
+    images: str = ""
+    review: dict[str, Any] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Class names, harmless to look at."""
+        return [clean(row["class"]).plain for row in self.summary["classes"]]

@@ -1,0 +1,221 @@
+"""`report.html`: plain data in, one self-contained page out. No network, no file, nothing from data unescaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dynacor_ray.report import words
+from dynacor_ray.report.content import Page, Suspect
+from dynacor_ray.report.terminal import clean
+
+MATRIX_CLASSES = 24
+"""Most classes on a side of the class-pair matrix; of more, those with the most frequent pairs."""
+NUMBERED_CLASSES = 12
+"""Most classes on a side of a matrix with numbers in its cells."""
+TABLE_CLASSES = 1000
+"""Most classes in the table, those with the most flagged rows first."""
+SHADES = 9
+
+
+def render(page: Page) -> str:
+    """The page as HTML. Text from data is escaped in markup and in the data block; scripts run by their hash only."""
+    environment = Environment(
+        loader=PackageLoader("dynacor_ray.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = (_source(environment, name) for name in ("report.css", "report.js"))
+    content = {
+        "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'",
+        "style": Markup(style),
+        "script": Markup(script),
+        "data": Markup(embedded(_data(page))),
+        **_context(page),
+    }
+    return environment.get_template("report.html").render(content)
+
+
+def _source(environment: Environment, name: str) -> str:
+    """One of our own files, which no data enters, as it stands between its tags."""
+    assert environment.loader is not None
+    text = environment.loader.get_source(environment, name)[0]
+    return f"\n{text.strip()}\n"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def embedded(value: Any) -> str:
+    r"""JSON that is safe inside a `<script>` element: no tag, comment or line separator can appear in it.
+
+    >>> embedded("</script>")
+    '"\\u003c/script\\u003e"'
+    """
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII: U+2028 and its like are escaped already
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def shown(text: str) -> str:
+    """Text from data without characters that cannot be seen or that turn the reading direction."""
+    return clean(text).plain
+
+
+# ----------------------------------------------------------------------------------------------------------------- data
+
+
+def _data(page: Page) -> dict[str, Any]:
+    """What the script reads."""
+    summary, names = page.summary, page.names
+    epochs = int(summary["config"]["epochs"])
+    return {
+        "classes": names,
+        "rows": [_row(suspect, names, epochs) for suspect in page.suspects],
+        "bands": {
+            name: {"rows": band.rows, **{part: _rounded(getattr(band, part)) for part in ("mean", "low", "high")}}
+            for name, band in page.bands.items()
+        },
+        "histogram": page.histogram,
+        "metric": [record["validation_metric"] for record in summary["validation"]["epochs"]],
+        "chosen": summary["validation"]["chosen_epoch"],
+        "flagged": summary["num_flagged"],
+    }
+
+
+def _row(suspect: Suspect, names: list[str], epochs: int) -> dict[str, Any]:
+    return {
+        "id": str(suspect.instance_id),  # a script's numbers end at 2^53
+        "uri": shown(suspect.uri or ""),
+        "rank": suspect.rank,
+        "given": suspect.given,
+        "suggested": suspect.predicted,
+        "flagged": suspect.is_flagged,
+        "sampled": suspect.sample_place,
+        "quality": round(suspect.label_quality, 6),
+        "score": round(suspect.noise_score, 4),
+        "margin": round(suspect.mean_margin, 3),
+        "share": round(suspect.predicted_share, 4),
+        "why": words.why(suspect, names, epochs),
+        "path": _rounded(suspect.margins),
+        "image": suspect.thumbnail,
+    }
+
+
+def _rounded(values: tuple[float, ...]) -> list[float]:
+    return [float(f"{value:.3g}") for value in values]
+
+
+# --------------------------------------------------------------------------------------------------------------- markup
+
+
+def _context(page: Page) -> dict[str, Any]:
+    summary = page.summary
+    classes = _classes(page)
+    return {
+        "title": words.headline(summary),
+        "source": shown(str(summary["config"]["data"])),
+        "summary": summary,
+        "percent": words.percent,
+        "noise": _noise(summary),
+        "trust": words.trust(summary),
+        "notes": [shown(note) for note in words.notes(summary)],
+        "checked": words.checked(page.review),
+        "matrix": _matrix(page),
+        "classes": classes[:TABLE_CLASSES],
+        "hidden_classes": len(classes) - TABLE_CLASSES,
+        "with_rates": any(row["estimated_noise_rate"] is not None for row in summary["classes"]),
+        "with_remarks": any(row["remark"] for row in classes),
+        "charts": words.charts(page),
+        "images": page.images,
+        "has_dynamics": bool(page.bands["unflagged"].rows or page.bands["flagged"].rows),
+        "stages": _stages(summary["seconds"]),
+        "config": [(name, shown(words.option(value))) for name, value in summary["config"].items()],
+        "versions": summary["versions"].items(),
+        "facts": [(name, shown(text)) for name, text in words.facts(summary)],
+    }
+
+
+def _noise(summary: dict[str, Any]) -> dict[str, float] | None:
+    """The estimate, and its range as positions on a bar of 100 units."""
+    value = summary["estimated_noise_rate"]
+    if value is None:
+        return None
+    low, high = summary["noise_rate_range"]
+    return {"value": value, "low": low, "high": high, "end": _round_end(max(high, value))}
+
+
+def _round_end(most: float) -> float:
+    """A round share above `most`, for the end of a scale."""
+    return next((end for end in (0.05, 0.1, 0.2, 0.3, 0.5) if most <= end), 1.0)
+
+
+def _stages(seconds: dict[str, float]) -> list[tuple[str, float, float]]:
+    """Name, seconds, and share of the longest stage, which is drawn."""
+    parts = [(name, value) for name, value in seconds.items() if name != "total"]
+    most = max((value for _, value in parts), default=0.0) or 1.0
+    return [(name, value, value / most) for name, value in parts]
+
+
+def _matrix(page: Page) -> dict[str, Any]:
+    """The class-pair matrix: classes in demand, and per cell count and shade; the diagonal is empty."""
+    names = page.names
+    off = sorted(((g, p, n) for g, p, n in page.pairs if g != p), key=lambda pair: -pair[2])
+    chosen: list[int] = []
+    for given, predicted, _ in off:
+        chosen += [c for c in (given, predicted) if c not in chosen]
+        if len(chosen) >= MATRIX_CLASSES:
+            break
+    if len(names) <= MATRIX_CLASSES:
+        chosen = list(range(len(names)))
+    kept = sorted(chosen[:MATRIX_CLASSES])
+    counts = {(given, predicted): count for given, predicted, count in off}
+    most = max((counts.get((g, p), 0) for g in kept for p in kept), default=0)
+    rows = [
+        (g, names[g], [(p, counts.get((g, p), 0), _shade(counts.get((g, p), 0), most)) for p in kept]) for g in kept
+    ]
+    covered = sum(count for _, _, cells in rows for _, count, _ in cells)
+    return {
+        "columns": [(c, names[c]) for c in kept],
+        "rows": rows,
+        "dense": len(kept) > NUMBERED_CLASSES,
+        "short": all(len(names[c]) <= 2 for c in kept),
+        "hidden": len(names) - len(kept),
+        "outside": sum(counts.values()) - covered,
+    }
+
+
+def _shade(count: int, most: int) -> int:
+    """0 for none, then 1 to SHADES by the root of the count, so that rare pairs can be told from none."""
+    return 0 if count == 0 else max(1, round(SHADES * (count / most) ** 0.5))
+
+
+def _classes(page: Page) -> list[dict[str, Any]]:
+    """Rows of the class table, most flagged first, each with its most frequent suggestion."""
+    names = page.names
+    best: dict[int, tuple[int, int]] = {}
+    for given, predicted, count in page.pairs:
+        if given != predicted and count > best.get(given, (0, 0))[1]:
+            best[given] = (predicted, count)
+    rows = [
+        {
+            **row,
+            "index": index,
+            "name": names[index],
+            "suggested": names[best[index][0]] if index in best else None,
+            "suggested_rows": best[index][1] if index in best else 0,
+            "remark": words.class_remark(row),
+        }
+        for index, row in enumerate(page.summary["classes"])
+    ]
+    return sorted(rows, key=lambda row: (-row["flagged"], row["index"]))

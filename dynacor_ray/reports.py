@@ -1,0 +1,70 @@
+"""Make `report.html` from the files of a finished run, at its end or at any later time. Starts no cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from dynacor_ray.errors import RunDirectoryError, explain
+from dynacor_ray.manifest import DatasetManifest
+from dynacor_ray.report.page import render
+from dynacor_ray.report.page_data import read_page
+from dynacor_ray.rundir import BEST, DYNAMICS, ISSUES, REPORT, REVIEW, SUMMARY
+from dynacor_ray.storage import Location, locate
+
+_LEFT_OUT = "Pictures are left out. To see them: dynacor report RUN --thumbnails"
+_TERMS = "Pictures are left out, since the terms of this data forbid to pass them on. For yourself: --thumbnails"
+_GONE = (
+    "No pictures: the packed images that this run read are gone or have changed. The same `dynacor detect` packs them."
+)
+
+
+def finished_run(place: Location) -> Location:
+    """The run directory itself, or that of a sweep's chosen run. Raises RunDirectoryError when it is not finished."""
+    for run in (place, place / BEST):
+        if (run / SUMMARY).exists() and (run / ISSUES).exists():
+            return run
+    got = f"{place} without {SUMMARY} and {ISSUES}" if place.exists() else f"no directory {place}"
+    raise RunDirectoryError(explain("the directory of a finished run or sweep", got, "run dynacor detect to its end"))
+
+
+def make_report(run: Location, thumbnails: bool | None = None) -> Location:
+    """Write `report.html` into a finished run's directory, in place of an older one; returns where it is.
+
+    thumbnails: whether small copies of images are inside. None: as the run was configured, else unless the data's
+    terms forbid it. Raises RunDirectoryError when the run is not finished.
+    """
+    run = finished_run(run)
+    summary = (run / SUMMARY).read_json()
+    if thumbnails is None:
+        thumbnails = summary["config"].get("thumbnails")
+    dataset, images = images_of(run, summary["data"], thumbnails)
+    page = read_page(run / ISSUES, run / DYNAMICS, summary, dataset, images)
+    if (run / REVIEW).exists():
+        page = dataclasses.replace(page, review=(run / REVIEW).read_json())
+    (run / REPORT).write_bytes(render(page).encode())
+    return run / REPORT
+
+
+def images_of(run: Location, data: dict[str, Any], thumbnails: bool | None) -> tuple[Location | None, str]:
+    """Where the packed images are, if they are to be shown; else why there are none."""
+    if data["kind"] != "image":
+        return None, ""
+    if thumbnails is None and not data["allows_thumbnails"]:
+        return None, _TERMS
+    if thumbnails is False:
+        return None, _LEFT_OUT
+    place = packed_place(run, data.get("packed", ""))
+    manifest = DatasetManifest.read(place)
+    known = manifest is not None and manifest.content_hash == data["content_hash"]
+    return (place, "") if known else (None, _GONE)
+
+
+def packed_name(run: Location, dataset: Location) -> str:
+    """How `summary.json` names the packed data: below the run directory where it is, so that both may move."""
+    return dataset.uri.removeprefix(run.uri + "/")
+
+
+def packed_place(run: Location, name: str) -> Location:
+    """Inverse of `packed_name`."""
+    return locate(name) if "://" in name or name.startswith("/") else run / name
