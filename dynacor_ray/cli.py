@@ -83,6 +83,7 @@ class _UncheckedStudy(StudyConfig):
         pass
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Report:
     """Options of `dynacor report`."""
 

@@ -110,6 +110,7 @@ def make_job(run: Path, facts: RowFacts, options: Options) -> Job:
     """A job of one worker that never saves a checkpoint."""
     plan = TrainPlan(
         workers=1,
+        min_workers=1,
         use_gpu=False,
         cpus_per_worker=1,
         threads=torch.get_num_threads(),

@@ -63,6 +63,7 @@ def make_run(
             schema.MARGIN: schema.fixed_size_list(margins[order]),
             schema.PREDICTED_LABEL: np.concatenate([predicted, predicted[copies]])[order],
             schema.PREDICTED_SHARE: np.concatenate([share, share[copies]])[order],
+            schema.LEAVE_ONE_OUT: np.zeros(len(order), np.float32),
         }
     )
     mean = margins[:rows].astype(np.float32).mean(axis=1)

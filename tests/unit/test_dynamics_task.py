@@ -19,7 +19,14 @@ ROWS, DIM, CLASSES = 400, 6, 3
 CORRUPTION = CorruptionConfig(gamma=0.25, seed=0)
 IDS = np.arange(ROWS)
 PLAN = TrainPlan(
-    workers=1, use_gpu=False, cpus_per_worker=1, threads=1, cache_bytes=0, checkpoint_seconds=0, max_failures=0
+    workers=1,
+    min_workers=1,
+    use_gpu=False,
+    cpus_per_worker=1,
+    threads=1,
+    cache_bytes=0,
+    checkpoint_seconds=0,
+    max_failures=0,
 )
 CPU = torch.device("cpu")
 

@@ -32,15 +32,17 @@ class Share:
     def __init__(self, rows: pa.Table) -> None:
         self.rows = rows
 
-    def iter_batches(self, batch_size: int, batch_format: str, prefetch_batches: int = 1) -> Iterator[pa.Table]:
+    def iter_batches(self, batch_size: int | None, batch_format: str, prefetch_batches: int = 1) -> Iterator[pa.Table]:
         assert batch_format == "pyarrow"
-        for start in range(0, self.rows.num_rows, batch_size):
-            yield self.rows.slice(start, batch_size)
+        size = batch_size or max(1, self.rows.num_rows // 2)  # without one: block by block
+        for start in range(0, self.rows.num_rows, size):
+            yield self.rows.slice(start, size)
 
 
 def job_of(originals: int, copies: int, workers: int, batch: int, cache_bytes: int, seed: int) -> Job:
     plan = TrainPlan(
         workers=workers,
+        min_workers=workers,
         use_gpu=False,
         cpus_per_worker=1.0,
         threads=1,

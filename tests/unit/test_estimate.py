@@ -23,6 +23,7 @@ from dynacor_ray.storage import locate
 
 PLAN = TrainPlan(
     workers=2,
+    min_workers=2,
     use_gpu=False,
     cpus_per_worker=1.0,
     threads=1,
@@ -107,6 +108,7 @@ def doctored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, price: float | Non
     monkeypatch.setattr(checks, "connect", lambda _: None)
     monkeypatch.setattr(checks, "resources", lambda: there)
     monkeypatch.setattr("dynacor_ray.prepare.resources", lambda: there)
+    monkeypatch.setattr("dynacor_ray.engine.session.resources", lambda: there)
     return run_doctor(DetectConfig(data="demo", out=str(tmp_path / "run"), epochs=10), price)
 
 

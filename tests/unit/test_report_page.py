@@ -424,7 +424,7 @@ def test_dynamics_of_another_length_are_refused(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", epochs=6)
     short = pq.read_table(folder / "dynamics.parquet")
     margins = schema.matrix(short["margin"])[:, :3]
-    columns = [short["key"], schema.fixed_size_list(margins), short["predicted_label"], short["predicted_share"]]
-    pq.write_table(pa.table(columns, schema=schema.dynamics_schema(3)), folder / "dynamics.parquet")
+    short = short.set_column(1, "margin", schema.fixed_size_list(margins))
+    pq.write_table(short.cast(schema.dynamics_schema(3)), folder / "dynamics.parquet")
     with pytest.raises(DataError, match="6 epochs in every row, but got 3"):
         make_report(locate(str(folder)))

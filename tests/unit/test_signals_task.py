@@ -25,7 +25,14 @@ CPU = torch.device("cpu")
 def job_of(signals: bool) -> Job:
     facts = RowFacts(20, 4, CLASSES, DIM, np.zeros(DIM, np.float32), 1.0, np.array([7, 7, 6]))
     plan = TrainPlan(
-        workers=1, use_gpu=False, cpus_per_worker=1, threads=1, cache_bytes=1, checkpoint_seconds=1, max_failures=0
+        workers=1,
+        min_workers=1,
+        use_gpu=False,
+        cpus_per_worker=1,
+        threads=1,
+        cache_bytes=1,
+        checkpoint_seconds=1,
+        max_failures=0,
     )
     return Job(TrainConfig(epochs=EPOCHS, signals=signals), plan, locate("/r"), facts)
 
