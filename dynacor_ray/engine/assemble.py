@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +20,14 @@ from ray.data import Dataset as Dataset
 from dynacor_ray import schema
 from dynacor_ray.engine.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.session import remote_errors
-from dynacor_ray.engine.signals import SignalManifest
 from dynacor_ray.errors import CoverageError, explain
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
-from dynacor_ray.method.dynamics import summarise_predictions
+from dynacor_ray.method.predictions import summarise_predictions
 from dynacor_ray.storage import Location, storage_errors
+
+if TYPE_CHECKING:
+    from dynacor_ray.engine.signals import SignalManifest
 
 BLOCK_BYTES = 96 << 20
 """Aimed size of one block of dynamics while it is assembled."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.mixture import GaussianMixture
 
 from dynacor_ray.errors import ConfigError, explain
 
@@ -136,6 +135,8 @@ def cut_of_mixture(scores: NDArray[np.float64]) -> float:
     kept = np.sort(scores)[:: -(-len(scores) // _MIXTURE_ROWS)]
     if kept[0] == kept[-1]:
         return float(np.nextafter(kept[0], -np.inf))
+    from sklearn.mixture import GaussianMixture  # its import takes a second, which every process would pay
+
     fitted = GaussianMixture(2, random_state=0, reg_covar=1e-6 * float(kept.var(axis=0))).fit(kept[:, None])
     means = fitted.means_[:, 0]
     lower = int(means.argmin())
