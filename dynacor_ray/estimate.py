@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from dynacor_ray import schema
 from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.job import Job
-from dynacor_ray.engine.signals import LEAVE_ONE_OUT_EPOCH
 from dynacor_ray.engine.tasks import make_task
 from dynacor_ray.models.base import Encoder
 from dynacor_ray.models.images import load_rgb
@@ -132,7 +132,7 @@ def step_seconds(job: Job, device: str) -> float:
         feature=torch.randn(size, job.rows.dim, device=where),
         weight=torch.ones(size, device=where),
     )
-    epoch = LEAVE_ONE_OUT_EPOCH + 1  # one of the many alike
+    epoch = schema.LEAVE_ONE_OUT_EPOCH + 1  # one of the many alike
     task.begin_epoch(epoch)
 
     def step() -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from dynacor_ray import schema
 from dynacor_ray.errors import DataError, explain
@@ -93,6 +92,9 @@ def _ranking_metrics(score: NDArray[np.float64], is_mislabeled: NDArray[np.bool_
     wrong = int(is_mislabeled.sum())
     if wrong == 0:
         return {"auroc": None, "average_precision": None, "oracle_f1": None}
+    # Takes a second, which a run without true labels need not pay.
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
     precision, recall, _ = precision_recall_curve(is_mislabeled, score)
     sums = precision + recall
     f1 = np.divide(2 * precision * recall, sums, out=np.zeros_like(sums), where=sums > 0)

@@ -24,6 +24,8 @@ LABEL_QUALITY = "label_quality"
 NOISE_SCORE = "noise_score"
 MEAN_MARGIN = "mean_margin"
 LEAVE_ONE_OUT = "leave_one_out_margin"
+LEAVE_ONE_OUT_EPOCH = 1
+"""The ridge regression is summed up in the first epoch and asked in the second."""
 
 MAX_INSTANCE_ID = (1 << 62) - 1
 """Largest instance_id: one bit of an int64 key says whether a row is a corrupted copy."""

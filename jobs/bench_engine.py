@@ -9,7 +9,6 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import tyro
 from benchmarking import Lap, folder_for, print_report, take_turns, write_features
 
@@ -108,6 +107,9 @@ class BareLoop:
     def __init__(self, rows: TrainingRows, config: TrainConfig, threads: int) -> None:
         self._config, self._facts = config, rows.facts
         blocks = list(rows.build(False).iter_batches(batch_size=None, batch_format="pyarrow"))
+        # Not above: the engine must be imported first, so that its choice of how threads wait is this loop's too.
+        import torch
+
         features = np.concatenate([schema.matrix(block[schema.FEATURE]) for block in blocks])
         self._features = torch.from_numpy(features)
         self._labels = torch.from_numpy(np.concatenate([block[LABEL].to_numpy() for block in blocks]).astype(np.int64))
@@ -115,6 +117,8 @@ class BareLoop:
 
     def epoch(self) -> Lap:
         """Seconds per epoch of one training."""
+        import torch
+
         config, facts = self._config, self._facts
         model = build_classifier(
             config.classifier,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ def main(options: Options) -> None:
     if options.peer:
         print(json.dumps({"f1": cleanlab_f1(str(options.data))}))
         return
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # detect has it so; then cleanlab shall not do without
     runs: list[dict[str, Any]] = []
     with folder_for(None) as folder:
         shape = {"rows": options.rows, "dim": options.dim, "classes": options.classes, "noise": options.noise}

@@ -17,8 +17,9 @@ from benchmarking import folder_for, made_features, print_report, take_turns
 
 from dynacor_ray import schema
 from dynacor_ray.engine.batches import Batch, CachedRows
+from dynacor_ray.engine.dynamics_task import DynamicsTask
 from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
-from dynacor_ray.engine.tasks import DynamicsTask, Recorded
+from dynacor_ray.engine.task import Recorded
 from dynacor_ray.engine.worker import TrainState, run_epoch
 from dynacor_ray.manifest import FeatureStats
 from dynacor_ray.method.corruption import CorruptionConfig, corrupt

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +20,14 @@ from ray.data import Dataset as Dataset
 from dynacor_ray import schema
 from dynacor_ray.engine.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.session import remote_errors
-from dynacor_ray.engine.signals import LEAVE_ONE_OUT_EPOCH, SignalManifest
 from dynacor_ray.errors import CoverageError, explain
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
-from dynacor_ray.method.dynamics import summarise_predictions
+from dynacor_ray.method.predictions import summarise_predictions
 from dynacor_ray.storage import Location, persistent, storage_errors
+
+if TYPE_CHECKING:
+    from dynacor_ray.engine.signals import SignalManifest
 
 BLOCK_BYTES = 96 << 20
 """Aimed size of one block of dynamics while it is assembled."""
@@ -76,7 +79,7 @@ class _Assembler:
         """The signals of `keys`, in their order. Raises CoverageError unless each is there exactly once."""
         low, high = (int(keys[0]), int(keys[-1])) if len(keys) else (0, -1)
         inside = (pc.field(schema.KEY) >= low) & (pc.field(schema.KEY) <= high)
-        columns = schema.signal_schema(leave_one_out=int(epoch) == LEAVE_ONE_OUT_EPOCH).names
+        columns = schema.signal_schema(leave_one_out=int(epoch) == schema.LEAVE_ONE_OUT_EPOCH).names
         table = pa.concat_tables([_read(self.signals / name, columns, inside) for name in self.manifest[epoch]])
         found = table[schema.KEY].to_numpy()
         order = np.argsort(found)

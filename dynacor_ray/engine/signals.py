@@ -23,8 +23,6 @@ _EMPTY = np.empty(0, np.int64)
 SignalManifest: TypeAlias = dict[str, list[str]]
 """Epoch (as a string, since it is kept as JSON) -> file names below `signals/`, one per rank."""
 
-LEAVE_ONE_OUT_EPOCH = 1
-"""The ridge regression is summed up in the first epoch and asked in the second."""
 SIGNALS = "signals"
 PROGRESS = "progress.json"
 CONFIDENCE = "confidence.parquet"

@@ -22,7 +22,8 @@ from dynacor_ray import rng
 from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows, open_rows
 from dynacor_ray.engine.job import Job
 from dynacor_ray.engine.signals import PROGRESS, SIGNALS, SignalManifest, file_name, write_signals
-from dynacor_ray.engine.tasks import Recorded, Task, make_task
+from dynacor_ray.engine.task import Recorded, Task
+from dynacor_ray.engine.tasks import make_task
 from dynacor_ray.errors import CoverageError, TrainingError, explain
 
 MIN_LEARNING_RATE = 3e-7

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.mixture import GaussianMixture
 
 _FITTED_ROWS = 1_000_000
 # Relative to the spread, so that values of any unit are treated alike; sklearn's own constant supposes a spread near 1.
@@ -44,6 +43,8 @@ def fit_mixture(values: NDArray[np.floating[Any]]) -> Mixture | None:
 
     Starts from k-means with a constant seed; the same for any order of the values.
     """
+    from sklearn.mixture import GaussianMixture  # its import takes a second, which every process would pay
+
     ordered = np.sort(np.asarray(values, np.float64))
     if len(ordered) < 2 or ordered[0] == ordered[-1]:
         return None

@@ -8,8 +8,9 @@ import torch
 
 from dynacor_ray import schema
 from dynacor_ray.engine.batches import Batch
+from dynacor_ray.engine.dynamics_task import DynamicsTask
 from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
-from dynacor_ray.engine.tasks import DynamicsTask, Recorded
+from dynacor_ray.engine.task import Recorded
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.method.dynamics import logit_margin
 from dynacor_ray.method.ridge import RidgeSums
@@ -93,7 +94,7 @@ def test_short_trainings(epochs: int) -> None:
 
 
 def test_too_many_features_give_no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynacor_ray.engine.tasks.MAX_FEATURES", DIM - 1)
+    monkeypatch.setattr("dynacor_ray.engine.dynamics_task.MAX_FEATURES", DIM - 1)
     task = DynamicsTask(job(), CPU)
     run(task, 0)
     assert not run(task, 1)[schema.LEAVE_ONE_OUT].any()

@@ -14,9 +14,9 @@ from dynacor_ray import checks
 from dynacor_ray import estimate as module
 from dynacor_ray.checks import DoctorReport, run_doctor
 from dynacor_ray.config import DetectConfig
+from dynacor_ray.engine.dynamics_task import DynamicsTask
 from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
 from dynacor_ray.engine.session import Resources
-from dynacor_ray.engine.tasks import DynamicsTask
 from dynacor_ray.errors import ConfigError
 from dynacor_ray.estimate import Speeds, estimate, seconds_of, step_seconds
 from dynacor_ray.storage import locate

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from dynacor_ray.errors import ConfigError, DataError, TrainingError
 from dynacor_ray.method import dynamics as d
+from dynacor_ray.method.predictions import summarise_predictions
 
 torch.set_num_threads(1)
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 0.0]])
@@ -115,7 +116,7 @@ def test_uniform_weights_and_refusals() -> None:
 
 def test_summary_of_predictions_by_hand() -> None:
     predicted = np.array([[1, 1, 2, 1], [3, 0, 0, 3], [0, 3, 3, 0], [5, 4, 3, 2]], dtype=np.int32)
-    mode, share = d.summarise_predictions(predicted)
+    mode, share = summarise_predictions(predicted)
     assert mode.tolist() == [1, 3, 0, 2]
     assert share.tolist() == [0.75, 0.5, 0.5, 0.25]
     assert (mode.dtype, share.dtype) == (np.int32, np.float32)
@@ -124,7 +125,7 @@ def test_summary_of_predictions_by_hand() -> None:
 @settings(deadline=None)
 @given(hnp.arrays(np.int32, st.tuples(st.integers(0, 12), st.integers(1, 9)), elements=st.integers(0, 4)))
 def test_summary_of_predictions_against_a_loop(predicted: np.ndarray) -> None:
-    mode, share = d.summarise_predictions(predicted)
+    mode, share = summarise_predictions(predicted)
     for row, label, part in zip(predicted.tolist(), mode.tolist(), share.tolist(), strict=True):
         counts = Counter(row)
         most = max(counts.values())
@@ -162,6 +163,6 @@ def test_dynamics_without_epochs_are_refused() -> None:
     with pytest.raises(DataError, match="at least one epoch"):
         d.sign_patterns(np.zeros((3, 0)))
     with pytest.raises(DataError, match="at least one epoch"):
-        d.summarise_predictions(np.zeros((3, 0), dtype=np.int32))
+        summarise_predictions(np.zeros((3, 0), dtype=np.int32))
     with pytest.raises(DataError, match=r"shape \(n, E\)"):
         d.sign_patterns(np.zeros(3))

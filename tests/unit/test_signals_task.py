@@ -10,9 +10,9 @@ import torch
 
 from dynacor_ray import schema
 from dynacor_ray.engine.batches import Batch
+from dynacor_ray.engine.dynamics_task import DynamicsTask, SignalsTask
 from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
-from dynacor_ray.engine.signals import LEAVE_ONE_OUT_EPOCH
-from dynacor_ray.engine.tasks import DynamicsTask, SignalsTask, make_task
+from dynacor_ray.engine.tasks import make_task
 from dynacor_ray.errors import TrainingError
 from dynacor_ray.method.dynamics import first_eigenvectors
 from dynacor_ray.method.signals import COLUMNS
@@ -77,7 +77,7 @@ def test_the_training_is_the_same_with_and_without() -> None:
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name])
     for epoch, (one, other) in enumerate(zip(less, all_of_it, strict=True)):
-        once = {schema.LEAVE_ONE_OUT} if epoch == LEAVE_ONE_OUT_EPOCH else set()
+        once = {schema.LEAVE_ONE_OUT} if epoch == schema.LEAVE_ONE_OUT_EPOCH else set()
         assert set(one) == {schema.MARGIN, schema.PREDICTED} | once
         assert set(other) == {schema.PREDICTED, *COLUMNS} | once
         assert all(torch.equal(one[name], other[name]) for name in one)
