@@ -87,14 +87,17 @@ def test_one_two_and_four_workers_and_streaming_agree(feature_set: Callable[...,
     results = {n: detect(str(data), out=str(tmp_path / n), **options, **way) for n, way in ways.items()}
     chosen = np.flatnonzero(is_selected(np.arange(1501), CorruptionConfig(gamma=0.1, seed=0)))
     expected = np.sort(np.concatenate([np.arange(1501) << 1, (chosen << 1) | 1]))
-    scores = []
+    scores, ranks = [], []
     for result in results.values():
         keys, margins = dynamics(result)
         assert np.array_equal(keys, expected)
         assert margins.shape == (len(expected), 6)
         scores.append(result.summary["evaluation"]["f1"])
+        ranks.append(result.summary["evaluation"]["auroc"])
     assert len({result.summary["num_corrupted"] for result in results.values()}) == 1
-    assert max(scores) - min(scores) < 0.04, scores
+    assert max(ranks) - min(ranks) < 0.01, ranks
+    # So few rows and epochs leave the estimate of the noise rate, and with it the cut, some way to move.
+    assert max(scores) - min(scores) < 0.1, scores
 
 
 def test_the_same_command_says_that_it_is_complete(
