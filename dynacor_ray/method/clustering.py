@@ -114,7 +114,9 @@ def cosine_distance(embedding: Tensor, centroids: Tensor) -> Tensor:
 
     A vector of length 0 has distance 1 to everything.
     """
-    return 1.0 - F.normalize(embedding, dim=1) @ F.normalize(centroids, dim=1).T
+    # The lengths divide the few products, not the many coordinates.
+    length = torch.linalg.vector_norm(embedding, dim=1, keepdim=True).clamp(min=1e-12)
+    return 1.0 - embedding @ F.normalize(centroids, dim=1).T / length
 
 
 def squared_euclidean_distance(embedding: Tensor, centroids: Tensor) -> Tensor:
