@@ -116,7 +116,8 @@ def cosine_distance(embedding: Tensor, centroids: Tensor) -> Tensor:
     """
     # The lengths divide the few products, not the many coordinates.
     length = torch.linalg.vector_norm(embedding, dim=1, keepdim=True).clamp(min=1e-12)
-    return 1.0 - embedding @ F.normalize(centroids, dim=1).T / length
+    distance: Tensor = 1.0 - embedding @ F.normalize(centroids, dim=1).T / length
+    return distance
 
 
 def squared_euclidean_distance(embedding: Tensor, centroids: Tensor) -> Tensor:
