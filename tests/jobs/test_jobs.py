@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +51,11 @@ def clothing1m(tmp_path: Path) -> Path:
     return root
 
 
-def kill_driver(out: Path) -> None:
+def kill_driver(out: Path, job: Future[subprocess.CompletedProcess[str]]) -> None:
     """Kill the job's driver, which names `out` in its command, once the training has begun to record."""
     deadline = time.monotonic() + 200
     while not (out / "signals" / "progress.json").exists():
+        assert not job.done(), job.result().stdout[-3000:] + job.result().stderr[-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.02)
     here = psutil.Process().children(recursive=True)
@@ -72,7 +73,7 @@ def test_clothing1m_as_a_job(head: dict[str, str], clothing1m: Path, tmp_path: P
     job = ("python", "jobs/clothing1m.py", "--data", str(clothing1m), *options, "--checkpoint-seconds", "0")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(submit, head, *job)
-        kill_driver(out)
+        kill_driver(out, first)
         assert first.result().returncode != 0
     assert not (out / "summary.json").exists()
     assert_nothing_half(out)

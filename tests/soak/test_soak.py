@@ -62,6 +62,14 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
+def victims(driver: int) -> list[psutil.Process]:
+    try:
+        family = psutil.Process(driver).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return [process for process in family if title(process).startswith(VICTIMS)]
+
+
 def end(driver: subprocess.Popen[bytes]) -> None:
     """Kill the driver, and its cluster, which here is a machine of its own."""
     family = psutil.Process(driver.pid).children(recursive=True)
@@ -70,6 +78,11 @@ def end(driver: subprocess.Popen[bytes]) -> None:
     for process in family:
         if process.is_running():
             process.kill()
+
+
+def epochs_done(run: Path) -> int:
+    place = run / "signals" / "progress.json"
+    return int(json.loads(place.read_text())["epochs"]) if place.exists() else -1
 
 
 @pytest.mark.slow
@@ -87,26 +100,34 @@ def test_ten_kills_at_random_moments(tmp_path: Path, seed: int) -> None:
         with said.open("ab") as log:
             return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
 
+    # How many epochs are done when a kill comes; before the first of them the data are packed and embedded.
+    moments = sorted(dice.randint(-4, EPOCHS - 4) for _ in range(KILLS))
     driver = start()
-    while killed.total() < KILLS or driver.poll() != 0:
+    while moments or driver.poll() != 0:
         assert time.monotonic() < deadline, f"killed {dict(killed)}\n{said.read_text()[-3000:]}"
-        time.sleep(dice.uniform(0.5, 8.0) if killed.total() < KILLS else 0.5)
+        time.sleep(0.2)
         if driver.poll() is not None:
+            if driver.returncode == 0 and not moments:
+                break
             ended_by_itself += 1
             assert_nothing_half(run)
-            if driver.returncode == 0 and killed.total() < KILLS:  # too quick: once more
+            if driver.returncode == 0:  # quicker than the kills: once more
                 shutil.rmtree(run)
             driver = start()
-        elif killed.total() == KILLS:
-            continue
-        elif dice.random() < 0.25:
-            end(driver)
-            killed["driver"] += 1
-            assert_nothing_half(run)
-            driver = start()
-        elif alive := [p for p in psutil.Process(driver.pid).children(recursive=True) if title(p).startswith(VICTIMS)]:
-            victim = dice.choice(alive)
-            killed[title(victim).removeprefix("ray::").partition(".")[0].partition("(")[0]] += 1
-            victim.kill()
+        elif moments and epochs_done(run) >= max(moments[0], -1):
+            time.sleep(dice.uniform(0, 3))
+            alive = victims(driver.pid)
+            if dice.random() < 0.2:
+                end(driver)
+                killed["driver"] += 1
+                assert_nothing_half(run)
+                driver = start()
+            elif alive:
+                victim = dice.choice(alive)
+                killed[title(victim).removeprefix("ray::").partition(".")[0].partition("(")[0]] += 1
+                victim.kill()
+            else:
+                continue
+            moments.pop(0)
     print(json.dumps({"seed": seed, "killed": killed, "drivers that ended by themselves": ended_by_itself}))
     assert_whole(run, ROWS, EPOCHS)
