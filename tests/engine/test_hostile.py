@@ -96,6 +96,10 @@ def test_a_hostile_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     packed = pa.concat_tables([pq.read_table(path) for path in out.rglob("part-*.parquet") if "image" in names(path)])
     assert secret not in packed["image"].to_pylist()
     assert not [path for path in out.rglob("*") if path.is_symlink()]
+    page = (out / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "<b>[bold]" not in page
+    assert all(char.isprintable() or char == "\n" for char in page)
     said = "".join(capfd.readouterr())
     assert "<script>alert" in said
     assert "[red]dog[link=x]" in said

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dynacor_ray import checks
+from dynacor_ray import checks, schema
 from dynacor_ray import estimate as module
 from dynacor_ray.checks import DoctorReport, run_doctor
 from dynacor_ray.config import DetectConfig
@@ -103,13 +105,15 @@ def test_a_step_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch, workers: int
     assert torch.get_num_threads() == before
 
 
-def doctored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, price: float | None, **have: Any) -> DoctorReport:
+def doctored(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, price: float | None, data: str = "demo", **have: Any
+) -> DoctorReport:
     there = Resources(**{"cpus": 4, "gpus": 0, "memory_bytes": 8e9, "nodes": 1, "object_store_bytes": 1e9} | have)
     monkeypatch.setattr(checks, "connect", lambda _: None)
     monkeypatch.setattr(checks, "resources", lambda: there)
     monkeypatch.setattr("dynacor_ray.prepare.resources", lambda: there)
     monkeypatch.setattr("dynacor_ray.engine.session.resources", lambda: there)
-    return run_doctor(DetectConfig(data="demo", out=str(tmp_path / "run"), epochs=10), price)
+    return run_doctor(DetectConfig(data=data, out=str(tmp_path / "run"), epochs=10), price)
 
 
 def test_doctor_tells_time_memory_disk_and_cost(
@@ -127,6 +131,19 @@ def test_doctor_tells_time_memory_disk_and_cost(
     said = capsys.readouterr().out
     assert told["cost"] in said
     assert "not in it" in said
+
+
+def test_doctor_of_given_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing to embed, and nothing but the packed rows and the signals on disk."""
+    features = np.random.default_rng(0).normal(size=(500, 16)).astype(np.float32)
+    columns = {"label": ["a", "b"] * 250, "feature": schema.fixed_size_list(features)}
+    pq.write_table(pa.table(columns), tmp_path / "f.parquet")
+    report = doctored(monkeypatch, tmp_path, None, str(tmp_path / "f.parquet"))
+    assert report.ok, report.checks
+    found = report.plan["estimate"]
+    assert found.embed_seconds == 0
+    assert found.disk_bytes == pytest.approx(500 * 16 * 4 + 550 * 10 * 12, rel=0.5)
+    assert {"time for both", "time for reading", "time for training"} <= report.plan["run"].keys()
 
 
 def test_without_a_price_nothing_is_said_of_cost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
