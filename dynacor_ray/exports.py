@@ -23,7 +23,7 @@ from dynacor_ray.rundir import ISSUES, SUMMARY
 from dynacor_ray.storage import Location
 
 FORMATS = (".csv", ".parquet", ".json")
-_BATCH = 65_536
+_BATCH, _TASK_BATCH = 65_536, 4096  # tasks may hold images
 _TASK_SIDE = 320
 _FORMULA, _NUMBER = r"^[=+\-@\t\r]", r"^[+-]?[0-9.,]+$"
 
@@ -42,10 +42,9 @@ def export_run(run: Location, out: Location, flagged: bool = False, limit: int |
         raise ConfigError(explain(f"a file that ends with {', '.join(FORMATS)}", str(out), "name it so"))
     summary = (run / SUMMARY).read_json()
     names = [row["class"] for row in summary["classes"]]
-    rows = _rows(run, names, flagged or ending == ".json", limit)
     if ending == ".json":
-        return _write_tasks(run, summary, rows, out, prefix)
-    return _write_table(rows, out, ending)
+        return _write_tasks(run, summary, _rows(run, names, True, limit, _TASK_BATCH), out, prefix)
+    return _write_table(_rows(run, names, flagged, limit, _BATCH), out, ending)
 
 
 def _schema() -> pa.Schema:
@@ -55,12 +54,12 @@ def _schema() -> pa.Schema:
     return pa.schema(fields)
 
 
-def _rows(run: Location, names: list[str], flagged: bool, limit: int | None) -> Iterator[pa.Table]:
+def _rows(run: Location, names: list[str], flagged: bool, limit: int | None, size: int) -> Iterator[pa.Table]:
     """Batches of rows with class names instead of codes."""
     known = pa.array(names, pa.string())
     left = limit
     with (run / ISSUES).parquet() as file:
-        for batch in file.iter_batches(_BATCH):
+        for batch in file.iter_batches(size):
             table = pa.Table.from_batches([batch])
             if flagged:
                 table = table.filter(table[schema.IS_LABEL_ISSUE])

@@ -44,7 +44,7 @@ from dynacor_ray.prepare import (
 from dynacor_ray.progress import Progress
 from dynacor_ray.report.figures import heat_map
 from dynacor_ray.report.sweep import Trial, build_sweep_summary, choose_trial, print_sweep, trials_table
-from dynacor_ray.rundir import BEST, CONFIG, HEAT_MAP, SUMMARY, TRAININGS, TRIALS
+from dynacor_ray.rundir import BEST, CONFIG, HEAT_MAP, REPORT, SUMMARY, TRAININGS, TRIALS
 from dynacor_ray.storage import Location, locate, require_space
 from dynacor_ray.sweep_config import CLUSTER_OPTIONS, SweepConfig, make_sweep_config, training_options
 from dynacor_ray.trials import SAMPLE, ClusterTrial, TrainTask, cluster_trial, record_name, train_trial
@@ -120,6 +120,8 @@ def run_sweep(config: SweepConfig, search: Search | None = None, scheduler: Any 
             result = _write(plan, trials, failed, dict(progress.seconds))
         else:
             progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
+            if not (plan.run / BEST / REPORT).exists():
+                result.best.report()
     if not config.detect.quiet:
         print_sweep(result.summary, result.trials().to_pylist(), str(result.run))
     return result

@@ -53,8 +53,10 @@ def test_a_grid_costs_a_training_per_gamma_and_leaves_the_chosen_run(
     assert_same_run_as_detect(data, out / "best", tmp_path / "alone", options, chosen)
 
     done = stamps(out, "trials/grid/*.json")
+    (out / "best" / "report.html").unlink()
     again = sweep(data, out=str(out), alphas=[0.0, 5.0], **options)
     assert again.summary == result.summary, "nothing was done again"
+    assert (out / "best" / "report.html").exists()
     more = sweep(data, out=str(out), alphas=[0.0, 5.0, 50.0], **options)
     assert more.trials().num_rows == 6
     assert stamps(out, "trainings/*/signals/manifest.json") == trained
