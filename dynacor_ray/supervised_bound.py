@@ -12,7 +12,7 @@ that every row is judged; signals are centred and scaled by the learning rows, s
 one of the highest F1 on the validation fold instead of probability 1/2, which F1 does not favour when few labels are
 wrong. A ReLU and one logit follow the encoder's 512-d embedding; the MLP has one hidden layer of that width.
 
-Cost: at 25,000 rows and E = 20 about 80 s per signal for the encoder on one core, 15 s for the MLP.
+Cost: at 25,000 rows and E = 20 about 90 s of one core per signal for the encoder, 12 s for the MLP.
 """
 
 from __future__ import annotations
