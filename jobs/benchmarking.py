@@ -48,6 +48,7 @@ class Turns:
         found = against(_ratio(self.seconds, of, to), **budget)
         if self.cpu_seconds[of] and self.cpu_seconds[to]:
             found["ratio_of_cpu_seconds"] = round(_ratio(self.cpu_seconds, of, to), 4)
+            found["ratio_of_least_cpu_seconds"] = round(min(self.cpu_seconds[of]) / min(self.cpu_seconds[to]), 4)
         return found
 
 

@@ -37,11 +37,12 @@ def test_variants_take_turns_and_change_their_order() -> None:
 
 
 def test_a_ratio_is_one_of_medians_beside_its_budget() -> None:
-    turns = Turns({"on": [2.0, 9.0, 2.2], "off": [2.0, 1.0, 7.0]}, {"on": [3.0], "off": [2.0]})
+    turns = Turns({"on": [2.0, 9.0, 2.2], "off": [2.0, 1.0, 7.0]}, {"on": [2.0, 3.0, 9.0], "off": [1.0, 2.0, 3.0]})
     found = turns.ratio("on", "off", at_most=1.03)
-    assert found == {"ratio": 1.1, "budget": "<= 1.03", "kept": False, "ratio_of_cpu_seconds": 1.5}
+    cpu = {"ratio_of_cpu_seconds": 1.5, "ratio_of_least_cpu_seconds": 2.0}
+    assert found == {"ratio": 1.1, "budget": "<= 1.03", "kept": False} | cpu
     assert turns.ratio("on", "off", at_least=1.1)["kept"]
-    assert turns.ratio("off", "on") == {"ratio": 0.9091, "ratio_of_cpu_seconds": 0.6667}
+    assert turns.ratio("off", "on")["ratio"] == 0.9091
 
 
 def test_a_report_is_json_with_everything_needed_to_read_it(capsys: pytest.CaptureFixture[str]) -> None:
