@@ -31,9 +31,11 @@ class CompareConfig:
     """Seeds of noise, corruption and training; each costs two trainings per kind of noise. Default: --seed."""
     detectors: tuple[str, ...] = ()
     """Detectors to compare, of `dynacor` (as `detect` does), `dynacor_paper` (Eq. 4), `dynacor_at_noise_rate`,
-    `planted_recall`, `mixture`, `untrained`, `clustering_only`, `mean_margin`, `avg_encoder`, `aum`,
-    `cl_prune_by_noise_rate`, `cl_both`, `cl_confident_learning`, `cores`, `simifeat_v`, `simifeat_r`, `fm_srm`.
-    Default: all whose libraries are installed."""
+    `early_margin` and `leave_one_out` (the two margins of the default, alone), `planted_recall`, `mixture`,
+    `untrained`, `clustering_only`, `mean_margin`, `avg_encoder`, `aum`, `cl_prune_by_noise_rate`, `cl_both`,
+    `cl_confident_learning`, `cores`, `simifeat_v`, `simifeat_r`, `fm_srm`; and with their ranking cut at the estimated
+    noise rate `aum_at_noise_rate`, `simifeat_r_at_noise_rate`, `fm_srm_at_noise_rate`. Default: all whose libraries
+    are installed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "noises", check_cells(self.noises, self.seeds, self.detect))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from dynacor_ray.baselines import dynacor
+from dynacor_ray.baselines.cuts import at_noise_rate
 from dynacor_ray.baselines.registry import BASELINES, Detector
 
 OURS = {
@@ -22,7 +23,19 @@ OURS = {
     )
 }
 
-DETECTORS: dict[str, Detector] = OURS | BASELINES
+_RECUT = (("aum", "AUM"), ("simifeat_r", "SimiFeat-R"), ("fm_srm", "FM-SRM"))
+RECUT = {
+    f"{name}_at_noise_rate": Detector(
+        f"{name}_at_noise_rate",
+        f"{title} (noise rate)",
+        ("dynamics", *BASELINES[name].reads),
+        at_noise_rate(BASELINES[name].judge),
+    )
+    for name, title in _RECUT
+}
+"""Rankings of baselines with this package's cut: margins with an extra class, votes of neighbours, prototypes."""
+
+DETECTORS: dict[str, Detector] = OURS | BASELINES | RECUT
 """Name -> detector, in the order of the table."""
 
 
