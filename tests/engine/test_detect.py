@@ -95,7 +95,7 @@ def test_one_two_and_four_workers_and_streaming_agree(feature_set: Callable[...,
         scores.append(result.summary["evaluation"]["f1"])
         ranks.append(result.summary["evaluation"]["auroc"])
     assert len({result.summary["num_corrupted"] for result in results.values()}) == 1
-    assert max(ranks) - min(ranks) < 0.01, ranks
+    assert max(ranks) - min(ranks) < 0.02, ranks
     # So few rows and epochs leave the estimate of the noise rate, and with it the cut, some way to move.
     assert max(scores) - min(scores) < 0.1, scores
 

@@ -97,7 +97,7 @@ def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str
 
         if os.listdir(folder):
             at("start again", 0)
-        step, write, report = worker._State.step, worker.write_signals, ray.train.report
+        step, write, report = worker.TrainState.step, worker.write_signals, ray.train.report
 
         def dying_step(self: Any, batch: Any, epoch: int) -> Any:
             done = step(self, batch, epoch)
@@ -113,7 +113,7 @@ def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str
             report(metrics, **options)
             at("reported", metrics["epoch"] - 1)
 
-        worker._State.step, worker.write_signals, ray.train.report = dying_step, dying_write, dying_report
+        worker.TrainState.step, worker.write_signals, ray.train.report = dying_step, dying_write, dying_report
         return worker.train_worker(told)
 
     return train_and_die
