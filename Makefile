@@ -1,6 +1,7 @@
 # make demo   find the planted errors in the embedded demo data: the quickest way to see a result
 # make test   everything that must pass before a change is merged
 # make bench  what it costs, small: each benchmark prints JSON; larger sizes by options, see jobs/bench_*.py
+# make slow   more faults: lost nodes, storage that fails, workers killed at the worst moments; hostile data
 # make soak   a run whose processes are killed ten times at random (SEED=7: at other moments); about ten minutes
 # Another interpreter: make demo PYTHON=python3.12
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint bench soak venv
+.PHONY: help demo test lint bench soak venv slow
 .DELETE_ON_ERROR:
 
 help:
@@ -45,8 +46,12 @@ lint: venv
 test: lint
 	$(BIN)/pytest tests/unit
 	$(BIN)/pytest tests/browser  # the report; skipped where there is no chromium
-	$(BIN)/pytest tests/engine
-	$(BIN)/pytest tests/jobs  # apart: a second cluster on the same machine could not take jobs
+	$(BIN)/pytest tests/engine -m "not slow"
+	$(BIN)/pytest tests/jobs -m "not slow"  # apart: a second cluster on the same machine could not take jobs
+
+slow: venv
+	$(BIN)/pytest tests/engine -m slow
+	$(BIN)/pytest tests/jobs -m slow
 
 SEED ?= 0
 soak: venv

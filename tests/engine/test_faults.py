@@ -119,6 +119,7 @@ def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str
     return train_and_die
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "points",
     [
@@ -246,6 +247,7 @@ def flaky_storage(marks: str, points: dict[str, tuple[str, str]]) -> pafs.FileSy
     return pafs.PyFileSystem(Flaky(LocalFileSystem()))
 
 
+@pytest.mark.slow
 def test_storage_that_fails_once(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

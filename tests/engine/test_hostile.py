@@ -61,6 +61,7 @@ def seen(root: Path, out: Path) -> dict[str, tuple[Any, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_hostile_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     random, root, out = np.random.default_rng(0), tmp_path / "data", tmp_path / "run"
     for place, name in enumerate(NAMES):

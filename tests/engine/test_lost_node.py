@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.engine.faults import assert_whole
 
 RUN = """
@@ -42,6 +44,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_the_other_nodes_finish(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     """Three workers become as many as there is room for; no row is lost with the node."""
     run = tmp_path / "run"

@@ -211,6 +211,7 @@ def dying_embedder(mark: str) -> type:
     return Dying
 
 
+@pytest.mark.slow
 def test_a_killed_embedding_actor_loses_and_doubles_nothing(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def forbidden(*_: Any) -> None:
     raise AssertionError("nothing is to be done")
 
 
+@pytest.mark.slow
 def test_truth_bounds_and_does_not_reach_a_detector(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     """With permuted truth the bound is at chance, the detectors flag what they flagged, and without any it is told."""
     data = feature_set(601)

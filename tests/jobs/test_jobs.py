@@ -94,6 +94,7 @@ def test_clothing1m_as_a_job(head: dict[str, str], clothing1m: Path, tmp_path: P
     assert issues.loc[wrong, "label_quality"].mean() < issues.loc[~wrong, "label_quality"].mean()
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_whole_runs(head: dict[str, str], tmp_path: Path) -> None:
     """It prints one JSON object with its ratio, and where memory can be read, the peaks of every stage."""
     sizes = ["--rows", "400", "--dim", "8", "--classes", "3", "--epochs", "2", "--folder", str(tmp_path)]
