@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -418,15 +417,12 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["timm:resnet18", "open_clip:RN50/openai"])
 @pytest.mark.usefixtures("no_hub")
-def test_offline_is_said_quickly(text: str) -> None:
+def test_offline_is_said(text: str) -> None:
     import huggingface_hub.constants
-    import open_clip  # noqa: F401  # importing takes seconds and is not measured
 
     spec = parse_encoder(text)
-    start = time.monotonic()
     with pytest.raises(EncoderError, match=r"(?s)from http://127.*refused.*dynacor-ray\[encoders\].*--encoder pixels"):
         load_encoder(spec)
-    assert time.monotonic() - start < 10
     assert huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
