@@ -297,6 +297,9 @@ def _check_together(config: DetectConfig) -> None:
         raise ConfigError(
             explain("--score soft_assignment with the paper's threshold", got, "leave out one of the two")
         )
+    if config.epochs < 2 and config.score == "leave_one_out":
+        remedy = "train for two epochs or more, or choose another score"
+        raise ConfigError(explain("--epochs of at least 2 for --score leave_one_out", repr(config.epochs), remedy))
     if config.epochs < 2 and "noise_rate" in (config.policy, config.epoch_choice):
         remedy = "train for two epochs or more, or pass --threshold paper"
         raise ConfigError(explain("--epochs of at least 2 to estimate the noise rate", repr(config.epochs), remedy))

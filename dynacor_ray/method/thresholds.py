@@ -130,7 +130,7 @@ def choose_cut(
 
     "noise_rate" flags that share of the originals; "planted_recall" catches `target_recall` of the copies; "mixture" is
     `cut_of_mixture`; "paper" is Eq. 4. Raises ConfigError for another policy or score, for "noise_rate" without an
-    estimate, or for "paper" with another score than "soft_assignment".
+    estimate, for "leave_one_out" where all are 0, or for "paper" with another score than "soft_assignment".
     """
     if threshold not in THRESHOLDS:
         raise ConfigError(explain(f"a threshold among {', '.join(THRESHOLDS)}", repr(threshold), "pass one of these"))
@@ -138,6 +138,9 @@ def choose_cut(
         if score != "soft_assignment":
             raise ConfigError(explain("the score soft_assignment for Eq. 4", repr(score), "choose another threshold"))
         return Cut(score=score, value=None)
+    if score == "leave_one_out" and not originals.leave_one_out.any():
+        remedy = "choose another score, or reduce the features"
+        raise ConfigError(explain("leave-one-out margins", "none, as with more than 4,096 features", remedy))
     weight = common_unit(originals) if score == "combined_margin" else 0.0
     scores = row_score(score, originals, weight)
     if threshold == "planted_recall":

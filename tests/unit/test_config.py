@@ -115,6 +115,11 @@ def test_the_noise_rate_needs_two_epochs(options: dict[str, Any]) -> None:
     assert make_config(data="demo", epochs=1, threshold="paper").epochs == 1
 
 
+def test_the_leave_one_out_margin_needs_two_epochs() -> None:
+    with pytest.raises(ConfigError, match="at least 2 for --score leave_one_out, but got 1"):
+        make_config(data="demo", epochs=1, threshold="planted_recall", score="leave_one_out")
+
+
 def test_an_unknown_option_names_the_closest_and_all() -> None:
     with pytest.raises(ConfigError, match=SHAPE) as caught:
         make_config(data="demo", gama=0.2)

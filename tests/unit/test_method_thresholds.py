@@ -179,6 +179,12 @@ def mixture_cut(scores: np.ndarray) -> float:
     return value
 
 
+def test_a_score_that_says_nothing_is_refused() -> None:
+    rows = with_margins(np.array([3.0, -1.0, 0.5]))
+    with pytest.raises(ConfigError, match=r"leave-one-out margins, but got none.*choose another score"):
+        choose_cut("planted_recall", "leave_one_out", rows, rows)
+
+
 def test_a_mixture_is_cut_between_its_components() -> None:
     """Two Gaussians of equal weight and spread are equally likely half-way between their means."""
     random = np.random.default_rng(0)
