@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +39,7 @@ from dynacor_ray.prepare import (
 from dynacor_ray.progress import Progress
 from dynacor_ray.rundir import CELLS, CONFIG, QUARANTINE, SUMMARY
 from dynacor_ray.storage import Location, locate, require_space
+from dynacor_ray.undertaking import Undertaking
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,36 @@ class Plan:
         summary: dict[str, Any] = place.read_json()
         return summary if summary["config"] == self.facts and not summary["failures"] else None
 
-    @contextmanager
-    def forgotten_if_barren(self) -> Iterator[None]:
-        """An experiment that failed before any training leaves its directory free for the corrected command."""
-        try:
-            yield
-        except BaseException:
-            if not (self.run / CELLS).names():
-                for name in (CONFIG, QUARANTINE):
-                    (self.run / name).delete()
-            raise
+
+Found = TypeVar("Found")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Experiment(Undertaking[list[Found], Result], Generic[Found, Result]):
+    """An undertaking whose findings come from cells."""
+
+    plan: Plan
+
+    @property
+    def run(self) -> Location:
+        """The run directory of the plan."""
+        return self.plan.run
+
+    @abstractmethod
+    def result(self, summary: dict[str, Any]) -> Result:
+        """What is given to the user. summary: the content of `summary.json`."""
+
+    def finished(self) -> Result | None:
+        """The result, when just this experiment was completed here without a failure."""
+        summary = self.plan.finished()
+        return self.result(summary) if summary is not None else None
+
+    def forget_if_barren(self) -> None:
+        """Free the directory unless a cell was begun."""
+        if not (self.run / CELLS).names():
+            for name in (CONFIG, QUARANTINE):
+                (self.run / name).delete()
 
 
 def made_from(kinds: Sequence[Noise]) -> dict[str, str]:

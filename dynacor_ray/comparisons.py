@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,13 @@ from dynacor_ray.baselines.base import Evidence, Part
 from dynacor_ray.baselines.detectors import DETECTORS
 from dynacor_ray.baselines.panel import CLASSIFIERS
 from dynacor_ray.baselines.simifeat import MAX_CLASSES
-from dynacor_ray.cells import Cell, Plan, each_cell, made_from, open_shared
+from dynacor_ray.cells import Cell, Experiment, Plan, each_cell, made_from, open_shared
 from dynacor_ray.compare_config import CompareConfig, make_compare_config
 from dynacor_ray.engine.evidence import ABLATION_SECONDS, gather_dynamics, gather_panel
 from dynacor_ray.engine.features import gather_neighbours, gather_prototypes
 from dynacor_ray.engine.labels import GivenLabels
 from dynacor_ray.engine.signals import SIGNALS
 from dynacor_ray.errors import ConfigError, DataError, DynacorError, explain
-from dynacor_ray.lease import held
 from dynacor_ray.manifest import MANIFEST
 from dynacor_ray.prepare import joined
 from dynacor_ray.progress import Progress
@@ -32,6 +30,7 @@ from dynacor_ray.report.compare import Judgement, build_comparison, comparison_t
 from dynacor_ray.report.figures import comparison_figure
 from dynacor_ray.rundir import COMPARISON, COMPARISON_FIGURE, COMPARISON_TEXT, SUMMARY
 from dynacor_ray.storage import Location
+from dynacor_ray.undertaking import carry_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,31 +73,35 @@ def compare(data: str | None = None, **options: Any) -> CompareResult:
 
 def run_compare(config: CompareConfig) -> CompareResult:
     """`compare` for a configuration that is already built."""
-    progress = Progress(config.detect.quiet)
-    with ExitStack() as holding:
-        with progress.timed("total"):
-            with progress.timed("start"):
-                plan = Plan.of("compare", config.detect, config.kinds, config.all_seeds, _facts(config))
-                done = plan.finished()
-                if done is None:
-                    check_held = holding.enter_context(held(plan.run, progress))
-                    done = plan.finished()  # another driver may have held it until now
-                result = CompareResult(plan.run, done) if done is not None else None
-            if result is None:
-                for name in config.left_out:
-                    progress.say(
-                        f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{DETECTORS[name].library}]'"
-                    )
-                with plan.forgotten_if_barren(), joined(config.detect, progress):
-                    judgements = list(_judge_all(config, plan, progress))
-        if result is None:
-            check_held()
-            result = _write(plan, judgements, dict(progress.seconds))
-        else:
-            progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
+    result = carry_out(lambda: _Comparison.of(config), Progress(config.detect.quiet))
     if not config.detect.quiet:
         print_comparison(result.summary, str(result.run))
     return result
+
+
+@dataclass(frozen=True)
+class _Comparison(Experiment[Judgement, CompareResult]):
+    """All detectors in all cells."""
+
+    config: CompareConfig
+
+    @classmethod
+    def of(cls, config: CompareConfig) -> _Comparison:
+        """Open the data. Raises a DynacorError for whatever could not run."""
+        return cls(Plan.of("compare", config.detect, config.kinds, config.all_seeds, _facts(config)), config)
+
+    def result(self, summary: dict[str, Any]) -> CompareResult:
+        return CompareResult(self.run, summary)
+
+    def execute(self, progress: Progress) -> list[Judgement]:
+        for name in self.config.left_out:
+            library = DETECTORS[name].library
+            progress.say(f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{library}]'")
+        with joined(self.config.detect, progress):
+            return list(_judge_all(self.config, self.plan, progress))
+
+    def write(self, made: list[Judgement], seconds: dict[str, float]) -> CompareResult:
+        return _write(self.plan, made, seconds)
 
 
 def _facts(config: CompareConfig) -> dict[str, Any]:

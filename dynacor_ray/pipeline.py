@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -20,7 +18,6 @@ from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noi
 from dynacor_ray.engine.train import train
 from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.evaluation import evaluate_issues
-from dynacor_ray.lease import held
 from dynacor_ray.method.noise_rate import NoiseRate
 from dynacor_ray.prepare import (
     Prepared,
@@ -40,6 +37,7 @@ from dynacor_ray.report.words import headline
 from dynacor_ray.reports import make_report, packed_name
 from dynacor_ray.rundir import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY
 from dynacor_ray.storage import Location, require_space
+from dynacor_ray.undertaking import Undertaking, carry_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,28 +109,7 @@ def detect(data: str | None = None, **options: Any) -> DetectResult:
 
 def run_detect(config: DetectConfig) -> DetectResult:
     """`detect` for a configuration that is already built."""
-    progress = Progress(config.quiet)
-    with ExitStack() as holding:
-        with progress.timed("total"):
-            with progress.timed("start"):
-                prepared = prepare(config)
-                result = finished(prepared)
-                if result is None:
-                    check_held = holding.enter_context(held(prepared.run, progress))
-                    result = finished(prepared)  # another driver may have held it until now
-            if result is None:
-                with _forget_if_barren(prepared):
-                    facts = _execute(prepared, progress)
-        if result is None:
-            check_held()
-            # Last of what a run is made of: its presence says that the run is complete.
-            (prepared.run / SUMMARY).write_json(build_summary(facts, dict(progress.seconds)))
-            result = DetectResult(prepared.run, (prepared.run / SUMMARY).read_json())
-            result.report()
-        else:
-            progress.say(f"{prepared.run} is complete: nothing to do. Choose another --out to run again.")
-            if not (prepared.run / REPORT).exists():
-                result.report()
+    result = carry_out(lambda: _Detection(prepare(config)), Progress(config.quiet))
     if not config.quiet:
         print_summary(result.summary, result.worst(), str(result.run))
     return result
@@ -145,13 +122,41 @@ def finished(prepared: Prepared) -> DetectResult | None:
     return DetectResult(prepared.run, place.read_json()) if place.exists() else None
 
 
-def _execute(prepared: Prepared, progress: Progress) -> Facts:
-    config, run = prepared.config, prepared.run
-    with progress.timed("start"):
-        require_space(run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
-        rundir.claim(run, identity(prepared), dataclasses.asdict(config))
-    with joined(config, progress):
-        return _stages(prepared, progress)
+@dataclass(frozen=True)
+class _Detection(Undertaking[Facts, DetectResult]):
+    """One search of one data set."""
+
+    prepared: Prepared
+
+    @property
+    def run(self) -> Location:
+        return self.prepared.run
+
+    def finished(self) -> DetectResult | None:
+        return finished(self.prepared)
+
+    def execute(self, progress: Progress) -> Facts:
+        prepared, config = self.prepared, self.prepared.config
+        with progress.timed("start"):
+            require_space(self.run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
+            rundir.claim(self.run, identity(prepared), dataclasses.asdict(config))
+        with joined(config, progress):
+            return _stages(prepared, progress)
+
+    def forget_if_barren(self) -> None:
+        if not (self.run / SIGNALS).exists():
+            for name in (CONFIG, QUARANTINE):
+                (self.run / name).delete()
+
+    def write(self, made: Facts, seconds: dict[str, float]) -> DetectResult:
+        (self.run / SUMMARY).write_json(build_summary(made, seconds))
+        result = DetectResult(self.run, (self.run / SUMMARY).read_json())
+        result.report()
+        return result
+
+    def revisit(self, result: DetectResult) -> None:
+        if not (self.run / REPORT).exists():
+            result.report()
 
 
 def _stages(prepared: Prepared, progress: Progress) -> Facts:
@@ -205,15 +210,3 @@ def _class_noise_rates(prepared: Prepared, num_classes: int, noise_rate: NoiseRa
 def _evaluate(run: Location, truth: Location) -> dict[str, Any]:
     columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.IS_LABEL_ISSUE, schema.LABEL_QUALITY]
     return evaluate_issues((run / ISSUES).read_table(columns), truth.read_table())
-
-
-@contextmanager
-def _forget_if_barren(prepared: Prepared) -> Iterator[None]:
-    """A run that failed before training leaves its directory free: the corrected command may use it."""
-    try:
-        yield
-    except BaseException:
-        if not (prepared.run / SIGNALS).exists():
-            for name in (CONFIG, QUARANTINE):
-                (prepared.run / name).delete()
-        raise

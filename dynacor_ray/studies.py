@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,11 @@ import pyarrow as pa
 from dynacor_ray import rundir
 from dynacor_ray.baselines.base import Evidence, Verdict
 from dynacor_ray.baselines.detectors import DETECTORS
-from dynacor_ray.cells import Cell, Plan, each_cell, made_from, open_shared
+from dynacor_ray.cells import Cell, Experiment, Plan, each_cell, made_from, open_shared
 from dynacor_ray.engine.evidence import gather_dynamics, read_signals
 from dynacor_ray.engine.parallel import map_shared
 from dynacor_ray.errors import DynacorError
 from dynacor_ray.evaluation import detection_metrics
-from dynacor_ray.lease import held
 from dynacor_ray.method.signals import signal_of
 from dynacor_ray.prepare import joined
 from dynacor_ray.progress import Progress
@@ -33,6 +31,7 @@ from dynacor_ray.rundir import STUDY, STUDY_FIGURE, STUDY_TEXT, SUMMARY
 from dynacor_ray.storage import Location
 from dynacor_ray.study_config import StudyConfig, make_study_config
 from dynacor_ray.supervised_bound import FOLDS, READERS, BoundConfig, Judged, judge_fold, merged
+from dynacor_ray.undertaking import carry_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,28 +70,33 @@ def study(data: str | None = None, **options: Any) -> StudyResult:
 
 def run_study(config: StudyConfig) -> StudyResult:
     """`study` for a configuration that is already built."""
-    detect = config.detect
-    progress = Progress(detect.quiet)
-    with ExitStack() as holding:
-        with progress.timed("total"):
-            with progress.timed("start"):
-                plan = Plan.of("study", config.widest, config.kinds, config.all_seeds, _facts(config), ("gamma",))
-                done = plan.finished()
-                if done is None:
-                    check_held = holding.enter_context(held(plan.run, progress))
-                    done = plan.finished()  # another driver may have held it until now
-                result = StudyResult(plan.run, done) if done is not None else None
-            if result is None:
-                with plan.forgotten_if_barren(), joined(detect, progress):
-                    findings = list(_find_all(config, plan, progress))
-        if result is None:
-            check_held()
-            result = _write(plan, findings, dict(progress.seconds))
-        else:
-            progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
-    if not detect.quiet:
+    result = carry_out(lambda: _Study.of(config), Progress(config.detect.quiet))
+    if not config.detect.quiet:
         print_comparison(result.summary, str(result.run), stem="study", note=NOTE)
     return result
+
+
+@dataclass(frozen=True)
+class _Study(Experiment[Finding, StudyResult]):
+    """All readers of all signals in all cells."""
+
+    config: StudyConfig
+
+    @classmethod
+    def of(cls, config: StudyConfig) -> _Study:
+        """Open the data. Raises a DynacorError for whatever could not run."""
+        plan = Plan.of("study", config.widest, config.kinds, config.all_seeds, _facts(config), ("gamma",))
+        return cls(plan, config)
+
+    def result(self, summary: dict[str, Any]) -> StudyResult:
+        return StudyResult(self.run, summary)
+
+    def execute(self, progress: Progress) -> list[Finding]:
+        with joined(self.config.detect, progress):
+            return list(_find_all(self.config, self.plan, progress))
+
+    def write(self, made: list[Finding], seconds: dict[str, float]) -> StudyResult:
+        return _write(self.plan, made, seconds)
 
 
 def _facts(config: StudyConfig) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ from dynacor_ray.engine.session import resources
 from dynacor_ray.engine.signals import CONFIDENCE, JOINTS, PROGRESS, SIGNALS
 from dynacor_ray.engine.train import epochs_done, watching
 from dynacor_ray.errors import ConfigError, RunDirectoryError, TrainingError, explain
-from dynacor_ray.lease import held
 from dynacor_ray.manifest import MANIFEST
 from dynacor_ray.pipeline import BYTES_PER_SIGNAL, DetectResult, finished, run_detect
 from dynacor_ray.prepare import (
@@ -48,6 +46,7 @@ from dynacor_ray.rundir import BEST, CONFIG, HEAT_MAP, REPORT, SUMMARY, TRAINING
 from dynacor_ray.storage import Location, locate, require_space
 from dynacor_ray.sweep_config import CLUSTER_OPTIONS, SweepConfig, make_sweep_config, training_options
 from dynacor_ray.trials import SAMPLE, ClusterTrial, TrainTask, cluster_trial, record_name, train_trial
+from dynacor_ray.undertaking import Undertaking, carry_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,26 +101,7 @@ def sweep(
 def run_sweep(config: SweepConfig, search: Search | None = None, scheduler: Any = None) -> SweepResult:
     """`sweep` for a configuration that is already built; `search` replaces its list of trials."""
     search = search or _search(config, None, None, scheduler)
-    progress = Progress(config.detect.quiet)
-    with ExitStack() as holding:
-        with progress.timed("total"):
-            with progress.timed("start"):
-                plan = _Plan.of(config, search)
-                result = plan.finished()
-                if result is None:
-                    check_held = holding.enter_context(held(plan.run, progress))
-                    result = plan.finished()  # another driver may have held it until now
-            if result is None:
-                with _forget_if_barren(plan), joined(config.detect, progress):
-                    trials, failed = _run_trials(plan, scheduler, progress)
-                    _keep_best(plan, choose_trial(trials, config.select), progress)
-        if result is None:
-            check_held()
-            result = _write(plan, trials, failed, dict(progress.seconds))
-        else:
-            progress.say(f"{plan.run} is complete: nothing to do. Choose another --out to run again.")
-            if not (plan.run / BEST / REPORT).exists():
-                result.best.report()
+    result = carry_out(lambda: _Sweep(_Plan.of(config, search), scheduler), Progress(config.detect.quiet))
     if not config.detect.quiet:
         print_sweep(result.summary, result.trials().to_pylist(), str(result.run))
     return result
@@ -179,16 +159,37 @@ class _Plan:
         return SweepResult(self.run, summary) if same and not summary["failed"] else None
 
 
-@contextmanager
-def _forget_if_barren(plan: _Plan) -> Iterator[None]:
-    """A sweep that failed before any training leaves its directory free: the corrected command may use it."""
-    try:
-        yield
-    except BaseException:
-        if not any((prepared.run / SIGNALS).exists() for prepared in plan.trainings.values()):
-            for place in (plan.run / CONFIG, plan.run / TRAININGS):
-                place.delete()
-        raise
+@dataclass(frozen=True)
+class _Sweep(Undertaking[tuple[list[Trial], list[dict[str, Any]]], SweepResult]):
+    """All trainings and trials of a plan; what it makes are the finished trials and the failed ones."""
+
+    plan: _Plan
+    scheduler: Any
+
+    @property
+    def run(self) -> Location:
+        return self.plan.run
+
+    def finished(self) -> SweepResult | None:
+        return self.plan.finished()
+
+    def execute(self, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
+        with joined(self.plan.config.detect, progress):
+            trials, failed = _run_trials(self.plan, self.scheduler, progress)
+            _keep_best(self.plan, choose_trial(trials, self.plan.config.select), progress)
+        return trials, failed
+
+    def forget_if_barren(self) -> None:
+        if not any((prepared.run / SIGNALS).exists() for prepared in self.plan.trainings.values()):
+            for name in (CONFIG, TRAININGS):
+                (self.run / name).delete()
+
+    def write(self, made: tuple[list[Trial], list[dict[str, Any]]], seconds: dict[str, float]) -> SweepResult:
+        return _write(self.plan, *made, seconds)
+
+    def revisit(self, result: SweepResult) -> None:
+        if not (self.run / BEST / REPORT).exists():
+            result.best.report()
 
 
 def _run_trials(plan: _Plan, scheduler: Any, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
