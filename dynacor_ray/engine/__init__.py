@@ -14,6 +14,7 @@ _DEFAULTS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C ends a search as if it were complete
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's newer console output prints a box even when told to be silent
+    "RAY_idle_worker_killing_time_threshold_ms": "20000",  # a second is too short: the next stage starts them again
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray's core writes notices on its own actors to our stderr
     "RAY_DEDUP_LOGS_SKIP_REGEX": "PYTHON worker processes have been started",
 }

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-import torch
 from ray import cloudpickle
 
 from dynacor_ray.engine.session import remote_errors
@@ -67,6 +66,8 @@ def map_shared(
 
     @ray.remote(num_cpus=1)
     def run(shared: Any, item: Any) -> Any:
+        import torch
+
         torch.set_num_threads(1)
         return function(shared, item)
 

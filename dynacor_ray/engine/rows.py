@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import ray
-from pyarrow.fs import FileSystem
-from ray.data import ExecutionOptions, FileShuffleConfig
+from ray.data import ExecutionOptions
 from ray.train import DataConfig
 
 from dynacor_ray import schema
 from dynacor_ray.engine.embed import FeatureStore
 from dynacor_ray.engine.job import RowFacts
 from dynacor_ray.engine.labels import LabelTable
+from dynacor_ray.engine.parts import read_parts
 from dynacor_ray.engine.session import set_up_data
 from dynacor_ray.errors import DataError, explain
 from dynacor_ray.manifest import DatasetManifest, FeatureStats
@@ -44,8 +44,8 @@ def rows_of_features(
     """
     assert manifest.feature_dim is not None
     assert manifest.stats is not None
-    paths = [(dataset / part.name).path for part in manifest.parts]
-    num_classes, filesystem = manifest.num_classes, dataset.filesystem
+    files = [dataset / part.name for part in manifest.parts]
+    num_classes = manifest.num_classes
 
     def build(shuffled: bool) -> ray.data.Dataset:
         known = ray.put(labels.read())
@@ -59,7 +59,7 @@ def rows_of_features(
             keys = pa.array(schema.encode_key(ids, False))
             return pa.table({schema.KEY: keys, LABEL: given, schema.FEATURE: block[schema.FEATURE]})
 
-        rows = read_rows(paths, filesystem, [schema.INSTANCE_ID, schema.FEATURE], shuffled)
+        rows = read_rows(files, [schema.INSTANCE_ID, schema.FEATURE], shuffled)
         return rows.map_batches(add_copies, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
     return _described(build, labels, corruption, manifest, manifest.feature_dim, manifest.stats)
@@ -73,8 +73,8 @@ def rows_of_embeddings(
     corruption: None for the originals alone.
     """
     folders = (store.originals, store.copies) if corruption is not None else (store.originals,)
-    paths = [(folder / name).path for folder in folders for name in store.files]
-    filesystem, num_classes = store.originals.filesystem, manifest.num_classes
+    files = [folder / name for folder in folders for name in store.files]
+    num_classes = manifest.num_classes
 
     def build(shuffled: bool) -> ray.data.Dataset:
         known = ray.put(labels.read())
@@ -90,7 +90,7 @@ def rows_of_embeddings(
             columns = {schema.KEY: block[schema.KEY], LABEL: pa.array(given, pa.int32())}
             return pa.table(columns | {schema.FEATURE: block[schema.FEATURE]})
 
-        rows = read_rows(paths, filesystem, [schema.KEY, schema.FEATURE], shuffled)
+        rows = read_rows(files, [schema.KEY, schema.FEATURE], shuffled)
         return rows.map_batches(label, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
     return _described(build, labels, corruption, manifest, store.dim, store.stats)
@@ -114,15 +114,10 @@ def _described(
     return TrainingRows(build, facts)
 
 
-def read_rows(paths: list[str], filesystem: FileSystem, columns: list[str], shuffled: bool) -> ray.data.Dataset:
+def read_rows(files: list[Location], columns: list[str], shuffled: bool) -> ray.data.Dataset:
     """Parquet files as a lazy data set; `shuffled`: the files come in another order in every epoch."""
     set_up_data()
-    # Not partitioned: a directory named like `label=7` somewhere above the files is not a column.
-    # Only the order of files is random here; every row is read once in any case.
-    order = FileShuffleConfig(seed=0, reseed_after_execution=True) if shuffled else None
-    return ray.data.read_parquet(
-        paths, filesystem=filesystem, columns=columns, shuffle=order, num_cpus=READ_CPUS, partitioning=None
-    )
+    return read_parts(files, columns, shuffled, READ_CPUS)
 
 
 class PaddedDataConfig(DataConfig):

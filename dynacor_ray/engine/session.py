@@ -48,6 +48,8 @@ def connect(address: str | None = None) -> None:
         return
     address = address or os.environ.get("RAY_ADDRESS")
     options = {"address": address} if address else {"address": "local", "include_dashboard": False}
+    if not address:
+        forgo_watcher()
     try:
         with _held_stderr():
             ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
@@ -55,6 +57,11 @@ def connect(address: str | None = None) -> None:
         remedy = "start it, correct --address, or leave --address out to use this machine"
         raise ClusterError(explain("a Ray cluster", f"'{error}' at {address or 'local'}", remedy)) from error
     quieten()
+
+
+def forgo_watcher() -> None:
+    """Tell Ray Train that no node will be announced to go away: on one machine a process would wait for it in vain."""
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
 @contextmanager

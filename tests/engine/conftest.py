@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from dynacor_ray import schema
-from dynacor_ray.engine.session import quieten
+from dynacor_ray.engine.session import forgo_watcher, quieten
 from dynacor_ray.noise.synthetic import symmetric
 
 # Ray and torch warn about themselves in ways that we cannot change; ours are errors in the unit tests.
@@ -37,6 +37,7 @@ FEATURES = 16
 def cluster() -> Iterator[None]:
     """Four logical CPUs, so that two training workers and Ray Data fit on any machine."""
     quieten()
+    forgo_watcher()
     ray.init(
         address="local",
         num_cpus=4,
