@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +18,7 @@ import ray
 from dynacor_ray import schema
 from dynacor_ray.engine.session import forgo_watcher, quieten
 from dynacor_ray.noise.synthetic import symmetric
+from dynacor_ray.pipeline import detect
 
 # Ray and torch warn about themselves in ways that we cannot change; ours are errors in the unit tests.
 THIRD_PARTY = ("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning", "ignore::UserWarning")
@@ -50,25 +54,52 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+def write_features(path: Path, rows: int, noise: float = 0.2, seed: int = 0, row_group: int = 300) -> Path:
+    """A parquet file of Gaussian classes: features, given labels with symmetric noise, true labels."""
+    random = np.random.default_rng(seed)
+    true = random.integers(0, CLASSES, rows)
+    centres = random.normal(size=(CLASSES, FEATURES)) * 1.2
+    features = (centres[true] + random.normal(size=(rows, FEATURES))).astype(np.float32)
+    given = symmetric(true, np.arange(rows), noise, CLASSES, seed)
+    columns = {"feature": schema.fixed_size_list(features), "given_label": given, "true_label": true}
+    pq.write_table(pa.table(columns), path, row_group_size=row_group)
+    return path
+
+
 @pytest.fixture
 def feature_set(tmp_path: Path) -> Callable[..., Path]:
-    """Make a parquet file of Gaussian classes: ids, features, given labels with symmetric noise, true labels."""
+    """Make a set like `write_features` in the test's own folder."""
 
     def make(rows: int = 1001, noise: float = 0.2, seed: int = 0, row_group: int = 300, name: str = "set") -> Path:
-        random = np.random.default_rng(seed)
-        true = random.integers(0, CLASSES, rows)
-        centres = random.normal(size=(CLASSES, FEATURES)) * 1.2
-        features = (centres[true] + random.normal(size=(rows, FEATURES))).astype(np.float32)
-        ids = np.arange(rows)
-        table = pa.table(
-            {
-                "feature": schema.fixed_size_list(features),
-                "given_label": symmetric(true, ids, noise, CLASSES, seed),
-                "true_label": true,
-            }
-        )
-        path = tmp_path / f"{name}.parquet"
-        pq.write_table(table, path, row_group_size=row_group)
-        return path
+        return write_features(tmp_path / f"{name}.parquet", rows, noise, seed, row_group)
 
     return make
+
+
+FAST: dict[str, Any] = {"epochs": 4, "cluster_epochs": 2, "quiet": True, "batch_size": 64}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run of `detect` with `FAST` on 1,001 rows."""
+
+    data: Path
+    run: Path
+    cache: Path
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Made once for all tests, which only read it."""
+    folder = tmp_path_factory.mktemp("finished")
+    made = Finished(write_features(folder / "set.parquet", 1001), folder / "run", folder / "cache")
+    detect(str(made.data), out=str(made.run), cache=str(made.cache), **FAST)
+    return made
+
+
+@pytest.fixture
+def finished(pristine: Finished, tmp_path: Path) -> Finished:
+    """A copy of `pristine` to be changed; the data are the same file, to which the run is tied."""
+    for there in (pristine.run, pristine.cache):
+        shutil.copytree(there, tmp_path / there.name)
+    return Finished(pristine.data, tmp_path / "run", tmp_path / "cache")

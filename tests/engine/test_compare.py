@@ -41,7 +41,7 @@ QUIET = Progress(quiet=True)
 QUICK: dict[str, Any] = {"epochs": 3, "cluster_epochs": 1, "quiet": True}
 
 
-def ground_of(data: Path, tmp_path: Path, workers: int = 1) -> Ground:
+def ground_of(data: Path, tmp_path: Path, workers: int) -> Ground:
     place = locate(str(tmp_path / "packed"))
     manifest = ingest(open_source(str(data), SourceOptions()), place, 0.01, QUIET)
     plan = plan_for(DetectConfig(data="x", workers=workers))
@@ -59,7 +59,7 @@ def test_features_neighbours_and_prototypes(
     """Block by block, and as a library does it with all rows at once."""
     monkeypatch.setattr("dynacor_ray.engine.features.BLOCK_ROWS", 128)
     data = feature_set(401)
-    ground = ground_of(data, tmp_path)
+    ground = ground_of(data, tmp_path, workers=1)
     blocks = load_blocks([ground.dataset / part.name for part in ground.manifest.parts])
     ids, features = features_of(data)
     found = gather_neighbours(blocks, QUIET)
@@ -75,11 +75,10 @@ def test_features_neighbours_and_prototypes(
     assert margins == pytest.approx(whole.numpy(), abs=1e-5)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 def test_the_panel_records_every_row_and_predicts_what_it_did_not_learn(
-    feature_set: Callable[..., Path], tmp_path: Path, workers: int
+    feature_set: Callable[..., Path], tmp_path: Path
 ) -> None:
-    ground = ground_of(feature_set(401), tmp_path, workers)
+    ground = ground_of(feature_set(401), tmp_path, workers=2)
     rows = rows_of_features(ground.dataset, ground.manifest, ground.labels, None)
     training = TrainConfig(epochs=4, learning_rate=0.1, batch_size=32)
     found = gather_panel(ground, rows, training, ("aum", "out_of_sample", "cores"), locate(str(tmp_path / "run")))
@@ -100,17 +99,14 @@ def test_all_detectors_on_several_kinds_of_noise(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, out = str(feature_set(601)), str(tmp_path / "run")
-    noises = ["given", "instance_dependent:0.3"]
+    noises = ["given"]
     result = compare(data, out=out, noises=noises, **QUICK)
     table = result.to_pandas()
     assert sorted(set(table["detector"])) == sorted(detectors.DETECTORS)
-    assert len(table) == 2 * len(detectors.DETECTORS)
+    assert len(table) == len(detectors.DETECTORS)
     assert result.summary["failures"] == []
     assert table["message"].isna().all()
     assert (table["auroc"] > 0.5).mean() > 0.9
-    rates = table.groupby("noise")["noise_rate"].first()
-    assert rates["instance_dependent:0.3"] == pytest.approx(0.3, abs=0.06)
-    assert "encoder features" in result.summary["config"]["made_from"]["instance_dependent:0.3"]
     assert (tmp_path / "run" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
 
     # A second call has nothing to do; one more kind of noise trains for it alone.
@@ -118,9 +114,13 @@ def test_all_detectors_on_several_kinds_of_noise(
     assert compare(data, out=out, noises=noises, **QUICK).summary == result.summary
     monkeypatch.undo()
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "cells").rglob("*") if path.is_file()}
-    more = compare(data, out=out, noises=[*noises, "asymmetric:0.2"], detectors=["dynacor", "simifeat_v"], **QUICK)
+    names, noises = ["dynacor", "simifeat_v"], [*noises, "instance_dependent:0.3"]
+    more = compare(data, out=out, noises=noises, detectors=names, **QUICK)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "what was judged is not judged again"
-    assert more.summary["noises"] == [*noises, "asymmetric:0.2"]
+    assert more.summary["noises"] == noises
+    rates = more.to_pandas().groupby("noise")["noise_rate"].first()
+    assert rates["instance_dependent:0.3"] == pytest.approx(0.3, abs=0.06)
+    assert "encoder features" in more.summary["config"]["made_from"]["instance_dependent:0.3"]
     assert {row["detector"] for row in more.summary["detectors"]} == {"dynacor", "simifeat_v"}
 
 

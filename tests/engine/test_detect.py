@@ -16,7 +16,15 @@ import pytest
 from dynacor_ray import schema
 from dynacor_ray.config import make_config
 from dynacor_ray.engine.ingest import ingest
-from dynacor_ray.errors import ClusterError, ConfigError, DataError, EncoderError, RunDirectoryError, TrainingError
+from dynacor_ray.errors import (
+    ClusterError,
+    ConfigError,
+    CoverageError,
+    DataError,
+    EncoderError,
+    RunDirectoryError,
+    TrainingError,
+)
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.models.encoders import EncoderSpec
 from dynacor_ray.pipeline import DetectResult, detect, run_detect
@@ -24,18 +32,21 @@ from dynacor_ray.progress import Progress
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.storage import locate
+from tests.engine.conftest import FAST, Finished
 
-FAST: dict[str, Any] = {"epochs": 4, "cluster_epochs": 2, "quiet": True, "batch_size": 64}
 
-
-def dynamics(result: DetectResult) -> tuple[np.ndarray, np.ndarray]:
-    table = pq.read_table(Path(result.run.path) / "dynamics.parquet")
+def dynamics(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    table = pq.read_table(run / "dynamics.parquet")
     return table["key"].to_numpy(), schema.matrix(table["margin"])
 
 
-def test_a_run_leaves_the_documented_files(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    data, out = feature_set(1001), tmp_path / "run"
-    result = detect(str(data), out=str(out), **FAST)
+def again(there: Finished, **options: Any) -> DetectResult:
+    """The command that made a finished run, once more."""
+    return detect(str(there.data), **{"out": str(there.run), "cache": str(there.cache)} | FAST | options)
+
+
+def test_a_run_leaves_the_documented_files(pristine: Finished) -> None:
+    out, result = pristine.run, again(pristine)
     issues = pq.read_table(out / "issues.parquet")
     assert issues.schema.equals(schema.issues_schema())
     assert sorted(issues["instance_id"].to_pylist()) == list(range(1001))
@@ -55,7 +66,7 @@ def test_a_run_leaves_the_documented_files(feature_set: Callable[..., Path], tmp
     assert summary["planted_recall"] > 0.8
     assert np.allclose(np.sum(summary["transition_matrix"], axis=1), 1)
     assert len(summary["validation"]["epochs"]) == 3
-    keys, margins = dynamics(result)
+    keys, margins = dynamics(out)
     assert margins.shape == (1001 + summary["num_corrupted"], 4)
     assert np.isfinite(margins).all()
     assert len(np.unique(keys)) == len(keys)
@@ -63,52 +74,13 @@ def test_a_run_leaves_the_documented_files(feature_set: Callable[..., Path], tmp
     assert result.to_ray().schema().names == schema.issues_schema().names
     page = (out / "report.html").read_text()
     assert f"{summary['num_flagged']:,} of 1,001 labels look wrong" in page
-    assert summary["data"]["packed"].startswith("cache/parquet-"), "moves with the run directory"
 
 
-def test_the_paper_s_threshold_is_equation_4(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    result = detect(str(feature_set(601)), out=str(tmp_path / "run"), threshold="paper", **FAST)
-    issues = result.issues()
-    flags = issues["is_label_issue"].to_numpy()
-    assert np.array_equal(flags, issues["noise_score"].to_numpy() > 0.5)
-    assert np.array_equal(flags, issues["label_quality"].to_numpy() < 0.5)
-
-
-def test_one_two_and_four_workers_and_streaming_agree(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    """Same corrupted set and full coverage whatever the number of workers and wherever the rows are kept; F1 alike."""
-    data = feature_set(1501)
-    ways = {
-        "one": {},
-        "two": {"workers": 2},
-        "four": {"workers": 4},
-        "streamed": {"workers": 2, "cache_gigabytes": 0.0},
-    }
-    options = FAST | {"cache": str(tmp_path / "cache"), "epochs": 6}
-    results = {n: detect(str(data), out=str(tmp_path / n), **options, **way) for n, way in ways.items()}
-    chosen = np.flatnonzero(is_selected(np.arange(1501), CorruptionConfig(gamma=0.1, seed=0)))
-    expected = np.sort(np.concatenate([np.arange(1501) << 1, (chosen << 1) | 1]))
-    scores, ranks = [], []
-    for result in results.values():
-        keys, margins = dynamics(result)
-        assert np.array_equal(keys, expected)
-        assert margins.shape == (len(expected), 6)
-        scores.append(result.summary["evaluation"]["f1"])
-        ranks.append(result.summary["evaluation"]["auroc"])
-    assert len({result.summary["num_corrupted"] for result in results.values()}) == 1
-    assert max(ranks) - min(ranks) < 0.02, ranks
-    # So few rows and epochs leave the estimate of the noise rate, and with it the cut, some way to move.
-    assert max(scores) - min(scores) < 0.1, scores
-
-
-def test_the_same_command_says_that_it_is_complete(
-    feature_set: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data, out = feature_set(400), tmp_path / "run"
-    first = detect(str(data), out=str(out), **FAST)
+def test_the_same_command_says_that_it_is_complete(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    out, first = finished.run, json.loads((finished.run / "summary.json").read_text())
     stamp = (out / "issues.parquet").stat().st_mtime_ns
     (out / "report.html").unlink()
-    again = detect(str(data), out=str(out), **(FAST | {"quiet": False}))
-    assert again.summary == first.summary
+    assert again(finished, quiet=False).summary == first
     assert (out / "issues.parquet").stat().st_mtime_ns == stamp
     said = capsys.readouterr()
     assert "is complete: nothing to do" in said.err
@@ -117,14 +89,49 @@ def test_the_same_command_says_that_it_is_complete(
     assert "labels that look wrong" in said.out
 
 
-def test_a_directory_never_mixes_two_configurations(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    data, out = feature_set(400), tmp_path / "run"
-    detect(str(data), out=str(out), **FAST)
+def test_a_directory_never_mixes_two_configurations(
+    finished: Finished, feature_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(RunDirectoryError, match=r"gamma=0.1 there, 0.2 here; choose another --out"):
-        detect(str(data), out=str(out), gamma=0.2, **FAST)
-    feature_set(401)
+        again(finished, gamma=0.2)
     with pytest.raises(RunDirectoryError, match="the data changed since that run began"):
-        detect(str(data), out=str(out), **FAST)
+        detect(str(feature_set(1001)), out=str(finished.run), cache=str(finished.cache), **FAST)
+    (finished.run / "summary.json").unlink()
+    monkeypatch.setattr(EncoderSpec, "fingerprint", lambda _: "0" * 16)
+    with pytest.raises(RunDirectoryError, match="its weights or an installed package changed"):
+        again(finished)
+
+
+def test_a_lost_signal_file_is_named(finished: Finished) -> None:
+    """Assembly proves coverage: it names the instances without a signal instead of going on."""
+    listed = json.loads((finished.run / "signals" / "manifest.json").read_text())
+    victim = finished.run / "signals" / listed["1"][0]
+    pq.write_table(pq.read_table(victim).slice(2), victim)
+    (finished.run / "summary.json").unlink()
+    with pytest.raises(CoverageError, match=r"epoch 1, but got 2 missing \(instance_id 0, 1\)"):
+        again(finished)
+
+
+def test_one_two_and_four_workers_and_streaming_agree(
+    feature_set: Callable[..., Path], tmp_path: Path, pristine: Finished
+) -> None:
+    """Same corrupted set and full coverage whatever the number of workers and wherever the rows are kept; F1 alike."""
+    ways = {"two streamed": {"workers": 2, "cache_gigabytes": 0.0}, "four": {"workers": 4}}
+    options = FAST | {"cache": str(pristine.cache)}
+    results = [again(pristine)]
+    results += [detect(str(pristine.data), out=str(tmp_path / n), **options, **way) for n, way in ways.items()]
+    chosen = np.flatnonzero(is_selected(np.arange(1001), CorruptionConfig(gamma=0.1, seed=0)))
+    expected = np.sort(np.concatenate([np.arange(1001) << 1, (chosen << 1) | 1]))
+    for result in results:
+        keys, margins = dynamics(Path(result.run.path))
+        assert np.array_equal(keys, expected)
+        assert margins.shape == (len(expected), 4)
+    scores = [result.summary["evaluation"]["f1"] for result in results]
+    ranks = [result.summary["evaluation"]["auroc"] for result in results]
+    assert len({result.summary["num_corrupted"] for result in results}) == 1
+    assert max(ranks) - min(ranks) < 0.02, ranks
+    # So few rows and epochs leave the estimate of the noise rate, and with it the cut, some way to move.
+    assert max(scores) - min(scores) < 0.1, scores
 
 
 def test_a_directory_with_other_files_is_refused(feature_set: Callable[..., Path], tmp_path: Path) -> None:
@@ -135,42 +142,38 @@ def test_a_directory_with_other_files_is_refused(feature_set: Callable[..., Path
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "precious"
 
 
-def test_truth_does_not_touch_the_result(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+def test_truth_does_not_touch_the_result(pristine: Finished, tmp_path: Path) -> None:
     """Permuting the true labels leaves every detector output bit-identical."""
-    data = feature_set(600)
-    table = pq.read_table(data)
-    order = np.random.default_rng(1).permutation(600)
+    table = pq.read_table(pristine.data)
+    order = np.random.default_rng(1).permutation(1001)
     at = table.schema.get_field_index("true_label")
     other = tmp_path / "other" / "set.parquet"
     other.parent.mkdir()
     pq.write_table(table.set_column(at, "true_label", table["true_label"].take(order)), other, row_group_size=300)
-    runs = [detect(str(path), out=str(tmp_path / f"run{i}"), **FAST) for i, path in enumerate((data, other))]
-    assert runs[0].issues().equals(runs[1].issues())
-    assert runs[0].summary["evaluation"] != runs[1].summary["evaluation"]
-    assert np.array_equal(dynamics(runs[0])[1], dynamics(runs[1])[1])
+    first, second = again(pristine), detect(str(other), out=str(tmp_path / "permuted"), **FAST)
+    assert first.issues().equals(second.issues())
+    assert first.summary["evaluation"] != second.summary["evaluation"]
+    assert np.array_equal(dynamics(pristine.run)[1], dynamics(tmp_path / "permuted")[1])
+    assert second.summary["data"]["packed"].startswith("cache/parquet-"), "moves with the run directory"
 
 
-def test_ids_of_the_source_are_kept(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    data = feature_set(500)
+def test_ids_are_kept_and_unusable_rows_set_aside(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+    """Ids of the source, a missing label, and a directory named like partitions, which are no columns."""
+    data, out = feature_set(400), tmp_path / "label=7" / "key=3" / "feature=1"
     table = pq.read_table(data)
-    ids = np.random.default_rng(0).choice(10**12, 500, replace=False)
-    pq.write_table(table.append_column("instance_id", [ids]), data, row_group_size=100)
-    issues = detect(str(data), out=str(tmp_path / "run"), **FAST).issues()
-    assert set(issues["instance_id"].to_pylist()) == set(ids.tolist())
-
-
-def test_unusable_rows_are_set_aside_and_counted(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    data = feature_set(500)
-    table = pq.read_table(data)
+    ids = np.random.default_rng(0).choice(10**12, 400, replace=False)
     labels = table["given_label"].to_pylist()
     labels[7] = None
     table = table.set_column(table.schema.get_field_index("given_label"), "given_label", [labels])
-    pq.write_table(table, data)
-    result = detect(str(data), out=str(tmp_path / "run"), **FAST)
+    pq.write_table(table.append_column("instance_id", [ids]), data, row_group_size=100)
+    with pytest.raises(DataError, match="1 of 400"):
+        detect(str(data), out=str(out), max_quarantine=0.0, **FAST)
+    result = detect(str(data), out=str(out), classes=["0", "1", "2", "3"], **FAST)
     assert result.summary["data"]["quarantined"] == 1
     assert result.summary["data"]["quarantine_reasons"] == {"missing label": 1}
-    assert 7 not in result.issues()["instance_id"].to_pylist()
-    assert 499 in result.issues()["instance_id"].to_pylist(), "ids are positions in the source"
+    assert set(result.issues()["instance_id"].to_pylist()) == set(ids.tolist()) - {ids[7]}
+    assert result.dynamics().schema().names == schema.dynamics_schema(4).names
+    assert detect(str(data), out=str(out), classes=("0", "1", "2", "3"), **FAST).summary == result.summary
 
 
 def test_too_many_unusable_rows_stop_the_run(feature_set: Callable[..., Path], tmp_path: Path) -> None:
@@ -181,7 +184,6 @@ def test_too_many_unusable_rows_stop_the_run(feature_set: Callable[..., Path], t
     with pytest.raises(DataError, match=r"10 of 500 \(2.0%\): 10 x missing label.*--max-quarantine"):
         detect(str(data), out=str(out), **FAST)
     assert not list(out.rglob("*.json")), "nothing that looks like a run or a data set is left"
-    assert detect(str(data), out=str(out), max_quarantine=0.05, **FAST).summary["num_rows"] == 490
 
 
 @pytest.mark.parametrize(
@@ -203,9 +205,9 @@ def test_wrong_options_leave_nothing(
     assert not (out / "summary.json").exists()
 
 
-def test_divergence_is_told_and_not_retried(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+def test_divergence_is_told_and_not_retried(pristine: Finished, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"NaN"):
-        detect(str(feature_set(400)), out=str(tmp_path / "run"), learning_rate=1e12, **FAST)
+        detect(str(pristine.data), out=str(tmp_path / "run"), cache=str(pristine.cache), learning_rate=1e12, **FAST)
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
@@ -238,11 +240,19 @@ class _PyarrowWithoutProtocols:
         return getattr(pafs, name)
 
 
-def test_released_variant_draws_copies_from_a_fixed_pool(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    result = detect(str(feature_set(1000)), out=str(tmp_path / "run"), variant="released", **FAST)
-    keys, _ = dynamics(result)
+def test_the_released_variant(pristine: Finished, tmp_path: Path) -> None:
+    """Copies from a fixed pool, and as every published variant flags by Eq. 4; the cache serves any run on the data."""
+    packed = sorted(pristine.cache.rglob("part-*.parquet"))
+    options = FAST | {"cache": str(pristine.cache), "variant": "released"}
+    result = detect(str(pristine.data), out=str(tmp_path / "run"), **options)
+    assert sorted(pristine.cache.rglob("part-*.parquet")) == packed, "packed once"
+    keys, _ = dynamics(tmp_path / "run")
     config = CorruptionConfig(gamma=0.1, seed=0, copy_pool=0.9)
-    assert set(keys[(keys & 1) == 1] >> 1) == set(np.flatnonzero(is_selected(np.arange(1000), config)))
+    assert set(keys[(keys & 1) == 1] >> 1) == set(np.flatnonzero(is_selected(np.arange(1001), config)))
+    issues = result.issues()
+    flags = issues["is_label_issue"].to_numpy()
+    assert np.array_equal(flags, issues["noise_score"].to_numpy() > 0.5)
+    assert np.array_equal(flags, issues["label_quality"].to_numpy() < 0.5)
 
 
 def test_errors_of_remote_code_come_back_as_themselves(feature_set: Callable[..., Path], tmp_path: Path) -> None:
@@ -258,40 +268,15 @@ def test_errors_of_remote_code_come_back_as_themselves(feature_set: Callable[...
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_directories_named_like_partitions_are_no_columns(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    out = tmp_path / "label=7" / "key=3" / "feature=1"
-    result = detect(str(feature_set(400)), out=str(out), classes=["0", "1", "2", "3"], **FAST)
-    assert result.dynamics().schema().names == schema.dynamics_schema(4).names
-    again = detect(str(tmp_path / "set.parquet"), out=str(out), classes=("0", "1", "2", "3"), **FAST)
-    assert again.summary == result.summary
-
-
-def test_a_cache_is_shared_by_seeds_and_by_runs_at_the_same_time(
-    feature_set: Callable[..., Path], tmp_path: Path
-) -> None:
-    """Packing again beside a run that reads the same data leaves that run's files in place."""
-    data, cache = feature_set(400), tmp_path / "cache"
-    detect(str(data), out=str(tmp_path / "one"), cache=str(cache), **FAST)
-    (folder,) = cache.iterdir()
-    before = sorted(p.relative_to(folder) for p in folder.rglob("part-*.parquet"))
-    detect(str(data), out=str(tmp_path / "two"), cache=str(cache), **(FAST | {"seed": 3}))
-    assert sorted(p.relative_to(folder) for p in folder.rglob("part-*.parquet")) == before, "packed once"
+def test_packing_again_beside_a_run_leaves_its_files_in_place(finished: Finished, tmp_path: Path) -> None:
+    (folder,) = finished.cache.iterdir()
+    before = {p.relative_to(folder) for p in folder.rglob("part-*.parquet")}
     place = locate(str(folder / "dataset"))
     (place / "manifest.json").delete()
-    ingest(open_source(str(data), SourceOptions()), place, 0.01, Progress(quiet=True))
-    assert set(before) < {p.relative_to(folder) for p in folder.rglob("part-*.parquet")}
-    detect(str(data), out=str(tmp_path / "three"), cache=str(cache), **(FAST | {"seed": 4}))
-
-
-def test_another_encoder_behind_the_same_name_is_refused(
-    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, out = str(feature_set(400)), tmp_path / "run"
-    detect(data, out=str(out), **FAST)
-    (out / "summary.json").unlink()
-    monkeypatch.setattr(EncoderSpec, "fingerprint", lambda _: "0" * 16)
-    with pytest.raises(RunDirectoryError, match="its weights or an installed package changed"):
-        detect(data, out=str(out), **FAST)
+    ingest(open_source(str(finished.data), SourceOptions()), place, 0.01, Progress(quiet=True))
+    assert before < {p.relative_to(folder) for p in folder.rglob("part-*.parquet")}
+    other = again(finished, out=str(tmp_path / "other"), seed=3)
+    assert other.summary["num_rows"] == 1001
 
 
 @pytest.mark.parametrize("content", ['{"model_type": "bert"}', "[1]", "{"])

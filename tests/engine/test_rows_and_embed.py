@@ -85,9 +85,9 @@ def test_corrupted_sets_are_nested_in_gamma(feature_set: Callable[..., Path], tm
         assert described.facts.total == len(rows)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("world", [1, 3])
 def test_the_padded_split_loses_no_row(world: int) -> None:
-    """11 rows on 1-4 ranks: equal shares, every key exactly once, padding marked as such."""
+    """11 rows on one or three ranks: equal shares, every key exactly once, padding marked as such."""
     dim, keys = 2, np.arange(11, dtype=np.int64)
     table = padding_rows(11, dim).set_column(0, "key", pa.array(keys))
     rows = ray.data.from_arrow(table).repartition(3)

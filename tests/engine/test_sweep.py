@@ -20,8 +20,7 @@ from dynacor_ray import schema
 from dynacor_ray.errors import ClusterError, ConfigError, RunDirectoryError, TrainingError
 from dynacor_ray.pipeline import detect
 from dynacor_ray.sweeps import sweep
-
-FAST: dict[str, Any] = {"epochs": 4, "cluster_epochs": 2, "quiet": True, "batch_size": 64}
+from tests.engine.conftest import FAST
 
 
 def stamps(out: Path, pattern: str) -> dict[str, int]:
@@ -31,7 +30,7 @@ def stamps(out: Path, pattern: str) -> dict[str, int]:
 def test_a_grid_costs_a_training_per_gamma_and_leaves_the_chosen_run(
     feature_set: Callable[..., Path], tmp_path: Path
 ) -> None:
-    data, out = str(feature_set(1001)), tmp_path / "sweep"
+    data, out = str(feature_set(601)), tmp_path / "sweep"
     options = FAST | {"gammas": [0.1, 0.3], "cluster_learning_rate": 1e-3, "cache": str(tmp_path / "cache")}
     result = sweep(data, out=str(out), alphas=[0.0, 5.0], **options)
     trained = stamps(out, "trainings/*/signals/manifest.json")
@@ -136,13 +135,13 @@ def test_a_killed_sweep_goes_on_without_repeating_trainings(feature_set: Callabl
 def test_a_searcher_and_a_scheduler_of_tune_can_be_passed(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     data, out = str(feature_set(601)), tmp_path / "sweep"
     options = FAST | {"gammas": [0.2], "out": str(out)}
-    found = sweep(data, search="optuna", samples=3, alphas=[0.1, 100], **options)
+    found = sweep(data, search="optuna", samples=2, alphas=[0.1, 100], **options)
     alphas = found.trials()["alpha"].to_pylist()
-    assert len(set(alphas)) == 3
+    assert len(set(alphas)) == 2
     assert all(0.1 <= alpha <= 100 for alpha in alphas)
-    again = sweep(data, search="optuna", samples=3, alphas=[0.1, 100], **options)
+    again = sweep(data, search="optuna", samples=2, alphas=[0.1, 100], **options)
     assert sorted(again.trials()["alpha"].to_pylist()) == sorted(alphas), "resumed, not repeated"
-    other = sweep(data, search="optuna", samples=3, alphas=[200, 300], **options)
+    other = sweep(data, search="optuna", samples=2, alphas=[200, 300], **options)
     assert all(200 <= alpha <= 300 for alpha in other.trials()["alpha"].to_pylist()), "another space, another search"
     space = {"alpha": tune.choice([1.0, 2.0]), "cluster_epochs": tune.choice([2])}
     scheduler = AsyncHyperBandScheduler(max_t=100, grace_period=100)

@@ -9,26 +9,18 @@ import torch
 from dynacor_ray import schema
 from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.dynamics_task import DynamicsTask
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig
 from dynacor_ray.engine.task import Recorded
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.method.dynamics import logit_margin
 from dynacor_ray.method.ridge import RidgeSums
 from dynacor_ray.storage import locate
+from tests.plans import plan_of
 
 ROWS, DIM, CLASSES = 400, 6, 3
 CORRUPTION = CorruptionConfig(gamma=0.25, seed=0)
 IDS = np.arange(ROWS)
-PLAN = TrainPlan(
-    workers=1,
-    min_workers=1,
-    use_gpu=False,
-    cpus_per_worker=1,
-    threads=1,
-    cache_bytes=0,
-    checkpoint_seconds=0,
-    max_failures=0,
-)
+PLAN = plan_of(cache_bytes=0)
 CPU = torch.device("cpu")
 
 

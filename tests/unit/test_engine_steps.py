@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from dynacor_ray import schema
 from dynacor_ray.engine import batches as module
 from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig
 from dynacor_ray.engine.rows import PADDING_KEY, missing_rows, padding_rows
 from dynacor_ray.errors import CoverageError
 from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.storage import locate
+from tests.plans import plan_of
 
 DIM = 2
 CPU = torch.device("cpu")
@@ -40,16 +41,7 @@ class Share:
 
 
 def job_of(originals: int, copies: int, workers: int, batch: int, cache_bytes: int, seed: int) -> Job:
-    plan = TrainPlan(
-        workers=workers,
-        min_workers=workers,
-        use_gpu=False,
-        cpus_per_worker=1.0,
-        threads=1,
-        cache_bytes=cache_bytes,
-        checkpoint_seconds=1.0,
-        max_failures=0,
-    )
+    plan = plan_of(workers, cache_bytes=cache_bytes)
     facts = RowFacts(originals, copies, 3, DIM, np.zeros(DIM, np.float32), 1.0, np.array([originals, 0, 0]))
     config = TrainConfig(batch_size=batch, seed=seed, corrupted_weight="paper")
     return Job(config, plan, locate("/nowhere"), facts)

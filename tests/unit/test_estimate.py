@@ -17,22 +17,14 @@ from dynacor_ray import estimate as module
 from dynacor_ray.checks import DoctorReport, run_doctor
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.engine.dynamics_task import DynamicsTask
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig
 from dynacor_ray.engine.session import Resources
 from dynacor_ray.errors import ConfigError
 from dynacor_ray.estimate import Speeds, estimate, seconds_of, step_seconds
 from dynacor_ray.storage import locate
+from tests.plans import plan_of
 
-PLAN = TrainPlan(
-    workers=2,
-    min_workers=2,
-    use_gpu=False,
-    cpus_per_worker=1.0,
-    threads=1,
-    cache_bytes=1 << 40,
-    checkpoint_seconds=1.0,
-    max_failures=0,
-)
+PLAN = plan_of(workers=2)
 
 
 def job_of(originals: int = 1000, copies: int = 100, dim: int = 8, epochs: int = 3, **plan: Any) -> Job:

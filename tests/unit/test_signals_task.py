@@ -11,12 +11,13 @@ import torch
 from dynacor_ray import schema
 from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.dynamics_task import DynamicsTask, SignalsTask
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig
 from dynacor_ray.engine.tasks import make_task
 from dynacor_ray.errors import TrainingError
 from dynacor_ray.method.dynamics import first_eigenvectors
 from dynacor_ray.method.signals import COLUMNS
 from dynacor_ray.storage import locate
+from tests.plans import plan_of
 
 ROWS, CLASSES, DIM, EPOCHS = 24, 3, 5, 3
 CPU = torch.device("cpu")
@@ -24,17 +25,7 @@ CPU = torch.device("cpu")
 
 def job_of(signals: bool) -> Job:
     facts = RowFacts(20, 4, CLASSES, DIM, np.zeros(DIM, np.float32), 1.0, np.array([7, 7, 6]))
-    plan = TrainPlan(
-        workers=1,
-        min_workers=1,
-        use_gpu=False,
-        cpus_per_worker=1,
-        threads=1,
-        cache_bytes=1,
-        checkpoint_seconds=1,
-        max_failures=0,
-    )
-    return Job(TrainConfig(epochs=EPOCHS, signals=signals), plan, locate("/r"), facts)
+    return Job(TrainConfig(epochs=EPOCHS, signals=signals), plan_of(), locate("/r"), facts)
 
 
 def batches() -> list[Batch]:
