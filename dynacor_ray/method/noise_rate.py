@@ -35,13 +35,18 @@ _ALL_DOUBT, _NO_DOUBT = 0.29, 0.37
 """Ratio of inner to outer disagreement at which what the outer has more counts as doubt, or as wrong labels."""
 _LEAST_SEEN = 0.05
 """Least share of the copies' disagreement that is divided by."""
+_SIGMAS = 1.96
+"""Standard errors on both sides of an estimate that hold 95%."""
 _FIRST_STEPS = 60
 """Steps of training before an epoch counts: earlier, no prediction is sure."""
 
 
 @dataclass(frozen=True)
 class NoiseRate:
-    """An estimate of the share of wrong labels (§3), and how far its readings are apart: low <= value <= high."""
+    """An estimate of the share of wrong labels (§3): low <= value <= high.
+
+    The ends are as far apart as the readings, and as another sample of as many rows would move them (95%).
+    """
 
     value: float
     low: float
@@ -67,15 +72,30 @@ def disagreement_among_sure(counts: NDArray[np.int64], share: float) -> float:
     counts: int64 (2, 2, BINS) from `count_confidence`, with originals and copies; share in (0, 1]. A bin that is only
     partly among the surest counts in proportion. Returns a float in [0, 1].
     """
+    wrong, seen = _disagreeing(counts, share) / counts.sum(axis=(1, 2))
+    return float(min(1.0, wrong / max(seen, _LEAST_SEEN * share)))
+
+
+def sampling_error(counts: NDArray[np.int64], share: float) -> float:
+    """Standard error of `disagreement_among_sure`, as of a ratio of two binomial shares (delta method).
+
+    Of no disagreement at all it is that of a single row.
+    """
+    wrong, seen = np.maximum(_disagreeing(counts, share), 1.0)
+    originals, copies = counts.sum(axis=(1, 2))
+    ratio = (wrong / originals) / max(seen / copies, _LEAST_SEEN * share)
+    return float(ratio * np.sqrt(1.0 / wrong - 1.0 / originals + 1.0 / seen - 1.0 / copies))
+
+
+def _disagreeing(counts: NDArray[np.int64], share: float) -> NDArray[np.float64]:
+    """Rows among the surest `share` of the originals, and copies as sure, that disagree: float64 (2,)."""
     surest = counts[:, :, ::-1].cumsum(axis=2)
-    totals = surest[:, :, -1].sum(axis=1)
     both = np.concatenate([[0], surest[0].sum(axis=0)])
-    wanted = share * totals[0]
+    wanted = share * both[-1]
     last = int(np.searchsorted(both, wanted))
     part = (wanted - both[last - 1]) / (both[last] - both[last - 1])
-    upto = surest[:, 1, last - 1] - (1.0 - part) * counts[:, 1, ::-1][:, last - 1]
-    wrong, seen = upto / totals
-    return float(min(1.0, wrong / max(seen, _LEAST_SEEN * share)))
+    found: NDArray[np.float64] = surest[:, 1, last - 1] - (1.0 - part) * counts[:, 1, ::-1][:, last - 1]
+    return found
 
 
 def counted_epochs(num_epochs: int, steps_per_epoch: int) -> range:
@@ -92,7 +112,8 @@ def estimate_noise_rate(
     """Noise rate by the disagreement of sure predictions, averaged over `counted_epochs` (§3, §4.3).
 
     counts: epoch -> int64 (2, 2, BINS). The low end assumes that errors are as frequent everywhere as among the surest
-    INNER, the high end is the largest reading of any of these epochs. None without originals or copies.
+    INNER, the high end is the largest reading of any of these epochs; both are moved outwards by the sampling error.
+    None without originals or copies.
     """
     known = [counts[epoch] for epoch in counted_epochs(num_epochs, steps_per_epoch) if epoch in counts]
     if not known or any(not one.sum(axis=(1, 2)).all() for one in known):
@@ -100,8 +121,8 @@ def estimate_noise_rate(
     outer = [disagreement_among_sure(one, OUTER) for one in known]
     inner = float(np.mean([disagreement_among_sure(one, INNER) for one in known], axis=0))
     wide = float(np.mean(outer, axis=0))
-    if wide <= inner:
-        return NoiseRate(wide, wide, max(outer))
-    certain = (inner / wide - _ALL_DOUBT) / (_NO_DOUBT - _ALL_DOUBT)
-    value = inner + (wide - inner) * min(1.0, max(0.0, certain))
-    return NoiseRate(value, inner, max(outer))
+    certain = (inner / wide - _ALL_DOUBT) / (_NO_DOUBT - _ALL_DOUBT) if wide > inner else 1.0
+    value = min(inner, wide) + max(0.0, wide - inner) * min(1.0, max(0.0, certain))
+    # The epochs tell of the same rows: their mean has the error of one of them.
+    error = _SIGMAS * float(np.mean([sampling_error(one, OUTER) for one in known]))
+    return NoiseRate(value, max(0.0, min(inner, wide) - error), min(1.0, max(outer) + error))

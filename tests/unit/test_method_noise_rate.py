@@ -12,6 +12,7 @@ from dynacor_ray.method.noise_rate import (
     counted_epochs,
     disagreement_among_sure,
     estimate_noise_rate,
+    sampling_error,
 )
 
 
@@ -82,6 +83,21 @@ def test_the_noise_rate_of_a_knowing_classifier_is_recovered(noise: float) -> No
     assert rate is not None
     assert rate.value == pytest.approx(noise, abs=0.012)
     assert rate.low <= rate.value <= rate.high
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.3])
+def test_the_range_holds_the_truth_as_often_as_it_says(noise: float) -> None:
+    """Samples of 2,000 rows of a classifier that knows: the readings agree, only the sample moves them."""
+    ranges = [estimate_noise_rate({1: simulated(2_000, noise, doubt=0.05, seed=seed)}, 2, 100) for seed in range(200)]
+    held = np.mean([one is not None and one.low <= noise <= one.high for one in ranges])
+    assert held > 0.92
+
+
+def test_the_sampling_error_falls_with_the_root_of_the_rows() -> None:
+    few = [simulated(2_000, 0.2, 0.1, seed) for seed in range(100)]
+    told = float(np.mean([sampling_error(one, 0.6) for one in few]))
+    assert told / sampling_error(simulated(32_000, 0.2, doubt=0.1), 0.6) == pytest.approx(4, rel=0.1)
+    assert told == pytest.approx(np.std([disagreement_among_sure(one, 0.6) for one in few]), rel=0.2)
 
 
 def test_doubt_is_not_taken_for_wrong_labels() -> None:
