@@ -58,6 +58,13 @@ def aum(evidence: Evidence) -> Verdict:
     return Verdict(score < 0, score)
 
 
+def planted_aum(evidence: Evidence) -> NDArray[np.float64]:
+    """Scores of the threshold samples of both runs as `aum` scores instances, float64 (M,). Raises as `aum` does."""
+    area, sample = evidence.part("aum").astype(np.float64), evidence.part("threshold_sample")
+    score: NDArray[np.float64] = (area - _thresholds(area, sample)[:, None])[sample]
+    return score
+
+
 def _thresholds(area: NDArray[np.float64], sample: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The cut of each run, float64 (2,), an empty run having the other's."""
     own: list[Any] = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from dynacor_ray.baselines import dynacor
-from dynacor_ray.baselines.cuts import at_noise_rate
+from dynacor_ray.baselines.cuts import at_noise_rate, aum_planted_recall, simifeat_planted_recall
 from dynacor_ray.baselines.registry import BASELINES, Detector
 
 OURS = {
@@ -32,8 +32,14 @@ RECUT = {
         at_noise_rate(BASELINES[name].judge),
     )
     for name, title in _RECUT
+} | {
+    detector.name: detector
+    for detector in (
+        Detector("aum_planted_recall", "AUM (planted recall)", ("aum",), aum_planted_recall),
+        Detector("simifeat_planted_recall", "SimiFeat-R (planted recall)", ("neighbours",), simifeat_planted_recall),
+    )
 }
-"""Rankings of baselines with this package's cut: margins with an extra class, votes of neighbours, prototypes."""
+"""Rankings of baselines with this package's cuts: margins with an extra class, votes of neighbours, prototypes."""
 
 DETECTORS: dict[str, Detector] = OURS | BASELINES | RECUT
 """Name -> detector, in the order of the table."""

@@ -61,13 +61,33 @@ def votes(
     return own, other
 
 
+def wrong_label_votes(evidence: Evidence) -> tuple[NDArray[np.float64], int]:
+    """What the own vote would be of each instance under each label that was not given (Table 1).
+
+    Reads neighbour_labels and similarity as `simifeat_r`. Returns the positive votes, float64 (V,), in no order, and
+    how many of the N (C - 1) are 0.
+    """
+    labels, similarity = nearest(evidence)
+    given, found = np.asarray(evidence.given_label), []
+    for start in range(0, len(given), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        here, weight = labels[rows], _weights(labels[rows], similarity[rows])
+        same_class = here[:, :, None] == here[:, None, :]
+        share = (same_class * weight[:, None, :]).sum(axis=2) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
+        # Each class once per row: at the nearest neighbour that has it.
+        nearest_of_class = ~np.tril(same_class, -1).any(axis=2)
+        found.append(share[(here >= 0) & (here != given[rows, None]) & nearest_of_class & (share > 0)])
+    votes_for_others = np.concatenate(found) if found else np.empty(0)
+    return votes_for_others, len(given) * (evidence.num_classes - 1) - len(votes_for_others)
+
+
 def simifeat_v(evidence: Evidence) -> Verdict:
     """SimiFeat-V (Table 1; Zhu et al. 2022): flags a given label with a smaller vote than another class.
 
     Reads neighbour_labels and similarity, (N, K) with K >= 10. Score: own vote minus the strongest other, in [-1, 1],
     negative where flagged. Raises ConfigError for fewer columns.
     """
-    labels, similarity = _nearest(evidence)
+    labels, similarity = nearest(evidence)
     own, other = votes(evidence.given_label, labels, similarity)
     return Verdict(own < other, own - other)
 
@@ -79,7 +99,7 @@ def simifeat_r(evidence: Evidence) -> Verdict:
     probability by Bayes from HOC. Reads neighbour_labels and similarity, (N, K) with K >= 10. Score: the own vote, in
     [0, 1]; within a class it orders as the flags do. Raises ConfigError for fewer columns or more than 100 classes.
     """
-    labels, similarity = _nearest(evidence)
+    labels, similarity = nearest(evidence)
     given = np.asarray(evidence.given_label, np.int64)
     own, _ = votes(given, labels, similarity)
     flags = np.zeros(len(given), np.bool_)
@@ -196,7 +216,8 @@ def _weights(labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[A
     return np.where(weight.sum(axis=1, keepdims=True) > 0, weight, exists.astype(np.float64))
 
 
-def _nearest(evidence: Evidence) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def nearest(evidence: Evidence) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Labels and similarity of the 10 nearest, (N, 10) twice. Raises ConfigError for fewer columns."""
     labels, similarity = evidence.part("neighbour_labels"), evidence.part("similarity")
     if labels.shape[1] < NEIGHBOURS:
         got = str(labels.shape[1])
