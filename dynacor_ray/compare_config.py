@@ -34,8 +34,8 @@ class CompareConfig:
     `early_margin` and `leave_one_out` (the two margins of the default, alone), `planted_recall`, `mixture`,
     `untrained`, `clustering_only`, `mean_margin`, `avg_encoder`, `aum`, `cl_prune_by_noise_rate`, `cl_both`,
     `cl_confident_learning`, `cores`, `simifeat_v`, `simifeat_r`, `fm_srm`; and with their ranking cut at the estimated
-    noise rate `aum_at_noise_rate`, `simifeat_r_at_noise_rate`, `fm_srm_at_noise_rate`. Default: all whose libraries
-    are installed."""
+    noise rate `aum_at_noise_rate`, `simifeat_r_at_noise_rate`, `fm_srm_at_noise_rate`, or by planted recall
+    `aum_planted_recall`, `simifeat_planted_recall`. Default: all whose libraries are installed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "noises", check_cells(self.noises, self.seeds, self.detect))

@@ -77,7 +77,7 @@ def disagreement_among_sure(counts: NDArray[np.int64], share: float) -> float:
 
 
 def sampling_error(counts: NDArray[np.int64], share: float) -> float:
-    """Standard error of `disagreement_among_sure`, as of a ratio of two binomial shares (delta method).
+    """Standard error of `disagreement_among_sure` (§4.3), as of a ratio of two binomial shares (delta method).
 
     Of no disagreement at all it is that of a single row.
     """
@@ -124,5 +124,5 @@ def estimate_noise_rate(
     certain = (inner / wide - _ALL_DOUBT) / (_NO_DOUBT - _ALL_DOUBT) if wide > inner else 1.0
     value = min(inner, wide) + max(0.0, wide - inner) * min(1.0, max(0.0, certain))
     # The epochs tell of the same rows: their mean has the error of one of them.
-    error = _SIGMAS * float(np.mean([sampling_error(one, OUTER) for one in known]))
+    error = _SIGMAS * float(np.mean([sampling_error(one, OUTER) for one in known], axis=0))
     return NoiseRate(value, max(0.0, min(inner, wide) - error), min(1.0, max(outer) + error))

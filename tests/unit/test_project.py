@@ -22,7 +22,10 @@ LEVELS = {
     **dict.fromkeys(("method", "noise", "models", "baselines", "robust"), 1),
     **dict.fromkeys(("evaluation", "supervised_bound", "config", "sweep_config", "compare_config", "study_config"), 1),
     **dict.fromkeys(("sources", "engine", "report"), 2),
-    **dict.fromkeys(("pipeline", "prepare", "trials", "sweeps", "rundir", "lease", "recipes", "checks", "estimate"), 3),
+    **dict.fromkeys(
+        ("pipeline", "prepare", "trials", "sweeps", "rundir", "lease", "recipes", "checks", "estimate", "undertaking"),
+        3,
+    ),
     **dict.fromkeys(("cells", "comparisons", "studies"), 3),
     **dict.fromkeys(("reports", "reviews", "exports", "cleaning"), 3),
     **dict.fromkeys(("cli", "__main__", "__init__"), 3),
