@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,6 +105,15 @@ def _read_all(shard: Any, job: Job, rank: int) -> tuple[np.ndarray, np.ndarray, 
     if at != rows:
         raise CoverageError(explain(f"{rows:,} rows on rank {rank}", f"{at:,}", "report this as a defect"))
     return keys, labels, features
+
+
+def ahead(batches: Iterator[Batch], count: int = 2) -> Iterator[Batch]:
+    """The same batches; the next `count` are made in a thread of their own while one is used."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = deque(maker.submit(next, batches, None) for _ in range(count))
+        while (batch := coming.popleft().result()) is not None:
+            coming.append(maker.submit(next, batches, None))
+            yield batch
 
 
 class StreamedRows:

@@ -20,7 +20,7 @@ from ray.train import Checkpoint
 from torch import nn
 
 from dynacor_ray import rng
-from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows, open_rows
+from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows, ahead, open_rows
 from dynacor_ray.engine.job import Job
 from dynacor_ray.engine.schedule import make_schedule, rate_after
 from dynacor_ray.engine.signals import FAILED, PROGRESS, SIGNALS, SignalManifest, file_name, write_signals
@@ -244,7 +244,10 @@ def run_epoch(
                     kept[name] = torch.empty((size, *values.shape[1:]), dtype=values.dtype, device=device)
                 kept[name][first:at] = values
 
-    for batch in _watched(rows.batches(epoch, state.batch), state.seconds):
+    batches = rows.batches(epoch, state.batch)
+    if state.job.config.network is not None:
+        batches = ahead(batches)  # images are large: a GPU would wait for their copying
+    for batch in _watched(batches, state.seconds):
         stop = at + len(batch.key)
         keys[at:stop] = batch.key
         waiting.append(state.step(batch, epoch))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from dynacor_ray import schema
-from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows
+from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows, ahead
 from dynacor_ray.engine.dynamics_task import DynamicsTask
 from dynacor_ray.engine.embed import Unit
 from dynacor_ray.engine.image_rows import ImageReader
@@ -305,3 +306,24 @@ def test_out_of_memory_says_what_to_try() -> None:
         "--out may be used, and packed data are kept."
     )
     assert "with another --out, and this one's --cache" in memory_message(job_of(), error, fresh=False)
+
+
+# ------------------------------------------------------------------------------------------------------------- prefetch
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_batches_made_ahead_are_the_same(count: int) -> None:
+    batches = [batch(rows) for rows in range(1, count + 1)]
+    found = list(ahead(iter(batches)))
+    assert [len(one.key) for one in found] == [len(one.key) for one in batches]
+
+
+def test_an_error_while_making_ahead_is_told() -> None:
+    def broken() -> Iterator[Batch]:
+        yield batch(1)
+        raise MemoryError
+
+    made = ahead(broken())
+    assert len(next(made).key) == 1
+    with pytest.raises(MemoryError):
+        next(made)
