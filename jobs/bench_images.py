@@ -96,7 +96,7 @@ def main(options: Options) -> None:
         "Reading: decode, resize, random crop, mirror image, as bytes in batches, by Ray Data and the worker's batched "
         "augmentation, and by a DataLoader over PIL and torchvision's transforms with a process per core. Training: an "
         "epoch of the engine, decoding in every epoch (streamed) or in the first (in memory), signals recorded, and "
-        "one of a plain loop over such a DataLoader with the same network, batches and SGD. Seconds are per 1,000 rows.",
+        "one of a plain loop over such a DataLoader with the same network, batches and SGD. Seconds per 1,000 rows.",
         {
             "decode and augment": decoding.ratio("PIL + torchvision", "Ray Data", at_least=1.0),
             "training, streamed": training.ratio("plain loop", "streamed", at_least=0.9),

@@ -61,7 +61,7 @@ def short_of_memory(most: int) -> Callable[[dict[str, Any]], str | None]:
 
 
 def test_a_network_from_pixels(image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two workers, rows streamed from small units; what runs out of memory may be given a smaller batch in its place."""
+    """Two workers, rows streamed from small units; what runs out of memory may have a smaller batch in its place."""
     monkeypatch.setattr("dynacor_ray.engine.embed.MAX_UNIT_ROWS", 16)
     monkeypatch.setattr("dynacor_ray.engine.train.train_worker", short_of_memory(10))
     run, options = tmp_path / "run", {"network": "cifar_resnet8", "image_size": 16, "epochs": 6, "learning_rate": 0.1}
