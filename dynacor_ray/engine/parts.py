@@ -1,7 +1,7 @@
 """Parquet files of ours, or anything else that is read piece by piece, as a lazy Ray Data set.
 
-Their names are known, so nothing is listed and no footer is read ahead: `ray.data.read_parquet` starts up to 32 actors
-for that each time a data set is executed, which took longer than the reading of a million rows.
+The names of files are known, so nothing is listed and no footer is read ahead: `ray.data.read_parquet` starts up to 32
+actors for that each time a data set is executed, which took longer than the reading of a million rows.
 """
 
 from __future__ import annotations

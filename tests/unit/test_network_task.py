@@ -17,33 +17,27 @@ from PIL import Image
 from torch import nn
 
 from dynacor_ray import schema
+from dynacor_ray.config import DetectConfig
 from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows, ahead
 from dynacor_ray.engine.dynamics_task import DynamicsTask
 from dynacor_ray.engine.embed import Unit
 from dynacor_ray.engine.image_rows import ImageReader
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
+from dynacor_ray.engine.job import Job, RowFacts, TrainConfig
 from dynacor_ray.engine.labels import GivenLabels
 from dynacor_ray.engine.rows import padding_rows
 from dynacor_ray.engine.schedule import MIN_LEARNING_RATE, make_schedule, rate_after
 from dynacor_ray.engine.worker import is_out_of_memory, memory_message
+from dynacor_ray.errors import ConfigError
 from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupted_label, is_selected
 from dynacor_ray.models.augment import TrainingAugmentation
 from dynacor_ray.models.images import centre_crop_resize, load_rgb
 from dynacor_ray.models.networks import parse_network
+from dynacor_ray.prepare import prepare
 from dynacor_ray.storage import locate
+from tests.plans import plan_of
 
 SIDE, CLASSES, ROWS = 8, 3, 40
 CPU = torch.device("cpu")
-PLAN = TrainPlan(
-    workers=1,
-    min_workers=1,
-    use_gpu=False,
-    cpus_per_worker=1,
-    threads=1,
-    cache_bytes=1 << 30,
-    checkpoint_seconds=0,
-    max_failures=0,
-)
 CONFIG = TrainConfig(
     epochs=4,
     batch_size=16,
@@ -56,7 +50,7 @@ CONFIG = TrainConfig(
 def job_of(rows: int = ROWS, workers: int = 1, cache_bytes: int = 1 << 30, **changes: Any) -> Job:
     counts, nothing = np.array([rows, 0, 0]), np.empty(0, np.float32)
     facts = RowFacts(rows, 0, CLASSES, 3 * SIDE * SIDE, nothing, 1.0, counts, value_type="uint8")
-    plan = dataclasses.replace(PLAN, workers=workers, cache_bytes=cache_bytes)
+    plan = plan_of(workers, cache_bytes=cache_bytes)
     return Job(dataclasses.replace(CONFIG, **changes), plan, locate("unused"), facts)
 
 
@@ -195,6 +189,13 @@ def test_a_small_memory_is_kept_to() -> None:
 
 def test_padding_rows_have_the_type_of_the_others() -> None:
     assert padding_rows(2, 12, "uint8").schema.field(schema.FEATURE).type == pa.list_(pa.uint8(), 12)
+
+
+def test_data_must_be_images(tmp_path: Path) -> None:
+    features = schema.fixed_size_list(np.zeros((10, 4), np.float32))
+    pq.write_table(pa.table({"label": ["a", "b"] * 5, "feature": features}), tmp_path / "f.parquet")
+    with pytest.raises(ConfigError, match=r"images for --network cifar_resnet8, but got features in .*; leave out"):
+        prepare(DetectConfig(data=str(tmp_path / "f.parquet"), network="cifar_resnet8"))
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
