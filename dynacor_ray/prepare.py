@@ -184,6 +184,8 @@ def open_data(prepared: Prepared, use_gpu: bool, progress: Progress) -> Opened:
     network = prepared.training.network
     if network is not None:
         rundir.tie_encoder(run, f"{network.slug} {network.fingerprint()}")
+        if network.whole_file:
+            build_network(network, manifest.num_classes)
         return Opened(dataset, manifest, network, _image_rows(prepared, manifest, labels), labels, None, ())
     with progress.timed("embed"):
         spec = choose_encoder(prepared.config, prepared.source.kind, manifest.max_side or 0, manifest.grey)
@@ -245,8 +247,10 @@ def check_storage(prepared: Prepared, progress: Progress) -> None:
 
 def check_encoder(prepared: Prepared) -> None:
     """Find out now, not after ingest, that an encoder does not fit the data or that its weights cannot be had."""
-    if prepared.training.network is not None:
-        build_network(prepared.training.network, 2 if prepared.config.classes is None else len(prepared.config.classes))
+    network = prepared.training.network
+    if network is not None:
+        if not network.whole_file:  # which has to fit classes that are not counted yet
+            build_network(network, 2)
     elif prepared.config.encoder != "auto":
         spec = choose_encoder(prepared.config, prepared.source.kind, 0, False)
         if spec.kind != "features":

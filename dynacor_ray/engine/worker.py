@@ -90,6 +90,8 @@ def memory_message(job: Job, error: BaseException, fresh: bool) -> str:
     remedy = f"pass e.g. --batch-size {max(workers, config.batch_size // 2)}, or more --workers"
     if config.network is not None:
         remedy += f", or an --image-size below {config.network.image_size}"
+    if not isinstance(error, torch.OutOfMemoryError):  # of the machine, not of a GPU
+        remedy += ", or a --cache-gigabytes that leaves more free"
     remedy += (
         "; the same --out may be used, and packed data are kept"
         if fresh

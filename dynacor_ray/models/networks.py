@@ -66,6 +66,11 @@ class NetworkSpec:
         name = re.sub(r"[^A-Za-z0-9_.]+", "-", self.name)
         return f"network-{name}-{self.image_size}-{self.fingerprint()[:8]}"
 
+    @property
+    def whole_file(self) -> bool:
+        """Whether it starts from a file with a whole classifier, which is of one number of classes."""
+        return self.name in CIFAR and self.weights is not None
+
     def encoder(self) -> EncoderSpec:
         """The same network as timm's encoders are named."""
         return EncoderSpec("timm", self.name, self.weights, self.image_size)

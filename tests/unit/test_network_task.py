@@ -306,6 +306,7 @@ def test_out_of_memory_says_what_to_try() -> None:
         "Tried to allocate 2 GiB'; pass e.g. --batch-size 8, or more --workers, or an --image-size below 8; the same "
         "--out may be used, and packed data are kept."
     )
+    assert ", or a --cache-gigabytes that leaves more free;" in memory_message(job_of(), MemoryError(), fresh=True)
     assert "with another --out, and this one's --cache" in memory_message(job_of(), error, fresh=False)
 
 
