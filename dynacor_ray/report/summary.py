@@ -125,7 +125,7 @@ def trust_warnings(counts: Counts, manifest: DatasetManifest) -> list[str]:
     if recall < 0.5:
         found.append(
             f"Only {recall:.0%} of the errors that were planted on purpose were found: the features do not tell the "
-            "classes apart, or most labels are wrong. Try a stronger --encoder."
+            "classes apart, or most labels are wrong. Try a stronger --encoder or --network."
         )
     flagged = counts.pairs.sum(axis=1)
     bad = [n for n, f, g in zip(manifest.class_names, flagged, counts.given, strict=True) if g and 2 * f > g]

@@ -179,3 +179,13 @@ def test_a_fingerprint_tells_what_the_result_depends_on(tmp_path: Path) -> None:
     ]
     assert len({spec.fingerprint() for spec in specs}) == len({spec.slug for spec in specs}) == len(specs)
     assert parse_network("cifar_resnet8") == NetworkSpec("cifar_resnet8", 32)
+
+
+def test_a_checkpoint_is_the_same_however_the_network_is_run() -> None:
+    """Compiled or not, with a common batch norm or not: what a worker converts in place keeps its names."""
+    model = build_network(parse_network("cifar_resnet8"), 4)
+    names = list(model.state_dict())
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.compile()
+    assert list(model.state_dict()) == names
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in model.modules()) == 7
