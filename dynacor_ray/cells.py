@@ -21,6 +21,7 @@ from dynacor_ray.engine.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.rows import TrainingRows
 from dynacor_ray.errors import ConfigError, DataError, explain
 from dynacor_ray.evaluation import detection_metrics, match_truth
+from dynacor_ray.models.encoders import EncoderSpec
 from dynacor_ray.noise.spec import GIVEN, Noise, given_labels, known_truth, true_labels
 from dynacor_ray.pipeline import BYTES_PER_SIGNAL
 from dynacor_ray.prepare import (
@@ -181,7 +182,7 @@ class Cell:
         """What is trained on. prepared: the cell's own, or with another corruption rate that is not larger."""
         opened, shared = self.shared.opened, self.shared
         store = opened.store
-        if with_copies and store is not None:
+        if with_copies and store is not None and isinstance(opened.spec, EncoderSpec):
             store = feature_store(prepared, opened.manifest, opened.spec, shared.use_gpu, shared.progress)
         return training_rows(prepared, opened.manifest, store, self.ground.labels, with_copies)
 

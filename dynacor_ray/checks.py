@@ -30,6 +30,7 @@ from dynacor_ray.estimate import (
     step_seconds,
 )
 from dynacor_ray.models.encoders import load_encoder
+from dynacor_ray.models.networks import build_network
 from dynacor_ray.pipeline import finished
 from dynacor_ray.prepare import Prepared, choose_encoder, plan_for, prepare, store_bytes
 from dynacor_ray.report.terminal import clean
@@ -135,6 +136,8 @@ def _sample(prepared: Prepared, plan: dict[str, Any]) -> str:
 def _encoder(prepared: Prepared, plan: dict[str, Any]) -> str:
     """Load the encoder and time a few images."""
     config, kind = prepared.config, prepared.source.kind
+    if prepared.training.network is not None:
+        return _network(prepared, plan)
     spec = choose_encoder(config, kind, plan.get("max_side", 0), plan.get("grey", False))
     if spec.kind == "features":
         plan["dim"] = plan.get("feature_dim")
@@ -151,6 +154,19 @@ def _encoder(prepared: Prepared, plan: dict[str, Any]) -> str:
     plan["encode"] = encode_seconds(encoder, images, device)
     where = "a GPU" if device == "cuda" else "a core"
     return f"{found}; {1 / plan['encode']:,.0f} images/s on {where} of this machine, decoding {1 / plan['decode']:,.0f}"
+
+
+def _network(prepared: Prepared, plan: dict[str, Any]) -> str:
+    """Build the network and time how images are decoded for it."""
+    training, timed = prepared.training, plan.get("timed")
+    assert training.network is not None
+    assert training.augmentation is not None
+    network, stored = build_network(training.network, plan.get("classes", 2)), training.augmentation.stored
+    plan["dim"], plan["value_type"] = 3 * stored * stored, "uint8"
+    if timed is not None and timed.rows.num_rows:
+        plan["decode"] = decode_seconds(timed.rows[schema.IMAGE].to_pylist(), stored)
+    size = sum(parameter.numel() for parameter in network.parameters())
+    return f"{training.network.name} at {training.network.image_size} px, {size:,} parameters; nothing to embed"
 
 
 def _directory(prepared: Prepared) -> str:
@@ -196,7 +212,8 @@ def _estimate(prepared: Prepared, plan: dict[str, Any], price_per_hour: float | 
     config, rows, dim = prepared.config, prepared.source.num_rows, int(plan["dim"])
     copies = round(rows * config.gamma)
     centre, counts = np.zeros(dim, np.float32), np.zeros(plan["classes"], np.int64)
-    facts = RowFacts(rows, copies, plan["classes"], dim, centre, 1.0, counts)
+    kind = plan.get("value_type", "float32")
+    facts = RowFacts(rows, copies, plan["classes"], dim, centre, 1.0, counts, value_type=kind)
     job = Job(prepared.training, plan["spread"], prepared.run, facts)
     found = {
         "rows": rows,

@@ -20,6 +20,7 @@ from dynacor_ray.report.terminal import clean
 from dynacor_ray.storage import locate
 from dynacor_ray.study_config import StudyConfig
 from dynacor_ray.sweep_config import SweepConfig
+from dynacor_ray.training_recipes import recipe_options
 
 COMMANDS = {
     "detect": "find the wrong labels of a data set",
@@ -180,7 +181,7 @@ Find wrong labels in large labelled data sets.
 
 
 def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:
-    args = [word for arg in args for word in _SWITCHES.get(arg, [arg])]
+    args = _recipe_words(args) + [word for arg in args for word in _SWITCHES.get(arg, [arg])]
     if command in _AFTERWARDS:
         options, act = _AFTERWARDS[command]
         asked = tyro.cli(options, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
@@ -216,6 +217,18 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
     from dynacor_ray.checks import run_doctor
 
     return 0 if run_doctor(config, price_per_hour).ok else 1
+
+
+def _recipe_words(args: Sequence[str]) -> list[str]:
+    """The options of a named recipe as words: put before the user's own, which win."""
+    pairs = zip([*args, ""], [*args[1:], "", ""], strict=True)
+    named = [after for word, after in pairs if word == "--recipe"]
+    named += [word.removeprefix("--recipe=") for word in args if word.startswith("--recipe=")]
+    words: list[str] = []
+    for name, value in (recipe_options(named[-1]) if named else {}).items():
+        values = value if isinstance(value, tuple) else (value,)
+        words += ["--" + name.replace("_", "-"), *map(str, values)]
+    return words
 
 
 def _report(asked: _Report) -> list[str]:

@@ -94,6 +94,9 @@ def check_cells(noises: Sequence[str], seeds: Sequence[int], detect: DetectConfi
     if chosen or detect.target_recall != TARGET_RECALL:
         got = ", ".join(chosen or ["--target-recall"])
         raise ConfigError(explain("a comparison in which each detector has its own rules", got, "leave it out"))
+    if detect.network is not None:
+        got = f"--network {detect.network}"
+        raise ConfigError(explain("an encoder, whose features all detectors share", got, "leave it out, or use detect"))
     if detect.epochs < 2:
         got = f"--epochs {detect.epochs}"
         raise ConfigError(explain("two epochs or more to compare dynamics", got, "the default is 20"))

@@ -15,12 +15,15 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
 from dynacor_ray.errors import ConfigError, explain
+from dynacor_ray.training_recipes import recipe_options
 
 Threshold = Literal["noise_rate", "planted_recall", "mixture", "paper"]
 Score = Literal["combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment"]
 Variant = Literal["paper", "released"]
 Weighting = Literal["uniform", "paper"]
 Augmentation = Literal["auto", "flip", "crop", "none"]
+TrainingKind = Literal["crop_flip", "crop", "none"]
+Schedule = Literal["cosine", "multistep"]
 EpochChoice = Literal["validation_metric", "noise_rate", "davies_bouldin", "last"]
 GpuUse = Literal["auto", "yes", "no"]
 
@@ -62,10 +65,23 @@ class DetectConfig:
     """`features`, `pixels`, `pixels:SIZE`, a timm name such as `tf_efficientnet_lite0`, `timm:NAME@WEIGHTS`,
     `open_clip:MODEL/TAG` or `open_clip:MODEL@WEIGHTS`."""
     image_size: int | None = None
-    """Side to which images are resized for the encoder, in pixels. Default: the encoder's own."""
+    """Side to which images are resized for the encoder or network, in pixels; smaller ones are enlarged. Default: the
+    encoder's or network's own."""
+    network: str | None = None
+    """Train this network on the images themselves, in place of a head on an encoder's features: `cifar_resnet8`,
+    `cifar_resnet20`, `cifar_resnet34`, `cifar_preact_resnet18`, `resnet50` or any timm name. `NAME@FILE` starts from a
+    weight file, `NAME@none` from random numbers."""
+    recipe: str | None = None
+    """Take training options from a set of this name, Table 5's: `frozen_clip`, `cifar_resnet34`,
+    `cifar_preact_resnet18`, `clothing1m_resnet50`; with `_released` the authors' code: `frozen_clip_released`,
+    `cifar_resnet34_released`. What is given besides wins."""
     augmentation: Augmentation = "auto"
     """Weak augmentation of the corrupted copies (§4.2): horizontal flip, centre crop or none. `auto`: none for raw
-    pixels, where a changed picture could be told from the others and learnt by heart; else flip."""
+    pixels, where a changed picture could be told from the others and learnt by heart; the paper's centre crop for a
+    network; else flip."""
+    training_augmentation: TrainingKind = "crop_flip"
+    """What a network sees of an image in each epoch: a random crop, mirrored or not (`crop_flip`), a random crop, or
+    always the same (`none`). Crops are cut from the image padded by an eighth; above 64 px from 8/7 of the side."""
 
     gamma: float = 0.1
     """Corruption rate (§4.2): share of instances that get a deliberately mislabelled copy, in (0, 1]."""
@@ -74,11 +90,18 @@ class DetectConfig:
     epochs: int = 20
     """Training epochs of the classifier, which is also the length of the dynamics."""
     learning_rate: float = 0.02
-    """Peak learning rate of SGD (momentum 0.9, cosine decay)."""
+    """Peak learning rate of SGD (momentum 0.9)."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls: along a cosine, or in steps (`multistep`)."""
+    milestones: tuple[float, ...] | None = None
+    """With --schedule multistep: shares of the epochs after which the learning rate is multiplied by --decay. Default:
+    0.5 0.75."""
+    decay: float = 0.1
+    """With --schedule multistep: factor of the learning rate at each milestone."""
     weight_decay: float = 5e-4
     """Weight decay of the classifier."""
     batch_size: int = 128
-    """Rows per step, over all workers together."""
+    """Rows per step, over all workers together: the learning rate needs no scaling by their number."""
     corrupted_weight: Weighting = "uniform"
     """`uniform`: plain mean over originals and copies; `paper`: Eq. 2, both sets weigh the same."""
 
@@ -104,7 +127,7 @@ class DetectConfig:
     """What rows are ranked by: mean margin over the first half of the epochs (`early_margin`) or over all; the margin
     of a ridge regression that leaves the row out (`leave_one_out`; features up to 4,096 numbers); the sum of the first
     and the last, each in units of its spread (`combined_margin`); or Eq. 3's soft assignment. Default:
-    `combined_margin`; `soft_assignment` with --threshold paper."""
+    `combined_margin`, with a network `early_margin`; `soft_assignment` with --threshold paper."""
     target_recall: float = 0.92
     """Share of the planted errors that --threshold planted_recall catches."""
     fit_rows: int = 200_000
@@ -117,6 +140,10 @@ class DetectConfig:
     --workers. Default: --workers."""
     gpu: GpuUse = "auto"
     """Use GPUs for embedding and training: `auto` if the cluster has enough."""
+    sync_batchnorm: bool = False
+    """Batch norm of a network over the rows of all workers instead of each worker's own; on GPUs only."""
+    compile: bool = False
+    """Compile the network with torch.compile: slow to start, then faster."""
     max_failures: int = 3
     """How often training may be restarted after a lost worker."""
     checkpoint_seconds: float = 15.0
@@ -154,25 +181,38 @@ class DetectConfig:
     @property
     def ranking(self) -> str:
         """The score that rows are ranked by."""
-        return self.score or ("soft_assignment" if self.policy == "paper" else "combined_margin")
+        if self.score or self.policy == "paper":
+            return self.score or "soft_assignment"
+        return "combined_margin" if self.network is None else "early_margin"
+
+    @property
+    def steps_at(self) -> tuple[float, ...]:
+        """The milestones that are used, none for a cosine."""
+        return (self.milestones or (0.5, 0.75)) if self.schedule == "multistep" else ()
 
     def result_options(self) -> dict[str, Any]:
         """The options that determine the result: all but place, machine and display."""
         skip = {
             *("out", "cache", "workers", "min_workers", "gpu", "max_failures", "checkpoint_seconds"),
             *("cache_gigabytes", "address", "wait_minutes", "thumbnails", "quiet", "max_quarantine"),
+            *("recipe", "compile"),
         }
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in skip}
 
 
 def make_config(**options: Any) -> DetectConfig:
-    """Build a DetectConfig; an unknown option raises ConfigError with the closest and the list of valid ones."""
+    """Build a DetectConfig; options given win over those of a `recipe`.
+
+    An unknown option raises ConfigError with the closest and the list of valid ones.
+    """
     valid = [field.name for field in dataclasses.fields(DetectConfig)]
     for name in options:
         if name not in valid:
             close = difflib.get_close_matches(name, valid, n=1)
             hint = f"did you mean {close[0]!r}? Valid options: " if close else "valid options: "
             raise ConfigError(explain("a known option", repr(name), hint + ", ".join(valid)))
+    if options.get("recipe") is not None:
+        options = recipe_options(options["recipe"]) | options
     return DetectConfig(**{"data": None} | options)
 
 
@@ -196,6 +236,7 @@ _MEANING = {
     int: "a whole number",
     float: "a finite number",
     tuple[str, ...]: "a list of texts",
+    tuple[float, ...]: "a list of numbers",
 }
 
 
@@ -228,8 +269,9 @@ def _as_type(value: Any, kind: Any) -> Any:
         return int(value) if isinstance(value, numbers.Integral) and not is_bool else None
     if kind is float:
         return float(value) if isinstance(value, numbers.Real) and not is_bool and math.isfinite(value) else None
-    names = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
-    return tuple(value) if names else None
+    items = value if isinstance(value, (list, tuple)) else [None]
+    typed = [_as_type(item, str if kind == tuple[str, ...] else float) for item in items]
+    return None if None in typed else tuple(typed)
 
 
 def _flag(name: str) -> str:
@@ -246,6 +288,10 @@ def _check_ranges(config: DetectConfig) -> None:
     need(config.epochs >= 1, "epochs", "of at least 1", "20 is a good start; 1 gives almost no dynamics")
     need(config.learning_rate > 0, "learning_rate", "above 0", "the default is 0.02")
     need(config.weight_decay >= 0, "weight_decay", "of at least 0", "the default is 5e-4")
+    need(0 < config.decay <= 1, "decay", "in (0, 1]", "the default is 0.1")
+    steps = config.milestones
+    ordered = steps is None or (all(0 < step < 1 for step in steps) and sorted(set(steps)) == list(steps) != [])
+    need(ordered, "milestones", "to be increasing shares of the epochs, each in (0, 1)", "e.g. --milestones 0.5 0.75")
     need(config.batch_size >= config.workers, "batch_size", "of at least one row per worker", "the default is 128")
     need(config.alpha >= 0, "alpha", "of at least 0", "the paper uses 0.5 or 0.05")
     need((config.cluster_epochs or 0) >= 0, "cluster_epochs", "of at least 0", "the paper uses 10")
@@ -269,6 +315,7 @@ def _check_ranges(config: DetectConfig) -> None:
     )
 
 
+_FOR_NETWORKS = ("training_augmentation", "sync_batchnorm", "compile")
 _OPTIONAL_CHOICES = ("epoch_choice", "score", "threshold", "variant")
 
 
@@ -277,6 +324,8 @@ def _check_choices(config: DetectConfig) -> None:
         "variant": Variant,
         "corrupted_weight": Weighting,
         "augmentation": Augmentation,
+        "training_augmentation": TrainingKind,
+        "schedule": Schedule,
         "epoch_choice": EpochChoice,
         "gpu": GpuUse,
         "threshold": Threshold,
@@ -297,9 +346,34 @@ def _check_together(config: DetectConfig) -> None:
         raise ConfigError(
             explain("--score soft_assignment with the paper's threshold", got, "leave out one of the two")
         )
+    _check_network(config)
+    if config.milestones is not None and config.schedule != "multistep":
+        got = f"--schedule {config.schedule}"
+        raise ConfigError(explain("--schedule multistep for --milestones", got, "add it, or leave out --milestones"))
     if config.epochs < 2 and config.score == "leave_one_out":
         remedy = "train for two epochs or more, or choose another score"
         raise ConfigError(explain("--epochs of at least 2 for --score leave_one_out", repr(config.epochs), remedy))
     if config.epochs < 2 and "noise_rate" in (config.policy, config.epoch_choice):
         remedy = "train for two epochs or more, or pass --threshold paper"
         raise ConfigError(explain("--epochs of at least 2 to estimate the noise rate", repr(config.epochs), remedy))
+
+
+def _check_network(config: DetectConfig) -> None:
+    """Options that only a network has, and those that it cannot have."""
+    if config.recipe is not None:
+        recipe_options(config.recipe)
+    defaults = {field.name: field.default for field in dataclasses.fields(DetectConfig)}
+    if config.network is None:
+        for name in _FOR_NETWORKS:
+            if getattr(config, name) != defaults[name]:
+                got = f"{_flag(name)} {getattr(config, name)} without it"
+                raise ConfigError(explain("--network for options of networks", got, "name a network, or leave it out"))
+        return
+    if config.encoder != "auto":
+        got = f"--network {config.network} --encoder {config.encoder}"
+        remedy = "leave out one: a network is trained on the images, an encoder is frozen and a head is trained"
+        raise ConfigError(explain("a network or an encoder", got, remedy))
+    if config.score in ("combined_margin", "leave_one_out"):
+        expected = "a score of the network's own margins (early_margin, mean_margin, soft_assignment)"
+        remedy = "leave out --score: the leave-one-out regression needs fixed features, which a network has not"
+        raise ConfigError(explain(expected, f"--score {config.score} with --network", remedy))

@@ -76,14 +76,19 @@ def estimate(job: Job, speeds: Speeds, *, packed_bytes: float, cpus: float, gpus
         )
         embed_seconds, stored = total * max(parts), total
     size = batch_rows(job)
-    steps = job.config.epochs * -(-job.rows_per_rank // size)
-    held = plan.cache_bytes // 2 if job.streamed else job.rows_per_rank * job.rows.dim * 4
+    train_seconds = job.config.epochs * -(-job.rows_per_rank // size) * speeds.step
+    if speeds.encode is None and speeds.decode is not None:
+        # Images for a network: CPUs decode while a GPU trains; else they do one after the other.
+        passes = job.config.epochs if job.streamed else 1
+        decode_seconds = passes * total * speeds.decode / cpus
+        train_seconds = max(train_seconds, decode_seconds) if plan.use_gpu else train_seconds + decode_seconds
+    held = plan.cache_bytes // 2 if job.streamed else job.rows_per_rank * job.rows.row_bytes
     return Estimate(
         read_seconds=rows * speeds.read / cpus,
         embed_seconds=embed_seconds,
-        train_seconds=steps * speeds.step,
+        train_seconds=train_seconds,
         rows_per_second=size / speeds.step,
-        disk_bytes=rows * packed_bytes + stored * job.rows.dim * 4 + total * job.config.epochs * BYTES_PER_SIGNAL,
+        disk_bytes=rows * packed_bytes + stored * job.rows.row_bytes + total * job.config.epochs * BYTES_PER_SIGNAL,
         memory_bytes=base_bytes + held,
     )
 
@@ -129,7 +134,7 @@ def step_seconds(job: Job, device: str) -> float:
     batch = Batch(
         key=torch.arange(size) << 1,
         label=torch.arange(size, device=where) % job.rows.num_classes,
-        feature=torch.randn(size, job.rows.dim, device=where),
+        feature=torch.randn(size, job.rows.dim, device=where).to(getattr(torch, job.rows.value_type)),
         weight=torch.ones(size, device=where),
     )
     epoch = schema.LEAVE_ONE_OUT_EPOCH + 1  # one of the many alike

@@ -14,7 +14,7 @@ from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.engine.assemble import Dataset, assemble, read_table, write_dynamics
 from dynacor_ray.engine.cluster import assign, find_cut, fit_clusters, sample_for_fit, tally, write_issues
 from dynacor_ray.engine.session import connect
-from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noise_rate
+from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noise_rate, read_waiting_share
 from dynacor_ray.engine.train import train
 from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.evaluation import evaluate_issues
@@ -195,6 +195,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
         noise_rate=dataclasses.asdict(noise_rate) if noise_rate else None,
         class_noise_rates=_class_noise_rates(prepared, manifest.num_classes, noise_rate),
         packed=packed_name(run, dataset),
+        waiting_share=read_waiting_share(run / SIGNALS),
     )
 
 

@@ -15,14 +15,16 @@ from dynacor_ray.engine.embed import FeatureStore, embed
 from dynacor_ray.engine.ingest import ingest
 from dynacor_ray.engine.job import TrainConfig, TrainPlan, plan_training
 from dynacor_ray.engine.labels import LabelTable
-from dynacor_ray.engine.rows import TrainingRows, rows_of_embeddings, rows_of_features
+from dynacor_ray.engine.rows import TrainingRows, rows_of_embeddings, rows_of_features, rows_of_images
 from dynacor_ray.engine.session import autoscales, connect, nodes_for, require_spill_space, resources
-from dynacor_ray.errors import ConfigError, explain
+from dynacor_ray.errors import ClusterError, ConfigError, explain
 from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.method.clustering import ClusterConfig, preset
 from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.method.noise_rate import NoiseRate
+from dynacor_ray.models.augment import TrainingAugmentation, stored_side
 from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, resolve_auto
+from dynacor_ray.models.networks import NetworkSpec, build_network, parse_network
 from dynacor_ray.progress import Progress
 from dynacor_ray.rundir import QUARANTINE
 from dynacor_ray.sources.base import Kind, Source, SourceOptions
@@ -52,13 +54,13 @@ class Opened:
 
     dataset: Location
     manifest: DatasetManifest
-    spec: EncoderSpec
+    spec: EncoderSpec | NetworkSpec
     rows: TrainingRows
     labels: LabelTable
     store: FeatureStore | None
-    """None for data that are features themselves."""
+    """None for data that are features themselves, and for a network."""
     features: tuple[Location, ...]
-    """Files with the features of the originals."""
+    """Files with the features of the originals; none for a network."""
 
 
 def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
@@ -69,8 +71,12 @@ def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
     clustering = cluster_config(config)
     if config.encoder != "auto":
         parse_encoder(config.encoder, config.image_size)
+    network = parse_network(config.network, config.image_size) if config.network is not None else None
     shared = like is not None and _data_digest(like.config) == _data_digest(config)
     source = like.source if like is not None and shared else open_source(config.data, _source_options(config))
+    if network is not None and source.kind != "image":
+        got = f"{source.kind}s in {config.data}"
+        raise ConfigError(explain(f"images for --network {config.network}", got, "leave out --network"))
     run = locate(config.out or default_out(config.data))
     cache = locate(config.cache) if config.cache else run / "cache"
     return Prepared(
@@ -88,8 +94,22 @@ def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
             batch_size=config.batch_size,
             corrupted_weight=config.corrupted_weight,
             seed=config.seed,
+            network=network,
+            augmentation=_training_augmentation(config, network),
+            schedule=config.schedule,
+            milestones=config.steps_at,
+            decay=config.decay,
+            sync_batchnorm=config.sync_batchnorm,
+            compile=config.compile,
         ),
     )
+
+
+def _training_augmentation(config: DetectConfig, network: NetworkSpec | None) -> TrainingAugmentation | None:
+    if network is None:
+        return None
+    kind, side = config.training_augmentation, network.image_size
+    return TrainingAugmentation(side, stored_side(side, kind), kind, config.seed)
 
 
 def default_out(data: str) -> str:
@@ -104,7 +124,7 @@ def default_out(data: str) -> str:
 
 def plan_for(config: DetectConfig, at_once: int = 1) -> TrainPlan:
     """Spread `at_once` trainings over the connected cluster. Raises ClusterError when it is too small for one."""
-    return plan_training(
+    plan = plan_training(
         workers=config.workers,
         min_workers=config.min_workers,
         gpu=config.gpu,
@@ -114,6 +134,10 @@ def plan_for(config: DetectConfig, at_once: int = 1) -> TrainPlan:
         have=resources(),
         at_once=at_once,
     )
+    if config.sync_batchnorm and not plan.use_gpu:
+        remedy = "leave it out: torch has it on GPUs only"
+        raise ClusterError(explain("GPUs for --sync-batchnorm", "a training on CPUs", remedy))
+    return plan
 
 
 def _source_options(config: DetectConfig) -> SourceOptions:
@@ -156,14 +180,34 @@ def open_data(prepared: Prepared, use_gpu: bool, progress: Progress) -> Opened:
     with progress.timed("ingest"):
         manifest = ingest(prepared.source, dataset, prepared.config.max_quarantine, progress)
         _show_quarantine(manifest, dataset, run, progress)
+    labels = LabelTable.of_dataset(dataset, manifest)
+    network = prepared.training.network
+    if network is not None:
+        rundir.tie_encoder(run, f"{network.slug} {network.fingerprint()}")
+        if network.whole_file:
+            build_network(network, manifest.num_classes)
+        return Opened(dataset, manifest, network, _image_rows(prepared, manifest, labels), labels, None, ())
     with progress.timed("embed"):
         spec = choose_encoder(prepared.config, prepared.source.kind, manifest.max_side or 0, manifest.grey)
         rundir.tie_encoder(run, f"{spec.slug} {spec.fingerprint()}")
-        labels = LabelTable.of_dataset(dataset, manifest)
         store = feature_store(prepared, manifest, spec, use_gpu, progress)
         rows = training_rows(prepared, manifest, store, labels)
     files = [store.originals / name for name in store.files] if store else [dataset / p.name for p in manifest.parts]
     return Opened(dataset, manifest, spec, rows, labels, store, tuple(files))
+
+
+def _image_rows(prepared: Prepared, manifest: DatasetManifest, labels: LabelTable) -> TrainingRows:
+    """What a network is trained on: images, and as copies those that §4.2 makes of them."""
+    assert prepared.training.augmentation is not None
+    kind = prepared.config.augmentation
+    return rows_of_images(
+        prepared.cache / "dataset",
+        manifest,
+        labels,
+        prepared.corruption,
+        "crop" if kind == "auto" else kind,
+        prepared.training.augmentation.stored,
+    )
 
 
 def _show_quarantine(manifest: DatasetManifest, dataset: Location, run: Location, progress: Progress) -> None:
@@ -203,7 +247,11 @@ def check_storage(prepared: Prepared, progress: Progress) -> None:
 
 def check_encoder(prepared: Prepared) -> None:
     """Find out now, not after ingest, that an encoder does not fit the data or that its weights cannot be had."""
-    if prepared.config.encoder != "auto":
+    network = prepared.training.network
+    if network is not None:
+        if not network.whole_file:  # which has to fit classes that are not counted yet
+            build_network(network, 2)
+    elif prepared.config.encoder != "auto":
         spec = choose_encoder(prepared.config, prepared.source.kind, 0, False)
         if spec.kind != "features":
             load_encoder(spec, "cpu")

@@ -22,7 +22,8 @@ TrialRule = Literal["noise_rate", "validation_metric"]
 CLUSTER_OPTIONS = ("alpha", "cluster_epochs", "cluster_learning_rate", "epoch_choice")
 """Options that leave the training alone: trials that differ only in these share one."""
 ALSO = (
-    *("encoder", "image_size", "augmentation", "epochs", "learning_rate", "weight_decay", "batch_size"),
+    *("encoder", "network", "image_size", "augmentation", "training_augmentation", "epochs", "learning_rate"),
+    *("schedule", "decay", "weight_decay", "batch_size"),
     *("corrupted_weight", "variant", "cluster_epochs", "cluster_learning_rate", "epoch_choice", "fit_rows"),
 )
 """Options that may be varied besides gamma, alpha and seed."""

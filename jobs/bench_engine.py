@@ -16,9 +16,9 @@ from dynacor_ray import schema
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.engine.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.rows import TrainingRows
+from dynacor_ray.engine.schedule import MIN_LEARNING_RATE
 from dynacor_ray.engine.signals import SIGNALS
 from dynacor_ray.engine.train import train
-from dynacor_ray.engine.worker import MIN_LEARNING_RATE
 from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.models.heads import build_classifier
 from dynacor_ray.prepare import identity, joined, open_data, plan_for, prepare

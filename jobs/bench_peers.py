@@ -21,7 +21,7 @@ from sklearn.metrics import f1_score
 
 from dynacor_ray import schema
 from dynacor_ray.engine.job import TrainConfig
-from dynacor_ray.engine.worker import MIN_LEARNING_RATE
+from dynacor_ray.engine.schedule import MIN_LEARNING_RATE
 from dynacor_ray.manifest import FeatureStats
 from dynacor_ray.models.heads import build_classifier
 from dynacor_ray.storage import locate

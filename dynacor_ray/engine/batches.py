@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +19,16 @@ from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.method.dynamics import row_weights
 
 STREAM_BATCHES = 64
-"""When rows are streamed anew each epoch, at least this many batches are read at once and shuffled together."""
+"""When rows are streamed anew each epoch, at least this many batches are read at once and shuffled together ..."""
+STREAM_BYTES = 256 << 20
+"""... unless they are images, and that many would be more than this."""
 
 
 class Batch(NamedTuple):
-    """Rows of one step: key int64 on the CPU; label int64, feature float32 (B, D) and weight float32 on the device."""
+    """Rows of one step: key int64 on the CPU; on the device label int64, feature (B, D) and weight float32.
+
+    Features are float32; of images uint8, which the task makes (B, S, S, 3).
+    """
 
     key: torch.Tensor
     label: torch.Tensor
@@ -40,6 +47,15 @@ def _permutation(job: Job, rank: int, epoch: int, chunk: int, size: int) -> np.n
     return np.random.Generator(np.random.PCG64(seed)).permutation(size)
 
 
+def _ends(job: Job, rows: int, size: int) -> list[int]:
+    """Where `rows` rows are cut into batches of at most `size`: the last has what is left.
+
+    For a network, whose batch norm would make much of one or two rows, all are as large as they can alike be.
+    """
+    steps = -(-rows // size)
+    return [at * size if job.config.network is None else at * rows // steps for at in range(1, steps)]
+
+
 def _weights(job: Job, keys: np.ndarray) -> torch.Tensor:
     """Weight per row (Eq. 2 or uniform; uniform without copies); 0 for padding."""
     is_corrupted = torch.from_numpy((keys & 1).astype(bool))
@@ -53,7 +69,7 @@ class CachedRows:
 
     def __init__(self, shard: Any, job: Job, rank: int, device: torch.device) -> None:
         self._job, self._rank, self._device = job, rank, device
-        keys, labels, features = _read_all(shard, job.rows_per_rank, job.rows.dim, rank)
+        keys, labels, features = _read_all(shard, job, rank)
         # By key, so that what is learnt does not depend on the order in which blocks arrive.
         self._order = np.argsort(keys, kind="stable")
         self._keys, self._labels = torch.from_numpy(keys), torch.from_numpy(labels).to(device)
@@ -66,15 +82,16 @@ class CachedRows:
         """Yield batches of `size` rows, the last with what is left."""
         shuffled = self._order[_permutation(self._job, self._rank, epoch, 0, len(self._order))]
         order = torch.from_numpy(shuffled)
-        for index in order.split(size):
+        for index in order.tensor_split(_ends(self._job, len(order), size)):
             there, near = index.to(self._device), index.to(self._features.device)
             feature = self._features.index_select(0, near).to(self._device, non_blocking=True)
             yield Batch(self._keys[index], self._labels[there], feature, self._weights[there])
 
 
-def _read_all(shard: Any, rows: int, dim: int, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_all(shard: Any, job: Job, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows = job.rows_per_rank
     keys, labels = np.empty(rows, np.int64), np.empty(rows, np.int64)
-    features = np.empty((rows, dim), np.float32)
+    features = np.empty((rows, job.rows.dim), job.rows.value_type)
     at = 0
     # Whole blocks, and their parts one by one: nothing is copied but into place.
     for block in shard.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -90,6 +107,15 @@ def _read_all(shard: Any, rows: int, dim: int, rank: int) -> tuple[np.ndarray, n
     return keys, labels, features
 
 
+def ahead(batches: Iterator[Batch], count: int = 2) -> Iterator[Batch]:
+    """The same batches; the next `count` are made in a thread of their own while one is used."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = deque(maker.submit(next, batches, None) for _ in range(count))
+        while (batch := coming.popleft().result()) is not None:
+            coming.append(maker.submit(next, batches, None))
+            yield batch
+
+
 class StreamedRows:
     """Rows read through Ray Data in every epoch: files in random order, shuffled in chunks of several batches."""
 
@@ -99,8 +125,9 @@ class StreamedRows:
     def batches(self, epoch: int, size: int) -> Iterator[Batch]:
         """Yield batches of `size` rows; each chunk's last batch with what is left, equally on all ranks."""
         # As many rows as half the memory holds, for the sake of shuffling; a whole number of batches.
-        share = self._job.plan.cache_bytes // 2 // (self._job.rows.dim * 4) // size
-        chunk = size * max(STREAM_BATCHES, share)
+        batch_bytes = self._job.rows.row_bytes * size
+        share = self._job.plan.cache_bytes // 2 // batch_bytes
+        chunk = size * max(1, min(STREAM_BATCHES, STREAM_BYTES // batch_bytes), share)
         chunks = self._shard.iter_batches(batch_size=chunk, batch_format="pyarrow", prefetch_batches=1)
         for number, block in enumerate(chunks):
             yield from self._chunk(block, _permutation(self._job, self._rank, epoch, number, block.num_rows), size)
@@ -109,8 +136,7 @@ class StreamedRows:
         key = block[schema.KEY].to_numpy()
         label = block[LABEL].to_numpy().astype(np.int64)
         feature, weight = schema.matrix(block[schema.FEATURE]), _weights(self._job, key)
-        for start in range(0, len(order), size):
-            index = order[start : start + size]
+        for index in np.split(order, _ends(self._job, len(order), size)):
             yield Batch(
                 torch.from_numpy(key[index]),
                 torch.from_numpy(label[index]).to(self._device),

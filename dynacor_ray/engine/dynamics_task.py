@@ -15,7 +15,7 @@ from dynacor_ray import schema
 from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.job import Job
 from dynacor_ray.engine.signals import signal_table
-from dynacor_ray.engine.task import Recorded, Task, classifier, forward
+from dynacor_ray.engine.task import Recorded, Task, classifier, forward, pictures
 from dynacor_ray.method.confident_joint import PADDING, JointCounter
 from dynacor_ray.method.corruption import LABEL, is_selected
 from dynacor_ray.method.dynamics import logit_margin, to_float16_keeping_sign
@@ -42,18 +42,22 @@ class DynamicsTask(Task):
         self._ridge: Ridge | None = None
 
     def network(self) -> nn.Module:
-        """The classifier of Table 5."""
+        """The classifier of Table 5: a head on features, or a network on images."""
         return classifier(self._job)
 
     def begin_epoch(self, epoch: int) -> None:
         """Start to count, with the class thresholds of the epoch before."""
         self._epoch, rows = epoch, self._job.rows
         self._counter = JointCounter(rows.num_classes, self._thresholds, self._device)
-        if epoch == 0 and self._job.config.epochs > schema.LEAVE_ONE_OUT_EPOCH and rows.dim <= MAX_FEATURES:
+        # On images there are no fixed features to fit it to.
+        has_features = self._job.config.network is None and rows.dim <= MAX_FEATURES
+        if epoch == 0 and self._job.config.epochs > schema.LEAVE_ONE_OUT_EPOCH and has_features:
             self._sums = RidgeSums(rows.num_classes, torch.from_numpy(rows.mean).to(self._device), rows.scale)
 
     def step(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
         """Weighted mean cross-entropy of the real rows (Eq. 2)."""
+        if self._job.config.augmentation is not None:
+            batch = pictures(self._job.config.augmentation, batch, epoch)
         logits, loss = self.loss(model, batch)
         seen = {_LOGITS: logits.detach(), LABEL: batch.label}
         return loss, seen | ({schema.FEATURE: batch.feature} if self._looks_at_features else {})

@@ -99,9 +99,14 @@ class _Decoder:
 
     def _load(self, data: bytes, is_copy: bool) -> np.ndarray:
         image = load_rgb(data, self.image_size)
-        if not is_copy or self.augmentation == "none":
-            return image
-        return flip(image) if self.augmentation == "flip" else centre_crop_resize(image)
+        return augmented(image, self.augmentation) if is_copy else image
+
+
+def augmented(image: np.ndarray, augmentation: str) -> np.ndarray:
+    """The image of a copy (§4.2): "flip", "crop" or "none". uint8 (S, S, 3) -> uint8 (S, S, 3)."""
+    if augmentation == "none":
+        return image
+    return flip(image) if augmentation == "flip" else centre_crop_resize(image)
 
 
 class _Embedder:

@@ -9,6 +9,8 @@ import numpy as np
 from dynacor_ray.engine.session import Resources
 from dynacor_ray.errors import ClusterError, explain
 from dynacor_ray.method.corruption import CorruptionConfig
+from dynacor_ray.models.augment import TrainingAugmentation
+from dynacor_ray.models.networks import NetworkSpec
 from dynacor_ray.storage import Location
 
 
@@ -25,6 +27,16 @@ class TrainConfig:
     seed: int = 0
     panel: tuple[str, ...] = ()
     """Parts of the baselines' evidence to train for (`baselines.panel`); empty: DynaCor's own classifier."""
+    network: NetworkSpec | None = None
+    """Trained on images; None: `classifier` on features."""
+    augmentation: TrainingAugmentation | None = None
+    """Of the images in every epoch; with a network only."""
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = ()
+    """Shares of the training after which the learning rate is multiplied by `decay`."""
+    decay: float = 0.1
+    sync_batchnorm: bool = False
+    compile: bool = False
     signals: bool = False
     """Whether DynaCor's own classifier records all signals of Table 6 (`method.signals`)."""
 
@@ -48,7 +60,10 @@ class TrainPlan:
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What must be known of the training rows before the first one arrives; features are centred and scaled."""
+    """What must be known of the training rows before the first one arrives; features are centred and scaled.
+
+    Of images, whose network does that itself, mean is empty.
+    """
 
     num_originals: int
     num_copies: int
@@ -60,6 +75,13 @@ class RowFacts:
     """Originals per given label, int64 (C,)."""
     corruption: CorruptionConfig | None = None
     """What made the copies; None without copies."""
+    value_type: str = "float32"
+    """Of one number of a row; "uint8" for images."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row in memory."""
+        return self.dim * np.dtype(self.value_type).itemsize
 
     @property
     def total(self) -> int:
@@ -88,7 +110,7 @@ class Job:
     @property
     def streamed(self) -> bool:
         """Whether a rank's rows are too many to be kept in memory."""
-        return self.rows_per_rank * self.rows.dim * 4 > self.plan.cache_bytes
+        return self.rows_per_rank * self.rows.row_bytes > self.plan.cache_bytes
 
 
 def plan_training(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +13,14 @@ from ray.data import ExecutionOptions
 from ray.train import DataConfig
 
 from dynacor_ray import schema
-from dynacor_ray.engine.embed import FeatureStore
+from dynacor_ray.engine.embed import FeatureStore, Unit, plan_units
+from dynacor_ray.engine.image_rows import ImageReader
 from dynacor_ray.engine.job import RowFacts
 from dynacor_ray.engine.labels import LabelTable
-from dynacor_ray.engine.parts import read_parts
-from dynacor_ray.engine.session import set_up_data
+from dynacor_ray.engine.parts import read_parts, read_pieces
+from dynacor_ray.engine.session import resources, set_up_data
 from dynacor_ray.errors import DataError, explain
-from dynacor_ray.manifest import DatasetManifest, FeatureStats
+from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, corrupted_label, is_selected
 from dynacor_ray.storage import Location
 
@@ -62,7 +64,8 @@ def rows_of_features(
         rows = read_rows(files, [schema.INSTANCE_ID, schema.FEATURE], shuffled)
         return rows.map_batches(add_copies, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
-    return _described(build, labels, corruption, manifest, manifest.feature_dim, manifest.stats)
+    mean, scale = manifest.stats.scaling()
+    return _described(build, labels, corruption, manifest, manifest.feature_dim, mean, scale)
 
 
 def rows_of_embeddings(
@@ -93,7 +96,37 @@ def rows_of_embeddings(
         rows = read_rows(files, [schema.KEY, schema.FEATURE], shuffled)
         return rows.map_batches(label, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
-    return _described(build, labels, corruption, manifest, store.dim, store.stats)
+    return _described(build, labels, corruption, manifest, store.dim, *store.stats.scaling())
+
+
+def rows_of_images(
+    dataset: Location,
+    manifest: DatasetManifest,
+    labels: LabelTable,
+    corruption: CorruptionConfig | None,
+    augmentation: str,
+    side: int,
+) -> TrainingRows:
+    """Rows of an image set as pixels: uint8 squares of `side`, flat, decoded each time the rows are read.
+
+    Options as of `ImageReader`.
+    """
+    units = plan_units(dataset, manifest, side)
+    reader = ImageReader(dataset, manifest.num_classes, corruption, augmentation, side)
+    cpus = min(1.0, resources().cpus / 4)  # decoding keeps a core busy, but must find room beside a worker
+
+    def build(shuffled: bool) -> ray.data.Dataset:
+        known = ray.put(labels.read())
+
+        def decode(unit: Unit) -> Iterator[pa.Table]:
+            yield reader(unit, ray.get(known))
+
+        set_up_data()
+        # Units are small and come from all over the data: shuffled, rows sorted by class are mixed as well.
+        return read_pieces([functools.partial(decode, unit) for unit in units], shuffled, cpus)
+
+    nothing = np.empty(0, np.float32)
+    return _described(build, labels, corruption, manifest, 3 * side * side, nothing, 1.0, "uint8")
 
 
 def _described(
@@ -102,16 +135,17 @@ def _described(
     corruption: CorruptionConfig | None,
     manifest: DatasetManifest,
     dim: int,
-    stats: FeatureStats,
+    mean: np.ndarray,
+    scale: float,
+    value_type: str = "float32",
 ) -> TrainingRows:
     known = labels.read()
     copies = int(is_selected(known.ids, corruption).sum()) if corruption is not None else 0
     if corruption is not None and copies == 0:
         got = f"no row selected out of {manifest.num_rows:,}"
         raise DataError(explain("at least one corrupted copy", got, "raise --gamma or use more data"))
-    counts, (mean, scale) = known.counts(manifest.num_classes), stats.scaling()
-    facts = RowFacts(manifest.num_rows, copies, manifest.num_classes, dim, mean, scale, counts, corruption)
-    return TrainingRows(build, facts)
+    sizes, counts = (manifest.num_rows, copies, manifest.num_classes), known.counts(manifest.num_classes)
+    return TrainingRows(build, RowFacts(*sizes, dim, mean, scale, counts, corruption, value_type))
 
 
 def read_rows(files: list[Location], columns: list[str], shuffled: bool) -> ray.data.Dataset:
@@ -123,16 +157,16 @@ def read_rows(files: list[Location], columns: list[str], shuffled: bool) -> ray.
 class PaddedDataConfig(DataConfig):
     """Adds `missing_rows` with key -1 so that Ray's equal split loses no row and all ranks step equally."""
 
-    def __init__(self, total: int, dim: int) -> None:
+    def __init__(self, total: int, dim: int, value_type: str = "float32") -> None:
         options = ExecutionOptions(preserve_order=True)
         super().__init__(execution_options=options)
-        self._total, self._dim = total, dim
+        self._total, self._dim, self._value_type = total, dim, value_type
 
     def configure(self, datasets, world_size, worker_handles, worker_node_ids, **kwargs):  # type: ignore[no-untyped-def]
         """Pad every data set, then split as Ray does."""
         missing = missing_rows(self._total, world_size)
         if missing:
-            padding = ray.data.from_arrow(padding_rows(missing, self._dim))
+            padding = ray.data.from_arrow(padding_rows(missing, self._dim, self._value_type))
             datasets = {name: rows.union(padding) for name, rows in datasets.items()}
         return super().configure(datasets, world_size, worker_handles, worker_node_ids, **kwargs)
 
@@ -142,12 +176,12 @@ def missing_rows(total: int, world_size: int) -> int:
     return -total % world_size
 
 
-def padding_rows(count: int, dim: int) -> pa.Table:
+def padding_rows(count: int, dim: int, value_type: str = "float32") -> pa.Table:
     """Rows that take part in a step with weight 0 and leave no signal."""
     return pa.table(
         {
             schema.KEY: pa.array(np.full(count, PADDING_KEY, np.int64)),
             LABEL: pa.array(np.zeros(count, np.int32)),
-            schema.FEATURE: schema.fixed_size_list(np.zeros((count, dim), np.float32)),
+            schema.FEATURE: schema.fixed_size_list(np.zeros((count, dim), value_type)),
         }
     )

@@ -25,6 +25,9 @@ SignalManifest: TypeAlias = dict[str, list[str]]
 
 SIGNALS = "signals"
 PROGRESS = "progress.json"
+"""Epochs done, and seconds of the last attempt: in training, and of these in waiting for rows."""
+FAILED = "failed.json"
+"""Why the last attempt failed, where another one would fail in the same way."""
 CONFIDENCE = "confidence.parquet"
 """How sure the predictions of each epoch were: epoch, is_corrupted, disagrees (with the label), bin, count."""
 JOINTS = "joints.parquet"
@@ -113,6 +116,13 @@ def write_confidence(signals: Location, counts: Mapping[int, Any]) -> None:
         "count": stacked[at],
     }
     (signals / CONFIDENCE).write_table(pa.table(columns), compression="zstd")
+
+
+def read_waiting_share(signals: Location) -> float | None:
+    """Share of the training's time that went into waiting for rows, in [0, 1]; None when it is not known."""
+    place = signals / PROGRESS
+    seconds = place.read_json() if place.exists() else {}
+    return seconds["waiting"] / seconds["training"] if seconds.get("training") else None
 
 
 def read_noise_rate(signals: Location, epochs: int, batch_size: int) -> NoiseRate | None:

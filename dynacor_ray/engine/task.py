@@ -13,7 +13,9 @@ from torch import nn
 
 from dynacor_ray.engine.batches import Batch
 from dynacor_ray.engine.job import Job, RowFacts
+from dynacor_ray.models.augment import TrainingAugmentation
 from dynacor_ray.models.heads import build_classifier
+from dynacor_ray.models.networks import build_network
 
 Recorded = dict[str, torch.Tensor]
 """Name -> value per row, (B,) or (B, n), detached."""
@@ -70,10 +72,26 @@ def forward(model: nn.Module, batch: Batch, *more: Any) -> Any:
         return model(batch.feature, *more)
 
 
+def pictures(augmentation: TrainingAugmentation, batch: Batch, epoch: int) -> Batch:
+    """The batch with its rows as augmented images, uint8 (B, S, S, 3).
+
+    Padding shows the image of a real row of the batch: it has no weight in the loss, but its pixels count for batch
+    norm, which so sees nothing that it would not see anyway.
+    """
+    images = batch.feature.view(-1, augmentation.stored, augmentation.stored, 3)
+    padding = batch.key < 0
+    if bool(padding.any()) and not bool(padding.all()):
+        real = images[int(torch.argmin(padding.int()))]
+        images = torch.where(padding.to(images.device)[:, None, None, None], real, images)
+    return batch._replace(feature=augmentation(images, batch.key, epoch))
+
+
 def classifier(job: Job, extra_classes: int = 0) -> nn.Module:
     """The classifier of Table 5 for the rows of a job, with further classes."""
     rows: RowFacts = job.rows
     classes = rows.num_classes + extra_classes
+    if job.config.network is not None:
+        return build_network(job.config.network, classes)
     return build_classifier(
         job.config.classifier, num_features=rows.dim, num_classes=classes, mean=rows.mean, scale=rows.scale
     )

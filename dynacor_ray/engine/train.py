@@ -16,6 +16,7 @@ from dynacor_ray.engine.job import Job, TrainConfig, TrainPlan
 from dynacor_ray.engine.rows import PaddedDataConfig, TrainingRows
 from dynacor_ray.engine.session import remote_errors, root_cause
 from dynacor_ray.engine.signals import (
+    FAILED,
     PROGRESS,
     SIGNALS,
     SignalManifest,
@@ -43,6 +44,7 @@ def train(
         known: SignalManifest = place.read_json()
         return known
     (run / SIGNALS).make_dir()
+    (run / SIGNALS / FAILED).delete()
     job = Job(config, plan, run, rows.facts)
     # With the fewest workers, each has the most rows.
     fewest = job.among(plan.min_workers)
@@ -66,17 +68,18 @@ def train(
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
         datasets={"train": functools.partial(rows.build, fewest.streamed)},
-        dataset_config=PaddedDataConfig(rows.facts.total, rows.facts.dim),
+        dataset_config=PaddedDataConfig(rows.facts.total, rows.facts.dim, rows.facts.value_type),
     )
     with (
         progress.stage("train", config.epochs, "epochs") as bar,
         watching(lambda: epochs_done([run]), bar),
+        _freed_if_fresh(run),
         _training_errors(plan),
     ):
         result = _fit(trainer, plan.max_failures, lambda: _forget_torn(run / "train", progress))
+        if result.return_value is not None:
+            raise TrainingError(result.return_value)
         bar.update(config.epochs)
-    if result.return_value is not None:
-        raise TrainingError(result.return_value)
     if result.checkpoint is None:
         raise TrainingError(explain("a checkpoint after training", "none", f"look into {run / 'train'}"))
     saved = read_checkpoint(result.checkpoint)
@@ -138,6 +141,19 @@ def _training_errors(plan: TrainPlan) -> Iterator[None]:
         remedy = "rerun the same command to resume, or raise --max-failures if machines come and go"
         expected = f"training to survive with at most {plan.max_failures} restarts"
         raise TrainingError(explain(expected, got, remedy)) from error
+
+
+@contextmanager
+def _freed_if_fresh(run: Location) -> Iterator[None]:
+    """What ran out of memory before its first epoch was whole leaves nothing that a smaller batch could not use."""
+    try:
+        yield
+    except TrainingError:
+        failed = run / SIGNALS / FAILED
+        if failed.exists() and failed.read_json()["fresh"]:
+            (run / SIGNALS).delete()
+            (run / "train").delete()
+        raise
 
 
 def epochs_done(runs: list[Location]) -> int:

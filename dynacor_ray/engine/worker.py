@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ from ray.train import Checkpoint
 from torch import nn
 
 from dynacor_ray import rng
-from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows, open_rows
+from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows, ahead, open_rows
 from dynacor_ray.engine.job import Job
-from dynacor_ray.engine.signals import PROGRESS, SIGNALS, SignalManifest, file_name, write_signals
+from dynacor_ray.engine.schedule import make_schedule, rate_after
+from dynacor_ray.engine.signals import FAILED, PROGRESS, SIGNALS, SignalManifest, file_name, write_signals
 from dynacor_ray.engine.task import Recorded, Task
 from dynacor_ray.engine.tasks import make_task
 from dynacor_ray.errors import CoverageError, TrainingError, explain
 
-MIN_LEARNING_RATE = 3e-7
 RECORD_ROWS = 8192
 """Rows that are recorded at once: a batch alone would cost as much as thousands of rows."""
 
@@ -38,20 +39,66 @@ def train_worker(told: dict[str, Any]) -> str | None:
     torch.set_num_threads(job.plan.threads)
     torch.manual_seed(rng.derive_seed(job.config.seed, 1) % 2**63)
     device = ray.train.torch.get_device()
+    failed = job.run / SIGNALS / FAILED
+    if failed.exists():  # of the attempt before: no restart would help
+        return str(failed.read_json()["message"])
+    state: TrainState | None = None
+    try:
+        state = prepare_state(job, device)
+        start = state.restore(ray.train.get_checkpoint())
+        if start == job.config.epochs:
+            return None
+        rows = open_rows(job, state.rank, device)
+        for epoch in range(start, job.config.epochs):
+            state.commit(epoch, *run_epoch(state, rows, epoch, device))
+    except TrainingError as error:
+        return str(error)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        fresh = state is None or not state.manifest
+        message = memory_message(job, error, fresh)
+        failed.write_json({"message": message, "fresh": fresh})
+        # Raised, not returned: the other ranks wait for this one's gradient, and must be ended.
+        raise TrainingError(message) from error
+    return None
+
+
+def prepare_state(job: Job, device: torch.device) -> TrainState:
+    """Network, optimiser and schedule at their start."""
+    context = ray.train.get_context()
     task = make_task(job, device)
     network = task.network()
+    if job.config.sync_batchnorm and job.plan.workers > 1:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    if job.config.compile:
+        network.compile()  # in place: names in checkpoints stay as they are
     model = ray.train.torch.prepare_model(network)
-    state = TrainState(job, task, model, context.get_world_rank(), context.get_world_size())
-    start = state.restore(ray.train.get_checkpoint())
-    if start == job.config.epochs:
-        return None
-    rows = open_rows(job, state.rank, device)
-    for epoch in range(start, job.config.epochs):
-        try:
-            state.commit(epoch, *run_epoch(state, rows, epoch, device))
-        except TrainingError as error:
-            return str(error)
-    return None
+    return TrainState(job, task, model, context.get_world_rank(), context.get_world_size())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory could not be had, of a GPU or of the machine."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def memory_message(job: Job, error: BaseException, fresh: bool) -> str:
+    """What to try. fresh: nothing is recorded yet, so that the run directory can be used for another batch size."""
+    config, workers = job.config, job.plan.workers
+    size = max(1, config.batch_size // workers)
+    expected = f"memory for {size} rows per step on each of {workers} worker(s) (--batch-size {config.batch_size})"
+    remedy = f"pass e.g. --batch-size {max(workers, config.batch_size // 2)}, or more --workers"
+    if config.network is not None:
+        remedy += f", or an --image-size below {config.network.image_size}"
+    if not isinstance(error, torch.OutOfMemoryError):  # of the machine, not of a GPU
+        remedy += ", or a --cache-gigabytes that leaves more free"
+    remedy += (
+        "; the same --out may be used, and packed data are kept"
+        if fresh
+        else "; with another --out, and this one's --cache; or free memory and give the same command to resume"
+    )
+    got = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return explain(expected, f"'{got}'", remedy)
 
 
 class TrainState:
@@ -65,13 +112,13 @@ class TrainState:
             groups, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay, fused=True
         )
         self.batch = max(1, config.batch_size // world)
-        steps = config.epochs * -(-job.rows_per_rank // self.batch)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self.optimizer, T_max=steps, eta_min=MIN_LEARNING_RATE
-        )
+        self._steps = config.epochs * -(-job.rows_per_rank // self.batch)
+        self.schedule = make_schedule(self.optimizer, config, self._steps)
         self.manifest: SignalManifest = {}
         self.attempt = uuid.uuid4().hex[:8]
         self._saved = self._told = time.monotonic()
+        self.seconds = {"training": 0.0, "waiting": 0.0}
+        """Spent in epochs, and of these in waiting for rows."""
 
     @property
     def network(self) -> nn.Module:
@@ -112,12 +159,9 @@ class TrainState:
     def _jump(self, epoch: int) -> None:
         """Put the schedule where it would be after `epoch` epochs with this number of workers."""
         share = epoch / self.job.config.epochs
-        steps = round(share * self.schedule.T_max)
-        peak = self.job.config.learning_rate
-        rate = MIN_LEARNING_RATE + (peak - MIN_LEARNING_RATE) * (1 + np.cos(np.pi * share)) / 2
-        self.schedule.last_epoch = steps
+        self.schedule.last_epoch = round(share * self._steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(rate)
+            group["lr"] = rate_after(self.job.config, share)
 
     def commit(self, epoch: int, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> None:
         """Write this rank's signals, agree with all ranks that the epoch is whole, and checkpoint when it is time."""
@@ -137,7 +181,7 @@ class TrainState:
             raise CoverageError(explain(f"{expected:,} signals in epoch {epoch}", f"{total:,}", "report this defect"))
         self.manifest[str(epoch)] = [n for n, _, _, _ in said]
         if self.rank == 0 and (due or time.monotonic() - self._told > 1):
-            (self.job.run / SIGNALS / PROGRESS).write_json({"epochs": epoch + 1})
+            (self.job.run / SIGNALS / PROGRESS).write_json({"epochs": epoch + 1} | self.seconds)
             self._told = time.monotonic()
         if said[0][3]:  # rank 0's clock decides for all: reporting is a barrier
             self._checkpoint(epoch + 1)
@@ -191,6 +235,7 @@ def run_epoch(
     waiting: list[Recorded] = []
     state.model.train()
     state.task.begin_epoch(epoch)
+    started = time.monotonic()
     first = at = 0
 
     def record() -> None:
@@ -201,7 +246,10 @@ def run_epoch(
                     kept[name] = torch.empty((size, *values.shape[1:]), dtype=values.dtype, device=device)
                 kept[name][first:at] = values
 
-    for batch in rows.batches(epoch, state.batch):
+    batches = rows.batches(epoch, state.batch)
+    if state.job.config.network is not None:
+        batches = ahead(batches)  # images are large: a GPU would wait for their copying
+    for batch in _watched(batches, state.seconds):
         stop = at + len(batch.key)
         keys[at:stop] = batch.key
         waiting.append(state.step(batch, epoch))
@@ -212,4 +260,17 @@ def run_epoch(
     if at != size:
         raise CoverageError(explain(f"{size:,} rows on rank {state.rank}", f"{at:,}", "report this as a defect"))
     state.task.end_epoch(epoch, state.world)
-    return keys.numpy(), {name: values.cpu().numpy() for name, values in kept.items()}
+    found = {name: values.cpu().numpy() for name, values in kept.items()}  # waits for a GPU
+    state.seconds["training"] += time.monotonic() - started
+    return keys.numpy(), found
+
+
+def _watched(batches: Iterator[Batch], seconds: dict[str, float]) -> Iterator[Batch]:
+    """The same batches; the time until each is there is added to `seconds["waiting"]`."""
+    while True:
+        started = time.monotonic()
+        batch = next(batches, None)
+        seconds["waiting"] += time.monotonic() - started
+        if batch is None:
+            return
+        yield batch

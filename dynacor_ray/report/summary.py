@@ -43,6 +43,8 @@ class Facts:
     """The same per given class; a class's is None where nothing is known of it."""
     packed: str = ""
     """Where the packed data are, seen from the run directory."""
+    waiting_share: float | None = None
+    """Share of the training's time that went into waiting for rows."""
 
 
 def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
         "evaluation": facts.evaluation,
         "warnings": warnings,
         "seconds": seconds,
+        "training_waited_for_rows": facts.waiting_share,
     }
 
 
@@ -122,7 +125,7 @@ def trust_warnings(counts: Counts, manifest: DatasetManifest) -> list[str]:
     if recall < 0.5:
         found.append(
             f"Only {recall:.0%} of the errors that were planted on purpose were found: the features do not tell the "
-            "classes apart, or most labels are wrong. Try a stronger --encoder."
+            "classes apart, or most labels are wrong. Try a stronger --encoder or --network."
         )
     flagged = counts.pairs.sum(axis=1)
     bad = [n for n, f, g in zip(manifest.class_names, flagged, counts.given, strict=True) if g and 2 * f > g]

@@ -13,7 +13,7 @@ import pytest
 import dynacor_ray
 from dynacor_ray import checks, cli, pipeline, reports
 from dynacor_ray.baselines.detectors import DETECTORS
-from dynacor_ray.config import DetectConfig
+from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.errors import DataError, StorageError
 from dynacor_ray.method.signals import SIGNALS
 from tests.made_runs import make_run
@@ -139,6 +139,21 @@ def test_detect_runs_with_the_options(configs: list[DetectConfig]) -> None:
     assert status_of("detect", "--data", "demo", "--gamma", "0.2", "--classes", "a", "b", "--quiet") == 0
     assert configs == [DetectConfig(data="demo", gamma=0.2, classes=("a", "b"), quiet=True)]
     assert type(configs[0]) is DetectConfig
+
+
+@pytest.mark.parametrize("named", [["--recipe", "cifar_resnet34"], ["--recipe=cifar_resnet34"]])
+def test_options_win_over_a_recipe_wherever_they_stand(named: list[str], configs: list[DetectConfig]) -> None:
+    own = ["--epochs", "3", "--milestones", "0.25"]
+    assert status_of("detect", "--data", "demo", *named, *own) == 0
+    assert status_of("detect", *own, *named, "--data", "demo") == 0
+    expected = make_config(data="demo", recipe="cifar_resnet34", epochs=3, milestones=(0.25,))
+    assert configs == [expected, expected]
+    assert (expected.network, expected.learning_rate, expected.schedule) == ("cifar_resnet34", 0.1, "multistep")
+
+
+def test_an_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("detect", "--data", "demo", "--recipe", "resnet") == 2
+    assert capsys.readouterr().err.startswith("dynacor: Expected --recipe to be one of frozen_clip, ")
 
 
 def test_a_job_has_the_last_word(configs: list[DetectConfig]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from dynacor_ray.baselines.detectors import DETECTORS, missing_library
 from dynacor_ray.compare_config import make_compare_config
 from dynacor_ray.errors import ConfigError
+from dynacor_ray.study_config import make_study_config
 
 
 def test_defaults_are_all_detectors_on_the_given_labels() -> None:
@@ -62,3 +63,10 @@ def test_a_missing_library_leaves_out_or_is_told(monkeypatch: pytest.MonkeyPatch
     assert not set(config.left_out) & set(config.chosen)
     with pytest.raises(ConfigError, match=r"pip install 'dynacor-ray\[cleanlab\]', or leave cl_both out"):
         make_compare_config("demo", detectors=["dynacor", "cl_both"])
+
+
+def test_a_network_is_not_compared() -> None:
+    """Detectors of other kinds need features that all share."""
+    for make in (make_compare_config, make_study_config):
+        with pytest.raises(ConfigError, match="features all detectors share, but got --network resnet50; leave it out"):
+            make("demo", network="resnet50")

@@ -12,6 +12,7 @@ import pytest
 
 from dynacor_ray.config import DetectConfig, Variant, digest, make_config
 from dynacor_ray.errors import ConfigError
+from dynacor_ray.training_recipes import RECIPES
 
 NAN, INF = float("nan"), float("inf")
 FIELDS = {field.name: field for field in dataclasses.fields(DetectConfig)}
@@ -19,7 +20,7 @@ SHAPE = r"^Expected .+, but got .+; .+\.$"
 # Options that say where, on which machine and how noisily; all others determine the result.
 MACHINE = {
     *("out", "cache", "workers", "min_workers", "gpu", "max_failures", "checkpoint_seconds"),
-    *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine", "thumbnails"),
+    *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine", "thumbnails", "compile", "recipe"),
 }
 
 OUT_OF_RANGE: dict[str, list[Any]] = {
@@ -49,6 +50,14 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "variant": ["published", "", 1, ["paper"]],
     "corrupted_weight": ["eq2"],
     "augmentation": ["blur"],
+    "training_augmentation": ["blur"],
+    "schedule": ["linear"],
+    "milestones": [(), (0.5, 0.5), (0.7, 0.5), (0.0, 0.5), (1.0,), ("x",), 0.5],
+    "decay": [0, 1.5, NAN, "x"],
+    "network": [3, ["a"]],
+    "recipe": ["cifar_resnet43", "", 3],
+    "sync_batchnorm": ["yes", None],
+    "compile": ["yes", 1],
     "epoch_choice": ["best"],
     "gpu": ["cuda", True],
     "include_double_labelled": ["yes", 1, None],
@@ -79,13 +88,16 @@ def test_wrong_value(name: str, value: Any) -> None:
     assert any(f"but got {shown};" in message for shown in (repr(value), f"{value}.0" if number else repr(value)))
 
 
-@pytest.mark.parametrize("name", ["variant", "corrupted_weight", "augmentation", "epoch_choice", "gpu", "score"])
+@pytest.mark.parametrize(
+    "name", ["variant", "corrupted_weight", "augmentation", "schedule", "epoch_choice", "gpu", "score"]
+)
 def test_a_wrong_choice_lists_the_valid_ones(name: str) -> None:
     valid = (
         get_args({"variant": Variant}.get(name))
         or {
             "corrupted_weight": ("uniform", "paper"),
             "augmentation": ("auto", "flip", "crop", "none"),
+            "schedule": ("cosine", "multistep"),
             "epoch_choice": ("validation_metric", "noise_rate", "davies_bouldin", "last"),
             "gpu": ("auto", "yes", "no"),
             "score": ("combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment"),
@@ -202,3 +214,50 @@ def test_result_options_are_all_but_the_machine() -> None:
 def test_digest_is_stable() -> None:
     assert digest({"b": 1, "a": [1, None]}) == digest({"a": [1, None], "b": 1}) == "22790e83d5eabe99"
     assert digest({"a": 1}) != digest({"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"encoder": "pixels"}, "a network or an encoder, but got --network cifar_resnet8 --encoder pixels; leave out"),
+        ({"score": "combined_margin"}, "own margins .* but got --score combined_margin with --network; leave out"),
+        ({"score": "leave_one_out"}, "but got --score leave_one_out with --network"),
+        ({"milestones": (0.5,)}, "--schedule multistep for --milestones, but got --schedule cosine; add it"),
+    ],
+)
+def test_what_a_network_cannot_have(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_config(data="demo", network="cifar_resnet8", **options)
+
+
+@pytest.mark.parametrize("options", [{"training_augmentation": "crop"}, {"sync_batchnorm": True}, {"compile": True}])
+def test_options_of_a_network_need_one(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"for options of networks, but got --.* without it; name a network"):
+        make_config(data="demo", **options)
+    make_config(data="demo", network="cifar_resnet8", **options)
+
+
+def test_a_network_is_ranked_by_its_own_margin() -> None:
+    assert make_config(data="demo", network="cifar_resnet8").ranking == "early_margin"
+    assert make_config(data="demo", network="cifar_resnet8", threshold="paper").ranking == "soft_assignment"
+
+
+def test_milestones_belong_to_a_schedule_of_steps() -> None:
+    assert make_config(data="demo").steps_at == ()
+    assert make_config(data="demo", schedule="multistep").steps_at == (0.5, 0.75)
+    assert make_config(data="demo", schedule="multistep", milestones=[0.2, 0.9]).steps_at == (0.2, 0.9)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_of_training_options(name: str) -> None:
+    config = make_config(data="demo", recipe=name)
+    assert {key: getattr(config, key) for key in RECIPES[name]} == RECIPES[name]
+    own = make_config(data="demo", recipe=name, epochs=7, learning_rate=0.02)
+    assert (own.epochs, own.learning_rate, own.batch_size) == (7, 0.02, RECIPES[name]["batch_size"])
+    spelled_out = make_config(data="demo", **RECIPES[name])
+    assert spelled_out.result_options() == config.result_options(), "the same run, which may be resumed by either"
+
+
+def test_an_unknown_recipe_names_the_closest() -> None:
+    with pytest.raises(ConfigError, match=r"got 'cifar_resnet43'; did you mean 'cifar_resnet34'\?"):
+        make_config(data="demo", recipe="cifar_resnet43")

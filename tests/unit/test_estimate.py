@@ -98,14 +98,15 @@ def test_a_step_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch, workers: int
 
 
 def doctored(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, price: float | None, data: str = "demo", **have: Any
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, price: float | None, data: str = "demo", **options: Any
 ) -> DoctorReport:
-    there = Resources(**{"cpus": 4, "gpus": 0, "memory_bytes": 8e9, "nodes": 1, "object_store_bytes": 1e9} | have)
+    plain = {"cpus": 4.0, "gpus": 0.0, "memory_bytes": 8e9, "nodes": 1, "object_store_bytes": 1e9}
+    there = Resources(**{name: options.pop(name, value) for name, value in plain.items()})
     monkeypatch.setattr(checks, "connect", lambda _: None)
     monkeypatch.setattr(checks, "resources", lambda: there)
     monkeypatch.setattr("dynacor_ray.prepare.resources", lambda: there)
     monkeypatch.setattr("dynacor_ray.engine.session.resources", lambda: there)
-    return run_doctor(DetectConfig(data=data, out=str(tmp_path / "run"), epochs=10), price)
+    return run_doctor(DetectConfig(data=data, out=str(tmp_path / "run"), epochs=10, **options), price)
 
 
 def test_doctor_tells_time_memory_disk_and_cost(
@@ -123,6 +124,30 @@ def test_doctor_tells_time_memory_disk_and_cost(
     said = capsys.readouterr().out
     assert told["cost"] in said
     assert "not in it" in said
+
+
+def test_doctor_of_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing to embed: images are decoded while it trains, once where they fit into memory."""
+    network = {"network": "cifar_resnet8", "image_size": 8}
+    report = doctored(monkeypatch, tmp_path, None, **network)
+    assert report.ok, report.checks
+    found, speeds = report.plan["estimate"], report.plan
+    encoder = next(check.message for check in report.checks if check.name == "encoder")
+    assert encoder == "cifar_resnet8 at 8 px, 75,290 parameters; nothing to embed"
+    assert found.embed_seconds == 0
+    steps = 10 * -(-1977 // 128) * 128 / found.rows_per_second
+    assert found.train_seconds == pytest.approx(steps + 1977 * speeds["decode"] / 4)
+    streamed = doctored(monkeypatch, tmp_path, None, cache_gigabytes=0.0, **network)
+    found, speeds = streamed.plan["estimate"], streamed.plan
+    steps = 10 * -(-1977 // 128) * 128 / found.rows_per_second
+    assert found.train_seconds == pytest.approx(steps + 10 * 1977 * speeds["decode"] / 4)
+
+
+def test_a_common_batch_norm_needs_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    report = doctored(monkeypatch, tmp_path, None, network="cifar_resnet8", sync_batchnorm=True)
+    assert [check.message for check in report.checks if not check.ok] == [
+        "Expected GPUs for --sync-batchnorm, but got a training on CPUs; leave it out: torch has it on GPUs only."
+    ]
 
 
 def test_doctor_of_given_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ LEVELS = {
     **dict.fromkeys(("schema", "errors", "rng", "storage", "progress", "manifest"), 0),
     **dict.fromkeys(("method", "noise", "models", "baselines", "robust"), 1),
     **dict.fromkeys(("evaluation", "supervised_bound", "config", "sweep_config", "compare_config", "study_config"), 1),
+    "training_recipes": 1,
     **dict.fromkeys(("sources", "engine", "report"), 2),
     **dict.fromkeys(
         ("pipeline", "prepare", "trials", "sweeps", "rundir", "lease", "recipes", "checks", "estimate", "undertaking"),

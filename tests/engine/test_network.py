@@ -1,0 +1,77 @@
+"""A network trained from pixels, end to end on tiny images: coverage, no memory, streaming, a smaller batch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from dynacor_ray.errors import TrainingError
+from dynacor_ray.pipeline import detect
+from tests.engine.faults import assert_whole
+
+ROWS = 91
+
+
+@pytest.fixture
+def image_set(tmp_path: Path) -> Path:
+    """Noise on one of two tints, 15% of the labels wrong; sorted by class, an odd number for two workers."""
+    random = np.random.default_rng(0)
+    true = np.sort(random.integers(0, 2, ROWS))
+    given = np.where(random.random(ROWS) < 0.15, 1 - true, true)
+    images = []
+    for label in true:
+        pixels = random.integers(0, 120, (12, 12, 3), np.uint8)
+        pixels[:, :, label] += 100
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "PNG")
+        images.append(data.getvalue())
+    path = tmp_path / "images.parquet"
+    pq.write_table(pa.table({"image": images, "given_label": given, "true_label": true}), path)
+    return path
+
+
+def short_of_memory(most: int) -> Callable[[dict[str, Any]], str | None]:
+    """The worker's function on a machine where rank 1 has no memory for more than `most` rows at a time."""
+
+    def train(told: dict[str, Any]) -> str | None:
+        import ray.train
+        import torch
+
+        from dynacor_ray.engine import worker
+
+        step = worker.TrainState.step
+
+        def limited_step(self: Any, batch: Any, epoch: int) -> Any:
+            if len(batch.key) > most and ray.train.get_context().get_world_rank() == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return step(self, batch, epoch)
+
+        worker.TrainState.step = limited_step  # type: ignore[method-assign]
+        return worker.train_worker(told)
+
+    return train
+
+
+def test_a_network_from_pixels(image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers, rows streamed from small units; what runs out of memory may have a smaller batch in its place."""
+    monkeypatch.setattr("dynacor_ray.engine.embed.MAX_UNIT_ROWS", 16)
+    monkeypatch.setattr("dynacor_ray.engine.train.train_worker", short_of_memory(10))
+    run, options = tmp_path / "run", {"network": "cifar_resnet8", "image_size": 16, "epochs": 6, "learning_rate": 0.1}
+    options |= {"workers": 2, "cache_gigabytes": 0.0, "max_failures": 1, "cluster_epochs": 1, "quiet": True}
+    with pytest.raises(TrainingError, match=r"20 rows per step on each of 2 worker.*--batch-size 20.* same --out"):
+        detect(str(image_set), out=str(run), batch_size=40, **options)
+    assert [path.name for path in run.iterdir() if path.name != "cache"] == []
+    result = detect(str(image_set), out=str(run), batch_size=16, **options)
+    assert_whole(run, ROWS, 6)
+    assert result.summary["encoder"].startswith("network-cifar_resnet8-16-")
+    assert 0 <= result.summary["training_waited_for_rows"] < 1
+    assert result.summary["evaluation"]["auroc"] > 0.8
+    assert not pq.read_table(run / "dynamics.parquet")["leave_one_out_margin"].to_numpy().any()
