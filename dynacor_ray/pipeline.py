@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynacor_ray import rundir, schema
 from dynacor_ray.config import DetectConfig, make_config
+from dynacor_ray.datalab import as_datalab
 from dynacor_ray.engine.assemble import Dataset, assemble, read_table, write_dynamics
 from dynacor_ray.engine.cluster import assign, find_cut, fit_clusters, sample_for_fit, tally, write_issues
 from dynacor_ray.engine.session import connect
@@ -34,14 +35,15 @@ from dynacor_ray.progress import Progress
 from dynacor_ray.report.summary import Facts, build_summary
 from dynacor_ray.report.terminal import print_summary
 from dynacor_ray.report.words import headline
-from dynacor_ray.reports import make_report, packed_name
+from dynacor_ray.reports import finished_run, make_report, packed_name
 from dynacor_ray.rundir import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY
-from dynacor_ray.storage import Location, require_space
+from dynacor_ray.storage import Location, locate, require_space
 from dynacor_ray.undertaking import Undertaking, carry_out
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from cleanlab import Datalab
 
 WORST = 10
 """Most suspicious rows shown on the terminal."""
@@ -66,8 +68,9 @@ class DetectResult:
         link = Path(place.path).as_uri() if self.run.is_local else place.uri
         return f'<p><b>{headline(self.summary)}</b><br><a href="{escape(link)}">{escape(place.uri)}</a></p>'
 
+    @property
     def issues(self) -> pa.Table:
-        """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema)."""
+        """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema); read at each use."""
         return (self.run / ISSUES).read_table()
 
     def worst(self, count: int = WORST) -> list[dict[str, Any]]:
@@ -77,7 +80,12 @@ class DetectResult:
 
     def to_pandas(self) -> pd.DataFrame:
         """`issues.parquet` as a pandas data frame."""
-        return self.issues().to_pandas()
+        frame: pd.DataFrame = self.issues.to_pandas()
+        return frame
+
+    def to_datalab(self) -> Datalab:
+        """The rows as `label` issues of a cleanlab Datalab, by instance_id (`dynacor_ray.datalab`)."""
+        return as_datalab(self.issues, [row["class"] for row in self.summary["classes"]])
 
     def report(self, thumbnails: bool | None = None) -> str:
         """Make `report.html` anew and say where it is. thumbnails: as in `make_report`."""
@@ -92,6 +100,15 @@ class DetectResult:
         """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
         connect()
         return read_table(self.run / DYNAMICS)
+
+
+def load(run: str) -> DetectResult:
+    """The result of a finished run, or of a sweep's chosen one, by its directory. Starts nothing.
+
+    Raises RunDirectoryError when there is none.
+    """
+    place = finished_run(locate(run))
+    return DetectResult(place, (place / SUMMARY).read_json())
 
 
 def detect(data: str | None = None, **options: Any) -> DetectResult:
