@@ -136,6 +136,8 @@ class _Apply:
     """Give flagged rows their suggested label."""
     marks: str | None = None
     """CSV of marks: rows marked right or unsure stay as they are."""
+    hard_links: bool = False
+    """Of an image folder: names for the same files instead of copies, which need no space."""
 
 
 _UNCHECKED: dict[str, type[Any]] = {
@@ -249,7 +251,8 @@ def _apply(asked: _Apply) -> list[str]:
         got = "both" if asked.drop else "neither"
         raise ConfigError(explain("--drop or --relabel", got, "say which of the two"))
     marks = read_marks(locate(asked.marks)) if asked.marks else None
-    done = apply_run(locate(asked.run), locate(asked.out), "drop" if asked.drop else "relabel", marks)
+    action: Literal["drop", "relabel"] = "drop" if asked.drop else "relabel"
+    done = apply_run(locate(asked.run), locate(asked.out), action, marks, asked.hard_links)
     did = "left out" if asked.drop else "relabelled"
     return [f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {asked.out}", f"Changes: {done.log}"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
@@ -355,6 +356,86 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
     assert ["only one field"] in found
     with pytest.raises(StorageError, match=r"beside the table, but got .* relative paths such as 'images/"):
         apply_run(at(run), at(tmp_path / "elsewhere" / "clean.csv"), action)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> tuple[Path, Path, list[dict[str, Any]], list[str]]:
+    """A run of an image folder, its data, flagged rows, and the paths of all rows in their order."""
+    make_run(tmp_path / "run", rows=60)
+    codes, data = given_labels(tmp_path / "run"), tmp_path / "data"
+    paths = sorted(f"{NAMES[code]}/{'deep/' * (i % 2)}{i // 20}-{i % 20}.png" for i, code in enumerate(codes.tolist()))
+    for path in paths:
+        (data / path).parent.mkdir(parents=True, exist_ok=True)
+        (data / path).write_text(path)
+    (data / "notes.txt").write_text("no row")
+    table = pq.read_table(tmp_path / "run" / "issues.parquet")
+    given = np.array([NAMES.index(path.partition("/")[0]) for path in paths])[table["instance_id"].to_numpy()]
+    suggested = np.where(table["is_label_issue"].to_numpy(), (given + 1) % 3, given)
+    uris = [paths[i] for i in table["instance_id"].to_pylist()]
+    for name, values in {"given_label": given, "predicted_label": suggested}.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, pa.array(values.astype(np.int32)))
+    table = table.set_column(table.schema.get_field_index("uri"), "uri", pa.array(uris))
+    pq.write_table(table, tmp_path / "run" / "issues.parquet")
+    run, flagged = made(tmp_path, data, "folder")
+    return run, data, flagged, paths
+
+
+def images_in(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("hard_links", [False, True])
+def test_a_folder_of_images_without_the_flagged(pictures: Any, hard_links: bool, tmp_path: Path) -> None:
+    run, data, flagged, paths = pictures
+    before, out = images_in(data), tmp_path / "clean"
+    done = apply_run(at(run), at(out), "drop", {flagged[0]["instance_id"]: "right"}, hard_links)
+    assert (done.changed, done.left) == (5, 1)
+    gone = {row["uri"] for row in flagged[1:]}
+    assert images_in(out) == {path: path for path in paths if path not in gone}
+    assert images_in(data) == before
+    assert all((out / path).samefile(data / path) == hard_links for path in images_in(out))
+    log = lines(tmp_path / "clean.changes.csv")
+    assert {row["uri"] for row in log} == gone
+    assert {(row["action"], row["new_label"], row["new_uri"]) for row in log} == {("drop", "", "")}
+
+
+def test_relabelled_images_move_to_the_other_class_and_replace_none(pictures: Any, tmp_path: Path) -> None:
+    run, data, flagged, paths = pictures
+    row = flagged[0]
+    wanted = NAMES[row["predicted_label"]] + "/" + row["uri"].partition("/")[2]
+    (data / wanted).write_text("another image of that name")
+    ids = {path: i for i, path in enumerate(sorted([*paths, wanted]))}
+    table = pq.read_table(run / "issues.parquet")
+    moved_ids = pa.array([ids[uri] for uri in table["uri"].to_pylist()], pa.int64())
+    pq.write_table(table.set_column(0, "instance_id", moved_ids), run / "issues.parquet")
+    run, flagged = made(tmp_path, data, "folder")
+    done = apply_run(at(run), at(tmp_path / "clean"), "relabel")
+    assert (done.changed, done.left) == (6, 0)
+    found = images_in(tmp_path / "clean")
+    assert len(found) == 61
+    assert found[wanted] == "another image of that name"
+    for change in lines(tmp_path / "clean.changes.csv"):
+        assert change["new_uri"].startswith(f"{change['new_label']}/")
+        assert change["uri"] not in found
+        assert found[change["new_uri"]] == change["uri"], "the image itself is as it was"
+    assert wanted.replace(".png", "-2.png") in found
+
+
+def test_a_folder_that_cannot_be_copied(pictures: Any, tmp_path: Path) -> None:
+    run, data, _, paths = pictures
+    with pytest.raises(StorageError, match=r"a place outside of .*/data, but got .*/data/clean"):
+        apply_run(at(run), at(data / "clean"), "drop")
+    remote = locate("memory://clean")
+    with pytest.raises(StorageError, match=r"on this machine for --hard-links, but got folder data from .*memory"):
+        apply_run(at(run), remote, "drop", hard_links=True)
+    assert apply_run(at(run), remote, "drop").changed == 6
+    copied = remote.filesystem.get_file_info(pafs.FileSelector(remote.path, recursive=True))
+    assert sum(info.is_file for info in copied) == 54
+    (data / paths[0]).unlink()
+    with pytest.raises(DataError, match="the data that the run read, but got other files"):
+        apply_run(at(run), at(tmp_path / "clean"), "drop")
+    assert not (tmp_path / "clean").exists()
 
 
 def test_rows_that_suggest_no_other_class_stay(tmp_path: Path) -> None:
