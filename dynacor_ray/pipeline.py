@@ -187,7 +187,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("train"):
         files = train(rows, prepared.training, plan, run, progress)
     with progress.timed("assemble"):
-        dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption, opened.labels)
+        dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption, opened.labels, progress)
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)
     noise_rate = read_noise_rate(run / SIGNALS, config.epochs, config.batch_size)
     clustering = with_noise_rate(prepared.cluster, noise_rate)
@@ -197,8 +197,9 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
         cut = find_cut(sample, fitted, config.policy, config.ranking, config.target_recall)
         assigned = assign(dynamics, fitted, cut)
     with progress.timed("output"):
-        counts = tally(assigned, manifest.num_classes)
-        write_issues(assigned, run / ISSUES)
+        with progress.stage("output", None, "rows"):
+            counts = tally(assigned, manifest.num_classes)
+            write_issues(assigned, run / ISSUES)
         evaluation = _evaluate(run, dataset / manifest.truth) if manifest.truth else None
     return Facts(
         config=dataclasses.asdict(config),

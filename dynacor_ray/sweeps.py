@@ -24,7 +24,7 @@ from dynacor_ray.engine.search import (
 )
 from dynacor_ray.engine.session import resources
 from dynacor_ray.engine.signals import CONFIDENCE, JOINTS, PROGRESS, SIGNALS
-from dynacor_ray.engine.train import epochs_done, watching
+from dynacor_ray.engine.train import rows_done, watching
 from dynacor_ray.errors import ConfigError, RunDirectoryError, TrainingError, explain
 from dynacor_ray.manifest import MANIFEST
 from dynacor_ray.pipeline import BYTES_PER_SIGNAL, DetectResult, finished, run_detect
@@ -224,10 +224,10 @@ def _train(plan: _Plan, tasks: dict[str, TrainTask], at_once: int, progress: Pro
         return {}
     for task in todo.values():
         (task.place / SIGNALS / PROGRESS).delete()
-    places = [task.place for task in todo.values()]
+    runs = [(task.place, task.rows.facts.total) for task in todo.values()]
     progress.say(f"{len(todo)} of {len(tasks)} trainings to do, {min(at_once, len(todo))} at a time")
-    stage = progress.stage("train", len(todo) * plan.config.detect.epochs, "epochs")
-    with stage as bar, watching(lambda: epochs_done(places), bar):
+    stage = progress.stage("train", plan.config.detect.epochs * sum(rows for _, rows in runs), "rows")
+    with stage as bar, watching(lambda: rows_done(runs), bar):
         failed = run_listed(
             lambda options: train_trial(todo[options["training"]]),
             [{"training": name} for name in todo],

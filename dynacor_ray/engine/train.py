@@ -69,12 +69,12 @@ def train(
         dataset_config=PaddedDataConfig(rows.facts.total, rows.facts.dim),
     )
     with (
-        progress.stage("train", config.epochs, "epochs") as bar,
-        watching(lambda: epochs_done([run]), bar),
+        progress.stage("train", config.epochs * rows.facts.total, "rows") as bar,
+        watching(lambda: rows_done([(run, rows.facts.total)]), bar),
         _training_errors(plan),
     ):
         result = _fit(trainer, plan.max_failures, lambda: _forget_torn(run / "train", progress))
-        bar.update(config.epochs)
+        bar.update(config.epochs * rows.facts.total)
     if result.return_value is not None:
         raise TrainingError(result.return_value)
     if result.checkpoint is None:
@@ -140,10 +140,10 @@ def _training_errors(plan: TrainPlan) -> Iterator[None]:
         raise TrainingError(explain(expected, got, remedy)) from error
 
 
-def epochs_done(runs: list[Location]) -> int:
-    """Epochs that the rank 0 of each run says are done, together."""
-    places = [run / SIGNALS / PROGRESS for run in runs]
-    return sum(int(place.read_json()["epochs"]) for place in places if place.exists())
+def rows_done(runs: list[tuple[Location, int]]) -> int:
+    """Rows that were trained on, over all epochs that the rank 0 of each run says are done. runs: with their rows."""
+    places = [(run / SIGNALS / PROGRESS, rows) for run, rows in runs]
+    return sum(int(place.read_json()["epochs"]) * rows for place, rows in places if place.exists())
 
 
 @contextmanager
