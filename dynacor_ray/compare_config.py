@@ -94,6 +94,8 @@ def check_cells(noises: Sequence[str], seeds: Sequence[int], detect: DetectConfi
     if chosen or detect.target_recall != TARGET_RECALL:
         got = ", ".join(chosen or ["--target-recall"])
         raise ConfigError(explain("a comparison in which each detector has its own rules", got, "leave it out"))
+    if detect.mlflow is not None:
+        raise ConfigError(explain("--mlflow with detect or sweep", f"--mlflow {detect.mlflow}", "leave it out"))
     if detect.epochs < 2:
         got = f"--epochs {detect.epochs}"
         raise ConfigError(explain("two epochs or more to compare dynamics", got, "the default is 20"))

@@ -14,6 +14,7 @@ from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.datalab import as_datalab
 from dynacor_ray.engine.assemble import Dataset, assemble, read_table, write_dynamics
 from dynacor_ray.engine.cluster import assign, find_cut, fit_clusters, sample_for_fit, tally, write_issues
+from dynacor_ray.engine.mlflow_runs import check_tracking
 from dynacor_ray.engine.session import connect
 from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noise_rate
 from dynacor_ray.engine.train import train
@@ -38,6 +39,7 @@ from dynacor_ray.report.words import headline
 from dynacor_ray.reports import finished_run, make_report, packed_name
 from dynacor_ray.rundir import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY
 from dynacor_ray.storage import Location, locate, require_space
+from dynacor_ray.tracking import track_run
 from dynacor_ray.undertaking import Undertaking, carry_out
 
 if TYPE_CHECKING:
@@ -155,6 +157,7 @@ class _Detection(Undertaking[Facts, DetectResult]):
     def execute(self, progress: Progress) -> Facts:
         prepared, config = self.prepared, self.prepared.config
         with progress.timed("start"):
+            check_tracking(config.mlflow)
             require_space(self.run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
             rundir.claim(self.run, identity(prepared), dataclasses.asdict(config))
         with joined(config, progress):
@@ -169,6 +172,8 @@ class _Detection(Undertaking[Facts, DetectResult]):
         (self.run / SUMMARY).write_json(build_summary(made, seconds))
         result = DetectResult(self.run, (self.run / SUMMARY).read_json())
         result.report()
+        config = self.prepared.config
+        track_run(config.mlflow, str(self.run), result.summary, Progress(config.quiet))
         return result
 
     def revisit(self, result: DetectResult) -> None:

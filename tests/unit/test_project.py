@@ -28,6 +28,7 @@ LEVELS = {
     ),
     **dict.fromkeys(("cells", "comparisons", "studies"), 3),
     **dict.fromkeys(("reports", "reviews", "exports", "label_studio", "fiftyone", "datalab", "cleaning"), 3),
+    "tracking": 3,
     **dict.fromkeys(("cli", "__main__", "__init__"), 3),
 }
 # What is narrower than the levels: unit -> units that it may import besides itself and level 0.
@@ -244,7 +245,7 @@ def test_the_readme_lists_every_dependency_with_its_reason() -> None:
 
 
 def test_only_listed_dependencies_are_imported() -> None:
-    called = {"scikit-learn": "sklearn", "pillow": "PIL", "open-clip-torch": "open_clip"}
+    called = {"mlflow-skinny": "mlflow", "scikit-learn": "sklearn", "pillow": "PIL", "open-clip-torch": "open_clip"}
     packages = [re.split(r"[\[<>=!]", requirement)[0].replace("_", "-") for requirement in reasons()]
     listed = {called.get(package, package.replace("-", "_")) for package in packages}
     # Brought by timm, jinja2 and cleanlab, as their reasons say.
