@@ -44,12 +44,8 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What a reader of the documentation may call; the command line and the plumbing are left out.
-DOCUMENTED := dynacor_ray $(addprefix dynacor_ray.,config sweep_config compare_config study_config schema recipes datalab \
-  method noise baselines models sources evaluation supervised_bound)
-
 docs: venv
-	$(BIN)/pdoc --output-directory build/docs --docformat markdown $(DOCUMENTED)
+	$(BIN)/python .ci/docs.py build/docs
 
 test: lint docs
 	$(BIN)/pytest tests/unit
