@@ -1,8 +1,8 @@
 """What the documentation shows is done once, on small data: commands, snippets, guides, the notebook.
 
 Runs are shared: what is done with a run uses the one that a command before it made. Commands that train for every
-noise, seed or gamma are parsed in `tests/unit/test_docs.py` and are not run again here: the sweep's is the snippet's, the
-comparison's the guide's, and the others are those of `test_compare.py`, `test_study.py` and `test_detect.py`.
+noise, seed or gamma are parsed in `tests/unit/test_docs.py` and are not run again here: the sweep's is the snippet's,
+the comparison's the guide's, and the others are those of `test_compare.py`, `test_study.py` and `test_detect.py`.
 """
 
 from __future__ import annotations
