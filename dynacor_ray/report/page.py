@@ -128,7 +128,7 @@ def _context(page: Page) -> dict[str, Any]:
         "summary": summary,
         "percent": words.percent,
         "noise": _noise(summary),
-        "trust": words.trust(summary),
+        "trust": words.trust(summary) | {"high": words.HIGH, "fair": words.FAIR},
         "notes": [shown(note) for note in words.notes(summary)],
         "checked": words.checked(page.review),
         "matrix": _matrix(page),

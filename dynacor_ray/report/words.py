@@ -9,6 +9,8 @@ from dynacor_ray.report.content import Page, Suspect
 RARE_ROWS = 30
 """A class with fewer rows is called rare: one row more or less changes its share by more than three points."""
 _LATE = 0.5
+HIGH, FAIR = 0.85, 0.6
+"""Shares of planted errors found from which trust is called high and fair: rules of thumb, and the page says so."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -32,9 +34,9 @@ def trust(summary: dict[str, Any]) -> dict[str, str]:
     """What the share of planted errors that were found means, as a word, a CSS class and a sentence."""
     recall = summary["planted_recall"]
     found = f"of the {summary['num_corrupted']:,} errors that were planted on purpose"
-    if recall >= 0.85:
+    if recall >= HIGH:
         return {"word": "high", "level": "good", "text": f"{found}. Few errors of that kind are missed."}
-    if recall >= 0.6:
+    if recall >= FAIR:
         return {"word": "fair", "level": "fair", "text": f"{found}. Expect that some wrong labels are missed."}
     return {"word": "low", "level": "poor", "text": f"{found}. Many wrong labels will be missed."}
 

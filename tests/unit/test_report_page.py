@@ -104,6 +104,11 @@ def test_text_from_data_is_never_markup(evil: str, tmp_path: Path) -> None:
     assert data["classes"][0] == "".join(c if c.isprintable() else "?" for c in evil)
 
 
+def test_the_page_says_that_its_limits_of_trust_are_rules_of_thumb(tmp_path: Path) -> None:
+    html, _ = made(tmp_path / "run")
+    assert re.search(r"“High” from 85%\s+and “fair” from 60% are rules of thumb\.", html)
+
+
 def test_only_our_own_script_and_style_may_run(tmp_path: Path) -> None:
     html, _ = made(tmp_path / "run")
     reader = read(html)
