@@ -15,7 +15,7 @@ from dynacor_ray.datalab import as_datalab
 from dynacor_ray.engine.assemble import Dataset, assemble, read_table, write_dynamics
 from dynacor_ray.engine.cluster import assign, find_cut, fit_clusters, sample_for_fit, tally, write_issues
 from dynacor_ray.engine.mlflow_runs import check_tracking
-from dynacor_ray.engine.session import connect
+from dynacor_ray.engine.session import connect, resources
 from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noise_rate
 from dynacor_ray.engine.train import train
 from dynacor_ray.errors import ConfigError, explain
@@ -184,7 +184,7 @@ class _Detection(Undertaking[Facts, DetectResult]):
 def _stages(prepared: Prepared, progress: Progress) -> Facts:
     config, run = prepared.config, prepared.run
     with progress.timed("start"):
-        plan = plan_for(config)
+        plan, have = plan_for(config), resources()
         check_storage(prepared, progress)
         check_encoder(prepared)
     opened = open_data(prepared, plan.use_gpu, progress)
@@ -218,6 +218,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
         noise_rate=dataclasses.asdict(noise_rate) if noise_rate else None,
         class_noise_rates=_class_noise_rates(prepared, manifest.num_classes, noise_rate),
         packed=packed_name(run, dataset),
+        cluster={name: getattr(have, name) for name in ("nodes", "cpus", "gpus")},
     )
 
 

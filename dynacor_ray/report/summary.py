@@ -43,6 +43,8 @@ class Facts:
     """The same per given class; a class's is None where nothing is known of it."""
     packed: str = ""
     """Where the packed data are, seen from the run directory."""
+    cluster: dict[str, float] | None = None
+    """What the cluster had: nodes, cpus, gpus."""
 
 
 def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
         "evaluation": facts.evaluation,
         "warnings": warnings,
         "seconds": seconds,
+        "cluster": facts.cluster,
     }
 
 
