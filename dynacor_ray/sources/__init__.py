@@ -52,7 +52,7 @@ class NumpySource(Source):
     class_names = None  # the labels that are found
 
     def __init__(self, root: str, options: SourceOptions) -> None:
-        self.uri = root
+        self.uri = os.path.abspath(root)  # other processes work elsewhere
         with np.load(root, allow_pickle=False) as arrays:
             self.num_rows = len(arrays["labels"])
 
