@@ -16,6 +16,8 @@ SHOWN = (
 
 for name in dynacor_ray.__all__:
     setattr(dynacor_ray, name, getattr(dynacor_ray, name))  # pdoc shows only what is already loaded
+tasks = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").removeprefix("# dynacor_ray")
+dynacor_ray.__doc__ = f"{dynacor_ray.__doc__}\n\n{tasks}"  # the first page
 warnings.filterwarnings("ignore", "Error parsing type annotation pa", UserWarning)  # generic in the stubs only
 warnings.filterwarnings("error", module="pdoc")
 pdoc.render.configure(docformat="markdown", show_source=False)
