@@ -1,5 +1,6 @@
 # make demo   find the planted errors in the embedded demo data: the quickest way to see a result
 # make test   everything that must pass before a change is merged
+# make docs   guides and all docstrings as HTML, in build/docs
 # make bench  what it costs, small: each benchmark prints JSON; larger sizes by options, see jobs/bench_*.py
 # make slow   more faults: lost nodes, storage that fails, workers killed at the worst moments; hostile data
 # make soak   a run whose processes are killed ten times at random (SEED=7: at other moments); about ten minutes
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint bench soak venv slow
+.PHONY: help demo test lint docs bench soak venv slow
 .DELETE_ON_ERROR:
 
 help:
@@ -43,7 +44,10 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+docs: venv
+	$(BIN)/python .ci/docs.py build/docs
+
+test: lint docs
 	$(BIN)/pytest tests/unit
 	$(BIN)/pytest tests/browser  # the report; skipped where there is no chromium
 	$(BIN)/pytest tests/engine -m "not slow"

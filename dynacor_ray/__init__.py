@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dynacor_ray.checks import doctor
     from dynacor_ray.compare_config import CompareConfig
     from dynacor_ray.comparisons import CompareResult, compare
-    from dynacor_ray.pipeline import DetectResult, detect
+    from dynacor_ray.pipeline import DetectResult, detect, load
     from dynacor_ray.studies import StudyResult, study
     from dynacor_ray.study_config import StudyConfig
     from dynacor_ray.sweep_config import SweepConfig
@@ -56,6 +56,7 @@ __all__ = [
     "compare",
     "detect",
     "doctor",
+    "load",
     "study",
     "sweep",
 ]
@@ -67,6 +68,7 @@ _LAZY = {
     "DetectResult": "dynacor_ray.pipeline",
     "detect": "dynacor_ray.pipeline",
     "doctor": "dynacor_ray.checks",
+    "load": "dynacor_ray.pipeline",
     "StudyConfig": "dynacor_ray.study_config",
     "StudyResult": "dynacor_ray.studies",
     "study": "dynacor_ray.studies",

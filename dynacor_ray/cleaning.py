@@ -1,10 +1,12 @@
-"""Write a cleaned copy of a table: flagged rows dropped or relabelled, never in place, each change logged."""
+"""Write a cleaned copy of a table or image folder: flagged rows dropped or relabelled, never in place, all logged."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 import posixpath
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -23,6 +26,7 @@ from dynacor_ray.reports import finished_run
 from dynacor_ray.rundir import ISSUES, SUMMARY
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.columns import Columns, find_columns, is_integer_text, label_strings
+from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.parquet import read_footers
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.sources.table import DELIMITERS
@@ -45,9 +49,10 @@ class Cleaned:
 
 @dataclass(frozen=True)
 class _Changes:
-    """Rows to change. ids: int64 (n,), increasing; given, new: class codes int32 (n,); quality: float64 (n,)."""
+    """Rows to change. ids: int64 (n,), increasing; uris; given, new: class codes int32 (n,); quality: float64 (n,)."""
 
     ids: NDArray[np.int64]
+    uris: pa.Array[Any]
     given: NDArray[np.int32]
     new: NDArray[np.int32]
     quality: NDArray[np.float64]
@@ -60,36 +65,50 @@ class _Changes:
         return np.where(self.ids[at] == ids, at, -1)
 
 
-def apply_run(run: Location, out: Location, action: Action, marks: dict[int, str] | None = None) -> Cleaned:
-    """Write a copy of the run's table to `out` without its flagged rows, or with them under their suggested class.
+def apply_run(
+    run: Location, out: Location, action: Action, marks: dict[int, str] | None = None, hard_links: bool = False
+) -> Cleaned:
+    """Write a copy of the run's data to `out` without its flagged rows, or with them under their suggested class.
 
-    The data must be parquet (file or folder) or a CSV table, unchanged since the run. All other rows and columns stay
-    as they are. marks: rows that a person marked right or unsure stay, too. Beside `out` a log lists every change
-    (`.changes.csv`). Raises DataError for other data, StorageError when `out` exists.
+    The data must be parquet (file or folder), a CSV table or an image folder, unchanged since the run. All other rows
+    and columns stay as they are; of a folder, all images in class folders are copied, but for those that the run could
+    not open by their names. marks: rows that a person marked right or unsure stay, too. hard_links: of an image folder,
+    names for the same files instead of copies. Beside `out` a log lists every change (`.changes.csv`). Raises DataError
+    for other data, StorageError when `out` exists or cannot hold links.
     """
     run = finished_run(run)
     summary = (run / SUMMARY).read_json()
     config, kind = summary["config"], summary["data"]["source"]
-    if kind not in ("parquet", "table"):
-        got = f"data of kind '{kind}'"
-        raise DataError(explain("a parquet file or folder, or a table", got, "use dynacor export to .csv instead"))
+    if kind not in ("parquet", "table", "folder"):
+        expected, got = "parquet, a table or an image folder", f"data of kind '{kind}'"
+        raise DataError(explain(expected, got, "use dynacor export to .csv instead"))
     if out.exists():
         raise StorageError(explain("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
     options = SourceOptions.of(config)
     source = open_source(config["data"], options)
     if source.fingerprint() != rundir.fingerprint(run):
         raise DataError(explain("the data that the run read", "other files or times of change", "run detect again"))
+    data = locate(config["data"])
     if kind == "table":
-        _check_paths(run, locate(config["data"]), out)
+        _check_paths(run, data, out)
+    if kind == "folder" and f"{out.path}/".startswith(f"{data.path}/"):
+        raise StorageError(explain(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
+    if hard_links and not (kind == "folder" and data.is_local and out.is_local):
+        got = f"{kind} data from {data} to {out}"
+        raise StorageError(explain("an image folder on this machine for --hard-links", got, "leave the option out"))
     names = [row["class"] for row in summary["classes"]]
     changes, left = _changes(run, action, marks or {})
     labels = _Labels(names, source.label_codes or {name: code for code, name in enumerate(names)})
-    seen = _copy(locate(config["data"]), out, options, changes, labels, action)
+    if isinstance(source, FolderSource):
+        moved = _copy_folder(source, out, changes, labels, action, hard_links)
+        seen = len(moved)
+    else:
+        moved, seen = {}, _copy(data, out, options, changes, labels, action)
     if seen != len(changes.ids):
         got = f"{seen:,} of the {len(changes.ids):,} rows to change"
         raise DataError(explain(_CHANGED.partition(":")[0], got, "run detect again"))
     log = Location(out.filesystem, out.path + LOG, out.uri + LOG)
-    _write_log(log, changes, names, action)
+    _write_log(log, changes, names, action, moved)
     return Cleaned(len(changes.ids), left, log)
 
 
@@ -106,18 +125,19 @@ def _check_paths(run: Location, data: Location, out: Location) -> None:
 
 def _changes(run: Location, action: Action, marks: dict[int, str]) -> tuple[_Changes, int]:
     """The rows to change, and how many flagged rows stay."""
-    columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.LABEL_QUALITY]
+    columns = [schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.LABEL_QUALITY]
     parts = [pa.table({name: pa.array([], schema.issues_schema().field(name).type) for name in columns})]
     with (run / ISSUES).parquet() as file:
         for batch in file.iter_batches(columns=[*columns, schema.IS_LABEL_ISSUE]):
             table = pa.Table.from_batches([batch])
             parts.append(table.filter(table[schema.IS_LABEL_ISSUE]).select(columns))
     rows = pa.concat_tables(parts).sort_by(schema.INSTANCE_ID)
-    ids, given, new, quality = (rows[name].to_numpy() for name in columns)
+    ids, given, new, quality = (rows[name].to_numpy() for name in columns if name != schema.URI)
     keep = np.isin(ids, [instance_id for instance_id, mark in marks.items() if mark != "wrong"])
     if action == "relabel":
         keep |= given == new
-    return _Changes(ids[~keep], given[~keep], new[~keep], quality[~keep]), int(keep.sum())
+    uris = rows[schema.URI].combine_chunks().filter(pa.array(~keep))
+    return _Changes(ids[~keep], uris, given[~keep], new[~keep], quality[~keep]), int(keep.sum())
 
 
 @dataclass(frozen=True)
@@ -156,6 +176,60 @@ def _copy(
         seen += _copy_parquet(file.place, place, first, columns, changes, labels, action)
         first += file.num_rows
     return seen
+
+
+def _copy_folder(
+    source: FolderSource, out: Location, changes: _Changes, labels: _Labels, action: Action, hard_links: bool
+) -> dict[int, str | None]:
+    """Copy the images file by file; returns the new path of each that was changed, None for those left out."""
+    moved: dict[int, str | None] = {}
+    taken = {file.path for file in source.files}
+    places = changes.find(np.arange(len(source.files))).tolist()
+    put = _put if source.root.is_local and out.is_local else _put_elsewhere
+    try:
+        for row, (file, at) in enumerate(zip(source.files, places, strict=True)):
+            path: str | None = file.path
+            if at >= 0:
+                labels.check([file.label], changes.given[at : at + 1])
+                path = moved[row] = None if action == "drop" else _moved(file.path, int(changes.new[at]), labels, taken)
+            if path is not None and file.error is None:
+                put(source.root / file.path, out / path, hard_links)
+    except BaseException:
+        out.delete()
+        raise
+    return moved
+
+
+def _moved(path: str, code: int, labels: _Labels, taken: set[str]) -> str:
+    """Path of an image in another class's folder, under a name that no other image has there."""
+    given, _, rest = path.partition("/")
+    stem, ending = posixpath.splitext(rest)
+    folder = labels.written(code, is_integer_text(given))
+    found, number = f"{folder}/{rest}", 1
+    while found in taken:
+        number += 1
+        found = f"{folder}/{stem}-{number}{ending}"
+    taken.add(found)
+    return found
+
+
+def _put(source: Location, out: Location, hard_link: bool) -> None:
+    """Copy or link a local file; of a link, what it leads to, which the source has seen to be inside its root."""
+    with storage_errors("write", out):
+        os.makedirs(os.path.dirname(out.path), exist_ok=True)
+        real = os.path.realpath(source.path)
+        if hard_link:
+            os.link(real, out.path)
+        else:
+            shutil.copy2(real, out.path)
+
+
+def _put_elsewhere(source: Location, out: Location, _: bool) -> None:
+    out.filesystem.create_dir(posixpath.dirname(out.path), recursive=True)
+    with storage_errors("write", out):
+        pafs.copy_files(
+            source.path, out.path, source_filesystem=source.filesystem, destination_filesystem=out.filesystem
+        )
 
 
 def _copy_parquet(
@@ -268,7 +342,10 @@ def _line_writer(sink: Any, delimiter: str) -> Callable[[list[str]], None]:
     return write
 
 
-def _write_log(place: Location, changes: _Changes, names: list[str], action: Action) -> None:
+def _write_log(
+    place: Location, changes: _Changes, names: list[str], action: Action, moved: dict[int, str | None]
+) -> None:
+    """List every change. moved: new paths of images by instance_id, if any have one."""
     known = pa.array(names, pa.string())
     count = len(changes.ids)
     new = known.take(pa.array(changes.new)) if action == "relabel" else pa.nulls(count, pa.string())
@@ -279,6 +356,8 @@ def _write_log(place: Location, changes: _Changes, names: list[str], action: Act
             schema.GIVEN_LABEL: known.take(pa.array(changes.given)),
             "new_label": new,
             schema.LABEL_QUALITY: pa.array(changes.quality),
+            schema.URI: changes.uris,
+            "new_uri": pa.array([moved.get(instance_id) for instance_id in changes.ids.tolist()], pa.string()),
         }
     )
     with place.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:

@@ -6,7 +6,7 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -29,7 +29,7 @@ COMMANDS = {
     "compare": "compare detectors on data with known true labels, as given or with noise made from them",
     "study": "say what training signals and corruption rates are worth, by a bound learnt from known true labels",
     "report": "make report.html of a finished run or sweep",
-    "export": "write the rows of a finished run as CSV, parquet or Label Studio tasks",
+    "export": "write the rows of a finished run as CSV, parquet, Label Studio tasks or for FiftyOne",
     "review": "measure the precision of a finished run with a person's marks",
     "apply": "write a copy of the data without the flagged rows, or with their suggested labels",
 }
@@ -101,7 +101,10 @@ class _Export:
     run: tyro.conf.Positional[str]
     """Directory of a finished `dynacor detect` or `dynacor sweep`."""
     out: tyro.conf.Positional[str]
-    """File to write: .csv or .parquet with cleanlab's column names, or .json with Label Studio tasks."""
+    """File to write: .csv or .parquet with cleanlab's column names, or .json with Label Studio tasks; or the folder of
+    another --format."""
+    format: Literal["csv", "parquet", "label-studio", "fiftyone"] | None = None
+    """What to write; `fiftyone`: a new folder that FiftyOne imports. Default: by the ending of the file."""
     flagged: bool = False
     """Only flagged rows; tasks are always of flagged rows."""
     limit: int | None = None
@@ -134,6 +137,8 @@ class _Apply:
     """Give flagged rows their suggested label."""
     marks: str | None = None
     """CSV of marks: rows marked right or unsure stay as they are."""
+    hard_links: bool = False
+    """Of an image folder: names for the same files instead of copies, which need no space."""
 
 
 _UNCHECKED: dict[str, type[Any]] = {
@@ -240,7 +245,8 @@ def _report(asked: _Report) -> list[str]:
 def _export(asked: _Export) -> list[str]:
     from dynacor_ray.exports import export_run
 
-    rows = export_run(locate(asked.run), locate(asked.out), asked.flagged, asked.limit, asked.prefix)
+    run, out = locate(asked.run), locate(asked.out)
+    rows = export_run(run, out, asked.flagged, asked.limit, asked.prefix, asked.format)
     return [f"{rows:,} rows written to {asked.out}"]
 
 
@@ -258,7 +264,8 @@ def _apply(asked: _Apply) -> list[str]:
         got = "both" if asked.drop else "neither"
         raise ConfigError(explain("--drop or --relabel", got, "say which of the two"))
     marks = read_marks(locate(asked.marks)) if asked.marks else None
-    done = apply_run(locate(asked.run), locate(asked.out), "drop" if asked.drop else "relabel", marks)
+    action: Literal["drop", "relabel"] = "drop" if asked.drop else "relabel"
+    done = apply_run(locate(asked.run), locate(asked.out), action, marks, asked.hard_links)
     did = "left out" if asked.drop else "relabelled"
     return [f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {asked.out}", f"Changes: {done.log}"]
 

@@ -97,6 +97,8 @@ def check_cells(noises: Sequence[str], seeds: Sequence[int], detect: DetectConfi
     if detect.network is not None:
         got = f"--network {detect.network}"
         raise ConfigError(explain("an encoder, whose features all detectors share", got, "leave it out, or use detect"))
+    if detect.mlflow is not None:
+        raise ConfigError(explain("--mlflow with detect or sweep", f"--mlflow {detect.mlflow}", "leave it out"))
     if detect.epochs < 2:
         got = f"--epochs {detect.epochs}"
         raise ConfigError(explain("two epochs or more to compare dynamics", got, "the default is 20"))

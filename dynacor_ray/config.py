@@ -159,6 +159,8 @@ class DetectConfig:
     thumbnails: bool | None = None
     """Whether report.html holds small copies of the images it shows: `--thumbnails` or `--no-thumbnails`. Default: yes,
     except for Clothing1M, whose terms forbid to pass images on."""
+    mlflow: str | None = None
+    """MLflow server or database to tell of the finished run, or of a sweep's trials, e.g. `sqlite:///mlflow.db`."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -194,7 +196,7 @@ class DetectConfig:
         """The options that determine the result: all but place, machine and display."""
         skip = {
             *("out", "cache", "workers", "min_workers", "gpu", "max_failures", "checkpoint_seconds"),
-            *("cache_gigabytes", "address", "wait_minutes", "thumbnails", "quiet", "max_quarantine"),
+            *("cache_gigabytes", "address", "wait_minutes", "thumbnails", "mlflow", "quiet", "max_quarantine"),
             *("recipe", "compile"),
         }
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in skip}

@@ -1,50 +1,64 @@
-"""Hand the flagged rows on: CSV and parquet with cleanlab's column names, and tasks for Label Studio."""
+"""Hand rows on: CSV and parquet with cleanlab's column names, tasks for Label Studio, a data set for FiftyOne."""
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Iterator
-from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-import dynacor_ray
 from dynacor_ray import schema
-from dynacor_ray.errors import ConfigError, DataError, explain
-from dynacor_ray.manifest import DatasetManifest
-from dynacor_ray.report.thumbnails import read_thumbnails
-from dynacor_ray.reports import finished_run, images_of
+from dynacor_ray.errors import ConfigError, explain
+from dynacor_ray.fiftyone import write_dataset
+from dynacor_ray.label_studio import write_tasks
+from dynacor_ray.reports import finished_run
 from dynacor_ray.rundir import ISSUES, SUMMARY
 from dynacor_ray.storage import Location
 
-FORMATS = (".csv", ".parquet", ".json")
-_BATCH, _TASK_BATCH = 65_536, 4096  # tasks may hold images
-_TASK_SIDE = 320
+FORMATS = {"csv": ".csv", "parquet": ".parquet", "label-studio": ".json", "fiftyone": ""}
+"""Format -> the ending of a file's name that stands for it."""
+_BATCH, _IMAGE_BATCH = 65_536, 4096  # with images
 _FORMULA, _NUMBER = r"^[=+\-@\t\r]", r"^[+-]?[0-9.,]+$"
 
 
-def export_run(run: Location, out: Location, flagged: bool = False, limit: int | None = None, prefix: str = "") -> int:
-    """Write rows of `issues.parquet` to `out`, most suspicious first, in the format that its name ends with.
+def export_run(
+    run: Location,
+    out: Location,
+    flagged: bool = False,
+    limit: int | None = None,
+    prefix: str = "",
+    form: str | None = None,
+) -> int:
+    """Write rows of `issues.parquet` to `out`, most suspicious first; returns how many.
 
-    .csv, .parquet: all rows, or with `flagged` the flagged ones, classes by name; a text that a spreadsheet would take
-    for a formula is led by an apostrophe in CSV. .json: Label Studio tasks of flagged rows, pre-annotated, with the
-    labelling configuration beside them (.xml); `prefix` comes before each uri. limit: most rows. Returns how many rows
-    were written. Raises ConfigError for another format, DataError when Label Studio could not show the rows.
+    form: one of FORMATS; None: what the name of `out` ends with. `csv`, `parquet`: all rows, or with `flagged` the
+    flagged ones, classes by name; a text that a spreadsheet would take for a formula is led by an apostrophe in CSV.
+    `label-studio`: flagged rows as pre-annotated tasks, with the labelling configuration beside them (.xml); `prefix`
+    comes before each uri. `fiftyone`: a folder that FiftyOne imports. limit: most rows. Raises ConfigError for another
+    format, DataError when Label Studio or FiftyOne could not show the rows, StorageError when a folder exists.
     """
     run = finished_run(run)
-    ending = posixpath.splitext(out.path)[1].lower()
-    if ending not in FORMATS:
-        raise ConfigError(explain(f"a file that ends with {', '.join(FORMATS)}", str(out), "name it so"))
+    form = form or _form_of(out)
     summary = (run / SUMMARY).read_json()
     names = [row["class"] for row in summary["classes"]]
-    if ending == ".json":
-        return _write_tasks(run, summary, _rows(run, names, True, limit, _TASK_BATCH), out, prefix)
-    return _write_table(_rows(run, names, flagged, limit, _BATCH), out, ending)
+    if form == "label-studio":
+        return write_tasks(run, summary, _rows(run, names, True, limit, _IMAGE_BATCH), out, prefix)
+    if form == "fiftyone":
+        return write_dataset(run, summary, _rows(run, names, flagged, limit, _IMAGE_BATCH), out)
+    return _write_table(_rows(run, names, flagged, limit, _BATCH), out, form)
+
+
+def _form_of(out: Location) -> str:
+    """The format that the name of a file stands for."""
+    ending = posixpath.splitext(out.path)[1].lower()
+    forms = {end: form for form, end in FORMATS.items() if end}
+    if ending not in forms:
+        remedy = f"name it so, or say --format {' or '.join(FORMATS)}"
+        raise ConfigError(explain(f"a file that ends with {', '.join(forms)}", str(out), remedy))
+    return forms[ending]
 
 
 def _schema() -> pa.Schema:
@@ -74,13 +88,13 @@ def _rows(run: Location, names: list[str], flagged: bool, limit: int | None, siz
                 return
 
 
-def _write_table(rows: Iterator[pa.Table], out: Location, ending: str) -> int:
+def _write_table(rows: Iterator[pa.Table], out: Location, form: str) -> int:
     count, wanted = 0, _schema()
     with out.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
-        make = pacsv.CSVWriter if ending == ".csv" else pq.ParquetWriter
+        make = pacsv.CSVWriter if form == "csv" else pq.ParquetWriter
         with make(stream, wanted) as writer:
             for table in rows:
-                writer.write_table(without_formulas(table) if ending == ".csv" else table)
+                writer.write_table(without_formulas(table) if form == "csv" else table)
                 count += table.num_rows
     return count
 
@@ -94,69 +108,3 @@ def without_formulas(table: pa.Table) -> pa.Table:
             safe = pc.if_else(odd, pc.binary_join_element_wise("'", text, ""), text)
             table = table.set_column(place, field, safe)
     return table
-
-
-# --------------------------------------------------------------------------------------------------------- Label Studio
-
-
-def _write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table], out: Location, prefix: str) -> int:
-    """Tasks as a JSON list, one a line, and the labelling configuration that they fit."""
-    if summary["data"]["kind"] != "image":
-        raise DataError(explain("images to show in Label Studio", "feature vectors", "export to .csv or .parquet"))
-    version = f"dynacor_ray {dynacor_ray.__version__}"
-    count = 0
-    with out.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
-        stream.write(b"[")
-        for table in rows:
-            pictures = _pictures(run, summary, table)
-            for row in table.to_pylist():
-                image = pictures.get(row[schema.INSTANCE_ID]) or prefix + (row[schema.URI] or "")
-                if image == prefix:
-                    got = f"none for instance_id {row[schema.INSTANCE_ID]}"
-                    raise DataError(explain("an image or a uri in every row", got, "export to .csv or .parquet"))
-                task = json.dumps(_task(row, image, version))
-                stream.write(f"{',' if count else ''}\n{task}".encode())
-                count += 1
-        stream.write(b"\n]\n")
-    config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
-    config.write_bytes(labelling_config([row["class"] for row in summary["classes"]]).encode())
-    return count
-
-
-def _beside(path: str) -> str:
-    return posixpath.splitext(path)[0] + ".xml"
-
-
-def _pictures(run: Location, summary: dict[str, Any], table: pa.Table) -> dict[int, str]:
-    """Images of rows that no uri leads to, because the data hold the images themselves."""
-    if summary["data"]["source"] in ("folder", "table", "clothing1m"):
-        return {}
-    dataset, _ = images_of(run, summary["data"], True)
-    manifest = DatasetManifest.read(dataset) if dataset is not None else None
-    if dataset is None or manifest is None:
-        return {}
-    return read_thumbnails(dataset, manifest, table[schema.INSTANCE_ID].to_pylist(), 1 << 50, _TASK_SIDE)
-
-
-def _task(row: dict[str, Any], image: str, version: str) -> dict[str, Any]:
-    choice = {"choices": [row[schema.PREDICTED_LABEL]]}
-    result = {"from_name": "label", "to_name": "image", "type": "choices", "value": choice}
-    kept = (schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.LABEL_QUALITY)
-    score = round(1.0 - row[schema.LABEL_QUALITY], 4)
-    return {
-        "data": {"image": image} | {name: row[name] for name in kept},
-        "predictions": [{"model_version": version, "score": score, "result": [result]}],
-    }
-
-
-def labelling_config(names: list[str]) -> str:
-    """Label Studio's labelling configuration for these classes."""
-    choices = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in names)
-    return f"""<View>
-  <Image name="image" value="$image"/>
-  <Text name="given" value="given label: $given_label"/>
-  <Choices name="label" toName="image" choice="single" showInline="true">
-{choices}
-  </Choices>
-</View>
-"""

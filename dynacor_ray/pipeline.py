@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from dynacor_ray import rundir, schema
 from dynacor_ray.config import DetectConfig, make_config
+from dynacor_ray.datalab import as_datalab
 from dynacor_ray.engine.assemble import Dataset, assemble, read_table, write_dynamics
 from dynacor_ray.engine.cluster import assign, find_cut, fit_clusters, sample_for_fit, tally, write_issues
-from dynacor_ray.engine.session import connect
+from dynacor_ray.engine.mlflow_runs import check_tracking
+from dynacor_ray.engine.session import connect, resources
 from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noise_rate, read_waiting_share
 from dynacor_ray.engine.train import train
 from dynacor_ray.errors import ConfigError, explain
@@ -34,14 +36,16 @@ from dynacor_ray.progress import Progress
 from dynacor_ray.report.summary import Facts, build_summary
 from dynacor_ray.report.terminal import print_summary
 from dynacor_ray.report.words import headline
-from dynacor_ray.reports import make_report, packed_name
+from dynacor_ray.reports import finished_run, make_report, packed_name
 from dynacor_ray.rundir import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY
-from dynacor_ray.storage import Location, require_space
+from dynacor_ray.storage import Location, locate, require_space
+from dynacor_ray.tracking import track_run
 from dynacor_ray.undertaking import Undertaking, carry_out
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from cleanlab import Datalab
 
 WORST = 10
 """Most suspicious rows shown on the terminal."""
@@ -66,8 +70,9 @@ class DetectResult:
         link = Path(place.path).as_uri() if self.run.is_local else place.uri
         return f'<p><b>{headline(self.summary)}</b><br><a href="{escape(link)}">{escape(place.uri)}</a></p>'
 
+    @property
     def issues(self) -> pa.Table:
-        """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema)."""
+        """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema); read at each use."""
         return (self.run / ISSUES).read_table()
 
     def worst(self, count: int = WORST) -> list[dict[str, Any]]:
@@ -77,7 +82,12 @@ class DetectResult:
 
     def to_pandas(self) -> pd.DataFrame:
         """`issues.parquet` as a pandas data frame."""
-        return self.issues().to_pandas()
+        frame: pd.DataFrame = self.issues.to_pandas()
+        return frame
+
+    def to_datalab(self) -> Datalab:
+        """The rows as `label` issues of a cleanlab Datalab, by instance_id (`dynacor_ray.datalab`)."""
+        return as_datalab(self.issues, [row["class"] for row in self.summary["classes"]])
 
     def report(self, thumbnails: bool | None = None) -> str:
         """Make `report.html` anew and say where it is. thumbnails: as in `make_report`."""
@@ -92,6 +102,15 @@ class DetectResult:
         """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
         connect()
         return read_table(self.run / DYNAMICS)
+
+
+def load(run: str) -> DetectResult:
+    """The result of a finished run, or of a sweep's chosen one, by its directory. Starts nothing.
+
+    Raises RunDirectoryError when there is none.
+    """
+    place = finished_run(locate(run))
+    return DetectResult(place, (place / SUMMARY).read_json())
 
 
 def detect(data: str | None = None, **options: Any) -> DetectResult:
@@ -138,6 +157,7 @@ class _Detection(Undertaking[Facts, DetectResult]):
     def execute(self, progress: Progress) -> Facts:
         prepared, config = self.prepared, self.prepared.config
         with progress.timed("start"):
+            check_tracking(config.mlflow)
             require_space(self.run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
             rundir.claim(self.run, identity(prepared), dataclasses.asdict(config))
         with joined(config, progress):
@@ -152,6 +172,8 @@ class _Detection(Undertaking[Facts, DetectResult]):
         (self.run / SUMMARY).write_json(build_summary(made, seconds))
         result = DetectResult(self.run, (self.run / SUMMARY).read_json())
         result.report()
+        config = self.prepared.config
+        track_run(config.mlflow, str(self.run), result.summary, Progress(config.quiet))
         return result
 
     def revisit(self, result: DetectResult) -> None:
@@ -162,7 +184,7 @@ class _Detection(Undertaking[Facts, DetectResult]):
 def _stages(prepared: Prepared, progress: Progress) -> Facts:
     config, run = prepared.config, prepared.run
     with progress.timed("start"):
-        plan = plan_for(config)
+        plan, have = plan_for(config), resources()
         check_storage(prepared, progress)
         check_encoder(prepared)
     opened = open_data(prepared, plan.use_gpu, progress)
@@ -170,7 +192,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("train"):
         files = train(rows, prepared.training, plan, run, progress)
     with progress.timed("assemble"):
-        dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption, opened.labels)
+        dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption, opened.labels, progress)
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)
     noise_rate = read_noise_rate(run / SIGNALS, config.epochs, config.batch_size)
     clustering = with_noise_rate(prepared.cluster, noise_rate)
@@ -180,8 +202,9 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
         cut = find_cut(sample, fitted, config.policy, config.ranking, config.target_recall)
         assigned = assign(dynamics, fitted, cut)
     with progress.timed("output"):
-        counts = tally(assigned, manifest.num_classes)
-        write_issues(assigned, run / ISSUES)
+        with progress.stage("output", None, "rows"):
+            counts = tally(assigned, manifest.num_classes)
+            write_issues(assigned, run / ISSUES)
         evaluation = _evaluate(run, dataset / manifest.truth) if manifest.truth else None
     return Facts(
         config=dataclasses.asdict(config),
@@ -196,6 +219,7 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
         class_noise_rates=_class_noise_rates(prepared, manifest.num_classes, noise_rate),
         packed=packed_name(run, dataset),
         waiting_share=read_waiting_share(run / SIGNALS),
+        cluster={name: getattr(have, name) for name in ("nodes", "cpus", "gpus")},
     )
 
 

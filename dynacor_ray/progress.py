@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
 from dynacor_ray.errors import printable
 
 LINE_SECONDS = 15.0
+"""Least time between two lines of one stage."""
+LINE_SHARE, MOST_LINE_SECONDS = 0.25, 300.0
+"""The longer a stage has run, the fewer lines: the time between two is that share of it, but at most 5 minutes."""
+
+
+class _Amount(ProgressColumn):
+    """How much is done, of how much, and how fast."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text("")
+        speed = task.finished_speed or task.speed
+        rate = f", {_rate(speed)}/s" if speed else ""
+        return Text(f"{int(task.completed):,}/{int(task.total):,} {task.fields['unit']}{rate}")
 
 
 class Stage:
     """One running stage; `advance` or `update` says how far it is."""
 
-    def __init__(self, name: str, total: int, unit: str, console: Console | None, bars: Bars | None) -> None:
+    def __init__(self, name: str, total: int | None, unit: str, console: Console | None, bars: Bars | None) -> None:
         self._name, self._total, self._unit = name, total, unit
         self._console, self._bars = console, bars
         self._task = bars.add_task(name, total=total, unit=unit) if bars else None
@@ -35,12 +50,26 @@ class Stage:
         self.done = done
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done)
-        elif self._console is not None and time.monotonic() - self._last >= LINE_SECONDS and done:
+        elif self._console is not None and self._total is not None and done and self._is_due():
             self._last = time.monotonic()
             rate = done / (self._last - self._start)
             left = max(self._total - done, 0) / rate
-            text = f"{self._name}: {done:,}/{self._total:,} {self._unit}, {rate:,.1f}/s, about {left:,.0f} s left"
+            text = f"{self._name}: {done:,}/{self._total:,} {self._unit}, {_rate(rate)}/s, about {left:,.0f} s left"
             self._console.print(Text(text), soft_wrap=True)
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        wanted = min(max(LINE_SECONDS, LINE_SHARE * (now - self._start)), MOST_LINE_SECONDS)
+        return now - self._last >= wanted
+
+
+def _rate(rate: float) -> str:
+    """Units per second.
+
+    >>> [_rate(rate) for rate in (12345.6, 3.21, 0.049)]
+    ['12,346', '3.2', '0.049']
+    """
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
 
 
 class Progress:
@@ -51,11 +80,14 @@ class Progress:
         self._console = None if quiet else Console(stderr=True)
 
     @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Stage]:
-        """Show one stage of `total` units while the block runs."""
-        if self._console is not None and self._console.is_terminal:
-            name_column, unit_column = TextColumn("{task.description:<10}"), TextColumn("{task.fields[unit]}")
-            columns = (name_column, BarColumn(), MofNCompleteColumn(), unit_column, TimeRemainingColumn())
+    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Stage]:
+        """Show one stage of `total` units while the block runs; None: nobody knows how far it is.
+
+        A bar only where somebody sits: not in a pipe, a file or a notebook, nor where CI is set.
+        """
+        if self._console is not None and self._console.is_interactive and not os.environ.get("CI"):
+            times = (TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (TextColumn("{task.description:<10}"), BarColumn(20), _Amount(), *times)
             with Bars(*columns, console=self._console) as bars:
                 yield Stage(name, total, unit, self._console, bars)
         else:

@@ -12,6 +12,8 @@ from dynacor_ray.report.page_data import read_page
 from dynacor_ray.rundir import BEST, DYNAMICS, ISSUES, REPORT, REVIEW, SUMMARY
 from dynacor_ray.storage import Location, locate
 
+ROWS_BY_URI = ("folder", "table", "clothing1m")
+"""Kinds of sources whose images are files of their own."""
 _LEFT_OUT = "Pictures are left out. To see them: dynacor report RUN --thumbnails"
 _TERMS = "Pictures are left out, since the terms of this data forbid to pass them on. For yourself: --thumbnails"
 _GONE = (
@@ -58,6 +60,13 @@ def images_of(run: Location, data: dict[str, Any], thumbnails: bool | None) -> t
     manifest = DatasetManifest.read(place)
     known = manifest is not None and manifest.content_hash == data["content_hash"]
     return (place, "") if known else (None, _GONE)
+
+
+def packed_images(run: Location, data: dict[str, Any]) -> tuple[Location, DatasetManifest] | None:
+    """The packed images that the run read, and what is said of them; None when they are gone or there were none."""
+    place, _ = images_of(run, data, True)
+    manifest = DatasetManifest.read(place) if place is not None else None
+    return None if place is None or manifest is None else (place, manifest)
 
 
 def packed_name(run: Location, dataset: Location) -> str:

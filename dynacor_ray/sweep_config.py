@@ -95,6 +95,7 @@ class SweepConfig:
             shared["epoch_choice"] = self.select
         # alpha acts through Eq. 3 and 4 alone: the other scores and cuts would make all trials of a training the same.
         shared |= {"threshold": "paper", "score": "soft_assignment"}
+        shared["mlflow"] = None  # the sweep tells of its trials itself
         return make_config(**shared | options)
 
     def listed(self) -> list[dict[str, Any]] | None:

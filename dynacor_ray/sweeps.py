@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 from dynacor_ray import rundir
 from dynacor_ray.config import DetectConfig, digest
 from dynacor_ray.engine.job import trainings_at_once
+from dynacor_ray.engine.mlflow_runs import check_tracking
 from dynacor_ray.engine.search import (
     CLUSTERING_BUNDLE,
     TRAINING_BUNDLE,
@@ -24,7 +25,7 @@ from dynacor_ray.engine.search import (
 )
 from dynacor_ray.engine.session import resources
 from dynacor_ray.engine.signals import CONFIDENCE, JOINTS, PROGRESS, SIGNALS
-from dynacor_ray.engine.train import epochs_done, watching
+from dynacor_ray.engine.train import rows_done, watching
 from dynacor_ray.errors import ConfigError, RunDirectoryError, TrainingError, explain
 from dynacor_ray.manifest import MANIFEST
 from dynacor_ray.pipeline import BYTES_PER_SIGNAL, DetectResult, finished, run_detect
@@ -45,6 +46,7 @@ from dynacor_ray.report.sweep import Trial, build_sweep_summary, choose_trial, p
 from dynacor_ray.rundir import BEST, CONFIG, HEAT_MAP, REPORT, SUMMARY, TRAININGS, TRIALS
 from dynacor_ray.storage import Location, locate, require_space
 from dynacor_ray.sweep_config import CLUSTER_OPTIONS, SweepConfig, make_sweep_config, training_options
+from dynacor_ray.tracking import track_sweep
 from dynacor_ray.trials import SAMPLE, ClusterTrial, TrainTask, cluster_trial, record_name, train_trial
 from dynacor_ray.undertaking import Undertaking, carry_out
 
@@ -185,7 +187,10 @@ class _Sweep(Undertaking[tuple[list[Trial], list[dict[str, Any]]], SweepResult])
                 (self.run / name).delete()
 
     def write(self, made: tuple[list[Trial], list[dict[str, Any]]], seconds: dict[str, float]) -> SweepResult:
-        return _write(self.plan, *made, seconds)
+        result, detect = _write(self.plan, *made, seconds), self.plan.config.detect
+        names, trials = list(self.plan.config.choices), result.trials().to_pylist()
+        track_sweep(detect.mlflow, str(self.run), trials, names, Progress(detect.quiet))
+        return result
 
     def revisit(self, result: SweepResult) -> None:
         if not (self.run / BEST / REPORT).exists():
@@ -196,6 +201,7 @@ def _run_trials(plan: _Plan, scheduler: Any, progress: Progress) -> tuple[list[T
     """Train, then cluster. Returns the finished trials and the failed ones with their messages."""
     with progress.timed("start"):
         have, detect = resources(), plan.config.detect
+        check_tracking(detect.mlflow)
         at_once = trainings_at_once(detect.workers, detect.gpu, have)
         spread = plan_for(detect, min(at_once, len(plan.trainings)))
         rows = next(iter(plan.trainings.values())).source.num_rows
@@ -224,10 +230,10 @@ def _train(plan: _Plan, tasks: dict[str, TrainTask], at_once: int, progress: Pro
         return {}
     for task in todo.values():
         (task.place / SIGNALS / PROGRESS).delete()
-    places = [task.place for task in todo.values()]
+    runs = [(task.place, task.rows.facts.total) for task in todo.values()]
     progress.say(f"{len(todo)} of {len(tasks)} trainings to do, {min(at_once, len(todo))} at a time")
-    stage = progress.stage("train", len(todo) * plan.config.detect.epochs, "epochs")
-    with stage as bar, watching(lambda: epochs_done(places), bar):
+    stage = progress.stage("train", plan.config.detect.epochs * sum(rows for _, rows in runs), "rows")
+    with stage as bar, watching(lambda: rows_done(runs), bar):
         failed = run_listed(
             lambda options: train_trial(todo[options["training"]]),
             [{"training": name} for name in todo],

@@ -75,9 +75,10 @@ class TrainTask:
 def train_trial(task: TrainTask) -> None:
     """Train, or resume; leave the signals and a sample of the dynamics (Eq. 1)."""
     connect()
-    files = train(task.rows, task.training, task.plan, task.place, Progress(quiet=True))
+    silent = Progress(quiet=True)
+    files = train(task.rows, task.training, task.plan, task.place, silent)
     signals = task.place / SIGNALS
-    dynamics = assemble(task.dataset, task.manifest, signals, files, task.corruption, task.labels)
+    dynamics = assemble(task.dataset, task.manifest, signals, files, task.corruption, task.labels, silent)
     sample = sample_for_fit(dynamics, task.rows.facts.total, task.fit_rows, task.training.seed)
     (task.place / SAMPLE).write_table(sample, compression="zstd")
     report({"rows": task.rows.facts.total, "epochs": task.training.epochs})

@@ -108,6 +108,7 @@ def make_run(
         {"value": noise, "low": 0.9 * noise, "high": 1.1 * noise},
         [noise] * classes,
         packed="cache/dataset",
+        cluster={"nodes": 1, "cpus": 4.0, "gpus": 0.0},
     )
     seconds = {"start": 1.0, "ingest": 2.5, "train": 30.25, "total": 34.0}
     summary = build_summary(facts, seconds) | changes

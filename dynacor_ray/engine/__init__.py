@@ -3,7 +3,9 @@
 A variable that the user has set stays.
 """
 
+import logging
 import os
+import warnings
 
 _DEFAULTS = {
     # torch's threads sleep while they wait for each other: spinning made steps ten times as slow on a busy machine.
@@ -20,3 +22,6 @@ _DEFAULTS = {
 }
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)
+# In a notebook without widgets Ray says so at each start, and a progress bar that we do not use warns.
+logging.getLogger("ray.widgets").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", "IProgress not found")

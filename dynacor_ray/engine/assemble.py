@@ -24,6 +24,7 @@ from dynacor_ray.errors import CoverageError, explain
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.method.predictions import summarise_predictions
+from dynacor_ray.progress import Progress
 from dynacor_ray.storage import Location, persistent, storage_errors
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def assemble(
     files: SignalManifest,
     corruption: CorruptionConfig,
     labels: LabelTable,
+    progress: Progress,
 ) -> Dataset:
     """Dynamics of all rows as blocks in the object store, sorted by key.
 
@@ -138,8 +140,10 @@ def assemble(
 
     known = ray.put(labels.read())
     refs = [make.remote(*piece, known) for piece in id_ranges(dataset, manifest, len(files))]
-    with remote_errors():
-        ray.wait(refs, num_returns=len(refs), fetch_local=False)
+    with progress.stage("assemble", manifest.num_rows, "rows") as bar, remote_errors():
+        for done in range(1, len(refs) + 1):  # blocks of about as many rows each
+            ray.wait(refs, num_returns=done, fetch_local=False)
+            bar.update(manifest.num_rows * done // len(refs))
         return ray.data.from_arrow_refs(refs)
 
 

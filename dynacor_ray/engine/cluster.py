@@ -47,9 +47,8 @@ def fit_clusters(sample: pa.Table, config: ClusterConfig, progress: Progress) ->
         torch.set_num_threads(1)
         return fit_sample(rows, config)
 
-    with progress.stage("cluster", 1, "fit") as bar, remote_errors():
+    with progress.stage("cluster", None, "rows"), remote_errors():
         result: ClusterFit = ray.get(work.remote(sample))
-        bar.advance(1)
     return result
 
 

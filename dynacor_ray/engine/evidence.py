@@ -61,7 +61,7 @@ def gather_dynamics(
     """
     files = train(rows, training, ground.plan, place, ground.progress)
     signals = place / SIGNALS
-    dynamics = assemble(ground.dataset, ground.manifest, signals, files, corruption, ground.labels)
+    dynamics = assemble(ground.dataset, ground.manifest, signals, files, corruption, ground.labels, ground.progress)
     estimate = read_noise_rate(signals, training.epochs, training.batch_size)
     clustering = replace(clustering, noise_rate=estimate.value if estimate else None)
     everything = sample_for_fit(dynamics, rows.facts.total, rows.facts.total, training.seed)

@@ -71,15 +71,15 @@ def train(
         dataset_config=PaddedDataConfig(rows.facts.total, rows.facts.dim, rows.facts.value_type),
     )
     with (
-        progress.stage("train", config.epochs, "epochs") as bar,
-        watching(lambda: epochs_done([run]), bar),
+        progress.stage("train", config.epochs * rows.facts.total, "rows") as bar,
+        watching(lambda: rows_done([(run, rows.facts.total)]), bar),
         _freed_if_fresh(run),
         _training_errors(plan),
     ):
         result = _fit(trainer, plan.max_failures, lambda: _forget_torn(run / "train", progress))
         if result.return_value is not None:
             raise TrainingError(result.return_value)
-        bar.update(config.epochs)
+        bar.update(config.epochs * rows.facts.total)
     if result.checkpoint is None:
         raise TrainingError(explain("a checkpoint after training", "none", f"look into {run / 'train'}"))
     saved = read_checkpoint(result.checkpoint)
@@ -156,10 +156,10 @@ def _freed_if_fresh(run: Location) -> Iterator[None]:
         raise
 
 
-def epochs_done(runs: list[Location]) -> int:
-    """Epochs that the rank 0 of each run says are done, together."""
-    places = [run / SIGNALS / PROGRESS for run in runs]
-    return sum(int(place.read_json()["epochs"]) for place in places if place.exists())
+def rows_done(runs: list[tuple[Location, int]]) -> int:
+    """Rows that were trained on, over all epochs that the rank 0 of each run says are done. runs: with their rows."""
+    places = [(run / SIGNALS / PROGRESS, rows) for run, rows in runs]
+    return sum(int(place.read_json()["epochs"]) * rows for place, rows in places if place.exists())
 
 
 @contextmanager

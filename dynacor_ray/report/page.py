@@ -128,7 +128,7 @@ def _context(page: Page) -> dict[str, Any]:
         "summary": summary,
         "percent": words.percent,
         "noise": _noise(summary),
-        "trust": words.trust(summary),
+        "trust": words.trust(summary) | {"high": words.HIGH, "fair": words.FAIR},
         "notes": [shown(note) for note in words.notes(summary)],
         "checked": words.checked(page.review),
         "matrix": _matrix(page),
@@ -139,7 +139,7 @@ def _context(page: Page) -> dict[str, Any]:
         "charts": words.charts(page),
         "images": page.images,
         "has_dynamics": bool(page.bands["unflagged"].rows or page.bands["flagged"].rows),
-        "stages": _stages(summary["seconds"]),
+        "stages": _stages(summary["seconds"], summary.get("cluster")),
         "config": [(name, shown(words.option(value))) for name, value in summary["config"].items()],
         "versions": summary["versions"].items(),
         "facts": [(name, shown(text)) for name, text in words.facts(summary)],
@@ -160,11 +160,11 @@ def _round_end(most: float) -> float:
     return next((end for end in (0.05, 0.1, 0.2, 0.3, 0.5) if most <= end), 1.0)
 
 
-def _stages(seconds: dict[str, float]) -> list[tuple[str, float, float]]:
-    """Name, seconds, and share of the longest stage, which is drawn."""
+def _stages(seconds: dict[str, float], cluster: dict[str, float] | None) -> list[tuple[str, float, float, str]]:
+    """Name, seconds, share of the longest stage, which is drawn, and what of the cluster was held for so long."""
     parts = [(name, value) for name, value in seconds.items() if name != "total"]
     most = max((value for _, value in parts), default=0.0) or 1.0
-    return [(name, value, value / most) for name, value in parts]
+    return [(name, value, value / most, words.held(value, cluster)) for name, value in parts]
 
 
 def _matrix(page: Page) -> dict[str, Any]:

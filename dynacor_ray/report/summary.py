@@ -45,6 +45,8 @@ class Facts:
     """Where the packed data are, seen from the run directory."""
     waiting_share: float | None = None
     """Share of the training's time that went into waiting for rows."""
+    cluster: dict[str, float] | None = None
+    """What the cluster had: nodes, cpus, gpus."""
 
 
 def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
         "warnings": warnings,
         "seconds": seconds,
         "training_waited_for_rows": facts.waiting_share,
+        "cluster": facts.cluster,
     }
 
 

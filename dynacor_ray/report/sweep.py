@@ -15,7 +15,7 @@ from dynacor_ray.method.selection import EPOCH_CHOICES, RUN_RULES, EpochRecord, 
 from dynacor_ray.report.terminal import clean
 
 SHOWN = 24
-METRICS = ("f1", "precision", "recall", "auroc", "average_precision", "oracle_f1", "noise_rate")
+METRICS = ("f1", "precision", "recall", "auroc", "average_precision", "oracle_f1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +144,7 @@ def trials_table(trials: Sequence[Trial], failed: Sequence[dict[str, Any]], summ
             | {"status": "finished", "message": None, "training": trial.training}
             | trial.at(trial.epoch)
             | {name: trial.evaluation.get(name) for name in METRICS}
+            | {"true_noise_rate": trial.evaluation.get("noise_rate")}  # `noise_rate` is what that rule says
             | {f"f1_by_{rule}": value for rule, value in trial.f1_by_epoch_choice().items()}
             | {"is_chosen": trial.options == summary["chosen"]["options"], "is_default": is_default}
             | {"seconds": trial.seconds}

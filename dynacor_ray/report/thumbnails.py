@@ -53,17 +53,20 @@ def read_thumbnails(
     dataset: where packed images are. An image that cannot be decoded is left out. One group of rows is held at a time.
     """
     side = min(side, manifest.max_side or side)
-    found: dict[int, str] = {}
+    small = ((i, thumbnail(image, side)) for i, image in read_images(dataset, manifest, ids, most_bytes))
+    return {instance_id: text for instance_id, text in small if text is not None}
+
+
+def read_images(
+    dataset: Location, manifest: DatasetManifest, ids: Sequence[int], most_bytes: int = READ_BYTES
+) -> Iterator[tuple[int, bytes]]:
+    """instance_id and packed image, as it is, of as many of `ids` as can be had by reading `most_bytes`."""
     left = most_bytes
     for group in sorted(_groups(dataset, manifest, ids), key=lambda group: group.rank):
         if group.size > left:
             break
         left -= group.size
-        for instance_id, image in _images(dataset / group.part, group.index, set(ids)):
-            small = thumbnail(image, side)
-            if small is not None:
-                found[instance_id] = small
-    return found
+        yield from _images(dataset / group.part, group.index, set(ids))
 
 
 def _groups(dataset: Location, manifest: DatasetManifest, ids: Sequence[int]) -> Iterator[_Group]:

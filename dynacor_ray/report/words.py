@@ -9,6 +9,8 @@ from dynacor_ray.report.content import Page, Suspect
 RARE_ROWS = 30
 """A class with fewer rows is called rare: one row more or less changes its share by more than three points."""
 _LATE = 0.5
+HIGH, FAIR = 0.85, 0.6
+"""Shares of planted errors found from which trust is called high and fair: rules of thumb, and the page says so."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -32,9 +34,9 @@ def trust(summary: dict[str, Any]) -> dict[str, str]:
     """What the share of planted errors that were found means, as a word, a CSS class and a sentence."""
     recall = summary["planted_recall"]
     found = f"of the {summary['num_corrupted']:,} errors that were planted on purpose"
-    if recall >= 0.85:
+    if recall >= HIGH:
         return {"word": "high", "level": "good", "text": f"{found}. Few errors of that kind are missed."}
-    if recall >= 0.6:
+    if recall >= FAIR:
         return {"word": "fair", "level": "fair", "text": f"{found}. Expect that some wrong labels are missed."}
     return {"word": "low", "level": "poor", "text": f"{found}. Many wrong labels will be missed."}
 
@@ -108,6 +110,17 @@ def option(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
+def held(seconds: float, cluster: dict[str, float] | None) -> str:
+    """What a stage cost: hours of all processors of the cluster, used or not; empty where they were not noted.
+
+    >>> held(90, {"nodes": 1, "cpus": 2.0, "gpus": 0.0}), held(72000, {"nodes": 3, "cpus": 480.0, "gpus": 2.0})
+    ('0.05 CPU-h', '9,600 CPU-h, 40 GPU-h')
+    """
+    parts = [(cluster or {}).get(name, 0.0) * seconds / 3600 for name in ("cpus", "gpus")]
+    texts = [f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}" for hours in parts]
+    return ", ".join(f"{text} {name}-h" for text, name in zip(texts, ("CPU", "GPU"), strict=True) if text != "0")
+
+
 def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of what a reader asks first about a run."""
     data, config = summary["data"], summary["config"]
@@ -119,8 +132,14 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("Epochs", f"{config['epochs']}"),
         ("Planted errors", f"{summary['num_corrupted']:,} (gamma {config['gamma']:g})"),
         ("Seed", f"{summary['seed']}"),
-        ("Seconds in all", f"{summary['seconds'].get('total', sum(summary['seconds'].values())):,.1f}"),
+        ("Time in all", _time_and_cost(summary)),
     ]
+
+
+def _time_and_cost(summary: dict[str, Any]) -> str:
+    seconds = summary["seconds"].get("total", sum(summary["seconds"].values()))
+    cost = held(seconds, summary.get("cluster"))
+    return f"{seconds:,.1f} s" + (f" ({cost})" if cost else "")
 
 
 def charts(page: Page) -> dict[str, str]:

@@ -69,32 +69,35 @@ class FolderSource(Source):
 
     name = "folder"
     kind = "image"
+    root: Location
+    files: list[FolderFile]
+    """In the order of the rows."""
 
     def __init__(self, data: str, options: SourceOptions) -> None:
         """data: path or URI of the root. Raises DataError when there is no image in a class folder."""
         self.uri = data
-        self._root = locate(data)
+        self.root = locate(data)
         self._classes = None if options.classes is None else check_class_names(options.classes, "--classes")
-        with storage_errors("read", self._root):
-            found = _scan_local(self._root.path) if self._root.is_local else _scan(self._root)
-            self._files = sorted(found, key=lambda file: file.path)
-        if not self._files:
+        with storage_errors("read", self.root):
+            found = _scan_local(self.root.path) if self.root.is_local else _scan(self.root)
+            self.files = sorted(found, key=lambda file: file.path)
+        if not self.files:
             expected = f"images ({', '.join(sorted(EXTENSIONS))}) in one sub-folder per class of {data}"
             raise DataError(explain(expected, "none", "check the path, and move the images into class folders"))
-        self.num_rows = len(self._files)
+        self.num_rows = len(self.files)
         self.class_names = self._classes
         self.label_codes = None if self._classes is None else label_codes(self._classes)
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`."""
-        files = [[file.path, file.error, file.size, file.mtime_ns] for file in self._files]
-        return digest([self.name, self._root.uri, files, self._classes])
+        files = [[file.path, file.error, file.size, file.mtime_ns] for file in self.files]
+        return digest([self.name, self.root.uri, files, self._classes])
 
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`."""
 
         def make(first: int, count: int) -> Shard:
-            return FolderShard(first, count, self._root, tuple(self._files[first : first + count]))
+            return FolderShard(first, count, self.root, tuple(self.files[first : first + count]))
 
         return cut(self.num_rows, max_rows, make)
 

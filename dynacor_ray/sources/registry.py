@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 from collections.abc import Callable
 
@@ -37,14 +38,26 @@ _IGNORED: dict[str, tuple[str, ...]] = {
 }
 
 
+def _open_clothing1m(root: str, options: SourceOptions) -> Source:
+    _existing(root)
+    return Clothing1MSource(root, options)
+
+
+SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
+    "clothing1m": _open_clothing1m,
+    **{name: functools.partial(CifarSource, name) for name in DATA_SETS},
+}
+"""Prefix -> what opens `PREFIX:ROOT`. A row more makes `detect` understand more (see `dynacor_ray.sources`)."""
+
+
 def open_source(data: str, options: SourceOptions) -> Source:
-    """Open `data`: "demo", a kind with its root ("clothing1m:ROOT"), or a path or URI whose content tells what it is.
+    """Open `data`: "demo", a kind with its root (of SOURCES), or a path or URI whose content tells what it is.
 
     Raises DataError when there is nothing, nothing that is understood, or no row; ConfigError when an option does not
     apply to this kind of data; StorageError when the place cannot be read.
     """
     name, make = _recognise(data, options)
-    useless = [option for option in _IGNORED[name] if getattr(options, option) not in (None, False)]
+    useless = [option for option in _IGNORED.get(name, ()) if getattr(options, option) not in (None, False)]
     if useless:
         flags = ", ".join(f"--{option.replace('_', '-')}" for option in useless)
         raise ConfigError(explain(f"options that apply to data of kind '{name}'", flags, "leave them out"))
@@ -58,13 +71,9 @@ def _recognise(data: str, options: SourceOptions) -> tuple[str, Callable[[], Sou
     """Kind of the data and what opens it."""
     if data == "demo":
         return "demo", lambda: DemoSource(options)
-    if data.startswith("clothing1m:"):
-        data = data.removeprefix("clothing1m:")
-        _existing(data)
-        return "clothing1m", lambda: Clothing1MSource(data, options)
-    name, _, root = data.partition(":")
-    if name in DATA_SETS:
-        return name, lambda: CifarSource(name, root, options)
+    name, colon, root = data.partition(":")
+    if colon and name in SOURCES:
+        return name, lambda: SOURCES[name](root, options)
     place = _existing(data)
     return _recognise_folder(data, place, options) if place.is_dir() else _recognise_file(data, place, options)
 

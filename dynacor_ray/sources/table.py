@@ -43,7 +43,7 @@ class TableShard(Shard):
         uris, errors = self.rows[URI].to_pylist(), self.rows[RAW_ERROR].to_pylist()
         places: list[Location | None] = []
         for row, uri in enumerate(uris):
-            place, error = (None, errors[row]) if errors[row] is not None else _resolve(uri, self.folder)
+            place, error = (None, errors[row]) if errors[row] is not None else place_of(uri, self.folder)
             places.append(place)
             errors[row] = error
         images, errors = read_rows(places, errors)
@@ -56,7 +56,7 @@ def _flat(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def _resolve(uri: str | None, folder: Location) -> tuple[Location | None, str | None]:
+def place_of(uri: str | None, folder: Location) -> tuple[Location | None, str | None]:
     """Place of an image: a URI, an absolute local path, or a path relative to the table's folder, wherever that leads.
 
     fsspec's chains of protocols are refused: some write what they read to a local disk, others unpack archives.

@@ -151,7 +151,7 @@ def test_truth_does_not_touch_the_result(pristine: Finished, tmp_path: Path) -> 
     other.parent.mkdir()
     pq.write_table(table.set_column(at, "true_label", table["true_label"].take(order)), other, row_group_size=300)
     first, second = again(pristine), detect(str(other), out=str(tmp_path / "permuted"), **FAST)
-    assert first.issues().equals(second.issues())
+    assert first.issues.equals(second.issues)
     assert first.summary["evaluation"] != second.summary["evaluation"]
     assert np.array_equal(dynamics(pristine.run)[1], dynamics(tmp_path / "permuted")[1])
     assert second.summary["data"]["packed"].startswith("cache/parquet-"), "moves with the run directory"
@@ -171,7 +171,7 @@ def test_ids_are_kept_and_unusable_rows_set_aside(feature_set: Callable[..., Pat
     result = detect(str(data), out=str(out), classes=["0", "1", "2", "3"], **FAST)
     assert result.summary["data"]["quarantined"] == 1
     assert result.summary["data"]["quarantine_reasons"] == {"missing label": 1}
-    assert set(result.issues()["instance_id"].to_pylist()) == set(ids.tolist()) - {ids[7]}
+    assert set(result.issues["instance_id"].to_pylist()) == set(ids.tolist()) - {ids[7]}
     assert result.dynamics().schema().names == schema.dynamics_schema(4).names
     assert detect(str(data), out=str(out), classes=("0", "1", "2", "3"), **FAST).summary == result.summary
 
@@ -225,7 +225,7 @@ def test_fsspec_run_directory(
     result = run_detect(make_config(data=str(feature_set(400)), out=f"local://{tmp_path}/run", **FAST))
     assert isinstance(result.run.filesystem, pafs.PyFileSystem)
     assert {"config.json", "summary.json", "dynamics.parquet"} <= {p.name for p in (tmp_path / "run").iterdir()}
-    assert result.issues().num_rows == 400
+    assert result.issues.num_rows == 400
 
 
 class _PyarrowWithoutProtocols:
@@ -249,7 +249,7 @@ def test_the_released_variant(pristine: Finished, tmp_path: Path) -> None:
     keys, _ = dynamics(tmp_path / "run")
     config = CorruptionConfig(gamma=0.1, seed=0, copy_pool=0.9)
     assert set(keys[(keys & 1) == 1] >> 1) == set(np.flatnonzero(is_selected(np.arange(1001), config)))
-    issues = result.issues()
+    issues = result.issues
     flags = issues["is_label_issue"].to_numpy()
     assert np.array_equal(flags, issues["noise_score"].to_numpy() > 0.5)
     assert np.array_equal(flags, issues["label_quality"].to_numpy() < 0.5)

@@ -20,7 +20,8 @@ SHAPE = r"^Expected .+, but got .+; .+\.$"
 # Options that say where, on which machine and how noisily; all others determine the result.
 MACHINE = {
     *("out", "cache", "workers", "min_workers", "gpu", "max_failures", "checkpoint_seconds"),
-    *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine", "thumbnails", "compile", "recipe"),
+    *("cache_gigabytes", "address", "wait_minutes", "quiet", "max_quarantine", "thumbnails", "mlflow"),
+    *("compile", "recipe"),
 }
 
 OUT_OF_RANGE: dict[str, list[Any]] = {
@@ -70,6 +71,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
         for name in ("out", "cache", "address", "label_column", "image_column", "feature_column", "uri_column")
     },
     "truth_column": [3],
+    "mlflow": [3],
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import re
 import tempfile
@@ -507,3 +508,10 @@ def test_replaced_labels_come_back(tmp_path: Path) -> None:
     assert known.ids.tolist() == [1, 4, 6]
     assert known.labels.tolist() == [2, 0, 2]
     assert known.counts(4).tolist() == [1, 0, 2, 0]
+
+
+def test_ray_asks_for_no_widgets_in_a_notebook() -> None:
+    import ray.widgets.util as widgets
+
+    assert not widgets.logger.isEnabledFor(logging.INFO)
+    assert widgets.logger.isEnabledFor(logging.WARNING)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,7 +19,7 @@ from dynacor_ray.cleaning import apply_run
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.errors import ConfigError, DataError, StorageError
 from dynacor_ray.exports import export_run
-from dynacor_ray.pipeline import DetectResult
+from dynacor_ray.pipeline import DetectResult, load
 from dynacor_ray.report.page_data import SAMPLE, flagged_ids, random_sample
 from dynacor_ray.report.wilson import wilson_interval
 from dynacor_ray.reports import make_report
@@ -108,11 +109,70 @@ def test_label_studio_reads_images_of_their_own_by_path(tmp_path: Path) -> None:
 
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"ends with \.csv, \.parquet, \.json, but got"):
+    remedy = "--format csv or parquet or label-studio or fiftyone"
+    with pytest.raises(ConfigError, match=rf"ends with \.csv, \.parquet, \.json, but got .* {remedy}"):
         export_run(at(run), at(tmp_path / "out.xlsx"))
     with pytest.raises(DataError, match="but got feature vectors; export to"):
         export_run(at(run), at(tmp_path / "out.json"))
     assert not (tmp_path / "out.json").exists()
+    with pytest.raises(DataError, match="FiftyOne, but got feature vectors; export to"):
+        export_run(at(run), at(tmp_path / "out"), form="fiftyone")
+
+
+def fiftyone_rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """What FiftyOne reads: the documented keys of `labels.json`, and of `data.json` a file for each of them."""
+    labels, places = json.loads((folder / "labels.json").read_text()), json.loads((folder / "data.json").read_text())
+    assert set(labels) == {"classes", "labels"}
+    assert list(labels["labels"]) == list(places)
+    rows: dict[str, dict[str, Any]] = labels["labels"]
+    for key, row in rows.items():
+        assert set(row) == {"label", "confidence", "attributes"}
+        assert row["label"] in labels["classes"]
+        assert Path(places[key]).is_file()
+        row["file"] = Path(places[key])
+    return rows
+
+
+def test_fiftyone_gets_the_images_that_the_data_hold(tmp_path: Path) -> None:
+    run, out = make_run(tmp_path / "run", images=True), tmp_path / "fiftyone"
+    assert export_run(at(run), at(out), flagged=True, form="fiftyone") == 30
+    rows, known = fiftyone_rows(out), issues(run)
+    assert list(rows) == [str(row["instance_id"]) for row in known[:30]]
+    packed = {row["instance_id"]: row["image"] for row in pq.read_table(run / "cache/dataset/a1").to_pylist()}
+    for row, same in zip(rows.values(), known, strict=False):
+        assert row["file"].read_bytes() == packed[same["instance_id"]]
+        assert row["file"].name == f"{same['instance_id']}.png"
+        assert row["label"] == NAMES[same["given_label"]]
+        assert row["confidence"] == same["label_quality"]
+        assert row["attributes"]["predicted_label"] == NAMES[same["predicted_label"]]
+        assert row["attributes"]["is_label_issue"] is True
+        assert set(row["attributes"]) == set(schema.issues_schema().names) - {"given_label"}
+    with pytest.raises(StorageError, match="a new folder for FiftyOne"):
+        export_run(at(run), at(out), form="fiftyone")
+
+
+@pytest.mark.parametrize("source", ["folder", "table"])
+def test_fiftyone_reads_images_of_their_own_where_they_are(source: str, tmp_path: Path) -> None:
+    run, out = make_run(tmp_path / "run", rows=60, images=True), tmp_path / "fiftyone"
+    summary = json.loads((run / "summary.json").read_text())
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    for i in range(1, 60):  # the first is gone: its packed copy stands in
+        (data / "images" / f"{i:07d}.png").write_bytes(b"image")
+    uri = str(data if source == "folder" else data / "table.csv")
+    (run / "summary.json").write_text(json.dumps(summary | {"data": summary["data"] | {"source": source, "uri": uri}}))
+    assert export_run(at(run), at(out), form="fiftyone") == 60
+    rows = fiftyone_rows(out)
+    assert rows["0"]["file"].read_bytes().startswith(b"\x89PNG")
+    assert all(rows[str(i)]["file"] == data / "images" / f"{i:07d}.png" for i in range(1, 60))
+
+
+def test_fiftyone_without_images(tmp_path: Path) -> None:
+    run, out = make_run(tmp_path / "run", images=True), tmp_path / "fiftyone"
+    (run / "cache/dataset/manifest.json").unlink()
+    with pytest.raises(DataError, match="the packed images that the run read are gone; run the same dynacor detect"):
+        export_run(at(run), at(out), form="fiftyone")
+    assert not out.exists()
 
 
 # --------------------------------------------------------------------------------------------------------------- review
@@ -298,6 +358,86 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
         apply_run(at(run), at(tmp_path / "elsewhere" / "clean.csv"), action)
 
 
+@pytest.fixture
+def pictures(tmp_path: Path) -> tuple[Path, Path, list[dict[str, Any]], list[str]]:
+    """A run of an image folder, its data, flagged rows, and the paths of all rows in their order."""
+    make_run(tmp_path / "run", rows=60)
+    codes, data = given_labels(tmp_path / "run"), tmp_path / "data"
+    paths = sorted(f"{NAMES[code]}/{'deep/' * (i % 2)}{i // 20}-{i % 20}.png" for i, code in enumerate(codes.tolist()))
+    for path in paths:
+        (data / path).parent.mkdir(parents=True, exist_ok=True)
+        (data / path).write_text(path)
+    (data / "notes.txt").write_text("no row")
+    table = pq.read_table(tmp_path / "run" / "issues.parquet")
+    given = np.array([NAMES.index(path.partition("/")[0]) for path in paths])[table["instance_id"].to_numpy()]
+    suggested = np.where(table["is_label_issue"].to_numpy(), (given + 1) % 3, given)
+    uris = [paths[i] for i in table["instance_id"].to_pylist()]
+    for name, values in {"given_label": given, "predicted_label": suggested}.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, pa.array(values.astype(np.int32)))
+    table = table.set_column(table.schema.get_field_index("uri"), "uri", pa.array(uris))
+    pq.write_table(table, tmp_path / "run" / "issues.parquet")
+    run, flagged = made(tmp_path, data, "folder")
+    return run, data, flagged, paths
+
+
+def images_in(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("hard_links", [False, True])
+def test_a_folder_of_images_without_the_flagged(pictures: Any, hard_links: bool, tmp_path: Path) -> None:
+    run, data, flagged, paths = pictures
+    before, out = images_in(data), tmp_path / "clean"
+    done = apply_run(at(run), at(out), "drop", {flagged[0]["instance_id"]: "right"}, hard_links)
+    assert (done.changed, done.left) == (5, 1)
+    gone = {row["uri"] for row in flagged[1:]}
+    assert images_in(out) == {path: path for path in paths if path not in gone}
+    assert images_in(data) == before
+    assert all((out / path).samefile(data / path) == hard_links for path in images_in(out))
+    log = lines(tmp_path / "clean.changes.csv")
+    assert {row["uri"] for row in log} == gone
+    assert {(row["action"], row["new_label"], row["new_uri"]) for row in log} == {("drop", "", "")}
+
+
+def test_relabelled_images_move_to_the_other_class_and_replace_none(pictures: Any, tmp_path: Path) -> None:
+    run, data, flagged, paths = pictures
+    row = flagged[0]
+    wanted = NAMES[row["predicted_label"]] + "/" + row["uri"].partition("/")[2]
+    (data / wanted).write_text("another image of that name")
+    ids = {path: i for i, path in enumerate(sorted([*paths, wanted]))}
+    table = pq.read_table(run / "issues.parquet")
+    moved_ids = pa.array([ids[uri] for uri in table["uri"].to_pylist()], pa.int64())
+    pq.write_table(table.set_column(0, "instance_id", moved_ids), run / "issues.parquet")
+    run, flagged = made(tmp_path, data, "folder")
+    done = apply_run(at(run), at(tmp_path / "clean"), "relabel")
+    assert (done.changed, done.left) == (6, 0)
+    found = images_in(tmp_path / "clean")
+    assert len(found) == 61
+    assert found[wanted] == "another image of that name"
+    for change in lines(tmp_path / "clean.changes.csv"):
+        assert change["new_uri"].startswith(f"{change['new_label']}/")
+        assert change["uri"] not in found
+        assert found[change["new_uri"]] == change["uri"], "the image itself is as it was"
+    assert wanted.replace(".png", "-2.png") in found
+
+
+def test_a_folder_that_cannot_be_copied(pictures: Any, tmp_path: Path) -> None:
+    run, data, _, paths = pictures
+    with pytest.raises(StorageError, match=r"a place outside of .*/data, but got .*/data/clean"):
+        apply_run(at(run), at(data / "clean"), "drop")
+    remote = locate("memory://clean")
+    with pytest.raises(StorageError, match=r"on this machine for --hard-links, but got folder data from .*memory"):
+        apply_run(at(run), remote, "drop", hard_links=True)
+    assert apply_run(at(run), remote, "drop").changed == 6
+    copied = remote.filesystem.get_file_info(pafs.FileSelector(remote.path, recursive=True))
+    assert sum(info.is_file for info in copied) == 54
+    (data / paths[0]).unlink()
+    with pytest.raises(DataError, match="the data that the run read, but got other files"):
+        apply_run(at(run), at(tmp_path / "clean"), "drop")
+    assert not (tmp_path / "clean").exists()
+
+
 def test_rows_that_suggest_no_other_class_stay(tmp_path: Path) -> None:
     make_run(tmp_path / "run", rows=100)
     place = tmp_path / "run" / "issues.parquet"
@@ -354,6 +494,9 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     run, flagged = made(tmp_path, data, "parquet")
     assert status_of("export", str(run), str(tmp_path / "a.csv"), "--flagged") == 0
     assert capsys.readouterr().out == f"10 rows written to {tmp_path}/a.csv\n"
+    assert status_of("export", str(run), str(tmp_path / "a"), "--format", "parquet", "--limit", "3") == 0
+    assert capsys.readouterr().out == f"3 rows written to {tmp_path}/a\n"
+    assert pq.read_table(tmp_path / "a").num_rows == 3
     marks = tmp_path / "marks.csv"
     marks.write_text(f"instance_id,mark\n{flagged[0]['instance_id']},right\n")
     assert status_of("review", str(run), str(marks)) == 0
@@ -384,3 +527,27 @@ def test_cleanlab_trains_without_the_flagged_rows(tmp_path: Path) -> None:
     kept = ~table["is_label_issue"].to_numpy()
     alone = LogisticRegression().fit(features[kept], labels[kept])
     assert np.allclose(learner.clf.coef_, alone.coef_)
+
+
+def test_datalab_has_the_same_label_issues(tmp_path: Path) -> None:
+    """Rows in the order of their ids, whatever that of the file; a class that nobody gave can still be suggested."""
+    pytest.importorskip("datasets")
+    run = make_run(tmp_path / "run")
+    table = pq.read_table(run / "issues.parquet")
+    suggested = pa.array([3, *table["predicted_label"].to_pylist()[1:]], pa.int32())
+    table = table.set_column(table.schema.get_field_index("predicted_label"), "predicted_label", suggested)
+    pq.write_table(table, run / "issues.parquet")
+    summary = json.loads((run / "summary.json").read_text())
+    summary["classes"].append(summary["classes"][0] | {"class": "yak", "rows": 0})
+    (run / "summary.json").write_text(json.dumps(summary))
+    result = load(str(run))
+    lab = result.to_datalab()
+    found, known = lab.get_issues("label"), result.to_pandas().sort_values("instance_id", ignore_index=True)
+    names = np.array([*NAMES, "yak"])
+    assert found["is_label_issue"].tolist() == known["is_label_issue"].tolist()
+    assert found["label_score"].tolist() == known["label_quality"].tolist()
+    assert found["given_label"].tolist() == names[known["given_label"]].tolist()
+    assert found["predicted_label"].tolist() == names[known["predicted_label"]].tolist()
+    assert "yak" in found["predicted_label"].tolist()
+    assert lab.get_issue_summary("label")["num_issues"].tolist() == [30]
+    assert lab.data["instance_id"] == list(range(300))

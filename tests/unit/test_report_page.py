@@ -104,6 +104,21 @@ def test_text_from_data_is_never_markup(evil: str, tmp_path: Path) -> None:
     assert data["classes"][0] == "".join(c if c.isprintable() else "?" for c in evil)
 
 
+def test_time_and_cost_of_the_stages(tmp_path: Path) -> None:
+    html, _ = made(tmp_path / "run", seconds={"embed": 36_000.0, "total": 45_000.0})
+    assert "<h3>Seconds and cost per stage</h3>" in html
+    assert re.search(r">embed</th>\s*<td[^>]*>36,000\.0</td>\s*<td[^>]*>40 CPU-h</td>", html)
+    assert "45,000.0 s (50 CPU-h)" in html
+    html, _ = made(tmp_path / "older", cluster=None)
+    assert "<h3>Seconds per stage</h3>" in html
+    assert "CPU-h" not in html
+
+
+def test_the_page_says_that_its_limits_of_trust_are_rules_of_thumb(tmp_path: Path) -> None:
+    html, _ = made(tmp_path / "run")
+    assert re.search(r"“High” from 85%\s+and “fair” from 60% are rules of thumb\.", html)
+
+
 def test_only_our_own_script_and_style_may_run(tmp_path: Path) -> None:
     html, _ = made(tmp_path / "run")
     reader = read(html)

@@ -18,7 +18,7 @@ def trial(gamma: float, alpha: float, metric: float, flagged: float, f1: float |
         {"epoch": 0, "validation_metric": metric / 2, "flagged_originals": flagged, **same, "f1": f1 and f1 + 0.1},
         {"epoch": 1, "validation_metric": metric, "flagged_originals": flagged + 0.1, **same, "f1": f1},
     ]
-    evaluation = {} if f1 is None else {"f1": f1, "precision": 0.5, "recall": 0.6}
+    evaluation = {} if f1 is None else {"f1": f1, "precision": 0.5, "recall": 0.6, "noise_rate": 0.4}
     options = {"gamma": gamma, "alpha": alpha}
     return Trial(
         options=options, training="t", epoch=1, noise_rate=0.1, evaluation=evaluation, epochs=epochs, seconds=1.0
@@ -77,6 +77,15 @@ def test_the_table_has_a_row_per_trial_best_first_and_failed_ones_last() -> None
     assert table["is_chosen"].to_pylist() == [True, False, False, False]
     assert table["is_default"].to_pylist() == [False, True, False, False]
     assert table["f1_by_oracle"].to_pylist()[:3] == pytest.approx([0.7, 0.8, 0.9])
+
+
+@pytest.mark.parametrize("f1", [None, 0.7])
+def test_a_rule_s_score_is_not_taken_for_the_true_noise_rate(f1: float | None) -> None:
+    trials = [trial(0.1, 0.5, 0.2, 0.1, f1)]
+    table = trials_table(trials, [], summary_of(trials, select="noise_rate"))
+    assert table["noise_rate"].to_pylist() == [pytest.approx(-0.1)], "|0.2 flagged - 0.1 estimated|"
+    assert table["true_noise_rate"].to_pylist() == [None if f1 is None else 0.4]
+    assert heat_map(table.to_pylist(), "noise_rate")
 
 
 def shown(summary: dict[str, Any], rows: list[dict[str, Any]]) -> str:

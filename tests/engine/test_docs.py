@@ -1,0 +1,131 @@
+"""What the documentation shows is done once, on small data: commands, snippets, guides, the notebook.
+
+Runs are shared: what is done with a run uses the one that a command before it made. Commands that train for every
+noise, seed or gamma are parsed in `tests/unit/test_docs.py` and are not run again here: the sweep's is the snippet's,
+the comparison's the guide's, and the others are those of `test_compare.py`, `test_study.py` and `test_detect.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from dynacor_ray import cli, schema
+from tests.documented import GUIDES, README, ROOT, commands, own_arguments, snippets
+
+MLFLOW = "sqlite:///mlflow.db"
+PARSED_ONLY = ("sweep", "compare", "study", "detect --data cifar10n.parquet", "detect --data s3:")
+SMALLER = {"gammas=[0.1, 0.2]": "gammas=[0.1]", "samples=20": "samples=2"}
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the data that the documentation speaks of; everything is done there."""
+    folder, random = tmp_path_factory.mktemp("docs"), np.random.default_rng(0)
+    digits = load_digits(n_class=3)
+    given = np.where(random.random(len(digits.target)) < 0.1, (digits.target + 1) % 3, digits.target)
+    images = (digits.images * 15.9).astype(np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    for i in range(200):
+        path = folder / "my_images" / f"digit{given[i]}" / f"{i:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(images[i]))
+    features = digits.images.reshape(-1, 64)[:300].astype(np.float32)
+    columns = {"feature": schema.fixed_size_list(features), "label": given[:300], "true_label": digits.target[:300]}
+    pq.write_table(pa.table(columns), folder / "labelled.parquet")
+    np.savez(folder / "arrays.npz", features=features, labels=given[:300])
+    before = Path.cwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+def called(*args: str) -> Any:
+    with pytest.raises(SystemExit) as left:
+        cli.main(args)
+    return left.value.code
+
+
+def done(text: str, namespace: dict[str, Any]) -> Any:
+    """Execute Python as a notebook does: the value of the last expression is shown."""
+    tree = ast.parse(text)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "snippet", "exec"), namespace)
+    if not isinstance(last, ast.Expr):
+        return None
+    value = eval(compile(ast.Expression(last.value), "snippet", "eval"), namespace)
+    return value._repr_html_() if hasattr(value, "_repr_html_") else repr(value)
+
+
+def test_the_notebook(place: Path) -> None:
+    notebook = json.loads((ROOT / "jobs" / "example.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    shown = [done(cell, namespace) for cell in cells]
+    assert "labels look wrong" in shown[0]
+    assert (place / "runs" / "demo" / "report.html").exists()
+
+
+COMMANDS = {" ".join(own): own for _, words in commands(README) if (own := own_arguments(words)) is not None}
+RUN = sorted(
+    (text for text in COMMANDS if not text.startswith(PARSED_ONLY)), key=lambda text: not text.startswith("detect")
+)
+
+
+@pytest.mark.parametrize("text", RUN)
+def test_commands_of_the_readme(text: str, place: Path) -> None:
+    """Runs first: what is done with them stands further up."""
+    issues = place / "runs" / "demo" / "issues.parquet"
+    marked = pq.read_table(issues)["instance_id"][:3].to_pylist()
+    (place / "reviewed.csv").write_text("instance_id,mark\n" + "".join(f"{i},wrong\n" for i in marked))
+    tracked = ["--mlflow", MLFLOW] if text.startswith("detect") else []
+    assert called(*COMMANDS[text], *tracked) == 0
+
+
+def test_snippets_of_the_readme(place: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for snippet in snippets(README, "python"):
+        text = snippet.text
+        for old, new in SMALLER.items():
+            text = text.replace(old, new)
+        done(text, namespace)
+    flagged = json.loads((place / "runs" / "demo" / "summary.json").read_text())["num_flagged"]
+    assert namespace["lab"].get_issue_summary("label")["num_issues"].tolist() == [flagged]
+    assert namespace["result"].to_pandas().shape[0] == 2, "trials"
+
+
+def test_mlflow_has_the_run(place: Path) -> None:
+    client = pytest.importorskip("mlflow").MlflowClient(MLFLOW)
+    experiment = client.get_experiment_by_name("dynacor")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status) == ("mine", "FINISHED")
+    assert run.data.params["gamma"] == "0.1"
+    summary = json.loads((place / "runs" / "mine" / "summary.json").read_text())
+    assert run.data.metrics["num_flagged"] == summary["num_flagged"]
+    steps = client.get_metric_history(run.info.run_id, "validation_metric")
+    assert len(steps) == len(summary["validation"]["epochs"])
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.parent.name)
+def test_guides(guide: Path, place: Path) -> None:
+    (snippet,) = snippets(guide, "python")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    done(snippet.text, namespace)
+    assert namespace["result"].to_pandas().shape[0] > 0
