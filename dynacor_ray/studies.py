@@ -195,14 +195,15 @@ class _Cell(Cell):
         columns = {name: values[known] for name, values in read_signals(place, ids).items()}
         shared = _Known(columns, ids[known], is_mislabeled, self.seed)
         items = [(*one, fold) for one in wanted for fold in range(FOLDS)]
-        folds: dict[tuple[str, str], list[_Fold]] = {one: [] for one in wanted}
+        folds: dict[tuple[str, str], dict[int, _Fold]] = {one: {} for one in wanted}
         progress = self.shared.progress
         with progress.timed("bound"), progress.stage("bound", len(items), "folds") as bar:
-            for (signal, reader, _), fold in map_shared(_judge_fold, shared, items, bar):
+            for (signal, reader, number), fold in map_shared(_judge_fold, shared, items, bar):
                 told = folds[signal, reader]
-                told.append(fold)
+                told[number] = fold
                 if len(told) == FOLDS:  # kept at once: what is known is not learnt again after a kill
-                    yield (signal, reader), self._bound(signal, reader, told, is_mislabeled, spent)
+                    in_order = [told[fold_number] for fold_number in range(FOLDS)]
+                    yield (signal, reader), self._bound(signal, reader, in_order, is_mislabeled, spent)
 
     def _bound(
         self, signal: str, reader: str, folds: Sequence[_Fold], is_mislabeled: np.ndarray, spent: float
