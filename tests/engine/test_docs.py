@@ -1,8 +1,8 @@
 """What the documentation shows is done once, on small data: commands, snippets, guides, the notebook.
 
 Runs are shared: what is done with a run uses the one that a command before it made. Commands that train for every
-noise, seed or gamma are parsed in `tests/unit/test_docs.py` and are not run again here: the sweep's is the snippet's,
-the comparison's the guide's, and the others are those of `test_compare.py`, `test_study.py` and `test_detect.py`.
+noise, seed or gamma are parsed in `tests/unit/test_docs.py` and are not run again here: a comparison is the guide's,
+and the others are those of `test_sweep.py`, `test_study.py` and `test_rows_and_embed.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,13 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dynacor_ray import cli, schema
+from dynacor_ray import cli, schema, sweeps
+from dynacor_ray.pipeline import load
+from dynacor_ray.sweep_config import SweepConfig
 from tests.documented import GUIDES, README, ROOT, commands, own_arguments, snippets
 
 MLFLOW = "sqlite:///mlflow.db"
 PARSED_ONLY = ("sweep", "compare", "study", "detect --data cifar10n.parquet", "detect --data s3:")
-SMALLER = {"gammas=[0.1, 0.2]": "gammas=[0.1]", "samples=20": "samples=2"}
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -99,16 +101,21 @@ def test_commands_of_the_readme(text: str, place: Path) -> None:
     assert called(*COMMANDS[text], *tracked) == 0
 
 
-def test_snippets_of_the_readme(place: Path) -> None:
+def test_snippets_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the sweep itself, which `test_sweep.py` runs: what it is asked for is checked, and answered by a run."""
+    asked: list[Any] = []
+
+    def answer(config: SweepConfig, search: Any, _: Any) -> Any:
+        asked.append((config.gammas, config.samples, list(search.space)))
+        return SimpleNamespace(to_pandas=list, best=load("runs/demo"))
+
+    monkeypatch.setattr(sweeps, "run_sweep", answer)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for snippet in snippets(README, "python"):
-        text = snippet.text
-        for old, new in SMALLER.items():
-            text = text.replace(old, new)
-        done(text, namespace)
+        done(snippet.text, namespace)
     flagged = json.loads((place / "runs" / "demo" / "summary.json").read_text())["num_flagged"]
     assert namespace["lab"].get_issue_summary("label")["num_issues"].tolist() == [flagged]
-    assert namespace["result"].to_pandas().shape[0] == 2, "trials"
+    assert asked == [((0.1, 0.2), 20, ["gamma", "alpha"])]
 
 
 def test_mlflow_has_the_run(place: Path) -> None:
