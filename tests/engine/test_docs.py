@@ -29,7 +29,10 @@ from dynacor_ray.sweep_config import SweepConfig
 from tests.documented import GUIDES, README, ROOT, commands, own_arguments, snippets
 
 MLFLOW = "sqlite:///mlflow.db"
-PARSED_ONLY = ("sweep", "compare", "study", "detect --data cifar10n.parquet", "detect --data s3:")
+PARSED_ONLY = (
+    *("sweep", "compare", "study", "detect --data cifar10n.parquet", "detect --data s3:"),
+    *("detect --data my_images/ --network", "detect --data cifar10:", "detect --data ROOT"),  # networks, GPUs
+)
 
 
 def png(pixels: np.ndarray) -> bytes:
