@@ -76,9 +76,9 @@ class DetectConfig:
     `cifar_preact_resnet18`, `clothing1m_resnet50`; with `_released` the authors' code: `frozen_clip_released`,
     `cifar_resnet34_released`. What is given besides wins."""
     augmentation: Augmentation = "auto"
-    """Weak augmentation of the corrupted copies (§4.2): horizontal flip, centre crop or none. `auto`: none for raw
-    pixels, where a changed picture could be told from the others and learnt by heart; the paper's centre crop for a
-    network; else flip."""
+    """Weak augmentation of the corrupted copies (§4.2): horizontal flip, centre crop (the paper's for networks, and
+    that of the recipes) or none. `auto`: none for raw pixels and networks, to which a changed picture could tell the
+    copies from the others, and which learn it by heart; else flip."""
     training_augmentation: TrainingKind = "crop_flip"
     """What a network sees of an image in each epoch: a random crop, mirrored or not (`crop_flip`), a random crop, or
     always the same (`none`). Crops are cut from the image padded by an eighth; above 64 px from 8/7 of the side."""

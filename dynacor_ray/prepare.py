@@ -205,7 +205,7 @@ def _image_rows(prepared: Prepared, manifest: DatasetManifest, labels: LabelTabl
         manifest,
         labels,
         prepared.corruption,
-        "crop" if kind == "auto" else kind,
+        "none" if kind == "auto" else kind,
         prepared.training.augmentation.stored,
     )
 

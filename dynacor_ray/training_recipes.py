@@ -1,5 +1,7 @@
 """Named sets of training options for `--recipe`: Table 5 (App. A.2), and the released code's where it differs.
 
+Networks come with the paper's centre crop for the copies (§4.2).
+
 The paper says "multi-step" without milestones; those here are the usual ones: a tenth after half and three quarters of
 the epochs for CIFAR, after half of them where the paper follows DivideMix (PreAct-ResNet18, Clothing1M).
 """
@@ -18,7 +20,14 @@ _CLIP: dict[str, Any] = {
     "batch_size": 128,
     "alpha": 0.5,
 }
-_CIFAR: dict[str, Any] = {"schedule": "multistep", "decay": 0.1, "weight_decay": 5e-4, "batch_size": 128, "alpha": 0.05}
+_CIFAR: dict[str, Any] = {
+    "augmentation": "crop",
+    "schedule": "multistep",
+    "decay": 0.1,
+    "weight_decay": 5e-4,
+    "batch_size": 128,
+    "alpha": 0.05,
+}
 _RESNET34 = _CIFAR | {"network": "cifar_resnet34", "learning_rate": 0.1, "epochs": 100}
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -30,6 +39,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     | {"network": "cifar_preact_resnet18", "learning_rate": 0.02, "epochs": 300, "milestones": (0.5,)},
     "clothing1m_resnet50": {
         "network": "resnet50",
+        "augmentation": "crop",
         "learning_rate": 0.002,
         "schedule": "multistep",
         "milestones": (0.5,),
