@@ -120,14 +120,15 @@ class DetectConfig:
     of --select."""
     threshold: Threshold | None = None
     """Which rows are flagged. `noise_rate`: as many of the most suspicious as labels are wrong by the training's own
-    estimate; `planted_recall`: as many as it takes to catch --target-recall of the planted errors; `mixture`: those
-    below the point where two Gaussians fitted to the score are equally likely; `paper`: those with q_noisy > q_clean
-    (Eq. 4). Default: `noise_rate`; `paper` when a --variant is named."""
+    estimate, but no more than it takes to catch 98% of the planted errors (--target-recall of them with a network);
+    `planted_recall`: as many as it takes to catch --target-recall of the planted errors; `mixture`: those below the
+    point where two Gaussians fitted to the score are equally likely; `paper`: those with q_noisy > q_clean (Eq. 4).
+    Default: `noise_rate`; `paper` when a --variant is named."""
     score: Score | None = None
     """What rows are ranked by: mean margin over the first half of the epochs (`early_margin`) or over all; the margin
     of a ridge regression that leaves the row out (`leave_one_out`; features up to 4,096 numbers); the sum of the first
     and the last, each in units of its spread (`combined_margin`); or Eq. 3's soft assignment. Default:
-    `combined_margin`, with a network `early_margin`; `soft_assignment` with --threshold paper."""
+    `combined_margin`, with a network `mean_margin`; `soft_assignment` with --threshold paper."""
     target_recall: float = 0.92
     """Share of the planted errors that --threshold planted_recall catches."""
     fit_rows: int = 200_000
@@ -185,7 +186,7 @@ class DetectConfig:
         """The score that rows are ranked by."""
         if self.score or self.policy == "paper":
             return self.score or "soft_assignment"
-        return "combined_margin" if self.network is None else "early_margin"
+        return "combined_margin" if self.network is None else "mean_margin"
 
     @property
     def steps_at(self) -> tuple[float, ...]:

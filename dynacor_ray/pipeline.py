@@ -21,6 +21,7 @@ from dynacor_ray.engine.train import train
 from dynacor_ray.errors import ConfigError, explain
 from dynacor_ray.evaluation import evaluate_issues
 from dynacor_ray.method.noise_rate import NoiseRate
+from dynacor_ray.method.thresholds import MOST_RECALL
 from dynacor_ray.prepare import (
     Prepared,
     check_encoder,
@@ -199,7 +200,10 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("cluster"):
         sample = sample_for_fit(dynamics, rows.facts.total, config.fit_rows, config.seed)
         fitted = fit_clusters(sample, clustering, progress)
-        cut = find_cut(sample, fitted, config.policy, config.ranking, config.target_recall)
+        # A network is unsure for longer than a head on features, and its estimate of the noise rate too high by far.
+        most = MOST_RECALL if config.network is None else config.target_recall
+        recall = {"target_recall": config.target_recall, "most_recall": most}
+        cut = find_cut(sample, fitted, config.policy, config.ranking, **recall)
         assigned = assign(dynamics, fitted, cut)
     with progress.timed("output"):
         with progress.stage("output", None, "rows"):

@@ -61,13 +61,16 @@ def fit_sample(
     return fit(margins, is_corrupted, sample[HAS_COPY].to_numpy() & ~is_corrupted, config, on_epoch)
 
 
-def find_cut(sample: pa.Table, fitted: ClusterFit, threshold: str, score: str, target_recall: float) -> Cut:
-    """Where the ranking is cut, from the rows that the clustering was fitted on (`thresholds.choose_cut`)."""
+def find_cut(sample: pa.Table, fitted: ClusterFit, threshold: str, score: str, **recall: float) -> Cut:
+    """Where the ranking is cut, from the rows that the clustering was fitted on.
+
+    recall: target_recall and most_recall, as in `thresholds.choose_cut`.
+    """
     _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
     signals = row_signals(sample, fitted)
     rate = fitted.config.noise_rate
     originals, copies = signals.of(~is_corrupted), signals.of(is_corrupted)
-    return choose_cut(threshold, score, originals, copies, noise_rate=rate, target_recall=target_recall)
+    return choose_cut(threshold, score, originals, copies, noise_rate=rate, **recall)
 
 
 def row_signals(rows: pa.Table, fitted: ClusterFit) -> Signals:

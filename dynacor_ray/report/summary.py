@@ -52,7 +52,7 @@ class Facts:
 def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
     """The content of summary.json. `seconds`: wall time per stage."""
     counts, manifest = facts.counts, facts.manifest
-    warnings = list(manifest.warnings) + trust_warnings(counts, manifest)
+    warnings = list(manifest.warnings) + trust_warnings(counts, manifest) + rate_warnings(facts)
     return {
         "versions": facts.versions,
         "config": facts.config,
@@ -119,6 +119,20 @@ def transition_matrix(counts: Counts) -> list[list[float]]:
     total = joint.sum(axis=1, keepdims=True)
     identity = np.eye(len(joint))
     return np.where(total > 0, joint / np.maximum(total, 1), identity).tolist()  # type: ignore[no-any-return]
+
+
+def rate_warnings(facts: Facts) -> list[str]:
+    """Says when fewer rows are flagged than the estimate asks for (`thresholds.choose_cut`, most_recall)."""
+    flagged, rate = facts.counts.flagged / facts.counts.originals, facts.noise_rate
+    by_rate = facts.config["threshold"] == "noise_rate" or not (facts.config["threshold"] or facts.config["variant"])
+    if rate is None or not by_rate or flagged >= 0.95 * rate["value"] - 0.005:
+        return []
+    found = facts.counts.copies_flagged / facts.counts.copies
+    return [
+        f"The estimated noise rate of {rate['value']:.0%} is not to be believed: flagging {flagged:.0%} of the rows "
+        f"finds {found:.0%} of the planted errors. The classifier is too unsure for an estimate; more --epochs or a "
+        "stronger --encoder help."
+    ]
 
 
 def trust_warnings(counts: Counts, manifest: DatasetManifest) -> list[str]:

@@ -240,7 +240,7 @@ def test_options_of_a_network_need_one(options: dict[str, Any]) -> None:
 
 
 def test_a_network_is_ranked_by_its_own_margin() -> None:
-    assert make_config(data="demo", network="cifar_resnet8").ranking == "early_margin"
+    assert make_config(data="demo", network="cifar_resnet8").ranking == "mean_margin"
     assert make_config(data="demo", network="cifar_resnet8", threshold="paper").ranking == "soft_assignment"
 
 

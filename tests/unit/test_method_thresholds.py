@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from dynacor_ray.errors import ConfigError
 from dynacor_ray.method.thresholds import (
+    MOST_RECALL,
     Cut,
     Signals,
     assignment_quality,
@@ -146,7 +147,13 @@ def test_each_policy_cuts_where_it_says() -> None:
     by_rate = choose_cut("noise_rate", "mean_margin", *both, noise_rate=0.1)
     assert by_rate.value is not None
     assert (originals < by_rate.value).mean() == pytest.approx(0.1)
+    wild = choose_cut("noise_rate", "mean_margin", *both, noise_rate=1.0)
+    assert wild.value is not None
+    assert (copies < wild.value).mean() == pytest.approx(MOST_RECALL), "no more than nearly all planted errors ask for"
+    assert (originals < wild.value).mean() < 0.5
+    bounded = choose_cut("noise_rate", "mean_margin", *both, noise_rate=1.0, most_recall=0.9)
     by_recall = choose_cut("planted_recall", "mean_margin", *both, target_recall=0.9)
+    assert bounded.value == by_recall.value
     assert by_recall.value is not None
     assert (copies < by_recall.value).mean() == pytest.approx(0.9)
     paper = choose_cut("paper", "soft_assignment", *both)

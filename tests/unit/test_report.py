@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from dynacor_ray.report.summary import (
     build_summary,
     class_table,
     pair_table,
+    rate_warnings,
     transition_matrix,
     trust_warnings,
 )
@@ -61,7 +63,8 @@ def manifest(**changes: Any) -> DatasetManifest:
 
 def facts(counts: Counted, known: DatasetManifest, noise_rate: dict[str, float] | None = None) -> Facts:
     records = [{"epoch": 0, "davies_bouldin": None}]
-    return Facts({"seed": 7, "gamma": 0.1}, {"ray": "2"}, known, "pixels@8", counts, records, 0, None, noise_rate)
+    config = {"seed": 7, "gamma": 0.1, "threshold": None, "variant": None}
+    return Facts(config, {"ray": "2"}, known, "pixels@8", counts, records, 0, None, noise_rate)
 
 
 # -------------------------------------------------------------------------------------------------------------- summary
@@ -110,6 +113,18 @@ def test_warnings_of_doubtful_answers() -> None:
     many = Counted(pairs=np.eye(7, dtype=np.int64), given=np.ones(7, np.int64))
     (all_bad,) = trust_warnings(many, manifest(class_names=tuple("abcdefg")))
     assert "in 7 class(es): a, b, c, d, e and others. Look" in all_bad
+
+
+def test_an_estimate_that_is_not_followed_is_named() -> None:
+    """4 of 14 rows are flagged."""
+    wild = {"value": 0.9, "low": 0.3, "high": 1.0}
+    (told,) = rate_warnings(facts(Counted(), manifest(), wild))
+    assert told.startswith("The estimated noise rate of 90% is not to be believed: flagging 29% of the rows finds 75%")
+    assert rate_warnings(facts(Counted(), manifest(), wild | {"value": 0.29})) == []
+    other = facts(Counted(), manifest(), wild)
+    assert rate_warnings(dataclasses.replace(other, config=other.config | {"variant": "paper"})) == []
+    assert rate_warnings(dataclasses.replace(other, config=other.config | {"threshold": "mixture"})) == []
+    assert rate_warnings(facts(Counted(), manifest())) == []
 
 
 def test_summary_is_json_and_complete() -> None:
