@@ -350,15 +350,25 @@ def _check_together(config: DetectConfig) -> None:
             explain("--score soft_assignment with the paper's threshold", got, "leave out one of the two")
         )
     _check_network(config)
-    if config.milestones is not None and config.schedule != "multistep":
-        got = f"--schedule {config.schedule}"
-        raise ConfigError(explain("--schedule multistep for --milestones", got, "add it, or leave out --milestones"))
+    _check_schedule(config)
     if config.epochs < 2 and config.score == "leave_one_out":
         remedy = "train for two epochs or more, or choose another score"
         raise ConfigError(explain("--epochs of at least 2 for --score leave_one_out", repr(config.epochs), remedy))
     if config.epochs < 2 and "noise_rate" in (config.policy, config.epoch_choice):
         remedy = "train for two epochs or more, or pass --threshold paper"
         raise ConfigError(explain("--epochs of at least 2 to estimate the noise rate", repr(config.epochs), remedy))
+
+
+def _check_schedule(config: DetectConfig) -> None:
+    """Options that only a schedule of steps has; those of a recipe give way to another schedule."""
+    if config.schedule == "multistep":
+        return
+    given = {"milestones": config.milestones, "decay": config.decay}
+    own = recipe_options(config.recipe) if config.recipe is not None else {}
+    for name, default in (("milestones", None), ("decay", 0.1)):
+        if given[name] not in (default, own.get(name)):
+            expected, got = f"--schedule multistep for {_flag(name)}", f"--schedule {config.schedule}"
+            raise ConfigError(explain(expected, got, f"add it, or leave out {_flag(name)}"))
 
 
 def _check_network(config: DetectConfig) -> None:

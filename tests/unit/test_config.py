@@ -244,6 +244,16 @@ def test_a_network_is_ranked_by_its_own_margin() -> None:
     assert make_config(data="demo", network="cifar_resnet8", threshold="paper").ranking == "soft_assignment"
 
 
+def test_another_schedule_needs_none_of_a_recipe_s_steps() -> None:
+    config = make_config(data="demo", recipe="cifar_resnet34_released", schedule="cosine")
+    assert config.steps_at == ()
+    for options in ({"milestones": (0.3,)}, {"decay": 0.5}):
+        with pytest.raises(ConfigError, match=r"--schedule multistep for --(milestones|decay), but got --schedule cos"):
+            make_config(data="demo", recipe="cifar_resnet34_released", schedule="cosine", **options)
+    with pytest.raises(ConfigError, match="--schedule multistep for --decay"):
+        make_config(data="demo", decay=0.5)
+
+
 def test_milestones_belong_to_a_schedule_of_steps() -> None:
     assert make_config(data="demo").steps_at == ()
     assert make_config(data="demo", schedule="multistep").steps_at == (0.5, 0.75)
