@@ -40,6 +40,7 @@ def check_tracking(uri: str | None) -> None:
     _be_quiet()
     from mlflow import MlflowClient
 
+    _check_none_active()
     try:
         MlflowClient(uri).get_experiment_by_name(EXPERIMENT)
     except Exception as error:  # whatever the store of that kind raises
@@ -49,24 +50,43 @@ def check_tracking(uri: str | None) -> None:
 
 
 def log_runs(uri: str, runs: Iterable[TrackedRun]) -> None:
-    """Add runs to the experiment `EXPERIMENT`, which is made where it is missing."""
+    """Add runs to the experiment `EXPERIMENT`, which is made where it is missing.
+
+    Raises ConfigError when a run of the user's own is active, and whatever the store of that kind raises.
+    """
     _be_quiet()
+    from mlflow import end_run
     from ray.air.integrations.mlflow import setup_mlflow
 
+    _check_none_active()
     for run in runs:
-        mlflow: Any = setup_mlflow(
-            run.params,
-            tracking_uri=uri,
-            experiment_name=EXPERIMENT,
-            create_experiment_if_not_exists=True,
-            run_name=run.name,
-            tags=run.tags,
-        )
-        mlflow.log_metrics(run.metrics)
-        for name, values in run.series.items():
-            for step, value in enumerate(values):
-                mlflow.log_metric(name, value, step=step)
-        mlflow.end_run()
+        status = "FAILED"
+        try:
+            mlflow: Any = setup_mlflow(
+                run.params,
+                tracking_uri=uri,
+                experiment_name=EXPERIMENT,
+                create_experiment_if_not_exists=True,
+                run_name=run.name,
+                tags=run.tags,
+            )
+            mlflow.log_metrics(run.metrics)
+            for name, values in run.series.items():
+                for step, value in enumerate(values):
+                    mlflow.log_metric(name, value, step=step)
+            status = "FINISHED"
+        finally:  # left active, it would be taken for the next run
+            end_run(status)
+
+
+def _check_none_active() -> None:
+    """Ray's integration writes into an active run instead of a new one, and we would end it."""
+    from mlflow import active_run
+
+    active = active_run()
+    if active is not None:
+        got = f"{active.info.run_id!r}, which is active"
+        raise ConfigError(explain("no MLflow run in this process for --mlflow", got, "call mlflow.end_run() before"))
 
 
 def _be_quiet() -> None:

@@ -12,7 +12,7 @@ from dynacor_ray import tracking
 from dynacor_ray.compare_config import CompareConfig
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.engine import mlflow_runs
-from dynacor_ray.engine.mlflow_runs import TrackedRun, check_tracking
+from dynacor_ray.engine.mlflow_runs import TrackedRun, check_tracking, log_runs
 from dynacor_ray.errors import ConfigError
 from dynacor_ray.progress import Progress
 from dynacor_ray.sweep_config import SweepConfig
@@ -87,6 +87,29 @@ def test_what_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     with pytest.raises(ConfigError, match=r"MLflow to answer at nowhere://x, but got '.*nowhere.*'; start it, or"):
         check_tracking("nowhere://x")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_active_run_is_left_alone_and_none_is_left_active(tmp_path: Path) -> None:
+    """Ray's integration would write into it."""
+    mlflow = pytest.importorskip("mlflow")
+    before, uri = mlflow.get_tracking_uri(), f"sqlite:///{tmp_path / 'runs.db'}"
+    mlflow.set_tracking_uri(uri)
+    try:
+        with mlflow.start_run() as own:
+            with pytest.raises(
+                ConfigError, match=f"no MLflow run in this process for --mlflow, but got '{own.info.run_id}'"
+            ):
+                check_tracking(uri)
+            with pytest.raises(ConfigError, match="no MLflow run"):
+                log_runs(uri, [TrackedRun(name="ours", params={}, metrics={})])
+            assert mlflow.active_run().info.run_id == own.info.run_id
+        bad = TrackedRun(name="bad", params={}, metrics={"f1": "no number"})  # type: ignore[dict-item]
+        with pytest.raises(Exception, match="no number"):
+            log_runs(uri, [bad])
+        assert mlflow.active_run() is None
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def test_comparisons_are_not_tracked() -> None:
