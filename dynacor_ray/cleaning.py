@@ -29,7 +29,7 @@ from dynacor_ray.sources.columns import Columns, find_columns, is_integer_text, 
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.parquet import read_footers
 from dynacor_ray.sources.registry import open_source
-from dynacor_ray.sources.table import DELIMITERS
+from dynacor_ray.sources.table import DELIMITERS, folder_of
 from dynacor_ray.storage import Location, locate, storage_errors
 
 Action = Literal["drop", "relabel"]
@@ -89,10 +89,10 @@ def apply_run(
     if source.fingerprint() != rundir.fingerprint(run):
         raise DataError(explain("the data that the run read", "other files or times of change", "run detect again"))
     data = locate(config["data"])
+    if f"{out.path}/".startswith(f"{data.path}/"):
+        raise StorageError(explain(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
     if kind == "table":
         _check_paths(run, data, out)
-    if kind == "folder" and f"{out.path}/".startswith(f"{data.path}/"):
-        raise StorageError(explain(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
     if hard_links and not (kind == "folder" and data.is_local and out.is_local):
         got = f"{kind} data from {data} to {out}"
         raise StorageError(explain("an image folder on this machine for --hard-links", got, "leave the option out"))
@@ -114,13 +114,17 @@ def apply_run(
 
 def _check_paths(run: Location, data: Location, out: Location) -> None:
     """Relative image paths of a table start at its folder: a copy elsewhere would lead nowhere."""
-    if posixpath.dirname(data.path) == posixpath.dirname(out.path):
+    folder = folder_of(data)
+    if not data.is_dir() and folder.path == posixpath.dirname(out.path):
         return
     uris = (run / ISSUES).head(1000)[schema.URI].to_pylist()
     relative = next((uri for uri in uris if uri and "://" not in uri and not uri.startswith("/")), None)
     if relative is not None:
         got = f"{out}, while the table holds relative paths such as {relative!r}"
-        raise StorageError(explain("a place beside the table", got, f"write into {posixpath.dirname(data.uri)}"))
+        if data.is_dir():
+            remedy = "use dynacor export to .csv instead"
+            raise StorageError(explain("absolute paths or URIs in a folder of tables", got, remedy))
+        raise StorageError(explain("a place beside the table", got, f"write into {folder}"))
 
 
 def _changes(run: Location, action: Action, marks: dict[int, str]) -> tuple[_Changes, int]:

@@ -19,7 +19,7 @@ from dynacor_ray import schema
 from dynacor_ray.errors import DataError, StorageError, explain
 from dynacor_ray.report.thumbnails import read_images
 from dynacor_ray.reports import packed_images
-from dynacor_ray.sources.table import place_of
+from dynacor_ray.sources.table import folder_of, place_of
 from dynacor_ray.storage import Location, locate
 
 LABELS, DATA, IMAGES = "labels.json", "data.json", "images"
@@ -75,7 +75,8 @@ def _label(row: dict[str, Any]) -> dict[str, Any]:
 def _files(run: Location, data: dict[str, Any], table: pa.Table, images: Location) -> dict[int, str]:
     """Local path of each row's image; one that has none is written into `images`. Raises DataError for a lost one."""
     ids, uris = table[schema.INSTANCE_ID].to_pylist(), table[schema.URI].to_pylist()
-    found = {i: path for i, uri in zip(ids, uris, strict=True) if (path := _local_path(uri, data)) is not None}
+    folder = folder_of(locate(data["uri"])) if data["source"] in ("folder", "table") else None
+    found = {i: path for i, uri in zip(ids, uris, strict=True) if (path := _local_path(uri, folder)) is not None}
     missing = [i for i in ids if i not in found]
     packed = packed_images(run, data) if missing else None
     if packed is not None:
@@ -91,14 +92,7 @@ def _files(run: Location, data: dict[str, Any], table: pa.Table, images: Locatio
     return found
 
 
-def _local_path(uri: str | None, data: dict[str, Any]) -> str | None:
-    """Where a row's image is on this machine, for data whose images are files of their own."""
-    root = locate(data["uri"])
-    if data["source"] == "folder":
-        place = root / (uri or "")
-    elif data["source"] == "table":
-        parent = Location(root.filesystem, posixpath.dirname(root.path), posixpath.dirname(root.uri))
-        place = place_of(uri, parent)[0] or parent
-    else:
-        return None
-    return place.path if place.is_local and place.exists() else None
+def _local_path(uri: str | None, folder: Location | None) -> str | None:
+    """Where a row's image is on this machine. folder: where relative paths start; None when images have no files."""
+    place = place_of(uri, folder)[0] if folder is not None else None
+    return place.path if place is not None and place.is_local and place.exists() and not place.is_dir() else None

@@ -98,14 +98,12 @@ class TableSource(Source):
         """
         self.uri, self._options = data, options
         self._place = locate(data)
-        self._folder = _parent(self._place)
+        self._folder = folder_of(self._place)
         if posixpath.splitext(self._place.path)[1].lower() in DELIMITERS:
             rows, columns, declared = _read_csv(self._place, options)
             stamps = [tuple(file_stamp("", self._place.info()))]
         else:
             files = read_footers(data) if files is None else files
-            if self._place.is_dir():
-                self._folder = self._place
             rows, columns, declared = _read_parquet(files, options)
             stamps = [file.stamp for file in files]
         self._rows, self._columns, self._stamps = rows, columns, stamps
@@ -128,7 +126,10 @@ class TableSource(Source):
         return cut(self.num_rows, max_rows, make)
 
 
-def _parent(place: Location) -> Location:
+def folder_of(place: Location) -> Location:
+    """Where relative paths of a table start: a folder of parquet files itself, or the folder that a file is in."""
+    if place.is_dir():
+        return place
     return Location(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.uri))
 
 

@@ -151,15 +151,16 @@ def test_fiftyone_gets_the_images_that_the_data_hold(tmp_path: Path) -> None:
         export_run(at(run), at(out), form="fiftyone")
 
 
-@pytest.mark.parametrize("source", ["folder", "table"])
-def test_fiftyone_reads_images_of_their_own_where_they_are(source: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("source", "name"), [("folder", ""), ("table", "table.csv"), ("table", "")])
+def test_fiftyone_reads_images_of_their_own_where_they_are(source: str, name: str, tmp_path: Path) -> None:
+    """Relative paths start at the folder of a table, or at a folder of tables itself."""
     run, out = make_run(tmp_path / "run", rows=60, images=True), tmp_path / "fiftyone"
     summary = json.loads((run / "summary.json").read_text())
     data = tmp_path / "data"
     (data / "images").mkdir(parents=True)
     for i in range(1, 60):  # the first is gone: its packed copy stands in
         (data / "images" / f"{i:07d}.png").write_bytes(b"image")
-    uri = str(data if source == "folder" else data / "table.csv")
+    uri = str(data / name)
     (run / "summary.json").write_text(json.dumps(summary | {"data": summary["data"] | {"source": source, "uri": uri}}))
     assert export_run(at(run), at(out), form="fiftyone") == 60
     rows = fiftyone_rows(out)
@@ -436,6 +437,21 @@ def test_a_folder_that_cannot_be_copied(pictures: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the data that the run read, but got other files"):
         apply_run(at(run), at(tmp_path / "clean"), "drop")
     assert not (tmp_path / "clean").exists()
+
+
+def test_a_folder_of_parquet_files_that_cannot_be_copied(tmp_path: Path) -> None:
+    """Paths in its tables start at the folder itself; and what lies in it would be read as data."""
+    make_run(tmp_path / "run", rows=60)
+    codes = given_labels(tmp_path / "run")
+    data = tmp_path / "data"
+    data.mkdir()
+    columns = {"uri": [f"images/{i}.png" for i in range(60)], "label": [NAMES[code] for code in codes]}
+    pq.write_table(pa.table(columns), data / "part.parquet")
+    run, _ = made(tmp_path, data, "table")
+    with pytest.raises(StorageError, match=r"a place outside of .*/data, but got .*/data/clean"):
+        apply_run(at(run), at(data / "clean"), "drop")
+    with pytest.raises(StorageError, match=r"absolute paths or URIs in a folder of tables, but got .*'images/"):
+        apply_run(at(run), at(tmp_path / "clean"), "drop")
 
 
 def test_rows_that_suggest_no_other_class_stay(tmp_path: Path) -> None:
