@@ -123,14 +123,25 @@ class StreamedRows:
         self._shard, self._job, self._rank, self._device = shard, job, rank, device
 
     def batches(self, epoch: int, size: int) -> Iterator[Batch]:
-        """Yield batches of `size` rows; each chunk's last batch with what is left, equally on all ranks."""
+        """Yield batches of `size` rows; the last chunk's with what is left, equally on all ranks."""
         # As many rows as half the memory holds, for the sake of shuffling; a whole number of batches.
         batch_bytes = self._job.rows.row_bytes * size
         share = self._job.plan.cache_bytes // 2 // batch_bytes
         chunk = size * max(1, min(STREAM_BATCHES, STREAM_BYTES // batch_bytes), share)
-        chunks = self._shard.iter_batches(batch_size=chunk, batch_format="pyarrow", prefetch_batches=1)
-        for number, block in enumerate(chunks):
+        for number, block in enumerate(self._chunks(chunk, size)):
             yield from self._chunk(block, _permutation(self._job, self._rank, epoch, number, block.num_rows), size)
+
+    def _chunks(self, chunk: int, size: int) -> Iterator[pa.Table]:
+        """Tables of `chunk` rows, the last with what is left: for a network, less than a batch joins the one before."""
+        whole, rest = divmod(self._job.rows_per_rank, chunk)
+        joined = whole - 1 if self._job.config.network is not None and 0 < rest < size else None
+        kept: list[pa.Table] = []
+        blocks = self._shard.iter_batches(batch_size=chunk, batch_format="pyarrow", prefetch_batches=1)
+        for number, block in enumerate(blocks):
+            kept.append(block)
+            if number != joined:
+                yield pa.concat_tables(kept)
+                kept = []
 
     def _chunk(self, block: pa.Table, order: np.ndarray, size: int) -> Iterator[Batch]:
         key = block[schema.KEY].to_numpy()

@@ -147,7 +147,7 @@ class Share:
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
-@pytest.mark.parametrize("rows", [33, 32, 1, 16])
+@pytest.mark.parametrize("rows", [33, 32, 1, 16, 64 * 16 + 1])  # 64 batches are streamed at a time
 def test_images_stay_bytes_and_batches_are_alike_in_size(rows: int, cache_bytes: int) -> None:
     """A last batch of one row would give batch norm nothing to go by."""
     job = job_of(rows, cache_bytes=cache_bytes)
