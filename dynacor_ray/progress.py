@@ -32,14 +32,19 @@ class _Amount(ProgressColumn):
 
 
 class Stage:
-    """One running stage; `advance` or `update` says how far it is."""
+    """One running stage; `advance` or `update` says how far it is.
 
-    def __init__(self, name: str, total: int | None, unit: str, console: Console | None, bars: Bars | None) -> None:
-        self._name, self._total, self._unit = name, total, unit
+    before: units that were finished before it began, which say nothing of its speed.
+    """
+
+    def __init__(
+        self, name: str, total: int | None, unit: str, console: Console | None, bars: Bars | None, before: int = 0
+    ) -> None:
+        self._name, self._total, self._unit, self._before = name, total, unit, before
         self._console, self._bars = console, bars
-        self._task = bars.add_task(name, total=total, unit=unit) if bars else None
+        self._task = bars.add_task(name, total=total, completed=before, unit=unit) if bars else None
         self._start = self._last = time.monotonic()
-        self.done = 0
+        self.done = before
 
     def advance(self, amount: int) -> None:
         """Add `amount` units."""
@@ -50,9 +55,9 @@ class Stage:
         self.done = done
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done)
-        elif self._console is not None and self._total is not None and done and self._is_due():
+        elif self._console is not None and self._total is not None and done > self._before and self._is_due():
             self._last = time.monotonic()
-            rate = done / (self._last - self._start)
+            rate = (done - self._before) / (self._last - self._start)
             left = max(self._total - done, 0) / rate
             text = f"{self._name}: {done:,}/{self._total:,} {self._unit}, {_rate(rate)}/s, about {left:,.0f} s left"
             self._console.print(Text(text), soft_wrap=True)
@@ -80,8 +85,8 @@ class Progress:
         self._console = None if quiet else Console(stderr=True)
 
     @contextmanager
-    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Stage]:
-        """Show one stage of `total` units while the block runs; None: nobody knows how far it is.
+    def stage(self, name: str, total: int | None, unit: str, before: int = 0) -> Iterator[Stage]:
+        """Show one stage of `total` units while the block runs; None: nobody knows how far it is. before: see `Stage`.
 
         A bar only where somebody sits: not in a pipe, a file or a notebook, nor where CI is set.
         """
@@ -89,9 +94,9 @@ class Progress:
             times = (TimeElapsedColumn(), TimeRemainingColumn())
             columns = (TextColumn("{task.description:<10}"), BarColumn(20), _Amount(), *times)
             with Bars(*columns, console=self._console) as bars:
-                yield Stage(name, total, unit, self._console, bars)
+                yield Stage(name, total, unit, self._console, bars, before)
         else:
-            yield Stage(name, total, unit, self._console, None)
+            yield Stage(name, total, unit, self._console, None, before)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

@@ -70,9 +70,10 @@ def train(
         datasets={"train": functools.partial(rows.build, fewest.streamed)},
         dataset_config=PaddedDataConfig(rows.facts.total, rows.facts.dim, rows.facts.value_type),
     )
+    runs = [(run, rows.facts.total)]
     with (
-        progress.stage("train", config.epochs * rows.facts.total, "rows") as bar,
-        watching(lambda: rows_done([(run, rows.facts.total)]), bar),
+        progress.stage("train", config.epochs * rows.facts.total, "rows", before=rows_done(runs)) as bar,
+        watching(lambda: rows_done(runs), bar),
         _freed_if_fresh(run),
         _training_errors(plan),
     ):

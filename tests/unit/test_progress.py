@@ -53,6 +53,18 @@ def test_lines_now_and_then(wait: Callable[[float], None], capsys: pytest.Captur
     assert capsys.readouterr().out == ""
 
 
+def test_what_was_done_before_says_nothing_of_the_speed(
+    wait: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A resumed training: 1,500 of 10,000 rows in 15 s, after 7,000."""
+    with Progress().stage("train", 10_000, "rows", before=7000) as stage:
+        wait(LINE_SECONDS)
+        stage.update(7000)
+        assert capsys.readouterr().err == ""
+        stage.update(8500)
+        assert capsys.readouterr().err == "train: 8,500/10,000 rows, 100/s, about 15 s left\n"
+
+
 def test_nothing_done_is_no_line(wait: Callable[[float], None], capsys: pytest.CaptureFixture[str]) -> None:
     with Progress().stage("train", 10, "epochs") as stage:
         wait(2 * LINE_SECONDS)
