@@ -12,7 +12,7 @@ import pyarrow as pa
 
 import dynacor_ray
 from dynacor_ray import schema
-from dynacor_ray.errors import DataError, explain
+from dynacor_ray.errors import ConfigError, DataError, explain
 from dynacor_ray.report.thumbnails import read_thumbnails
 from dynacor_ray.reports import ROWS_BY_URI, packed_images
 from dynacor_ray.storage import Location
@@ -24,10 +24,13 @@ def write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table]
     """Write tasks as a JSON list, one a line, and beside it the labelling configuration that they fit (.xml).
 
     rows: tables with the columns of `issues.parquet`, classes by name; prefix: comes before each uri. Returns how many
-    rows were written. Raises DataError when Label Studio could not show them.
+    rows were written. Raises DataError when Label Studio could not show them, ConfigError when `out` ends with .xml.
     """
     if summary["data"]["kind"] != "image":
         raise DataError(explain("images to show in Label Studio", "feature vectors", "export to .csv or .parquet"))
+    config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
+    if config.path == out.path:
+        raise ConfigError(explain("another ending than .xml, that of the configuration", str(out), "name it .json"))
     version = f"dynacor_ray {dynacor_ray.__version__}"
     count = 0
     with out.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
@@ -43,7 +46,6 @@ def write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table]
                 stream.write(f"{',' if count else ''}\n{task}".encode())
                 count += 1
         stream.write(b"\n]\n")
-    config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
     config.write_bytes(labelling_config([row["class"] for row in summary["classes"]]).encode())
     return count
 

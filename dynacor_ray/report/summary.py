@@ -131,7 +131,7 @@ def rate_warnings(facts: Facts) -> list[str]:
     return [
         f"The estimated noise rate of {rate['value']:.0%} is not to be believed: flagging {flagged:.0%} of the rows "
         f"finds {found:.0%} of the planted errors. The classifier is too unsure for an estimate; more --epochs or a "
-        "stronger --encoder help."
+        "stronger --encoder or --network help."
     ]
 
 

@@ -115,6 +115,8 @@ def test_what_cannot_be_exported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="but got feature vectors; export to"):
         export_run(at(run), at(tmp_path / "out.json"))
     assert not (tmp_path / "out.json").exists()
+    with pytest.raises(ConfigError, match=r"another ending than \.xml, .*/out\.xml; name it \.json"):
+        export_run(at(make_run(tmp_path / "images", images=True)), at(tmp_path / "out.xml"), form="label-studio")
     with pytest.raises(DataError, match="FiftyOne, but got feature vectors; export to"):
         export_run(at(run), at(tmp_path / "out"), form="fiftyone")
 
