@@ -16,13 +16,18 @@ MIN_LEARNING_RATE = 3e-7
 def make_schedule(optimizer: Optimizer, config: TrainConfig, steps: int) -> LRScheduler:
     """The schedule of a training of `steps` steps in all."""
     if config.schedule == "multistep":
-        milestones = [round(share * steps) for share in config.milestones]
-        return MultiStepLR(optimizer, milestones, gamma=config.decay)
+        return MultiStepLR(optimizer, _milestones(config, steps), gamma=config.decay)
     return CosineAnnealingLR(optimizer, T_max=steps, eta_min=MIN_LEARNING_RATE)
 
 
-def rate_after(config: TrainConfig, share: float) -> float:
-    """The learning rate when a share of the training is done, in [0, 1]."""
+def rate_after(config: TrainConfig, step: int, steps: int) -> float:
+    """The learning rate when `step` of `steps` steps are done: that of `make_schedule` then."""
     if config.schedule == "multistep":
-        return config.learning_rate * config.decay ** sum(share >= milestone for milestone in config.milestones)
-    return MIN_LEARNING_RATE + (config.learning_rate - MIN_LEARNING_RATE) * (1 + math.cos(math.pi * share)) / 2
+        passed = sum(step >= milestone for milestone in _milestones(config, steps))
+        return config.learning_rate * config.decay**passed
+    return MIN_LEARNING_RATE + (config.learning_rate - MIN_LEARNING_RATE) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def _milestones(config: TrainConfig, steps: int) -> list[int]:
+    """In steps, of which a share need not be a whole number."""
+    return [round(share * steps) for share in config.milestones]

@@ -158,10 +158,9 @@ class TrainState:
 
     def _jump(self, epoch: int) -> None:
         """Put the schedule where it would be after `epoch` epochs with this number of workers."""
-        share = epoch / self.job.config.epochs
-        self.schedule.last_epoch = round(share * self._steps)
+        step = self.schedule.last_epoch = epoch * self._steps // self.job.config.epochs
         for group in self.optimizer.param_groups:
-            group["lr"] = rate_after(self.job.config, share)
+            group["lr"] = rate_after(self.job.config, step, self._steps)
 
     def commit(self, epoch: int, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> None:
         """Write this rank's signals, agree with all ranks that the epoch is whole, and checkpoint when it is time."""

@@ -261,22 +261,23 @@ def test_the_reader_without_copies(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes", [{}, {"schedule": "multistep", "milestones": (0.5, 0.75)}, {"schedule": "multistep", "milestones": ()}]
 )
-def test_the_rate_after_a_share_is_that_of_the_schedule(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("steps", [40, 3, 9])  # of 9 steps, neither half nor three quarters are a whole number
+def test_the_rate_after_a_step_is_that_of_the_schedule(steps: int, changes: dict[str, Any]) -> None:
     config = dataclasses.replace(CONFIG, **changes)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
-    schedule, steps = make_schedule(optimizer, config, 40), 40
+    schedule = make_schedule(optimizer, config, steps)
     for step in range(1, steps + 1):
         optimizer.step()
         schedule.step()
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate_after(config, step / steps), abs=1e-9)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate_after(config, step, steps), abs=1e-9)
 
 
 def test_steps_of_table_5() -> None:
     config = dataclasses.replace(CONFIG, schedule="multistep", milestones=(0.5, 0.75), decay=0.1)
-    assert [rate_after(config, share) for share in (0, 0.49, 0.5, 0.74, 0.75, 1)] == pytest.approx(
+    assert [rate_after(config, step, 100) for step in (0, 49, 50, 74, 75, 100)] == pytest.approx(
         [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     )
-    assert rate_after(CONFIG, 1) == pytest.approx(MIN_LEARNING_RATE)
+    assert rate_after(CONFIG, 100, 100) == pytest.approx(MIN_LEARNING_RATE)
 
 
 # --------------------------------------------------------------------------------------------------------------- memory
