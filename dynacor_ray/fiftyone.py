@@ -75,7 +75,8 @@ def _label(row: dict[str, Any]) -> dict[str, Any]:
 def _files(run: Location, data: dict[str, Any], table: pa.Table, images: Location) -> dict[int, str]:
     """Local path of each row's image; one that has none is written into `images`. Raises DataError for a lost one."""
     ids, uris = table[schema.INSTANCE_ID].to_pylist(), table[schema.URI].to_pylist()
-    folder = folder_of(locate(data["uri"])) if data["source"] in ("folder", "table") else None
+    root = locate(data["uri"]) if data["source"] in ("folder", "table") else None
+    folder = folder_of(root) if root is not None and data["source"] == "table" else root
     found = {i: path for i, uri in zip(ids, uris, strict=True) if (path := _local_path(uri, folder)) is not None}
     missing = [i for i in ids if i not in found]
     packed = packed_images(run, data) if missing else None
