@@ -1,8 +1,8 @@
 """What the documentation shows is done once, on small data: commands, snippets, guides, the notebook.
 
 Runs are shared: what is done with a run uses the one that a command before it made. Commands that train for every
-noise, seed or gamma are parsed in `tests/unit/test_docs.py` and are not run again here: a comparison is the guide's,
-and the others are those of `test_sweep.py`, `test_study.py` and `test_rows_and_embed.py`.
+noise, seed or gamma, or a network, take minutes and are left to `make slow`. Commands for a store, an archive or a GPU
+that is not at hand are parsed only, as all are in `tests/unit/test_docs.py`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,8 @@ from dynacor_ray.sweep_config import SweepConfig
 from tests.documented import GUIDES, README, ROOT, commands, own_arguments, snippets
 
 MLFLOW = "sqlite:///mlflow.db"
-PARSED_ONLY = (
-    *("sweep", "compare", "study", "detect --data cifar10n.parquet", "detect --data s3:"),
-    *("detect --data my_images/ --network", "detect --data cifar10:", "detect --data ROOT"),  # networks, GPUs
-)
+PARSED_ONLY = ("detect --data s3:", "detect --data cifar10:", "detect --data ROOT")
+SLOW = ("sweep", "compare", "study", "detect --data cifar10n.parquet", "detect --data my_images/ --network")
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -55,6 +53,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     features = digits.images.reshape(-1, 64)[:300].astype(np.float32)
     columns = {"feature": schema.fixed_size_list(features), "label": given[:300], "true_label": digits.target[:300]}
     pq.write_table(pa.table(columns), folder / "labelled.parquet")
+    pictures = {"image": [png(image) for image in images[:90]], "label": given[:90], "true_label": digits.target[:90]}
+    pq.write_table(pa.table(pictures), folder / "cifar10n.parquet")
     np.savez(folder / "arrays.npz", features=features, labels=given[:300])
     before = Path.cwd()
     os.chdir(folder)
@@ -90,7 +90,8 @@ def test_the_notebook(place: Path) -> None:
 
 COMMANDS = {" ".join(own): own for _, words in commands(README) if (own := own_arguments(words)) is not None}
 RUN = sorted(
-    (text for text in COMMANDS if not text.startswith(PARSED_ONLY)), key=lambda text: not text.startswith("detect")
+    (text for text in COMMANDS if not text.startswith(PARSED_ONLY + SLOW)),
+    key=lambda text: not text.startswith("detect"),
 )
 
 
@@ -102,6 +103,13 @@ def test_commands_of_the_readme(text: str, place: Path) -> None:
     (place / "reviewed.csv").write_text("instance_id,mark\n" + "".join(f"{i},wrong\n" for i in marked))
     tracked = ["--mlflow", MLFLOW] if text.startswith("detect") else []
     assert called(*COMMANDS[text], *tracked) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [text for text in COMMANDS if text.startswith(SLOW)])
+def test_commands_of_the_readme_that_train_often(text: str, place: Path) -> None:
+    assert called(*COMMANDS[text]) == 0
+    assert (place / COMMANDS[text][COMMANDS[text].index("--out") + 1] / "summary.json").exists()
 
 
 def test_snippets_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
