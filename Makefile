@@ -2,7 +2,8 @@
 # make test   everything that must pass before a change is merged
 # make docs   guides and all docstrings as HTML, in build/docs
 # make bench  what it costs, small: each benchmark prints JSON; larger sizes by options, see jobs/bench_*.py
-# make slow   more faults: lost nodes, storage that fails, workers killed at the worst moments; hostile data
+# make slow   more faults: lost nodes, storage that fails, workers killed at the worst moments; hostile data;
+#             and the commands of the README that train often
 # make soak   a run whose processes are killed ten times at random (SEED=7: at other moments); about ten minutes
 # Another interpreter: make demo PYTHON=python3.12
 PYTHON ?= python3

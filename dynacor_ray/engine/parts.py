@@ -1,7 +1,7 @@
 """Parquet files of ours, or anything else that is read piece by piece, as a lazy Ray Data set.
 
 The names of files are known, so nothing is listed and no footer is read ahead: `ray.data.read_parquet` starts up to 32
-actors for that each time a data set is executed, which took longer than the reading of a million rows.
+actors for that each time a data set is executed; six had started before the one file of 1,001 rows was read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Read = Callable[[], Iterator[pa.Table]]
 class Pieces(Datasource):
     """One read task per piece, each small enough to be read whole.
 
-    shuffled: the pieces come in another order each time the data set is executed, the same orders in every run.
+    shuffled: the pieces come in another order each time the data set is executed, the same orders in every process.
     """
 
     def __init__(self, reads: Sequence[Read], shuffled: bool) -> None:

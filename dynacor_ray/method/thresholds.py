@@ -25,8 +25,8 @@ from dynacor_ray.method.mixture import cut_of_mixture
 SCORES = ("combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment")
 THRESHOLDS = ("noise_rate", "planted_recall", "mixture", "paper")
 MOST_RECALL = 0.98
-"""Share of the planted errors beyond which "noise_rate" flags no more. It changed nothing on the 50 label sets that the
-estimate was made with; where a classifier is too unsure for any estimate, it keeps the flags from covering all rows."""
+"""Share of the planted errors beyond which "noise_rate" flags no more. With early margins it changed nothing on the 50
+label sets that the estimate was made with; it keeps an unsure classifier from having all rows flagged."""
 
 
 @dataclass(frozen=True, kw_only=True)
