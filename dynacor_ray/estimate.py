@@ -149,7 +149,7 @@ def step_seconds(job: Job, device: str) -> float:
             task.record(batch.key, seen)
         loss.item()  # waits for a GPU
 
-    with threads(job.plan.threads):
+    with threads(job.threads):
         return seconds_of(step)
 
 

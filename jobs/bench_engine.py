@@ -14,7 +14,7 @@ from benchmarking import Lap, folder_for, print_report, take_turns, write_featur
 
 from dynacor_ray import schema
 from dynacor_ray.config import DetectConfig
-from dynacor_ray.engine.job import TrainConfig, TrainPlan
+from dynacor_ray.engine.job import Job, TrainConfig, TrainPlan
 from dynacor_ray.engine.rows import TrainingRows
 from dynacor_ray.engine.schedule import MIN_LEARNING_RATE
 from dynacor_ray.engine.signals import SIGNALS
@@ -60,8 +60,8 @@ def main(options: Options) -> None:
         with joined(config, QUIET):
             rows = open_data(prepared, False, QUIET).rows
             plans = {n: plan_for(DetectConfig(data=str(data), workers=n, gpu="no")) for n in options.workers}
-            threads = max(plan.threads for plan in plans.values())
-            bare = BareLoop(rows, prepared.training, threads)
+            threads = {n: Job(prepared.training, plan, prepared.run, rows.facts).threads for n, plan in plans.items()}
+            bare = BareLoop(rows, prepared.training, max(threads.values()))
             engine = {
                 name_of(n): functools.partial(
                     engine_epoch, rows, prepared.training, plan, prepared.run / f"workers-{n}", itertools.count()
@@ -71,15 +71,15 @@ def main(options: Options) -> None:
             turns = take_turns({"bare loop": bare.epoch, **engine}, options.repeats)
     print_report(
         "Seconds per epoch of a training on Ray Train, from the times at which each epoch's signals were written, over "
-        "those of a bare PyTorch loop (same rows in memory, classifier, batches, SGD and schedule; nothing recorded); "
-        "trainings take turns, and a training's figure is the median over its epochs without the first.",
+        "those of a bare PyTorch loop (same rows in memory, classifier, batches, SGD, schedule and threads; nothing "
+        "recorded); trainings take turns, and a training's figure is the median over its epochs without the first.",
         {
             f"{name_of(n)} / bare loop": turns.ratio(name_of(n), "bare loop", **({"at_most": 1.1} if n == 1 else {}))
             for n in plans
         },
         turns.seconds,
         {**shape, "rows": rows.facts.total, "epochs": options.epochs, "batch": prepared.training.batch_size},
-        threads={"bare loop": threads, **{name_of(n): plan.threads for n, plan in plans.items()}},
+        threads={"bare loop": max(threads.values()), **{name_of(n): count for n, count in threads.items()}},
     )
 
 

@@ -13,6 +13,9 @@ from dynacor_ray.models.augment import TrainingAugmentation
 from dynacor_ray.models.networks import NetworkSpec
 from dynacor_ray.storage import Location
 
+NUMBERS_PER_THREAD = 2**15
+"""Features of a step that keep a thread of torch busy: 64 rows of 512."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -106,6 +109,17 @@ class Job:
     def rows_per_rank(self) -> int:
         """Rows of one epoch on each rank, padding included."""
         return -(-self.rows.total // self.plan.workers)
+
+    @property
+    def threads(self) -> int:
+        """Threads of torch on each rank: for a classifier no more than its small steps have work for.
+
+        One CPU is left to Ray's processes: threads that wait for one of theirs wait for all, at every operation.
+        """
+        if self.config.network is not None:
+            return self.plan.threads
+        numbers = self.config.batch_size // self.plan.workers * self.rows.dim
+        return max(1, min(self.plan.threads - 1, numbers // NUMBERS_PER_THREAD))
 
     @property
     def streamed(self) -> bool:

@@ -45,31 +45,7 @@ def train(
         return known
     (run / SIGNALS).make_dir()
     (run / SIGNALS / FAILED).delete()
-    job = Job(config, plan, run, rows.facts)
-    # With the fewest workers, each has the most rows.
-    fewest = job.among(plan.min_workers)
-    elastic = plan.min_workers < plan.workers
-    trainer = functools.partial(
-        TorchTrainer,
-        train_worker,
-        train_loop_config={"job": job},
-        scaling_config=ScalingConfig(
-            num_workers=(plan.min_workers, plan.workers) if elastic else plan.workers,
-            use_gpu=plan.use_gpu,
-            resources_per_worker=_resources(plan),
-            placement_strategy="SPREAD",
-        ),
-        run_config=RunConfig(
-            name="train",
-            storage_path=run.path,
-            storage_filesystem=run.filesystem,
-            failure_config=FailureConfig(max_failures=plan.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
-        ),
-        datasets={"train": functools.partial(rows.build, fewest.streamed)},
-        dataset_config=PaddedDataConfig(rows.facts.total, rows.facts.dim, rows.facts.value_type),
-    )
+    trainer = functools.partial(_trainer, Job(config, plan, run, rows.facts), rows)
     runs = [(run, rows.facts.total)]
     with (
         progress.stage("train", config.epochs * rows.facts.total, "rows", before=rows_done(runs)) as bar,
@@ -94,6 +70,34 @@ def train(
     place.write_json(manifest)
     remove_unlisted(run / SIGNALS, manifest)
     return manifest
+
+
+def _trainer(job: Job, rows: TrainingRows) -> TorchTrainer:
+    """One attempt at the training; another one with the same job goes on from the last checkpoint."""
+    plan, facts = job.plan, job.rows
+    # With the fewest workers, each has the most rows.
+    fewest = job.among(plan.min_workers)
+    elastic = plan.min_workers < plan.workers
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=(plan.min_workers, plan.workers) if elastic else plan.workers,
+            use_gpu=plan.use_gpu,
+            resources_per_worker=_resources(plan),
+            placement_strategy="SPREAD",
+        ),
+        run_config=RunConfig(
+            name="train",
+            storage_path=job.run.path,
+            storage_filesystem=job.run.filesystem,
+            failure_config=FailureConfig(max_failures=plan.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+        datasets={"train": functools.partial(rows.build, fewest.streamed)},
+        dataset_config=PaddedDataConfig(facts.total, facts.dim, facts.value_type),
+    )
 
 
 def _forget_torn(folder: Location, progress: Progress) -> None:

@@ -36,7 +36,7 @@ def train_worker(told: dict[str, Any]) -> str | None:
     """Train, record and commit. Returns a message when training itself went wrong: a restart would not help."""
     context = ray.train.get_context()
     job: Job = told["job"].among(context.get_world_size())
-    torch.set_num_threads(job.plan.threads)
+    torch.set_num_threads(job.threads)
     torch.manual_seed(rng.derive_seed(job.config.seed, 1) % 2**63)
     device = ray.train.torch.get_device()
     failed = job.run / SIGNALS / FAILED
@@ -231,37 +231,39 @@ def run_epoch(
     size = state.job.rows_per_rank
     keys = torch.empty(size, dtype=torch.int64)
     kept: Recorded = {}
-    waiting: list[Recorded] = []
+    waiting: Recorded = {}
     state.model.train()
     state.task.begin_epoch(epoch)
     started = time.monotonic()
     first = at = 0
-
-    def record() -> None:
-        seen = {name: torch.cat([batch[name] for batch in waiting], dim=0) for name in waiting[0]}
-        with torch.no_grad():
-            for name, values in state.task.record(keys[first:at], seen).items():
-                if name not in kept:
-                    kept[name] = torch.empty((size, *values.shape[1:]), dtype=values.dtype, device=device)
-                kept[name][first:at] = values
-
     batches = rows.batches(epoch, state.batch)
     if state.job.config.network is not None:
         batches = ahead(batches)  # images are large: a GPU would wait for their copying
     for batch in _watched(batches, state.seconds):
         stop = at + len(batch.key)
         keys[at:stop] = batch.key
-        waiting.append(state.step(batch, epoch))
+        # Copied, not kept: a backward pass took a tenth longer among what earlier steps had left in memory.
+        _put(waiting, state.step(batch, epoch), at - first, min(size, RECORD_ROWS + state.batch))
         at = stop
         if at - first >= RECORD_ROWS or at == size:
-            record()
-            first, waiting = at, []
+            seen = {name: values[: at - first] for name, values in waiting.items()}
+            with torch.no_grad():
+                _put(kept, state.task.record(keys[first:at], seen), first, size)
+            first = at
     if at != size:
         raise CoverageError(explain(f"{size:,} rows on rank {state.rank}", f"{at:,}", "report this as a defect"))
     state.task.end_epoch(epoch, state.world)
     found = {name: values.cpu().numpy() for name, values in kept.items()}  # waits for a GPU
     state.seconds["training"] += time.monotonic() - started
     return keys.numpy(), found
+
+
+def _put(into: Recorded, values: Recorded, at: int, size: int) -> None:
+    """Copy values of rows to row `at` and after of tensors for `size` rows, which are made when they are missing."""
+    for name, value in values.items():
+        if name not in into:
+            into[name] = value.new_empty((size, *value.shape[1:]))
+        into[name][at : at + len(value)] = value
 
 
 def _watched(batches: Iterator[Batch], seconds: dict[str, float]) -> Iterator[Batch]:

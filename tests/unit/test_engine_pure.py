@@ -41,6 +41,7 @@ from dynacor_ray.engine.signals import (
 from dynacor_ray.errors import ClusterError, DataError, StorageError, TrainingError
 from dynacor_ray.manifest import DatasetManifest, Part
 from dynacor_ray.method.noise_rate import BINS
+from dynacor_ray.models.networks import NetworkSpec
 from dynacor_ray.storage import Location, locate
 
 # ---------------------------------------------------------------------------------------------------------------- spill
@@ -124,6 +125,19 @@ def test_workers_share_a_node() -> None:
     assert (four.threads, four.cache_bytes) == (2, 4_000_000_000)
     three = plan(3, nodes=2, cpus=16)  # two on one of the nodes
     assert (three.threads, three.cache_bytes) == (4, 8_000_000_000)
+
+
+def test_a_step_has_no_more_threads_than_it_keeps_busy() -> None:
+    """A CPU is left to Ray's processes; a network's steps are large enough for all."""
+
+    def threads(dim: int, workers: int = 1, cpus: float = 16, **config: Any) -> int:
+        facts = RowFacts(1, 0, 2, dim, np.zeros(dim, np.float32), 1.0, np.ones(2, np.int64))
+        return Job(TrainConfig(**config), plan(workers, cpus=cpus), locate("anywhere"), facts).threads
+
+    assert [threads(dim) for dim in (64, 512, 1280, 4096)] == [1, 2, 5, 15]
+    assert threads(1280, cpus=2) == threads(1280, cpus=1) == 1
+    assert (threads(1280, workers=2), threads(512, batch_size=512)) == (2, 8)
+    assert threads(3072, network=NetworkSpec("cifar_resnet8", 32)) == 16
 
 
 def test_workers_may_come_and_go() -> None:
