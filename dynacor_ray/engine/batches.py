@@ -104,6 +104,7 @@ def _read_all(shard: Any, job: Job, rank: int) -> tuple[np.ndarray, np.ndarray, 
             at = stop
     if at != rows:
         raise CoverageError(explain(f"{rows:,} rows on rank {rank}", f"{at:,}", "report this as a defect"))
+    pa.default_memory_pool().release_unused()  # what the blocks took, for as long as the training
     return keys, labels, features
 
 

@@ -41,7 +41,14 @@ class Pieces(Datasource):
             order = np.random.Generator(np.random.PCG64(self._executions)).permutation(order)
             self._executions += 1
         about = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
-        return [ReadTask(self._reads[index], about, per_task_row_limit=per_task_row_limit) for index in order]
+        reads = [functools.partial(_releasing, self._reads[index]) for index in order]
+        return [ReadTask(read, about, per_task_row_limit=per_task_row_limit) for read in reads]
+
+
+def _releasing(read: Read) -> Iterator[pa.Table]:
+    """The same; then memory is given back, of which Arrow would keep several times a piece in a process that idles."""
+    yield from read()
+    pa.default_memory_pool().release_unused()
 
 
 def _read(file: Location, columns: Sequence[str]) -> Iterator[pa.Table]:
