@@ -37,7 +37,7 @@ detect(sys.argv[1], out=sys.argv[2], encoder="pixels:8", epochs={EPOCHS}, batch_
 """
 VICTIMS = (
     *("ray::RayTrainWorker", "ray::TrainController", "ray::DatasetManager", "ray::SplitCoordinator"),
-    *("ray::MapWorker", "ray::MapBatches", "ray::ListFiles", "ray::ReadFiles", "ray::make", "ray::work"),
+    *("ray::MapWorker", "ray::MapBatches", "ray::ReadPieces", "ray::make", "ray::work"),
 )
 """Actors and tasks of a run, by the titles that Ray gives their processes."""
 
