@@ -13,6 +13,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from dynacor_ray.engine.job import Job, TrainConfig, TrainPlan
+from dynacor_ray.engine.reservation import MEMORY, give_back, new_mark
 from dynacor_ray.engine.rows import PaddedDataConfig, TrainingRows
 from dynacor_ray.engine.session import remote_errors, root_cause
 from dynacor_ray.engine.signals import (
@@ -45,7 +46,13 @@ def train(
         return known
     (run / SIGNALS).make_dir()
     (run / SIGNALS / FAILED).delete()
-    trainer = functools.partial(_trainer, Job(config, plan, run, rows.facts), rows)
+    memory = plan.memory_per_worker + new_mark()
+    trainer = functools.partial(_trainer, Job(config, plan, run, rows.facts), rows, memory)
+
+    def make_ready() -> None:
+        give_back(memory)
+        _forget_torn(run / "train", progress)
+
     runs = [(run, rows.facts.total)]
     with (
         progress.stage("train", config.epochs * rows.facts.total, "rows", before=rows_done(runs)) as bar,
@@ -53,7 +60,7 @@ def train(
         _freed_if_fresh(run),
         _training_errors(plan),
     ):
-        result = _fit(trainer, plan.max_failures, lambda: _forget_torn(run / "train", progress))
+        result = _fit(trainer, plan.max_failures, make_ready)
         if result.return_value is not None:
             raise TrainingError(result.return_value)
         bar.update(config.epochs * rows.facts.total)
@@ -72,8 +79,11 @@ def train(
     return manifest
 
 
-def _trainer(job: Job, rows: TrainingRows) -> TorchTrainer:
-    """One attempt at the training; another one with the same job goes on from the last checkpoint."""
+def _trainer(job: Job, rows: TrainingRows, memory: int) -> TorchTrainer:
+    """One attempt at the training; another one with the same job goes on from the last checkpoint.
+
+    memory: bytes that are set aside for each worker.
+    """
     plan, facts = job.plan, job.rows
     # With the fewest workers, each has the most rows.
     fewest = job.among(plan.min_workers)
@@ -84,7 +94,7 @@ def _trainer(job: Job, rows: TrainingRows) -> TorchTrainer:
         scaling_config=ScalingConfig(
             num_workers=(plan.min_workers, plan.workers) if elastic else plan.workers,
             use_gpu=plan.use_gpu,
-            resources_per_worker=_resources(plan),
+            resources_per_worker=_resources(plan, memory),
             placement_strategy="SPREAD",
         ),
         run_config=RunConfig(
@@ -129,10 +139,10 @@ def _fit(trainer: Callable[[], TorchTrainer], restarts: int, make_ready: Callabl
     return trainer().fit()
 
 
-def _resources(plan: TrainPlan) -> dict[str, float]:
-    """What Ray sets aside for a worker; a byte of memory stands for nothing, since nothing at all is not allowed."""
-    wanted = {"CPU": plan.cpus_per_worker, "GPU": float(plan.use_gpu), "memory": plan.memory_per_worker}
-    return {name: amount for name, amount in wanted.items() if amount} or {"CPU": 0, "memory": 1}
+def _resources(plan: TrainPlan, memory: int) -> dict[str, float]:
+    """What Ray sets aside for a worker."""
+    wanted = {"CPU": plan.cpus_per_worker, "GPU": float(plan.use_gpu), MEMORY: float(memory)}
+    return {name: amount for name, amount in wanted.items() if amount}
 
 
 @contextmanager

@@ -27,21 +27,25 @@ SLOW_TRAINING = {"epochs": 12, "batch_size": 4, "checkpoint_seconds": 0.0, "clus
 """Many small steps: an epoch of 2,000 rows takes about half a second, so that a kill lands inside one."""
 
 
-def training_workers() -> list[psutil.Process]:
-    """Ray Train worker processes below this test process's own Ray session."""
+def processes(name: str) -> list[psutil.Process]:
+    """Those of a name below this test process's own Ray session."""
     mine = psutil.Process().children(recursive=True)
-    return [p for p in mine if "RayTrainWorker" in " ".join(p.cmdline() or [p.name()])]
+    return [p for p in mine if name in " ".join(p.cmdline() or [p.name()])]
 
 
-def kill_when(run: Path, epochs: int, done: threading.Event, killed: list[int]) -> None:
-    """Kill one training worker, by its pid, once rank 0 says that `epochs` epochs are finished."""
+def kill_when(
+    run: Path, epochs: int, done: threading.Event, killed: list[int], names: tuple[str, ...] = ("RayTrainWorker",)
+) -> None:
+    """Kill one process of each name, by its pid, once rank 0 says that `epochs` epochs are finished."""
     place = run / "signals" / "progress.json"
     while not done.is_set():
         if place.exists() and json.loads(place.read_text())["epochs"] >= epochs:
             time.sleep(0.1)
-            for process in training_workers()[-1:]:
+            found = [process for name in names for process in processes(name)[-1:]]
+            for process in found:
                 killed.append(process.pid)
                 process.send_signal(signal.SIGKILL)
+            if found:
                 return
         time.sleep(0.02)
 
@@ -63,6 +67,22 @@ def test_a_worker_killed_in_mid_epoch(feature_set: Callable[..., Path], tmp_path
     attempts = {Path(file).name.split("-")[0] for files in listed.values() for file in files}
     assert len(attempts) > workers, "epochs of the first and of the second attempt both count"
     assert result.summary["evaluation"]["f1"] > 0.6
+
+
+@pytest.mark.slow
+def test_what_a_killed_leader_had_set_aside_is_given_back(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+    """Also when the process that Ray has for that died as well: with three workers on four CPUs no others would fit."""
+    run, done, killed = tmp_path / "run", threading.Event(), []
+    names = ("PlacementGroupCleaner", "TrainController")
+    killer = threading.Thread(target=kill_when, args=(run, 3, done, killed, names))
+    killer.start()
+    try:
+        detect(str(feature_set(2001)), out=str(run), workers=3, **SLOW_TRAINING | {"batch_size": 32})
+    finally:
+        done.set()
+        killer.join()
+    assert len(killed) == len(names)
+    assert_whole(run, 2001, 12)
 
 
 def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str, Any]], str | None]:
