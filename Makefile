@@ -4,7 +4,7 @@
 # make bench  what it costs, small: each benchmark prints JSON; larger sizes by options, see jobs/bench_*.py
 # make slow   more faults: lost nodes, storage that fails, workers killed at the worst moments; hostile data;
 #             and the commands of the README that train often
-# make soak   a run whose processes are killed ten times at random (SEED=7: at other moments); about ten minutes
+# make soak   a run whose processes are killed ten times at random (SEED=7: at other moments); some minutes
 # Another interpreter: make demo PYTHON=python3.12
 PYTHON ?= python3
 VENV   := .venv

@@ -89,11 +89,9 @@ def main(options: Options) -> None:
         torch.set_num_threads(options.threads or job.threads)
         torch.manual_seed(0)
         task = Switched(job, CPU)
-        state, rows, numbers = (
-            TrainState(job, task, task.network(), 0, 1),
-            CachedRows(Shard(table), job, 0, CPU),
-            count(),
-        )
+        state = TrainState(job, task, task.network(), 0, 1)
+        rows = CachedRows(Shard(table), job, 0, CPU)
+        numbers = count()
         epochs = {name: functools.partial(one_epoch, state, rows, numbers, name == ON) for name in (ON, OFF)}
         first = take_turns({ON: epochs[ON]}, FIRST_EPOCHS)
         turns = take_turns(epochs, options.repeats)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import ExecutionOptions, ExecutionResources
+from ray.data import ExecutionOptions
 from ray.train import DataConfig
 
 from dynacor_ray import schema
@@ -27,9 +27,6 @@ from dynacor_ray.storage import Location
 PADDING_KEY = -1
 READ_CPUS = 0.25
 """Small enough for a read task to find room beside the training workers, also on a machine with one CPU."""
-
-WAITING_BYTES_PER_CPU = 2**28
-"""Rows that were read and wait for a worker: several blocks for each CPU that reads."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +158,7 @@ class PaddedDataConfig(DataConfig):
     """Adds `missing_rows` with key -1 so that Ray's equal split loses no row and all ranks step equally."""
 
     def __init__(self, total: int, dim: int, value_type: str = "float32") -> None:
-        have = resources()
-        # Workers copy the rows that they keep: what waits for them in the object store is memory taken twice.
-        waiting = min(have.object_store_bytes / 2, WAITING_BYTES_PER_CPU * max(have.cpus, 1))
-        limits = ExecutionResources(object_store_memory=waiting)
-        options = ExecutionOptions(preserve_order=True, resource_limits=limits)
+        options = ExecutionOptions(preserve_order=True)
         super().__init__(execution_options=options)
         self._total, self._dim, self._value_type = total, dim, value_type
 

@@ -242,7 +242,7 @@ def run_epoch(
     for batch in _watched(batches, state.seconds):
         stop = at + len(batch.key)
         keys[at:stop] = batch.key
-        # Copied, not kept: a backward pass took a tenth longer among what earlier steps had left in memory.
+        # Copied, not kept: the backward pass was slower among what earlier steps had left in memory.
         _put(waiting, state.step(batch, epoch), at - first, min(size, RECORD_ROWS + state.batch))
         at = stop
         if at - first >= RECORD_ROWS or at == size:
