@@ -186,6 +186,11 @@ class DetectConfig:
         """The score that rows are ranked by."""
         if self.score or self.policy == "paper":
             return self.score or "soft_assignment"
+        return self.margin_score
+
+    @property
+    def margin_score(self) -> str:
+        """The score that is best for what is trained, which the noise rate is read from as well."""
         return "combined_margin" if self.network is None else "mean_margin"
 
     @property

@@ -13,7 +13,15 @@ from dynacor_ray import rundir, schema
 from dynacor_ray.config import DetectConfig, make_config
 from dynacor_ray.datalab import as_datalab
 from dynacor_ray.engine.assemble import Dataset, assemble, read_table, write_dynamics
-from dynacor_ray.engine.cluster import assign, find_cut, fit_clusters, sample_for_fit, tally, write_issues
+from dynacor_ray.engine.cluster import (
+    assign,
+    find_cut,
+    fit_clusters,
+    sample_for_fit,
+    settle_noise_rate,
+    tally,
+    write_issues,
+)
 from dynacor_ray.engine.mlflow_runs import check_tracking
 from dynacor_ray.engine.session import connect, resources
 from dynacor_ray.engine.signals import SIGNALS, read_class_noise_rates, read_noise_rate, read_waiting_share
@@ -195,10 +203,11 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
     with progress.timed("assemble"):
         dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption, opened.labels, progress)
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)
-    noise_rate = read_noise_rate(run / SIGNALS, config.epochs, config.batch_size)
-    clustering = with_noise_rate(prepared.cluster, noise_rate)
+    first = read_noise_rate(run / SIGNALS, config.epochs, config.batch_size)
     with progress.timed("cluster"):
         sample = sample_for_fit(dynamics, rows.facts.total, config.fit_rows, config.seed)
+        noise_rate = settle_noise_rate(first, sample, config.margin_score, manifest.num_classes)
+        clustering = with_noise_rate(prepared.cluster, noise_rate)
         fitted = fit_clusters(sample, clustering, progress)
         # A network is unsure for longer than a head on features, and its estimate of the noise rate too high by far.
         most = MOST_RECALL if config.network is None else config.target_recall

@@ -256,8 +256,9 @@ def _cluster(
         name = _training_name(config, typed)
         if name in broken:
             raise TrainingError(broken[name])
-        one = dataclasses.replace(config.trial(typed), cache=shared.cache)
-        cluster_trial(ClusterTrial(one, typed, name, tasks[name].place, tasks[name].truth, config.select), trials)
+        one, task = dataclasses.replace(config.trial(typed), cache=shared.cache), tasks[name]
+        classes = task.manifest.num_classes
+        cluster_trial(ClusterTrial(one, typed, name, task.place, task.truth, classes, config.select), trials)
 
     if plan.search is not None:
         names, failed = _searched(plan, plan.search, trial, progress)

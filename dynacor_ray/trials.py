@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from dynacor_ray import schema
 from dynacor_ray.config import DetectConfig, digest
 from dynacor_ray.engine.assemble import assemble
-from dynacor_ray.engine.cluster import fit_sample, sample_for_fit
+from dynacor_ray.engine.cluster import fit_sample, sample_for_fit, settle_noise_rate
 from dynacor_ray.engine.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.labels import LabelTable
 from dynacor_ray.engine.rows import TrainingRows
@@ -93,6 +93,7 @@ class ClusterTrial:
     training: str
     place: Location
     truth: Location | None
+    num_classes: int
     select: str
 
 
@@ -116,7 +117,8 @@ def cluster_trial(task: ClusterTrial, records: Location) -> None:
     start = time.monotonic()
     sample = (task.place / SAMPLE).read_table()
     judge = _Judge(sample, task.truth)
-    estimate = read_noise_rate(task.place / SIGNALS, task.config.epochs, task.config.batch_size)
+    first = read_noise_rate(task.place / SIGNALS, task.config.epochs, task.config.batch_size)
+    estimate = settle_noise_rate(first, sample, task.config.margin_score, task.num_classes)
     config = with_noise_rate(cluster_config(task.config), estimate)
     known: list[EpochRecord] = []
 

@@ -14,8 +14,10 @@ from dynacor_ray import schema
 from dynacor_ray.engine.assemble import HAS_COPY
 from dynacor_ray.engine.session import remote_errors
 from dynacor_ray.method.clustering import ClusterConfig, ClusterFit, fit
+from dynacor_ray.method.noise_rate import NoiseRate
+from dynacor_ray.method.planted_rate import with_planted
 from dynacor_ray.method.selection import EpochRecord
-from dynacor_ray.method.thresholds import Cut, Signals, choose_cut
+from dynacor_ray.method.thresholds import Cut, Signals, choose_cut, common_unit, row_score
 from dynacor_ray.progress import Progress
 from dynacor_ray.rng import Purpose, keyed_uniform
 from dynacor_ray.storage import Location
@@ -34,6 +36,20 @@ def sample_for_fit(dynamics: ray.data.Dataset, total: int, fit_rows: int, seed: 
     with remote_errors():
         blocks = list(chosen.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     return pa.concat_tables(blocks).sort_by(schema.KEY)
+
+
+def settle_noise_rate(first: NoiseRate | None, sample: pa.Table, score: str, num_classes: int) -> NoiseRate | None:
+    """The estimate of the noise rate completed by a ranking of the rows that the clustering is fitted on.
+
+    first: what sure predictions say; score: one of `thresholds.SCORES` that are made of margins.
+    """
+    if first is None:
+        return None
+    _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
+    signals = row_signals(sample, None)
+    originals, copies = signals.of(~is_corrupted), signals.of(is_corrupted)
+    weight = common_unit(originals)
+    return with_planted(first, row_score(score, originals, weight), row_score(score, copies, weight), num_classes)
 
 
 def fit_clusters(sample: pa.Table, config: ClusterConfig, progress: Progress) -> ClusterFit:
@@ -73,11 +89,12 @@ def find_cut(sample: pa.Table, fitted: ClusterFit, threshold: str, score: str, *
     return choose_cut(threshold, score, originals, copies, noise_rate=rate, **recall)
 
 
-def row_signals(rows: pa.Table, fitted: ClusterFit) -> Signals:
-    """What the cut looks at. rows: with the columns margin and leave_one_out_margin."""
+def row_signals(rows: pa.Table, fitted: ClusterFit | None) -> Signals:
+    """What the cut looks at; without a fit q is 0. rows: with the columns margin and leave_one_out_margin."""
     margins = schema.matrix(rows[schema.MARGIN])
-    q_noisy, left_out = fitted.assign(margins).astype(np.float32), rows[schema.LEAVE_ONE_OUT].to_numpy()
-    return Signals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out)
+    q_noisy = np.zeros(len(rows)) if fitted is None else fitted.assign(margins)
+    left_out = rows[schema.LEAVE_ONE_OUT].to_numpy()
+    return Signals(margins=margins, q_noisy=q_noisy.astype(np.float32), leave_one_out=left_out)
 
 
 def assign(dynamics: ray.data.Dataset, fitted: ClusterFit, cut: Cut) -> ray.data.Dataset:

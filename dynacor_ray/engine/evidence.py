@@ -17,7 +17,7 @@ from dynacor_ray import schema
 from dynacor_ray.baselines.aum import threshold_samples
 from dynacor_ray.baselines.panel import AUM, CORES, PROBABILITIES
 from dynacor_ray.engine.assemble import assemble
-from dynacor_ray.engine.cluster import fit_clusters, sample_for_fit
+from dynacor_ray.engine.cluster import fit_clusters, sample_for_fit, settle_noise_rate
 from dynacor_ray.engine.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.labels import LabelTable
 from dynacor_ray.engine.rows import TrainingRows
@@ -62,11 +62,12 @@ def gather_dynamics(
     files = train(rows, training, ground.plan, place, ground.progress)
     signals = place / SIGNALS
     dynamics = assemble(ground.dataset, ground.manifest, signals, files, corruption, ground.labels, ground.progress)
-    estimate = read_noise_rate(signals, training.epochs, training.batch_size)
-    clustering = replace(clustering, noise_rate=estimate.value if estimate else None)
+    first = read_noise_rate(signals, training.epochs, training.batch_size)
     everything = sample_for_fit(dynamics, rows.facts.total, rows.facts.total, training.seed)
     fewer = rows.facts.total > fit_rows
     sample = sample_for_fit(dynamics, rows.facts.total, fit_rows, training.seed) if fewer else everything
+    estimate = settle_noise_rate(first, sample, "combined_margin", ground.manifest.num_classes)
+    clustering = replace(clustering, noise_rate=estimate.value if estimate else None)
     _, is_copy = schema.decode_key(everything[schema.KEY].to_numpy())
     margins = schema.matrix(everything[schema.MARGIN].combine_chunks())
     fitted = fit_clusters(sample, clustering, ground.progress)

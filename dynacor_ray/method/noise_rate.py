@@ -4,8 +4,9 @@ A classifier disagrees with a given label for two reasons: the label is wrong, o
 yet. The second reason fades as its certainty grows, the first does not. So the share of disagreement is read among the
 surest predictions only, the `OUTER` and the `INNER` share of all originals. A wrong label that is being learnt makes
 its row a little less sure than others, or is learnt by heart already; how much is lost that way is seen on the
-corrupted copies, all of which are wrong (§4.2), and divided out. Where labels are clean, disagreement all but vanishes
-towards the surest rows: if the inner share's is far below the outer's, the rest is the classifier's own doubt.
+corrupted copies, nearly all of which are wrong (§4.2), and divided out. Where labels are clean, disagreement all but
+vanishes towards the surest rows: if the inner share's is far below the outer's, the rest is the classifier's own doubt,
+and what is left in the inner share goes on fading in the same proportion.
 
 Nothing is kept per row: counts by certainty merge over batches, workers and epochs by addition.
 
@@ -35,7 +36,7 @@ _ALL_DOUBT, _NO_DOUBT = 0.29, 0.37
 """Ratio of inner to outer disagreement at which what the outer has more counts as doubt, or as wrong labels."""
 _LEAST_SEEN = 0.05
 """Least share of the copies' disagreement that is divided by."""
-_SIGMAS = 1.96
+SIGMAS = 1.96
 """Standard errors on both sides of an estimate that hold 95%."""
 _FIRST_STEPS = 60
 """Steps of training before an epoch counts: earlier, no prediction is sure."""
@@ -121,8 +122,10 @@ def estimate_noise_rate(
     outer = [disagreement_among_sure(one, OUTER) for one in known]
     inner = float(np.mean([disagreement_among_sure(one, INNER) for one in known], axis=0))
     wide = float(np.mean(outer, axis=0))
-    certain = (inner / wide - _ALL_DOUBT) / (_NO_DOUBT - _ALL_DOUBT) if wide > inner else 1.0
-    value = min(inner, wide) + max(0.0, wide - inner) * min(1.0, max(0.0, certain))
+    fading = inner / wide if wide > inner else 1.0
+    certain = min(1.0, max(0.0, (fading - _ALL_DOUBT) / (_NO_DOUBT - _ALL_DOUBT)))
+    doubtful = min(inner, wide) * fading
+    value = doubtful + (wide - doubtful) * certain
     # The epochs tell of the same rows: their mean has the error of one of them.
-    error = _SIGMAS * float(np.mean([sampling_error(one, OUTER) for one in known], axis=0))
-    return NoiseRate(value, max(0.0, min(inner, wide) - error), min(1.0, max(outer) + error))
+    error = SIGMAS * float(np.mean([sampling_error(one, OUTER) for one in known], axis=0))
+    return NoiseRate(value, max(0.0, min(inner, value) - error), min(1.0, max(outer) + error))

@@ -110,6 +110,20 @@ def test_doubt_is_not_taken_for_wrong_labels() -> None:
     assert rate.high > 0.05, "the range tells of the doubt"
 
 
+def test_doubt_that_fades_is_taken_to_fade_on() -> None:
+    """4% of the surest 60% disagree and 1% of the surest 30%: of what is left there, a quarter is counted again."""
+    counts = np.zeros((2, 2, BINS), np.int64)
+    counts[0, :, 200] = 2970, 30
+    counts[0, :, 100] = 2790, 210
+    counts[0, 0, 10] = 4000
+    counts[1, 1, 200] = counts[1, 1, 100] = 300
+    counts[1, 1, 10] = 400
+    assert [disagreement_among_sure(counts, share) for share in (0.3, 0.6)] == pytest.approx([0.01, 0.04])
+    rate = estimate_noise_rate({1: counts}, 2, 500)
+    assert rate is not None
+    assert rate.value == pytest.approx(0.01 / 4)
+
+
 def test_epochs_that_count() -> None:
     assert list(counted_epochs(20, 200)) == [2, 3, 4, 5, 6]
     assert list(counted_epochs(20, 16)) == [4, 5, 6, 7, 8], "few steps: later"
