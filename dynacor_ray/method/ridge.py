@@ -43,7 +43,7 @@ class RidgeSums:
         dim, device = len(mean), mean.device
         self._mean, self._scale, self._classes = mean.float(), scale, num_classes
         self.gram = torch.zeros((dim, dim), dtype=torch.float64, device=device)
-        self.cross = torch.zeros((dim, num_classes), dtype=torch.float64, device=device)
+        self.cross = torch.zeros((num_classes, dim), dtype=torch.float64, device=device)
         self.total = torch.zeros(dim, dtype=torch.float64, device=device)
         self.labelled = torch.zeros(num_classes, dtype=torch.float64, device=device)
 
@@ -53,11 +53,15 @@ class RidgeSums:
         return self.gram, self.cross, self.total, self.labelled
 
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Rows to fit, thousands at a time. features: float (B, D); labels: int64 (B,); on the device of `mean`."""
-        rows = (features.float() - self._mean) * self._scale
-        self.gram += (rows.T @ rows).double()
-        self.total += rows.sum(dim=0, dtype=torch.float64)
-        self.cross.index_add_(1, labels, rows.T.double())
+        """Rows to fit, thousands at a time. features: float (B, D); labels: int64 (B,); on the device of `mean`.
+
+        Within these rows sums are float32, like the products: that is twice as fast in all.
+        """
+        rows = (features.float() - self._mean).mul_(self._scale)
+        cross = rows.new_zeros(self.cross.shape).index_add_(0, labels, rows)
+        self.gram += rows.T @ rows
+        self.cross += cross
+        self.total += cross.sum(dim=0)
         self.labelled += torch.bincount(labels, minlength=self._classes)
 
     def solve(self) -> Ridge | None:
@@ -67,7 +71,7 @@ class RidgeSums:
             return None
         centre, share = self.total.cpu() / count, self.labelled.cpu() / count
         gram = self.gram.cpu() - count * torch.outer(centre, centre)
-        cross = self.cross.cpu() - count * torch.outer(centre, share)
+        cross = self.cross.cpu().T - count * torch.outer(centre, share)
         values, vectors = torch.linalg.eigh(gram)
         values = values.clamp(min=0.0)
         unit = float(values.mean(dim=0))
@@ -136,7 +140,7 @@ class Ridge:
 
         features: float (B, D); labels: int64 (B,); is_fitted: bool (B,), whether the row was among those summed.
         """
-        rows = (features.float() - self.mean) * self.scale
+        rows = (features.float() - self.mean).mul_(self.scale)
         scores = self.share + rows @ self.weights
         leverage = 1.0 / self.count + ((rows @ self.whitening) ** 2).sum(dim=1)
         leverage = torch.where(is_fitted, leverage.clamp(max=1.0 - _LEAST_LEFT), 0.0).unsqueeze(1)
