@@ -71,9 +71,8 @@ class DynamicsTask(Task):
     def record(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
         """Signals and top-1 class; in the second epoch the leave-one-out margin."""
         logits, labels = seen[_LOGITS], seen[LABEL]
-        self._counter.add(logits, labels, torch.where(keys < 0, PADDING, keys & 1))  # a copy's key is odd
-        # max, not argmax: the same class in half the time
-        recorded = self.signals(keys, seen) | {schema.PREDICTED: logits.max(dim=1).indices.int()}
+        predicted = self._counter.add(logits, labels, torch.where(keys < 0, PADDING, keys & 1))  # a copy's key is odd
+        recorded = self.signals(keys, seen) | {schema.PREDICTED: predicted.int()}
         if self._sums is not None:
             fitted = self._is_fitted(keys)
             self._sums.add(seen[schema.FEATURE][fitted], labels[fitted])

@@ -54,16 +54,16 @@ class NoiseRate:
     high: float
 
 
-def count_confidence(probability: Tensor, labels: Tensor, is_copy: Tensor) -> Tensor:
+def count_confidence(largest: Tensor, disagrees: Tensor, is_copy: Tensor) -> Tensor:
     """Rows by kind, agreement and certainty of the prediction (§4.3), which add up over batches.
 
-    probability: float (B, C), rows sum to 1; labels: int64 (B,); is_copy: bool (B,). Returns int64 (2, 2, BINS):
-    original or copy; label predicted or not; bin of the largest probability p, 1/16 of a bit of `-log2(1 - p)` wide.
+    largest: float (B,), probability p of the class that is predicted; disagrees: bool (B,), whether that is not the
+    label; is_copy: bool (B,). Returns int64 (2, 2, BINS): original or copy; label predicted or not; bin of p, 1/16 of
+    a bit of `-log2(1 - p)` wide.
     """
-    largest, predicted = probability.max(dim=1)
     doubt = (1.0 - largest.double()).clamp(min=0.0) + _LEAST_DOUBT
     level = (-torch.log2(doubt) * _BINS_PER_BIT).long().clamp(0, BINS - 1)
-    cell = (is_copy.long() * 2 + (predicted != labels).long()) * BINS + level
+    cell = (is_copy.long() * 2 + disagrees.long()) * BINS + level
     return torch.bincount(cell, minlength=4 * BINS).view(2, 2, BINS)
 
 

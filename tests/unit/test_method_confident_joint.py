@@ -72,7 +72,8 @@ def test_the_counter_agrees_with_a_slow_loop_whatever_the_batches() -> None:
         for counter in (first, second):
             counter = counter or JointCounter(5, first.thresholds(), CPU)
             for index in torch.arange(len(labels)).split(size):
-                counter.add(logits[index], labels[index], torch.where(counted[index], ORIGINAL, PADDING))
+                kind = torch.where(counted[index], ORIGINAL, PADDING)
+                assert torch.equal(counter.add(logits[index], labels[index], kind), logits[index].argmax(dim=1))
         assert first.thresholds() == pytest.approx(mean, abs=1e-6)
         assert first.counts.sum() == 0, "the first epoch has no thresholds yet"
         assert np.array_equal(counter.counts.view(5, 5).numpy(), expected)

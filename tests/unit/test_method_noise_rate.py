@@ -28,12 +28,18 @@ def simulated(rows: int, noise: float, doubt: float, seed: int = 0) -> np.ndarra
     height = np.where(unsure, random.uniform(0.5, 2, rows), random.uniform(3, 8, rows))
     logits = torch.from_numpy(np.eye(5)[predicted] * height[:, None])
     probability = torch.softmax(logits, dim=1)
-    return count_confidence(probability, torch.from_numpy(label), torch.from_numpy(copies)).numpy()
+    return counted(probability, torch.from_numpy(label), torch.from_numpy(copies)).numpy()
+
+
+def counted(probability: torch.Tensor, label: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:
+    """`count_confidence` of what is predicted."""
+    largest, predicted = probability.max(dim=1)
+    return count_confidence(largest, predicted != label, copy)
 
 
 def test_rows_are_counted_by_kind_agreement_and_certainty() -> None:
-    probability = torch.tensor([[0.5, 0.5], [0.25, 0.75], [0.25, 0.75], [0.0, 1.0]])
-    counts = count_confidence(probability, torch.tensor([0, 1, 0, 1]), torch.tensor([False, False, True, True]))
+    largest, disagrees = torch.tensor([0.5, 0.75, 0.75, 1.0]), torch.tensor([False, False, True, False])
+    counts = count_confidence(largest, disagrees, torch.tensor([False, False, True, True]))
     found = [tuple(cell) for cell in counts.nonzero().tolist()]
     assert found == [(0, 0, 15), (0, 0, 31), (1, 0, BINS - 1), (1, 1, 31)], "1/16 of a bit: 1 bit, 2 bits, all bits"
     assert counts.sum() == 4
@@ -45,8 +51,8 @@ def test_counts_add_up_over_batches(cut: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     probability = torch.softmax(3 * torch.randn(500, 4, generator=generator), dim=1)
     label, copy = torch.randint(4, (500,), generator=generator), torch.rand(500, generator=generator) < 0.1
-    whole = count_confidence(probability, label, copy)
-    parts = [count_confidence(probability[s], label[s], copy[s]) for s in (slice(0, cut), slice(cut, None))]
+    whole = counted(probability, label, copy)
+    parts = [counted(probability[s], label[s], copy[s]) for s in (slice(0, cut), slice(cut, None))]
     assert torch.equal(parts[0] + parts[1], whole)
 
 
