@@ -60,7 +60,7 @@ def main(options: Options) -> None:
     print_report(
         "A whole `detect` in a process of its own, start of Ray and exit included, with the budget for one million "
         "rows of 512 features and 10 epochs on two cores; memory is the sum over all processes of their proportional "
-        "set sizes, sampled twice a second.",
+        "set sizes, sampled at most twice a second.",
         ratios,
         seconds,
         {"rows": options.rows, "dim": options.dim, "classes": options.classes, "epochs": options.epochs},

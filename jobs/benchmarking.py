@@ -167,13 +167,14 @@ class MemoryWatch:
 
     def _run(self) -> None:
         while True:
-            memory = {}
+            began, memory = time.monotonic(), {}
             for pid in below(self._root, parents()):
                 size = shared_size(pid)
                 if size is not None:
                     memory[pid, name_of(pid)] = size
             self.samples.append(Sample(time.monotonic() - self._start, memory))
-            if self._done.wait(self._interval):
+            # At most a twentieth of a core: a look at processes of gigabytes takes a while, in which they stand still.
+            if self._done.wait(max(self._interval, 20 * (time.monotonic() - began))):
                 return
 
 

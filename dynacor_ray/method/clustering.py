@@ -217,7 +217,8 @@ class ClusterFit:
         if not len(patterns.counts):
             return np.empty(0, dtype=np.float32)
         model = _Model(self.encoder_state, self.centroids)
-        q_noisy = model.assign(sign_windows(patterns.signs), self.config.assignment_distance)
+        windows = sign_windows(patterns.signs)
+        q_noisy = model.assign(model.table(windows), windows, self.config.assignment_distance)
         return q_noisy.numpy()[patterns.inverse]
 
 
@@ -248,8 +249,9 @@ def fit(
     for epoch in range(config.epochs + 1):
         if epoch > 0:
             _train_epoch(model, optimizer, data, config, epoch)
-        q_noisy = model.assign(data.windows, config.assignment_distance)
-        records.append(_evaluate(model, data, config, epoch, q_noisy))
+        table = model.table(data.windows)
+        q_noisy = model.assign(table, data.windows, config.assignment_distance)
+        records.append(_evaluate(model, table, data, config, epoch, q_noisy))
         if choose_epoch(records, config.epoch_choice, config.noise_rate) == epoch:
             kept, epoch_kept = model.snapshot(), epoch
         if on_epoch is not None:
@@ -322,9 +324,13 @@ class _Model(torch.nn.Module):
         return self.encoder.to_state(), self.centroids.detach().clone()
 
     @torch.no_grad()
-    def assign(self, windows: SignWindows, distance: str) -> Tensor:
-        """q_noisy (Eq. 3) per pattern, float32 (u,), with the named distance."""
-        table = self.encoder.table(windows)
+    def table(self, windows: SignWindows) -> Tensor:
+        """The encoder's table (§4.4) as it is now, to assign and evaluate with."""
+        return self.encoder.table(windows)
+
+    @torch.no_grad()
+    def assign(self, table: Tensor, windows: SignWindows, distance: str) -> Tensor:
+        """q_noisy (Eq. 3) per pattern, float32 (u,), with the named distance. table: from `table`."""
         measure = cosine_distance if distance == "cosine" else squared_euclidean_distance
         return torch.cat(
             [
@@ -364,7 +370,9 @@ def _batch_loss(model: _Model, windows: SignWindows, rows: Tensor, config: Clust
 
 
 @torch.no_grad()
-def _evaluate(model: _Model, data: _PatternRows, config: ClusterConfig, epoch: int, q_noisy: Tensor) -> EpochRecord:
+def _evaluate(
+    model: _Model, table: Tensor, data: _PatternRows, config: ClusterConfig, epoch: int, q_noisy: Tensor
+) -> EpochRecord:
     """Eq. 9, Davies-Bouldin index and flagged shares over all rows, as distinct patterns with counts."""
     if not bool(torch.isfinite(q_noisy).all()):
         got = f"values that are not finite after epoch {epoch}"
@@ -373,7 +381,7 @@ def _evaluate(model: _Model, data: _PatternRows, config: ClusterConfig, epoch: i
     originals, corrupted = data.originals.numpy(), data.corrupted.numpy()
     compared = originals if config.metric_rows == "all" else data.copied.numpy()
     step = -(-len(q) // _DAVIES_BOULDIN_PATTERNS)
-    embedding = model.encoder(model.encoder.table(data.windows), data.windows.slots[::step]).numpy()
+    embedding = model.encoder(table, data.windows.slots[::step]).numpy()
     index = davies_bouldin(embedding, flagged[::step], (originals + corrupted)[::step])
     return EpochRecord(
         epoch=epoch,
