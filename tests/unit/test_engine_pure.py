@@ -23,7 +23,7 @@ from dynacor_ray.checks import Check, DoctorReport
 from dynacor_ray.config import DetectConfig
 from dynacor_ray.engine import assemble, session
 from dynacor_ray.engine.assemble import coverage_message, id_ranges
-from dynacor_ray.engine.cluster import Tally
+from dynacor_ray.engine.cluster import Tally, settle_noise_rate
 from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan, plan_training, trainings_at_once
 from dynacor_ray.engine.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.session import Resources
@@ -40,7 +40,7 @@ from dynacor_ray.engine.signals import (
 )
 from dynacor_ray.errors import ClusterError, DataError, StorageError, TrainingError
 from dynacor_ray.manifest import DatasetManifest, Part
-from dynacor_ray.method.noise_rate import BINS
+from dynacor_ray.method.noise_rate import BINS, NoiseRate
 from dynacor_ray.models.networks import NetworkSpec
 from dynacor_ray.storage import Location, locate
 
@@ -496,6 +496,30 @@ def test_counts_by_certainty_are_read_back_as_a_noise_rate(tmp_path: Path) -> No
     assert read_class_noise_rates(place, 2, 0.2, 2, 128) == pytest.approx([0.1, 0.3])
     write_confidence(place, {})
     assert read_noise_rate(place, 2, 128) is None
+
+
+@pytest.mark.parametrize("score", ["combined_margin", "mean_margin"])
+def test_the_noise_rate_is_settled_by_the_ranking(score: str) -> None:
+    """20% of the originals rank as the copies do, in the margins of the score only: early epochs tell nothing."""
+    random = np.random.default_rng(0)
+    ids, copies = np.arange(20_000), np.arange(2_000)
+    keys = np.concatenate([schema.encode_key(ids, False), schema.encode_key(copies, True)])
+    wrong = np.concatenate([ids % 5 == 0, np.ones(len(copies), bool)])
+    level = np.where(wrong, -4.0, 4.0) + random.normal(size=len(keys))
+    left_out = level if score == "combined_margin" else np.zeros(len(keys))
+    margins = np.stack([random.normal(size=len(keys)), level if score == "mean_margin" else 0.0 * level], axis=1)
+    sample = pa.table(
+        {
+            schema.KEY: keys,
+            schema.MARGIN: schema.fixed_size_list(margins.astype(np.float16)),
+            schema.LEAVE_ONE_OUT: left_out.astype(np.float32),
+        }
+    )
+    shuffled = sample.take(random.permutation(len(keys)))
+    found = settle_noise_rate(NoiseRate(0.4, 0.3, 0.5), shuffled, score, 1000)
+    assert found is not None
+    assert found.value == pytest.approx(0.2, rel=0.05)
+    assert settle_noise_rate(None, sample, score, 1000) is None
 
 
 # --------------------------------------------------------------------------------------------------------------- labels
