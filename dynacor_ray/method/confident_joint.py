@@ -65,7 +65,7 @@ class JointCounter:
         self.probability.index_add_(0, labels, torch.where(is_original, given, 0.0))
         self.labelled += torch.bincount(labels[is_original], minlength=self._num_classes)
         if self._thresholds is not None:
-            top, confident = confident_class(probability, self._thresholds)
+            top, confident = confident_class(probability, largest, predicted, self._thresholds)
             column = top if self._width == self._num_classes else (top != labels).long()
             cell = (labels * self._width + column)[confident & is_original]
             self.counts += torch.bincount(cell, minlength=len(self.counts))
@@ -84,14 +84,21 @@ class JointCounter:
         return torch.where(self.labelled > 0, self.probability / self.labelled.clamp(min=1), 2.0).float()
 
 
-def confident_class(probability: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+def confident_class(
+    probability: Tensor, largest: Tensor, predicted: Tensor, thresholds: Tensor
+) -> tuple[Tensor, Tensor]:
     """Most probable class among those that reach their threshold (Northcutt et al. 2021, Eq. 1; §4.3).
 
-    probability: float (B, C), rows sum to 1; thresholds: float (C,). Returns the class, int64 (B,), and whether there
-    is one, bool (B,): a row below every threshold is not counted.
+    probability: float (B, C), rows sum to 1; largest, predicted: their maximum, float (B,), and its class, int64 (B,);
+    thresholds: float (C,). Returns the class, int64 (B,), and whether there is one, bool (B,): a row below every
+    threshold is not counted.
     """
-    largest, top = torch.where(probability >= thresholds, probability, -1.0).max(dim=1)
-    return top, largest >= 0
+    reached = largest >= thresholds[predicted]
+    # The predicted class reaches its threshold in most rows; only the others are searched.
+    rest = (~reached).nonzero().flatten()
+    others = probability[rest]
+    found, top = torch.where(others >= thresholds, others, -1.0).max(dim=1)
+    return predicted.index_copy(0, rest, top), reached.index_copy(0, rest, found >= 0)
 
 
 def _softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,9 +19,15 @@ CPU = torch.device("cpu")
 def test_a_case_worked_by_hand() -> None:
     """Rows: sure of 0; sure of 1; above both thresholds, more of 1; below all."""
     probability = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.45, 0.55], [0.35, 0.45]])
-    top, confident = confident_class(probability, torch.tensor([0.4, 0.5]))
+    top, confident = confident_class(probability, *probability.max(dim=1), torch.tensor([0.4, 0.5]))
     assert top[:3].tolist() == [0, 1, 1]
     assert confident.tolist() == [True, True, True, False]
+
+
+def test_where_the_predicted_class_is_below_its_threshold_another_may_be_above() -> None:
+    probability = torch.tensor([[0.5, 0.3, 0.2]])
+    top, confident = confident_class(probability, *probability.max(dim=1), torch.tensor([0.6, 0.25, 0.1]))
+    assert (top.tolist(), confident.tolist()) == ([1], [True])
 
 
 def test_with_very_many_classes_only_the_given_one_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
