@@ -53,15 +53,11 @@ class RidgeSums:
         return self.gram, self.cross, self.total, self.labelled
 
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Rows to fit, thousands at a time. features: float (B, D); labels: int64 (B,); on the device of `mean`.
-
-        Within these rows sums are float32, like the products: that is twice as fast in all.
-        """
+        """Rows to fit, thousands at a time. features: float (B, D); labels: int64 (B,); on the device of `mean`."""
         rows = (features.float() - self._mean).mul_(self._scale)
-        cross = rows.new_zeros(self.cross.shape).index_add_(0, labels, rows)
         self.gram += rows.T @ rows
-        self.cross += cross
-        self.total += cross.sum(dim=0)
+        self.total += rows.sum(dim=0)
+        self.cross.index_add_(0, labels, rows.double())
         self.labelled += torch.bincount(labels, minlength=self._classes)
 
     def solve(self) -> Ridge | None:

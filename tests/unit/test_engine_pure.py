@@ -516,7 +516,7 @@ def test_the_noise_rate_is_settled_by_the_ranking(score: str) -> None:
         }
     )
     shuffled = sample.take(random.permutation(len(keys)))
-    found = settle_noise_rate(NoiseRate(0.4, 0.3, 0.5), shuffled, score, 1000)
+    found = settle_noise_rate(NoiseRate(0.3, 0.2, 0.4, 0.2), shuffled, score, 1000)
     assert found is not None
     assert found.value == pytest.approx(0.2, rel=0.05)
     assert settle_noise_rate(None, sample, score, 1000) is None

@@ -128,6 +128,9 @@ def test_doubt_that_fades_is_taken_to_fade_on() -> None:
     rate = estimate_noise_rate({1: counts}, 2, 500)
     assert rate is not None
     assert rate.value == pytest.approx(0.01 / 4)
+    assert rate.surest == pytest.approx(0.01)
+    assert rate.low == 0
+    assert rate.high > 0.04
 
 
 def test_epochs_that_count() -> None:
