@@ -238,7 +238,7 @@ def peaks(samples: Sequence[Sample], stages: Mapping[str, float] | None = None) 
         by_stage[stage] = max(by_stage[stage], sum(sample.bytes_of.values()))
         for (_, name), size in sample.bytes_of.items():
             by_name[name] = max(by_name[name], size)
-    found: dict[str, Any] = {"all_processes": _mb(max(by_stage.values()))}
+    found: dict[str, Any] = {"all_processes": _mb(max(by_stage.values())), "samples": len(samples)}
     if stages:
         found["by_stage"] = {name: _mb(size) for name, size in by_stage.items()}
     largest = sorted(by_name.items(), key=lambda item: -item[1])[:SHOWN]

@@ -51,14 +51,15 @@ def with_planted(
 
     first: of `noise_rate.estimate_noise_rate`; originals, copies: scores of (a sample of) both sets, low = likely
     wrong, float (n,) and (m,), n >= 1; C >= 2. A count at the larger of SHARES goes before one at the smaller, as far
-    as it is believed. The ends move with the value; those of a count are its sampling error (95%).
+    as it is believed. The ends move with the value, those of a count are its sampling error (95%), and the first
+    estimate stays between them.
     """
-    ordered = np.sort(copies)
+    ordered, settled = np.sort(copies), first
     for share in SHARES:
         reading = read_planted(originals, ordered, num_classes, share)
         if reading is not None:
-            first = _weighed(first, reading)
-    return first
+            settled = _weighed(settled, reading)
+    return replace(settled, low=min(settled.low, first.value), high=max(settled.high, first.value))
 
 
 def read_planted(

@@ -15,7 +15,9 @@ import pytest
 
 from dynacor_ray import schema
 from dynacor_ray.config import make_config
+from dynacor_ray.engine.cluster import settle_noise_rate
 from dynacor_ray.engine.ingest import ingest
+from dynacor_ray.engine.signals import SIGNALS, read_noise_rate
 from dynacor_ray.errors import (
     ClusterError,
     ConfigError,
@@ -61,6 +63,11 @@ def test_a_run_leaves_the_documented_files(pristine: Finished) -> None:
     assert summary["num_flagged"] == flags.sum() == sum(row["flagged"] for row in summary["classes"])
     assert summary["num_rows"] == 1001
     assert summary["estimated_noise_rate"] == pytest.approx(0.2, abs=0.08)
+    first = read_noise_rate(locate(str(out)) / SIGNALS, 4, summary["config"]["batch_size"])
+    settled = settle_noise_rate(first, pq.read_table(out / "dynamics.parquet"), "combined_margin", 4)
+    assert settled is not None
+    assert [summary["estimated_noise_rate"], *summary["noise_rate_range"]] == [settled.value, settled.low, settled.high]
+    assert settled != first, "random errors are counted among the planted ones"
     assert flags.mean() == pytest.approx(summary["estimated_noise_rate"], abs=0.001), "as many as are thought wrong"
     assert summary["evaluation"]["f1"] > 0.75, "well separated classes with 20% symmetric noise"
     assert summary["planted_recall"] > 0.8

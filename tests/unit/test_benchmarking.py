@@ -69,6 +69,7 @@ def test_peaks_are_of_the_sum_and_of_single_processes() -> None:
     ]
     assert benchmarking.peaks(samples, {"start": 1.0, "train": 2.0}) == {
         "all_processes": 600,
+        "samples": 4,
         "by_stage": {"start": 100, "train": 600, "exit": 90},
         "largest_process_of_a_kind": {"driver": 400, "worker": 300},
         "at_the_peak": [["worker", 300], ["worker", 200], ["driver", 100]],

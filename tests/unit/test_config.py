@@ -114,6 +114,7 @@ def test_a_wrong_choice_lists_the_valid_ones(name: str) -> None:
 def test_the_score_goes_with_the_threshold() -> None:
     assert make_config(data="demo").ranking == "combined_margin"
     assert make_config(data="demo", threshold="paper").ranking == "soft_assignment"
+    assert make_config(data="demo", threshold="paper").margin_score == "combined_margin"
     published = make_config(data="demo", variant="released")
     assert (published.policy, published.ranking) == ("paper", "soft_assignment"), "a named variant flags as published"
     assert make_config(data="demo", variant="released", threshold="noise_rate").policy == "noise_rate"
@@ -242,6 +243,7 @@ def test_options_of_a_network_need_one(options: dict[str, Any]) -> None:
 def test_a_network_is_ranked_by_its_own_margin() -> None:
     assert make_config(data="demo", network="cifar_resnet8").ranking == "mean_margin"
     assert make_config(data="demo", network="cifar_resnet8", threshold="paper").ranking == "soft_assignment"
+    assert make_config(data="demo", network="cifar_resnet8", threshold="paper").margin_score == "mean_margin"
 
 
 def test_another_schedule_needs_none_of_a_recipe_s_steps() -> None:
