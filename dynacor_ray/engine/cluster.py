@@ -45,9 +45,7 @@ def settle_noise_rate(first: NoiseRate | None, sample: pa.Table, score: str, num
     """
     if first is None:
         return None
-    _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
-    signals = row_signals(sample, None)
-    originals, copies = signals.of(~is_corrupted), signals.of(is_corrupted)
+    originals, copies = _both_sets(sample, None)
     weight = common_unit(originals)
     return with_planted(first, row_score(score, originals, weight), row_score(score, copies, weight), num_classes)
 
@@ -82,11 +80,15 @@ def find_cut(sample: pa.Table, fitted: ClusterFit, threshold: str, score: str, *
 
     recall: target_recall and most_recall, as in `thresholds.choose_cut`.
     """
+    originals, copies = _both_sets(sample, fitted)
+    return choose_cut(threshold, score, originals, copies, noise_rate=fitted.config.noise_rate, **recall)
+
+
+def _both_sets(sample: pa.Table, fitted: ClusterFit | None) -> tuple[Signals, Signals]:
+    """The signals of the originals and of the copies."""
     _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
     signals = row_signals(sample, fitted)
-    rate = fitted.config.noise_rate
-    originals, copies = signals.of(~is_corrupted), signals.of(is_corrupted)
-    return choose_cut(threshold, score, originals, copies, noise_rate=rate, **recall)
+    return signals.of(~is_corrupted), signals.of(is_corrupted)
 
 
 def row_signals(rows: pa.Table, fitted: ClusterFit | None) -> Signals:
