@@ -6,11 +6,10 @@ Importing this package starts nothing and loads neither Ray nor torch; the publi
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.errors import (
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core.errors import (
     ClusterError,
     ConfigError,
     DataError,
@@ -20,21 +19,18 @@ from dynacor_ray.errors import (
     StorageError,
     TrainingError,
 )
+from dynacor_ray.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from dynacor_ray.checks import doctor
-    from dynacor_ray.compare_config import CompareConfig
-    from dynacor_ray.comparisons import CompareResult, compare
-    from dynacor_ray.pipeline import DetectResult, detect, load
-    from dynacor_ray.studies import StudyResult, study
-    from dynacor_ray.study_config import StudyConfig
-    from dynacor_ray.sweep_config import SweepConfig
-    from dynacor_ray.sweeps import SweepResult, sweep
-
-try:
-    __version__ = importlib.metadata.version("dynacor-ray")
-except importlib.metadata.PackageNotFoundError:  # run from a working directory, e.g. `ray job submit --working-dir .`
-    __version__ = "0+unknown"
+    from dynacor_ray.config.compare import CompareConfig
+    from dynacor_ray.config.study import StudyConfig
+    from dynacor_ray.config.sweep import SweepConfig
+    from dynacor_ray.workflows.compare import compare
+    from dynacor_ray.workflows.detect import detect
+    from dynacor_ray.workflows.doctor import doctor
+    from dynacor_ray.workflows.results import CompareResult, DetectResult, StudyResult, SweepResult, load
+    from dynacor_ray.workflows.study import study
+    from dynacor_ray.workflows.sweep import sweep
 
 __all__ = [
     "ClusterError",
@@ -62,25 +58,25 @@ __all__ = [
 ]
 
 _LAZY = {
-    "CompareConfig": "dynacor_ray.compare_config",
-    "CompareResult": "dynacor_ray.comparisons",
-    "compare": "dynacor_ray.comparisons",
-    "DetectResult": "dynacor_ray.pipeline",
-    "detect": "dynacor_ray.pipeline",
-    "doctor": "dynacor_ray.checks",
-    "load": "dynacor_ray.pipeline",
-    "StudyConfig": "dynacor_ray.study_config",
-    "StudyResult": "dynacor_ray.studies",
-    "study": "dynacor_ray.studies",
-    "SweepConfig": "dynacor_ray.sweep_config",
-    "SweepResult": "dynacor_ray.sweeps",
-    "sweep": "dynacor_ray.sweeps",
+    "CompareConfig": "config.compare",
+    "CompareResult": "workflows.results",
+    "DetectResult": "workflows.results",
+    "StudyConfig": "config.study",
+    "StudyResult": "workflows.results",
+    "SweepConfig": "config.sweep",
+    "SweepResult": "workflows.results",
+    "compare": "workflows.compare",
+    "detect": "workflows.detect",
+    "doctor": "workflows.doctor",
+    "load": "workflows.results",
+    "study": "workflows.study",
+    "sweep": "workflows.sweep",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -12,15 +12,15 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-import dynacor_ray
-from dynacor_ray.compare_config import CompareConfig
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.errors import ConfigError, DynacorError, explain
+from dynacor_ray.config.compare import CompareConfig
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.recipes import recipe_options
+from dynacor_ray.config.study import StudyConfig
+from dynacor_ray.config.sweep import SweepConfig
+from dynacor_ray.core.errors import ConfigError, DynacorError, explain
+from dynacor_ray.core.storage import locate
+from dynacor_ray.core.version import __version__
 from dynacor_ray.report.terminal import clean
-from dynacor_ray.storage import locate
-from dynacor_ray.study_config import StudyConfig
-from dynacor_ray.sweep_config import SweepConfig
-from dynacor_ray.training_recipes import recipe_options
 
 COMMANDS = {
     "detect": "find the wrong labels of a data set",
@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[DetectConfig], Det
         print(usage())
         raise SystemExit(0 if args else BAD_INPUT)
     if args[0] == "--version":
-        print(f"dynacor_ray {dynacor_ray.__version__}")
+        print(f"dynacor_ray {__version__}")
         raise SystemExit(0)
     if args[0] not in COMMANDS:
         close = difflib.get_close_matches(args[0], COMMANDS, n=1)
@@ -200,26 +200,26 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
     price_per_hour = options.pop("price_per_hour", None)
     config = adjust(DetectConfig(**options))
     if command == "sweep":
-        from dynacor_ray.sweeps import run_sweep
+        from dynacor_ray.workflows.sweep import run_sweep
 
         run_sweep(SweepConfig(**vars(parsed) | {"detect": config}))
         return 0
     if command == "compare":
-        from dynacor_ray.comparisons import run_compare
+        from dynacor_ray.workflows.compare import run_compare
 
         run_compare(CompareConfig(**vars(parsed) | {"detect": config}))
         return 0
     if command == "study":
-        from dynacor_ray.studies import run_study
+        from dynacor_ray.workflows.study import run_study
 
         run_study(StudyConfig(**vars(parsed) | {"detect": config}))
         return 0
     if command == "detect":
-        from dynacor_ray.pipeline import run_detect
+        from dynacor_ray.workflows.detect import run_detect
 
         run_detect(config)
         return 0
-    from dynacor_ray.checks import run_doctor
+    from dynacor_ray.workflows.doctor import run_doctor
 
     return 0 if run_doctor(config, price_per_hour).ok else 1
 
@@ -237,13 +237,13 @@ def _recipe_words(args: Sequence[str]) -> list[str]:
 
 
 def _report(asked: _Report) -> list[str]:
-    from dynacor_ray.reports import make_report
+    from dynacor_ray.report.build import make_report
 
     return [f"Report: {make_report(locate(asked.run), asked.thumbnails)}"]
 
 
 def _export(asked: _Export) -> list[str]:
-    from dynacor_ray.exports import export_run
+    from dynacor_ray.export.tables import export_run
 
     run, out = locate(asked.run), locate(asked.out)
     rows = export_run(run, out, asked.flagged, asked.limit, asked.prefix, asked.format)
@@ -251,14 +251,14 @@ def _export(asked: _Export) -> list[str]:
 
 
 def _review(asked: _Review) -> list[str]:
-    from dynacor_ray.reviews import review_run, review_sentences
+    from dynacor_ray.report.reviews import review_run, review_sentences
 
     return review_sentences(review_run(locate(asked.run), locate(asked.marks)))
 
 
 def _apply(asked: _Apply) -> list[str]:
-    from dynacor_ray.cleaning import apply_run
-    from dynacor_ray.reviews import read_marks
+    from dynacor_ray.export.cleaned_copy import apply_run
+    from dynacor_ray.report.reviews import read_marks
 
     if asked.drop == asked.relabel:
         got = "both" if asked.drop else "neither"

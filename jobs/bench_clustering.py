@@ -13,20 +13,19 @@ import torch
 import tyro
 from benchmarking import Lap, Watch, print_report, take_turns
 
-from dynacor_ray import schema
-from dynacor_ray.method.clustering import (
-    ClusterConfig,
+from dynacor_ray.core import schema
+from dynacor_ray.core.storage import locate
+from dynacor_ray.method.clustering import ClusterConfig, fit
+from dynacor_ray.method.dynamics import sign_patterns
+from dynacor_ray.method.dynamics_encoder import DynamicsEncoder
+from dynacor_ray.method.losses import (
     alignment_loss,
     clustering_loss,
     cosine_distance,
-    fit,
     flag,
     soft_assignment,
     target_distribution,
 )
-from dynacor_ray.method.dynamics import sign_patterns
-from dynacor_ray.method.encoder import DynamicsEncoder
-from dynacor_ray.storage import locate
 
 OURS, PLAIN = "ours", "plain loop"
 

@@ -12,19 +12,20 @@ import numpy as np
 import tyro
 from benchmarking import Lap, folder_for, print_report, take_turns, write_features
 
-from dynacor_ray import schema
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.engine.job import Job, TrainConfig, TrainPlan
-from dynacor_ray.engine.rows import TrainingRows
-from dynacor_ray.engine.schedule import MIN_LEARNING_RATE
-from dynacor_ray.engine.signals import SIGNALS
-from dynacor_ray.engine.train import train
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core import schema
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import Location
+from dynacor_ray.engine.data.training_rows import TrainingRows
+from dynacor_ray.engine.training.driver import train
+from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan
+from dynacor_ray.engine.training.lr_schedule import MIN_LEARNING_RATE
+from dynacor_ray.engine.training.signal_files import SIGNALS
 from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.models.heads import build_classifier
-from dynacor_ray.prepare import identity, joined, open_data, plan_for, prepare
-from dynacor_ray.progress import Progress
-from dynacor_ray.rundir import claim
-from dynacor_ray.storage import Location
+from dynacor_ray.runs.directory import claim
+from dynacor_ray.workflows.open_data import open_data
+from dynacor_ray.workflows.prepare import identity, joined, plan_for, prepare
 
 QUIET = Progress(quiet=True)
 

@@ -18,14 +18,15 @@ from bench_engine import QUIET, engine_epoch
 from benchmarking import Lap, Watch, folder_for, print_report, take_turns
 from PIL import Image
 
-from dynacor_ray import schema
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.engine.job import TrainConfig
-from dynacor_ray.engine.rows import TrainingRows
-from dynacor_ray.engine.signals import SIGNALS, read_waiting_share
-from dynacor_ray.models.networks import build_network
-from dynacor_ray.prepare import Prepared, identity, joined, open_data, plan_for, prepare
-from dynacor_ray.rundir import claim
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core import schema
+from dynacor_ray.engine.data.training_rows import TrainingRows
+from dynacor_ray.engine.training.job import TrainConfig
+from dynacor_ray.engine.training.signal_files import SIGNALS, read_waiting_share
+from dynacor_ray.models.image_classifiers import build_network
+from dynacor_ray.runs.directory import claim
+from dynacor_ray.workflows.open_data import open_data
+from dynacor_ray.workflows.prepare import Prepared, identity, joined, plan_for, prepare
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,12 @@ from benchmarking import Finished, Lap, folder_for, peaks, print_report, run, ta
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import f1_score
 
-from dynacor_ray import schema
-from dynacor_ray.engine.job import TrainConfig
-from dynacor_ray.engine.schedule import MIN_LEARNING_RATE
-from dynacor_ray.manifest import FeatureStats
+from dynacor_ray.core import schema
+from dynacor_ray.core.manifest import FeatureStats
+from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.training.job import TrainConfig
+from dynacor_ray.engine.training.lr_schedule import MIN_LEARNING_RATE
 from dynacor_ray.models.heads import build_classifier
-from dynacor_ray.storage import locate
 
 OURS, PEER = "detect", "cleanlab"
 DETECT = Path(__file__).with_name("detect.py")

@@ -17,15 +17,16 @@ import torch
 import tyro
 from benchmarking import against, folder_for, made_features, print_report, take_turns
 
-from dynacor_ray import schema
-from dynacor_ray.engine.batches import Batch, CachedRows
-from dynacor_ray.engine.dynamics_task import DynamicsTask
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan
-from dynacor_ray.engine.task import Recorded
-from dynacor_ray.engine.worker import TrainState, run_epoch
-from dynacor_ray.manifest import FeatureStats
+from dynacor_ray.core import schema
+from dynacor_ray.core.manifest import FeatureStats
+from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data.row_facts import RowFacts
+from dynacor_ray.engine.training.batches import Batch, CachedRows
+from dynacor_ray.engine.training.dynamics_module import DynamicsTask
+from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan
+from dynacor_ray.engine.training.module import Recorded
+from dynacor_ray.engine.training.worker import TrainState, run_epoch
 from dynacor_ray.method.corruption import CorruptionConfig, corrupt
-from dynacor_ray.storage import locate
 
 ON, OFF = "recording on", "recording off"
 FIRST_EPOCHS = schema.LEAVE_ONE_OUT_EPOCH + 1

@@ -26,8 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dynacor_ray import schema
-from dynacor_ray.noise.synthetic import symmetric
+from dynacor_ray.core import schema
+from dynacor_ray.ground_truth.synthetic_noise import symmetric
 
 PACKAGES = ("dynacor-ray", "ray", "torch", "numpy", "pyarrow", "cleanlab")
 CHUNK_ROWS = 32_768

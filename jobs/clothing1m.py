@@ -7,7 +7,7 @@ import dataclasses
 import sys
 
 from dynacor_ray.cli import main
-from dynacor_ray.config import DetectConfig
+from dynacor_ray.config.detect import DetectConfig
 
 
 def as_clothing1m(config: DetectConfig) -> DetectConfig:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dynacor_ray import schema
-from dynacor_ray.config import DetectConfig, Threshold
-from dynacor_ray.manifest import DatasetManifest, Part
+from dynacor_ray.config.detect import DetectConfig, Threshold
+from dynacor_ray.core import schema
+from dynacor_ray.core.manifest import DatasetManifest, Part
 from dynacor_ray.report.summary import Facts, build_summary
 
 

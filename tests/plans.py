@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynacor_ray.engine.job import TrainPlan
+from dynacor_ray.engine.training.job import TrainPlan
 
 
 def plan_of(workers: int = 1, **options: Any) -> TrainPlan:

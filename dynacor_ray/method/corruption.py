@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dynacor_ray import schema
-from dynacor_ray.errors import ConfigError, DataError, explain
-from dynacor_ray.rng import Purpose, keyed_choice, keyed_uniform
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.rng import Purpose, keyed_choice, keyed_uniform
 
 LABEL = "label"
 """Column of the label to train on: the given label of an original, the corrupted label of a copy."""

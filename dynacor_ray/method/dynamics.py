@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.errors import ConfigError, DataError, TrainingError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, explain
 
 _FLOAT16_MAX = np.float32(65504.0)
 _NEGATIVE_SUBNORMAL = np.float16(-(2.0**-24))

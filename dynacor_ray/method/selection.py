@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, explain
 
 _CHUNK = 256
 EPOCH_CHOICES = ("validation_metric", "noise_rate", "davies_bouldin", "last")

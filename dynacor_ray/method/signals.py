@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, explain
 from dynacor_ray.method.dynamics import (
     alignment,
     cross_entropy_loss,

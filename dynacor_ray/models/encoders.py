@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from dynacor_ray.errors import ConfigError, EncoderError, explain
-from dynacor_ray.models.base import Encoder, PixelEncoder
-from dynacor_ray.models.spec import VALID_FORMS, EncoderSpec
+from dynacor_ray.core.errors import ConfigError, EncoderError, explain
+from dynacor_ray.models.encoder import Encoder, PixelEncoder
+from dynacor_ray.models.encoder_spec import VALID_FORMS, EncoderSpec
 from dynacor_ray.models.weights import LITE0, package_weights
 
 __all__ = ["Encoder", "EncoderSpec", "load_encoder", "parse_encoder", "resolve_auto"]

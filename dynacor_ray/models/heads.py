@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dynacor_ray.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, explain
 
 HIDDEN = 512
 """Width of the hidden layer, Table 5."""

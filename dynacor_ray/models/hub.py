@@ -8,8 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from dynacor_ray.errors import EncoderError, explain
-from dynacor_ray.models.failures import first_line
+from dynacor_ray.core.errors import EncoderError, explain, first_line
 from dynacor_ray.models.weights import LITE0
 
 _TIMEOUT_S = 5.0

@@ -16,12 +16,12 @@ from typing import Any
 import open_clip
 from open_clip.model import resize_pos_embed
 
-from dynacor_ray.errors import EncoderError, explain
-from dynacor_ray.models.base import Encoder
-from dynacor_ray.models.failures import build_errors, first_line
+from dynacor_ray.core.errors import EncoderError, explain, first_line
+from dynacor_ray.models.encoder import Encoder
+from dynacor_ray.models.encoder_spec import EncoderSpec, unknown
 from dynacor_ray.models.hub import hub_errors
-from dynacor_ray.models.network import NetworkEncoder
-from dynacor_ray.models.spec import EncoderSpec, unknown
+from dynacor_ray.models.load_errors import build_errors
+from dynacor_ray.models.torch_encoder import NetworkEncoder
 from dynacor_ray.models.weights import existing_weights, load_exactly, read_state_dict
 
 _UNUSED_TEXT_TOWER = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}

@@ -12,11 +12,12 @@ from typing import Any
 import timm
 from torch import Tensor
 
-from dynacor_ray.models.base import Encoder
-from dynacor_ray.models.failures import build_errors, first_line, unfit
+from dynacor_ray.core.errors import first_line
+from dynacor_ray.models.encoder import Encoder
+from dynacor_ray.models.encoder_spec import EncoderSpec, unknown
 from dynacor_ray.models.hub import HUB_REMEDY, hub_errors
-from dynacor_ray.models.network import NetworkEncoder
-from dynacor_ray.models.spec import EncoderSpec, unknown
+from dynacor_ray.models.load_errors import build_errors, unfit
+from dynacor_ray.models.torch_encoder import NetworkEncoder
 from dynacor_ray.models.weights import existing_weights, load_exactly, read_state_dict
 
 

@@ -13,8 +13,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynacor_ray.errors import EncoderError, explain
-from dynacor_ray.models.failures import first_line, unfit
+from dynacor_ray.core.errors import EncoderError, explain, first_line
+from dynacor_ray.models.load_errors import unfit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

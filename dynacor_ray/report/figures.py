@@ -16,8 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from dynacor_ray.report.compare import Judgement, build_comparison, noise_headings
+from dynacor_ray.report.comparison_summary import build_comparison, noise_headings
 from dynacor_ray.report.terminal import clean
+from dynacor_ray.runs.records import Judgement
 
 TITLES = {
     "validation_metric": "validation metric (Eq. 9)",

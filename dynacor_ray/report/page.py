@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dynacor_ray.report import words
-from dynacor_ray.report.content import Page, Suspect
+from dynacor_ray.report import wording as words
+from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.terminal import clean
 
 MATRIX_CLASSES = 24

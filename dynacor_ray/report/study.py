@@ -10,7 +10,6 @@ import dataclasses
 import io
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dynacor_ray.method.signals import SIGNALS
-from dynacor_ray.report.compare import Judgement, build_comparison, comparison_table, noise_headings
+from dynacor_ray.report.comparison_summary import build_comparison, comparison_table, noise_headings
 from dynacor_ray.report.figures import COLOURS, MARKERS
+from dynacor_ray.runs.records import Finding, Judgement
 
 UNSUPERVISED = {"dynacor_paper": "no truth: Eq. 4", "dynacor": "no truth: default"}
 """Detectors that stand beside the bound, by name, and what they are called here."""
@@ -32,34 +32,6 @@ NOTE = (
     "judged by a model that had not seen it: what the signal is worth, not a detector (App. B)."
 )
 PANEL_INCHES = 4.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What one reader made of one signal under one corruption rate.
-
-    signal: a name of `method.signals.SIGNALS`, None for a detector; reader: one of SUPERVISED or UNSUPERVISED;
-    judgement: what a comparison would say of it.
-    """
-
-    gamma: float
-    signal: str | None
-    reader: str
-    judgement: Judgement
-
-    @property
-    def series(self) -> str:
-        """The name of this row of the table."""
-        return self.judgement.detector
-
-    def as_json(self) -> dict[str, Any]:
-        """All fields; the inverse of `from_json`."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, held: dict[str, Any]) -> Finding:
-        """The same finding."""
-        return cls(**held | {"judgement": Judgement(**held["judgement"])})
 
 
 def series_of(signal: str | None, reader: str) -> tuple[str, str]:

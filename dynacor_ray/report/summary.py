@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.manifest import DatasetManifest
+from dynacor_ray.core.manifest import DatasetManifest
 
 PAIRS_KEPT = 50
 MATRIX_CLASSES = 100

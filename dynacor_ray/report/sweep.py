@@ -2,89 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from dynacor_ray.method.selection import EPOCH_CHOICES, RUN_RULES, EpochRecord, choose_epoch, score
+from dynacor_ray.method.selection import RUN_RULES
 from dynacor_ray.report.terminal import clean
+from dynacor_ray.runs.records import Trial, choose_trial
 
 SHOWN = 24
 METRICS = ("f1", "precision", "recall", "auroc", "average_precision", "oracle_f1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """A finished clustering trial; shares and metrics are those of the epoch that it kept.
-
-    options: what was varied. evaluation: `evaluation.detection_metrics`, empty without true labels. epochs: one record
-    per epoch of the clustering (`EpochRecord`), with its F1 where the truth is known.
-    """
-
-    options: dict[str, Any]
-    training: str
-    epoch: int
-    noise_rate: float | None
-    evaluation: dict[str, Any]
-    epochs: list[dict[str, Any]]
-    seconds: float
-
-    @property
-    def rules(self) -> list[str]:
-        """Rules that can judge this trial: without an estimate of the noise rate, all but the one that needs it."""
-        return [rule for rule in RUN_RULES if rule != "noise_rate" or self.noise_rate is not None]
-
-    @property
-    def records(self) -> list[EpochRecord]:
-        """What is known of each epoch without the truth."""
-        names = [field.name for field in dataclasses.fields(EpochRecord)]
-        return [EpochRecord(**{name: epoch[name] for name in names}) for epoch in self.epochs]
-
-    def at(self, epoch: int) -> dict[str, Any]:
-        """Scores, shares and F1 of one epoch, under the names of the table's columns."""
-        record = self.records[epoch]
-        return {
-            "epoch": epoch,
-            **{rule: score(record, rule, self.noise_rate) for rule in self.rules},
-            "estimated_noise_rate": self.noise_rate,
-            "planted_recall": record.flagged_corrupted,
-            "flagged_share": record.flagged_originals,
-            "f1": self.epochs[epoch]["f1"],
-        }
-
-    def epoch_by(self, rule: str) -> int:
-        """The epoch that another rule would have kept."""
-        return choose_epoch(self.records, rule, self.noise_rate)
-
-    def score(self, rule: str) -> float:
-        """What `rule` says of the epoch that was kept; larger is better."""
-        return score(self.records[self.epoch], rule, self.noise_rate)
-
-    @property
-    def f1(self) -> float | None:
-        """F1 of the flags, where the truth is known."""
-        return self.evaluation.get("f1")
-
-    def f1_by_epoch_choice(self) -> dict[str, float | None]:
-        """Table 3 for one trial: F1 by rule of choosing the epoch, and of the best epoch, which needs the truth."""
-        known = [epoch["f1"] for epoch in self.epochs if epoch["f1"] is not None]
-        choices = [rule for rule in EPOCH_CHOICES if rule in self.rules or rule not in RUN_RULES]
-        chosen = {rule: self.epochs[self.epoch_by(rule)]["f1"] for rule in choices}
-        return {**chosen, "oracle": max(known, default=None)}
-
-    def as_json(self) -> dict[str, Any]:
-        """All fields; `Trial(**trial.as_json())` is the same trial."""
-        return dataclasses.asdict(self)
-
-
-def choose_trial(trials: Sequence[Trial], rule: str) -> Trial:
-    """The trial that the rule likes best; of equally good ones the first. Sees no truth."""
-    return max(trials, key=lambda trial: trial.score(rule))
 
 
 def build_sweep_summary(

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dynacor_ray import schema
-from dynacor_ray.manifest import DatasetManifest
-from dynacor_ray.models.images import ImageError, load_rgb
-from dynacor_ray.storage import Location
+from dynacor_ray.core import schema
+from dynacor_ray.core.image_decoding import ImageError, load_rgb
+from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.storage import Location
 
 SIDE = 112
 """Longest side of a thumbnail in pixels."""

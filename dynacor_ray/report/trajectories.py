@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, explain
 
 GROUPS = ("flagged", "unflagged", "planted")
 """Originals that look wrong, originals that do not, and the corrupted copies."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import dynacor_ray
 from dynacor_ray import schema
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.files import cut, digest
+from dynacor_ray.sources.image_files import cut, digest
 from dynacor_ray.sources.registry import SOURCES
 
 

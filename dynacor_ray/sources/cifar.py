@@ -27,12 +27,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynacor_ray.errors import ConfigError, DataError, explain
-from dynacor_ray.noise.observed import CLEAN, read_human_labels
+from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.hashing import digest
+from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
+from dynacor_ray.sources.cifar_human_labels import CLEAN, read_human_labels
 from dynacor_ray.sources.columns import label_codes
-from dynacor_ray.sources.files import cut, digest, file_stamp, is_inside, raw_images
-from dynacor_ray.storage import Location, locate, storage_errors
+from dynacor_ray.sources.image_files import cut, file_stamp, is_inside, raw_images
 
 
 @dataclass(frozen=True)

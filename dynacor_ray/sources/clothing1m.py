@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from dynacor_ray.errors import ConfigError, DataError, explain
-from dynacor_ray.rng import Purpose, keyed_hash
+from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.hashing import digest
+from dynacor_ray.core.rng import Purpose, keyed_hash
+from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import label_codes
-from dynacor_ray.sources.files import OUTSIDE, cut, digest, file_stamp, raw_images, read_rows
-from dynacor_ray.storage import Location, locate
+from dynacor_ray.sources.image_files import OUTSIDE, cut, file_stamp, raw_images, read_rows
 
 CLASS_NAMES = (
     "T-shirt",

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dynacor_ray.errors import ConfigError, DataError, explain
-from dynacor_ray.schema import INSTANCE_ID, TRUE_LABEL
+from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.schema import INSTANCE_ID, TRUE_LABEL
 from dynacor_ray.sources.base import SourceOptions
 
 LABEL_COLUMNS = ("given_label", "label", "labels", "class", "target", "y", "noisy_label")

@@ -11,10 +11,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynacor_ray.noise.synthetic import symmetric
+from dynacor_ray.core.hashing import digest
+from dynacor_ray.ground_truth.synthetic_noise import symmetric
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import label_codes
-from dynacor_ray.sources.files import cut, digest, raw_images
+from dynacor_ray.sources.image_files import cut, raw_images
 
 NOISE_RATE = 0.2
 SCALE = 4

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from dynacor_ray.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.hashing import digest
+from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import check_class_names, label_codes
-from dynacor_ray.sources.files import (
+from dynacor_ray.sources.image_files import (
     EXTENSIONS,
     MISSING,
     OUTSIDE,
     cut,
-    digest,
     is_image_name,
     is_inside,
     raw_images,
     read_rows,
 )
-from dynacor_ray.storage import Location, locate, storage_errors
 
 
 @dataclass(frozen=True)

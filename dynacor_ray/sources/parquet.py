@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from dynacor_ray.errors import DataError, explain
-from dynacor_ray.models.failures import first_line
-from dynacor_ray.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
+from dynacor_ray.core.errors import DataError, explain, first_line
+from dynacor_ray.core.hashing import digest
+from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
+from dynacor_ray.core.storage import Location, locate, persistent, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, plain
-from dynacor_ray.sources.files import cut, digest, file_stamp
-from dynacor_ray.storage import Location, locate, persistent, storage_errors
+from dynacor_ray.sources.image_files import cut, file_stamp
 
 _BUFFER_BYTES = 8 << 20
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB

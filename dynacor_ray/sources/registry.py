@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 import pyarrow.fs as pafs
 
-from dynacor_ray.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.cifar import DATA_SETS, CifarSource, held_data_sets
 from dynacor_ray.sources.clothing1m import Clothing1MSource, is_clothing1m
 from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.demo import DemoSource
-from dynacor_ray.sources.files import is_image_name
 from dynacor_ray.sources.folder import FolderSource
+from dynacor_ray.sources.image_files import is_image_name
 from dynacor_ray.sources.parquet import ParquetSource, read_footers
 from dynacor_ray.sources.table import DELIMITERS, TableSource
-from dynacor_ray.storage import Location, locate, storage_errors
 
 UNDERSTOOD = (
     "'demo', a .parquet file, a folder of .parquet files, a .csv or .tsv table of image paths and labels, "

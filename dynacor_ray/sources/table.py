@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from dynacor_ray.errors import DataError, StorageError, explain
-from dynacor_ray.models.failures import first_line
-from dynacor_ray.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL, URI
+from dynacor_ray.core.errors import DataError, StorageError, explain, first_line
+from dynacor_ray.core.hashing import digest
+from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL, URI
+from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings
-from dynacor_ray.sources.files import cut, digest, file_stamp, raw_images, read_rows
+from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows
 from dynacor_ray.sources.parquet import ParquetFile, read_footers
-from dynacor_ray.storage import Location, locate, storage_errors
 
 CHAIN = "chain of protocols"
 DELIMITERS = {".csv": ",", ".tsv": "\t"}

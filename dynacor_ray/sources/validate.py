@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dynacor_ray import schema
-from dynacor_ray.errors import DataError, explain
-from dynacor_ray.models.images import ImageError, ImageInfo, probe
-from dynacor_ray.schema import MAX_INSTANCE_ID
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.image_decoding import ImageError, ImageInfo, probe
+from dynacor_ray.core.schema import MAX_INSTANCE_ID
 from dynacor_ray.sources.base import Source
 from dynacor_ray.sources.columns import is_integer_text
 

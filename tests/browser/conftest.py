@@ -14,8 +14,8 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from dynacor_ray.reports import make_report
-from dynacor_ray.storage import locate
+from dynacor_ray.core.storage import locate
+from dynacor_ray.report.build import make_report
 from tests.made_runs import make_run
 
 FLAGS = (

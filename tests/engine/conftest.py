@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from dynacor_ray import schema
-from dynacor_ray.engine.session import forgo_watcher, quieten
-from dynacor_ray.noise.synthetic import symmetric
-from dynacor_ray.pipeline import detect
+from dynacor_ray.core import schema
+from dynacor_ray.engine.runtime.session import forgo_watcher, quieten
+from dynacor_ray.ground_truth.synthetic_noise import symmetric
+from dynacor_ray.workflows.detect import detect
 
 # Ray and torch warn about themselves in ways that we cannot change; ours are errors in the unit tests.
 THIRD_PARTY = ("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning", "ignore::UserWarning")

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from dynacor_ray import schema
-from dynacor_ray.lease import is_lease
+from dynacor_ray.core import schema
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
+from dynacor_ray.runs.lock import is_lease
 
 
 def expected_keys(rows: int, gamma: float = 0.1, seed: int = 0) -> np.ndarray:

@@ -14,28 +14,28 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors as Reference
 
-from dynacor_ray import schema
-from dynacor_ray.baselines import detectors
-from dynacor_ray.baselines.aum import threshold_samples
-from dynacor_ray.baselines.base import Verdict
-from dynacor_ray.baselines.confident_learning import fold_of
-from dynacor_ray.baselines.neighbours import normalised
-from dynacor_ray.baselines.panel import FOLDS
-from dynacor_ray.baselines.prototypes import PrototypeSums, prototype_margin
-from dynacor_ray.comparisons import compare
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.engine.evidence import Ground, gather_panel
-from dynacor_ray.engine.features import gather_neighbours, gather_prototypes, load_blocks
-from dynacor_ray.engine.ingest import ingest
-from dynacor_ray.engine.job import TrainConfig
-from dynacor_ray.engine.labels import LabelTable
-from dynacor_ray.engine.rows import rows_of_features
-from dynacor_ray.errors import ConfigError, DataError
-from dynacor_ray.prepare import plan_for
-from dynacor_ray.progress import Progress
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import locate
+from dynacor_ray.detectors import detectors
+from dynacor_ray.detectors.aum import threshold_samples
+from dynacor_ray.detectors.baseline_classifiers import FOLDS
+from dynacor_ray.detectors.confident_learning import fold_of
+from dynacor_ray.detectors.evidence import Verdict
+from dynacor_ray.detectors.fm_srm import PrototypeSums, prototype_margin
+from dynacor_ray.detectors.nearest_neighbors import normalised
+from dynacor_ray.engine.data.feature_blocks import gather_neighbours, gather_prototypes, load_blocks
+from dynacor_ray.engine.data.ingest import ingest
+from dynacor_ray.engine.data.labels import LabelTable
+from dynacor_ray.engine.data.training_rows import rows_of_features
+from dynacor_ray.engine.training.job import TrainConfig
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
-from dynacor_ray.storage import locate
+from dynacor_ray.workflows.compare import compare
+from dynacor_ray.workflows.gather_evidence import Ground, gather_panel
+from dynacor_ray.workflows.prepare import plan_for
 
 QUIET = Progress(quiet=True)
 QUICK: dict[str, Any] = {"epochs": 3, "cluster_epochs": 1, "quiet": True}
@@ -57,7 +57,7 @@ def test_features_neighbours_and_prototypes(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Block by block, and as a library does it with all rows at once."""
-    monkeypatch.setattr("dynacor_ray.engine.features.BLOCK_ROWS", 128)
+    monkeypatch.setattr("dynacor_ray.engine.data.feature_blocks.BLOCK_ROWS", 128)
     data = feature_set(401)
     ground = ground_of(data, tmp_path, workers=1)
     blocks = load_blocks([ground.dataset / part.name for part in ground.manifest.parts])
@@ -110,7 +110,7 @@ def test_all_detectors_on_several_kinds_of_noise(
     assert (tmp_path / "run" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
 
     # A second call has nothing to do; one more kind of noise trains for it alone.
-    monkeypatch.setattr("dynacor_ray.comparisons.joined", forbidden)
+    monkeypatch.setattr("dynacor_ray.workflows.compare.joined", forbidden)
     assert compare(data, out=out, noises=noises, **QUICK).summary == result.summary
     monkeypatch.undo()
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "cells").rglob("*") if path.is_file()}

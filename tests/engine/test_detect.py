@@ -13,12 +13,9 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from dynacor_ray import schema
-from dynacor_ray.config import make_config
-from dynacor_ray.engine.cluster import settle_noise_rate
-from dynacor_ray.engine.ingest import ingest
-from dynacor_ray.engine.signals import SIGNALS, read_noise_rate
-from dynacor_ray.errors import (
+from dynacor_ray.config.detect import make_config
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import (
     ClusterError,
     ConfigError,
     CoverageError,
@@ -27,13 +24,17 @@ from dynacor_ray.errors import (
     RunDirectoryError,
     TrainingError,
 )
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data.ingest import ingest
+from dynacor_ray.engine.dynamics.clustering import settle_noise_rate
+from dynacor_ray.engine.training.signal_files import SIGNALS, read_noise_rate
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.models.encoders import EncoderSpec
-from dynacor_ray.pipeline import DetectResult, detect, run_detect
-from dynacor_ray.progress import Progress
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
-from dynacor_ray.storage import locate
+from dynacor_ray.workflows.detect import detect, run_detect
+from dynacor_ray.workflows.results import DetectResult
 from tests.engine.conftest import FAST, Finished
 
 
@@ -228,7 +229,7 @@ def test_fsspec_run_directory(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file system that only fsspec knows serves for every output."""
-    monkeypatch.setattr("dynacor_ray.storage.pafs", _PyarrowWithoutProtocols())
+    monkeypatch.setattr("dynacor_ray.core.storage.pafs", _PyarrowWithoutProtocols())
     result = run_detect(make_config(data=str(feature_set(400)), out=f"local://{tmp_path}/run", **FAST))
     assert isinstance(result.run.filesystem, pafs.PyFileSystem)
     assert {"config.json", "summary.json", "dynamics.parquet"} <= {p.name for p in (tmp_path / "run").iterdir()}

@@ -23,9 +23,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dynacor_ray import cli, schema, sweeps
-from dynacor_ray.pipeline import load
-from dynacor_ray.sweep_config import SweepConfig
+from dynacor_ray import cli
+from dynacor_ray.config.sweep import SweepConfig
+from dynacor_ray.core import schema
+from dynacor_ray.workflows import sweep as sweeps
+from dynacor_ray.workflows.results import load
 from tests.documented import GUIDES, README, ROOT, commands, own_arguments, snippets
 
 MLFLOW = "sqlite:///mlflow.db"

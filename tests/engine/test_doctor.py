@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dynacor_ray.checks import doctor
+from dynacor_ray.workflows.doctor import doctor
 
 
 def test_doctor_describes_the_run(
@@ -29,7 +29,7 @@ def test_doctor_describes_the_run(
 def test_doctor_names_every_trouble_at_once(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynacor_ray.checks.store_bytes", lambda _: 10**16)
+    monkeypatch.setattr("dynacor_ray.workflows.doctor.store_bytes", lambda _: 10**16)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
     report = doctor(str(feature_set(1000)), out=str(tmp_path / "run"), workers=99, encoder="pixels", quiet=True)

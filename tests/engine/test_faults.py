@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from dynacor_ray.errors import RunDirectoryError, TrainingError
-from dynacor_ray.pipeline import detect
+from dynacor_ray.core.errors import RunDirectoryError, TrainingError
+from dynacor_ray.workflows.detect import detect
 from tests.engine.faults import assert_nothing_half, assert_whole
 
 SLOW_TRAINING = {"epochs": 12, "batch_size": 4, "checkpoint_seconds": 0.0, "cluster_epochs": 1, "quiet": True}
@@ -107,7 +107,7 @@ def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str
 
         import ray.train
 
-        from dynacor_ray.engine import worker
+        from dynacor_ray.engine.training import worker
 
         rank = ray.train.get_context().get_world_rank()
 
@@ -155,7 +155,7 @@ def test_a_worker_killed_at_the_worst_moment(
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
-    monkeypatch.setattr("dynacor_ray.engine.train.train_worker", dying(points, marks))
+    monkeypatch.setattr("dynacor_ray.engine.training.driver.train_worker", dying(points, marks))
     options = {"epochs": 4, "batch_size": 64, "checkpoint_seconds": 0.0, "cluster_epochs": 1, "quiet": True}
     detect(str(feature_set(601)), out=str(tmp_path / "run"), workers=2, **options)
     assert len(list(marks.iterdir())) == len(points), "every kill took place"
@@ -188,7 +188,7 @@ def test_more_kills_than_allowed_end_the_run_with_a_reason(feature_set: Callable
 
 DRIVER = """
 import sys
-from dynacor_ray.pipeline import detect
+from dynacor_ray.workflows.detect import detect
 detect(sys.argv[1], out=sys.argv[2], epochs=12, batch_size=4, checkpoint_seconds=0.0, cluster_epochs=1, quiet=True)
 """
 
@@ -273,7 +273,7 @@ def test_storage_that_fails_once(
     marks, run = tmp_path / "marks", tmp_path / "run"
     marks.mkdir()
     storage = flaky_storage(str(marks), points)
-    monkeypatch.setattr("dynacor_ray.storage._from_fsspec", lambda uri: (storage, uri.removeprefix("flaky://")))
+    monkeypatch.setattr("dynacor_ray.core.storage._from_fsspec", lambda uri: (storage, uri.removeprefix("flaky://")))
     options = {"epochs": 3, "batch_size": 64, "cluster_epochs": 1, "quiet": True}
     detect(str(feature_set(601)), out=f"flaky://{run}", **options)
     assert {path.name for path in marks.iterdir()} == set(points)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dynacor_ray.pipeline import detect
+from dynacor_ray.workflows.detect import detect
 
 ESCAPE = "\x1b]0;owned\x07\x1b[31m"
 NAMES = (f"cat {ESCAPE}", "<script>alert(1)</script>"[:-9], "[red]dog[link=x]", "$\\frac{ |_*")

@@ -14,11 +14,15 @@ import pytest
 import ray
 from PIL import Image
 
-from dynacor_ray import schema
-from dynacor_ray.engine.embed import FeatureStore, embed
-from dynacor_ray.engine.ingest import ingest
-from dynacor_ray.engine.labels import GivenLabels, LabelTable
-from dynacor_ray.engine.rows import (
+from dynacor_ray.core import schema
+from dynacor_ray.core.image_decoding import centre_crop_resize, flip
+from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.engine.data.embed import FeatureStore, embed
+from dynacor_ray.engine.data.ingest import ingest
+from dynacor_ray.engine.data.labels import GivenLabels, LabelTable
+from dynacor_ray.engine.data.training_rows import (
     PADDING_KEY,
     PaddedDataConfig,
     TrainingRows,
@@ -26,15 +30,11 @@ from dynacor_ray.engine.rows import (
     rows_of_embeddings,
     rows_of_features,
 )
-from dynacor_ray.manifest import DatasetManifest
 from dynacor_ray.method.corruption import CorruptionConfig, corrupt, is_selected
 from dynacor_ray.models.encoders import parse_encoder
-from dynacor_ray.models.images import centre_crop_resize, flip
-from dynacor_ray.pipeline import detect
-from dynacor_ray.progress import Progress
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
-from dynacor_ray.storage import Location, locate
+from dynacor_ray.workflows.detect import detect
 
 QUIET = Progress(quiet=True)
 
@@ -160,7 +160,7 @@ def test_copies_are_augmented_and_originals_are_not(
 def test_embedding_is_done_once_and_resumed_by_unit(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynacor_ray.engine.embed.MAX_UNIT_ROWS", 10)
+    monkeypatch.setattr("dynacor_ray.engine.data.embed.MAX_UNIT_ROWS", 10)
     place, manifest = packed(images, tmp_path / "packed")
     store = embedded(place, manifest, tmp_path / "features")
     assert len(store.files) == 4
@@ -192,7 +192,7 @@ def dying_embedder(mark: str) -> type:
 
     class Dying:
         def __init__(self, *told: Any) -> None:
-            from dynacor_ray.engine.embed import _Embedder
+            from dynacor_ray.engine.data.embed import _Embedder
 
             self._embedder = _Embedder(*told)
 
@@ -215,10 +215,10 @@ def dying_embedder(mark: str) -> type:
 def test_a_killed_embedding_actor_loses_and_doubles_nothing(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynacor_ray.engine.embed.MAX_UNIT_ROWS", 10)
+    monkeypatch.setattr("dynacor_ray.engine.data.embed.MAX_UNIT_ROWS", 10)
     place, manifest = packed(images, tmp_path / "packed")
     calm = embedded(place, manifest, tmp_path / "calm")
-    monkeypatch.setattr("dynacor_ray.engine.embed._Embedder", dying_embedder(str(tmp_path / "mark")))
+    monkeypatch.setattr("dynacor_ray.engine.data.embed._Embedder", dying_embedder(str(tmp_path / "mark")))
     store = embedded(place, manifest, tmp_path / "features")
     assert (tmp_path / "mark").exists(), "an actor was killed"
     for folder, undisturbed in ((store.originals, calm.originals), (store.copies, calm.copies)):

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dynacor_ray import schema, supervised_bound
-from dynacor_ray.comparisons import compare
-from dynacor_ray.errors import ConfigError, RunDirectoryError
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import ConfigError, RunDirectoryError
+from dynacor_ray.ground_truth import supervised_bound
 from dynacor_ray.method.signals import SIGNALS
 from dynacor_ray.report.study import UNSUPERVISED
-from dynacor_ray.studies import study
+from dynacor_ray.workflows.compare import compare
+from dynacor_ray.workflows.study import study
 
 QUICK: dict[str, Any] = {"epochs": 3, "cluster_epochs": 1, "quiet": True}
 
@@ -46,7 +47,7 @@ def test_signals_and_rates_are_learnt_once_and_extended(
     assert mine["f1"].tolist() == other["f1"].loc[names].tolist()
 
     # A second call has nothing to do; another rate trains for it alone, another choice of signals not at all.
-    monkeypatch.setattr("dynacor_ray.studies.joined", forbidden)
+    monkeypatch.setattr("dynacor_ray.workflows.study.joined", forbidden)
     assert study(data, out=str(out), **QUICK).summary == result.summary
     monkeypatch.undo()
     before = manifests(out)

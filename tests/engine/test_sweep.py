@@ -16,10 +16,10 @@ import pytest
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from dynacor_ray import schema
-from dynacor_ray.errors import ClusterError, ConfigError, RunDirectoryError, TrainingError
-from dynacor_ray.pipeline import detect
-from dynacor_ray.sweeps import sweep
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import ClusterError, ConfigError, RunDirectoryError, TrainingError
+from dynacor_ray.workflows.detect import detect
+from dynacor_ray.workflows.sweep import sweep
 from tests.engine.conftest import FAST
 
 
@@ -95,14 +95,16 @@ def test_a_failing_training_ends_nothing_and_is_named(
     for failure in result.summary["failed"]:
         assert "Its training failed: Expected finite margins" in failure["message"]
     assert result.summary["chosen"]["options"]["learning_rate"] == 0.02
-    monkeypatch.setattr("dynacor_ray.sweeps.run_listed", lambda trial, listed, *_: [(o, "no luck") for o in listed])
+    monkeypatch.setattr(
+        "dynacor_ray.workflows.sweep.run_listed", lambda trial, listed, *_: [(o, "no luck") for o in listed]
+    )
     with pytest.raises(TrainingError, match="Its training failed: no luck"):
         sweep(data, out=str(tmp_path / "all"), **options)
 
 
 KILLED = """
 import sys
-from dynacor_ray.sweeps import sweep
+from dynacor_ray.workflows.sweep import sweep
 sweep(sys.argv[1], out=sys.argv[2], gammas=[0.1, 0.3], alphas=[0.0, 5.0],
       epochs=4, cluster_epochs=2, quiet=True, batch_size=64)
 """

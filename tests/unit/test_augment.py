@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynacor_ray.models.augment import TrainingAugmentation, stored_side
+from dynacor_ray.models.augmentation import TrainingAugmentation, stored_side
 
 
 def made(kind: str = "crop_flip", side: int = 32, seed: int = 0) -> TrainingAugmentation:
@@ -57,7 +57,7 @@ def test_a_gpu_s_way_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = augment(images, keys, 0)
 
     monkeypatch.setattr(TrainingAugmentation, "_cut", None)
-    monkeypatch.setattr("dynacor_ray.models.augment._BY_IMAGE", ())
+    monkeypatch.setattr("dynacor_ray.models.augmentation._BY_IMAGE", ())
     assert torch.equal(augment(images, keys, 0), expected)
 
 

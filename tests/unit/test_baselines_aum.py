@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dynacor_ray.baselines.aum import aum, threshold_samples
-from dynacor_ray.baselines.base import Evidence
-from dynacor_ray.errors import ConfigError, DataError
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.detectors.aum import aum, threshold_samples
+from dynacor_ray.detectors.evidence import Evidence
 
 IDS = np.arange(200_000)
 

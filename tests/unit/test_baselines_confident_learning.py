@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dynacor_ray.baselines.base import Evidence
-from dynacor_ray.baselines.confident_learning import (
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.detectors.confident_learning import (
     among_present,
     both,
     confident_learning,
     fold_of,
     prune_by_noise_rate,
 )
-from dynacor_ray.errors import ConfigError
+from dynacor_ray.detectors.evidence import Evidence
 
 FILTERS = {"prune_by_noise_rate": prune_by_noise_rate, "both": both, "confident_learning": confident_learning}
 

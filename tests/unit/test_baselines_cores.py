@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray.baselines.base import Evidence
-from dynacor_ray.baselines.cores import (
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.detectors.cores import (
     beta,
     cores,
     cores_loss,
     cores_statistic,
     learning_rate_factor,
 )
-from dynacor_ray.errors import ConfigError, DataError
+from dynacor_ray.detectors.evidence import Evidence
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(50, 4, generator=GENERATOR, dtype=torch.float64) * 3

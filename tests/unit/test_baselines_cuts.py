@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dynacor_ray.detectors.detectors import DETECTORS, RECUT
 
-from dynacor_ray.baselines.aum import planted_aum
-from dynacor_ray.baselines.base import Evidence, Verdict
-from dynacor_ray.baselines.cuts import at_noise_rate, aum_planted_recall, simifeat_planted_recall
-from dynacor_ray.baselines.detectors import DETECTORS, RECUT
-from dynacor_ray.baselines.registry import BASELINES
-from dynacor_ray.baselines.simifeat import votes, wrong_label_votes
-from dynacor_ray.errors import ConfigError
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.detectors.aum import planted_aum
+from dynacor_ray.detectors.evidence import Evidence, Verdict
+from dynacor_ray.detectors.registry import BASELINES
+from dynacor_ray.detectors.rethresholded import at_noise_rate, aum_planted_recall, simifeat_planted_recall
+from dynacor_ray.detectors.simifeat import votes, wrong_label_votes
 
 EVIDENCE = Evidence(given_label=np.zeros(8, np.int32), num_classes=2, noise_rate=0.25)
 

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from dynacor_ray.baselines.base import Evidence
-from dynacor_ray.baselines.margins import avg_encoder, mean_margin
-from dynacor_ray.errors import ConfigError
-from dynacor_ray.method.mixture import Mixture, fit_mixture
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.decision.gaussian_mixture import Mixture, fit_mixture
+from dynacor_ray.detectors.evidence import Evidence
+from dynacor_ray.detectors.mean_margin import avg_encoder, mean_margin
 
 
 def evidence(margins: np.ndarray) -> Evidence:

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.baselines.neighbours import NO_INSTANCE, NearestNeighbours, normalised
-from dynacor_ray.errors import ConfigError, DataError
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.detectors.nearest_neighbors import NO_INSTANCE, NearestNeighbours, normalised
 
 
 def brute_force(features: np.ndarray, ids: np.ndarray, k: int) -> tuple[list[list[float]], list[list[int]]]:

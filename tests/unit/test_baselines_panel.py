@@ -4,10 +4,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from dynacor_ray.baselines.aum import threshold_samples
-from dynacor_ray.baselines.confident_learning import fold_of
-from dynacor_ray.baselines.cores import cores_loss, cores_statistic
-from dynacor_ray.baselines.panel import AUM, CLASSIFIERS, CORES, FOLDS, PROBABILITIES, Panel, make_members
+from dynacor_ray.detectors.aum import threshold_samples
+from dynacor_ray.detectors.baseline_classifiers import (
+    AUM,
+    CLASSIFIERS,
+    CORES,
+    FOLDS,
+    PROBABILITIES,
+    Panel,
+    make_members,
+)
+from dynacor_ray.detectors.confident_learning import fold_of
+from dynacor_ray.detectors.cores import cores_loss, cores_statistic
 from dynacor_ray.method.dynamics import logit_margin
 
 IDS = np.arange(200, dtype=np.int64)

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.baselines.base import Evidence
-from dynacor_ray.baselines.prototypes import PrototypeSums, agreement, fm_srm, prototype_margin
-from dynacor_ray.errors import ConfigError, DataError
-from dynacor_ray.method.mixture import fit_mixture
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.decision.gaussian_mixture import fit_mixture
+from dynacor_ray.detectors.evidence import Evidence
+from dynacor_ray.detectors.fm_srm import PrototypeSums, agreement, fm_srm, prototype_margin
 
 FEATURES = torch.from_numpy(np.random.default_rng(0).normal(size=(60, 5)))
 GIVEN = torch.from_numpy(np.random.default_rng(1).integers(0, 3, 60)).int()

@@ -8,10 +8,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from dynacor_ray.baselines.aum import threshold_samples
-from dynacor_ray.baselines.base import Evidence, Part, Verdict
-from dynacor_ray.baselines.registry import BASELINES, Detector
-from dynacor_ray.errors import ConfigError
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.detectors.aum import threshold_samples
+from dynacor_ray.detectors.evidence import Evidence, Part, Verdict
+from dynacor_ray.detectors.registry import BASELINES, Detector
 
 PARTS = {
     "dynamics": ("margins",),

@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dynacor_ray.baselines import simifeat
-from dynacor_ray.baselines.base import Evidence
-from dynacor_ray.baselines.simifeat import (
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.detectors import simifeat
+from dynacor_ray.detectors.evidence import Evidence
+from dynacor_ray.detectors.simifeat import (
     consensus,
     estimate_transition,
     probability_right,
@@ -13,7 +14,6 @@ from dynacor_ray.baselines.simifeat import (
     simifeat_v,
     votes,
 )
-from dynacor_ray.errors import ConfigError, DataError
 
 PRIOR = np.array([0.4, 0.3, 0.2, 0.1])
 TRANSITION = np.array([[0.7, 0.2, 0.1, 0.0], [0.0, 0.6, 0.1, 0.3], [0.1, 0.1, 0.8, 0.0], [0.05, 0.05, 0.4, 0.5]])

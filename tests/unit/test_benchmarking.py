@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from benchmarking import Lap, MemoryWatch, Sample, Turns, take_turns
 
-from dynacor_ray import schema
+from dynacor_ray.core import schema
 
 needs_proc = pytest.mark.skipif(not benchmarking.PROC.is_dir(), reason="memory is read from /proc")
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dynacor_ray.detectors.detectors import DETECTORS
 
 import dynacor_ray
-from dynacor_ray import checks, cli, pipeline, reports
-from dynacor_ray.baselines.detectors import DETECTORS
-from dynacor_ray.config import DetectConfig, make_config
-from dynacor_ray.errors import DataError, StorageError
+from dynacor_ray import cli
+from dynacor_ray.config.detect import DetectConfig, make_config
+from dynacor_ray.core.errors import DataError, StorageError
 from dynacor_ray.method.signals import SIGNALS
+from dynacor_ray.report import build as reports
+from dynacor_ray.workflows import detect as pipeline
+from dynacor_ray.workflows import doctor as checks
 from tests.made_runs import make_run
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dynacor_ray.detectors.detectors import DETECTORS, missing_library
 
-from dynacor_ray.baselines.detectors import DETECTORS, missing_library
-from dynacor_ray.compare_config import make_compare_config
-from dynacor_ray.errors import ConfigError
-from dynacor_ray.study_config import make_study_config
+from dynacor_ray.config.compare import make_compare_config
+from dynacor_ray.config.study import make_study_config
+from dynacor_ray.core.errors import ConfigError
 
 
 def test_defaults_are_all_detectors_on_the_given_labels() -> None:

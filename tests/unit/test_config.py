@@ -10,9 +10,10 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from dynacor_ray.config import DetectConfig, Variant, digest, make_config
-from dynacor_ray.errors import ConfigError
-from dynacor_ray.training_recipes import RECIPES
+from dynacor_ray.config.detect import DetectConfig, Variant, make_config
+from dynacor_ray.config.recipes import RECIPES
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.core.hashing import digest
 
 NAN, INF = float("nan"), float("inf")
 FIELDS = {field.name: field for field in dataclasses.fields(DetectConfig)}

@@ -15,15 +15,20 @@ import click
 import numpy as np
 import pytest
 
-from dynacor_ray import checks, cli, comparisons, pipeline, studies, sweeps
-from dynacor_ray.baselines import detectors
-from dynacor_ray.baselines.base import Evidence
-from dynacor_ray.compare_config import CompareConfig
-from dynacor_ray.config import DetectConfig
+from dynacor_ray import cli
+from dynacor_ray.config.compare import CompareConfig
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.study import StudyConfig
+from dynacor_ray.config.sweep import SweepConfig
+from dynacor_ray.detectors import detectors
+from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.sources import registry
 from dynacor_ray.sources.base import SourceOptions
-from dynacor_ray.study_config import StudyConfig
-from dynacor_ray.sweep_config import SweepConfig
+from dynacor_ray.workflows import compare as comparisons
+from dynacor_ray.workflows import detect as pipeline
+from dynacor_ray.workflows import doctor as checks
+from dynacor_ray.workflows import study as studies
+from dynacor_ray.workflows import sweep as sweeps
 from tests.documented import GUIDES, README, ROOT, commands, own_arguments, snippets
 
 TEXT = README.read_text(encoding="utf-8")

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray import schema
-from dynacor_ray.engine.batches import Batch
-from dynacor_ray.engine.dynamics_task import DynamicsTask
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig
-from dynacor_ray.engine.task import Recorded
+from dynacor_ray.core import schema
+from dynacor_ray.core.storage import locate
+from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
+from dynacor_ray.engine.data.row_facts import RowFacts
+from dynacor_ray.engine.training.batches import Batch
+from dynacor_ray.engine.training.dynamics_module import DynamicsTask
+from dynacor_ray.engine.training.job import Job, TrainConfig
+from dynacor_ray.engine.training.module import Recorded
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.method.dynamics import logit_margin
-from dynacor_ray.method.ridge import RidgeSums
-from dynacor_ray.storage import locate
 from tests.plans import plan_of
 
 ROWS, DIM, CLASSES = 400, 6, 3
@@ -86,7 +87,7 @@ def test_short_trainings(epochs: int) -> None:
 
 
 def test_too_many_features_give_no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynacor_ray.engine.dynamics_task.MAX_FEATURES", DIM - 1)
+    monkeypatch.setattr("dynacor_ray.engine.training.dynamics_module.MAX_FEATURES", DIM - 1)
     task = DynamicsTask(job(), CPU)
     run(task, 0)
     assert not run(task, 1)[schema.LEAVE_ONE_OUT].any()

@@ -17,17 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.exceptions import OutOfDiskError
 
-from dynacor_ray import checks as doctor_module
-from dynacor_ray import schema
-from dynacor_ray.checks import Check, DoctorReport
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.engine import assemble, session
-from dynacor_ray.engine.assemble import coverage_message, id_ranges
-from dynacor_ray.engine.cluster import Tally, settle_noise_rate
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig, TrainPlan, plan_training, trainings_at_once
-from dynacor_ray.engine.labels import GivenLabels, LabelTable
-from dynacor_ray.engine.session import Resources
-from dynacor_ray.engine.signals import (
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import ClusterError, DataError, StorageError, TrainingError
+from dynacor_ray.core.manifest import DatasetManifest, Part
+from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.decision.noise_rate import BINS, NoiseRate
+from dynacor_ray.engine.data.labels import GivenLabels, LabelTable
+from dynacor_ray.engine.data.row_facts import RowFacts
+from dynacor_ray.engine.dynamics import assemble
+from dynacor_ray.engine.dynamics.assemble import coverage_message, id_ranges
+from dynacor_ray.engine.dynamics.clustering import Tally, settle_noise_rate
+from dynacor_ray.engine.runtime import session
+from dynacor_ray.engine.runtime.session import Resources
+from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan, plan_training, trainings_at_once
+from dynacor_ray.engine.training.signal_files import (
     complete,
     file_name,
     read_class_noise_rates,
@@ -38,11 +42,9 @@ from dynacor_ray.engine.signals import (
     write_joints,
     write_signals,
 )
-from dynacor_ray.errors import ClusterError, DataError, StorageError, TrainingError
-from dynacor_ray.manifest import DatasetManifest, Part
-from dynacor_ray.method.noise_rate import BINS, NoiseRate
-from dynacor_ray.models.networks import NetworkSpec
-from dynacor_ray.storage import Location, locate
+from dynacor_ray.models.image_classifiers import NetworkSpec
+from dynacor_ray.workflows import doctor as doctor_module
+from dynacor_ray.workflows.doctor import Check, DoctorReport
 
 # ---------------------------------------------------------------------------------------------------------------- spill
 
@@ -437,7 +439,7 @@ def doctored(monkeypatch: pytest.MonkeyPatch, data: str, tmp_path: Path, **optio
     have = Resources(cpus=4, gpus=0, memory_bytes=8e9, nodes=1, object_store_bytes=1e9)
     monkeypatch.setattr(doctor_module, "connect", lambda _: None)
     monkeypatch.setattr(doctor_module, "resources", lambda: have)
-    monkeypatch.setattr("dynacor_ray.prepare.resources", lambda: have)
+    monkeypatch.setattr("dynacor_ray.workflows.prepare.resources", lambda: have)
     monkeypatch.setattr(session, "resources", lambda: have)
     return doctor_module.run_doctor(DetectConfig(data=data, out=str(tmp_path / "run"), **options))
 

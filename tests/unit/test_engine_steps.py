@@ -13,14 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray import schema
-from dynacor_ray.engine import batches as module
-from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig
-from dynacor_ray.engine.rows import PADDING_KEY, missing_rows, padding_rows
-from dynacor_ray.errors import CoverageError
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import CoverageError
+from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data.row_facts import RowFacts
+from dynacor_ray.engine.data.training_rows import PADDING_KEY, missing_rows, padding_rows
+from dynacor_ray.engine.training import batches as module
+from dynacor_ray.engine.training.batches import Batch, CachedRows, StreamedRows
+from dynacor_ray.engine.training.job import Job, TrainConfig
 from dynacor_ray.method.corruption import LABEL
-from dynacor_ray.storage import locate
 from tests.plans import plan_of
 
 DIM = 2

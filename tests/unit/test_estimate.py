@@ -12,17 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dynacor_ray import checks, schema
-from dynacor_ray import estimate as module
-from dynacor_ray.checks import DoctorReport, run_doctor
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.engine import job as engine_job
-from dynacor_ray.engine.dynamics_task import DynamicsTask
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig
-from dynacor_ray.engine.session import Resources
-from dynacor_ray.errors import ConfigError
-from dynacor_ray.estimate import Speeds, estimate, seconds_of, step_seconds
-from dynacor_ray.storage import locate
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data.row_facts import RowFacts
+from dynacor_ray.engine.runtime.session import Resources
+from dynacor_ray.engine.training import job as engine_job
+from dynacor_ray.engine.training.dynamics_module import DynamicsTask
+from dynacor_ray.engine.training.job import Job, TrainConfig
+from dynacor_ray.workflows import cost_estimate as module
+from dynacor_ray.workflows import doctor as checks
+from dynacor_ray.workflows.cost_estimate import Speeds, estimate, seconds_of, step_seconds
+from dynacor_ray.workflows.doctor import DoctorReport, run_doctor
 from tests.plans import plan_of
 
 PLAN = plan_of(workers=2)
@@ -107,8 +109,8 @@ def doctored(
     there = Resources(**{name: options.pop(name, value) for name, value in plain.items()})
     monkeypatch.setattr(checks, "connect", lambda _: None)
     monkeypatch.setattr(checks, "resources", lambda: there)
-    monkeypatch.setattr("dynacor_ray.prepare.resources", lambda: there)
-    monkeypatch.setattr("dynacor_ray.engine.session.resources", lambda: there)
+    monkeypatch.setattr("dynacor_ray.workflows.prepare.resources", lambda: there)
+    monkeypatch.setattr("dynacor_ray.engine.runtime.session.resources", lambda: there)
     return run_doctor(DetectConfig(data=data, out=str(tmp_path / "run"), epochs=10, **options), price)
 
 

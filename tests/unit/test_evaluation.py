@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dynacor_ray.errors import DataError
-from dynacor_ray.evaluation import detection_metrics, evaluate_issues, match_truth
-from dynacor_ray.schema import truth_schema
+from dynacor_ray.core.errors import DataError
+from dynacor_ray.core.schema import truth_schema
+from dynacor_ray.ground_truth.metrics import detection_metrics, evaluate_issues, match_truth
 
 
 def truth(ids: list[int], labels: list[int | None]) -> pa.Table:

@@ -14,19 +14,19 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from dynacor_ray import cli, schema
-from dynacor_ray.cleaning import apply_run
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.errors import ConfigError, DataError, StorageError
-from dynacor_ray.exports import export_run
-from dynacor_ray.pipeline import DetectResult, load
-from dynacor_ray.report.page_data import SAMPLE, flagged_ids, random_sample
-from dynacor_ray.report.wilson import wilson_interval
-from dynacor_ray.reports import make_report
-from dynacor_ray.reviews import read_marks, review_run, review_sentences
+from dynacor_ray import cli
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import ConfigError, DataError, StorageError
+from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.export.cleaned_copy import apply_run
+from dynacor_ray.export.tables import export_run
+from dynacor_ray.report.build import make_report
+from dynacor_ray.report.page_reader import SAMPLE, flagged_ids, random_sample
+from dynacor_ray.report.reviews import read_marks, review_run, review_sentences, wilson_interval
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
-from dynacor_ray.storage import Location, locate
+from dynacor_ray.workflows.results import DetectResult, load
 from tests.made_runs import make_run
 
 NAMES = ("cat", "dog", "owl")

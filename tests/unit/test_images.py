@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dynacor_ray.models.images import ImageError, ImageInfo, centre_crop_resize, flip, load_rgb, probe
+from dynacor_ray.core.image_decoding import ImageError, ImageInfo, centre_crop_resize, flip, load_rgb, probe
 
 RAMP = np.linspace(0, 255, 40 * 30).reshape(30, 40).astype(np.uint8)
 

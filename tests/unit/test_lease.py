@@ -14,18 +14,18 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from dynacor_ray import lease
-from dynacor_ray.errors import RunDirectoryError
-from dynacor_ray.lease import held, is_lease
-from dynacor_ray.progress import Progress
-from dynacor_ray.storage import Location, locate
+from dynacor_ray.core.errors import RunDirectoryError
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.runs import lock as lease
+from dynacor_ray.runs.lock import held, is_lease
 
 QUIET = Progress(quiet=True)
 HOLDER = """
 import sys
-from dynacor_ray.lease import held
-from dynacor_ray.progress import Progress
-from dynacor_ray.storage import locate
+from dynacor_ray.runs.lock import held
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import locate
 with held(locate(sys.argv[1]), Progress(quiet=True)):
     print("held", flush=True)
     sys.stdin.read()

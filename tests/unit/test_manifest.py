@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynacor_ray.errors import StorageError
-from dynacor_ray.manifest import MANIFEST, TARGET_NORM, DatasetManifest, FeatureStats, Part, read_stats
-from dynacor_ray.storage import locate
+from dynacor_ray.core.errors import StorageError
+from dynacor_ray.core.manifest import MANIFEST, TARGET_NORM, DatasetManifest, FeatureStats, Part, read_stats
+from dynacor_ray.core.storage import locate
 
 
 @given(

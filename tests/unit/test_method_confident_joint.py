@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray.method.confident_joint import (
+from dynacor_ray.decision.confident_joint import (
     ORIGINAL,
     OTHER,
     PADDING,
@@ -34,7 +34,7 @@ def test_with_very_many_classes_only_the_given_one_is_told_apart(monkeypatch: py
     logits, labels = simulated(2000)
     everything, thresholds = torch.zeros(2000), torch.full((5,), 0.3)
     full = JointCounter(5, thresholds, CPU)
-    monkeypatch.setattr("dynacor_ray.method.confident_joint.MAX_JOINT_CLASSES", 4)
+    monkeypatch.setattr("dynacor_ray.decision.confident_joint.MAX_JOINT_CLASSES", 4)
     slim = JointCounter(5, thresholds, CPU)
     for counter in (full, slim):
         counter.add(logits, labels, everything)

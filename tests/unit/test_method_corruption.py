@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.errors import ConfigError, DataError
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.schema import decode_key
+from dynacor_ray.ground_truth.synthetic_noise import symmetric
 from dynacor_ray.method.corruption import CorruptionConfig, corrupt, corrupted_label, expected_noise_rates, is_selected
-from dynacor_ray.noise.synthetic import symmetric
-from dynacor_ray.schema import decode_key
 
 CLASSES = 5
 

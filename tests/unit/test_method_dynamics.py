@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dynacor_ray.errors import ConfigError, DataError, TrainingError
+from dynacor_ray.core.errors import ConfigError, DataError, TrainingError
+from dynacor_ray.decision.prediction_summary import summarise_predictions
 from dynacor_ray.method import dynamics as d
-from dynacor_ray.method.predictions import summarise_predictions
 
 torch.set_num_threads(1)
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 0.0]])

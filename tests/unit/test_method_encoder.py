@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray.method.encoder import DynamicsEncoder, PatternEncoder, initial_encoder_state, sign_windows
+from dynacor_ray.method.dynamics_encoder import DynamicsEncoder, PatternEncoder, initial_encoder_state, sign_windows
 
 torch.set_num_threads(1)
 

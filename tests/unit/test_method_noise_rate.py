@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.method.noise_rate import (
+from dynacor_ray.decision.noise_rate import (
     BINS,
     count_confidence,
     counted_epochs,

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.method.noise_rate import NoiseRate
-from dynacor_ray.method.planted_rate import SHARES, PlantedReading, read_planted, with_planted
+from dynacor_ray.decision.corrupted_copy_rate import SHARES, PlantedReading, read_planted, with_planted
+from dynacor_ray.decision.noise_rate import NoiseRate
 
 FIRST = NoiseRate(0.5, 0.4, 0.6, surest=0.01)
 

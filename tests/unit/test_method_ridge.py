@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge as Reference
 
+from dynacor_ray.decision.leave_one_out_ridge import PENALTIES, Ridge, RidgeSums, best_penalty
 from dynacor_ray.method.dynamics import logit_margin
-from dynacor_ray.method.ridge import PENALTIES, Ridge, RidgeSums, best_penalty
 
 CLASSES = 3
 
@@ -70,7 +70,7 @@ def test_a_row_s_own_label_does_not_touch_its_scores() -> None:
 
 def _with_penalty(found: RidgeSums, penalties: np.ndarray) -> Ridge:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dynacor_ray.method.ridge.PENALTIES", penalties)
+        patch.setattr("dynacor_ray.decision.leave_one_out_ridge.PENALTIES", penalties)
         ridge = found.solve()
     assert ridge is not None
     assert ridge.penalty == pytest.approx(penalties[0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import davies_bouldin_score
 
-from dynacor_ray.errors import ConfigError
+from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.method.selection import EpochRecord, choose_epoch, davies_bouldin, validation_metric
 
 

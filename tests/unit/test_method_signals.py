@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.errors import ConfigError
+from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.method import signals as s
 
 

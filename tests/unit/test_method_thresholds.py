@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynacor_ray.errors import ConfigError
-from dynacor_ray.method.thresholds import (
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.decision.thresholds import (
     MOST_RECALL,
     Cut,
     Signals,

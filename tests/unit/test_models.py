@@ -17,9 +17,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from dynacor_ray.errors import ConfigError, EncoderError
-from dynacor_ray.models import encoders, hub
-from dynacor_ray.models import spec as encoder_spec
+from dynacor_ray.core.errors import ConfigError, EncoderError
+from dynacor_ray.models import encoder_spec, encoders, hub
 from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, resolve_auto
 from dynacor_ray.models.heads import FeatureScaling, build_classifier
 from dynacor_ray.models.weights import package_weights, read_state_dict

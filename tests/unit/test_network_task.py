@@ -16,24 +16,25 @@ import torch
 from PIL import Image
 from torch import nn
 
-from dynacor_ray import schema
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.engine.batches import Batch, CachedRows, StreamedRows, ahead
-from dynacor_ray.engine.dynamics_task import DynamicsTask
-from dynacor_ray.engine.embed import Unit
-from dynacor_ray.engine.image_rows import ImageReader
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig
-from dynacor_ray.engine.labels import GivenLabels
-from dynacor_ray.engine.rows import padding_rows
-from dynacor_ray.engine.schedule import MIN_LEARNING_RATE, make_schedule, rate_after
-from dynacor_ray.engine.worker import is_out_of_memory, memory_message
-from dynacor_ray.errors import ConfigError
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.core.image_decoding import centre_crop_resize, load_rgb
+from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data.embed import Unit
+from dynacor_ray.engine.data.image_rows import ImageReader
+from dynacor_ray.engine.data.labels import GivenLabels
+from dynacor_ray.engine.data.row_facts import RowFacts
+from dynacor_ray.engine.data.training_rows import padding_rows
+from dynacor_ray.engine.training.batches import Batch, CachedRows, StreamedRows, ahead
+from dynacor_ray.engine.training.dynamics_module import DynamicsTask
+from dynacor_ray.engine.training.job import Job, TrainConfig
+from dynacor_ray.engine.training.lr_schedule import MIN_LEARNING_RATE, make_schedule, rate_after
+from dynacor_ray.engine.training.worker import is_out_of_memory, memory_message
 from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupted_label, is_selected
-from dynacor_ray.models.augment import TrainingAugmentation
-from dynacor_ray.models.images import centre_crop_resize, load_rgb
-from dynacor_ray.models.networks import parse_network
-from dynacor_ray.prepare import prepare
-from dynacor_ray.storage import locate
+from dynacor_ray.models.augmentation import TrainingAugmentation
+from dynacor_ray.models.image_classifiers import parse_network
+from dynacor_ray.workflows.prepare import prepare
 from tests.plans import plan_of
 
 SIDE, CLASSES, ROWS = 8, 3, 40

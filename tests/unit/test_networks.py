@@ -9,9 +9,9 @@ import torch
 import torchvision
 from torch import nn
 
-from dynacor_ray.errors import ConfigError, EncoderError
+from dynacor_ray.core.errors import ConfigError, EncoderError
 from dynacor_ray.models import hub
-from dynacor_ray.models.networks import CIFAR, ImageClassifier, NetworkSpec, build_network, parse_network
+from dynacor_ray.models.image_classifiers import CIFAR, ImageClassifier, NetworkSpec, build_network, parse_network
 
 # Trainable numbers at 10 classes (He et al. 2016, Table 6: ResNet20 0.27 M; ResNet34 and PreAct-ResNet18 as in the
 # usual CIFAR code, the latter with the norm after its last block that He et al. (ECCV 2016) add: 1,024 more).

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dynacor_ray.errors import ConfigError, DataError
-from dynacor_ray.noise.synthetic import asymmetric, instance_dependent, symmetric, transition_matrix
-from dynacor_ray.rng import Purpose, derive_seed
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.rng import Purpose, derive_seed
+from dynacor_ray.ground_truth.synthetic_noise import asymmetric, instance_dependent, symmetric, transition_matrix
 
 IDS = np.arange(200_000)
 TRUE = (IDS * 13) % 4

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray.errors import DataError
-from dynacor_ray.noise.observed import read_human_labels
-from dynacor_ray.storage import locate
+from dynacor_ray.core.errors import DataError
+from dynacor_ray.core.storage import locate
+from dynacor_ray.sources.cifar_human_labels import read_human_labels
 
 CLEAN = np.array([3, 0, 9, 1], dtype=np.int64)
 WORSE = np.array([3, 1, 9, 2], dtype=np.int64)
@@ -147,6 +147,6 @@ def test_missing_or_huge_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     buffer = io.BytesIO()
     torch.save({"clean_label": CLEAN}, buffer)
     (tmp_path / "h.pt").write_bytes(buffer.getvalue())
-    monkeypatch.setattr("dynacor_ray.noise.observed._MAX_BYTES", 10)
+    monkeypatch.setattr("dynacor_ray.sources.cifar_human_labels._MAX_BYTES", 10)
     with pytest.raises(DataError, match="but got a file of 0 MiB"):
         read_human_labels(str(tmp_path / "h.pt"), "clean_label", 10)

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dynacor_ray.errors import ConfigError, DataError
-from dynacor_ray.noise.spec import Noise, given_labels, known_truth, parse_noise, true_labels
-from dynacor_ray.noise.synthetic import asymmetric, instance_dependent, symmetric
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.ground_truth.noise_spec import Noise, given_labels, known_truth, parse_noise, true_labels
+from dynacor_ray.ground_truth.synthetic_noise import asymmetric, instance_dependent, symmetric
 
 IDS = np.arange(3000, dtype=np.int64) * 7
 TRUTH = IDS % 5

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from dynacor_ray import progress as module
-from dynacor_ray.progress import LINE_SECONDS, MOST_LINE_SECONDS, Progress
+from dynacor_ray.core import progress as module
+from dynacor_ray.core.progress import LINE_SECONDS, MOST_LINE_SECONDS, Progress
 
 
 @pytest.fixture

@@ -13,11 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import named_runs as recipes
 import pytest
 
-from dynacor_ray import cli, comparisons, pipeline, recipes, studies, sweeps
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.errors import ConfigError
+from dynacor_ray import cli
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.workflows import compare as comparisons
+from dynacor_ray.workflows import detect as pipeline
+from dynacor_ray.workflows import study as studies
+from dynacor_ray.workflows import sweep as sweeps
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "jobs").glob("*.py"))

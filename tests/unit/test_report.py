@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dynacor_ray.manifest import DatasetManifest, FeatureStats, Part
+from dynacor_ray.core.manifest import DatasetManifest, FeatureStats, Part
+from dynacor_ray.core.schema import MAX_INSTANCE_ID
 from dynacor_ray.report.summary import (
     Facts,
     build_summary,
@@ -23,7 +24,6 @@ from dynacor_ray.report.summary import (
     trust_warnings,
 )
 from dynacor_ray.report.terminal import clean, print_summary
-from dynacor_ray.schema import MAX_INSTANCE_ID
 
 NAMES = ("cat", "dog", "owl")
 

@@ -14,19 +14,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from dynacor_ray.errors import DataError
-from dynacor_ray.evaluation import detection_metrics
-from dynacor_ray.report.compare import (
-    AVERAGED,
-    SHARES,
-    Judgement,
-    build_comparison,
-    comparison_table,
-    markdown_table,
-    noise_headings,
-    print_comparison,
-)
+from dynacor_ray.core.errors import DataError
+from dynacor_ray.ground_truth.metrics import detection_metrics
+from dynacor_ray.report.comparison_summary import build_comparison, comparison_table, noise_headings
+from dynacor_ray.report.comparison_table import markdown_table, print_comparison
 from dynacor_ray.report.figures import comparison_figure
+from dynacor_ray.runs.records import AVERAGED, SHARES, Judgement
 
 NOISES = ("given", "symmetric:0.6", "asymmetric:0.3", "instance:0.4", "worse_label")
 DETECTORS = ("Avg.Encoder", "AUM", "Confident learning", "CORES", "SimiFeat-V", "SimiFeat-R", "DynaCor")

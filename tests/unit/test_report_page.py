@@ -19,18 +19,19 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dynacor_ray import schema
-from dynacor_ray.errors import DataError, RunDirectoryError
-from dynacor_ray.manifest import DatasetManifest
-from dynacor_ray.pipeline import DetectResult
-from dynacor_ray.report import page_data, words
-from dynacor_ray.report.content import Suspect
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError, RunDirectoryError
+from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.storage import locate
+from dynacor_ray.report import page_reader as page_data
+from dynacor_ray.report import wording as words
+from dynacor_ray.report.build import make_report
 from dynacor_ray.report.page import MATRIX_CLASSES, embedded, render
-from dynacor_ray.report.page_data import read_page
+from dynacor_ray.report.page_model import Suspect
+from dynacor_ray.report.page_reader import read_page
 from dynacor_ray.report.thumbnails import read_thumbnails, thumbnail
 from dynacor_ray.report.trajectories import Trajectories
-from dynacor_ray.reports import make_report
-from dynacor_ray.storage import locate
+from dynacor_ray.workflows.results import DetectResult
 from tests.made_runs import make_run
 
 HOSTILE = (

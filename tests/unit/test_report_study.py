@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from dynacor_ray.evaluation import detection_metrics
+from dynacor_ray.ground_truth.metrics import detection_metrics
 from dynacor_ray.report import study as r
-from dynacor_ray.report.compare import Judgement, markdown_table, print_comparison
+from dynacor_ray.report.comparison_table import markdown_table, print_comparison
+from dynacor_ray.runs.records import Judgement
 
 
 def found(

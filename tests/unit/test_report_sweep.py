@@ -8,7 +8,8 @@ from PIL import Image
 from rich.console import Console
 
 from dynacor_ray.report.figures import heat_map
-from dynacor_ray.report.sweep import Trial, build_sweep_summary, choose_trial, print_sweep, trials_table
+from dynacor_ray.report.sweep import build_sweep_summary, print_sweep, trials_table
+from dynacor_ray.runs.records import Trial, choose_trial
 
 
 def trial(gamma: float, alpha: float, metric: float, flagged: float, f1: float | None) -> Trial:

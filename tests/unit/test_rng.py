@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynacor_ray.rng import Purpose, derive_seed, keyed_choice, keyed_hash, keyed_uniform, splitmix64
+from dynacor_ray.core.rng import Purpose, derive_seed, keyed_choice, keyed_hash, keyed_uniform, splitmix64
 
 
 def test_splitmix64_gives_the_published_sequence() -> None:

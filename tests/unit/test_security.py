@@ -28,19 +28,19 @@ from PIL import Image
 from ray.data._internal.object_extensions.arrow import ArrowPythonObjectArray
 from ray.data._internal.tensor_extensions.arrow import ArrowTensorTypeV2
 
-from dynacor_ray import storage
-from dynacor_ray.engine.ingest import count_labels
-from dynacor_ray.errors import DataError, DynacorError, StorageError, explain, printable
-from dynacor_ray.manifest import MANIFEST, DatasetManifest
-from dynacor_ray.models.images import ImageError, probe
-from dynacor_ray.noise.observed import read_human_labels
-from dynacor_ray.prepare import default_out
-from dynacor_ray.progress import Progress
+from dynacor_ray.core import storage
+from dynacor_ray.core.errors import DataError, DynacorError, StorageError, explain, printable
+from dynacor_ray.core.image_decoding import ImageError, probe
+from dynacor_ray.core.manifest import MANIFEST, DatasetManifest
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data.ingest import count_labels
 from dynacor_ray.sources import cifar
 from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.cifar_human_labels import read_human_labels
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.sources.validate import Validated, build_vocabulary, feature_dim_of, validate_rows
-from dynacor_ray.storage import locate
+from dynacor_ray.workflows.prepare import default_out
 
 LABELS, FEATURES = list("abab"), [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]
 

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray import schema
-from dynacor_ray.engine.batches import Batch
-from dynacor_ray.engine.dynamics_task import DynamicsTask, SignalsTask
-from dynacor_ray.engine.job import Job, RowFacts, TrainConfig
-from dynacor_ray.engine.tasks import make_task
-from dynacor_ray.errors import TrainingError
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import TrainingError
+from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data.row_facts import RowFacts
+from dynacor_ray.engine.training.batches import Batch
+from dynacor_ray.engine.training.dynamics_module import DynamicsTask, SignalsTask
+from dynacor_ray.engine.training.job import Job, TrainConfig
+from dynacor_ray.engine.training.worker import make_task
 from dynacor_ray.method.dynamics import first_eigenvectors
 from dynacor_ray.method.signals import COLUMNS
-from dynacor_ray.storage import locate
 from tests.plans import plan_of
 
 ROWS, CLASSES, DIM, EPOCHS = 24, 3, 5, 3

@@ -20,8 +20,8 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynacor_ray.errors import ConfigError, DataError, StorageError
-from dynacor_ray.schema import INSTANCE_ID
+from dynacor_ray.core.errors import ConfigError, DataError, StorageError
+from dynacor_ray.core.schema import INSTANCE_ID
 from dynacor_ray.sources import cifar
 from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.registry import open_source

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dynacor_ray.errors import ConfigError, DataError, StorageError
-from dynacor_ray.models.images import load_rgb
+from dynacor_ray.core.errors import ConfigError, DataError, StorageError
+from dynacor_ray.core.image_decoding import load_rgb
+from dynacor_ray.core.storage import locate
 from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.clothing1m import CLASS_NAMES, Entry, balanced_sample, key_error
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.sources.validate import build_vocabulary, validate_rows
-from dynacor_ray.storage import locate
 
 OUTSIDE = "points outside the data root"
 

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dynacor_ray.errors import ConfigError, DataError
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.storage import locate
 from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, validate_rows
-from dynacor_ray.storage import locate
 
 FEATURES = [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]]
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dynacor_ray import schema
-from dynacor_ray.errors import DataError
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError
 from dynacor_ray.sources.base import Shard, Source
 from dynacor_ray.sources.validate import (
     ImageStats,

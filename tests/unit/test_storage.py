@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from dynacor_ray.errors import StorageError
-from dynacor_ray.storage import ATTEMPTS, FIRST_WAIT, Location, locate, require_space, storage_errors
+from dynacor_ray.core.errors import StorageError
+from dynacor_ray.core.storage import ATTEMPTS, FIRST_WAIT, Location, locate, require_space, storage_errors
 
 TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
 FULL = "No space left on device'; free some space or choose another place"

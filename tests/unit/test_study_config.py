@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from dynacor_ray.errors import ConfigError
+from dynacor_ray.config.study import make_study_config
+from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.method.signals import SIGNALS
-from dynacor_ray.study_config import make_study_config
 
 
 def test_defaults_are_all_signals_at_one_corruption_rate() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray import supervised_bound as bound
-from dynacor_ray.errors import ConfigError, DataError
-from dynacor_ray.evaluation import detection_metrics
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.ground_truth import supervised_bound as bound
+from dynacor_ray.ground_truth.metrics import detection_metrics
 
 QUICK = bound.BoundConfig(epochs=4, batch_size=32)
 

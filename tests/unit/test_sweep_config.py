@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dynacor_ray.errors import ConfigError
-from dynacor_ray.sweep_config import SweepConfig, make_sweep_config, training_options
+from dynacor_ray.config.sweep import SweepConfig, make_sweep_config, training_options
+from dynacor_ray.core.errors import ConfigError
 
 
 def make(**options) -> SweepConfig:  # type: ignore[no-untyped-def]

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from dynacor_ray import tracking
-from dynacor_ray.compare_config import CompareConfig
-from dynacor_ray.config import DetectConfig
-from dynacor_ray.engine import mlflow_runs
-from dynacor_ray.engine.mlflow_runs import TrackedRun, check_tracking, log_runs
-from dynacor_ray.errors import ConfigError
-from dynacor_ray.progress import Progress
-from dynacor_ray.sweep_config import SweepConfig
-from dynacor_ray.tracking import track_run, track_sweep, tracked_run, tracked_trials
+from dynacor_ray.config.compare import CompareConfig
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.sweep import SweepConfig
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.engine.runtime import mlflow_client as mlflow_runs
+from dynacor_ray.engine.runtime.mlflow_client import TrackedRun, check_tracking, log_runs
+from dynacor_ray.export import mlflow as tracking
+from dynacor_ray.export.mlflow import track_run, track_sweep, tracked_run, tracked_trials
 from tests.made_runs import make_run
 
 TRIALS: list[dict[str, Any]] = [

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dynacor_ray.errors import DataError, RunDirectoryError
-from dynacor_ray.lease import held, is_lease
-from dynacor_ray.progress import Progress
-from dynacor_ray.storage import Location, locate
-from dynacor_ray.undertaking import Undertaking, carry_out
+from dynacor_ray.core.errors import DataError, RunDirectoryError
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.runs.lock import held, is_lease
+from dynacor_ray.runs.resumable import Undertaking, carry_out
 
 QUIET = Progress(quiet=True)
 

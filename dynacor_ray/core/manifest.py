@@ -1,0 +1,116 @@
+"""What is known of packed data without opening them; written last, so that it marks completeness."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynacor_ray.core.errors import StorageError, explain
+from dynacor_ray.core.storage import Location
+
+MANIFEST = "manifest.json"
+TARGET_NORM = 10.0
+"""Root-mean-square norm of a scaled feature vector, about that of raw CLIP embeddings, for which Table 5 is tuned."""
+
+
+@dataclass(frozen=True)
+class FeatureStats:
+    """Sums over feature vectors that merge by addition; `scaling` gives what centres and scales them."""
+
+    count: int
+    total: tuple[float, ...]
+    squares: float
+
+    @classmethod
+    def of(cls, features: NDArray[np.float32]) -> FeatureStats:
+        """Sums of one block. features: float (n, D)."""
+        total = features.sum(axis=0, dtype=np.float64)
+        return cls(len(features), tuple(total.tolist()), float(np.square(features, dtype=np.float64).sum()))
+
+    def __add__(self, other: FeatureStats) -> FeatureStats:
+        total = np.add(self.total, other.total)
+        return FeatureStats(self.count + other.count, tuple(total.tolist()), self.squares + other.squares)
+
+    def scaling(self) -> tuple[NDArray[np.float32], float]:
+        """Mean vector float32 (D,) and the factor that gives centred vectors a root-mean-square norm of TARGET_NORM."""
+        mean = np.asarray(self.total) / max(self.count, 1)
+        variance = self.squares / max(self.count, 1) - float(mean @ mean)
+        return mean.astype(np.float32), TARGET_NORM / float(np.sqrt(max(variance, 1e-12)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a packed table."""
+
+    name: str
+    rows: int
+    first_id: int
+    last_id: int
+
+
+@dataclass(frozen=True)
+class DatasetManifest:
+    """`dataset/manifest.json`. The files that it names lie in a folder of their own per attempt to pack the data."""
+
+    source: str
+    uri: str
+    kind: str
+    fingerprint: str
+    content_hash: str
+    payload_hash: str
+    """Of ids and images or features, without the labels."""
+    num_rows: int
+    class_names: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    feature_dim: int | None
+    parts: tuple[Part, ...]
+    quarantine: str
+    truth: str | None
+    allows_thumbnails: bool
+    max_side: int | None = None
+    grey: bool = False
+    quarantined: int = 0
+    quarantine_reasons: dict[str, int] = field(default_factory=dict)
+    quarantine_examples: tuple[dict[str, Any], ...] = ()
+    stats: FeatureStats | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.class_names)
+
+    def write(self, folder: Location) -> None:
+        """Write the manifest, which declares the data set complete."""
+        (folder / MANIFEST).write_json(asdict(self))
+
+    @classmethod
+    def read(cls, folder: Location) -> DatasetManifest | None:
+        """The manifest, or None when the data set is not complete. Raises StorageError when it is none of ours."""
+        place = folder / MANIFEST
+        if not place.exists():
+            return None
+        raw = place.read_json()
+        if isinstance(raw, dict) and "payload_hash" not in raw:  # packed by an older version
+            return None
+        try:
+            raw["parts"] = tuple(Part(**part) for part in raw["parts"])
+            raw["stats"] = read_stats(raw["stats"])
+            for name in ("class_names", "class_counts", "quarantine_examples", "warnings"):
+                raw[name] = tuple(raw[name])
+            manifest = cls(**raw)
+            files = [*(part.name for part in manifest.parts), manifest.quarantine, manifest.truth or ""]
+            if any(name.startswith("/") or ".." in name.split("/") for name in files):
+                raise ValueError("a file outside its folder")
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            got = f"something else ({type(error).__name__}: {error})"
+            raise StorageError(explain(f"the manifest of packed data in {place}", got, f"remove {folder}")) from error
+        return manifest
+
+
+def read_stats(raw: dict[str, Any] | None) -> FeatureStats | None:
+    """FeatureStats from its JSON form."""
+    return None if raw is None else FeatureStats(raw["count"], tuple(raw["total"]), raw["squares"])

@@ -1,0 +1,113 @@
+"""Progress of long stages: a bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from dynacor_ray.core.errors import printable
+
+LINE_SECONDS = 15.0
+"""Least time between two lines of one stage."""
+LINE_SHARE, MOST_LINE_SECONDS = 0.25, 300.0
+"""The longer a stage has run, the fewer lines: the time between two is that share of it, but at most 5 minutes."""
+
+
+class _Amount(ProgressColumn):
+    """How much is done, of how much, and how fast."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text("")
+        speed = task.finished_speed or task.speed
+        rate = f", {_rate(speed)}/s" if speed else ""
+        return Text(f"{int(task.completed):,}/{int(task.total):,} {task.fields['unit']}{rate}")
+
+
+class Stage:
+    """One running stage; `advance` or `update` says how far it is.
+
+    before: units that were finished before it began, which say nothing of its speed.
+    """
+
+    def __init__(
+        self, name: str, total: int | None, unit: str, console: Console | None, bars: Bars | None, before: int = 0
+    ) -> None:
+        self._name, self._total, self._unit, self._before = name, total, unit, before
+        self._console, self._bars = console, bars
+        self._task = bars.add_task(name, total=total, completed=before, unit=unit) if bars else None
+        self._start = self._last = time.monotonic()
+        self.done = before
+
+    def advance(self, amount: int) -> None:
+        """Add `amount` units."""
+        self.update(self.done + amount)
+
+    def update(self, done: int) -> None:
+        """Say that `done` units are finished."""
+        self.done = done
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=done)
+        elif self._console is not None and self._total is not None and done > self._before and self._is_due():
+            self._last = time.monotonic()
+            rate = (done - self._before) / (self._last - self._start)
+            left = max(self._total - done, 0) / rate
+            text = f"{self._name}: {done:,}/{self._total:,} {self._unit}, {_rate(rate)}/s, about {left:,.0f} s left"
+            self._console.print(Text(text), soft_wrap=True)
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        wanted = min(max(LINE_SECONDS, LINE_SHARE * (now - self._start)), MOST_LINE_SECONDS)
+        return now - self._last >= wanted
+
+
+def _rate(rate: float) -> str:
+    """Units per second.
+
+    >>> [_rate(rate) for rate in (12345.6, 3.21, 0.049)]
+    ['12,346', '3.2', '0.049']
+    """
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+
+
+class Progress:
+    """Shows stages on stderr and keeps how long each took, in seconds, in `seconds`."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.seconds: dict[str, float] = {}
+        self._console = None if quiet else Console(stderr=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None, unit: str, before: int = 0) -> Iterator[Stage]:
+        """Show one stage of `total` units while the block runs; None: nobody knows how far it is. before: see `Stage`.
+
+        A bar only where somebody sits: not in a pipe, a file or a notebook, nor where CI is set.
+        """
+        if self._console is not None and self._console.is_interactive and not os.environ.get("CI"):
+            times = (TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (TextColumn("{task.description:<10}"), BarColumn(20), _Amount(), *times)
+            with Bars(*columns, console=self._console) as bars:
+                yield Stage(name, total, unit, self._console, bars, before)
+        else:
+            yield Stage(name, total, unit, self._console, None, before)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes to `seconds[name]`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)
+
+    def say(self, text: str) -> None:
+        """One line for the user, on stderr."""
+        if self._console is not None:
+            self._console.print(Text(printable(text)), soft_wrap=True)

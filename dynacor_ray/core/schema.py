@@ -1,0 +1,136 @@
+"""The tables of a run: column names, types and the key of a training row. Their only home."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+INSTANCE_ID = "instance_id"
+URI = "uri"
+GIVEN_LABEL = "given_label"
+TRUE_LABEL = "true_label"
+IMAGE = "image"
+FEATURE = "feature"
+KEY = "key"
+MARGIN = "margin"
+PREDICTED = "predicted"
+PREDICTED_SHARE = "predicted_share"
+PREDICTED_LABEL = "predicted_label"
+IS_LABEL_ISSUE = "is_label_issue"
+LABEL_QUALITY = "label_quality"
+NOISE_SCORE = "noise_score"
+MEAN_MARGIN = "mean_margin"
+LEAVE_ONE_OUT = "leave_one_out_margin"
+LEAVE_ONE_OUT_EPOCH = 1
+"""The ridge regression is summed up in the first epoch and asked in the second."""
+
+MAX_INSTANCE_ID = (1 << 62) - 1
+"""Largest instance_id: one bit of an int64 key says whether a row is a corrupted copy."""
+
+# Raw rows: what a source hands to ingest, before labels are encoded and bad rows set aside.
+RAW_ROW = "row"
+RAW_LABEL = "label"
+RAW_ERROR = "error"
+REASON = "reason"
+
+
+def encode_key(instance_id: NDArray[np.int64], is_corrupted: NDArray[np.bool_] | bool) -> NDArray[np.int64]:
+    """key = instance_id << 1 | is_corrupted. int64 (N,) and bool (N,) or scalar -> int64 (N,)."""
+    return (np.asarray(instance_id, dtype=np.int64) << 1) | np.asarray(is_corrupted, dtype=np.int64)
+
+
+def decode_key(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Inverse of `encode_key`: (instance_id int64 (N,), is_corrupted bool (N,))."""
+    key = np.asarray(key, dtype=np.int64)
+    return key >> 1, (key & 1).astype(np.bool_)
+
+
+def dataset_schema(feature_dim: int | None) -> pa.Schema:
+    """Schema of `dataset/`: images when `feature_dim` is None, else feature vectors of that length."""
+    payload = pa.field(IMAGE, pa.binary()) if feature_dim is None else feature_field(feature_dim)
+    return pa.schema(
+        [
+            pa.field(INSTANCE_ID, pa.int64(), nullable=False),
+            pa.field(URI, pa.string()),
+            pa.field(GIVEN_LABEL, pa.int32(), nullable=False),
+            payload,
+        ]
+    )
+
+
+def feature_field(dim: int) -> pa.Field[Any]:
+    """Column of float32 vectors of length `dim`."""
+    return pa.field(FEATURE, pa.list_(pa.float32(), dim), nullable=False)
+
+
+def quarantine_schema() -> pa.Schema:
+    """Schema of `quarantine.parquet`: row in the source, its uri where known, and why it was set aside."""
+    return pa.schema([(RAW_ROW, pa.int64()), (URI, pa.string()), (REASON, pa.string())])
+
+
+def truth_schema() -> pa.Schema:
+    """Schema of `truth.parquet`, kept apart from everything that a detector reads."""
+    return pa.schema([(INSTANCE_ID, pa.int64()), (TRUE_LABEL, pa.int32())])
+
+
+def signal_schema(leave_one_out: bool = False) -> pa.Schema:
+    """Schema of one signal file: one row per key, sorted by key; one epoch also has the leave-one-out margin."""
+    more = [(LEAVE_ONE_OUT, pa.float32())] if leave_one_out else []
+    return pa.schema([(KEY, pa.int64()), (MARGIN, pa.float16()), (PREDICTED, pa.int32()), *more])
+
+
+def dynamics_schema(num_epochs: int) -> pa.Schema:
+    """Schema of `dynamics.parquet`, Eq. 1: one row per original instance and per corrupted copy."""
+    return pa.schema(
+        [
+            (KEY, pa.int64()),
+            (MARGIN, pa.list_(pa.float16(), num_epochs)),
+            (PREDICTED_LABEL, pa.int32()),
+            (PREDICTED_SHARE, pa.float32()),
+            (LEAVE_ONE_OUT, pa.float32()),
+        ]
+    )
+
+
+def issues_schema() -> pa.Schema:
+    """Schema of `issues.parquet`: cleanlab's column names first, then ours."""
+    return pa.schema(
+        [
+            (INSTANCE_ID, pa.int64()),
+            (URI, pa.string()),
+            (GIVEN_LABEL, pa.int32()),
+            (PREDICTED_LABEL, pa.int32()),
+            (IS_LABEL_ISSUE, pa.bool_()),
+            (LABEL_QUALITY, pa.float64()),
+            (NOISE_SCORE, pa.float32()),
+            (MEAN_MARGIN, pa.float32()),
+            (PREDICTED_SHARE, pa.float32()),
+        ]
+    )
+
+
+def fixed_size_list(values: NDArray[Any]) -> pa.FixedSizeListArray[Any]:
+    """A 2-d array (N, D) as an Arrow column of N lists of length D, without copying when it is contiguous."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), values.shape[1])
+
+
+def matrix(column: pa.ChunkedArray[Any] | pa.Array[Any]) -> NDArray[Any]:
+    """An Arrow column of equal-length lists as a 2-d array (N, D)."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    width = column.type.list_size
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in chunks]
+    if not parts:
+        return np.empty((0, width), dtype=column.type.value_type.to_pandas_dtype())
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+BYTES_PER_SIGNAL = 12
+"""What one signal may take on disk in all its forms; 8 were measured with 27,519 rows and 20 epochs."""

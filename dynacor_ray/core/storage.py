@@ -1,0 +1,285 @@
+"""Places to read and write: a local path or any URI that pyarrow or fsspec knows. No Ray here."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import itertools
+import json
+import os
+import posixpath
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from dynacor_ray.core.errors import StorageError, explain
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+ATTEMPTS = 4
+FIRST_WAIT = 0.5
+"""Seconds before the second attempt; each further wait is twice as long."""
+_PASSING = frozenset(
+    {
+        *(errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EPIPE, errno.ESTALE, errno.ETIMEDOUT),
+        *(errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETDOWN, errno.ENETUNREACH),
+        *(errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    }
+)
+_LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+_REFUSED = re.compile("ACCESS_DENIED|NO_SUCH|NOT_FOUND|INVALID_|SIGNATURE|UNAUTHENTICATED|PERMISSION", re.IGNORECASE)
+"""Answers of object stores, whose errors have no number, that will be the same a moment later."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error of the storage may be gone a moment later: a network or a disk that failed, not a refusal."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    if not isinstance(cause, OSError) or isinstance(cause, (StorageError, *_LASTING)):
+        return False
+    return cause.errno in _PASSING if cause.errno else not _REFUSED.search(str(cause))
+
+
+def persistent(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """The function, called up to ATTEMPTS times while storage fails in a way that may pass. It must be repeatable."""
+
+    @functools.wraps(function)
+    def persist(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return function(*args, **kwargs)
+            except OSError as error:
+                if not may_pass(error):
+                    raise
+                time.sleep(FIRST_WAIT * 2**attempt)
+        return function(*args, **kwargs)
+
+    return persist
+
+
+def passing_messages() -> list[str]:
+    """What passing errors look like in a message, for those who retry by text, as Ray Data does."""
+    return [os.strerror(number) for number in sorted(_PASSING)]
+
+
+MAX_JSON_BYTES = 256 << 20
+"""Far more than a manifest of a hundred million rows."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A directory or file on some file system; picklable, joined with `/` like a path."""
+
+    filesystem: pafs.FileSystem
+    path: str
+    uri: str
+
+    def __truediv__(self, name: str) -> Location:
+        return Location(self.filesystem, posixpath.join(self.path, name), posixpath.join(self.uri, name))
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the path is one of this machine's."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    @persistent
+    def info(self) -> pafs.FileInfo:
+        """Type, size and time of change; the type is NotFound when there is nothing."""
+        with storage_errors("read", self):
+            return self.filesystem.get_file_info(self.path)
+
+    def exists(self) -> bool:
+        """Whether there is a file or directory here."""
+        return bool(self.info().type != pafs.FileType.NotFound)
+
+    def is_dir(self) -> bool:
+        """Whether there is a directory here."""
+        return bool(self.info().type == pafs.FileType.Directory)
+
+    @persistent
+    def make_dir(self) -> Location:
+        """Create the directory and its parents; returns itself."""
+        with storage_errors("write", self):
+            self.filesystem.create_dir(self.path, recursive=True)
+        return self
+
+    @persistent
+    def delete(self) -> None:
+        """Remove the file or the whole directory, if there is one."""
+        with storage_errors("write", self):
+            kind = self.filesystem.get_file_info(self.path).type
+            if kind == pafs.FileType.Directory:
+                self.filesystem.delete_dir(self.path)
+            elif kind != pafs.FileType.NotFound:
+                self.filesystem.delete_file(self.path)
+
+    @persistent
+    def names(self) -> list[str]:
+        """Sorted names of what lies directly inside the directory; empty when it does not exist."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True)
+        with storage_errors("read", self):
+            return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+
+    @contextmanager
+    def stream(self) -> Iterator[pa.NativeFile]:
+        """The file, open to be read from its beginning. Raises StorageError for a pipe, which would block for ever."""
+        if self.is_local and self.info().type not in (pafs.FileType.File, pafs.FileType.NotFound):
+            raise StorageError(explain(f"a regular file at {self}", "something else", "check the path"))
+        with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
+            yield stream
+
+    @persistent
+    def read_bytes(self) -> bytes:
+        """The whole content of the file."""
+        with self.stream() as stream:
+            return bytes(stream.read())
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write the file whole or not at all: a reader never sees half of it."""
+
+        def write(part: Location) -> None:
+            with part.filesystem.open_output_stream(part.path) as stream:
+                stream.write(data)
+
+        self.write_with(write)
+
+    def read_json(self) -> Any:
+        """The parsed content of a JSON file. Raises StorageError when it is damaged or larger than MAX_JSON_BYTES."""
+        size = self.info().size or 0
+        if size > MAX_JSON_BYTES:
+            raise StorageError(explain(f"JSON in {self}", f"a file of {size >> 20:,} MiB", "remove the damaged file"))
+        try:
+            return json.loads(self.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise StorageError(explain(f"JSON in {self}", f"'{error}'", "remove the damaged file")) from error
+
+    def write_json(self, value: Any) -> None:
+        """Write a JSON file, indented, whole or not at all."""
+        self.write_bytes((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+    @persistent
+    def read_table(self, columns: list[str] | None = None) -> pa.Table:
+        """Read a parquet file, or some of its columns."""
+        with self.parquet() as file:
+            return file.read(columns)
+
+    @contextmanager
+    def parquet(self) -> Iterator[pq.ParquetFile]:
+        """The parquet file, open for reading. Raises StorageError when it is missing or damaged."""
+        try:
+            with storage_errors("read", self), pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
+                yield file
+        except pa.ArrowInvalid as error:
+            remedy = "remove it and run again"
+            raise StorageError(explain(f"to read {self}", f"a damaged file ({error})", remedy)) from error
+
+    @persistent
+    def head(self, count: int) -> pa.Table:
+        """The first `count` rows of a parquet file, read without the rest."""
+        with self.parquet() as file:
+            return pa.Table.from_batches(itertools.islice(file.iter_batches(max(count, 1)), 1), file.schema_arrow)
+
+    def write_table(self, table: pa.Table, **options: Any) -> None:
+        """Write a parquet file, whole or not at all."""
+        self.write_with(lambda part: pq.write_table(table, part.path, filesystem=part.filesystem, **options))
+
+    @persistent
+    def write_with(self, write: Callable[[Location], None]) -> None:
+        """`write(part)`, then move the part here: the file is written whole or not at all. `write` may be repeated."""
+        with self.replacing() as part:
+            write(part)
+
+    @contextmanager
+    def replacing(self) -> Iterator[Location]:
+        """A temporary place beside this one; moved here on success, removed on failure. Parents are made."""
+        folder = posixpath.dirname(self.path)
+        part = Location(self.filesystem, f"{self.path}.{uuid.uuid4().hex[:8]}.part", f"{self.uri}.part")
+        with storage_errors("write", self):
+            self.filesystem.create_dir(folder, recursive=True)
+            try:
+                yield part
+                self.filesystem.move(part.path, self.path)
+            except BaseException:
+                if self.filesystem.get_file_info(part.path).type != pafs.FileType.NotFound:
+                    self.filesystem.delete_file(part.path)
+                raise
+
+
+def locate(uri: str) -> Location:
+    """Resolve a local path or a URI (`s3://`, `gs://`, or any protocol of fsspec).
+
+    Raises StorageError when the protocol is not known or its driver is not installed.
+    """
+    if "://" not in uri:
+        return _local(uri)
+    if uri.startswith("file://"):
+        return _local(unquote(re.sub(r"^file://(localhost(?=/|$))?", "", uri)) or "/")
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        filesystem, path = _from_fsspec(uri)
+    except OSError as error:
+        remedy = "check the address, the network and your credentials"
+        raise StorageError(explain(f"a store at {uri}", f"'{error}'", remedy)) from error
+    return Location(filesystem, path.rstrip("/"), uri.rstrip("/"))
+
+
+def _local(path: str) -> Location:
+    full = Path(path).expanduser().absolute().as_posix()
+    return Location(pafs.LocalFileSystem(), full, full)
+
+
+def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(uri)
+    except Exception as error:  # a driver raises what it likes when the URI lacks what it needs
+        known = ", ".join(sorted(fsspec.available_protocols())[:12])
+        remedy = f"install the fsspec driver of the protocol, or use a local path ({error}; known: {known}, ...)"
+        raise StorageError(explain("a path or a URI with an installed driver", repr(uri), remedy)) from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
+
+
+@contextmanager
+def storage_errors(action: str, place: Location) -> Iterator[None]:
+    """Turn an operating-system error into a StorageError that names the place and says what to do."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else None)
+        full = number in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space or choose another place" if full else "check path and rights"
+        if may_pass(error):
+            remedy = "run the same command again when the storage answers; it goes on where it was"
+        reason = os.strerror(number) if number else str(error)
+        raise StorageError(explain(f"to {action} {place}", f"'{reason}'", remedy)) from error
+
+
+def require_space(place: Location, needed_bytes: int) -> None:
+    """Raise StorageError when a local disk has less free space than will be needed. Remote stores are not asked."""
+    if not place.is_local:
+        return
+    folder = Path(place.path)
+    with storage_errors("write", place):
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        expected = f"{needed_bytes / 1e9:.2f} GB of free space for {place}"
+        raise StorageError(explain(expected, f"{free / 1e9:.2f} GB", "free some space or choose another place"))

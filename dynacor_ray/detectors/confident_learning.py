@@ -1,0 +1,84 @@
+"""Confident learning (CL) through the library cleanlab (Northcutt, Jiang, Chuang, JAIR 2021; Table 1).
+
+The confident joint counts instances by given and confidently predicted class, where class j's threshold t_j is the mean
+probability of j over instances labelled j. Three filters read it: `prune_by_noise_rate` removes as many of each
+off-diagonal cell as the calibrated joint says, by margin; `both` only what `prune_by_class` would remove too;
+`confident_learning` the instances that were counted off the diagonal.
+
+Deviations from the paper: none in the filters, which are cleanlab's. Folds are drawn by a key of each instance, not in
+equal numbers per class. A class that no label names is taken out of the probabilities, which are divided by their new
+sums: its threshold would be a mean of nothing.
+
+Cost: five trainings on four fifths of the instances; a sort per pair of classes. cleanlab works in one process, on
+float (N, C) held in memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.rng import Purpose, keyed_choice
+from dynacor_ray.detectors.evidence import Evidence, Verdict
+
+
+def fold_of(ids: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold that holds an instance out (Table 1, CL; Northcutt et al. 2021). int64 (N,) -> int64 (N,).
+
+    Uniform on 0..folds-1. Raises ConfigError for fewer than 2 folds.
+    """
+    if folds < 2:
+        raise ConfigError(explain("2 folds or more", str(folds), "5 is usual"))
+    return keyed_choice(seed, Purpose.FOLD, ids, folds)
+
+
+def prune_by_noise_rate(evidence: Evidence) -> Verdict:
+    """CL, pruning by noise rate (Table 1; Northcutt et al. 2021). Reads probabilities, float (N, C).
+
+    Score: probability of the given label. Raises ConfigError when cleanlab is not installed.
+    """
+    return _find_label_issues(evidence, "prune_by_noise_rate")
+
+
+def both(evidence: Evidence) -> Verdict:
+    """CL, pruning by class and by noise rate (Table 1; Northcutt et al. 2021). As `prune_by_noise_rate`."""
+    return _find_label_issues(evidence, "both")
+
+
+def confident_learning(evidence: Evidence) -> Verdict:
+    """CL, off-diagonals of the confident joint (Table 1; Northcutt et al. 2021). As `prune_by_noise_rate`."""
+    return _find_label_issues(evidence, "confident_learning")
+
+
+def among_present(
+    labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels and probabilities of the classes that occur, of which there are P (Northcutt et al. 2021).
+
+    integers (N,) in 0..C-1, float (N, C) -> int64 (N,) in 0..P-1, float64 (N, P), rows sum to 1. A row whose
+    probability lay wholly on absent classes becomes uniform.
+    """
+    present, dense = np.unique(labels, return_inverse=True)
+    kept = np.maximum(probabilities[:, present].astype(np.float64), 0.0)
+    total = kept.sum(axis=1, keepdims=True)
+    kept = np.where(total > 0, kept / np.where(total > 0, total, 1.0), 1.0 / max(len(present), 1))
+    return dense.astype(np.int64), kept
+
+
+def _find_label_issues(evidence: Evidence, filter_by: str) -> Verdict:
+    try:
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_self_confidence_for_each_label
+    except ImportError as error:
+        remedy = "pip install 'dynacor-ray[cleanlab]', or leave confident learning out"
+        raise ConfigError(explain("the library cleanlab", "none that can be imported", remedy)) from error
+    labels, probabilities = among_present(evidence.given_label, evidence.part("probabilities"))
+    if probabilities.shape[1] < 2:
+        # with one class in use there is nothing that a label could be confused with, and cleanlab refuses it
+        return Verdict(np.zeros(len(labels), np.bool_), np.ones(len(labels)))
+    flags = find_label_issues(labels, probabilities, filter_by=filter_by, n_jobs=1)
+    score = get_self_confidence_for_each_label(labels, probabilities)
+    return Verdict(np.asarray(flags, np.bool_), np.asarray(score, np.float64))

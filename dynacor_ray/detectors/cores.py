@@ -1,0 +1,74 @@
+"""CORES: a loss that punishes agreeing with the label prior, and a sieve on it (Cheng et al., ICLR 2021; Table 1).
+
+The confidence regulariser subtracts beta times the expected cross-entropy with a label drawn from the prior. It drives
+predictions to be confident, so that an instance whose loss is still above its mean over all labels has a wrong label.
+
+Deviations from the paper: the regulariser, which nothing bounds, would drive logits to infinity; as usual in practice
+1e-8 is added to its probabilities, so that a class which is out of the question pulls no longer. The sieve is read
+once, at the end of training (`cores`); whether sieved instances are left out of later epochs is up to the training
+loop. The statistic is computed from logits, from which the normaliser cancels: exact, and without a softmax.
+
+Cost: one training; per row and epoch one softmax and one weighted sum over classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.detectors.evidence import Evidence, Verdict
+
+BETA = 2.0
+"""Weight of the regulariser on its plateau (Table 1, CORES)."""
+LEAST = 1e-8
+"""Added to the probabilities in the regulariser."""
+
+
+def beta(epoch: int, num_epochs: int) -> float:
+    """Weight of the regulariser in an epoch (Table 1, CORES; Cheng et al. 2021), in [0, 2].
+
+    epoch: 0..E-1. 0 for the first tenth of the epochs, linear to 2 over the next three tenths, then 2. Raises
+    ConfigError for an epoch out of range.
+    """
+    if not 0 <= epoch < num_epochs:
+        raise ConfigError(explain(f"an epoch in 0..{num_epochs - 1}", str(epoch), "count epochs from 0"))
+    # in tenths of an epoch, which are whole numbers: the plateau is reached exactly
+    risen = min(max(10 * epoch - num_epochs, 0), 3 * num_epochs)
+    return BETA * risen / (3 * num_epochs)
+
+
+def learning_rate_factor(beta: float) -> float:
+    """What the learning rate is multiplied by, 1 / (1 + beta), in (0, 1] (Table 1, CORES)."""
+    return 1.0 / (1.0 + beta)
+
+
+def cores_loss(logits: Tensor, labels: Tensor, prior: Tensor, beta: float) -> Tensor:
+    """CE - beta * sum_k prior_k * (-log p_k), per row (Table 1, CORES; Cheng et al. 2021).
+
+    logits: float (B, C); labels: int64 (B,); prior: float (C,), shares of the given labels, sums to 1. Returns (B,), at
+    least beta * log(LEAST).
+    """
+    own = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    return own + beta * (torch.log(torch.softmax(logits, dim=1) + LEAST) * prior).sum(dim=1)
+
+
+def cores_statistic(logits: Tensor, labels: Tensor) -> Tensor:
+    """CE - mean_k(-log p_k), per row; above 0 the sieve drops it (Table 1, CORES; Cheng et al. 2021).
+
+    logits: float (B, C); labels: int64 (B,). Returns (B,): log-sum-exp cancels, which leaves mean_k f_k - f_y.
+    """
+    return logits.mean(dim=1) - logits.gather(1, labels.unsqueeze(1)).squeeze(dim=1)
+
+
+def cores(evidence: Evidence) -> Verdict:
+    """CORES (Table 1; Cheng et al. 2021): flags a positive statistic. Reads cores, float (N,).
+
+    Score: minus the statistic. Raises DataError for a value that is not finite, as of a training that diverged.
+    """
+    score = -evidence.part("cores").astype(np.float64)
+    if not np.isfinite(score).all():
+        got = f"{int((~np.isfinite(score)).sum(axis=0))} others"
+        raise DataError(explain("finite statistics of CORES", got, "train with a lower learning rate"))
+    return Verdict(score < 0, score)

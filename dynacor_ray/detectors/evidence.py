@@ -1,0 +1,75 @@
+"""What a detector may look at, and what it answers: the common ground of all baselines (Kim et al., CVPR 2024, §5.1).
+
+A detector is a pure function of `Evidence`; what the evidence costs (a training, neighbours) is gathered once and read
+by all detectors that ask for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynacor_ray.core.errors import ConfigError, explain
+
+Part = Literal["dynamics", "ablation", "aum", "out_of_sample", "cores", "neighbours", "prototypes"]
+"""A part of the evidence that has to be gathered."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A detector's answer for N instances.
+
+    is_label_issue: bool (N,), the flags; score: float64 (N,), finite, low = likely wrong, which ranks the instances.
+    """
+
+    is_label_issue: NDArray[np.bool_]
+    score: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known of N instances, aligned; a part that was not gathered is None. No part comes from true labels.
+
+    given_label: int32 (N,) in 0..C-1.
+    margins: float (N, E), logit margins of the DynaCor run (Eq. 1); q_noisy: float32 (N,), its Eq. 3;
+    leave_one_out: float32 (N,), margins of a ridge regression without the row (`method.ridge`).
+    copy_margins: float (M, E), copy_q_noisy and copy_leave_one_out: float32 (M,), the same of the corrupted copies
+    (§4.2); noise_rate: the rate which that training estimates, None when it was too short.
+    q_untrained, q_clustering_only: float32 (N,), Eq. 3 without both losses and without the alignment loss (Table 4).
+    aum: float (2, N), mean margin of two trainings with an extra class; threshold_sample: bool (2, N), which instances
+    were relabelled to it.
+    probabilities: float (N, C), rows sum to 1, of classifiers that did not see the instance.
+    cores: float (N,), cross-entropy minus its mean over all labels, at the end of a CORES training.
+    neighbour_labels: int32 (N, K), given labels of the nearest other instances, nearest first; similarity: float32
+    (N, K), their cosine similarity.
+    prototype_margin: float (N,), cosine to the own class's prototype minus the largest to another's.
+    """
+
+    given_label: NDArray[np.integer[Any]]
+    num_classes: int
+    margins: NDArray[np.floating[Any]] | None = None
+    q_noisy: NDArray[np.float32] | None = None
+    copy_margins: NDArray[np.floating[Any]] | None = None
+    copy_q_noisy: NDArray[np.float32] | None = None
+    leave_one_out: NDArray[np.float32] | None = None
+    copy_leave_one_out: NDArray[np.float32] | None = None
+    noise_rate: float | None = None
+    q_untrained: NDArray[np.float32] | None = None
+    q_clustering_only: NDArray[np.float32] | None = None
+    aum: NDArray[np.floating[Any]] | None = None
+    threshold_sample: NDArray[np.bool_] | None = None
+    probabilities: NDArray[np.floating[Any]] | None = None
+    cores: NDArray[np.floating[Any]] | None = None
+    neighbour_labels: NDArray[np.int32] | None = None
+    similarity: NDArray[np.float32] | None = None
+    prototype_margin: NDArray[np.floating[Any]] | None = None
+
+    def part(self, name: str) -> NDArray[Any]:
+        """An array of the evidence by its name. Raises ConfigError when it was not gathered."""
+        value: NDArray[Any] | None = getattr(self, name)
+        if value is None:
+            raise ConfigError(explain(f"evidence with {name}", "none", "gather what the detector reads first"))
+        return value

@@ -1,0 +1,88 @@
+"""The k nearest other instances by cosine, block against chunk (Table 1, SimiFeat; Zhu et al., ICML 2022).
+
+A block of queries keeps its k best so far and sees the references chunk by chunk, so that nothing is N x N. What is
+kept merges: any split of the references, in any order and on any worker, gives the same neighbours.
+
+Deviations from the publications: theirs hold the N x N distances. Equally similar instances are ordered by id. "Equal"
+is said of float32 products, whose last bit may depend on the shape of the chunk that they were computed in: neighbours
+closer together than that may change places when chunks are cut differently.
+
+Cost per block and chunk: one product (B, D) x (D, M) and one selection of k + 1; memory B x M. Rows with a tie at the
+k-th place, as duplicates make, are sorted in full.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dynacor_ray.core.errors import ConfigError, DataError, explain
+
+NO_INSTANCE = -1
+"""Id where there are fewer than k other instances; its similarity is minus infinity."""
+
+
+def normalised(features: Tensor) -> Tensor:
+    """Rows of length 1 for cosines (Table 1, SimiFeat and FM-SRM). float (B, D) -> float32 (B, D).
+
+    A row of zeros stays one: its similarity to everything is 0.
+    """
+    length = torch.linalg.vector_norm(features.float(), dim=1, keepdim=True)
+    return features.float() / torch.where(length > 0, length, 1.0)
+
+
+class NearestNeighbours:
+    """Running k nearest references of a block of queries (Table 1, SimiFeat; Zhu et al. 2022).
+
+    query: float32 (B, D), normalised; query_ids: int64 (B,), >= 0; k >= 1. What is known so far is in `similarity`,
+    float32 (B, k), and `ids`, int64 (B, k): nearest first, equal ones by id, NO_INSTANCE for what is not found yet.
+    """
+
+    def __init__(self, query: Tensor, query_ids: Tensor, k: int) -> None:
+        if k < 1:
+            raise ConfigError(explain("at least 1 neighbour", str(k), "10 is usual"))
+        self._query, self._query_ids, self._k = query, query_ids, k
+        shape = (len(query), k)
+        self.similarity = torch.full(shape, -torch.inf, dtype=torch.float32, device=query.device)
+        self.ids = torch.full(shape, NO_INSTANCE, dtype=torch.int64, device=query.device)
+
+    def update(self, reference: Tensor, reference_ids: Tensor) -> None:
+        """See one chunk. reference: float32 (M, D), normalised, finite; reference_ids: int64 (M,), >= 0.
+
+        Each reference may come once; a query is no neighbour of itself.
+        """
+        if not len(reference):
+            return
+        similarity = self._query @ reference.T
+        if bool(torch.isin(self._query_ids, reference_ids).any()):
+            similarity.masked_fill_(self._query_ids[:, None] == reference_ids[None, :], -torch.inf)
+        self._keep(*_top(similarity, reference_ids, self._k))
+
+    def merge(self, other: NearestNeighbours) -> None:
+        """Add what was found elsewhere for the same queries in other references. Raises DataError for other queries."""
+        if other._k != self._k or not torch.equal(other._query_ids, self._query_ids):
+            raise DataError(explain("neighbours of the same queries", "others", "merge blocks of one set of queries"))
+        self._keep(other.similarity, other.ids)
+
+    def _keep(self, similarity: Tensor, ids: Tensor) -> None:
+        """The k best of those known and some new ones (B, m)."""
+        similarity = torch.cat((self.similarity, similarity), dim=1)
+        ids = torch.cat((self.ids, ids), dim=1)
+        by_id = ids.argsort(dim=1, stable=True)
+        similarity, order = similarity.gather(1, by_id).sort(dim=1, descending=True, stable=True)
+        self.similarity = similarity[:, : self._k].contiguous()
+        self.ids = ids.gather(1, by_id).gather(1, order)[:, : self._k].contiguous()
+
+
+def _top(similarity: Tensor, reference_ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of (B, M), or all M if fewer, and their ids; ties at the k-th place go to the smaller id."""
+    k = min(k, similarity.shape[1])
+    # one more than needed: which of several equals `topk` takes is not defined, and this shows whether it had a choice
+    values, column = similarity.topk(min(k + 1, similarity.shape[1]), dim=1)
+    best, ids = values[:, :k].contiguous(), reference_ids[column[:, :k]]
+    tied = (values[:, -1] == best[:, -1]) & (best[:, -1] > -torch.inf) & (values.shape[1] > k)
+    if bool(tied.any()):
+        by_id = reference_ids.argsort(dim=0)
+        ranked, order = similarity[tied][:, by_id].sort(dim=1, descending=True, stable=True)
+        best[tied], ids[tied] = ranked[:, :k], reference_ids[by_id][order[:, :k]]
+    return best, torch.where(best > -torch.inf, ids, NO_INSTANCE)

@@ -1,0 +1,97 @@
+"""The baselines by name (Kim et al., CVPR 2024, Tables 1 and 2): one row each, which enrols it in the shared tests."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dynacor_ray.detectors import dynacor
+from dynacor_ray.detectors.aum import aum
+from dynacor_ray.detectors.confident_learning import both, confident_learning, prune_by_noise_rate
+from dynacor_ray.detectors.cores import cores
+from dynacor_ray.detectors.evidence import Evidence, Part, Verdict
+from dynacor_ray.detectors.fm_srm import fm_srm
+from dynacor_ray.detectors.mean_margin import avg_encoder, mean_margin
+from dynacor_ray.detectors.rethresholded import at_noise_rate, aum_planted_recall, simifeat_planted_recall
+from dynacor_ray.detectors.simifeat import simifeat_r, simifeat_v
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector under a name (Tables 1, 2).
+
+    title: what a table shows; reads: parts of the evidence to gather; judge: pure; library: a package that it needs
+    and that may not be installed, which is also the name of the extra.
+    """
+
+    name: str
+    title: str
+    reads: tuple[Part, ...]
+    judge: Callable[[Evidence], Verdict]
+    library: str | None = None
+
+
+BASELINES: dict[str, Detector] = {
+    detector.name: detector
+    for detector in (
+        Detector("mean_margin", "Mean margin", ("dynamics",), mean_margin),
+        Detector("avg_encoder", "Avg.Encoder", ("dynamics",), avg_encoder),
+        Detector("aum", "AUM", ("aum",), aum),
+        Detector("cl_prune_by_noise_rate", "CL (noise rate)", ("out_of_sample",), prune_by_noise_rate, "cleanlab"),
+        Detector("cl_both", "CL (both)", ("out_of_sample",), both, "cleanlab"),
+        Detector("cl_confident_learning", "CL (confident joint)", ("out_of_sample",), confident_learning, "cleanlab"),
+        Detector("cores", "CORES", ("cores",), cores),
+        Detector("simifeat_v", "SimiFeat-V", ("neighbours",), simifeat_v),
+        Detector("simifeat_r", "SimiFeat-R", ("neighbours",), simifeat_r),
+        Detector("fm_srm", "FM-SRM (stage 1)", ("prototypes", "neighbours"), fm_srm),
+    )
+}
+"""Name -> detector, in the order of the table."""
+
+
+OURS = {
+    detector.name: detector
+    for detector in (
+        Detector("dynacor", "DynaCor (default)", ("dynamics",), dynacor.dynacor),
+        Detector("dynacor_paper", "DynaCor (paper)", ("dynamics",), dynacor.dynacor_paper),
+        Detector("dynacor_at_noise_rate", "DynaCor (q, noise rate)", ("dynamics",), dynacor.dynacor_at_noise_rate),
+        Detector("early_margin", "Early margin", ("dynamics",), dynacor.early_margin),
+        Detector("leave_one_out", "Leave-one-out ridge", ("dynamics",), dynacor.leave_one_out),
+        Detector("planted_recall", "Planted recall", ("dynamics",), dynacor.planted_recall),
+        Detector("mixture", "Mixture", ("dynamics",), dynacor.mixture),
+        Detector("untrained", "No losses", ("dynamics", "ablation"), dynacor.untrained),
+        Detector("clustering_only", "Clustering loss only", ("dynamics", "ablation"), dynacor.clustering_only),
+    )
+}
+
+
+_RECUT = (("aum", "AUM"), ("simifeat_r", "SimiFeat-R"), ("fm_srm", "FM-SRM"))
+
+
+RECUT = {
+    f"{name}_at_noise_rate": Detector(
+        f"{name}_at_noise_rate",
+        f"{title} (noise rate)",
+        ("dynamics", *BASELINES[name].reads),
+        at_noise_rate(BASELINES[name].judge),
+    )
+    for name, title in _RECUT
+} | {
+    detector.name: detector
+    for detector in (
+        Detector("aum_planted_recall", "AUM (planted recall)", ("aum",), aum_planted_recall),
+        Detector("simifeat_planted_recall", "SimiFeat-R (planted recall)", ("neighbours",), simifeat_planted_recall),
+    )
+}
+"""Rankings of baselines with this package's cuts: margins with an extra class, votes of neighbours, prototypes."""
+
+
+DETECTORS: dict[str, Detector] = OURS | BASELINES | RECUT
+"""Name -> detector, in the order of the table."""
+
+
+def missing_library(name: str) -> str | None:
+    """The library that a detector needs and that is not installed, if any."""
+    library = DETECTORS[name].library
+    return library if library is not None and importlib.util.find_spec(library) is None else None

@@ -1,0 +1,62 @@
+"""Rankings of baselines with the cuts of this package (§3, §4.2): ranking apart from cutting.
+
+A published detector is a score and a rule where to cut it. With one and the same cut, what is left of a difference in
+F1 is a difference in ranking. One cut flags as many as the training estimates to be wrong; the other catches a chosen
+share of planted errors. AUM's are its own threshold samples; for votes of neighbours every instance is given each
+wrong label in turn, which is what uniformly planted errors are on average.
+
+Cost: a sort of the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.decision.thresholds import cut_at_share
+from dynacor_ray.detectors.aum import aum, planted_aum
+from dynacor_ray.detectors.dynacor import TARGET_RECALL
+from dynacor_ray.detectors.evidence import Evidence, Verdict
+from dynacor_ray.detectors.simifeat import nearest, votes, wrong_label_votes
+
+
+def at_noise_rate(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
+    """The same detector, which flags as many instances as the DynaCor run estimates to be wrong (`method.noise_rate`).
+
+    Of instances with equal scores, none is flagged unless all are: they may then be fewer. The detector's evidence must
+    include "dynamics". Raises ConfigError as the detector does, or without an estimate.
+    """
+
+    def judged(evidence: Evidence) -> Verdict:
+        score = judge(evidence).score
+        if evidence.noise_rate is None:
+            raise ConfigError(explain("an estimate of the noise rate", "none", "gather what the detector reads first"))
+        return Verdict(score < cut_at_share(score, evidence.noise_rate), score)
+
+    return judged
+
+
+def aum_planted_recall(evidence: Evidence) -> Verdict:
+    """AUM's ranking, cut where 92% of its threshold samples are caught (their own rule: 99%). Raises as `aum` does."""
+    score = aum(evidence).score
+    return Verdict(score < cut_at_share(planted_aum(evidence), TARGET_RECALL), score)
+
+
+def simifeat_planted_recall(evidence: Evidence) -> Verdict:
+    """SimiFeat-R's score, the vote for the given label, cut where 92% of all wrong labels would be caught (§4.2).
+
+    Takes any number of classes. Raises ConfigError for fewer than 10 neighbours.
+    """
+    score, _ = votes(evidence.given_label, *nearest(evidence))
+    return Verdict(score < _cut_above_zero(*wrong_label_votes(evidence), TARGET_RECALL), score)
+
+
+def _cut_above_zero(values: NDArray[np.float64], zeros: int, share: float) -> float:
+    """`cut_at_share` of `values`, all positive, and so many zeros, which are not spelled out."""
+    below = round(share * (len(values) + zeros)) - zeros
+    if below <= 0:  # zeros are equal: all are caught, or none
+        return float(values.min(initial=1.0)) / 2
+    return cut_at_share(values, below / len(values))

@@ -1,0 +1,269 @@
+"""Frozen-encoder features of originals and of corrupted copies: decode on CPUs, encode in an actor pool, resumable.
+
+The work is cut into units of consecutive rows of one packed file. A unit becomes one file with a fixed name, so a unit
+that is done twice (a retried task, a killed actor) leaves the same file, and a unit whose file exists is done.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from ray.data import ActorPoolStrategy
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.image_decoding import centre_crop_resize, flip, load_rgb
+from dynacor_ray.core.manifest import MANIFEST, DatasetManifest, FeatureStats, read_stats
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import Location, persistent
+from dynacor_ray.engine.runtime.parallel_map import items_dataset, items_of, one_column, parallel_map, results
+from dynacor_ray.engine.runtime.session import resources
+from dynacor_ray.method.corruption import CorruptionConfig, is_selected
+from dynacor_ray.models.encoders import Encoder, EncoderSpec, load_encoder
+
+MAX_UNIT_ROWS = 512
+UNIT_BYTES = 48 << 20
+"""Most decoded bytes in one unit: small enough for several to be in flight in a small object store."""
+ORIGINALS, COPIES = "originals", "copies"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Rows `first .. first + rows - 1` of a packed file; `needs` says which files are missing."""
+
+    index: int
+    part: str
+    first: int
+    rows: int
+    needs: Sequence[str] = ()
+
+    @property
+    def file_name(self) -> str:
+        """The unit's file below `originals/` or `copies*/`."""
+        return f"unit-{self.index:06d}.parquet"
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A complete set of embeddings: columns key and feature. `copies` may hold more than the corruption asks for."""
+
+    originals: Location
+    copies: Location
+    files: tuple[str, ...]
+    dim: int
+    stats: FeatureStats
+
+
+@dataclass(frozen=True)
+class _Folders:
+    originals: Location
+    copies: Location
+
+    def of(self, kind: str) -> Location:
+        return self.originals if kind == ORIGINALS else self.copies
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """Unit -> one row with the decoded images of its missing originals and copies; copies are augmented (§4.2)."""
+
+    dataset: Location
+    corruption: CorruptionConfig
+    image_size: int
+    augmentation: str
+
+    def __call__(self, unit: Unit) -> pa.Table:
+        rows = read_range(self.dataset / unit.part, unit.first, unit.rows, [schema.INSTANCE_ID, schema.IMAGE])
+        # Which rows get a copy is settled on their ids alone, before an image is decoded.
+        ids = rows[schema.INSTANCE_ID].to_numpy()
+        wanted = {ORIGINALS: np.arange(len(ids)), COPIES: np.flatnonzero(is_selected(ids, self.corruption))}
+        position = np.concatenate([wanted[kind] for kind in unit.needs])
+        is_copy = np.concatenate([np.full(len(wanted[kind]), kind == COPIES) for kind in unit.needs])
+        encoded = rows[schema.IMAGE]
+        images = [self._load(encoded[int(at)].as_py(), bool(copy)) for at, copy in zip(position, is_copy, strict=True)]
+        keys = schema.encode_key(ids[position], is_copy)
+        pixels = np.stack(images) if images else np.empty((0, self.image_size, self.image_size, 3), np.uint8)
+        return pa.table(
+            {
+                "unit": pa.array([json.dumps(asdict(unit))]),
+                "keys": pa.array([keys.tobytes()], pa.binary()),
+                "pixels": pa.array([pixels.tobytes()], pa.large_binary()),
+            }
+        )
+
+    def _load(self, data: bytes, is_copy: bool) -> np.ndarray:
+        image = load_rgb(data, self.image_size)
+        return augmented(image, self.augmentation) if is_copy else image
+
+
+def augmented(image: np.ndarray, augmentation: str) -> np.ndarray:
+    """The image of a copy (§4.2): "flip", "crop" or "none". uint8 (S, S, 3) -> uint8 (S, S, 3)."""
+    if augmentation == "none":
+        return image
+    return flip(image) if augmentation == "flip" else centre_crop_resize(image)
+
+
+class _Embedder:
+    """Actor: encodes the images of a unit, writes its files and yields its number of rows."""
+
+    def __init__(self, spec: EncoderSpec, folders: _Folders, device: str) -> None:
+        self._spec, self._device, self._folders = spec, device, folders
+        self._batch = 64 if device == "cpu" else 256
+
+    @functools.cached_property
+    def _encoder(self) -> Encoder:
+        # Not in __init__: Ray reports what is raised there as the death of an actor.
+        return load_encoder(self._spec, self._device)
+
+    def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
+        return one_column([self._embed(row) for row in block.to_pylist()])
+
+    def _embed(self, row: dict[str, Any]) -> int:
+        unit, size = Unit(**json.loads(row["unit"])), self._encoder.image_size
+        keys = np.frombuffer(row["keys"], np.int64)
+        pixels = np.frombuffer(row["pixels"], np.uint8).reshape(len(keys), size, size, 3)
+        batches = [self._encoder.encode(pixels[i : i + self._batch]) for i in range(0, len(keys), self._batch)]
+        features = np.concatenate(batches) if batches else np.empty((0, self._encoder.dim), np.float32)
+        if not np.isfinite(features).all():
+            got = f"NaN or infinity for {int((~np.isfinite(features)).any(axis=1).sum())} images"
+            raise DataError(explain("finite encoder features", got, "check the encoder's weights"))
+        is_copy = (keys & 1).astype(bool)
+        for kind in unit.needs:
+            mine = is_copy == (kind == COPIES)
+            columns = {
+                schema.KEY: pa.array(keys[mine]),
+                schema.FEATURE: schema.fixed_size_list(features[mine].astype(np.float32)),
+            }
+            (self._folders.of(kind) / unit.file_name).write_table(pa.table(columns), compression="none")
+        return unit.rows
+
+
+def embed(
+    dataset: Location,
+    manifest: DatasetManifest,
+    spec: EncoderSpec,
+    corruption: CorruptionConfig,
+    augmentation: str,
+    root: Location,
+    use_gpu: bool,
+    progress: Progress,
+) -> FeatureStore:
+    """Embed what is not embedded yet and return the store.
+
+    Labels play no part: the same images with other labels, in another file, are embedded already. Originals are shared
+    by every gamma and seed, copies by every smaller gamma, since corrupted sets are nested.
+    """
+    size = load_encoder(spec, "cpu").image_size
+    base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{manifest.payload_hash[:12]}"
+    copies = _copies(base, augmentation, corruption)
+    folders = _Folders(base / ORIGINALS, copies)
+    units = plan_units(dataset, manifest, size)
+    todo = _missing(units, folders)
+    if todo:
+        decoder = _Decoder(dataset, corruption, size, augmentation)
+        _run(todo, decoder, spec, folders, use_gpu, progress)
+    return _open(folders, units, manifest)
+
+
+def _copies(base: Location, augmentation: str, corruption: CorruptionConfig) -> Location:
+    """Where the copies are or shall be: the smallest complete set that contains them, else one of their own."""
+    kind = f"{COPIES}-{augmentation}-seed{corruption.seed}-pool{corruption.copy_pool!r}-gamma"
+    found = [name for name in base.names() if name.startswith(kind) and (base / name / MANIFEST).exists()]
+    gammas = {float(name.removeprefix(kind)): name for name in found}
+    enough = [gamma for gamma in gammas if gamma >= corruption.gamma]
+    return base / (gammas[min(enough)] if enough else f"{kind}{corruption.gamma!r}")
+
+
+@persistent
+def read_range(place: Location, first: int, rows: int, columns: list[str]) -> pa.Table:
+    """Rows `first .. first + rows - 1` of a parquet file, from the row groups that hold them and no others."""
+    with place.parquet() as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        starts = np.cumsum([0, *sizes])
+        groups = [i for i, size in enumerate(sizes) if starts[i] < first + rows and starts[i] + size > first]
+        return file.read_row_groups(groups, columns).slice(first - int(starts[groups[0]]), rows)
+
+
+def plan_units(dataset: Location, manifest: DatasetManifest, size: int) -> list[Unit]:
+    """Cut the packed files into units, the same for every run on the same data and image size."""
+    most = max(1, min(MAX_UNIT_ROWS, UNIT_BYTES // (size * size * 3)))
+    starts = [(part, first) for part in manifest.parts for first in range(0, part.rows, most)]
+    return [Unit(i, part.name, first, min(most, part.rows - first)) for i, (part, first) in enumerate(starts)]
+
+
+def _missing(units: list[Unit], folders: _Folders) -> list[Unit]:
+    have = {kind: set(folders.of(kind).names()) for kind in (ORIGINALS, COPIES)}
+    todo = []
+    for unit in units:
+        needs = tuple(kind for kind in (ORIGINALS, COPIES) if unit.file_name not in have[kind])
+        if needs:
+            todo.append(Unit(**{**asdict(unit), "needs": needs}))
+    return todo
+
+
+def _run(
+    todo: list[Unit], decoder: _Decoder, spec: EncoderSpec, folders: _Folders, use_gpu: bool, progress: Progress
+) -> None:
+    def decode(block: pa.Table) -> pa.Table:
+        return pa.concat_tables([decoder(unit) for unit in items_of(block)])
+
+    have = resources()
+    # On CPUs an actor and a decoder share a core: together they ask for no more than there is, so neither can starve.
+    size = int(have.gpus) if use_gpu else max(1, int(have.cpus))
+    actor: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0.25} if use_gpu else {"num_cpus": min(0.75, have.cpus / 2)}
+    dataset = items_dataset(todo).map_batches(
+        decode, batch_format="pyarrow", batch_size=1, num_cpus=min(1.0, have.cpus / 2) if use_gpu else 0.25
+    )
+    dataset = dataset.map_batches(
+        _Embedder,
+        fn_constructor_args=(spec, folders, "cuda" if use_gpu else "cpu"),
+        batch_format="pyarrow",
+        batch_size=1,
+        compute=ActorPoolStrategy(size=min(size, len(todo))),
+        **actor,
+    )
+    with progress.stage("embed", sum(unit.rows for unit in todo), "images") as bar:
+        for rows in results(dataset):
+            bar.advance(rows)
+
+
+def _open(folders: _Folders, units: list[Unit], manifest: DatasetManifest) -> FeatureStore:
+    """Count what is stored, once; the counts and the feature sums are kept in a manifest per folder."""
+    files = tuple(unit.file_name for unit in units)
+    originals = _counted(folders.originals, files)
+    _counted(folders.copies, files)  # its manifest says that these copies are complete
+    if originals["rows"] != manifest.num_rows:
+        got = f"{originals['rows']:,} embeddings"
+        raise DataError(explain(f"{manifest.num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun"))
+    stats = read_stats(originals["stats"])
+    assert stats is not None
+    return FeatureStore(
+        folders.originals,
+        folders.copies,
+        files,
+        dim=len(stats.total),
+        stats=stats,
+    )
+
+
+def _counted(folder: Location, files: tuple[str, ...]) -> dict[str, Any]:
+    place = folder / MANIFEST
+    if place.exists():
+        known: dict[str, Any] = place.read_json()
+        return known
+
+    def count(name: str) -> tuple[int, FeatureStats]:
+        features = schema.matrix((folder / name).read_table([schema.FEATURE])[schema.FEATURE])
+        return len(features), FeatureStats.of(features)
+
+    found = list(parallel_map(count, files)) if len(files) > 16 else [count(name) for name in files]
+    total = sum((stats for _, stats in found[1:]), found[0][1])
+    raw = {"rows": sum(rows for rows, _ in found), "stats": asdict(total)}
+    place.write_json(raw)
+    return raw

@@ -1,0 +1,239 @@
+"""Pack a source once: instance ids, encoded labels, verified payload, bad rows set aside with their reason."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.manifest import DatasetManifest, FeatureStats, Part
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import Location
+from dynacor_ray.engine.runtime.parallel_map import parallel_map
+from dynacor_ray.sources.base import Shard, Source
+from dynacor_ray.sources.validate import (
+    LabelVocabulary,
+    build_vocabulary,
+    check_quarantine,
+    check_unique_ids,
+    feature_dim_of,
+    reason_kind,
+    validate_rows,
+    vocabulary_warnings,
+)
+
+PART_BYTES = 96 << 20
+MIN_PART_ROWS, MAX_PART_ROWS = 64, 65536
+SAMPLE_ROWS = 64
+_ENCODING: dict[str, dict[str, Any]] = {
+    "image": {"row_group_size": 512},
+    # Neither compression nor dictionaries make vectors smaller; both would take time in every pass over the rows.
+    "feature": {
+        "row_group_size": MAX_PART_ROWS,
+        "compression": "none",
+        "use_dictionary": [schema.GIVEN_LABEL],
+        "write_statistics": [schema.INSTANCE_ID],
+    },
+}
+"""How packed files are written, by kind of data."""
+DRIVER_SHARDS = 64
+"""Label columns of at most this many shards are counted in the driver: a Ray pass would cost more."""
+EXAMPLES = 100
+
+
+@dataclass(frozen=True)
+class _PartResult:
+    part: Part
+    digest: str
+    payload_digest: str
+    class_counts: list[int]
+    reasons: dict[str, int]
+    examples: list[dict[str, Any]]
+    max_side: int | None
+    grey: bool
+    stats: FeatureStats | None
+    ids: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class _Packer:
+    """Reads one shard, validates it and writes its files; runs in a Ray task."""
+
+    folder: Location
+    attempt: str
+    kind: str
+    vocabulary: LabelVocabulary
+    feature_dim: int | None
+    own_ids: bool
+
+    def __call__(self, item: tuple[int, Shard]) -> _PartResult:
+        try:
+            return self._pack(*item)
+        finally:
+            pa.default_memory_pool().release_unused()  # else an idle process keeps what a part took
+
+    def _pack(self, index: int, shard: Shard) -> _PartResult:
+        checked = validate_rows(shard.read(), self.kind, self.vocabulary, self.feature_dim)
+        rows, name = checked.rows, f"part-{index:06d}.parquet"
+        place = self.folder / self.attempt
+        (place / name).write_table(rows, **_ENCODING[self.kind])
+        (place / "quarantine" / name).write_table(checked.quarantine)
+        if checked.truth is not None:
+            (place / "truth" / name).write_table(checked.truth)
+        ids, classes = rows[schema.INSTANCE_ID].to_numpy(), len(self.vocabulary.names)
+        bounds = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
+        features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
+        return _PartResult(
+            part=Part(f"{self.attempt}/{name}", len(ids), *bounds),
+            digest=_digest(ids, rows[schema.GIVEN_LABEL].to_numpy()),
+            payload_digest=_digest(ids, *(rows[schema.IMAGE].to_pylist() if features is None else [features])),
+            class_counts=np.bincount(rows[schema.GIVEN_LABEL].to_numpy(), minlength=classes).tolist(),
+            reasons=dict(Counter(reason_kind(r) for r in checked.quarantine[schema.REASON].to_pylist())),
+            examples=checked.quarantine.slice(0, EXAMPLES).to_pylist(),
+            max_side=checked.max_side,
+            grey=checked.grey,
+            stats=FeatureStats.of(features) if features is not None else None,
+            ids=ids if self.own_ids else None,
+        )
+
+
+def ingest(source: Source, folder: Location, max_quarantine: float, progress: Progress) -> DatasetManifest:
+    """Pack `source` into `folder`, or return the manifest that is there when nothing changed.
+
+    Raises DataError when the data cannot be used; then nothing that looks complete is left.
+    """
+    fingerprint = source.fingerprint()
+    known = DatasetManifest.read(folder)
+    if known is not None and known.fingerprint == fingerprint:
+        total = known.num_rows + known.quarantined
+        check_quarantine(known.quarantined, total, max_quarantine, known.quarantine_reasons)
+        return known
+    # Another run may share the folder and pack the same data at this moment: each packs into a place of its own, and
+    # the manifest, which is replaced at once, names the place that counts.
+    attempt = uuid.uuid4().hex[:8]
+    try:
+        manifest = _pack(source, fingerprint, folder, attempt, max_quarantine, progress)
+    except BaseException:
+        (folder / attempt).delete()
+        raise
+    manifest.write(folder)
+    return manifest
+
+
+def _pack(
+    source: Source, fingerprint: str, folder: Location, attempt: str, max_quarantine: float, progress: Progress
+) -> DatasetManifest:
+    sample = source.shards(SAMPLE_ROWS)[0].read()
+    shards = source.shards(rows_per_part(sample))
+    counts = count_labels(shards)
+    vocabulary = build_vocabulary(counts, source)
+    dim = feature_dim_of(sample) if source.kind == "feature" else None
+    packer = _Packer(folder, attempt, source.kind, vocabulary, dim, source.has_instance_ids)
+    found: list[_PartResult] = []
+    with progress.stage("ingest", source.num_rows, "rows") as bar:
+        for result in parallel_map(packer, list(enumerate(shards))):
+            found.append(result)
+            bar.advance(result.part.rows + sum(result.reasons.values()))
+    found.sort(key=lambda result: result.part.name)
+    return _summarise(source, fingerprint, folder / attempt, vocabulary, dim, found, max_quarantine)
+
+
+def rows_per_part(sample: pa.Table) -> int:
+    """Rows that make a file of about PART_BYTES, so that a packing task never holds much more than that."""
+    return max(MIN_PART_ROWS, min(MAX_PART_ROWS, PART_BYTES * sample.num_rows // max(sample.nbytes, 1)))
+
+
+def count_labels(shards: list[Shard]) -> dict[str, int]:
+    """How often each label value occurs, read without the images."""
+    total: Counter[str] = Counter()
+    labels = map(_label_counts, shards) if len(shards) <= DRIVER_SHARDS else parallel_map(_label_counts, shards)
+    for counts in labels:
+        total.update(counts)
+    return dict(total)
+
+
+def _label_counts(shard: Shard) -> dict[str, int]:
+    values = shard.read_labels().drop_null().value_counts()
+    return {str(item["values"]): int(item["counts"]) for item in values.to_pylist()}
+
+
+def _summarise(
+    source: Source,
+    fingerprint: str,
+    place: Location,
+    vocabulary: LabelVocabulary,
+    dim: int | None,
+    found: list[_PartResult],
+    max_quarantine: float,
+) -> DatasetManifest:
+    reasons: Counter[str] = Counter()
+    for result in found:
+        reasons.update(result.reasons)
+    rows = sum(result.part.rows for result in found)
+    check_quarantine(sum(reasons.values()), rows + sum(reasons.values()), max_quarantine, reasons)
+    if source.has_instance_ids:
+        check_unique_ids(np.concatenate([result.ids for result in found if result.ids is not None]))
+    class_counts = np.sum([result.class_counts for result in found], axis=0).astype(int)
+    if (class_counts > 0).sum() < 2:
+        got = f"{int((class_counts > 0).sum())} after setting unusable rows aside"
+        raise DataError(explain("at least two classes with usable rows", got, "check the label column and the images"))
+    sides = [result.max_side for result in found if result.max_side is not None]
+    stats = [result.stats for result in found if result.stats is not None]
+    quarantine = _gather(place, "quarantine", schema.quarantine_schema(), found)
+    truth = _gather(place, "truth", schema.truth_schema(), found) if source.has_truth else None
+    return DatasetManifest(
+        source=source.name,
+        uri=source.uri,
+        kind=source.kind,
+        fingerprint=fingerprint,
+        content_hash=_joined([digest for result in found for digest in (result.digest, result.payload_digest)]),
+        payload_hash=_joined([result.payload_digest for result in found]),
+        num_rows=rows,
+        class_names=vocabulary.names,
+        class_counts=tuple(class_counts.tolist()),
+        feature_dim=dim,
+        parts=tuple(result.part for result in found if result.part.rows),
+        quarantine=quarantine,
+        truth=truth,
+        allows_thumbnails=source.allows_thumbnails,
+        max_side=max(sides, default=None),
+        grey=all(result.grey for result in found),
+        quarantined=sum(reasons.values()),
+        quarantine_reasons=dict(reasons.most_common()),
+        quarantine_examples=tuple([e for result in found for e in result.examples][:EXAMPLES]),
+        stats=sum(stats[1:], stats[0]) if stats else None,
+        warnings=tuple(vocabulary_warnings(_named(class_counts, vocabulary), vocabulary)),
+    )
+
+
+def _named(class_counts: np.ndarray, vocabulary: LabelVocabulary) -> Mapping[str, int]:
+    return {name: int(count) for name, count in zip(vocabulary.names, class_counts, strict=True)}
+
+
+def _gather(place: Location, name: str, wanted: pa.Schema, found: list[_PartResult]) -> str:
+    """Join the small per-part tables into one file beside the data; returns its name below the data set's folder."""
+    names = [posixpath.basename(result.part.name) for result in found]
+    tables = [(place / name / part).read_table().cast(wanted) for part in names]
+    (place / f"{name}.parquet").write_table(pa.concat_tables(tables))
+    (place / name).delete()
+    return f"{posixpath.basename(place.path)}/{name}.parquet"
+
+
+def _digest(*values: np.ndarray | bytes) -> str:
+    state = hashlib.blake2b(digest_size=16)
+    for value in values:
+        state.update(np.ascontiguousarray(value).view(np.uint8).data if isinstance(value, np.ndarray) else value)
+    return state.hexdigest()
+
+
+def _joined(digests: list[str]) -> str:
+    return hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,40 @@
+"""What the training must know of its rows before the first one arrives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynacor_ray.method.corruption import CorruptionConfig
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """What must be known of the training rows before the first one arrives; features are centred and scaled.
+
+    Of images, whose network does that itself, mean is empty.
+    """
+
+    num_originals: int
+    num_copies: int
+    num_classes: int
+    dim: int
+    mean: np.ndarray
+    scale: float
+    class_counts: np.ndarray
+    """Originals per given label, int64 (C,)."""
+    corruption: CorruptionConfig | None = None
+    """What made the copies; None without copies."""
+    value_type: str = "float32"
+    """Of one number of a row; "uint8" for images."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row in memory."""
+        return self.dim * np.dtype(self.value_type).itemsize
+
+    @property
+    def total(self) -> int:
+        """Rows of one epoch over all ranks, without padding."""
+        return self.num_originals + self.num_copies

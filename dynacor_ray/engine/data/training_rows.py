@@ -1,0 +1,187 @@
+"""The rows a classifier is trained on, as a lazy Ray Data set: key, label, feature; originals and corrupted copies."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import ExecutionOptions
+from ray.train import DataConfig
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.storage import Location
+from dynacor_ray.engine.data.embed import FeatureStore, Unit, plan_units
+from dynacor_ray.engine.data.image_rows import ImageReader
+from dynacor_ray.engine.data.labels import LabelTable
+from dynacor_ray.engine.data.row_facts import RowFacts
+from dynacor_ray.engine.runtime.parquet_datasource import read_parts, read_pieces
+from dynacor_ray.engine.runtime.session import resources, set_up_data
+from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, corrupted_label, is_selected
+
+PADDING_KEY = -1
+READ_CPUS = 0.25
+"""Small enough for a read task to find room beside the training workers, also on a machine with one CPU."""
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """How to read the training rows (`build(shuffled)`), and what is known of them."""
+
+    build: Callable[[bool], ray.data.Dataset]
+    facts: RowFacts
+
+
+def rows_of_features(
+    dataset: Location, manifest: DatasetManifest, labels: LabelTable, corruption: CorruptionConfig | None
+) -> TrainingRows:
+    """Rows of a data set that holds feature vectors; §4.2 is applied on the fly, each time the rows are read.
+
+    corruption: None for the originals alone.
+    """
+    assert manifest.feature_dim is not None
+    assert manifest.stats is not None
+    files = [dataset / part.name for part in manifest.parts]
+    num_classes = manifest.num_classes
+
+    def build(shuffled: bool) -> ray.data.Dataset:
+        known = ray.put(labels.read())
+
+        def add_copies(block: pa.Table) -> pa.Table:
+            ids = block[schema.INSTANCE_ID].to_numpy()
+            given = pa.array(ray.get(known).of(ids), pa.int32())
+            if corruption is not None:
+                rows = block.select([schema.INSTANCE_ID, schema.FEATURE]).append_column(schema.GIVEN_LABEL, given)
+                return corrupt(rows, corruption, num_classes).select([schema.KEY, LABEL, schema.FEATURE])
+            keys = pa.array(schema.encode_key(ids, False))
+            return pa.table({schema.KEY: keys, LABEL: given, schema.FEATURE: block[schema.FEATURE]})
+
+        rows = read_rows(files, [schema.INSTANCE_ID, schema.FEATURE], shuffled)
+        return rows.map_batches(add_copies, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
+
+    mean, scale = manifest.stats.scaling()
+    return _described(build, labels, corruption, manifest, manifest.feature_dim, mean, scale)
+
+
+def rows_of_embeddings(
+    store: FeatureStore, manifest: DatasetManifest, labels: LabelTable, corruption: CorruptionConfig | None
+) -> TrainingRows:
+    """Rows of an embedded image set: originals, and as copies those of `corruption`, among the ones embedded (§4.2).
+
+    corruption: None for the originals alone.
+    """
+    folders = (store.originals, store.copies) if corruption is not None else (store.originals,)
+    files = [folder / name for folder in folders for name in store.files]
+    num_classes = manifest.num_classes
+
+    def build(shuffled: bool) -> ray.data.Dataset:
+        known = ray.put(labels.read())
+
+        def label(block: pa.Table) -> pa.Table:
+            ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
+            if corruption is not None:
+                chosen = ~is_copy | is_selected(ids, corruption)
+                block, ids, is_copy = block.filter(pa.array(chosen)), ids[chosen], is_copy[chosen]
+            given = ray.get(known).of(ids)
+            if corruption is not None:
+                given[is_copy] = corrupted_label(given[is_copy], ids[is_copy], num_classes, corruption.seed)
+            columns = {schema.KEY: block[schema.KEY], LABEL: pa.array(given, pa.int32())}
+            return pa.table(columns | {schema.FEATURE: block[schema.FEATURE]})
+
+        rows = read_rows(files, [schema.KEY, schema.FEATURE], shuffled)
+        return rows.map_batches(label, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
+
+    return _described(build, labels, corruption, manifest, store.dim, *store.stats.scaling())
+
+
+def rows_of_images(
+    dataset: Location,
+    manifest: DatasetManifest,
+    labels: LabelTable,
+    corruption: CorruptionConfig | None,
+    augmentation: str,
+    side: int,
+) -> TrainingRows:
+    """Rows of an image set as pixels: uint8 squares of `side`, flat, decoded each time the rows are read.
+
+    Options as of `ImageReader`.
+    """
+    units = plan_units(dataset, manifest, side)
+    reader = ImageReader(dataset, manifest.num_classes, corruption, augmentation, side)
+    cpus = min(1.0, resources().cpus / 4)  # decoding keeps a core busy, but must find room beside a worker
+
+    def build(shuffled: bool) -> ray.data.Dataset:
+        known = ray.put(labels.read())
+
+        def decode(unit: Unit) -> Iterator[pa.Table]:
+            yield reader(unit, ray.get(known))
+
+        set_up_data()
+        # Units are small and come from all over the data: shuffled, rows sorted by class are mixed as well.
+        return read_pieces([functools.partial(decode, unit) for unit in units], shuffled, cpus)
+
+    nothing = np.empty(0, np.float32)
+    return _described(build, labels, corruption, manifest, 3 * side * side, nothing, 1.0, "uint8")
+
+
+def _described(
+    build: Callable[[bool], ray.data.Dataset],
+    labels: LabelTable,
+    corruption: CorruptionConfig | None,
+    manifest: DatasetManifest,
+    dim: int,
+    mean: np.ndarray,
+    scale: float,
+    value_type: str = "float32",
+) -> TrainingRows:
+    known = labels.read()
+    copies = int(is_selected(known.ids, corruption).sum()) if corruption is not None else 0
+    if corruption is not None and copies == 0:
+        got = f"no row selected out of {manifest.num_rows:,}"
+        raise DataError(explain("at least one corrupted copy", got, "raise --gamma or use more data"))
+    sizes, counts = (manifest.num_rows, copies, manifest.num_classes), known.counts(manifest.num_classes)
+    return TrainingRows(build, RowFacts(*sizes, dim, mean, scale, counts, corruption, value_type))
+
+
+def read_rows(files: list[Location], columns: list[str], shuffled: bool) -> ray.data.Dataset:
+    """Parquet files as a lazy data set; `shuffled`: the files come in another order in every epoch."""
+    set_up_data()
+    return read_parts(files, columns, shuffled, READ_CPUS)
+
+
+class PaddedDataConfig(DataConfig):
+    """Adds `missing_rows` with key -1 so that Ray's equal split loses no row and all ranks step equally."""
+
+    def __init__(self, total: int, dim: int, value_type: str = "float32") -> None:
+        options = ExecutionOptions(preserve_order=True)
+        super().__init__(execution_options=options)
+        self._total, self._dim, self._value_type = total, dim, value_type
+
+    def configure(self, datasets, world_size, worker_handles, worker_node_ids, **kwargs):  # type: ignore[no-untyped-def]
+        """Pad every data set, then split as Ray does."""
+        missing = missing_rows(self._total, world_size)
+        if missing:
+            padding = ray.data.from_arrow(padding_rows(missing, self._dim, self._value_type))
+            datasets = {name: rows.union(padding) for name, rows in datasets.items()}
+        return super().configure(datasets, world_size, worker_handles, worker_node_ids, **kwargs)
+
+
+def missing_rows(total: int, world_size: int) -> int:
+    """What `total` lacks to the next multiple of `world_size`."""
+    return -total % world_size
+
+
+def padding_rows(count: int, dim: int, value_type: str = "float32") -> pa.Table:
+    """Rows that take part in a step with weight 0 and leave no signal."""
+    return pa.table(
+        {
+            schema.KEY: pa.array(np.full(count, PADDING_KEY, np.int64)),
+            LABEL: pa.array(np.zeros(count, np.int32)),
+            schema.FEATURE: schema.fixed_size_list(np.zeros((count, dim), value_type)),
+        }
+    )

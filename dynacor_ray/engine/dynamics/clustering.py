@@ -1,0 +1,189 @@
+"""Fit the dynamics encoder on a sample, assign all rows, rank the originals (§4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.rng import Purpose, keyed_uniform
+from dynacor_ray.core.storage import Location
+from dynacor_ray.decision.corrupted_copy_rate import with_planted
+from dynacor_ray.decision.noise_rate import NoiseRate
+from dynacor_ray.decision.thresholds import Cut, Signals, choose_cut, common_unit, row_score
+from dynacor_ray.engine.dynamics.assemble import HAS_COPY
+from dynacor_ray.engine.runtime.session import remote_errors
+from dynacor_ray.method.clustering import ClusterConfig, ClusterFit, fit
+from dynacor_ray.method.selection import EpochRecord
+
+
+def sample_for_fit(dynamics: ray.data.Dataset, total: int, fit_rows: int, seed: int) -> pa.Table:
+    """At most about `fit_rows` rows (key, margins, has_copy, given_label); an instance and its copy go together."""
+    share = fit_rows / total
+
+    def choose(block: pa.Table) -> pa.Table:
+        ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
+        rows = block.select([schema.KEY, schema.MARGIN, schema.LEAVE_ONE_OUT, HAS_COPY, schema.GIVEN_LABEL])
+        return rows if share >= 1 else rows.filter(pa.array(keyed_uniform(seed, Purpose.FIT_SAMPLE, ids) < share))
+
+    chosen = dynamics.map_batches(choose, batch_format="pyarrow", batch_size=None)
+    with remote_errors():
+        blocks = list(chosen.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    return pa.concat_tables(blocks).sort_by(schema.KEY)
+
+
+def settle_noise_rate(first: NoiseRate | None, sample: pa.Table, score: str, num_classes: int) -> NoiseRate | None:
+    """The estimate of the noise rate completed by a ranking of the rows that the clustering is fitted on.
+
+    first: what sure predictions say; score: one of `thresholds.SCORES` that are made of margins.
+    """
+    if first is None:
+        return None
+    originals, copies = _both_sets(sample, None)
+    weight = common_unit(originals)
+    return with_planted(first, row_score(score, originals, weight), row_score(score, copies, weight), num_classes)
+
+
+def fit_clusters(sample: pa.Table, config: ClusterConfig, progress: Progress) -> ClusterFit:
+    """Fit on a sample, in one Ray task (the data are small: N x E numbers, sampled)."""
+
+    @ray.remote(num_cpus=1)
+    def work(rows: pa.Table) -> ClusterFit:
+        import torch
+
+        # Its steps are too small to share: two threads are no faster alone, and many times slower on a busy machine.
+        torch.set_num_threads(1)
+        return fit_sample(rows, config)
+
+    with progress.stage("cluster", None, "rows"), remote_errors():
+        result: ClusterFit = ray.get(work.remote(sample))
+    return result
+
+
+def fit_sample(
+    sample: pa.Table, config: ClusterConfig, on_epoch: Callable[[EpochRecord, np.ndarray], None] | None = None
+) -> ClusterFit:
+    """`fit` on a table made by `sample_for_fit`, in this process."""
+    _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
+    margins = schema.matrix(sample[schema.MARGIN].combine_chunks())
+    return fit(margins, is_corrupted, sample[HAS_COPY].to_numpy() & ~is_corrupted, config, on_epoch)
+
+
+def find_cut(sample: pa.Table, fitted: ClusterFit, threshold: str, score: str, **recall: float) -> Cut:
+    """Where the ranking is cut, from the rows that the clustering was fitted on.
+
+    recall: target_recall and most_recall, as in `thresholds.choose_cut`.
+    """
+    originals, copies = _both_sets(sample, fitted)
+    return choose_cut(threshold, score, originals, copies, noise_rate=fitted.config.noise_rate, **recall)
+
+
+def _both_sets(sample: pa.Table, fitted: ClusterFit | None) -> tuple[Signals, Signals]:
+    """The signals of the originals and of the copies."""
+    _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
+    signals = row_signals(sample, fitted)
+    return signals.of(~is_corrupted), signals.of(is_corrupted)
+
+
+def row_signals(rows: pa.Table, fitted: ClusterFit | None) -> Signals:
+    """What the cut looks at; without a fit q is 0. rows: with the columns margin and leave_one_out_margin."""
+    margins = schema.matrix(rows[schema.MARGIN])
+    q_noisy = np.zeros(len(rows)) if fitted is None else fitted.assign(margins)
+    left_out = rows[schema.LEAVE_ONE_OUT].to_numpy()
+    return Signals(margins=margins, q_noisy=q_noisy.astype(np.float32), leave_one_out=left_out)
+
+
+def assign(dynamics: ray.data.Dataset, fitted: ClusterFit, cut: Cut) -> ray.data.Dataset:
+    """q_noisy (Eq. 3) and flag of every row, with `issues.parquet`'s columns and key; materialised."""
+    shared = ray.put(fitted)
+
+    def work(block: pa.Table) -> pa.Table:
+        signals = row_signals(block, ray.get(shared))
+        flags, quality = cut.apply(signals)
+        ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
+        columns = {
+            schema.KEY: block[schema.KEY],
+            schema.INSTANCE_ID: pa.array(ids),
+            schema.URI: block[schema.URI],
+            schema.GIVEN_LABEL: block[schema.GIVEN_LABEL],
+            schema.PREDICTED_LABEL: block[schema.PREDICTED_LABEL],
+            schema.IS_LABEL_ISSUE: pa.array(flags),
+            schema.LABEL_QUALITY: pa.array(quality),
+            schema.NOISE_SCORE: pa.array(signals.q_noisy),
+            schema.MEAN_MARGIN: pa.array(signals.margins.astype(np.float32).mean(axis=1)),
+            schema.PREDICTED_SHARE: block[schema.PREDICTED_SHARE],
+        }
+        return pa.table(columns)
+
+    with remote_errors():
+        return dynamics.map_batches(work, batch_format="pyarrow", batch_size=None).materialize()
+
+
+@dataclass
+class Tally:
+    """Counts over all rows, gathered block by block."""
+
+    num_classes: int
+    originals: int = 0
+    flagged: int = 0
+    copies: int = 0
+    copies_flagged: int = 0
+    pairs: np.ndarray = field(init=False)
+    """[given, predicted] counts over flagged rows, int64 (C, C)."""
+    given: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pairs = np.zeros((self.num_classes, self.num_classes), np.int64)
+        self.given = np.zeros(self.num_classes, np.int64)
+
+    def add(self, block: pa.Table) -> None:
+        """Count one block of assigned rows."""
+        _, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
+        flags = block[schema.IS_LABEL_ISSUE].to_numpy().astype(bool)
+        given, predicted = block[schema.GIVEN_LABEL].to_numpy(), block[schema.PREDICTED_LABEL].to_numpy()
+        self.originals += int((~is_copy).sum())
+        self.copies += int(is_copy.sum())
+        self.flagged += int((flags & ~is_copy).sum())
+        self.copies_flagged += int((flags & is_copy).sum())
+        self.given += np.bincount(given[~is_copy], minlength=self.num_classes)
+        chosen = flags & ~is_copy
+        flat = given[chosen].astype(np.int64) * self.num_classes + predicted[chosen]
+        self.pairs += np.bincount(flat, minlength=self.num_classes**2).reshape(self.pairs.shape)
+
+
+def tally(assigned: ray.data.Dataset, num_classes: int) -> Tally:
+    """Count flags by class over all rows."""
+    counts = Tally(num_classes)
+    for block in _blocks(assigned):
+        counts.add(block)
+    return counts
+
+
+def write_issues(assigned: ray.data.Dataset, place: Location) -> None:
+    """Write `issues.parquet`: the originals, most suspicious first, whole or not at all."""
+    wanted = schema.issues_schema()
+
+    def originals(block: pa.Table) -> pa.Table:
+        _, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
+        return block.filter(pa.array(~is_copy)).select(wanted.names)
+
+    chosen = assigned.map_batches(originals, batch_format="pyarrow", batch_size=None)
+    ranked = chosen.sort([schema.LABEL_QUALITY, schema.INSTANCE_ID])
+
+    def write(part: Location) -> None:
+        with pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
+            for block in _blocks(ranked):
+                writer.write_table(block.cast(wanted))
+
+    place.write_with(write)
+
+
+def _blocks(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
+    with remote_errors():
+        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

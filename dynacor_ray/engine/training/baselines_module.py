@@ -1,0 +1,78 @@
+"""The training of the baselines' classifiers, side by side in one pass (§5.1, Table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from dynacor_ray.core import rng, schema
+from dynacor_ray.detectors.baseline_classifiers import Member, Panel, make_members
+from dynacor_ray.engine.training.batches import Batch
+from dynacor_ray.engine.training.job import Job
+from dynacor_ray.engine.training.module import Recorded, Task, classifier, forward
+
+
+class PanelTask(Task):
+    """The classifiers of the baselines side by side (§5.1, Table 1): one pass over the rows trains them all.
+
+    They share nothing but the order of the rows: each has its own weights, labels, loss and rows to learn from.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._epochs = job, job.config.epochs
+        self._members: list[Member] = make_members(
+            job.config.panel, job.rows.num_classes, job.rows.class_counts, job.config.seed
+        )
+
+    def network(self) -> nn.Module:
+        """One classifier per member, each with a start of its own that does not depend on who else is there."""
+        classifiers = []
+        for member in self._members:
+            torch.manual_seed(rng.derive_seed(self._job.config.seed, 3, member.stream) % 2**63)
+            classifiers.append(classifier(self._job, member.extra_classes))
+        return Panel(classifiers)
+
+    def groups(self, network: nn.Module) -> list[list[nn.Parameter]]:
+        """One group per member."""
+        assert isinstance(network, Panel)
+        return [list(one.parameters()) for one in network.classifiers]
+
+    def rate_factors(self, epoch: int) -> Sequence[float]:
+        """CORES lowers its learning rate as its loss grows."""
+        return [member.rate_factor(epoch, self._epochs) for member in self._members]
+
+    def step(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
+        """Sum over the members of the mean loss over the rows that each learns from."""
+        ids = batch.key.numpy() >> 1
+        real, last = batch.key.numpy() >= 0, epoch + 1 == self._epochs
+        learnt = [real & member.learns(ids) for member in self._members]
+        everything = np.ones_like(real)
+        pairs = zip(self._members, learnt, strict=True)
+        shown = [everything if last or member.records else rows for member, rows in pairs]
+        device = batch.feature.device
+        index = [torch.from_numpy(np.flatnonzero(rows)).to(device) for rows in shown]
+        outputs = forward(model, batch, index)
+        loss, recorded = torch.zeros((), device=device), Recorded()
+        given = batch.label.cpu().numpy()
+        for member, logits, at, rows, mine in zip(self._members, outputs, index, shown, learnt, strict=True):
+            label = torch.from_numpy(member.label(ids, given)[rows]).to(device)
+            counted = torch.from_numpy(mine[rows]).to(device)
+            losses = member.loss(logits.float(), label, epoch, self._epochs)
+            loss = loss + (losses * counted).sum() / counted.sum().clamp(min=1)
+            with torch.no_grad():
+                for name, value in member.record(logits.detach().float(), label, ids[rows], last).items():
+                    blank = value.new_zeros((len(ids), *value.shape[1:]))
+                    blank[at] = value
+                    recorded[name] = recorded[name] + blank if name in recorded else blank
+        return loss, recorded
+
+    def table(self, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
+        """Column `key` and one per recorded name; vectors as lists of fixed length."""
+        columns = {schema.KEY: pa.array(keys)}
+        for name, value in recorded.items():
+            columns[name] = schema.fixed_size_list(value) if value.ndim == 2 else pa.array(value)
+        return pa.table(columns)

@@ -1,0 +1,189 @@
+"""Signals on disk: one file per epoch, attempt and rank, and a manifest that says which of them count.
+
+A reported epoch can still be rolled back by a later failure, and a repeated epoch writes under new names; so a file
+counts only when the manifest of the last checkpoint lists it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from dynacor_ray.core.manifest import MANIFEST
+from dynacor_ray.core.storage import Location
+
+if TYPE_CHECKING:
+    pass
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+from dynacor_ray.core import schema
+from dynacor_ray.decision.confident_joint import class_noise_rates
+from dynacor_ray.decision.noise_rate import BINS, NoiseRate, counted_epochs, estimate_noise_rate
+from dynacor_ray.method.dynamics import to_float16_keeping_sign
+
+_EMPTY = np.empty(0, np.int64)
+
+SignalManifest: TypeAlias = dict[str, list[str]]
+"""Epoch (as a string, since it is kept as JSON) -> file names below `signals/`, one per rank."""
+
+SIGNALS = "signals"
+PROGRESS = "progress.json"
+"""Epochs done, and seconds of the last attempt: in training, and of these in waiting for rows."""
+FAILED = "failed.json"
+"""Why the last attempt failed, where another one would fail in the same way."""
+CONFIDENCE = "confidence.parquet"
+"""How sure the predictions of each epoch were: epoch, is_corrupted, disagrees (with the label), bin, count."""
+JOINTS = "joints.parquet"
+"""The confident joint of each epoch: epoch, given_label, predicted_label (-1: any other), count."""
+_ENCODING: dict[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": [schema.PREDICTED],
+    "column_encoding": {schema.KEY: "DELTA_BINARY_PACKED"},
+    "write_statistics": [schema.KEY],
+}
+"""Keys are unique and sorted, margins all different: a dictionary of either costs more than all the rest of writing."""
+
+
+def file_name(epoch: int, attempt: str, rank: int) -> str:
+    """Name below `signals/` of what one rank recorded in one epoch (counted from 0)."""
+    return f"epoch={epoch:05d}/{attempt}-r{rank:04d}.parquet"
+
+
+def write_signals(
+    place: Location,
+    keys: np.ndarray,
+    recorded: dict[str, np.ndarray],
+    as_table: Callable[[np.ndarray, dict[str, np.ndarray]], pa.Table],
+) -> int:
+    """Write the signals of one rank and epoch, sorted by key and without padding rows; returns how many.
+
+    keys: int64 (n,), negative for padding; recorded: (n,) or (n, m) each. Raises TrainingError as `as_table` does.
+    """
+    order = np.argsort(keys)
+    order = order[np.searchsorted(keys[order], 0) :]
+    table = as_table(keys[order], {name: values[order] for name, values in recorded.items()})
+    place.write_table(table, **_ENCODING)
+    return len(order)
+
+
+def signal_table(keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
+    """Margins and predicted classes as `schema.signal_schema`. Raises TrainingError on NaN."""
+    margins = to_float16_keeping_sign(recorded[schema.MARGIN])
+    columns = [keys, margins, recorded[schema.PREDICTED].astype(np.int32)]
+    if schema.LEAVE_ONE_OUT in recorded:
+        columns.append(recorded[schema.LEAVE_ONE_OUT].astype(np.float32))
+    wanted = schema.signal_schema(leave_one_out=schema.LEAVE_ONE_OUT in recorded)
+    return pa.table([pa.array(column) for column in columns], schema=wanted)
+
+
+def remove_unlisted(signals: Location, manifest: SignalManifest) -> None:
+    """Delete what attempts that died left behind; nothing reads it."""
+    listed = {name for names in manifest.values() for name in names}
+    for folder in signals.names():
+        if folder.startswith("epoch="):
+            for name in (signals / folder).names():
+                if f"{folder}/{name}" not in listed:
+                    (signals / folder / name).delete()
+
+
+def complete(manifest: SignalManifest, num_epochs: int) -> bool:
+    """Whether every epoch is listed."""
+    return all(str(epoch) in manifest for epoch in range(num_epochs))
+
+
+def write_joints(signals: Location, joints: Mapping[int, Any]) -> None:
+    """Write the class statistics of all epochs. joints: epoch -> `JointCounter.cells`, int64 (n, 3)."""
+    epochs = np.concatenate([np.full(len(cells), epoch, np.int64) for epoch, cells in joints.items()] or [_EMPTY])
+    cells = np.concatenate([np.asarray(cells) for cells in joints.values()] or [np.empty((0, 3), np.int64)])
+    columns = {
+        "epoch": epochs,
+        schema.GIVEN_LABEL: cells[:, 0],
+        schema.PREDICTED_LABEL: cells[:, 1],
+        "count": cells[:, 2],
+    }
+    (signals / JOINTS).write_table(pa.table(columns), compression="zstd")
+
+
+def write_confidence(signals: Location, counts: Mapping[int, Any]) -> None:
+    """Write the counts by certainty of all epochs. counts: epoch -> `JointCounter.confidence`, int64 (2, 2, BINS)."""
+    epochs = sorted(counts)
+    stacked = (
+        np.stack([np.asarray(counts[epoch]) for epoch in epochs]) if epochs else np.empty((0, 2, 2, BINS), np.int64)
+    )
+    at = np.nonzero(stacked)
+    columns = {
+        "epoch": np.array(epochs, np.int64)[at[0]],
+        "is_corrupted": at[1].astype(bool),
+        "disagrees": at[2].astype(bool),
+        "bin": at[3],
+        "count": stacked[at],
+    }
+    (signals / CONFIDENCE).write_table(pa.table(columns), compression="zstd")
+
+
+def read_waiting_share(signals: Location) -> float | None:
+    """Share of the training's time that went into waiting for rows, in [0, 1]; None when it is not known."""
+    place = signals / PROGRESS
+    seconds = place.read_json() if place.exists() else {}
+    return seconds["waiting"] / seconds["training"] if seconds.get("training") else None
+
+
+def read_noise_rate(signals: Location, epochs: int, batch_size: int) -> NoiseRate | None:
+    """The noise rate that a training's counts by certainty say; None when it was too short for any."""
+    counts = _confidence(signals)
+    return estimate_noise_rate(counts, epochs, _steps(counts, batch_size))
+
+
+def read_class_noise_rates(
+    signals: Location, num_classes: int, noise_rate: float, epochs: int, batch_size: int
+) -> np.ndarray:
+    """Share of wrong labels per given class, float64 (C,), by the confident joint, scaled to the overall rate."""
+    table = (signals / JOINTS).read_table()
+    used = counted_epochs(epochs, _steps(_confidence(signals), batch_size))
+    rows = np.isin(table["epoch"].to_numpy(), list(used))
+    names = (schema.GIVEN_LABEL, schema.PREDICTED_LABEL, "count")
+    given, predicted, count = (table[name].to_numpy()[rows] for name in names)
+    return class_noise_rates(given, predicted, count, num_classes, noise_rate)
+
+
+def _confidence(signals: Location) -> dict[int, np.ndarray]:
+    """Epoch -> int64 (2, 2, BINS)."""
+    table = (signals / CONFIDENCE).read_table()
+    number, count = table["epoch"].to_numpy(), table["count"].to_numpy()
+    cell = [table[name].to_numpy().astype(np.int64) for name in ("is_corrupted", "disagrees", "bin")]
+    counts = {int(epoch): np.zeros((2, 2, BINS), np.int64) for epoch in np.unique(number)}
+    for epoch, one in counts.items():
+        here = number == epoch
+        one[cell[0][here], cell[1][here], cell[2][here]] = count[here]
+    return counts
+
+
+def _steps(counts: Mapping[int, np.ndarray], batch_size: int) -> int:
+    """Steps of SGD per epoch."""
+    rows = max((int(one.sum()) for one in counts.values()), default=0)
+    return -(-rows // batch_size)
+
+
+def _copy_signals(there: Location, here: Location) -> None:
+    """Copy the files that count, and last the manifest, which says that they are complete."""
+    manifest = (there / MANIFEST).read_json()
+    for names in manifest.values():
+        for name in names:
+            place = here / name
+            Location(place.filesystem, place.path.rsplit("/", 1)[0], "").make_dir()
+            pafs.copy_files(
+                (there / name).path,
+                place.path,
+                source_filesystem=there.filesystem,
+                destination_filesystem=place.filesystem,
+            )
+    for name in (JOINTS, CONFIDENCE):
+        (here / name).write_table((there / name).read_table())
+    (here / MANIFEST).write_json(manifest)

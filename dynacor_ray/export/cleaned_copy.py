@@ -1,0 +1,134 @@
+"""Write a cleaned copy of a table or image folder: flagged rows dropped or relabelled, never in place, all logged."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError, StorageError, explain
+from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.export.copy_rows import _CHANGED, Action, _Changes, _copy, _copy_folder, _Labels
+from dynacor_ray.export.tables import without_formulas
+from dynacor_ray.runs import directory as rundir
+from dynacor_ray.runs.directory import ISSUES, SUMMARY, finished_run
+from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.folder import FolderSource
+from dynacor_ray.sources.registry import open_source
+from dynacor_ray.sources.table import folder_of
+
+LOG = ".changes.csv"
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What was done. left: flagged rows that stayed as they were, since a person said so or no other class is known."""
+
+    changed: int
+    left: int
+    log: Location
+
+
+def apply_run(
+    run: Location, out: Location, action: Action, marks: dict[int, str] | None = None, hard_links: bool = False
+) -> Cleaned:
+    """Write a copy of the run's data to `out` without its flagged rows, or with them under their suggested class.
+
+    The data must be parquet (file or folder), a CSV table or an image folder, unchanged since the run. All other rows
+    and columns stay as they are; of a folder, all images in class folders are copied, but for those that the run could
+    not open by their names. marks: rows that a person marked right or unsure stay, too. hard_links: of an image folder,
+    names for the same files instead of copies. Beside `out` a log lists every change (`.changes.csv`). Raises DataError
+    for other data, StorageError when `out` exists or cannot hold links.
+    """
+    run = finished_run(run)
+    summary = (run / SUMMARY).read_json()
+    config, kind = summary["config"], summary["data"]["source"]
+    if kind not in ("parquet", "table", "folder"):
+        expected, got = "parquet, a table or an image folder", f"data of kind '{kind}'"
+        raise DataError(explain(expected, got, "use dynacor export to .csv instead"))
+    if out.exists():
+        raise StorageError(explain("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
+    options = SourceOptions.of(config)
+    source = open_source(config["data"], options)
+    if source.fingerprint() != rundir.fingerprint(run):
+        raise DataError(explain("the data that the run read", "other files or times of change", "run detect again"))
+    data = locate(config["data"])
+    if f"{out.path}/".startswith(f"{data.path}/"):
+        raise StorageError(explain(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
+    if kind == "table":
+        _check_paths(run, data, out)
+    if hard_links and not (kind == "folder" and data.is_local and out.is_local):
+        got = f"{kind} data from {data} to {out}"
+        raise StorageError(explain("an image folder on this machine for --hard-links", got, "leave the option out"))
+    names = [row["class"] for row in summary["classes"]]
+    changes, left = _changes(run, action, marks or {})
+    labels = _Labels(names, source.label_codes or {name: code for code, name in enumerate(names)})
+    if isinstance(source, FolderSource):
+        moved = _copy_folder(source, out, changes, labels, action, hard_links)
+        seen = len(moved)
+    else:
+        moved, seen = {}, _copy(data, out, options, changes, labels, action)
+    if seen != len(changes.ids):
+        got = f"{seen:,} of the {len(changes.ids):,} rows to change"
+        raise DataError(explain(_CHANGED.partition(":")[0], got, "run detect again"))
+    log = Location(out.filesystem, out.path + LOG, out.uri + LOG)
+    _write_log(log, changes, names, action, moved)
+    return Cleaned(len(changes.ids), left, log)
+
+
+def _check_paths(run: Location, data: Location, out: Location) -> None:
+    """Relative image paths of a table start at its folder: a copy elsewhere would lead nowhere."""
+    folder = folder_of(data)
+    if not data.is_dir() and folder.path == posixpath.dirname(out.path):
+        return
+    uris = (run / ISSUES).head(1000)[schema.URI].to_pylist()
+    relative = next((uri for uri in uris if uri and "://" not in uri and not uri.startswith("/")), None)
+    if relative is not None:
+        got = f"{out}, while the table holds relative paths such as {relative!r}"
+        if data.is_dir():
+            remedy = "use dynacor export to .csv instead"
+            raise StorageError(explain("absolute paths or URIs in a folder of tables", got, remedy))
+        raise StorageError(explain("a place beside the table", got, f"write into {folder}"))
+
+
+def _changes(run: Location, action: Action, marks: dict[int, str]) -> tuple[_Changes, int]:
+    """The rows to change, and how many flagged rows stay."""
+    columns = [schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.LABEL_QUALITY]
+    parts = [pa.table({name: pa.array([], schema.issues_schema().field(name).type) for name in columns})]
+    with (run / ISSUES).parquet() as file:
+        for batch in file.iter_batches(columns=[*columns, schema.IS_LABEL_ISSUE]):
+            table = pa.Table.from_batches([batch])
+            parts.append(table.filter(table[schema.IS_LABEL_ISSUE]).select(columns))
+    rows = pa.concat_tables(parts).sort_by(schema.INSTANCE_ID)
+    ids, given, new, quality = (rows[name].to_numpy() for name in columns if name != schema.URI)
+    keep = np.isin(ids, [instance_id for instance_id, mark in marks.items() if mark != "wrong"])
+    if action == "relabel":
+        keep |= given == new
+    uris = rows[schema.URI].combine_chunks().filter(pa.array(~keep))
+    return _Changes(ids[~keep], uris, given[~keep], new[~keep], quality[~keep]), int(keep.sum())
+
+
+def _write_log(
+    place: Location, changes: _Changes, names: list[str], action: Action, moved: dict[int, str | None]
+) -> None:
+    """List every change. moved: new paths of images by instance_id, if any have one."""
+    known = pa.array(names, pa.string())
+    count = len(changes.ids)
+    new = known.take(pa.array(changes.new)) if action == "relabel" else pa.nulls(count, pa.string())
+    table = pa.table(
+        {
+            schema.INSTANCE_ID: pa.array(changes.ids),
+            "action": pa.array([action] * count, pa.string()),
+            schema.GIVEN_LABEL: known.take(pa.array(changes.given)),
+            "new_label": new,
+            schema.LABEL_QUALITY: pa.array(changes.quality),
+            schema.URI: changes.uris,
+            "new_uri": pa.array([moved.get(instance_id) for instance_id in changes.ids.tolist()], pa.string()),
+        }
+    )
+    with place.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
+        pacsv.write_csv(without_formulas(table), stream)

@@ -1,0 +1,84 @@
+"""Flagged rows as tasks for Label Studio, each with the suggested label as a prediction."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import pyarrow as pa
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.storage import Location
+from dynacor_ray.core.version import __version__
+from dynacor_ray.report.build import ROWS_BY_URI, packed_images
+from dynacor_ray.report.thumbnails import read_thumbnails
+
+_SIDE = 320
+
+
+def write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table], out: Location, prefix: str) -> int:
+    """Write tasks as a JSON list, one a line, and beside it the labelling configuration that they fit (.xml).
+
+    rows: tables with the columns of `issues.parquet`, classes by name; prefix: comes before each uri. Returns how many
+    rows were written. Raises DataError when Label Studio could not show them, ConfigError when `out` ends with .xml.
+    """
+    if summary["data"]["kind"] != "image":
+        raise DataError(explain("images to show in Label Studio", "feature vectors", "export to .csv or .parquet"))
+    config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
+    if config.path == out.path:
+        raise ConfigError(explain("another ending than .xml, that of the configuration", str(out), "name it .json"))
+    version = f"dynacor_ray {__version__}"
+    count = 0
+    with out.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
+        stream.write(b"[")
+        for table in rows:
+            pictures = _pictures(run, summary, table)
+            for row in table.to_pylist():
+                image = pictures.get(row[schema.INSTANCE_ID]) or prefix + (row[schema.URI] or "")
+                if image == prefix:
+                    got = f"none for instance_id {row[schema.INSTANCE_ID]}"
+                    raise DataError(explain("an image or a uri in every row", got, "export to .csv or .parquet"))
+                task = json.dumps(_task(row, image, version))
+                stream.write(f"{',' if count else ''}\n{task}".encode())
+                count += 1
+        stream.write(b"\n]\n")
+    config.write_bytes(labelling_config([row["class"] for row in summary["classes"]]).encode())
+    return count
+
+
+def _beside(path: str) -> str:
+    return posixpath.splitext(path)[0] + ".xml"
+
+
+def _pictures(run: Location, summary: dict[str, Any], table: pa.Table) -> dict[int, str]:
+    """Images of rows that no uri leads to, because the data hold the images themselves."""
+    packed = None if summary["data"]["source"] in ROWS_BY_URI else packed_images(run, summary["data"])
+    return read_thumbnails(*packed, table[schema.INSTANCE_ID].to_pylist(), 1 << 50, _SIDE) if packed else {}
+
+
+def _task(row: dict[str, Any], image: str, version: str) -> dict[str, Any]:
+    choice = {"choices": [row[schema.PREDICTED_LABEL]]}
+    result = {"from_name": "label", "to_name": "image", "type": "choices", "value": choice}
+    kept = (schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.LABEL_QUALITY)
+    score = round(1.0 - row[schema.LABEL_QUALITY], 4)
+    return {
+        "data": {"image": image} | {name: row[name] for name in kept},
+        "predictions": [{"model_version": version, "score": score, "result": [result]}],
+    }
+
+
+def labelling_config(names: list[str]) -> str:
+    """Label Studio's labelling configuration for these classes."""
+    choices = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in names)
+    return f"""<View>
+  <Image name="image" value="$image"/>
+  <Text name="given" value="given label: $given_label"/>
+  <Choices name="label" toName="image" choice="single" showInline="true">
+{choices}
+  </Choices>
+</View>
+"""

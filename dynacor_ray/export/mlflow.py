@@ -1,0 +1,68 @@
+"""What MLflow is told of a finished run or sweep: options as parameters, what the summary says as metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.engine.runtime.mlflow_client import EXPERIMENT, TrackedRun, log_runs
+
+_HEADLINE = ("num_rows", "num_flagged", "flagged_share", "estimated_noise_rate", "num_corrupted", "planted_recall")
+
+
+def track_run(uri: str | None, run: str, summary: dict[str, Any], progress: Progress) -> None:
+    """Tell MLflow of a finished run; one that does not listen costs a warning, since the results are there."""
+    if uri is not None:
+        _track(uri, [tracked_run(run, summary)], progress)
+
+
+def track_sweep(uri: str | None, run: str, trials: list[dict[str, Any]], names: list[str], progress: Progress) -> None:
+    """The same for a sweep, a run per finished trial. trials: rows of `trials.parquet`; names: options that vary."""
+    if uri is not None:
+        _track(uri, list(tracked_trials(run, trials, names)), progress)
+
+
+def tracked_run(run: str, summary: dict[str, Any]) -> TrackedRun:
+    """The record of a run. run: its directory; summary: its summary.json."""
+    metrics = {name: summary[name] for name in _HEADLINE}
+    if summary["noise_rate_range"]:
+        metrics |= dict(zip(("noise_rate_low", "noise_rate_high"), summary["noise_rate_range"], strict=True))
+    metrics |= {f"seconds_{name}": value for name, value in summary["seconds"].items()}
+    metrics |= summary["evaluation"] or {}
+    epochs = summary["validation"]["epochs"]
+    return TrackedRun(
+        name=run.rstrip("/").rpartition("/")[2],
+        params=summary["config"],
+        metrics=_numbers(metrics),
+        series={"validation_metric": [float(record["validation_metric"]) for record in epochs]},
+        tags={"dynacor.run": run, "dynacor.version": summary["versions"]["dynacor_ray"]},
+    )
+
+
+def tracked_trials(run: str, trials: list[dict[str, Any]], names: list[str]) -> Iterator[TrackedRun]:
+    """The records of a sweep's finished trials."""
+    for trial in trials:
+        if trial["status"] != "finished":
+            continue
+        options = {name: trial[name] for name in names}
+        text = " ".join(f"{name}={value}" for name, value in options.items())
+        metrics = _numbers({name: value for name, value in trial.items() if name not in options})
+        chosen = {"dynacor.chosen": str(trial["is_chosen"]).lower()}
+        yield TrackedRun(name=text, params=options, metrics=metrics, tags={"dynacor.run": run} | chosen)
+
+
+def _track(uri: str, runs: list[TrackedRun], progress: Progress) -> None:
+    try:
+        log_runs(uri, runs)
+    except Exception as error:  # whatever the store of that kind raises
+        progress.say(f"Warning: MLflow at {uri} was not told: {type(error).__name__}: {error}")
+    else:
+        progress.say(f"MLflow: {len(runs)} run(s) in the experiment '{EXPERIMENT}' at {uri}")
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    """What MLflow takes as metrics: finite numbers."""
+    kept = {n: v for n, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    return {name: float(value) for name, value in kept.items() if math.isfinite(value)}

@@ -1,0 +1,109 @@
+"""Hand rows on: CSV and parquet with cleanlab's column names, tasks for Label Studio, a data set for FiftyOne."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.storage import Location
+from dynacor_ray.export.fiftyone import write_dataset
+from dynacor_ray.export.label_studio import write_tasks
+from dynacor_ray.runs.directory import ISSUES, SUMMARY, finished_run
+
+FORMATS = {"csv": ".csv", "parquet": ".parquet", "label-studio": ".json", "fiftyone": ""}
+"""Format -> the ending of a file's name that stands for it."""
+_BATCH, _IMAGE_BATCH = 65_536, 4096  # with images
+_FORMULA, _NUMBER = r"^[=+\-@\t\r]", r"^[+-]?[0-9.,]+$"
+
+
+def export_run(
+    run: Location,
+    out: Location,
+    flagged: bool = False,
+    limit: int | None = None,
+    prefix: str = "",
+    form: str | None = None,
+) -> int:
+    """Write rows of `issues.parquet` to `out`, most suspicious first; returns how many.
+
+    form: one of FORMATS; None: what the name of `out` ends with. `csv`, `parquet`: all rows, or with `flagged` the
+    flagged ones, classes by name; a text that a spreadsheet would take for a formula is led by an apostrophe in CSV.
+    `label-studio`: flagged rows as pre-annotated tasks, with the labelling configuration beside them (.xml); `prefix`
+    comes before each uri. `fiftyone`: a folder that FiftyOne imports. limit: most rows. Raises ConfigError for another
+    format, DataError when Label Studio or FiftyOne could not show the rows, StorageError when a folder exists.
+    """
+    run = finished_run(run)
+    form = form or _form_of(out)
+    summary = (run / SUMMARY).read_json()
+    names = [row["class"] for row in summary["classes"]]
+    if form == "label-studio":
+        return write_tasks(run, summary, _rows(run, names, True, limit, _IMAGE_BATCH), out, prefix)
+    if form == "fiftyone":
+        return write_dataset(run, summary, _rows(run, names, flagged, limit, _IMAGE_BATCH), out)
+    return _write_table(_rows(run, names, flagged, limit, _BATCH), out, form)
+
+
+def _form_of(out: Location) -> str:
+    """The format that the name of a file stands for."""
+    ending = posixpath.splitext(out.path)[1].lower()
+    forms = {end: form for form, end in FORMATS.items() if end}
+    if ending not in forms:
+        remedy = f"name it so, or say --format {' or '.join(FORMATS)}"
+        raise ConfigError(explain(f"a file that ends with {', '.join(forms)}", str(out), remedy))
+    return forms[ending]
+
+
+def _schema() -> pa.Schema:
+    """`issues.parquet` with classes by name."""
+    labels = (schema.GIVEN_LABEL, schema.PREDICTED_LABEL)
+    fields = [pa.field(f.name, pa.string()) if f.name in labels else f for f in schema.issues_schema()]
+    return pa.schema(fields)
+
+
+def _rows(run: Location, names: list[str], flagged: bool, limit: int | None, size: int) -> Iterator[pa.Table]:
+    """Batches of rows with class names instead of codes."""
+    known = pa.array(names, pa.string())
+    left = limit
+    with (run / ISSUES).parquet() as file:
+        for batch in file.iter_batches(size):
+            table = pa.Table.from_batches([batch])
+            if flagged:
+                table = table.filter(table[schema.IS_LABEL_ISSUE])
+            if left is not None:
+                table = table.slice(0, left)
+                left -= table.num_rows
+            for name in (schema.GIVEN_LABEL, schema.PREDICTED_LABEL):
+                place = table.schema.get_field_index(name)
+                table = table.set_column(place, name, pa.chunked_array([known.take(c) for c in table[name].chunks]))
+            yield table.cast(_schema())
+            if left == 0:
+                return
+
+
+def _write_table(rows: Iterator[pa.Table], out: Location, form: str) -> int:
+    count, wanted = 0, _schema()
+    with out.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
+        make = pacsv.CSVWriter if form == "csv" else pq.ParquetWriter
+        with make(stream, wanted) as writer:
+            for table in rows:
+                writer.write_table(without_formulas(table) if form == "csv" else table)
+                count += table.num_rows
+    return count
+
+
+def without_formulas(table: pa.Table) -> pa.Table:
+    """Texts from data led by an apostrophe where a spreadsheet would compute them."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            text = table.column(place)
+            odd = pc.and_not(pc.match_substring_regex(text, _FORMULA), pc.match_substring_regex(text, _NUMBER))
+            safe = pc.if_else(odd, pc.binary_join_element_wise("'", text, ""), text)
+            table = table.set_column(place, field, safe)
+    return table

@@ -1,0 +1,47 @@
+"""What every encoder does, and the simplest one. No torch here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynacor_ray.core.errors import explain
+
+
+class Encoder(ABC):
+    """A function from images to vectors that never changes."""
+
+    image_size: int
+    """Side of the square images that `encode` takes."""
+    dim: int
+    """Length D of the vectors that `encode` gives."""
+
+    def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encode a batch. images: uint8 (B, H, W, 3), H = W = image_size, B >= 0; returns float32 (B, D).
+
+        Raises ValueError for another shape or type.
+        """
+        shape = (self.image_size, self.image_size, 3)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
+            got = f"{images.dtype} {images.shape}"
+            raise ValueError(explain(f"uint8 images of shape (B, {shape[0]}, {shape[1]}, 3)", got, "resize them first"))
+        if len(images) == 0:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self._encode(images)
+
+    @abstractmethod
+    def _encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As `encode`, for checked images and B >= 1."""
+
+
+class PixelEncoder(Encoder):
+    """The image itself, flattened and scaled to [0, 1]: D = 3 * image_size**2."""
+
+    def __init__(self, image_size: int) -> None:
+        self.image_size = image_size
+        self.dim = 3 * image_size * image_size
+
+    def _encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)

@@ -1,0 +1,24 @@
+"""Errors that several of the encoder modules raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dynacor_ray.core.errors import EncoderError, explain, first_line
+
+
+def unfit(path: Path, got: str) -> EncoderError:
+    """The error for a weight file at `path` that has `got` instead of the weights of the network."""
+    return EncoderError(explain(f"weights of this network in {path}", got, "give the weight file of the named network"))
+
+
+@contextmanager
+def build_errors(name: str) -> Iterator[None]:
+    """A network that cannot be built as asked becomes an EncoderError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, ImportError) as error:
+        remedy = f"check model config and image size ({first_line(error)})"
+        raise EncoderError(explain(f"to build {name}", type(error).__name__, remedy)) from error

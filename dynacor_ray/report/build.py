@@ -1,0 +1,59 @@
+"""Make `report.html` from the files of a finished run, at its end or at any later time. Starts no cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.storage import Location
+from dynacor_ray.report.page import render
+from dynacor_ray.report.page_reader import read_page
+from dynacor_ray.runs.directory import DYNAMICS, ISSUES, REPORT, REVIEW, SUMMARY, finished_run, packed_place
+
+ROWS_BY_URI = ("folder", "table", "clothing1m")
+"""Kinds of sources whose images are files of their own."""
+_LEFT_OUT = "Pictures are left out. To see them: dynacor report RUN --thumbnails"
+_TERMS = "Pictures are left out, since the terms of this data forbid to pass them on. For yourself: --thumbnails"
+_GONE = (
+    "No pictures: the packed images that this run read are gone or have changed. The same `dynacor detect` packs them."
+)
+
+
+def make_report(run: Location, thumbnails: bool | None = None) -> Location:
+    """Write `report.html` into a finished run's directory, in place of an older one; returns where it is.
+
+    thumbnails: whether small copies of images are inside. None: as the run was configured, else unless the data's
+    terms forbid it. Raises RunDirectoryError when the run is not finished.
+    """
+    run = finished_run(run)
+    summary = (run / SUMMARY).read_json()
+    if thumbnails is None:
+        thumbnails = summary["config"].get("thumbnails")
+    dataset, images = images_of(run, summary["data"], thumbnails)
+    page = read_page(run / ISSUES, run / DYNAMICS, summary, dataset, images)
+    if (run / REVIEW).exists():
+        page = dataclasses.replace(page, review=(run / REVIEW).read_json())
+    (run / REPORT).write_bytes(render(page).encode())
+    return run / REPORT
+
+
+def images_of(run: Location, data: dict[str, Any], thumbnails: bool | None) -> tuple[Location | None, str]:
+    """Where the packed images are, if they are to be shown; else why there are none."""
+    if data["kind"] != "image":
+        return None, ""
+    if thumbnails is None and not data["allows_thumbnails"]:
+        return None, _TERMS
+    if thumbnails is False:
+        return None, _LEFT_OUT
+    place = packed_place(run, data.get("packed", ""))
+    manifest = DatasetManifest.read(place)
+    known = manifest is not None and manifest.content_hash == data["content_hash"]
+    return (place, "") if known else (None, _GONE)
+
+
+def packed_images(run: Location, data: dict[str, Any]) -> tuple[Location, DatasetManifest] | None:
+    """The packed images that the run read, and what is said of them; None when they are gone or there were none."""
+    place, _ = images_of(run, data, True)
+    manifest = DatasetManifest.read(place) if place is not None else None
+    return None if place is None or manifest is None else (place, manifest)

@@ -1,0 +1,222 @@
+"""From the files of a run to what `report.html` shows: a few passes in batches; only rows that are shown are kept.
+
+Rows shown are the most suspicious ones, the worst of each frequent class pair, those on both sides of the threshold,
+and a random sample of the flagged ones, which alone tells without bias how many of the flags are right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.rng import Purpose, keyed_uniform
+from dynacor_ray.core.storage import Location
+from dynacor_ray.report.page_model import Page, Suspect
+from dynacor_ray.report.thumbnails import read_thumbnails
+from dynacor_ray.report.trajectories import Band, Trajectories
+
+TOP = 400
+PER_PAIR, PAIRS = 10, 60
+NEAR = 30
+SAMPLE = 100
+BINS = 50
+BATCH = 65_536
+
+
+@dataclass
+class _Survey:
+    """What one pass over `issues.parquet` tells: counts, ids of flagged rows, and which of them are the sample."""
+
+    num_classes: int
+    pairs: Counter[int] = field(default_factory=Counter)
+    """given * C + predicted -> flagged rows."""
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, BINS), np.int64))
+
+    def add(self, batch: pa.Table) -> None:
+        """Count one batch."""
+        flags = _flags(batch)
+        quality = batch[schema.LABEL_QUALITY].to_numpy()
+        for place, mask in enumerate((flags, ~flags)):
+            self.histogram[place] += np.histogram(quality[mask], BINS, (0.0, 1.0))[0]
+        codes, counts = np.unique(_pair_codes(batch, self.num_classes)[flags], return_counts=True)
+        self.pairs.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
+
+    def frequent_pairs(self) -> NDArray[np.int64]:
+        """Codes of the PAIRS most frequent pairs of different classes."""
+        off = [(code, n) for code, n in self.pairs.items() if code // self.num_classes != code % self.num_classes]
+        return np.array([code for code, _ in sorted(off, key=lambda pair: (-pair[1], pair[0]))[:PAIRS]], np.int64)
+
+
+def read_page(
+    issues: Location, dynamics: Location, summary: dict[str, Any], dataset: Location | None, images: str = ""
+) -> Page:
+    """Read what the page shows of a finished run.
+
+    dataset: packed data whose images are shown as thumbnails; None for a page without, and `images` says why.
+    Memory: one batch, the rows shown, and 8 bytes per flagged row.
+    """
+    survey = _Survey(len(summary["classes"]))
+    for _, batch in _batches(issues, _NUMBERS):
+        survey.add(batch)
+    flagged = flagged_ids(issues)
+    sample = random_sample(flagged, summary["seed"])
+    places = _places(issues, survey, sample, summary["num_flagged"])
+    rows = _rows_at(issues, places)
+    bands, paths = _read_dynamics(dynamics, summary, flagged, rows[schema.INSTANCE_ID].to_numpy())
+    thumbnails: dict[int, str] = {}
+    if dataset is not None:
+        thumbnails, images = _thumbnails(dataset, rows, images)
+    place_in_sample = {instance_id: place for place, instance_id in enumerate(sample.tolist())}
+    suspects = [
+        _suspect(row, int(place) + 1, paths, thumbnails, place_in_sample)
+        for row, place in zip(rows.to_pylist(), places, strict=True)
+    ]
+    pairs = [(code // survey.num_classes, code % survey.num_classes, n) for code, n in sorted(survey.pairs.items())]
+    below, above = (tuple(counts) for counts in survey.histogram.tolist())
+    return Page(
+        summary=summary,
+        suspects=tuple(suspects),
+        pairs=tuple(pairs),
+        histogram=(below, above),
+        bands=bands,
+        images=images,
+    )
+
+
+def flagged_ids(issues: Location) -> NDArray[np.int64]:
+    """Ids of all flagged rows, increasing; 8 bytes each."""
+    batches = _batches(issues, [schema.INSTANCE_ID, schema.IS_LABEL_ISSUE])
+    found = [batch[schema.INSTANCE_ID].to_numpy()[_flags(batch)] for _, batch in batches]
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
+
+
+def random_sample(flagged: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """SAMPLE of the flagged ids in random order, the same each time: whoever reviews the first n has a fair sample."""
+    order = np.argsort(keyed_uniform(seed, Purpose.REVIEW_SAMPLE, flagged), kind="stable")
+    return flagged[order[:SAMPLE]]
+
+
+_NUMBERS = [
+    *(schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.IS_LABEL_ISSUE),
+    schema.LABEL_QUALITY,
+]
+
+
+def _batches(place: Location, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+    """Batches of a parquet file with the place of their first row."""
+    first = 0
+    with place.parquet() as file:
+        for batch in file.iter_batches(BATCH, columns=columns):
+            yield first, pa.Table.from_batches([batch])
+            first += batch.num_rows
+
+
+def _flags(batch: pa.Table) -> NDArray[np.bool_]:
+    flags: NDArray[np.bool_] = batch[schema.IS_LABEL_ISSUE].to_numpy(zero_copy_only=False).astype(bool)
+    return flags
+
+
+def _pair_codes(batch: pa.Table, num_classes: int) -> NDArray[np.int64]:
+    given = batch[schema.GIVEN_LABEL].to_numpy().astype(np.int64)
+    codes: NDArray[np.int64] = given * num_classes + batch[schema.PREDICTED_LABEL].to_numpy()
+    return codes
+
+
+def _places(issues: Location, survey: _Survey, sample: NDArray[np.int64], num_flagged: int) -> NDArray[np.int64]:
+    """Places in `issues.parquet`, increasing, of the rows that are shown."""
+    chosen = set(range(min(TOP, num_flagged)))
+    chosen |= set(range(max(0, num_flagged - NEAR), min(num_flagged + NEAR, survey.histogram.sum())))
+    missing = dict.fromkeys(survey.frequent_pairs().tolist(), PER_PAIR)
+    for first, batch in _batches(issues, _NUMBERS):
+        chosen |= set((first + np.flatnonzero(np.isin(batch[schema.INSTANCE_ID].to_numpy(), sample))).tolist())
+        codes = np.where(_flags(batch), _pair_codes(batch, survey.num_classes), -1)
+        for place in np.flatnonzero(np.isin(codes, list(missing))).tolist() if missing else ():
+            code = int(codes[place])
+            if missing.get(code, 0):
+                chosen.add(first + place)
+                missing[code] -= 1
+        missing = {code: count for code, count in missing.items() if count}
+    return np.array(sorted(chosen), np.int64)
+
+
+def _rows_at(issues: Location, places: NDArray[np.int64]) -> pa.Table:
+    """The rows at some places, increasing; row groups without any are not read."""
+    found, first = [], 0
+    with issues.parquet() as file:
+        wanted = file.schema_arrow
+        for index in range(file.num_row_groups):
+            last = first + file.metadata.row_group(index).num_rows
+            here = places[(places >= first) & (places < last)] - first
+            if len(here):
+                found.append(file.read_row_group(index).take(pa.array(here)))
+            first = last
+    return pa.concat_tables([wanted.empty_table(), *found])
+
+
+def _read_dynamics(
+    dynamics: Location, summary: dict[str, Any], flagged: NDArray[np.int64], shown: NDArray[np.int64]
+) -> tuple[dict[str, Band], dict[int, tuple[float, ...]]]:
+    """Bands over all rows, and the margins of the rows that are shown, by instance_id."""
+    total, paths = Trajectories(int(summary["config"]["epochs"])), dict[int, tuple[float, ...]]()
+    for _, batch in _batches(dynamics, [schema.KEY, schema.MARGIN]):
+        ids, is_copy = schema.decode_key(batch[schema.KEY].to_numpy())
+        margins = schema.matrix(batch[schema.MARGIN])
+        group = np.where(is_copy, 2, np.where(_is_in(ids, flagged), 0, 1))
+        total.add(margins, group.astype(np.int64))
+        for row in np.flatnonzero(np.isin(ids, shown) & ~is_copy).tolist():
+            paths[int(ids[row])] = tuple(margins[row].astype(float).tolist())
+    return total.bands(), paths
+
+
+def _is_in(ids: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each id is among increasing ones."""
+    if len(ordered) == 0:
+        return np.zeros(len(ids), bool)
+    at = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
+    found: NDArray[np.bool_] = ordered[at] == ids
+    return found
+
+
+def _thumbnails(dataset: Location, rows: pa.Table, images: str) -> tuple[dict[int, str], str]:
+    """Thumbnails of the shown rows by instance_id, and what to say where some are missing."""
+    manifest = DatasetManifest.read(dataset)
+    if manifest is None:
+        return {}, images
+    found = read_thumbnails(dataset, manifest, rows[schema.INSTANCE_ID].to_pylist())
+    missing = rows.num_rows - len(found)
+    return found, f"{missing:,} of {rows.num_rows:,} rows have no picture here: reading them takes long." * bool(
+        missing
+    )
+
+
+def _suspect(
+    row: dict[str, Any],
+    rank: int,
+    paths: dict[int, tuple[float, ...]],
+    thumbnails: dict[int, str],
+    sample: dict[int, int],
+) -> Suspect:
+    instance_id = row[schema.INSTANCE_ID]
+    return Suspect(
+        instance_id=instance_id,
+        uri=row[schema.URI],
+        rank=rank,
+        given=row[schema.GIVEN_LABEL],
+        predicted=row[schema.PREDICTED_LABEL],
+        is_flagged=row[schema.IS_LABEL_ISSUE],
+        sample_place=sample.get(instance_id),
+        label_quality=row[schema.LABEL_QUALITY],
+        noise_score=row[schema.NOISE_SCORE],
+        mean_margin=row[schema.MEAN_MARGIN],
+        predicted_share=row[schema.PREDICTED_SHARE],
+        margins=paths.get(instance_id, ()),
+        thumbnail=thumbnails.get(instance_id),
+    )

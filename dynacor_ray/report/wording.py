@@ -1,0 +1,158 @@
+"""What the report says in plain words: of a run, of a class, of a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dynacor_ray.report.page_model import Page, Suspect
+
+RARE_ROWS = 30
+"""A class with fewer rows is called rare: one row more or less changes its share by more than three points."""
+_LATE = 0.5
+HIGH, FAIR = 0.85, 0.6
+"""Shares of planted errors found from which trust is called high and fair: rules of thumb, and the page says so."""
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as text.
+
+    >>> percent(0.0834), percent(None)
+    ('8.3%', 'unknown')
+    """
+    return "unknown" if share is None else f"{share:.{digits}%}"
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """The one sentence at the top."""
+    flagged, rows = summary["num_flagged"], summary["num_rows"]
+    if flagged == 0:
+        return f"None of {rows:,} labels looks wrong"
+    return f"{flagged:,} of {rows:,} labels {'looks' if flagged == 1 else 'look'} wrong"
+
+
+def trust(summary: dict[str, Any]) -> dict[str, str]:
+    """What the share of planted errors that were found means, as a word, a CSS class and a sentence."""
+    recall = summary["planted_recall"]
+    found = f"of the {summary['num_corrupted']:,} errors that were planted on purpose"
+    if recall >= HIGH:
+        return {"word": "high", "level": "good", "text": f"{found}. Few errors of that kind are missed."}
+    if recall >= FAIR:
+        return {"word": "fair", "level": "fair", "text": f"{found}. Expect that some wrong labels are missed."}
+    return {"word": "low", "level": "poor", "text": f"{found}. Many wrong labels will be missed."}
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """Sentences on what makes the answer doubtful: the run's own warnings, rare classes, a wide range."""
+    found = list(summary["warnings"])
+    rare = [row["class"] for row in summary["classes"] if 1 < row["rows"] < RARE_ROWS]
+    if rare:
+        listed = ", ".join(rare[:5]) + (" and others" if len(rare) > 5 else "")
+        found.append(
+            f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be judged well: {listed}. "
+            "Their shares mean little; look at the rows."
+        )
+    value = summary["estimated_noise_rate"]
+    if value is not None:
+        low, high = summary["noise_rate_range"]
+        if high - low > max(0.03, 0.5 * value):
+            found.append(
+                f"How many labels are wrong is uncertain, between {percent(low)} and {percent(high)}: the list may be "
+                "cut too early or too late. Look at the rows closest to the threshold."
+            )
+    return found
+
+
+def checked(review: dict[str, Any] | None) -> dict[str, str] | None:
+    """Share of wrong labels among the flagged rows that a person marked, and a sentence; None without such marks."""
+    part = (review or {}).get("sampled") or (review or {}).get("flagged")
+    if review is None or part is None:
+        return None
+    kind = "of a random sample of the flagged" if review["sampled"] else "flagged"
+    text = f"{part['wrong']:,} of {part['rows']:,} rows {kind} were really wrong"
+    rest = "" if review["sampled"] else "; not a random choice"
+    ends = f"between {percent(part['low'])} and {percent(part['high'])} (95%)"
+    return {"share": percent(part["share"]), "text": f"{text}: {ends}{rest}."}
+
+
+def class_remark(row: dict[str, Any]) -> str:
+    """A word on a class that cannot be judged well; empty for the others. row: of the summary's class table."""
+    if row["rows"] == 0:
+        return "no rows"
+    if row["rows"] < RARE_ROWS:
+        return "rare"
+    return "more than half flagged" if 2 * row["flagged"] > row["rows"] else ""
+
+
+def why(suspect: Suspect, names: list[str], epochs: int) -> str:
+    """Why a row looks wrong, or why not, from what the classifier did with it in training."""
+    given, predicted = names[suspect.given], names[suspect.predicted]
+    times = round(suspect.predicted_share * epochs)
+    if suspect.given == suspect.predicted:
+        margin = "with doubt" if suspect.is_flagged else "as its label says"
+        return f"Seen as {given} in {times} of {epochs} epochs, {margin}."
+    text = f"Seen as {predicted} in {times} of {epochs} epochs"
+    if not suspect.margins:
+        return f"{text}."
+    led = [epoch for epoch, margin in enumerate(suspect.margins) if margin >= 0]
+    if not led:
+        return f"{text}; {given} never came first."
+    if led[0] >= _LATE * epochs:
+        return f"{text}; {given} came first only from epoch {led[0] + 1} on: learnt by heart."
+    return f"{text}; {given} came first in {len(led)}."
+
+
+def option(value: Any) -> str:
+    """The value of an option as a person writes it."""
+    if value is None:
+        return "default"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def held(seconds: float, cluster: dict[str, float] | None) -> str:
+    """What a stage cost: hours of all processors of the cluster, used or not; empty where they were not noted.
+
+    >>> held(90, {"nodes": 1, "cpus": 2.0, "gpus": 0.0}), held(72000, {"nodes": 3, "cpus": 480.0, "gpus": 2.0})
+    ('0.05 CPU-h', '9,600 CPU-h, 40 GPU-h')
+    """
+    parts = [(cluster or {}).get(name, 0.0) * seconds / 3600 for name in ("cpus", "gpus")]
+    texts = [f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}" for hours in parts]
+    return ", ".join(f"{text} {name}-h" for text, name in zip(texts, ("CPU", "GPU"), strict=True) if text != "0")
+
+
+def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of what a reader asks first about a run."""
+    data, config = summary["data"], summary["config"]
+    return [
+        ("Data", f"{config['data']} ({data['source']}, each row with one {data['kind']})"),
+        ("Rows judged", f"{summary['num_rows']:,} in {summary['num_classes']:,} classes"),
+        ("Rows set aside as unusable", f"{data['quarantined']:,}"),
+        ("Encoder", summary["encoder"]),
+        ("Epochs", f"{config['epochs']}"),
+        ("Planted errors", f"{summary['num_corrupted']:,} (gamma {config['gamma']:g})"),
+        ("Seed", f"{summary['seed']}"),
+        ("Time in all", _time_and_cost(summary)),
+    ]
+
+
+def _time_and_cost(summary: dict[str, Any]) -> str:
+    seconds = summary["seconds"].get("total", sum(summary["seconds"].values()))
+    cost = held(seconds, summary.get("cluster"))
+    return f"{seconds:,.1f} s" + (f" ({cost})" if cost else "")
+
+
+def charts(page: Page) -> dict[str, str]:
+    """What each chart shows, for those who cannot see it."""
+    summary = page.summary
+    ends = {name: band.mean[-1] for name, band in page.bands.items() if band.mean}
+    means = ", ".join(f"{name} {value:.1f}" for name, value in ends.items())
+    metric = [record["validation_metric"] for record in summary["validation"]["epochs"]]
+    chosen = summary["validation"]["chosen_epoch"]
+    return {
+        "dynamics": f"Mean logit margin per epoch with its middle half. In the last epoch: {means or 'nothing'}.",
+        "histogram": f"Histogram of label quality from 0 to 1, cut at 0.5: {summary['num_flagged']:,} rows below, "
+        f"{summary['num_rows'] - summary['num_flagged']:,} above.",
+        "metric": f"Validation metric in {len(metric)} epochs of the clustering; chosen: epoch {chosen} "
+        f"with {metric[chosen]:.4f}.",
+    }

@@ -1,0 +1,73 @@
+"""What fills a run directory, and the one way in which that is done: once, by one driver, and resumed by the same."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Generic, TypeVar
+
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import Location
+from dynacor_ray.runs.lock import held
+
+Made = TypeVar("Made")
+Result = TypeVar("Result")
+
+
+class Undertaking(ABC, Generic[Made, Result]):
+    """A checked configuration with everything opened that can be opened without work, and what is to be done."""
+
+    @property
+    @abstractmethod
+    def run(self) -> Location:
+        """The run directory."""
+
+    @abstractmethod
+    def finished(self) -> Result | None:
+        """The result, when just this was completed here before."""
+
+    @abstractmethod
+    def execute(self, progress: Progress) -> Made:
+        """All work but the writing of the last files; goes on where an earlier driver was stopped."""
+
+    @abstractmethod
+    def forget_if_barren(self) -> None:
+        """After a failure before any training: leave the directory free for the corrected command."""
+
+    @abstractmethod
+    def write(self, made: Made, seconds: dict[str, float]) -> Result:
+        """Write the last files, and last of all `summary.json`: its presence says that the run is complete.
+
+        seconds: spent per stage.
+        """
+
+    def revisit(self, result: Result) -> None:
+        """Called when there was nothing to do: put back what can be made anew at no cost."""
+
+
+def carry_out(plan: Callable[[], Undertaking[Made, Result]], progress: Progress) -> Result:
+    """The result of an undertaking: from its directory when it is complete there, else by the work of this driver.
+
+    plan: makes the undertaking. Raises RunDirectoryError when a living driver holds the directory, or took it.
+    """
+    with ExitStack() as holding:
+        with progress.timed("total"):
+            with progress.timed("start"):
+                task = plan()
+                result = task.finished()
+                if result is None:
+                    check_held = holding.enter_context(held(task.run, progress))
+                    result = task.finished()  # another driver may have held it until now
+            if result is None:
+                try:
+                    made = task.execute(progress)
+                except BaseException:
+                    task.forget_if_barren()
+                    raise
+        if result is None:
+            check_held()
+            return task.write(made, dict(progress.seconds))
+        progress.say(f"{task.run} is complete: nothing to do. Choose another --out to run again.")
+        task.revisit(result)
+        return result

@@ -1,0 +1,135 @@
+"""Observed label noise: the human labels of CIFAR-10N and CIFAR-100N (Wei et al., ICLR 2022), read as published.
+
+A file is a dictionary of integer arrays written by `torch.save`: `CIFAR-10_human.pt` with `clean_label`, `aggre_label`
+(about 9 % wrong), `worse_label` (40 %) and `random_label1..3` (17-18 %); `CIFAR-100_human.pt` with `clean_label` and
+`noisy_label` (40 %). All follow the order of the data set's training batches, as torchvision reads them.
+
+Such a file is a pickle, which could run anything. Nothing in it is executed here: torch's restricted unpickler gets an
+allow-list of what an integer array is made of, under numpy's old module name and its new one, and refuses the rest.
+
+Cost: one read of a file of a few megabytes.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.storage import Location, locate
+
+CLEAN = "clean_label"
+"""Key of the labels that the others are compared with."""
+
+_MAX_BYTES = 64 << 20
+_CODES = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
+
+
+@dataclass(frozen=True, eq=False)
+class HumanLabels:
+    """What people said and what the data set's authors say, int32 (N,) both, in 0..C-1, in the order of the data."""
+
+    given: NDArray[np.int32]
+    true: NDArray[np.int32]
+
+
+def read_human_labels(path: Location | str, kind: str, num_classes: int) -> HumanLabels:
+    """Labels of one kind, and the clean ones beside them.
+
+    path: a file as published. kind: a key of it, e.g. "worse_label". num_classes: C, 10 or 100.
+    Raises DataError when the file is missing, is damaged or holds anything but data, has no such key, or has labels
+    that are no integers in 0..C-1 or not as many as clean ones; StorageError when the place cannot be read.
+    """
+    place = locate(path) if isinstance(path, str) else path
+    content = _load(place)
+    if not isinstance(content, dict):
+        raise _unfit(place, f"a {type(content).__name__}")
+    for key in (kind, CLEAN):
+        if key not in content:
+            present = ", ".join(sorted(map(str, content))) or "none"
+            raise DataError(explain(f"a key {key!r} in {place}", f"the keys {present}", "name one of these"))
+    given, true = (_labels(content[key], key, num_classes, place) for key in (kind, CLEAN))
+    if len(given) != len(true):
+        got = f"{len(given):,} and {len(true):,}"
+        remedy = "download the file again"
+        raise DataError(explain(f"as many {kind} as {CLEAN} in {place}", got, remedy))
+    return HumanLabels(given, true)
+
+
+def _load(place: Location) -> Any:
+    """The content of the file, with nothing but data in it."""
+    import torch
+
+    info = place.info()
+    if not info.is_file:
+        raise DataError(explain(f"a file of human labels at {place}", "no such file", "check the path"))
+    if info.size is not None and info.size > _MAX_BYTES:
+        raise _unfit(place, f"a file of {info.size >> 20:,} MiB")
+    data = io.BytesIO(place.read_bytes())
+    unpacked = _unpacked_bytes(data)
+    if unpacked > _MAX_BYTES:
+        raise _unfit(place, f"a file that unpacks to {unpacked >> 20:,} MiB")
+    try:
+        # The warnings are about how old numpy wrote its types.
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed()):
+            warnings.simplefilter("ignore")
+            return torch.load(data, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        got = f"a pickle with code ({found.group(1)})" if found else "a pickle of other things, maybe code, or damage"
+        raise _unfit(place, got) from error
+    except Exception as error:  # a damaged file may stumble over anything
+        raise _unfit(place, f"a file that cannot be read ({type(error).__name__})") from error
+
+
+def _unpacked_bytes(data: io.BytesIO) -> int:
+    """What the members of a zip archive, torch's present format, say that they unpack to; 0 for the older format."""
+    try:
+        with zipfile.ZipFile(data) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return 0  # no archive, or one that torch cannot read either
+    finally:
+        data.seek(0)
+
+
+def _allowed() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """What an integer array is pickled as: how to rebuild it, its class, and the classes of its type."""
+    rebuild = np.empty(0).__reduce__()[0]
+    assert callable(rebuild)
+    names = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
+    return [*((rebuild, name) for name in names), np.ndarray, np.dtype, *(type(np.dtype(code)) for code in _CODES)]
+
+
+def _labels(values: Any, key: str, num_classes: int, place: Location) -> NDArray[np.int32]:
+    """The values of one key as int32 (N,); a single column counts as flat."""
+    try:
+        labels = np.asarray(values)
+    except Exception as error:  # rows of different lengths, and what else may stand there
+        raise _unfit(place, f"no array as {key}") from error
+    # A view may claim more values than its file has bytes: judged by its shape before any value is looked at.
+    if (
+        labels.dtype.kind not in "iu"
+        or not 0 < labels.size <= _MAX_BYTES
+        or labels.shape not in {(labels.size,), (labels.size, 1)}
+    ):
+        raise _unfit(place, f"{key} of type {labels.dtype} and shape {labels.shape}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        remedy = f"use the file that was made for the data set of {num_classes} classes"
+        raise DataError(explain(f"{key} in 0..{num_classes - 1} in {place}", f"a range of {low}..{high}", remedy))
+    return labels.reshape(-1).astype(np.int32)
+
+
+def _unfit(place: Location, got: str) -> DataError:
+    remedy = "download it again from its authors (github.com/UCSC-REAL/cifar-10-100n); code in it is never executed"
+    return DataError(explain(f"integer arrays by name and nothing else in {place}", got, remedy))

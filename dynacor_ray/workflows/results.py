@@ -1,0 +1,149 @@
+"""What the public verbs return: handles of finished run directories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.engine.dynamics.assemble import Dataset, read_table
+from dynacor_ray.engine.runtime.session import connect
+from dynacor_ray.export.datalab import as_datalab
+from dynacor_ray.report.build import make_report
+from dynacor_ray.report.wording import headline
+from dynacor_ray.runs.directory import BEST, COMPARISON, DYNAMICS, ISSUES, REPORT, STUDY, SUMMARY, TRIALS, finished_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from cleanlab import Datalab
+
+WORST = 10
+"""Most suspicious rows shown on the terminal."""
+
+
+@dataclass(frozen=True)
+class DetectResult:
+    """What a finished run left in its directory."""
+
+    run: Location
+    summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        flagged, rows = self.summary["num_flagged"], self.summary["num_rows"]
+        return f"<DetectResult {self.run}: {flagged:,} of {rows:,} labels look wrong>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the headline, and where the page is."""
+        place = self.run / REPORT
+        link = Path(place.path).as_uri() if self.run.is_local else place.uri
+        return f'<p><b>{headline(self.summary)}</b><br><a href="{escape(link)}">{escape(place.uri)}</a></p>'
+
+    @property
+    def issues(self) -> pa.Table:
+        """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema); read at each use."""
+        return (self.run / ISSUES).read_table()
+
+    def worst(self, count: int = WORST) -> list[dict[str, Any]]:
+        """The `count` most suspicious rows, read without the rest."""
+        rows: list[dict[str, Any]] = (self.run / ISSUES).head(count).to_pylist()
+        return rows
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`issues.parquet` as a pandas data frame."""
+        frame: pd.DataFrame = self.issues.to_pandas()
+        return frame
+
+    def to_datalab(self) -> Datalab:
+        """The rows as `label` issues of a cleanlab Datalab, by instance_id (`dynacor_ray.export.datalab`)."""
+        return as_datalab(self.issues, [row["class"] for row in self.summary["classes"]])
+
+    def report(self, thumbnails: bool | None = None) -> str:
+        """Make `report.html` anew and say where it is. thumbnails: as in `make_report`."""
+        return str(make_report(self.run, thumbnails))
+
+    def to_ray(self) -> Dataset:
+        """`issues.parquet` as a Ray data set."""
+        connect()
+        return read_table(self.run / ISSUES)
+
+    def dynamics(self) -> Dataset:
+        """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
+        connect()
+        return read_table(self.run / DYNAMICS)
+
+
+def load(run: str) -> DetectResult:
+    """The result of a finished run, or of a sweep's chosen one, by its directory. Starts nothing.
+
+    Raises RunDirectoryError when there is none.
+    """
+    place = finished_run(locate(run))
+    return DetectResult(place, (place / SUMMARY).read_json())
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a finished sweep left in its directory."""
+
+    run: Location
+    summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        chosen = ", ".join(f"{name}={value}" for name, value in self.summary["chosen"]["options"].items())
+        return f"<SweepResult {self.run}: {self.summary['num_trials']} trials, chosen {chosen}>"
+
+    @property
+    def best(self) -> DetectResult:
+        """The chosen trial's run directory, as `detect` leaves it."""
+        place = self.run / BEST
+        return DetectResult(place, (place / SUMMARY).read_json())
+
+    def trials(self) -> pa.Table:
+        """`trials.parquet` as an Arrow table, one row per trial."""
+        return (self.run / TRIALS).read_table()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`trials.parquet` as a pandas data frame."""
+        return self.trials().to_pandas()
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What a finished comparison left in its directory."""
+
+    run: Location
+    summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<CompareResult {self.run}: {len(self.summary['detectors'])} detectors>"
+
+    def judgements(self) -> pa.Table:
+        """`comparison.parquet` as an Arrow table: one row per detector, noise and seed."""
+        return (self.run / COMPARISON).read_table()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`comparison.parquet` as a pandas data frame."""
+        return self.judgements().to_pandas()
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a finished study left in its directory."""
+
+    run: Location
+    summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<StudyResult {self.run}: {len(self.summary['detectors'])} readers>"
+
+    def findings(self) -> pa.Table:
+        """`study.parquet` as an Arrow table: one row per reader, signal, noise, seed and corruption rate."""
+        return (self.run / STUDY).read_table()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`study.parquet` as a pandas data frame."""
+        return self.findings().to_pandas()

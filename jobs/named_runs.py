@@ -1,0 +1,80 @@
+"""Named runs: each a function that returns the options, with its command, hardware, time and expected result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dynacor_ray.config.compare import CompareConfig
+from dynacor_ray.config.detect import DetectConfig, make_config
+from dynacor_ray.config.study import StudyConfig
+
+
+def demo() -> DetectConfig:
+    """scikit-learn's 1,797 digits with 20% planted symmetric noise, raw pixels.
+
+    Command: `dynacor detect --data demo`. Two CPU cores: 44 s; F1 95.2 (seed 0).
+    """
+    return DetectConfig(data="demo")
+
+
+def paper_frozen_encoder(data: str) -> DetectConfig:
+    """Table 5's first column: frozen CLIP ViT-B/32 and MLP, 30 epochs at 0.1, Eq. 2. Needs the hub or local weights.
+
+    Not measured here; the paper has F1 79.6 on CIFAR-10N's aggregate labels.
+
+    Command: `python jobs/detect.py --data DATA --encoder open_clip:ViT-B-32/openai --epochs 30 --learning-rate 0.1
+    --corrupted-weight paper --threshold paper`.
+    """
+    return DetectConfig(
+        data=data,
+        encoder="open_clip:ViT-B-32/openai",
+        epochs=30,
+        learning_rate=0.1,
+        corrupted_weight="paper",
+        threshold="paper",
+    )
+
+
+def clothing1m(root: str, **options: Any) -> DetectConfig:
+    """Clothing1M with a frozen encoder; `balanced_sample=120000` is the paper's protocol (App. A.1). Not measured here.
+
+    Command: `ray job submit --working-dir . -- python jobs/clothing1m.py --data ROOT --out OUT`.
+    """
+    return make_config(data="clothing1m:" + root.removeprefix("clothing1m:"), **options)
+
+
+def comparison(data: str) -> CompareConfig:
+    """Tables 1 and 2: all detectors on given labels and three kinds of noise made from the true ones, three seeds.
+
+    Command: `python jobs/compare_baselines.py --data DATA --noises given symmetric:0.6 asymmetric:0.3
+    instance_dependent:0.4 --seeds 0 1 2`.
+    """
+    noises = ("given", "symmetric:0.6", "asymmetric:0.3", "instance_dependent:0.4")
+    return CompareConfig(detect=DetectConfig(data=data), noises=noises, seeds=(0, 1, 2))
+
+
+def ablation(data: str) -> CompareConfig:
+    """Table 4: Eq. 4 without both losses, with the clustering loss only, and with both; one training serves all three.
+
+    Command: `python jobs/compare_baselines.py --data DATA --detectors untrained clustering_only dynacor_paper`.
+    """
+    detectors = ("untrained", "clustering_only", "dynacor_paper")
+    return CompareConfig(detect=DetectConfig(data=data), detectors=detectors)
+
+
+def signals(data: str) -> StudyConfig:
+    """Table 6, Figs. 5 and 6: F1 of App. B's supervised bound on every signal, over its dynamics and over its mean.
+
+    Command: `python jobs/study.py --data DATA --noises given symmetric:0.6 asymmetric:0.3 instance_dependent:0.4`.
+    """
+    noises = ("given", "symmetric:0.6", "asymmetric:0.3", "instance_dependent:0.4")
+    return StudyConfig(detect=DetectConfig(data=data), noises=noises)
+
+
+def corruption_rates(data: str) -> StudyConfig:
+    """Fig. 2: F1 over the corruption rate, supervised (App. B) and unsupervised (Eq. 4, and the default of `detect`).
+
+    Command: `python jobs/study.py --data DATA --gammas 0.05 0.1 0.2 0.4 0.6 0.8 1.0 --signals margin_sign`.
+    """
+    gammas = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+    return StudyConfig(detect=DetectConfig(data=data), gammas=gammas, signals=("margin_sign",))
