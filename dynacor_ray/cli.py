@@ -17,7 +17,7 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.recipes import recipe_options
 from dynacor_ray.config.study import StudyConfig
 from dynacor_ray.config.sweep import SweepConfig
-from dynacor_ray.core.errors import ConfigError, DynacorError, explain
+from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.storage import locate
 from dynacor_ray.core.version import __version__
 from dynacor_ray.report.terminal import clean
@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[DetectConfig], Det
     if args[0] not in COMMANDS:
         close = difflib.get_close_matches(args[0], COMMANDS, n=1)
         remedy = f"perhaps {close[0]!r} is meant" if close else "see dynacor --help"
-        _fail(explain(f"a command, one of {', '.join(COMMANDS)}", repr(args[0]), remedy))
+        _fail(expected_got(f"a command, one of {', '.join(COMMANDS)}", repr(args[0]), remedy))
     try:
         raise SystemExit(_run(args[0], args[1:], adjust))
     except DynacorError as error:
@@ -262,7 +262,7 @@ def _apply(asked: _Apply) -> list[str]:
 
     if asked.drop == asked.relabel:
         got = "both" if asked.drop else "neither"
-        raise ConfigError(explain("--drop or --relabel", got, "say which of the two"))
+        raise ConfigError(expected_got("--drop or --relabel", got, "say which of the two"))
     marks = read_marks(locate(asked.marks)) if asked.marks else None
     action: Literal["drop", "relabel"] = "drop" if asked.drop else "relabel"
     done = apply_run(locate(asked.run), locate(asked.out), action, marks, asked.hard_links)

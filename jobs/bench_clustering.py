@@ -15,7 +15,7 @@ from benchmarking import Lap, Watch, print_report, take_turns
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.storage import locate
-from dynacor_ray.method.clustering import ClusterConfig, fit
+from dynacor_ray.method.clustering import ClusteringConfig, fit
 from dynacor_ray.method.dynamics import sign_patterns
 from dynacor_ray.method.dynamics_encoder import DynamicsEncoder
 from dynacor_ray.method.losses import (
@@ -91,7 +91,7 @@ def our_epoch(margins: np.ndarray, is_corrupted: np.ndarray) -> Lap:
     """Seconds per epoch of the fit, from the state before training to the second epoch."""
     laps: list[Lap] = []
     watch, no_copy = Watch(), np.zeros(len(margins), dtype=bool)
-    fit(margins, is_corrupted, no_copy, ClusterConfig(epochs=2), lambda *_: laps.append(watch.lap()))
+    fit(margins, is_corrupted, no_copy, ClusteringConfig(epochs=2), lambda *_: laps.append(watch.lap()))
     first, *_, last = laps
     cpu_seconds = [one.cpu_seconds or 0.0 for one in (first, last)]
     return Lap((last.seconds - first.seconds) / 2, (cpu_seconds[1] - cpu_seconds[0]) / 2)
@@ -99,7 +99,7 @@ def our_epoch(margins: np.ndarray, is_corrupted: np.ndarray) -> Lap:
 
 def plain_epoch(margins: np.ndarray, is_corrupted: np.ndarray, most: int) -> Lap:
     """Seconds of an epoch written as in the paper: every row is encoded."""
-    config, chosen = ClusterConfig(), np.random.default_rng(0).permutation(len(margins))[:most]
+    config, chosen = ClusteringConfig(), np.random.default_rng(0).permutation(len(margins))[:most]
     dynamics = torch.from_numpy(np.where(margins[chosen] >= 0, 1, -1).astype(np.float32))
     corrupted = torch.from_numpy(is_corrupted[chosen])
     encoder = DynamicsEncoder(dynamics.shape[1])

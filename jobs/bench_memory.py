@@ -33,10 +33,10 @@ def write_rows(path: str, rows: int) -> None:
 
 def measure(folder: str, store_mb: int, epochs: int) -> None:
     """A whole run in this process; prints this process's own peak and the seconds of each stage."""
-    from dynacor_ray.engine.runtime.session import quieten, ray
+    from dynacor_ray.engine.runtime.session import ray, silence_ray
     from dynacor_ray.workflows.detect import detect
 
-    quieten()
+    silence_ray()
     ray.init("local", include_dashboard=False, object_store_memory=store_mb << 20 or None, logging_level="WARNING")
     result = detect(f"{folder}/rows.parquet", out=f"{folder}/run", epochs=epochs, gpu="no", quiet=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

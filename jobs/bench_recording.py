@@ -22,7 +22,7 @@ from dynacor_ray.core.manifest import FeatureStats
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training.batches import Batch, CachedRows
-from dynacor_ray.engine.training.dynamics_module import DynamicsTask
+from dynacor_ray.engine.training.dynamics_module import DynamicsModule
 from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan
 from dynacor_ray.engine.training.module import Recorded
 from dynacor_ray.engine.training.worker import TrainState, run_epoch
@@ -49,7 +49,7 @@ class Options:
     """Threads of torch. Default: as many as the engine takes."""
 
 
-class Switched(DynamicsTask):
+class Switched(DynamicsModule):
     """The same training, in which recording can be switched off.
 
     One network for both: where its parameters happen to lie in memory makes as much difference as recording does.
@@ -58,7 +58,7 @@ class Switched(DynamicsTask):
     recording = True
 
     def step(self, model: torch.nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
-        """`DynamicsTask.step`, or its loss alone."""
+        """`DynamicsModule.step`, or its loss alone."""
         return super().step(model, batch, epoch) if self.recording else (self.loss(model, batch)[1], {})
 
     def record(self, keys: torch.Tensor, seen: Recorded) -> Recorded:

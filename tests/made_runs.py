@@ -16,7 +16,7 @@ from PIL import Image
 from dynacor_ray.config.detect import DetectConfig, Threshold
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DatasetManifest, Part
-from dynacor_ray.report.summary import Facts, build_summary
+from dynacor_ray.report.summary import RunResults, build_summary
 
 
 @dataclass
@@ -96,7 +96,7 @@ def make_run(
     threshold: Threshold = "noise_rate" if epochs > 1 else "paper"
     config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs, threshold=threshold))
     records = [{"epoch": i, "validation_metric": 0.2 + 0.05 * i, "davies_bouldin": None} for i in range(3)]
-    facts = Facts(
+    facts = RunResults(
         config,
         {"dynacor_ray": "0.1.0", "ray": "2.60"},
         manifest,

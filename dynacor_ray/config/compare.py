@@ -9,7 +9,7 @@ from typing import Any
 
 from dynacor_ray.config.detect import DetectConfig, make_config
 from dynacor_ray.config.options import check_lists
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.ground_truth.noise_spec import Noise, parse_noise
 
 TARGET_RECALL = DetectConfig(data="demo").target_recall
@@ -74,35 +74,37 @@ def check_distinct(name: str, values: Sequence[Any], kind: type) -> None:
     meaning = {str: "texts", int: "whole numbers", float: "numbers"}[kind]
     for value in values:
         if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
-            raise ConfigError(explain(f"--{name} to be {meaning}", repr(value), "correct it"))
+            raise ConfigError(expected_got(f"--{name} to be {meaning}", repr(value), "correct it"))
     if len(set(values)) != len(values):
         got = " ".join(map(str, values))
-        raise ConfigError(explain(f"different values in --{name}", got, "name each once"))
+        raise ConfigError(expected_got(f"different values in --{name}", got, "name each once"))
 
 
 def check_cells(noises: Sequence[str], seeds: Sequence[int], detect: DetectConfig) -> tuple[str, ...]:
     """What every experiment on known labels asks of its options; returns the noises as they are spelled in results."""
     if not noises:
-        raise ConfigError(explain("--noises with at least one kind", "none", "leave it out for the given labels"))
+        raise ConfigError(expected_got("--noises with at least one kind", "none", "leave it out for the given labels"))
     check_distinct("noises", noises, str)
     spelled = tuple(str(parse_noise(text)) for text in noises)
     check_distinct("noises", spelled, str)
     check_distinct("seeds", seeds, int)
     if any(seed < 0 for seed in seeds):
-        raise ConfigError(explain("--seeds of at least 0", str(min(seeds)), "any other integer will do"))
+        raise ConfigError(expected_got("--seeds of at least 0", str(min(seeds)), "any other integer will do"))
     options = ("threshold", "score", "variant", "epoch_choice")
     chosen = [f"--{name.replace('_', '-')}" for name in options if getattr(detect, name) is not None]
     if chosen or detect.target_recall != TARGET_RECALL:
         got = ", ".join(chosen or ["--target-recall"])
-        raise ConfigError(explain("a comparison in which each detector has its own rules", got, "leave it out"))
+        raise ConfigError(expected_got("a comparison in which each detector has its own rules", got, "leave it out"))
     if detect.network is not None:
         got = f"--network {detect.network}"
-        raise ConfigError(explain("an encoder, whose features all detectors share", got, "leave it out, or use detect"))
+        raise ConfigError(
+            expected_got("an encoder, whose features all detectors share", got, "leave it out, or use detect")
+        )
     if detect.mlflow is not None:
-        raise ConfigError(explain("--mlflow with detect or sweep", f"--mlflow {detect.mlflow}", "leave it out"))
+        raise ConfigError(expected_got("--mlflow with detect or sweep", f"--mlflow {detect.mlflow}", "leave it out"))
     if detect.epochs < 2:
         got = f"--epochs {detect.epochs}"
-        raise ConfigError(explain("two epochs or more to compare dynamics", got, "the default is 20"))
+        raise ConfigError(expected_got("two epochs or more to compare dynamics", got, "the default is 20"))
     return spelled
 
 
@@ -113,11 +115,11 @@ def _check_detector(name: str) -> None:
     if name not in DETECTORS:
         close = difflib.get_close_matches(name, DETECTORS, n=1)
         hint = f"did you mean {close[0]!r}? All of them: " if close else "choose among "
-        raise ConfigError(explain("a known detector", repr(name), hint + ", ".join(DETECTORS)))
+        raise ConfigError(expected_got("a known detector", repr(name), hint + ", ".join(DETECTORS)))
     library = missing_library(name)
     if library is not None:
         remedy = f"pip install 'dynacor-ray[{library}]', or leave {name} out"
-        raise ConfigError(explain(f"{library} installed for {name}", "none", remedy))
+        raise ConfigError(expected_got(f"{library} installed for {name}", "none", remedy))
 
 
 def make_compare_config(data: str | None = None, **options: Any) -> CompareConfig:

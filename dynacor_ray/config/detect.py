@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from dynacor_ray.config.options import _MEANING, _as_type, _flag
 from dynacor_ray.config.recipes import recipe_options
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 
 Threshold = Literal["noise_rate", "planted_recall", "mixture", "paper"]
 Score = Literal["combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment"]
@@ -213,7 +213,7 @@ def make_config(**options: Any) -> DetectConfig:
         if name not in valid:
             close = difflib.get_close_matches(name, valid, n=1)
             hint = f"did you mean {close[0]!r}? Valid options: " if close else "valid options: "
-            raise ConfigError(explain("a known option", repr(name), hint + ", ".join(valid)))
+            raise ConfigError(expected_got("a known option", repr(name), hint + ", ".join(valid)))
     if options.get("recipe") is not None:
         options = recipe_options(options["recipe"]) | options
     return DetectConfig(**{"data": None} | options)
@@ -232,14 +232,14 @@ def _check_types(config: DetectConfig) -> None:
         if typed is None:
             remedy = "leave it out" if optional else f"the default is {defaults[name]!r}"
             remedy = "pass e.g. --data demo" if name == "data" else remedy
-            raise ConfigError(explain(f"{_flag(name)} to be {_MEANING[kind]}", repr(value), remedy))
+            raise ConfigError(expected_got(f"{_flag(name)} to be {_MEANING[kind]}", repr(value), remedy))
         object.__setattr__(config, name, typed)
 
 
 def _check_ranges(config: DetectConfig) -> None:
     def need(ok: bool, name: str, expected: str, remedy: str) -> None:
         if not ok:
-            raise ConfigError(explain(f"{_flag(name)} {expected}", repr(getattr(config, name)), remedy))
+            raise ConfigError(expected_got(f"{_flag(name)} {expected}", repr(getattr(config, name)), remedy))
 
     need(bool(config.data), "data", "to name a data set", "pass e.g. --data demo")
     need(0 < config.gamma <= config.copy_pool, "gamma", f"in (0, {config.copy_pool:g}]", "the paper uses 0.1")
@@ -293,7 +293,7 @@ def _check_choices(config: DetectConfig) -> None:
         valid, got = get_args(literal), getattr(config, name)
         if got not in valid and not (name in _OPTIONAL_CHOICES and got is None):
             raise ConfigError(
-                explain(f"{_flag(name)} to be one of {', '.join(valid)}", repr(got), "choose one of these")
+                expected_got(f"{_flag(name)} to be one of {', '.join(valid)}", repr(got), "choose one of these")
             )
 
 
@@ -302,16 +302,18 @@ def _check_together(config: DetectConfig) -> None:
     if config.policy == "paper" and config.ranking != "soft_assignment":
         got = f"--score {config.score}"
         raise ConfigError(
-            explain("--score soft_assignment with the paper's threshold", got, "leave out one of the two")
+            expected_got("--score soft_assignment with the paper's threshold", got, "leave out one of the two")
         )
     _check_network(config)
     _check_schedule(config)
     if config.epochs < 2 and config.score == "leave_one_out":
         remedy = "train for two epochs or more, or choose another score"
-        raise ConfigError(explain("--epochs of at least 2 for --score leave_one_out", repr(config.epochs), remedy))
+        raise ConfigError(expected_got("--epochs of at least 2 for --score leave_one_out", repr(config.epochs), remedy))
     if config.epochs < 2 and "noise_rate" in (config.policy, config.epoch_choice):
         remedy = "train for two epochs or more, or pass --threshold paper"
-        raise ConfigError(explain("--epochs of at least 2 to estimate the noise rate", repr(config.epochs), remedy))
+        raise ConfigError(
+            expected_got("--epochs of at least 2 to estimate the noise rate", repr(config.epochs), remedy)
+        )
 
 
 def _check_schedule(config: DetectConfig) -> None:
@@ -323,7 +325,7 @@ def _check_schedule(config: DetectConfig) -> None:
     for name, default in (("milestones", None), ("decay", 0.1)):
         if given[name] not in (default, own.get(name)):
             expected, got = f"--schedule multistep for {_flag(name)}", f"--schedule {config.schedule}"
-            raise ConfigError(explain(expected, got, f"add it, or leave out {_flag(name)}"))
+            raise ConfigError(expected_got(expected, got, f"add it, or leave out {_flag(name)}"))
 
 
 def _check_network(config: DetectConfig) -> None:
@@ -335,13 +337,15 @@ def _check_network(config: DetectConfig) -> None:
         for name in _FOR_NETWORKS:
             if getattr(config, name) != defaults[name]:
                 got = f"{_flag(name)} {getattr(config, name)} without it"
-                raise ConfigError(explain("--network for options of networks", got, "name a network, or leave it out"))
+                raise ConfigError(
+                    expected_got("--network for options of networks", got, "name a network, or leave it out")
+                )
         return
     if config.encoder != "auto":
         got = f"--network {config.network} --encoder {config.encoder}"
         remedy = "leave out one: a network is trained on the images, an encoder is frozen and a head is trained"
-        raise ConfigError(explain("a network or an encoder", got, remedy))
+        raise ConfigError(expected_got("a network or an encoder", got, remedy))
     if config.score in ("combined_margin", "leave_one_out"):
         expected = "a score of the network's own margins (early_margin, mean_margin, soft_assignment)"
         remedy = "leave out --score: the leave-one-out regression needs fixed features, which a network has not"
-        raise ConfigError(explain(expected, f"--score {config.score} with --network", remedy))
+        raise ConfigError(expected_got(expected, f"--score {config.score} with --network", remedy))

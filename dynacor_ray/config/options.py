@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 
 
 def check_lists(options: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -16,7 +16,7 @@ def check_lists(options: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     plain = {name: values.tolist() if hasattr(values, "tolist") else values for name, values in options.items()}
     for name, values in plain.items():
         if isinstance(values, str) or not isinstance(values, Sequence):
-            raise ConfigError(explain(f"{name} to be a list", repr(values), f"pass e.g. {name}=[{values!r}]"))
+            raise ConfigError(expected_got(f"{name} to be a list", repr(values), f"pass e.g. {name}=[{values!r}]"))
     return {name: tuple(values) for name, values in plain.items()}
 
 

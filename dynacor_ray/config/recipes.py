@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 
 _CLIP: dict[str, Any] = {
     "encoder": "open_clip:ViT-B-32/openai",
@@ -58,5 +58,5 @@ def recipe_options(name: str) -> dict[str, Any]:
     if name not in RECIPES:
         close = difflib.get_close_matches(str(name), RECIPES, n=1)
         remedy = f"did you mean {close[0]!r}?" if close else "choose one of these"
-        raise ConfigError(explain(f"--recipe to be one of {', '.join(RECIPES)}", repr(name), remedy))
+        raise ConfigError(expected_got(f"--recipe to be one of {', '.join(RECIPES)}", repr(name), remedy))
     return RECIPES[name] | {"recipe": name}

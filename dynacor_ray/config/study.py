@@ -9,7 +9,7 @@ from typing import Any
 from dynacor_ray.config.compare import check_cells, check_distinct
 from dynacor_ray.config.detect import DetectConfig, make_config
 from dynacor_ray.config.options import check_lists
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.ground_truth.noise_spec import Noise, parse_noise
 
 
@@ -38,7 +38,7 @@ class StudyConfig:
         check_distinct("gammas", self.gammas, float)
         for gamma in self.gammas:
             if not 0 < gamma <= 1:
-                raise ConfigError(explain("--gammas in (0, 1]", repr(gamma), "the paper uses 0.1"))
+                raise ConfigError(expected_got("--gammas in (0, 1]", repr(gamma), "the paper uses 0.1"))
         object.__setattr__(self, "gammas", tuple(float(gamma) for gamma in self.gammas))
         check_distinct("signals", self.signals, str)
         if self.signals:

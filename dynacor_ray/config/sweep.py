@@ -13,7 +13,7 @@ import numpy as np
 
 from dynacor_ray.config.detect import DetectConfig, make_config
 from dynacor_ray.config.options import check_lists
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.method.selection import RUN_RULES
 
@@ -57,17 +57,19 @@ class SweepConfig:
     def __post_init__(self) -> None:
         for name, least in (("gammas", "one corruption rate"), ("alphas", "one weight")):
             if not getattr(self, name):
-                raise ConfigError(explain(f"--{name} with at least {least}", "none", "leave it out for the default"))
+                raise ConfigError(
+                    expected_got(f"--{name} with at least {least}", "none", "leave it out for the default")
+                )
         for name, valid in (("search", get_args(SearchKind)), ("select", RUN_RULES)):
             if getattr(self, name) not in valid:
                 got = repr(getattr(self, name))
-                raise ConfigError(explain(f"--{name} to be one of {', '.join(valid)}", got, "choose one of these"))
+                raise ConfigError(expected_got(f"--{name} to be one of {', '.join(valid)}", got, "choose one of these"))
         if self.samples < 1:
-            raise ConfigError(explain("--samples of at least 1", repr(self.samples), "the default is 24"))
+            raise ConfigError(expected_got("--samples of at least 1", repr(self.samples), "the default is 24"))
         detect = self.detect
         if detect.threshold not in (None, "paper") or detect.score not in (None, "soft_assignment"):
             got = f"--threshold {detect.threshold} --score {detect.score}"
-            raise ConfigError(explain("the cut of Eq. 4, on which alpha acts", got, "leave both out in a sweep"))
+            raise ConfigError(expected_got("the cut of Eq. 4, on which alpha acts", got, "leave both out in a sweep"))
         for options in self.corners():
             self.trial(options)
 
@@ -80,7 +82,7 @@ class SweepConfig:
         for text in self.also:
             name, values = _parse_also(text)
             if name in varied:
-                raise ConfigError(explain("each option to be varied once", f"{name!r} twice", "join the values"))
+                raise ConfigError(expected_got("each option to be varied once", f"{name!r} twice", "join the values"))
             varied[name] = values
         return {name: tuple(dict.fromkeys(values)) for name, values in varied.items()}
 
@@ -131,7 +133,7 @@ class SweepConfig:
         if not positive or min(positive) == max(positive):
             got = f"--alphas {' '.join(map(str, self.alphas))}"
             remedy = "pass e.g. --alphas 0.05 500"
-            raise ConfigError(explain("two positive --alphas as bounds of the search", got, remedy))
+            raise ConfigError(expected_got("two positive --alphas as bounds of the search", got, remedy))
         return min(positive), max(positive)
 
     def _draw(self, number: int) -> dict[str, Any]:
@@ -161,7 +163,7 @@ def _parse_also(text: str) -> tuple[str, tuple[Any, ...]]:
     name = name.strip().removeprefix("--").replace("-", "_")
     if name not in ALSO or not values:
         remedy = f"valid names: {', '.join(ALSO)}"
-        raise ConfigError(explain("--also NAME=VALUE,VALUE with an option to vary", repr(text), remedy))
+        raise ConfigError(expected_got("--also NAME=VALUE,VALUE with an option to vary", repr(text), remedy))
     hint = get_type_hints(DetectConfig)[name]
     kinds = [kind for kind in get_args(hint) or (hint,) if kind is not NoneType]
     return name, tuple(_value(text, value.strip(), kinds[0]) for value in values.split(","))
@@ -171,4 +173,4 @@ def _value(text: str, value: str, kind: Any) -> Any:
     try:
         return {int: int, float: float}.get(kind, str)(value)
     except ValueError as error:
-        raise ConfigError(explain(f"numbers in --also {text}", repr(value), "separate them by commas")) from error
+        raise ConfigError(expected_got(f"numbers in --also {text}", repr(value), "separate them by commas")) from error

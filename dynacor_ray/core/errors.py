@@ -39,7 +39,7 @@ class CoverageError(DynacorError):
     """An instance has no signal, or more than one, for some epoch. Never expected; a defect if seen."""
 
 
-def explain(expected: str, got: str, remedy: str) -> str:
+def expected_got(expected: str, got: str, remedy: str) -> str:
     """One message in the project's shape, in one line and printable whatever the data put into it.
 
     >>> explain("gamma in (0, 1]", "0.0", "pass e.g. --gamma 0.1")

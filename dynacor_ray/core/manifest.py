@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import StorageError, explain
+from dynacor_ray.core.errors import StorageError, expected_got
 from dynacor_ray.core.storage import Location
 
 MANIFEST = "manifest.json"
@@ -42,7 +42,7 @@ class FeatureStats:
 
 
 @dataclass(frozen=True)
-class Part:
+class DataFile:
     """One file of a packed table."""
 
     name: str
@@ -66,7 +66,7 @@ class DatasetManifest:
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
     feature_dim: int | None
-    parts: tuple[Part, ...]
+    parts: tuple[DataFile, ...]
     quarantine: str
     truth: str | None
     allows_thumbnails: bool
@@ -97,7 +97,7 @@ class DatasetManifest:
         if isinstance(raw, dict) and "payload_hash" not in raw:  # packed by an older version
             return None
         try:
-            raw["parts"] = tuple(Part(**part) for part in raw["parts"])
+            raw["parts"] = tuple(DataFile(**part) for part in raw["parts"])
             raw["stats"] = read_stats(raw["stats"])
             for name in ("class_names", "class_counts", "quarantine_examples", "warnings"):
                 raw[name] = tuple(raw[name])
@@ -107,7 +107,9 @@ class DatasetManifest:
                 raise ValueError("a file outside its folder")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             got = f"something else ({type(error).__name__}: {error})"
-            raise StorageError(explain(f"the manifest of packed data in {place}", got, f"remove {folder}")) from error
+            raise StorageError(
+                expected_got(f"the manifest of packed data in {place}", got, f"remove {folder}")
+            ) from error
         return manifest
 
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from dynacor_ray.core.errors import StorageError, explain
+from dynacor_ray.core.errors import StorageError, expected_got
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -42,7 +42,7 @@ _REFUSED = re.compile("ACCESS_DENIED|NO_SUCH|NOT_FOUND|INVALID_|SIGNATURE|UNAUTH
 """Answers of object stores, whose errors have no number, that will be the same a moment later."""
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether an error of the storage may be gone a moment later: a network or a disk that failed, not a refusal."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
     if not isinstance(cause, OSError) or isinstance(cause, (StorageError, *_LASTING)):
@@ -50,7 +50,7 @@ def may_pass(error: BaseException) -> bool:
     return cause.errno in _PASSING if cause.errno else not _REFUSED.search(str(cause))
 
 
-def persistent(function: Callable[_P, _T]) -> Callable[_P, _T]:
+def retry_transient(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """The function, called up to ATTEMPTS times while storage fails in a way that may pass. It must be repeatable."""
 
     @functools.wraps(function)
@@ -59,7 +59,7 @@ def persistent(function: Callable[_P, _T]) -> Callable[_P, _T]:
             try:
                 return function(*args, **kwargs)
             except OSError as error:
-                if not may_pass(error):
+                if not is_transient(error):
                     raise
                 time.sleep(FIRST_WAIT * 2**attempt)
         return function(*args, **kwargs)
@@ -95,7 +95,7 @@ class Location:
         """Whether the path is one of this machine's."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
-    @persistent
+    @retry_transient
     def info(self) -> pafs.FileInfo:
         """Type, size and time of change; the type is NotFound when there is nothing."""
         with storage_errors("read", self):
@@ -109,14 +109,14 @@ class Location:
         """Whether there is a directory here."""
         return bool(self.info().type == pafs.FileType.Directory)
 
-    @persistent
+    @retry_transient
     def make_dir(self) -> Location:
         """Create the directory and its parents; returns itself."""
         with storage_errors("write", self):
             self.filesystem.create_dir(self.path, recursive=True)
         return self
 
-    @persistent
+    @retry_transient
     def delete(self) -> None:
         """Remove the file or the whole directory, if there is one."""
         with storage_errors("write", self):
@@ -126,7 +126,7 @@ class Location:
             elif kind != pafs.FileType.NotFound:
                 self.filesystem.delete_file(self.path)
 
-    @persistent
+    @retry_transient
     def names(self) -> list[str]:
         """Sorted names of what lies directly inside the directory; empty when it does not exist."""
         selector = pafs.FileSelector(self.path, allow_not_found=True)
@@ -137,11 +137,11 @@ class Location:
     def stream(self) -> Iterator[pa.NativeFile]:
         """The file, open to be read from its beginning. Raises StorageError for a pipe, which would block for ever."""
         if self.is_local and self.info().type not in (pafs.FileType.File, pafs.FileType.NotFound):
-            raise StorageError(explain(f"a regular file at {self}", "something else", "check the path"))
+            raise StorageError(expected_got(f"a regular file at {self}", "something else", "check the path"))
         with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
             yield stream
 
-    @persistent
+    @retry_transient
     def read_bytes(self) -> bytes:
         """The whole content of the file."""
         with self.stream() as stream:
@@ -154,23 +154,25 @@ class Location:
             with part.filesystem.open_output_stream(part.path) as stream:
                 stream.write(data)
 
-        self.write_with(write)
+        self.write_atomically(write)
 
     def read_json(self) -> Any:
         """The parsed content of a JSON file. Raises StorageError when it is damaged or larger than MAX_JSON_BYTES."""
         size = self.info().size or 0
         if size > MAX_JSON_BYTES:
-            raise StorageError(explain(f"JSON in {self}", f"a file of {size >> 20:,} MiB", "remove the damaged file"))
+            raise StorageError(
+                expected_got(f"JSON in {self}", f"a file of {size >> 20:,} MiB", "remove the damaged file")
+            )
         try:
             return json.loads(self.read_bytes())
         except (ValueError, RecursionError) as error:
-            raise StorageError(explain(f"JSON in {self}", f"'{error}'", "remove the damaged file")) from error
+            raise StorageError(expected_got(f"JSON in {self}", f"'{error}'", "remove the damaged file")) from error
 
     def write_json(self, value: Any) -> None:
         """Write a JSON file, indented, whole or not at all."""
         self.write_bytes((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
-    @persistent
+    @retry_transient
     def read_table(self, columns: list[str] | None = None) -> pa.Table:
         """Read a parquet file, or some of its columns."""
         with self.parquet() as file:
@@ -184,9 +186,9 @@ class Location:
                 yield file
         except pa.ArrowInvalid as error:
             remedy = "remove it and run again"
-            raise StorageError(explain(f"to read {self}", f"a damaged file ({error})", remedy)) from error
+            raise StorageError(expected_got(f"to read {self}", f"a damaged file ({error})", remedy)) from error
 
-    @persistent
+    @retry_transient
     def head(self, count: int) -> pa.Table:
         """The first `count` rows of a parquet file, read without the rest."""
         with self.parquet() as file:
@@ -194,16 +196,16 @@ class Location:
 
     def write_table(self, table: pa.Table, **options: Any) -> None:
         """Write a parquet file, whole or not at all."""
-        self.write_with(lambda part: pq.write_table(table, part.path, filesystem=part.filesystem, **options))
+        self.write_atomically(lambda part: pq.write_table(table, part.path, filesystem=part.filesystem, **options))
 
-    @persistent
-    def write_with(self, write: Callable[[Location], None]) -> None:
+    @retry_transient
+    def write_atomically(self, write: Callable[[Location], None]) -> None:
         """`write(part)`, then move the part here: the file is written whole or not at all. `write` may be repeated."""
-        with self.replacing() as part:
+        with self.atomic_replace() as part:
             write(part)
 
     @contextmanager
-    def replacing(self) -> Iterator[Location]:
+    def atomic_replace(self) -> Iterator[Location]:
         """A temporary place beside this one; moved here on success, removed on failure. Parents are made."""
         folder = posixpath.dirname(self.path)
         part = Location(self.filesystem, f"{self.path}.{uuid.uuid4().hex[:8]}.part", f"{self.uri}.part")
@@ -233,7 +235,7 @@ def locate(uri: str) -> Location:
         filesystem, path = _from_fsspec(uri)
     except OSError as error:
         remedy = "check the address, the network and your credentials"
-        raise StorageError(explain(f"a store at {uri}", f"'{error}'", remedy)) from error
+        raise StorageError(expected_got(f"a store at {uri}", f"'{error}'", remedy)) from error
     return Location(filesystem, path.rstrip("/"), uri.rstrip("/"))
 
 
@@ -250,7 +252,7 @@ def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
     except Exception as error:  # a driver raises what it likes when the URI lacks what it needs
         known = ", ".join(sorted(fsspec.available_protocols())[:12])
         remedy = f"install the fsspec driver of the protocol, or use a local path ({error}; known: {known}, ...)"
-        raise StorageError(explain("a path or a URI with an installed driver", repr(uri), remedy)) from error
+        raise StorageError(expected_got("a path or a URI with an installed driver", repr(uri), remedy)) from error
     return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
 
 
@@ -265,10 +267,10 @@ def storage_errors(action: str, place: Location) -> Iterator[None]:
         number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else None)
         full = number in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space or choose another place" if full else "check path and rights"
-        if may_pass(error):
+        if is_transient(error):
             remedy = "run the same command again when the storage answers; it goes on where it was"
         reason = os.strerror(number) if number else str(error)
-        raise StorageError(explain(f"to {action} {place}", f"'{reason}'", remedy)) from error
+        raise StorageError(expected_got(f"to {action} {place}", f"'{reason}'", remedy)) from error
 
 
 def require_space(place: Location, needed_bytes: int) -> None:
@@ -282,4 +284,4 @@ def require_space(place: Location, needed_bytes: int) -> None:
         free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         expected = f"{needed_bytes / 1e9:.2f} GB of free space for {place}"
-        raise StorageError(explain(expected, f"{free / 1e9:.2f} GB", "free some space or choose another place"))
+        raise StorageError(expected_got(expected, f"{free / 1e9:.2f} GB", "free some space or choose another place"))

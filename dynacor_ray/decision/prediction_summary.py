@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 
 
 def summarise_predictions(predicted: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -22,7 +22,7 @@ def summarise_predictions(predicted: NDArray[np.int32]) -> tuple[NDArray[np.int3
     """
     num_rows, num_epochs = predicted.shape
     if num_epochs < 1:
-        raise DataError(explain("predictions of at least one epoch", "none", "train for one epoch or more"))
+        raise DataError(expected_got("predictions of at least one epoch", "none", "train for one epoch or more"))
     if num_rows == 0:
         return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
     order = np.argsort(predicted, axis=1, kind="stable")

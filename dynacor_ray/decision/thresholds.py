@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.decision.gaussian_mixture import cut_of_mixture
 
 SCORES = ("combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment")
@@ -30,7 +30,7 @@ label sets that the estimate was made with; it keeps an unsure classifier from h
 
 
 @dataclass(frozen=True, kw_only=True)
-class Signals:
+class RowSignals:
     """What is known of n rows (§4.3, §4.4), aligned.
 
     margins: float (n, E), Eq. 1; q_noisy: float32 (n,), Eq. 3; leave_one_out: float32 (n,), the margin of
@@ -41,13 +41,15 @@ class Signals:
     q_noisy: NDArray[np.float32]
     leave_one_out: NDArray[np.float32]
 
-    def of(self, rows: NDArray[np.bool_]) -> Signals:
+    def of(self, rows: NDArray[np.bool_]) -> RowSignals:
         """Those of some rows. rows: bool (n,)."""
-        return Signals(margins=self.margins[rows], q_noisy=self.q_noisy[rows], leave_one_out=self.leave_one_out[rows])
+        return RowSignals(
+            margins=self.margins[rows], q_noisy=self.q_noisy[rows], leave_one_out=self.leave_one_out[rows]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class DecisionThreshold:
     """Where a score is cut (§4.4): rows below `value` are flagged. scale: unit of the score, > 0, for the quality.
 
     `value` None is Eq. 4 itself, `q_noisy > 1/2`, and needs the score "soft_assignment". weight: as in `row_score`.
@@ -58,7 +60,7 @@ class Cut:
     scale: float = 1.0
     weight: float = 0.0
 
-    def apply(self, signals: Signals) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    def apply(self, signals: RowSignals) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Flags bool (n,) and label quality float64 (n,) in [0, 1], below 1/2 exactly where flagged (Eq. 4).
 
         Among rows of one cut the quality ranks as the score does.
@@ -71,7 +73,7 @@ class Cut:
         return score < self.value, np.where(score < self.value, np.minimum(quality, np.nextafter(0.5, 0)), quality)
 
 
-def row_score(name: str, signals: Signals, weight: float = 0.0) -> NDArray[np.float64]:
+def row_score(name: str, signals: RowSignals, weight: float = 0.0) -> NDArray[np.float64]:
     """A score of SCORES, low = likely wrong (§4.3), float64 (n,).
 
     "early_margin": mean logit margin over the first half of the epochs, when right labels are known and wrong ones not
@@ -80,7 +82,7 @@ def row_score(name: str, signals: Signals, weight: float = 0.0) -> NDArray[np.fl
     "soft_assignment": `assignment_quality`. Raises ConfigError for another name.
     """
     if name not in SCORES:
-        raise ConfigError(explain(f"a score among {', '.join(SCORES)}", repr(name), "pass one of these"))
+        raise ConfigError(expected_got(f"a score among {', '.join(SCORES)}", repr(name), "pass one of these"))
     margins, left_out = signals.margins, signals.leave_one_out.astype(np.float64)
     if name == "soft_assignment":
         return assignment_quality(signals.q_noisy, margins.astype(np.float32).mean(axis=1))
@@ -91,7 +93,7 @@ def row_score(name: str, signals: Signals, weight: float = 0.0) -> NDArray[np.fl
     return mean + weight * left_out if name == "combined_margin" else mean
 
 
-def common_unit(signals: Signals) -> float:
+def common_unit(signals: RowSignals) -> float:
     """How many units of the early margin one of the leave-one-out margin is: the ratio of their interquartile ranges.
 
     signals: those of (a sample of) the originals (§4.3). 0 where the leave-one-out margin does not vary.
@@ -120,16 +122,16 @@ def assignment_quality(
     return quality
 
 
-def choose_cut(
+def choose_threshold(
     threshold: str,
     score: str,
-    originals: Signals,
-    copies: Signals,
+    originals: RowSignals,
+    copies: RowSignals,
     *,
     noise_rate: float | None = None,
     target_recall: float = 0.92,
     most_recall: float = MOST_RECALL,
-) -> Cut:
+) -> DecisionThreshold:
     """The cut of a policy of THRESHOLDS (§4.2, Eq. 4) on a score of SCORES, from (a sample of) both sets.
 
     "noise_rate" flags that share of the originals, or fewer if that is enough to catch `most_recall` of the copies;
@@ -138,30 +140,34 @@ def choose_cut(
     or for "paper" with another score than "soft_assignment".
     """
     if threshold not in THRESHOLDS:
-        raise ConfigError(explain(f"a threshold among {', '.join(THRESHOLDS)}", repr(threshold), "pass one of these"))
+        raise ConfigError(
+            expected_got(f"a threshold among {', '.join(THRESHOLDS)}", repr(threshold), "pass one of these")
+        )
     if threshold == "paper":
         if score != "soft_assignment":
-            raise ConfigError(explain("the score soft_assignment for Eq. 4", repr(score), "choose another threshold"))
-        return Cut(score=score, value=None)
+            raise ConfigError(
+                expected_got("the score soft_assignment for Eq. 4", repr(score), "choose another threshold")
+            )
+        return DecisionThreshold(score=score, value=None)
     if score == "leave_one_out" and not originals.leave_one_out.any():
         remedy = "choose another score, or reduce the features"
-        raise ConfigError(explain("leave-one-out margins", "none, as with more than 4,096 features", remedy))
+        raise ConfigError(expected_got("leave-one-out margins", "none, as with more than 4,096 features", remedy))
     weight = common_unit(originals) if score == "combined_margin" else 0.0
     scores = row_score(score, originals, weight)
     if threshold == "planted_recall":
-        value = cut_at_share(row_score(score, copies, weight), target_recall)
+        value = quantile_threshold(row_score(score, copies, weight), target_recall)
     elif threshold == "mixture":
         value = cut_of_mixture(scores)
     elif noise_rate is None:
-        raise ConfigError(explain("an estimate of the noise rate", "none", "train for two epochs or more"))
+        raise ConfigError(expected_got("an estimate of the noise rate", "none", "train for two epochs or more"))
     else:
-        enough = cut_at_share(row_score(score, copies, weight), most_recall)
-        value = min(cut_at_share(scores, noise_rate), enough)
+        enough = quantile_threshold(row_score(score, copies, weight), most_recall)
+        value = min(quantile_threshold(scores, noise_rate), enough)
     spread = float(np.abs(scores - np.median(scores)).mean(axis=0))
-    return Cut(score=score, value=value, scale=spread if spread > 0 else 1.0, weight=weight)
+    return DecisionThreshold(score=score, value=value, scale=spread if spread > 0 else 1.0, weight=weight)
 
 
-def cut_at_share(scores: NDArray[np.float64], share: float) -> float:
+def quantile_threshold(scores: NDArray[np.float64], share: float) -> float:
     """A value with `share` of the scores below it (§4.2), half-way between two scores. float64 (N,), N >= 1."""
     ordered = np.sort(scores)
     below = round(share * len(ordered))

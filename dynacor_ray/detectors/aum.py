@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
@@ -33,9 +33,11 @@ def threshold_samples(ids: NDArray[np.int64], num_classes: int, seed: int, run: 
     runs take neighbouring intervals of one uniform number per instance. Raises ConfigError for C or another run.
     """
     if num_classes < 2:
-        raise ConfigError(explain("at least 2 classes", str(num_classes), "use a data set with two classes or more"))
+        raise ConfigError(
+            expected_got("at least 2 classes", str(num_classes), "use a data set with two classes or more")
+        )
     if run not in (0, 1):
-        raise ConfigError(explain("run 0 or 1", str(run), "train two times"))
+        raise ConfigError(expected_got("run 0 or 1", str(run), "train two times"))
     position = keyed_uniform(seed, Purpose.THRESHOLD_SAMPLE, ids) * (num_classes + 1)
     return (position >= run) & (position < run + 1)
 
@@ -51,7 +53,9 @@ def aum(evidence: Evidence) -> Verdict:
     area, sample = evidence.part("aum").astype(np.float64), evidence.part("threshold_sample")
     if sample.all(axis=0).any(axis=0):
         got = f"{int(sample.all(axis=0).sum(axis=0))} in both"
-        raise DataError(explain("each instance a threshold sample in one run at most", got, "use threshold_samples"))
+        raise DataError(
+            expected_got("each instance a threshold sample in one run at most", got, "use threshold_samples")
+        )
     thresholds = _thresholds(area, sample)
     judged_in = sample[0].astype(np.int64)
     score: NDArray[np.float64] = np.where(judged_in == 0, area[0], area[1]) - thresholds[judged_in]
@@ -73,5 +77,7 @@ def _thresholds(area: NDArray[np.float64], sample: NDArray[np.bool_]) -> NDArray
     known = [cut for cut in own if cut is not None]
     if not known:
         remedy = "add instances, or leave AUM out"
-        raise DataError(explain("at least one threshold sample", f"none among {sample.shape[1]} instances", remedy))
+        raise DataError(
+            expected_got("at least one threshold sample", f"none among {sample.shape[1]} instances", remedy)
+        )
     return np.array([known[0] if cut is None else cut for cut in own], np.float64)

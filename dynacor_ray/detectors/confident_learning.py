@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.rng import Purpose, keyed_choice
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
@@ -31,7 +31,7 @@ def fold_of(ids: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
     Uniform on 0..folds-1. Raises ConfigError for fewer than 2 folds.
     """
     if folds < 2:
-        raise ConfigError(explain("2 folds or more", str(folds), "5 is usual"))
+        raise ConfigError(expected_got("2 folds or more", str(folds), "5 is usual"))
     return keyed_choice(seed, Purpose.FOLD, ids, folds)
 
 
@@ -74,7 +74,7 @@ def _find_label_issues(evidence: Evidence, filter_by: str) -> Verdict:
         from cleanlab.rank import get_self_confidence_for_each_label
     except ImportError as error:
         remedy = "pip install 'dynacor-ray[cleanlab]', or leave confident learning out"
-        raise ConfigError(explain("the library cleanlab", "none that can be imported", remedy)) from error
+        raise ConfigError(expected_got("the library cleanlab", "none that can be imported", remedy)) from error
     labels, probabilities = among_present(evidence.given_label, evidence.part("probabilities"))
     if probabilities.shape[1] < 2:
         # with one class in use there is nothing that a label could be confused with, and cleanlab refuses it

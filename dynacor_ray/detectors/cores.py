@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 BETA = 2.0
@@ -33,7 +33,7 @@ def beta(epoch: int, num_epochs: int) -> float:
     ConfigError for an epoch out of range.
     """
     if not 0 <= epoch < num_epochs:
-        raise ConfigError(explain(f"an epoch in 0..{num_epochs - 1}", str(epoch), "count epochs from 0"))
+        raise ConfigError(expected_got(f"an epoch in 0..{num_epochs - 1}", str(epoch), "count epochs from 0"))
     # in tenths of an epoch, which are whole numbers: the plateau is reached exactly
     risen = min(max(10 * epoch - num_epochs, 0), 3 * num_epochs)
     return BETA * risen / (3 * num_epochs)
@@ -70,5 +70,5 @@ def cores(evidence: Evidence) -> Verdict:
     score = -evidence.part("cores").astype(np.float64)
     if not np.isfinite(score).all():
         got = f"{int((~np.isfinite(score)).sum(axis=0))} others"
-        raise DataError(explain("finite statistics of CORES", got, "train with a lower learning rate"))
+        raise DataError(expected_got("finite statistics of CORES", got, "train with a lower learning rate"))
     return Verdict(score < 0, score)

@@ -6,7 +6,7 @@ printed, the rest are the other thresholds on the same ranking, and Table 4's ab
 
 from __future__ import annotations
 
-from dynacor_ray.decision.thresholds import Signals, assignment_quality, choose_cut, row_score
+from dynacor_ray.decision.thresholds import RowSignals, assignment_quality, choose_threshold, row_score
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 TARGET_RECALL = 0.92
@@ -14,16 +14,16 @@ TARGET_RECALL = 0.92
 
 
 def decided(evidence: Evidence, threshold: str, score: str) -> Verdict:
-    """A threshold of `method.thresholds` on one of its scores (§4.4). Raises ConfigError as `choose_cut` does."""
+    """A threshold of `method.thresholds` on one of its scores (§4.4). Raises ConfigError as `choose_threshold` does."""
     originals, copies = _signals(evidence, ""), _signals(evidence, "copy_")
     rate = evidence.noise_rate
-    cut = choose_cut(threshold, score, originals, copies, noise_rate=rate, target_recall=TARGET_RECALL)
+    cut = choose_threshold(threshold, score, originals, copies, noise_rate=rate, target_recall=TARGET_RECALL)
     return Verdict(cut.apply(originals)[0], row_score(score, originals, cut.weight))
 
 
-def _signals(evidence: Evidence, prefix: str) -> Signals:
+def _signals(evidence: Evidence, prefix: str) -> RowSignals:
     margins, q_noisy, left_out = (evidence.part(prefix + name) for name in ("margins", "q_noisy", "leave_one_out"))
-    return Signals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out)
+    return RowSignals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out)
 
 
 def dynacor(evidence: Evidence) -> Verdict:

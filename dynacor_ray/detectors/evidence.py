@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 
-Part = Literal["dynamics", "ablation", "aum", "out_of_sample", "cores", "neighbours", "prototypes"]
+EvidencePart = Literal["dynamics", "ablation", "aum", "out_of_sample", "cores", "neighbours", "prototypes"]
 """A part of the evidence that has to be gathered."""
 
 
@@ -71,5 +71,5 @@ class Evidence:
         """An array of the evidence by its name. Raises ConfigError when it was not gathered."""
         value: NDArray[Any] | None = getattr(self, name)
         if value is None:
-            raise ConfigError(explain(f"evidence with {name}", "none", "gather what the detector reads first"))
+            raise ConfigError(expected_got(f"evidence with {name}", "none", "gather what the detector reads first"))
         return value

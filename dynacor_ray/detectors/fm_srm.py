@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.decision.gaussian_mixture import fit_mixture
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 from dynacor_ray.detectors.nearest_neighbors import normalised
@@ -49,7 +49,7 @@ class PrototypeSums:
         """Add the sums over other instances. Raises DataError for another C or D."""
         if other.sums.shape != self.sums.shape:
             got = str(tuple(other.sums.shape))
-            raise DataError(explain(f"sums of shape {tuple(self.sums.shape)}", got, "merge sums of one data set"))
+            raise DataError(expected_got(f"sums of shape {tuple(self.sums.shape)}", got, "merge sums of one data set"))
         self.sums += other.sums.to(self.sums.device)
 
     def prototypes(self) -> Tensor:
@@ -79,7 +79,7 @@ def agreement(given: NDArray[np.integer[Any]], neighbour_labels: NDArray[np.inte
     """
     if neighbour_labels.shape[1] < NEIGHBOURS:
         got = str(neighbour_labels.shape[1])
-        raise ConfigError(explain(f"at least {NEIGHBOURS} neighbours", got, "gather more; fill up with label -1"))
+        raise ConfigError(expected_got(f"at least {NEIGHBOURS} neighbours", got, "gather more; fill up with label -1"))
     labels = neighbour_labels[:, :NEIGHBOURS]
     present = (labels >= 0).sum(axis=1)
     same = (labels == np.asarray(given)[:, None]).sum(axis=1)

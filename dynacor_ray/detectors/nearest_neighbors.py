@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 
 NO_INSTANCE = -1
 """Id where there are fewer than k other instances; its similarity is minus infinity."""
@@ -40,7 +40,7 @@ class NearestNeighbours:
 
     def __init__(self, query: Tensor, query_ids: Tensor, k: int) -> None:
         if k < 1:
-            raise ConfigError(explain("at least 1 neighbour", str(k), "10 is usual"))
+            raise ConfigError(expected_got("at least 1 neighbour", str(k), "10 is usual"))
         self._query, self._query_ids, self._k = query, query_ids, k
         shape = (len(query), k)
         self.similarity = torch.full(shape, -torch.inf, dtype=torch.float32, device=query.device)
@@ -61,7 +61,9 @@ class NearestNeighbours:
     def merge(self, other: NearestNeighbours) -> None:
         """Add what was found elsewhere for the same queries in other references. Raises DataError for other queries."""
         if other._k != self._k or not torch.equal(other._query_ids, self._query_ids):
-            raise DataError(explain("neighbours of the same queries", "others", "merge blocks of one set of queries"))
+            raise DataError(
+                expected_got("neighbours of the same queries", "others", "merge blocks of one set of queries")
+            )
         self._keep(other.similarity, other.ids)
 
     def _keep(self, similarity: Tensor, ids: Tensor) -> None:

@@ -10,7 +10,7 @@ from dynacor_ray.detectors import dynacor
 from dynacor_ray.detectors.aum import aum
 from dynacor_ray.detectors.confident_learning import both, confident_learning, prune_by_noise_rate
 from dynacor_ray.detectors.cores import cores
-from dynacor_ray.detectors.evidence import Evidence, Part, Verdict
+from dynacor_ray.detectors.evidence import Evidence, EvidencePart, Verdict
 from dynacor_ray.detectors.fm_srm import fm_srm
 from dynacor_ray.detectors.mean_margin import avg_encoder, mean_margin
 from dynacor_ray.detectors.rethresholded import at_noise_rate, aum_planted_recall, simifeat_planted_recall
@@ -27,7 +27,7 @@ class Detector:
 
     name: str
     title: str
-    reads: tuple[Part, ...]
+    reads: tuple[EvidencePart, ...]
     judge: Callable[[Evidence], Verdict]
     library: str | None = None
 

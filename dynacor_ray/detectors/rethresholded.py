@@ -15,8 +15,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import ConfigError, explain
-from dynacor_ray.decision.thresholds import cut_at_share
+from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.decision.thresholds import quantile_threshold
 from dynacor_ray.detectors.aum import aum, planted_aum
 from dynacor_ray.detectors.dynacor import TARGET_RECALL
 from dynacor_ray.detectors.evidence import Evidence, Verdict
@@ -33,8 +33,10 @@ def at_noise_rate(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], 
     def judged(evidence: Evidence) -> Verdict:
         score = judge(evidence).score
         if evidence.noise_rate is None:
-            raise ConfigError(explain("an estimate of the noise rate", "none", "gather what the detector reads first"))
-        return Verdict(score < cut_at_share(score, evidence.noise_rate), score)
+            raise ConfigError(
+                expected_got("an estimate of the noise rate", "none", "gather what the detector reads first")
+            )
+        return Verdict(score < quantile_threshold(score, evidence.noise_rate), score)
 
     return judged
 
@@ -42,7 +44,7 @@ def at_noise_rate(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], 
 def aum_planted_recall(evidence: Evidence) -> Verdict:
     """AUM's ranking, cut where 92% of its threshold samples are caught (their own rule: 99%). Raises as `aum` does."""
     score = aum(evidence).score
-    return Verdict(score < cut_at_share(planted_aum(evidence), TARGET_RECALL), score)
+    return Verdict(score < quantile_threshold(planted_aum(evidence), TARGET_RECALL), score)
 
 
 def simifeat_planted_recall(evidence: Evidence) -> Verdict:
@@ -55,8 +57,8 @@ def simifeat_planted_recall(evidence: Evidence) -> Verdict:
 
 
 def _cut_above_zero(values: NDArray[np.float64], zeros: int, share: float) -> float:
-    """`cut_at_share` of `values`, all positive, and so many zeros, which are not spelled out."""
+    """`quantile_threshold` of `values`, all positive, and so many zeros, which are not spelled out."""
     below = round(share * (len(values) + zeros)) - zeros
     if below <= 0:  # zeros are equal: all are caught, or none
         return float(values.min(initial=1.0)) / 2
-    return cut_at_share(values, below / len(values))
+    return quantile_threshold(values, below / len(values))

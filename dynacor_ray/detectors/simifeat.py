@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 NEIGHBOURS = 10
@@ -126,7 +126,7 @@ def consensus(
     labels = np.stack((given, first, second)).astype(np.int64)
     if not labels.size or labels.min() < 0 or labels.max() >= num_classes:
         got = f"a range of {labels.min()}..{labels.max()}" if labels.size else "no instance"
-        raise DataError(explain(f"labels in 0..{num_classes - 1}", got, "leave out instances without neighbours"))
+        raise DataError(expected_got(f"labels in 0..{num_classes - 1}", got, "leave out instances without neighbours"))
     shape = (num_classes,) * 3
     counts = np.bincount(np.ravel_multi_index(tuple(labels), shape), minlength=num_classes**3).reshape(shape)
     third = counts / labels.shape[1]
@@ -146,7 +146,7 @@ def estimate_transition(
     num_classes = len(c1)
     if num_classes > MAX_CLASSES:
         remedy = "leave simifeat_r out; simifeat_v takes any number"
-        raise ConfigError(explain(f"at most {MAX_CLASSES} classes for HOC", str(num_classes), remedy))
+        raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(num_classes), remedy))
     observed = [torch.from_numpy(np.ascontiguousarray(c, np.float64)) for c in (c1, c2, c3)]
     # one factor for all orders leaves the minimum where it is, and makes tolerances mean the same for any C
     scale = 1.0 / sum(float(c.square().sum()) for c in observed)
@@ -198,7 +198,7 @@ def _wrong_shares(
     """1 - P(true = j | given = j) of the classes that occur, float64 (P,); 0 when too few have two neighbours."""
     if len(present) > MAX_CLASSES:
         remedy = "leave simifeat_r out; simifeat_v takes any number"
-        raise ConfigError(explain(f"at most {MAX_CLASSES} classes for HOC", str(len(present)), remedy))
+        raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(len(present)), remedy))
     complete = (neighbour_labels[:, :2] >= 0).all(axis=1)
     if len(present) < 2 or not complete.any(axis=0):
         return np.zeros(len(present))
@@ -221,5 +221,5 @@ def nearest(evidence: Evidence) -> tuple[NDArray[np.int32], NDArray[np.float32]]
     labels, similarity = evidence.part("neighbour_labels"), evidence.part("similarity")
     if labels.shape[1] < NEIGHBOURS:
         got = str(labels.shape[1])
-        raise ConfigError(explain(f"at least {NEIGHBOURS} neighbours", got, "gather more; fill up with label -1"))
+        raise ConfigError(expected_got(f"at least {NEIGHBOURS} neighbours", got, "gather more; fill up with label -1"))
     return labels[:, :NEIGHBOURS], similarity[:, :NEIGHBOURS]

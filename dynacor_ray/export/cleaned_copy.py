@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, StorageError, explain
+from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.export.copy_rows import _CHANGED, Action, _Changes, _copy, _copy_folder, _Labels
 from dynacor_ray.export.tables import without_formulas
@@ -49,21 +49,25 @@ def apply_run(
     config, kind = summary["config"], summary["data"]["source"]
     if kind not in ("parquet", "table", "folder"):
         expected, got = "parquet, a table or an image folder", f"data of kind '{kind}'"
-        raise DataError(explain(expected, got, "use dynacor export to .csv instead"))
+        raise DataError(expected_got(expected, got, "use dynacor export to .csv instead"))
     if out.exists():
-        raise StorageError(explain("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
+        raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
     options = SourceOptions.of(config)
     source = open_source(config["data"], options)
     if source.fingerprint() != rundir.fingerprint(run):
-        raise DataError(explain("the data that the run read", "other files or times of change", "run detect again"))
+        raise DataError(
+            expected_got("the data that the run read", "other files or times of change", "run detect again")
+        )
     data = locate(config["data"])
     if f"{out.path}/".startswith(f"{data.path}/"):
-        raise StorageError(explain(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
+        raise StorageError(expected_got(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
     if kind == "table":
         _check_paths(run, data, out)
     if hard_links and not (kind == "folder" and data.is_local and out.is_local):
         got = f"{kind} data from {data} to {out}"
-        raise StorageError(explain("an image folder on this machine for --hard-links", got, "leave the option out"))
+        raise StorageError(
+            expected_got("an image folder on this machine for --hard-links", got, "leave the option out")
+        )
     names = [row["class"] for row in summary["classes"]]
     changes, left = _changes(run, action, marks or {})
     labels = _Labels(names, source.label_codes or {name: code for code, name in enumerate(names)})
@@ -74,7 +78,7 @@ def apply_run(
         moved, seen = {}, _copy(data, out, options, changes, labels, action)
     if seen != len(changes.ids):
         got = f"{seen:,} of the {len(changes.ids):,} rows to change"
-        raise DataError(explain(_CHANGED.partition(":")[0], got, "run detect again"))
+        raise DataError(expected_got(_CHANGED.partition(":")[0], got, "run detect again"))
     log = Location(out.filesystem, out.path + LOG, out.uri + LOG)
     _write_log(log, changes, names, action, moved)
     return Cleaned(len(changes.ids), left, log)
@@ -91,8 +95,8 @@ def _check_paths(run: Location, data: Location, out: Location) -> None:
         got = f"{out}, while the table holds relative paths such as {relative!r}"
         if data.is_dir():
             remedy = "use dynacor export to .csv instead"
-            raise StorageError(explain("absolute paths or URIs in a folder of tables", got, remedy))
-        raise StorageError(explain("a place beside the table", got, f"write into {folder}"))
+            raise StorageError(expected_got("absolute paths or URIs in a folder of tables", got, remedy))
+        raise StorageError(expected_got("a place beside the table", got, f"write into {folder}"))
 
 
 def _changes(run: Location, action: Action, marks: dict[int, str]) -> tuple[_Changes, int]:
@@ -130,5 +134,5 @@ def _write_log(
             "new_uri": pa.array([moved.get(instance_id) for instance_id in changes.ids.tolist()], pa.string()),
         }
     )
-    with place.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
+    with place.atomic_replace() as part, part.filesystem.open_output_stream(part.path) as stream:
         pacsv.write_csv(without_formulas(table), stream)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, storage_errors
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.columns import Columns, find_columns, is_integer_text, label_strings
@@ -66,7 +66,7 @@ class _Labels:
         for text, code in zip(texts, given.tolist(), strict=True):
             if self.codes.get(text or "") != code:
                 got = f"{text!r} instead of {self.names[code]!r}"
-                raise DataError(explain(_CHANGED, got, "run detect again"))
+                raise DataError(expected_got(_CHANGED, got, "run detect again"))
 
     def written(self, code: int, as_integer: bool) -> str:
         """A class as the data have it: by its name, or as an integer."""
@@ -156,7 +156,7 @@ def _copy_parquet(
     action: Action,
 ) -> int:
     seen = 0
-    with source.parquet() as file, out.replacing() as part:
+    with source.parquet() as file, out.atomic_replace() as part:
         wanted = file.schema_arrow
         with pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
             for batch in file.iter_batches(_BATCH):
@@ -208,7 +208,7 @@ def _copy_csv(
     with (
         storage_errors("read", source),
         source.filesystem.open_input_stream(source.path) as raw,
-        out.replacing() as part,
+        out.atomic_replace() as part,
         part.filesystem.open_output_stream(part.path) as sink,
     ):
         lines = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), delimiter=delimiter)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 
 if TYPE_CHECKING:
     from cleanlab import Datalab
@@ -25,7 +25,7 @@ def as_datalab(issues: pa.Table, class_names: list[str]) -> Datalab:
         from datasets import ClassLabel, Dataset, Features, Value
     except ImportError as error:
         remedy = "pip install 'dynacor-ray[cleanlab]'"
-        raise ConfigError(explain("cleanlab's Datalab to be installed", f"'{error}'", remedy)) from error
+        raise ConfigError(expected_got("cleanlab's Datalab to be installed", f"'{error}'", remedy)) from error
 
     class LabelIssues(IssueManager):  # type: ignore[misc]
         """Brings what was found elsewhere into the lab, as its own audit of labels would."""

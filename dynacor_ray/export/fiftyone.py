@@ -16,7 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, StorageError, explain
+from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.report.build import packed_images
 from dynacor_ray.report.thumbnails import read_images
@@ -32,11 +32,11 @@ def write_dataset(run: Location, summary: dict[str, Any], rows: Iterator[pa.Tabl
     StorageError when `out` exists or is not on this machine, whose files FiftyOne reads.
     """
     if summary["data"]["kind"] != "image":
-        raise DataError(explain("images to show in FiftyOne", "feature vectors", "export to .csv or .parquet"))
+        raise DataError(expected_got("images to show in FiftyOne", "feature vectors", "export to .csv or .parquet"))
     if not out.is_local:
-        raise StorageError(explain("a folder on this machine for FiftyOne", str(out), "choose one"))
+        raise StorageError(expected_got("a folder on this machine for FiftyOne", str(out), "choose one"))
     if out.exists():
-        raise StorageError(explain("a new folder for FiftyOne", f"{out}, which exists", "choose another"))
+        raise StorageError(expected_got("a new folder for FiftyOne", f"{out}, which exists", "choose another"))
     try:
         return _write(run, summary, rows, (out / IMAGES).make_dir())
     except BaseException:
@@ -89,7 +89,7 @@ def _files(run: Location, data: dict[str, Any], table: pa.Table, images: Locatio
     lost = next((i for i in ids if i not in found), None)
     if lost is not None:
         got = f"none for instance_id {lost}: the packed images that the run read are gone"
-        raise DataError(explain("an image of every row", got, "run the same dynacor detect to pack them"))
+        raise DataError(expected_got("an image of every row", got, "run the same dynacor detect to pack them"))
     return found
 
 

@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 import pyarrow as pa
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.core.version import __version__
 from dynacor_ray.report.build import ROWS_BY_URI, packed_images
@@ -27,13 +27,15 @@ def write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table]
     rows were written. Raises DataError when Label Studio could not show them, ConfigError when `out` ends with .xml.
     """
     if summary["data"]["kind"] != "image":
-        raise DataError(explain("images to show in Label Studio", "feature vectors", "export to .csv or .parquet"))
+        raise DataError(expected_got("images to show in Label Studio", "feature vectors", "export to .csv or .parquet"))
     config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
     if config.path == out.path:
-        raise ConfigError(explain("another ending than .xml, that of the configuration", str(out), "name it .json"))
+        raise ConfigError(
+            expected_got("another ending than .xml, that of the configuration", str(out), "name it .json")
+        )
     version = f"dynacor_ray {__version__}"
     count = 0
-    with out.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
+    with out.atomic_replace() as part, part.filesystem.open_output_stream(part.path) as stream:
         stream.write(b"[")
         for table in rows:
             pictures = _pictures(run, summary, table)
@@ -41,7 +43,7 @@ def write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table]
                 image = pictures.get(row[schema.INSTANCE_ID]) or prefix + (row[schema.URI] or "")
                 if image == prefix:
                     got = f"none for instance_id {row[schema.INSTANCE_ID]}"
-                    raise DataError(explain("an image or a uri in every row", got, "export to .csv or .parquet"))
+                    raise DataError(expected_got("an image or a uri in every row", got, "export to .csv or .parquet"))
                 task = json.dumps(_task(row, image, version))
                 stream.write(f"{',' if count else ''}\n{task}".encode())
                 count += 1

@@ -11,7 +11,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.export.fiftyone import write_dataset
 from dynacor_ray.export.label_studio import write_tasks
@@ -56,7 +56,7 @@ def _form_of(out: Location) -> str:
     forms = {end: form for form, end in FORMATS.items() if end}
     if ending not in forms:
         remedy = f"name it so, or say --format {' or '.join(FORMATS)}"
-        raise ConfigError(explain(f"a file that ends with {', '.join(forms)}", str(out), remedy))
+        raise ConfigError(expected_got(f"a file that ends with {', '.join(forms)}", str(out), remedy))
     return forms[ending]
 
 
@@ -89,7 +89,7 @@ def _rows(run: Location, names: list[str], flagged: bool, limit: int | None, siz
 
 def _write_table(rows: Iterator[pa.Table], out: Location, form: str) -> int:
     count, wanted = 0, _schema()
-    with out.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
+    with out.atomic_replace() as part, part.filesystem.open_output_stream(part.path) as stream:
         make = pacsv.CSVWriter if form == "csv" else pq.ParquetWriter
         with make(stream, wanted) as writer:
             for table in rows:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 
 _NAMED = 10
 
@@ -32,9 +32,11 @@ def detection_metrics(
     """
     if not is_label_issue.shape == label_quality.shape == is_mislabeled.shape:
         got = f"shapes {is_label_issue.shape}, {label_quality.shape}, {is_mislabeled.shape}"
-        raise DataError(explain("three arrays of one length", got, "align them by instance_id first"))
+        raise DataError(expected_got("three arrays of one length", got, "align them by instance_id first"))
     if np.isnan(label_quality).any():
-        raise DataError(explain("a label_quality for every instance", "NaN", "drop instances that were not judged"))
+        raise DataError(
+            expected_got("a label_quality for every instance", "NaN", "drop instances that were not judged")
+        )
     caught = int((is_label_issue & is_mislabeled).sum())
     flagged, wrong, total = int(is_label_issue.sum()), int(is_mislabeled.sum()), len(is_mislabeled)
     metrics: dict[str, float | int | None] = {
@@ -77,13 +79,15 @@ def match_truth(
     doubled = truth_id[1:][truth_id[1:] == truth_id[:-1]]
     if doubled.size:
         got = f"several for instance_id {_named(doubled)}"
-        raise DataError(explain("one true label per instance", got, "remove the repetitions"))
+        raise DataError(expected_got("one true label per instance", got, "remove the repetitions"))
     at = np.searchsorted(truth_id, instance_id)
     found = at < len(truth_id)
     found[found] = truth_id[at[found]] == instance_id[found]
     if not found.all():
         got = f"none for instance_id {_named(instance_id[~found])}"
-        raise DataError(explain("a true label for every instance", got, "complete the truth, or evaluate a subset"))
+        raise DataError(
+            expected_got("a true label for every instance", got, "complete the truth, or evaluate a subset")
+        )
     return np.asarray(true_label[at] != given_label, dtype=np.bool_)
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.ground_truth.synthetic_noise import asymmetric, instance_dependent, symmetric
 
 GIVEN, INSTANCE_DEPENDENT = "given", "instance_dependent"
@@ -52,7 +52,7 @@ def parse_noise(text: str) -> Noise:
     kind, _, rate = text.partition(":")
     example = "pass e.g. given, symmetric:0.6, asymmetric:0.3 or instance_dependent:0.4"
     if kind not in KINDS or (kind == GIVEN) != (rate == ""):
-        raise ConfigError(explain(f"a noise kind among {', '.join(KINDS)}, with :RATE", repr(text), example))
+        raise ConfigError(expected_got(f"a noise kind among {', '.join(KINDS)}, with :RATE", repr(text), example))
     if kind == GIVEN:
         return Noise(GIVEN)
     try:
@@ -60,7 +60,7 @@ def parse_noise(text: str) -> Noise:
     except ValueError:
         value = -1.0
     if not 0.0 <= value <= 1.0:
-        raise ConfigError(explain("a noise rate in [0, 1]", repr(text), example))
+        raise ConfigError(expected_got("a noise rate in [0, 1]", repr(text), example))
     return Noise(kind, value)
 
 
@@ -72,7 +72,7 @@ def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDAr
     known = truth.filter(truth[schema.TRUE_LABEL].is_valid())
     if known.num_rows != num_rows:
         got = f"{num_rows - known.num_rows:,} of {num_rows:,} without, or with a class that no label names"
-        raise DataError(explain("a true label for every row to make noise from", got, "use --noises given"))
+        raise DataError(expected_got("a true label for every row to make noise from", got, "use --noises given"))
     ids, labels = known[schema.INSTANCE_ID].to_numpy(), known[schema.TRUE_LABEL].to_numpy()
     order = np.argsort(ids, kind="stable")
     return ids[order].astype(np.int64), labels[order].astype(np.int64)
@@ -103,7 +103,7 @@ def given_labels(
         return asymmetric(truth, ids, rate, num_classes, seed)
     if features is None or not noise.needs_features:
         got = f"{noise} without features"
-        raise ConfigError(explain("a noise that is made from true labels", got, "pass features, or another kind"))
+        raise ConfigError(expected_got("a noise that is made from true labels", got, "pass features, or another kind"))
     length = np.linalg.norm(features, axis=1, keepdims=True)
     scaled = features * (FEATURE_NORM / np.where(length > 0, length, 1.0))
     return instance_dependent(truth, ids, rate, num_classes, seed, scaled)

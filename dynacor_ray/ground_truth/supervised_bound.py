@@ -28,7 +28,7 @@ from sklearn.metrics import precision_recall_curve
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.detectors.confident_learning import fold_of
 from dynacor_ray.detectors.evidence import Verdict
@@ -102,7 +102,7 @@ def judge_fold(
     """
     config = config or BoundConfig()
     if reader not in READERS:
-        raise ConfigError(explain(f"a reader among {', '.join(READERS)}", repr(reader), "pass one of these"))
+        raise ConfigError(expected_got(f"a reader among {', '.join(READERS)}", repr(reader), "pass one of these"))
     order = np.argsort(ids, kind="stable")
     part = fold_of(ids[order], FOLDS, config.seed)
     validation = (fold + 1) % FOLDS
@@ -116,7 +116,7 @@ def judge_fold(
         if wrong.all() or not wrong.any():
             got = f"{int(wrong.sum())} wrong of {len(wrong)} {name} rows"
             raise DataError(
-                explain("wrong and right labels to learn a bound from", got, "use more rows, or more noise")
+                expected_got("wrong and right labels to learn a bound from", got, "use more rows, or more noise")
             )
     inputs = _inputs(signal, reader, held["learning"])
     truth = torch.from_numpy(is_mislabeled.astype(np.float32))

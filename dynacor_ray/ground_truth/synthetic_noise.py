@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.rng import Purpose, derive_seed, keyed_choice, keyed_uniform
 
 _RATE_SPREAD = 0.1
@@ -57,7 +57,7 @@ def asymmetric(
     target = np.asarray((np.arange(num_classes) + 1) % num_classes if class_map is None else class_map, dtype=np.int64)
     if target.shape != (num_classes,) or target.min() < 0 or target.max() >= num_classes:
         expected = f"a class map of {num_classes} classes in 0..{num_classes - 1}"
-        raise ConfigError(explain(expected, repr(class_map), "name one target for every class"))
+        raise ConfigError(expected_got(expected, repr(class_map), "name one target for every class"))
     return _flip(labels, target[labels], ids, rate, seed)
 
 
@@ -81,7 +81,7 @@ def instance_dependent(
     labels = _checked(true_labels, rate, num_classes)
     if features.ndim != 2 or len(features) != len(labels) or not np.isfinite(features).all():
         expected = f"finite features of shape ({len(labels)}, D)"
-        raise DataError(explain(expected, f"shape {features.shape}", "pass one vector per label, without NaN"))
+        raise DataError(expected_got(expected, f"shape {features.shape}", "pass one vector per label, without NaN"))
     own_rate = _truncated_normal(keyed_uniform(seed, Purpose.NOISE_RATE, ids), rate)
     flipped = keyed_uniform(seed, Purpose.NOISE_MEMBER, ids) < own_rate
     draw = keyed_uniform(seed, Purpose.NOISE_LABEL, ids)
@@ -141,11 +141,15 @@ def _flip(
 
 def _checked(labels: NDArray[np.integer[Any]], rate: float, num_classes: int) -> NDArray[np.int64]:
     if not 0.0 <= rate <= 1.0:
-        raise ConfigError(explain("a noise rate in [0, 1]", repr(rate), "pass a share, not a percentage"))
+        raise ConfigError(expected_got("a noise rate in [0, 1]", repr(rate), "pass a share, not a percentage"))
     if num_classes < 2:
-        raise ConfigError(explain("at least 2 classes", str(num_classes), "use a data set with two classes or more"))
+        raise ConfigError(
+            expected_got("at least 2 classes", str(num_classes), "use a data set with two classes or more")
+        )
     values = np.asarray(labels, dtype=np.int64)
     if values.size and not 0 <= int(values.min()) <= int(values.max()) < num_classes:
         got = f"a range of {values.min()}..{values.max()}"
-        raise DataError(explain(f"labels in 0..{num_classes - 1}", got, "encode the labels, or correct num_classes"))
+        raise DataError(
+            expected_got(f"labels in 0..{num_classes - 1}", got, "encode the labels, or correct num_classes")
+        )
     return values

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, expected_got
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.method.dynamics import SignPatterns, sign_patterns
 from dynacor_ray.method.dynamics_encoder import PatternEncoder, SignWindows, initial_encoder_state, sign_windows
@@ -50,7 +50,7 @@ _DAVIES_BOULDIN_PATTERNS = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterConfig:
+class ClusteringConfig:
     """Options of the clustering (§4.4, Table 5); the defaults are the paper's for a frozen encoder.
 
     alpha: weight of Eq. 7 in Eq. 8, >= 0. epochs >= 0. batch_size >= 1. learning_rate > 0, weight_decay >= 0: Adam's.
@@ -78,17 +78,19 @@ class ClusterConfig:
         for name, valid in _CHOICES.items():
             if getattr(self, name) not in valid:
                 got = repr(getattr(self, name))
-                raise ConfigError(explain(f"{name} among {', '.join(valid)}", got, "pass one of these"))
+                raise ConfigError(expected_got(f"{name} among {', '.join(valid)}", got, "pass one of these"))
         for name, least in (("alpha", 0), ("epochs", 0), ("batch_size", 1), ("weight_decay", 0)):
             if not getattr(self, name) >= least:
-                raise ConfigError(explain(f"{name} >= {least}", repr(getattr(self, name)), f"raise {name}"))
+                raise ConfigError(expected_got(f"{name} >= {least}", repr(getattr(self, name)), f"raise {name}"))
         if not self.learning_rate > 0:
-            raise ConfigError(explain("learning_rate > 0", repr(self.learning_rate), "pass e.g. learning_rate=1e-5"))
+            raise ConfigError(
+                expected_got("learning_rate > 0", repr(self.learning_rate), "pass e.g. learning_rate=1e-5")
+            )
 
 
 _PRESETS = {
-    "paper": ClusterConfig(),
-    "released": ClusterConfig(
+    "paper": ClusteringConfig(),
+    "released": ClusteringConfig(
         epochs=15,
         weight_decay=1e-4,
         kl_reduction="batchmean",
@@ -98,22 +100,22 @@ _PRESETS = {
 }
 
 
-def preset(variant: str, **overrides: Any) -> ClusterConfig:
+def preset(variant: str, **overrides: Any) -> ClusteringConfig:
     """Options of the "paper" (§4.4, Table 5) or of the authors' "released" code, with any option overridden.
 
     Raises ConfigError, listing the valid ones, for an unknown variant or option.
     """
     if variant not in _PRESETS:
-        raise ConfigError(explain(f"a variant among {', '.join(_PRESETS)}", repr(variant), "pass one of these"))
-    options = [field.name for field in dataclasses.fields(ClusterConfig)]
+        raise ConfigError(expected_got(f"a variant among {', '.join(_PRESETS)}", repr(variant), "pass one of these"))
+    options = [field.name for field in dataclasses.fields(ClusteringConfig)]
     for name in overrides:
         if name not in options:
-            raise ConfigError(explain(f"an option among {', '.join(options)}", repr(name), "correct its name"))
+            raise ConfigError(expected_got(f"an option among {', '.join(options)}", repr(name), "correct its name"))
     return dataclasses.replace(_PRESETS[variant], **overrides)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterFit:
+class FittedClustering:
     """A fitted clustering (§4.4): small, picklable, and enough to judge any dynamics of the same E.
 
     encoder_state: state dict of `DynamicsEncoder(num_epochs)`; centroids: float32 (2, 512), noisy then clean;
@@ -124,7 +126,7 @@ class ClusterFit:
     centroids: Tensor
     epoch: int
     records: tuple[EpochRecord, ...]
-    config: ClusterConfig
+    config: ClusteringConfig
     num_epochs: int
 
     def assign(self, margins: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -134,7 +136,9 @@ class ClusterFit:
         """
         if margins.ndim != 2 or margins.shape[1] != self.num_epochs:
             expected = f"margins of shape (n, {self.num_epochs})"
-            raise DataError(explain(expected, f"shape {margins.shape}", "pass dynamics of the epochs it was fitted on"))
+            raise DataError(
+                expected_got(expected, f"shape {margins.shape}", "pass dynamics of the epochs it was fitted on")
+            )
         patterns = sign_patterns(margins)
         if not len(patterns.counts):
             return np.empty(0, dtype=np.float32)
@@ -148,9 +152,9 @@ def fit(
     margins: NDArray[np.floating[Any]],
     is_corrupted: NDArray[np.bool_],
     has_copy: NDArray[np.bool_],
-    config: ClusterConfig,
+    config: ClusteringConfig,
     on_epoch: Callable[[EpochRecord, NDArray[np.float32]], None] | None = None,
-) -> ClusterFit:
+) -> FittedClustering:
     """Train encoder and centroids on dynamics (Eq. 1) by Eq. 8 and keep the epoch chosen by `config.epoch_choice`.
 
     margins: float (n, E), only their signs are used; is_corrupted: bool (n,); has_copy: bool (n,), originals whose copy
@@ -179,7 +183,7 @@ def fit(
         if on_epoch is not None:
             on_epoch(records[-1], q_noisy.numpy()[patterns.inverse])
     state, centroids = kept
-    return ClusterFit(
+    return FittedClustering(
         encoder_state=state,
         centroids=centroids,
         epoch=epoch_kept,
@@ -263,7 +267,7 @@ class _Model(torch.nn.Module):
 
 
 def _train_epoch(
-    model: _Model, optimizer: torch.optim.Optimizer, data: _PatternRows, config: ClusterConfig, epoch: int
+    model: _Model, optimizer: torch.optim.Optimizer, data: _PatternRows, config: ClusteringConfig, epoch: int
 ) -> None:
     order = batch_order(len(data.rows), config.seed, epoch)
     for rows in torch.split(data.rows[order], config.batch_size):
@@ -278,7 +282,7 @@ def batch_order(num_rows: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(num_rows, generator=generator)
 
 
-def _batch_loss(model: _Model, windows: SignWindows, rows: Tensor, config: ClusterConfig) -> Tensor:
+def _batch_loss(model: _Model, windows: SignWindows, rows: Tensor, config: ClusteringConfig) -> Tensor:
     """Eq. 8 of one minibatch of rows `2 * pattern + is_corrupted`, over its distinct patterns."""
     pattern, entry = torch.unique(rows >> 1, return_inverse=True)
     counts = torch.bincount(entry * 2 + (rows & 1), minlength=2 * len(pattern)).view(-1, 2).float()
@@ -293,12 +297,12 @@ def _batch_loss(model: _Model, windows: SignWindows, rows: Tensor, config: Clust
 
 @torch.no_grad()
 def _evaluate(
-    model: _Model, table: Tensor, data: _PatternRows, config: ClusterConfig, epoch: int, q_noisy: Tensor
+    model: _Model, table: Tensor, data: _PatternRows, config: ClusteringConfig, epoch: int, q_noisy: Tensor
 ) -> EpochRecord:
     """Eq. 9, Davies-Bouldin index and flagged shares over all rows, as distinct patterns with counts."""
     if not bool(torch.isfinite(q_noisy).all()):
         got = f"values that are not finite after epoch {epoch}"
-        raise TrainingError(explain("finite soft assignments", got, "lower the learning rate of the clustering"))
+        raise TrainingError(expected_got("finite soft assignments", got, "lower the learning rate of the clustering"))
     flagged, q = flag(q_noisy).numpy(), q_noisy.numpy()
     originals, corrupted = data.originals.numpy(), data.corrupted.numpy()
     compared = originals if config.metric_rows == "all" else data.copied.numpy()
@@ -318,12 +322,14 @@ def _check_rows(
     margins: NDArray[np.floating[Any]], is_corrupted: NDArray[np.bool_], has_copy: NDArray[np.bool_]
 ) -> None:
     if margins.ndim != 2 or margins.shape[1] < 1:
-        raise DataError(explain("margins of shape (n, E), E >= 1", f"shape {margins.shape}", "pass one row per key"))
+        raise DataError(
+            expected_got("margins of shape (n, E), E >= 1", f"shape {margins.shape}", "pass one row per key")
+        )
     if is_corrupted.shape != margins.shape[:1] or has_copy.shape != margins.shape[:1]:
         got = f"shapes {is_corrupted.shape} and {has_copy.shape} for {len(margins)} rows"
-        raise DataError(explain("is_corrupted and has_copy of shape (n,)", got, "pass one entry per row"))
+        raise DataError(expected_got("is_corrupted and has_copy of shape (n,)", got, "pass one entry per row"))
     if np.isnan(margins).any():
-        raise DataError(explain("margins without NaN", "NaN", "record them with to_float16_keeping_sign"))
+        raise DataError(expected_got("margins without NaN", "NaN", "record them with to_float16_keeping_sign"))
     if not is_corrupted.any() or is_corrupted.all():
         got = f"{int(is_corrupted.sum())} corrupted rows of {len(margins)}"
-        raise DataError(explain("original and corrupted rows", got, "raise gamma, or pass the originals as well"))
+        raise DataError(expected_got("original and corrupted rows", got, "raise gamma, or pass the originals as well"))

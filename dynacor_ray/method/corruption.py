@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.rng import Purpose, keyed_choice, keyed_uniform
 
 LABEL = "label"
@@ -44,12 +44,14 @@ class CorruptionConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.gamma <= 1.0:
-            raise ConfigError(explain("gamma in (0, 1]", repr(self.gamma), "pass e.g. gamma=0.1"))
+            raise ConfigError(expected_got("gamma in (0, 1]", repr(self.gamma), "pass e.g. gamma=0.1"))
         if not 0.0 < self.copy_pool <= 1.0:
-            raise ConfigError(explain("copy_pool in (0, 1]", repr(self.copy_pool), "pass copy_pool=1.0 for all rows"))
+            raise ConfigError(
+                expected_got("copy_pool in (0, 1]", repr(self.copy_pool), "pass copy_pool=1.0 for all rows")
+            )
         if self.gamma > self.copy_pool:
             got = f"gamma {self.gamma} and copy_pool {self.copy_pool}"
-            raise ConfigError(explain("gamma <= copy_pool", got, "lower gamma or raise copy_pool"))
+            raise ConfigError(expected_got("gamma <= copy_pool", got, "lower gamma or raise copy_pool"))
 
 
 def is_selected(ids: NDArray[np.int64], config: CorruptionConfig) -> NDArray[np.bool_]:
@@ -74,12 +76,16 @@ def corrupted_label(
     Raises ConfigError when C < 2, DataError for a label out of range.
     """
     if num_classes < 2:
-        raise ConfigError(explain("at least 2 classes", str(num_classes), "use a data set with two classes or more"))
+        raise ConfigError(
+            expected_got("at least 2 classes", str(num_classes), "use a data set with two classes or more")
+        )
     given = np.asarray(given, dtype=np.int64)
     bad = np.flatnonzero((given < 0) | (given >= num_classes))
     if bad.size:
         got = f"label {given[bad[0]]} of instance {ids[bad[0]]}"
-        raise DataError(explain(f"labels in 0..{num_classes - 1}", got, "encode the labels, or correct num_classes"))
+        raise DataError(
+            expected_got(f"labels in 0..{num_classes - 1}", got, "encode the labels, or correct num_classes")
+        )
     step = 1 + keyed_choice(seed, Purpose.CORRUPTION_LABEL, ids, num_classes - 1)
     return ((given + step) % num_classes).astype(np.int32)
 
@@ -96,7 +102,7 @@ def corrupt(table: pa.Table, config: CorruptionConfig, num_classes: int) -> pa.T
     ids = table[schema.INSTANCE_ID].to_numpy().astype(np.int64)
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) <= schema.MAX_INSTANCE_ID:
         got = f"a range of {ids.min()}..{ids.max()}"
-        raise DataError(explain(f"instance_id in 0..{schema.MAX_INSTANCE_ID}", got, "number the instances from 0"))
+        raise DataError(expected_got(f"instance_id in 0..{schema.MAX_INSTANCE_ID}", got, "number the instances from 0"))
     given = table[schema.GIVEN_LABEL].to_numpy().astype(np.int32)
     selected = is_selected(ids, config)
     payload = table.drop_columns([schema.INSTANCE_ID, schema.GIVEN_LABEL])
@@ -114,9 +120,11 @@ def expected_noise_rates(eta: float, gamma: float, num_classes: int) -> tuple[fl
     Returns two floats in [0, 1]. Raises ConfigError for values out of range.
     """
     if not 0.0 <= eta <= 1.0:
-        raise ConfigError(explain("a noise rate in [0, 1]", repr(eta), "pass a share, not a percentage"))
+        raise ConfigError(expected_got("a noise rate in [0, 1]", repr(eta), "pass a share, not a percentage"))
     if num_classes < 2:
-        raise ConfigError(explain("at least 2 classes", str(num_classes), "use a data set with two classes or more"))
+        raise ConfigError(
+            expected_got("at least 2 classes", str(num_classes), "use a data set with two classes or more")
+        )
     gamma = CorruptionConfig(gamma=gamma).gamma
     corrupted = 1.0 - eta / (num_classes - 1)
     return corrupted, (eta + gamma * corrupted) / (1.0 + gamma)
@@ -126,13 +134,15 @@ def _check_columns(table: pa.Table) -> None:
     names = ", ".join(table.column_names)
     for name in (schema.INSTANCE_ID, schema.GIVEN_LABEL):
         if name not in table.column_names:
-            raise DataError(explain(f"a column {name!r}", f"columns {names}", "ingest the data set first"))
+            raise DataError(expected_got(f"a column {name!r}", f"columns {names}", "ingest the data set first"))
         if table[name].null_count:
             got = f"{table[name].null_count} nulls"
-            raise DataError(explain(f"a value of {name!r} in every row", got, "set such rows aside when ingesting"))
+            raise DataError(
+                expected_got(f"a value of {name!r} in every row", got, "set such rows aside when ingesting")
+            )
     for name in (schema.KEY, LABEL):
         if name in table.column_names:
-            raise DataError(explain(f"no column named {name!r}", f"columns {names}", "rename that payload column"))
+            raise DataError(expected_got(f"no column named {name!r}", f"columns {names}", "rename that payload column"))
 
 
 def _rows(key: NDArray[np.int64], label: NDArray[np.int32], payload: pa.Table) -> pa.Table:

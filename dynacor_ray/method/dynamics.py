@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, expected_got
 
 _FLOAT16_MAX = np.float32(65504.0)
 _NEGATIVE_SUBNORMAL = np.float16(-(2.0**-24))
@@ -47,7 +47,9 @@ def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
     Raises DataError when C < 2.
     """
     if logits.shape[1] < 2:
-        raise DataError(explain("logits of 2 classes or more", str(logits.shape[1]), "check the number of classes"))
+        raise DataError(
+            expected_got("logits of 2 classes or more", str(logits.shape[1]), "check the number of classes")
+        )
     column = labels.long().unsqueeze(1)
     given = logits.gather(1, column).squeeze(dim=1)
     return given - logits.scatter(1, column, -torch.inf).amax(dim=1)
@@ -116,7 +118,7 @@ def to_float16_keeping_sign(margin: NDArray[np.floating[Any]] | Tensor) -> NDArr
     wide = margin.detach().cpu().float().numpy() if isinstance(margin, Tensor) else np.asarray(margin)
     if np.isnan(wide).any():
         got = f"NaN in {int(np.isnan(wide).sum())} of {wide.size} rows"
-        raise TrainingError(explain("finite margins", got, "lower the learning rate; training has diverged"))
+        raise TrainingError(expected_got("finite margins", got, "lower the learning rate; training has diverged"))
     narrow = np.clip(wide, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
     return np.where((wide < 0) & (narrow == 0), _NEGATIVE_SUBNORMAL, narrow)
 
@@ -131,9 +133,9 @@ def row_weights(is_corrupted: Tensor, gamma_actual: float, weighting: str) -> Te
     if weighting == "uniform":
         return torch.ones(is_corrupted.shape, dtype=torch.float32, device=is_corrupted.device)
     if weighting != "paper":
-        raise ConfigError(explain("a weighting of 'uniform' or 'paper'", repr(weighting), "pass one of these"))
+        raise ConfigError(expected_got("a weighting of 'uniform' or 'paper'", repr(weighting), "pass one of these"))
     if not gamma_actual > 0.0:
-        raise ConfigError(explain("at least one corrupted copy for Eq. 2", f"gamma {gamma_actual}", "raise gamma"))
+        raise ConfigError(expected_got("at least one corrupted copy for Eq. 2", f"gamma {gamma_actual}", "raise gamma"))
     weights = torch.where(is_corrupted, (1.0 + gamma_actual) / gamma_actual, 1.0 + gamma_actual)
     return weights.to(torch.float32)
 
@@ -145,7 +147,7 @@ def sign_patterns(margins: NDArray[np.floating[Any]]) -> SignPatterns:
     depends on the order of rows only through `inverse`. Raises DataError when margins is not 2-d or E = 0.
     """
     if margins.ndim != 2:
-        raise DataError(explain("margins of shape (n, E)", f"shape {margins.shape}", "pass one row per key"))
+        raise DataError(expected_got("margins of shape (n, E)", f"shape {margins.shape}", "pass one row per key"))
     _check_epochs(margins.shape[1])
     num_epochs = margins.shape[1]
     words = _packed_words(margins >= 0)
@@ -160,7 +162,7 @@ def sign_patterns(margins: NDArray[np.floating[Any]]) -> SignPatterns:
 
 def _check_epochs(num_epochs: int) -> None:
     if num_epochs < 1:
-        raise DataError(explain("dynamics of at least one epoch", "none", "train for one epoch or more"))
+        raise DataError(expected_got("dynamics of at least one epoch", "none", "train for one epoch or more"))
 
 
 def _packed_words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.method.selection import EPOCH_CHOICES
 
 NOISY, CLEAN = 0, 1
@@ -69,7 +69,7 @@ def clustering_loss(p_noisy: Tensor, q_noisy: Tensor, reduction: str = "sum", co
     Raises ConfigError for another reduction.
     """
     if reduction not in _CHOICES["kl_reduction"]:
-        raise ConfigError(explain("a reduction of 'sum' or 'batchmean'", repr(reduction), "pass one of these"))
+        raise ConfigError(expected_got("a reduction of 'sum' or 'batchmean'", repr(reduction), "pass one of these"))
     p = torch.stack((p_noisy, 1.0 - p_noisy), dim=1)
     q = torch.stack((q_noisy, 1.0 - q_noisy), dim=1)
     divergence = (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(dim=1)

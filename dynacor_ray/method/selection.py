@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 
 _CHUNK = 256
 EPOCH_CHOICES = ("validation_metric", "noise_rate", "davies_bouldin", "last")
@@ -105,9 +105,9 @@ def choose_epoch(records: Sequence[EpochRecord], rule: str, noise_rate: float | 
     earliest. Returns its `epoch`. Raises ConfigError for an unknown rule, no records or no noise rate where needed.
     """
     if rule not in EPOCH_CHOICES:
-        raise ConfigError(explain(f"a rule among {', '.join(EPOCH_CHOICES)}", repr(rule), "pass one of these"))
+        raise ConfigError(expected_got(f"a rule among {', '.join(EPOCH_CHOICES)}", repr(rule), "pass one of these"))
     if not records:
-        raise ConfigError(explain("at least one epoch", "none", "record epoch 0 before training"))
+        raise ConfigError(expected_got("at least one epoch", "none", "record epoch 0 before training"))
     if rule == "last":
         return records[-1].epoch
     if rule == "davies_bouldin":
@@ -121,7 +121,7 @@ def score(record: EpochRecord, rule: str, noise_rate: float | None = None) -> fl
         return record.validation_metric
     if noise_rate is None:
         remedy = "train for two epochs or more, or choose by validation_metric"
-        raise ConfigError(explain("an estimate of the noise rate", "none", remedy))
+        raise ConfigError(expected_got("an estimate of the noise rate", "none", remedy))
     return rate_agreement(record.flagged_originals, noise_rate)
 
 

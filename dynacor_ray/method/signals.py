@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.method.dynamics import (
     alignment,
     cross_entropy_loss,
@@ -102,7 +102,7 @@ COLUMNS = tuple(dict.fromkeys(signal.column for signal in SIGNALS.values()))
 def signal_of(name: str) -> Signal:
     """A signal by its name (§4.3, Table 6). Raises ConfigError, listing all, for another one."""
     if name not in SIGNALS:
-        raise ConfigError(explain("a signal of Table 6", repr(name), "choose among " + ", ".join(SIGNALS)))
+        raise ConfigError(expected_got("a signal of Table 6", repr(name), "choose among " + ", ".join(SIGNALS)))
     return SIGNALS[name]
 
 

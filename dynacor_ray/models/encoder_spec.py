@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dynacor_ray.core.errors import EncoderError, explain
+from dynacor_ray.core.errors import EncoderError, expected_got
 from dynacor_ray.models.weights import LITE0, LITE0_PACKAGE, file_digest, package_weights
 
 EncoderKind = Literal["features", "pixels", "timm", "open_clip"]
@@ -81,7 +81,7 @@ def unknown(library: str, name: str, known: list[str]) -> EncoderError:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or (known if len(known) <= 12 else [])
     remedy = f"did you mean {', '.join(close)}? " if close else ""
     return EncoderError(
-        explain(
+        expected_got(
             f"an encoder ({', '.join(VALID_FORMS)})",
             f"{name!r}, which {library} does not know",
             f"{remedy}see its list",

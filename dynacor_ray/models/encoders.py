@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from dynacor_ray.core.errors import ConfigError, EncoderError, explain
+from dynacor_ray.core.errors import ConfigError, EncoderError, expected_got
 from dynacor_ray.models.encoder import Encoder, PixelEncoder
 from dynacor_ray.models.encoder_spec import VALID_FORMS, EncoderSpec
 from dynacor_ray.models.weights import LITE0, package_weights
@@ -28,7 +28,9 @@ def parse_encoder(text: str, image_size: int | None = None) -> EncoderSpec:
     everything that can be checked without a network connection and without building the model.
     """
     if image_size is not None and image_size < 1:
-        raise ConfigError(explain("an image size of at least 1 pixel", str(image_size), "pass e.g. --image-size 224"))
+        raise ConfigError(
+            expected_got("an image size of at least 1 pixel", str(image_size), "pass e.g. --image-size 224")
+        )
     kind, _, rest = text.partition(":")
     if text == "features":
         return EncoderSpec("features", "features")
@@ -43,7 +45,7 @@ def parse_encoder(text: str, image_size: int | None = None) -> EncoderSpec:
         from dynacor_ray.models.timm_encoders import parse_timm
 
         return parse_timm(network, image_size)
-    raise EncoderError(explain(f"an encoder ({', '.join(VALID_FORMS)})", repr(text), "use one of these forms"))
+    raise EncoderError(expected_got(f"an encoder ({', '.join(VALID_FORMS)})", repr(text), "use one of these forms"))
 
 
 def resolve_auto(kind: Literal["image", "feature"], max_side: int, grey: bool = False) -> EncoderSpec:
@@ -77,10 +79,12 @@ def load_encoder(spec: EncoderSpec, device: str = "cpu") -> Encoder:
         from dynacor_ray.models.open_clip_encoders import load_open_clip
 
         return load_open_clip(spec, device)
-    raise EncoderError(explain("an encoder of images", "'features'", "use the feature column as it is, or `pixels`"))
+    raise EncoderError(
+        expected_got("an encoder of images", "'features'", "use the feature column as it is, or `pixels`")
+    )
 
 
 def _pixels_size(written: str, image_size: int | None) -> int:
     if written and image_size is not None and int(written) != image_size:
-        raise ConfigError(explain("one image size", f"pixels:{written} and {image_size}", "leave one of them out"))
+        raise ConfigError(expected_got("one image size", f"pixels:{written} and {image_size}", "leave one of them out"))
     return int(written) if written else image_size or PIXELS_SIZE

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 
 HIDDEN = 512
 """Width of the hidden layer, Table 5."""
@@ -70,15 +70,17 @@ def build_classifier(
     """
     if name not in CLASSIFIERS:
         raise ConfigError(
-            explain(f"a classifier ({', '.join(sorted(CLASSIFIERS))})", repr(name), "choose one of these")
+            expected_got(f"a classifier ({', '.join(sorted(CLASSIFIERS))})", repr(name), "choose one of these")
         )
     if num_classes < 2:
-        raise ConfigError(explain("at least 2 classes", str(num_classes), "check the label column"))
+        raise ConfigError(expected_got("at least 2 classes", str(num_classes), "check the label column"))
     vector = torch.as_tensor(np.array(mean) if isinstance(mean, np.ndarray) else mean)
     if vector.shape != (num_features,) or not bool(torch.isfinite(vector).all()):
         raise ConfigError(
-            explain(f"a finite mean of shape ({num_features},)", str(tuple(vector.shape)), "recompute it")
+            expected_got(f"a finite mean of shape ({num_features},)", str(tuple(vector.shape)), "recompute it")
         )
     if not 0 < scale < float("inf"):
-        raise ConfigError(explain("a positive, finite scale", str(scale), "check for constant or non-finite features"))
+        raise ConfigError(
+            expected_got("a positive, finite scale", str(scale), "check for constant or non-finite features")
+        )
     return CLASSIFIERS[name](num_features, num_classes, FeatureScaling(vector, scale))

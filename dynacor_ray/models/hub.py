@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from dynacor_ray.core.errors import EncoderError, explain, first_line
+from dynacor_ray.core.errors import EncoderError, expected_got, first_line
 from dynacor_ray.models.weights import LITE0
 
 _TIMEOUT_S = 5.0
@@ -30,7 +30,7 @@ def hub_errors(name: str, remedy: str = HUB_REMEDY) -> Iterator[None]:
             yield
     except (OSError, RuntimeError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         got = f"'{problem or first_line(error)}'"
-        raise EncoderError(explain(f"to get the weights of {name} from {endpoint}", got, remedy)) from error
+        raise EncoderError(expected_got(f"to get the weights of {name} from {endpoint}", got, remedy)) from error
 
 
 def hub_problem(endpoint: str) -> str | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dynacor_ray.core.errors import ConfigError, EncoderError, explain, first_line
+from dynacor_ray.core.errors import ConfigError, EncoderError, expected_got, first_line
 from dynacor_ray.models.cifar_resnet import CifarResNet, cifar_preact_resnet18, cifar_resnet, cifar_resnet34
 from dynacor_ray.models.encoder_spec import EncoderSpec
 from dynacor_ray.models.load_errors import unfit
@@ -95,7 +95,9 @@ def parse_network(text: str, image_size: int | None = None) -> NetworkSpec:
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         remedy = f"did you mean {', '.join(close)}? " if close else ""
         expected = f"a network ({', '.join([*CIFAR, *SHORT])}, or any of timm's)"
-        raise EncoderError(explain(expected, repr(text), f"{remedy}NAME@FILE and NAME@none say what it starts from"))
+        raise EncoderError(
+            expected_got(expected, repr(text), f"{remedy}NAME@FILE and NAME@none say what it starts from")
+        )
     from dynacor_ray.models.timm_encoders import parse_timm
 
     parse_timm(known, image_size)
@@ -136,7 +138,7 @@ def build_network(spec: NetworkSpec, num_classes: int) -> ImageClassifier:
     ConfigError for fewer than two classes.
     """
     if num_classes < 2:
-        raise ConfigError(explain("at least 2 classes", str(num_classes), "check the label column"))
+        raise ConfigError(expected_got("at least 2 classes", str(num_classes), "check the label column"))
     if spec.name in CIFAR:
         network = CIFAR[spec.name]()
         built = ImageClassifier(network, network.num_features, num_classes, CIFAR_MEAN, CIFAR_STD)
@@ -162,7 +164,7 @@ def _length(body: nn.Module, spec: NetworkSpec) -> int:
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         got = f"{spec.image_size} px ({first_line(error)})"
         remedy = "choose another --image-size"
-        raise EncoderError(explain(f"images that {spec.name} accepts", got, remedy)) from error
+        raise EncoderError(expected_got(f"images that {spec.name} accepts", got, remedy)) from error
     body.train()
     return int(vector.shape[1])
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dynacor_ray.core.errors import EncoderError, explain, first_line
+from dynacor_ray.core.errors import EncoderError, expected_got, first_line
 
 
 def unfit(path: Path, got: str) -> EncoderError:
     """The error for a weight file at `path` that has `got` instead of the weights of the network."""
-    return EncoderError(explain(f"weights of this network in {path}", got, "give the weight file of the named network"))
+    return EncoderError(
+        expected_got(f"weights of this network in {path}", got, "give the weight file of the named network")
+    )
 
 
 @contextmanager
@@ -21,4 +23,4 @@ def build_errors(name: str) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, ImportError) as error:
         remedy = f"check model config and image size ({first_line(error)})"
-        raise EncoderError(explain(f"to build {name}", type(error).__name__, remedy)) from error
+        raise EncoderError(expected_got(f"to build {name}", type(error).__name__, remedy)) from error

@@ -16,7 +16,7 @@ from typing import Any
 import open_clip
 from open_clip.model import resize_pos_embed
 
-from dynacor_ray.core.errors import EncoderError, explain, first_line
+from dynacor_ray.core.errors import EncoderError, expected_got, first_line
 from dynacor_ray.models.encoder import Encoder
 from dynacor_ray.models.encoder_spec import EncoderSpec, unknown
 from dynacor_ray.models.hub import hub_errors
@@ -40,7 +40,7 @@ def parse_open_clip(rest: str, image_size: int | None) -> EncoderSpec:
             "open_clip", name, [f"{model}/{known}" for known in open_clip.list_pretrained_tags_by_model(model)]
         )
     if name.endswith(".json") and not at:
-        raise EncoderError(explain("weights for a model config", repr(rest), f"write open_clip:{name}@weights.pt"))
+        raise EncoderError(expected_got("weights for a model config", repr(rest), f"write open_clip:{name}@weights.pt"))
     return EncoderSpec("open_clip", name, existing_weights(weights) if at else None, image_size)
 
 
@@ -90,13 +90,13 @@ def _read_model_config(path: str) -> dict[str, Any]:
         config = json.loads(Path(path).expanduser().read_bytes())
     except (OSError, ValueError) as error:
         raise EncoderError(
-            explain("a JSON model config", f"{path!r} ({first_line(error)})", "check the file")
+            expected_got("a JSON model config", f"{path!r} ({first_line(error)})", "check the file")
         ) from error
     config = config if isinstance(config, dict) and "model_cfg" in config else {"model_cfg": config}
     model = config["model_cfg"]
     if not isinstance(model, dict) or not {"embed_dim", "vision_cfg"} <= model.keys():
         remedy = "take a file of open_clip's model_configs as an example"
-        raise EncoderError(explain("a model config with embed_dim and vision_cfg", repr(path), remedy))
+        raise EncoderError(expected_got("a model config with embed_dim and vision_cfg", repr(path), remedy))
     return config
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dynacor_ray.core.errors import EncoderError, explain, first_line
+from dynacor_ray.core.errors import EncoderError, expected_got, first_line
 from dynacor_ray.models.encoder import Encoder
 
 
@@ -48,11 +48,11 @@ class NetworkEncoder(Encoder):
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:
             remedy = f"choose another image size or leave it out ({first_line(error)})"
             raise EncoderError(
-                explain(f"a network that accepts {size} x {size} images", "a failure", remedy)
+                expected_got(f"a network that accepts {size} x {size} images", "a failure", remedy)
             ) from error
         if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 1:
             got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-            raise EncoderError(explain("one vector per image from the network", got, "choose another network"))
+            raise EncoderError(expected_got("one vector per image from the network", got, "choose another network"))
         return int(output.shape[1])
 
     def _run(self, images: NDArray[np.uint8]) -> Any:

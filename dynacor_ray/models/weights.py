@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynacor_ray.core.errors import EncoderError, explain, first_line
+from dynacor_ray.core.errors import EncoderError, expected_got, first_line
 from dynacor_ray.models.load_errors import unfit
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def existing_weights(path: str) -> str:
     absolute = Path(path).expanduser().absolute()
     if absolute.suffix not in _WEIGHT_SUFFIXES:
         remedy = "convert them, for example to .safetensors"
-        raise EncoderError(explain(f"weights in a {', '.join(_WEIGHT_SUFFIXES)} file", repr(path), remedy))
+        raise EncoderError(expected_got(f"weights in a {', '.join(_WEIGHT_SUFFIXES)} file", repr(path), remedy))
     if not absolute.is_file():
-        raise EncoderError(explain("a weight file", f"{path!r}, which is not there", "check the path"))
+        raise EncoderError(expected_got("a weight file", f"{path!r}, which is not there", "check the path"))
     return str(absolute)
 
 
@@ -55,7 +55,7 @@ def file_digest(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         got = f"'{error.strerror}'"
-        raise EncoderError(explain(f"to read {path}", got, "put the file on every machine of the run")) from error
+        raise EncoderError(expected_got(f"to read {path}", got, "put the file on every machine of the run")) from error
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -102,7 +102,7 @@ def _read_torch(path: Path) -> Any:
         found = re.search(r"GLOBAL (\S+)", str(error))
         got = f"a pickle with code ({found.group(1)})" if found else "a pickle of other things, maybe code, or damage"
         remedy = "save a plain state_dict, or convert it to .safetensors; code in a weight file is never executed"
-        raise EncoderError(explain(f"only tensors in {path}", got, remedy)) from error
+        raise EncoderError(expected_got(f"only tensors in {path}", got, remedy)) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise unfit(path, f"a file that cannot be read as plain weights ({first_line(error)})") from error
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.runs.records import AVERAGED, SHARES, Judgement
 
@@ -93,7 +93,7 @@ def _cells(judgements: Sequence[Judgement]) -> dict[tuple[str, str], list[Judgem
         cell = cells.setdefault((judgement.detector, judgement.noise), [])
         if any(other.seed == judgement.seed for other in cell):
             got = f"two of {judgement.detector!r} for noise {judgement.noise!r} and seed {judgement.seed}"
-            raise DataError(explain("one judgement per detector, noise and seed", got, "keep one of them"))
+            raise DataError(expected_got("one judgement per detector, noise and seed", got, "keep one of them"))
         cell.append(judgement)
     return cells
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, storage_errors
 from dynacor_ray.report.page_reader import flagged_ids, random_sample
 from dynacor_ray.runs.directory import ISSUES, REVIEW, SUMMARY, finished_run
@@ -31,16 +31,16 @@ def read_marks(place: Location) -> dict[int, str]:
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             got = f"'{str(error).splitlines()[0]}'"
             remedy = "save it with the report's button, or write these two columns"
-            raise DataError(explain(f"columns {schema.INSTANCE_ID} and {MARK} in {place}", got, remedy)) from error
+            raise DataError(expected_got(f"columns {schema.INSTANCE_ID} and {MARK} in {place}", got, remedy)) from error
     found: dict[int, str] = {}
     for instance_id, text in zip(*(table[name].to_pylist() for name in kinds), strict=True):
         mark = (text or "").strip().lower()
         if mark and (instance_id is None or mark not in MARKS):
             expected = f"one of {', '.join(MARKS)} as mark of instance_id {instance_id}"
-            raise DataError(explain(expected, repr(text), f"correct {place}"))
+            raise DataError(expected_got(expected, repr(text), f"correct {place}"))
         if mark and found.setdefault(instance_id, mark) != mark:
             got = f"'{found[instance_id]}' and '{mark}' for instance_id {instance_id}"
-            raise DataError(explain(f"one mark per row in {place}", got, "keep one of them"))
+            raise DataError(expected_got(f"one mark per row in {place}", got, "keep one of them"))
     return found
 
 
@@ -58,7 +58,7 @@ def review_run(run: Location, marks: Location) -> dict[str, Any]:
     unknown = _unknown(run, ids)
     if len(unknown):
         got = f"instance_id {unknown[0]}" + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else "")
-        raise DataError(explain(f"rows of {run} in {marks}", got, "review the rows of this run"))
+        raise DataError(expected_got(f"rows of {run} in {marks}", got, "review the rows of this run"))
     flagged = flagged_ids(run / ISSUES)
     sample = random_sample(flagged, (run / SUMMARY).read_json()["seed"])
     review = {

@@ -26,7 +26,7 @@ class Counts(Protocol):
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunResults:
     """What a run found, before it is put into words."""
 
     config: dict[str, Any]
@@ -49,7 +49,7 @@ class Facts:
     """What the cluster had: nodes, cpus, gpus."""
 
 
-def build_summary(facts: Facts, seconds: dict[str, float]) -> dict[str, Any]:
+def build_summary(facts: RunResults, seconds: dict[str, float]) -> dict[str, Any]:
     """The content of summary.json. `seconds`: wall time per stage."""
     counts, manifest = facts.counts, facts.manifest
     warnings = list(manifest.warnings) + trust_warnings(counts, manifest) + rate_warnings(facts)
@@ -121,8 +121,8 @@ def transition_matrix(counts: Counts) -> list[list[float]]:
     return np.where(total > 0, joint / np.maximum(total, 1), identity).tolist()  # type: ignore[no-any-return]
 
 
-def rate_warnings(facts: Facts) -> list[str]:
-    """Says when fewer rows are flagged than the estimate asks for (`thresholds.choose_cut`, most_recall)."""
+def rate_warnings(facts: RunResults) -> list[str]:
+    """Says when fewer rows are flagged than the estimate asks for (`thresholds.choose_threshold`, most_recall)."""
     flagged, rate = facts.counts.flagged / facts.counts.originals, facts.noise_rate
     by_rate = facts.config["threshold"] == "noise_rate" or not (facts.config["threshold"] or facts.config["variant"])
     if rate is None or not by_rate or flagged >= 0.95 * rate["value"] - 0.005:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 
 GROUPS = ("flagged", "unflagged", "planted")
 """Originals that look wrong, originals that do not, and the corrupted copies."""
@@ -39,7 +39,9 @@ class Trajectories:
         """Count one batch. margins: float16 (n, E), finite; group: int64 (n,), place in GROUPS."""
         if margins.shape[1] != self._shape[1]:
             got = f"{margins.shape[1]}"
-            raise DataError(explain(f"{self._shape[1]} epochs in every row", got, "run again in an empty directory"))
+            raise DataError(
+                expected_got(f"{self._shape[1]} epochs in every row", got, "run again in an empty directory")
+            )
         epochs = np.arange(self._shape[1])
         flat = (group[:, None] * self._shape[1] + epochs) * _CODES + _codes(margins)
         self._counts += np.bincount(flat.ravel(), minlength=self._counts.size).reshape(self._shape)

@@ -7,10 +7,10 @@ import json
 import platform
 from typing import Any
 
-from dynacor_ray.core.errors import RunDirectoryError, StorageError, explain
+from dynacor_ray.core.errors import RunDirectoryError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.core.version import __version__
-from dynacor_ray.runs.lock import is_lease
+from dynacor_ray.runs.lock import is_lock
 
 CONFIG, SUMMARY, REPORT = "config.json", "summary.json", "report.html"
 REVIEW = "review.json"
@@ -27,10 +27,10 @@ def check(run: Location, identity: dict[str, Any]) -> None:
     identity: {"options": ..., "data": fingerprint}; what the outputs depend on, as JSON knows it.
     """
     if not (run / CONFIG).exists():
-        others = [name for name in run.names() if not (name == "cache" or name.endswith(".part") or is_lease(name))]
+        others = [name for name in run.names() if not (name == "cache" or name.endswith(".part") or is_lock(name))]
         if others:
             got = f"{run} with {', '.join(others[:3])} and no {CONFIG}"
-            raise RunDirectoryError(explain("a new or empty run directory", got, "choose another --out"))
+            raise RunDirectoryError(expected_got("a new or empty run directory", got, "choose another --out"))
         return
     held, now = _held(run)["identity"], as_json(identity)
     if held["options"] == now["options"] and held["data"] == now["data"]:
@@ -39,7 +39,7 @@ def check(run: Location, identity: dict[str, Any]) -> None:
     changed = [name for name in names if held["options"].get(name) != now["options"].get(name)]
     details = [f"{n}={held['options'].get(n)!r} there, {now['options'].get(n)!r} here" for n in changed]
     got = "; ".join(details) or "the data changed since that run began"
-    raise RunDirectoryError(explain(f"the configuration that {run} was begun with", got, "choose another --out"))
+    raise RunDirectoryError(expected_got(f"the configuration that {run} was begun with", got, "choose another --out"))
 
 
 def claim(run: Location, identity: dict[str, Any], config: dict[str, Any]) -> None:
@@ -69,7 +69,9 @@ def tie_encoder(run: Location, encoder: str) -> None:
     known = held["identity"].get("encoder")
     if known not in (None, encoder):
         got = f"{encoder}: its weights or an installed package changed"
-        raise RunDirectoryError(explain(f"the encoder {known} that {run} was begun with", got, "choose another --out"))
+        raise RunDirectoryError(
+            expected_got(f"the encoder {known} that {run} was begun with", got, "choose another --out")
+        )
     held["identity"]["encoder"] = encoder
     (run / CONFIG).write_json(held)
 
@@ -96,10 +98,10 @@ def _held(run: Location) -> dict[str, Any]:
         held = (run / CONFIG).read_json()
     except StorageError as error:
         got = f"{run / CONFIG} that cannot be read"
-        raise RunDirectoryError(explain("a run directory of dynacor", got, "choose another --out")) from error
+        raise RunDirectoryError(expected_got("a run directory of dynacor", got, "choose another --out")) from error
     if not (isinstance(held, dict) and isinstance(held.get("identity"), dict) and "options" in held["identity"]):
         got = f"{run} with a {CONFIG} of another program"
-        raise RunDirectoryError(explain("a new or empty run directory", got, "choose another --out"))
+        raise RunDirectoryError(expected_got("a new or empty run directory", got, "choose another --out"))
     return held
 
 
@@ -109,7 +111,9 @@ def finished_run(place: Location) -> Location:
         if (run / SUMMARY).exists() and (run / ISSUES).exists():
             return run
     got = f"{place} without {SUMMARY} and {ISSUES}" if place.exists() else f"no directory {place}"
-    raise RunDirectoryError(explain("the directory of a finished run or sweep", got, "run dynacor detect to its end"))
+    raise RunDirectoryError(
+        expected_got("the directory of a finished run or sweep", got, "run dynacor detect to its end")
+    )
 
 
 def packed_name(run: Location, dataset: Location) -> str:

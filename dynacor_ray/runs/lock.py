@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dynacor_ray.core.errors import RunDirectoryError, StorageError, explain
+from dynacor_ray.core.errors import RunDirectoryError, StorageError, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 
@@ -33,7 +33,7 @@ _PREFIX, _SUFFIX = "driver-", ".lock"
 _NOBODY = {"host": "?", "pid": "?", "since": "?", "machine": "", "started": "", "holds": True, "beat": -1, "took": []}
 
 
-def is_lease(name: str) -> bool:
+def is_lock(name: str) -> bool:
     """Whether a file in a run directory is a driver's sign of life."""
     return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
 
@@ -114,7 +114,7 @@ class _Lease:
         if self.took_over is not None:
             got = f"{self.took_over} took over, since this driver gave no sign of life for {STALE_SECONDS:.0f} s"
             remedy = "let that one finish, or run the same command again after it"
-            raise RunDirectoryError(explain(f"to hold {self.run} to the end", got, remedy))
+            raise RunDirectoryError(expected_got(f"to hold {self.run} to the end", got, remedy))
 
     def _look(self) -> None:
         others = self._others().values()
@@ -126,7 +126,7 @@ class _Lease:
         """What the other drivers say. A file that vanishes or is no lease is none."""
         found = {}
         for name in self.run.names():
-            if is_lease(name) and name != self.name:
+            if is_lock(name) and name != self.name:
                 other = _read(self.run / name)
                 if other is not None:
                     found[name] = other
@@ -167,7 +167,7 @@ def _lives(place: Location, other: dict[str, Any], progress: Progress) -> bool:
 
 def _message(run: Location, other: dict[str, Any]) -> str:
     remedy = "wait for it, end it, or choose another --out"
-    return explain(f"{run} to be free", f"{_who(other)} working in it", remedy)
+    return expected_got(f"{run} to be free", f"{_who(other)} working in it", remedy)
 
 
 def _who(other: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ Made = TypeVar("Made")
 Result = TypeVar("Result")
 
 
-class Undertaking(ABC, Generic[Made, Result]):
+class ResumableRun(ABC, Generic[Made, Result]):
     """A checked configuration with everything opened that can be opened without work, and what is to be done."""
 
     @property
@@ -32,7 +32,7 @@ class Undertaking(ABC, Generic[Made, Result]):
         """All work but the writing of the last files; goes on where an earlier driver was stopped."""
 
     @abstractmethod
-    def forget_if_barren(self) -> None:
+    def release_if_empty(self) -> None:
         """After a failure before any training: leave the directory free for the corrected command."""
 
     @abstractmethod
@@ -42,11 +42,11 @@ class Undertaking(ABC, Generic[Made, Result]):
         seconds: spent per stage.
         """
 
-    def revisit(self, result: Result) -> None:
+    def on_already_complete(self, result: Result) -> None:
         """Called when there was nothing to do: put back what can be made anew at no cost."""
 
 
-def carry_out(plan: Callable[[], Undertaking[Made, Result]], progress: Progress) -> Result:
+def run_once(plan: Callable[[], ResumableRun[Made, Result]], progress: Progress) -> Result:
     """The result of an undertaking: from its directory when it is complete there, else by the work of this driver.
 
     plan: makes the undertaking. Raises RunDirectoryError when a living driver holds the directory, or took it.
@@ -63,11 +63,11 @@ def carry_out(plan: Callable[[], Undertaking[Made, Result]], progress: Progress)
                 try:
                     made = task.execute(progress)
                 except BaseException:
-                    task.forget_if_barren()
+                    task.release_if_empty()
                     raise
         if result is None:
             check_held()
             return task.write(made, dict(progress.seconds))
         progress.say(f"{task.run} is complete: nothing to do. Choose another --out to run again.")
-        task.revisit(result)
+        task.on_already_complete(result)
         return result

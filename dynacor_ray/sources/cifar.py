@@ -27,7 +27,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
@@ -130,7 +130,7 @@ class CifarSource(Source):
         if self._label_kind not in (None, *self._published.kinds):
             valid = ", ".join(self._published.kinds)
             remedy = f"pass one of these, or leave it out for the labels of {self._published.title} itself"
-            raise ConfigError(explain(f"--label-column among {valid}", repr(self._label_kind), remedy))
+            raise ConfigError(expected_got(f"--label-column among {valid}", repr(self._label_kind), remedy))
         self._root = _local_folder(data, self._published)
         self._human_file = None if self._label_kind is None else _find_human_file(self._root, self._published)
         _complete(name, self._root)
@@ -155,12 +155,12 @@ class CifarSource(Source):
         if len(human.given) != self.num_rows:
             remedy = f"use {self._published.human_file} as published"
             got = f"{len(human.given):,}"
-            raise DataError(explain(f"{self.num_rows:,} labels in {place}, one per training image", got, remedy))
+            raise DataError(expected_got(f"{self.num_rows:,} labels in {place}, one per training image", got, remedy))
         different = np.flatnonzero(human.true != self._truths)
         if len(different):
             got = f"{len(different):,} that differ, the first one at row {different[0]:,}"
             remedy = "use the file made for the order of the original batches (another one is made for TensorFlow)"
-            raise DataError(explain(f"{CLEAN} of {place} equal to the labels of the archive", got, remedy))
+            raise DataError(expected_got(f"{CLEAN} of {place} equal to the labels of the archive", got, remedy))
         return human.given
 
     def _file_stamps(self) -> list[list[Any]]:
@@ -222,7 +222,7 @@ def _batch(name: str, root: str, index: int) -> Batch:
     except RuntimeError as error:
         expected = f"{published.folder}/{batch[0]} and {reader.meta['filename']} in {root} as published"
         remedy = f"delete {published.folder}, and put {published.archive} in its place or unpack it there"
-        raise DataError(explain(expected, "missing or damaged files (other MD5 sums)", remedy)) from error
+        raise DataError(expected_got(expected, "missing or damaged files (other MD5 sums)", remedy)) from error
     labels = np.array(loaded.targets, dtype=np.int32)
     return Batch(np.asarray(loaded.data), labels, tuple(loaded.classes))
 
@@ -232,10 +232,10 @@ def _local_folder(data: str, published: Published) -> Location:
     root = locate(data)
     if not root.is_local:
         remedy = f"copy {published.archive} into a folder that all nodes see"
-        raise DataError(explain(f"a local folder for {published.title}", str(root), remedy))
+        raise DataError(expected_got(f"a local folder for {published.title}", str(root), remedy))
     if not data or not root.is_dir():
         remedy = f"check the path, or make the folder: {published.archive} is then downloaded into it"
-        raise DataError(explain(f"a folder for {published.title}", f"no folder {data!r}", remedy))
+        raise DataError(expected_got(f"a folder for {published.title}", f"no folder {data!r}", remedy))
     return root
 
 
@@ -255,11 +255,11 @@ def _complete(name: str, root: Location) -> None:
         intact = utils.check_integrity(archive.path, reader.tgz_md5)
     if not intact:
         got = f"a damaged file (its MD5 sum is not {reader.tgz_md5})"
-        raise DataError(explain(f"{archive} as published", got, "delete it, and copy or download it again"))
+        raise DataError(expected_got(f"{archive} as published", got, "delete it, and copy or download it again"))
     folder = root / published.folder
     if not is_inside(folder.path, os.path.realpath(root.path)):
         got = f"a link to {os.path.realpath(folder.path)}"
-        raise DataError(explain(f"to unpack {published.archive} below {root}", got, f"remove the link {folder}"))
+        raise DataError(expected_got(f"to unpack {published.archive} below {root}", got, f"remove the link {folder}"))
     with storage_errors("write", root):
         utils.extract_archive(archive.path, root.path)
 
@@ -267,13 +267,15 @@ def _complete(name: str, root: Location) -> None:
 def _download(archive: Location, published: Published, reader: Any) -> None:
     """Fetch the archive, whole or not at all. Raises DataError when it cannot be had."""
     folder = posixpath.dirname(archive.path)
-    with archive.replacing() as part:
+    with archive.atomic_replace() as part:
         try:
             _torchvision().utils.download_url(reader.url, folder, posixpath.basename(part.path), reader.tgz_md5)
         except (OSError, RuntimeError) as error:
             got = f"neither, and {reader.url} cannot be downloaded ({error})"
             remedy = f"put {published.archive} into {folder}"
-            raise DataError(explain(f"{published.folder}/ or {published.archive} in {folder}", got, remedy)) from error
+            raise DataError(
+                expected_got(f"{published.folder}/ or {published.archive} in {folder}", got, remedy)
+            ) from error
 
 
 def _find_human_file(root: Location, published: Published) -> Location:
@@ -282,4 +284,4 @@ def _find_human_file(root: Location, published: Published) -> Location:
         if place.exists():
             return place
     remedy = f"put it there (data/{published.human_file} of github.com/UCSC-REAL/cifar-10-100n)"
-    raise DataError(explain(f"{published.human_file} in {root} or in its data/", "no such file", remedy))
+    raise DataError(expected_got(f"{published.human_file} in {root} or in its data/", "no such file", remedy))

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, locate
 
 CLEAN = "clean_label"
@@ -56,12 +56,12 @@ def read_human_labels(path: Location | str, kind: str, num_classes: int) -> Huma
     for key in (kind, CLEAN):
         if key not in content:
             present = ", ".join(sorted(map(str, content))) or "none"
-            raise DataError(explain(f"a key {key!r} in {place}", f"the keys {present}", "name one of these"))
+            raise DataError(expected_got(f"a key {key!r} in {place}", f"the keys {present}", "name one of these"))
     given, true = (_labels(content[key], key, num_classes, place) for key in (kind, CLEAN))
     if len(given) != len(true):
         got = f"{len(given):,} and {len(true):,}"
         remedy = "download the file again"
-        raise DataError(explain(f"as many {kind} as {CLEAN} in {place}", got, remedy))
+        raise DataError(expected_got(f"as many {kind} as {CLEAN} in {place}", got, remedy))
     return HumanLabels(given, true)
 
 
@@ -71,7 +71,7 @@ def _load(place: Location) -> Any:
 
     info = place.info()
     if not info.is_file:
-        raise DataError(explain(f"a file of human labels at {place}", "no such file", "check the path"))
+        raise DataError(expected_got(f"a file of human labels at {place}", "no such file", "check the path"))
     if info.size is not None and info.size > _MAX_BYTES:
         raise _unfit(place, f"a file of {info.size >> 20:,} MiB")
     data = io.BytesIO(place.read_bytes())
@@ -126,10 +126,10 @@ def _labels(values: Any, key: str, num_classes: int, place: Location) -> NDArray
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         remedy = f"use the file that was made for the data set of {num_classes} classes"
-        raise DataError(explain(f"{key} in 0..{num_classes - 1} in {place}", f"a range of {low}..{high}", remedy))
+        raise DataError(expected_got(f"{key} in 0..{num_classes - 1} in {place}", f"a range of {low}..{high}", remedy))
     return labels.reshape(-1).astype(np.int32)
 
 
 def _unfit(place: Location, got: str) -> DataError:
     remedy = "download it again from its authors (github.com/UCSC-REAL/cifar-10-100n); code in it is never executed"
-    return DataError(explain(f"integer arrays by name and nothing else in {place}", got, remedy))
+    return DataError(expected_got(f"integer arrays by name and nothing else in {place}", got, remedy))

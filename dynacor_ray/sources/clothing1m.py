@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.rng import Purpose, keyed_hash
 from dynacor_ray.core.storage import Location, locate
@@ -121,7 +121,7 @@ class Clothing1MSource(Source):
         if not both:
             got = f"none in {', '.join(CLEAN_KEYS)}"
             remedy = "unpack all text files, or leave out --include-double-labelled"
-            raise DataError(explain(f"images with a noisy and a clean label in {self._texts}", got, remedy))
+            raise DataError(expected_got(f"images with a noisy and a clean label in {self._texts}", got, remedy))
         here = set(both)
         kept = [replace(entry, truth=clean[entry.key]) if entry.key in here else entry for entry in entries]
         known = {entry.key for entry in entries}
@@ -156,10 +156,10 @@ def find_texts(root: Location) -> Location:
     for folder in (root, root / "annotations"):
         if (folder / NOISY_KEYS).exists():
             if not (folder / NOISY_LABELS).exists():
-                raise DataError(explain(f"{NOISY_LABELS} beside {NOISY_KEYS}", "no such file", "unpack it there"))
+                raise DataError(expected_got(f"{NOISY_LABELS} beside {NOISY_KEYS}", "no such file", "unpack it there"))
             return folder
     expected = f"{NOISY_KEYS} in {root} or in its annotations/"
-    raise DataError(explain(expected, "no such file", "give the folder into which Clothing1M was unpacked"))
+    raise DataError(expected_got(expected, "no such file", "give the folder into which Clothing1M was unpacked"))
 
 
 def key_error(key: str) -> str | None:
@@ -178,7 +178,9 @@ def balanced_sample(entries: list[Entry], names: tuple[str, ...], size: int, see
     Raises ConfigError when `size` is below one per class, DataError when a class is too small.
     """
     if size < len(names):
-        raise ConfigError(explain(f"a balanced sample of at least {len(names)}", str(size), "raise --balanced-sample"))
+        raise ConfigError(
+            expected_got(f"a balanced sample of at least {len(names)}", str(size), "raise --balanced-sample")
+        )
     codes = label_codes(names, index_first=True)
     labels = np.array([-1 if e.error or e.label is None else codes.get(e.label, -1) for e in entries], dtype=np.int64)
     hashes = keyed_hash(seed, Purpose.CLASS_SAMPLE, np.array([stable_id(e.key) for e in entries], dtype=np.int64))
@@ -188,7 +190,9 @@ def balanced_sample(entries: list[Entry], names: tuple[str, ...], size: int, see
     if short:
         what = ", ".join(f"{names[code]} has {found[code]:,}" for code in short)
         remedy = f"pass --balanced-sample of at most {int(found.min()) * len(names)}"
-        raise DataError(explain(f"at least {max(wanted):,} images of each class for the balanced sample", what, remedy))
+        raise DataError(
+            expected_got(f"at least {max(wanted):,} images of each class for the balanced sample", what, remedy)
+        )
     chosen: list[int] = []
     for code, count in enumerate(wanted):
         members = np.flatnonzero(labels == code)
@@ -222,7 +226,7 @@ def _read_labels(place: Location) -> dict[str, str]:
     """key -> label; a line is split at its last space, for keys contain commas and may contain spaces."""
     if not place.exists():
         remedy = "unpack it there, or leave out --include-double-labelled"
-        raise DataError(explain(f"{posixpath.basename(place.path)} in {place}", "no such file", remedy))
+        raise DataError(expected_got(f"{posixpath.basename(place.path)} in {place}", "no such file", remedy))
     pairs = (line.rstrip().rpartition(" ") for line in _read_lines(place))
     return {key: label for key, space, label in pairs if space}
 
@@ -234,5 +238,7 @@ def _read_names(place: Location) -> tuple[str, ...]:
     names = tuple(line.strip() for line in _read_lines(place))
     if len(set(names)) != len(CLASS_NAMES) or len(names) != len(CLASS_NAMES):
         expected = f"{len(CLASS_NAMES)} distinct class names in {place}"
-        raise DataError(explain(expected, str(len(set(names))), "restore the file, or delete it for the usual names"))
+        raise DataError(
+            expected_got(expected, str(len(set(names))), "restore the file, or delete it for the usual names")
+        )
     return names

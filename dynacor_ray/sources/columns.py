@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.schema import INSTANCE_ID, TRUE_LABEL
 from dynacor_ray.sources.base import SourceOptions
 
@@ -59,21 +59,25 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
     Raises DataError listing the columns present when one is missing, ambiguous or of a type that cannot be used.
     """
     if len(set(schema.names)) < len(schema.names):
-        raise DataError(explain(f"distinct column names in {where}", _present(schema), "rename the repeated ones"))
+        raise DataError(expected_got(f"distinct column names in {where}", _present(schema), "rename the repeated ones"))
     for role, name in _named(options).items():
         if name is not None and name not in schema.names:
             remedy = f"correct --{role.replace('_', '-')}"
-            raise DataError(explain(f"a column {name!r} in {where}", _present(schema), remedy))
+            raise DataError(expected_got(f"a column {name!r} in {where}", _present(schema), remedy))
     truth = options.truth_column or (TRUE_LABEL if TRUE_LABEL in schema.names else None)
     label = options.label_column or _only(schema, LABEL_COLUMNS, "label", where, is_label_type)
     for name in (label, truth):
         if name is not None and not is_label_type(schema.field(name).type):
             got = f"column {name!r} of type {schema.field(name).type}"
-            raise DataError(explain("labels that are strings or integers", got, "convert them or name another column"))
+            raise DataError(
+                expected_got("labels that are strings or integers", got, "convert them or name another column")
+            )
     instance_id = INSTANCE_ID if INSTANCE_ID in schema.names else None
     if instance_id and not pa.types.is_integer(schema.field(INSTANCE_ID).type):
         got = f"type {schema.field(INSTANCE_ID).type}"
-        raise DataError(explain(f"integers in column {INSTANCE_ID!r} of {where}", got, "convert or rename the column"))
+        raise DataError(
+            expected_got(f"integers in column {INSTANCE_ID!r} of {where}", got, "convert or rename the column")
+        )
     payload, kind = _find_payload(schema, options, where)
     uri = _find_uri(schema, options, where, required=payload is None)
     return Columns(label, payload, kind, uri, truth, instance_id)
@@ -186,7 +190,9 @@ def check_class_names(names: Sequence[str], where: str) -> tuple[str, ...]:
     repeated = sorted({name for name in trimmed if trimmed.count(name) > 1}) if len(set(trimmed)) < len(trimmed) else []
     if repeated or not all(trimmed):
         got = f"repeated {', '.join(map(repr, repeated))}" if repeated else "an empty name"
-        raise ConfigError(explain(f"distinct, non-empty class names in {where}", got, "correct the list of classes"))
+        raise ConfigError(
+            expected_got(f"distinct, non-empty class names in {where}", got, "correct the list of classes")
+        )
     return trimmed
 
 
@@ -232,7 +238,7 @@ def metadata_class_names(schema: pa.Schema, label: str, where: str) -> list[str]
         names = _json(metadata[b"class_names"])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             got = repr(metadata[b"class_names"][:60])
-            raise DataError(explain(f"a JSON list of strings as class_names of {where}", got, "pass --classes"))
+            raise DataError(expected_got(f"a JSON list of strings as class_names of {where}", got, "pass --classes"))
         return names
     value = _json(metadata.get(b"huggingface", b"null"))
     for step in ("info", "features", label, "names"):
@@ -270,26 +276,26 @@ def _only(schema: pa.Schema, known: Sequence[str], role: str, where: str, fits: 
     if len(found) == 1:
         return found[0]
     expected = f"exactly one {role} column ({', '.join(known)}) in {where}"
-    raise DataError(explain(expected, _present(schema), f"name it with --{role}-column"))
+    raise DataError(expected_got(expected, _present(schema), f"name it with --{role}-column"))
 
 
 def _find_payload(
     schema: pa.Schema, options: SourceOptions, where: str
 ) -> tuple[str | None, Literal["image", "feature"]]:
     if options.image_column is not None and options.feature_column is not None:
-        raise ConfigError(explain("an image column or a feature column", "both", "name only one of the two"))
+        raise ConfigError(expected_got("an image column or a feature column", "both", "name only one of the two"))
     if options.image_column is not None:
         kind = schema.field(options.image_column).type
         if is_image_type(kind):
             return options.image_column, "image"
         remedy = "name another column, or the column of paths with --uri-column"
-        raise DataError(explain(f"image bytes in column {options.image_column!r}", f"type {kind}", remedy))
+        raise DataError(expected_got(f"image bytes in column {options.image_column!r}", f"type {kind}", remedy))
     if options.feature_column is not None:
         kind = schema.field(options.feature_column).type
         if _is_vector_type(kind):
             return options.feature_column, "feature"
         expected = f"vectors of floats in column {options.feature_column!r}"
-        raise DataError(explain(expected, f"type {kind}", "name another column"))
+        raise DataError(expected_got(expected, f"type {kind}", "name another column"))
     image = _guess(schema, IMAGE_COLUMNS, "image", is_image_type, where)
     if image is not None:
         return image, "image"
@@ -304,7 +310,7 @@ def _guess(
     found = [name for name in known if name in fitting] or fitting
     if len(found) > 1:
         got = ", ".join(found)
-        raise DataError(explain(f"one {role} column in {where}", got, f"choose one with --{role}-column"))
+        raise DataError(expected_got(f"one {role} column in {where}", got, f"choose one with --{role}-column"))
     return found[0] if found else None
 
 
@@ -312,7 +318,9 @@ def _find_uri(schema: pa.Schema, options: SourceOptions, where: str, *, required
     if options.uri_column is not None:
         kind = schema.field(options.uri_column).type
         if not is_string_type(kind):
-            raise DataError(explain(f"text in column {options.uri_column!r}", f"type {kind}", "name another column"))
+            raise DataError(
+                expected_got(f"text in column {options.uri_column!r}", f"type {kind}", "name another column")
+            )
         return options.uri_column
     known = (*URI_COLUMNS, *IMAGE_COLUMNS)
     found = [name for name in known if name in schema.names and is_string_type(schema.field(name).type)]
@@ -322,4 +330,4 @@ def _find_uri(schema: pa.Schema, options: SourceOptions, where: str, *, required
         return found[0]
     expected = f"one column of images, feature vectors or image paths in {where}"
     remedy = "name it with --image-column, --feature-column or --uri-column"
-    raise DataError(explain(expected, _present(schema), remedy))
+    raise DataError(expected_got(expected, _present(schema), remedy))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
@@ -83,7 +83,7 @@ class FolderSource(Source):
             self.files = sorted(found, key=lambda file: file.path)
         if not self.files:
             expected = f"images ({', '.join(sorted(EXTENSIONS))}) in one sub-folder per class of {data}"
-            raise DataError(explain(expected, "none", "check the path, and move the images into class folders"))
+            raise DataError(expected_got(expected, "none", "check the path, and move the images into class folders"))
         self.num_rows = len(self.files)
         self.class_names = self._classes
         self.label_codes = None if self._classes is None else label_codes(self._classes)

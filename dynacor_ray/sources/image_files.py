@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from dynacor_ray.core.schema import IMAGE, INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
-from dynacor_ray.core.storage import Location, persistent
+from dynacor_ray.core.storage import Location, retry_transient
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_FILE_BYTES = 256 << 20
@@ -46,7 +46,7 @@ def read_file(place: Location, root: str | None = None) -> tuple[bytes | None, s
         return None, f"unreadable file ({type(error).__name__})"
 
 
-@persistent
+@retry_transient
 def _read(place: Location) -> tuple[bytes | None, str | None]:
     if place.is_local:  # a pipe or a device would block for ever
         kind = place.filesystem.get_file_info(place.path).type

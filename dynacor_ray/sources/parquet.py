@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from dynacor_ray.core.errors import DataError, explain, first_line
+from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
-from dynacor_ray.core.storage import Location, locate, persistent, storage_errors
+from dynacor_ray.core.storage import Location, locate, retry_transient, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, plain
 from dynacor_ray.sources.image_files import cut, file_stamp
@@ -91,7 +91,7 @@ class ParquetShard(Shard):
             return places
         return pc.coalesce(label_strings(table[self.columns.uri], negative_is_missing=False), places)
 
-    @persistent
+    @retry_transient
     def _load(self, names: list[str]) -> pa.Table:
         with _opened(self.place, self.name) as file:
             batches = file.iter_batches(_BATCH_ROWS[self.columns.kind], row_groups=list(self.row_groups), columns=names)
@@ -121,7 +121,9 @@ def _opened(place: Location, name: str) -> Iterator[pq.ParquetFile]:
                 yield file
         except (pa.ArrowException, ValueError) as error:  # a type of somebody's own may refuse its description
             got = f"'{first_line(error)}'"
-            raise DataError(explain(f"{name} to be a readable parquet file", got, "write the file again")) from error
+            raise DataError(
+                expected_got(f"{name} to be a readable parquet file", got, "write the file again")
+            ) from error
 
 
 def read_footers(data: str) -> list[ParquetFile]:
@@ -139,7 +141,7 @@ def read_footers(data: str) -> list[ParquetFile]:
     else:
         files = [(info.base_name, root, info)] if info.type == pafs.FileType.File else []
     if not files:
-        raise DataError(explain(f"parquet files in {data}", "none", "check the path"))
+        raise DataError(expected_got(f"parquet files in {data}", "none", "check the path"))
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(lambda file: _read_footer(*file), files))
 
@@ -168,7 +170,7 @@ def _is_data(name: str) -> bool:
     return name.endswith(".parquet") and not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
-@persistent
+@retry_transient
 def _read_footer(name: str, place: Location, info: pafs.FileInfo) -> ParquetFile:
     with _opened(place, name) as file:
         groups = tuple(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
@@ -191,7 +193,7 @@ class ParquetSource(Source):
         columns = find_columns(first.schema, options, first.name)
         if columns.payload is None:
             got = "the columns " + ", ".join(first.schema.names)
-            raise DataError(explain(f"images or feature vectors in {first.name}", got, "name their column"))
+            raise DataError(expected_got(f"images or feature vectors in {first.name}", got, "name their column"))
         self._columns = columns
         self.kind = columns.kind
         self.num_rows = sum(file.num_rows for file in self._files)
@@ -207,13 +209,17 @@ class ParquetSource(Source):
         absent = [name for name in self._columns.names() if name not in file.schema.names]
         if absent:
             got = f"{file.name} without {', '.join(absent)}"
-            raise DataError(explain(f"the columns of {first} in every file", got, "keep only files of one data set"))
+            raise DataError(
+                expected_got(f"the columns of {first} in every file", got, "keep only files of one data set")
+            )
         found = find_columns(file.schema, self._columns.explicit(), file.name)
         classes = declared_classes(file.schema, found, self._options, file.name)[0]
         if found.kind != self.kind or classes != self.class_names:
             what = "classes" if found.kind == self.kind else "kind of data"
             got = f"others in {file.name}"
-            raise DataError(explain(f"the {what} of {first} in every file", got, "keep only files of one data set"))
+            raise DataError(
+                expected_got(f"the {what} of {first} in every file", got, "keep only files of one data set")
+            )
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`."""

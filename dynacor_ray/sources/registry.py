@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pyarrow.fs as pafs
 
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.cifar import DATA_SETS, CifarSource, held_data_sets
@@ -60,10 +60,12 @@ def open_source(data: str, options: SourceOptions) -> Source:
     useless = [option for option in _IGNORED.get(name, ()) if getattr(options, option) not in (None, False)]
     if useless:
         flags = ", ".join(f"--{option.replace('_', '-')}" for option in useless)
-        raise ConfigError(explain(f"options that apply to data of kind '{name}'", flags, "leave them out"))
+        raise ConfigError(expected_got(f"options that apply to data of kind '{name}'", flags, "leave them out"))
     source = make()
     if source.num_rows == 0:
-        raise DataError(explain(f"labelled rows in {data}", "0 rows", "check the path and how the data was written"))
+        raise DataError(
+            expected_got(f"labelled rows in {data}", "0 rows", "check the path and how the data was written")
+        )
     return source
 
 
@@ -82,7 +84,7 @@ def _existing(data: str) -> Location:
     place = locate(data)
     if not data or not place.exists():
         expected = f"data to look at ({UNDERSTOOD})"
-        raise DataError(explain(expected, f"no such path {data!r}", "check the path"))
+        raise DataError(expected_got(expected, f"no such path {data!r}", "check the path"))
     return place
 
 
@@ -95,7 +97,7 @@ def _recognise_folder(data: str, place: Location, options: SourceOptions) -> tup
     held = held_data_sets([info.base_name for info in infos])
     if len(held) > 1:
         remedy = f"say {' or '.join(f'--data {name}:{data}' for name in held)}"
-        raise DataError(explain(f"one data set in {data}", " and ".join(held), remedy))
+        raise DataError(expected_got(f"one data set in {data}", " and ".join(held), remedy))
     if held:
         return held[0], lambda: CifarSource(held[0], data, options)
     files = sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
@@ -109,7 +111,7 @@ def _recognise_folder(data: str, place: Location, options: SourceOptions) -> tup
     elif any(posixpath.splitext(name)[1].lower() in DELIMITERS for name in files):
         remedy = "give the path of the table itself"
     got = f"the files {', '.join(files[:5])}{', ...' if len(files) > 5 else ''}" if files else "an empty folder"
-    raise DataError(explain(f"{UNDERSTOOD} at {data}", got, remedy))
+    raise DataError(expected_got(f"{UNDERSTOOD} at {data}", got, remedy))
 
 
 def _recognise_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
@@ -119,7 +121,7 @@ def _recognise_file(data: str, place: Location, options: SourceOptions) -> tuple
     if extension == ".parquet":
         return _recognise_parquet(data, options)
     remedy = "convert the data, or give another path"
-    raise DataError(explain(UNDERSTOOD, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
+    raise DataError(expected_got(UNDERSTOOD, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
 
 
 def _recognise_parquet(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from dynacor_ray.core.errors import DataError, StorageError, explain, first_line
+from dynacor_ray.core.errors import DataError, StorageError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, locate, storage_errors
@@ -163,7 +163,7 @@ def _read_csv(place: Location, options: SourceOptions) -> tuple[pa.Table, Column
                 )
         except pa.ArrowInvalid as error:
             got = f"'{first_line(error)}'"
-            raise DataError(explain(f"{name} to be a table in UTF-8", got, "correct the file")) from error
+            raise DataError(expected_got(f"{name} to be a table in UTF-8", got, "correct the file")) from error
     declared = declared_classes(texts, columns, options, name)
     return _with_broken(_rows(table, columns, declared), broken), columns, declared
 
@@ -177,7 +177,7 @@ def _read_parquet(files: list[ParquetFile], options: SourceOptions) -> tuple[pa.
         if absent:
             got = f"{file.name} without {', '.join(absent)}"
             expected = f"the columns of {files[0].name} in every file"
-            raise DataError(explain(expected, got, "keep only files of one data set"))
+            raise DataError(expected_got(expected, got, "keep only files of one data set"))
         find_columns(file.schema, columns.explicit(), file.name)  # of types that can be used, here too
         parts.append(_rows(file.place.read_table(columns.names()), columns, declared))
     return pa.concat_tables(parts), columns, declared

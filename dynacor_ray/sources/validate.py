@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.image_decoding import ImageError, ImageInfo, probe
 from dynacor_ray.core.schema import MAX_INSTANCE_ID
 from dynacor_ray.sources.base import Source
@@ -100,7 +100,7 @@ def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabula
     total = sum(counts.values())
     if len(names) * 2 > total:
         got = f"{len(names):,} distinct labels in {total:,} rows, which looks like an id column"
-        raise DataError(explain("several rows per class", got, "name the right column with --label-column"))
+        raise DataError(expected_got("several rows per class", got, "name the right column with --label-column"))
     return LabelVocabulary(names, {name: code for code, name in enumerate(names)})
 
 
@@ -108,12 +108,12 @@ def _check_classes(names: Sequence[str], how: str) -> None:
     if len(names) < 2:
         got = f"{len(names)} {how}{': ' + repr(names[0]) if names else ''}"
         raise DataError(
-            explain("at least two classes", got, "check the label column, or declare classes with --classes")
+            expected_got("at least two classes", got, "check the label column, or declare classes with --classes")
         )
     longest = max(map(len, names))
     if longest > MAX_CLASS_NAME:
         expected, got = f"class names of at most {MAX_CLASS_NAME} characters", f"one of {longest:,}"
-        raise DataError(explain(expected, got, "name the right column with --label-column"))
+        raise DataError(expected_got(expected, got, "name the right column with --label-column"))
 
 
 def vocabulary_warnings(counts: Mapping[str, int], vocabulary: LabelVocabulary) -> list[str]:
@@ -171,7 +171,7 @@ def check_unique_ids(ids: NDArray[np.int64]) -> None:
         shown = ", ".join(map(str, repeated[:_SHOWN])) + (", ..." if len(repeated) > _SHOWN else "")
         got = f"{len(repeated):,} repeated ({shown})"
         remedy = f"make them unique, or rename the column {schema.INSTANCE_ID!r} to have rows numbered"
-        raise DataError(explain(f"distinct values of {schema.INSTANCE_ID}", got, remedy))
+        raise DataError(expected_got(f"distinct values of {schema.INSTANCE_ID}", got, remedy))
 
 
 def feature_dim_of(raw: pa.Table) -> int:
@@ -183,7 +183,7 @@ def feature_dim_of(raw: pa.Table) -> int:
     counts = pc.value_counts(pc.list_value_length(column).drop_null().combine_chunks()).to_pylist()
     lengths = {int(item["values"]): int(item["counts"]) for item in counts if item["values"]}
     if not lengths:
-        raise DataError(explain("feature vectors with at least one value", "none", "check the feature column"))
+        raise DataError(expected_got("feature vectors with at least one value", "none", "check the feature column"))
     return max(lengths, key=lambda length: (lengths[length], length))
 
 
@@ -198,7 +198,7 @@ def check_quarantine(quarantined: int, num_rows: int, limit: float, reasons: Map
     shown = ", ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(_SHOWN))
     got = f"{quarantined:,} of {num_rows:,} ({quarantined / num_rows:.1%}): {shown}"
     remedy = "fix them or raise --max-quarantine" if quarantined < num_rows else "fix them: no row is left"
-    raise DataError(explain(f"at most {limit:.4g} of the rows ({limit:.2%}) to be unusable", got, remedy))
+    raise DataError(expected_got(f"at most {limit:.4g} of the rows ({limit:.2%}) to be unusable", got, remedy))
 
 
 def reason_kind(reason: str) -> str:
@@ -223,7 +223,7 @@ def _ids(raw: pa.Table) -> NDArray[np.int64]:
     if len(bad):
         shown = ", ".join(_id_at(raw, int(row)) for row in bad[:_SHOWN])
         remedy = f"correct them, or rename the column {schema.INSTANCE_ID!r} to have rows numbered"
-        raise DataError(explain(f"{schema.INSTANCE_ID} in 0..{MAX_INSTANCE_ID}", shown, remedy))
+        raise DataError(expected_got(f"{schema.INSTANCE_ID} in 0..{MAX_INSTANCE_ID}", shown, remedy))
     return np.asarray(ids)
 
 

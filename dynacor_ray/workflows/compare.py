@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynacor_ray.config.compare import CompareConfig, make_compare_config
-from dynacor_ray.core.errors import ConfigError, DataError, DynacorError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, DynacorError, expected_got
 from dynacor_ray.core.manifest import MANIFEST
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.detectors.baseline_classifiers import CLASSIFIERS
@@ -27,10 +27,17 @@ from dynacor_ray.report.figures import comparison_figure
 from dynacor_ray.runs import directory as rundir
 from dynacor_ray.runs.directory import COMPARISON, COMPARISON_FIGURE, COMPARISON_TEXT, SUMMARY
 from dynacor_ray.runs.records import Judgement
-from dynacor_ray.runs.resumable import carry_out
-from dynacor_ray.workflows.experiment_grid import Cell, Experiment, Plan, each_cell, made_from, open_shared
+from dynacor_ray.runs.resumable import run_once
+from dynacor_ray.workflows.experiment_grid import (
+    Experiment,
+    ExperimentPlan,
+    GridCell,
+    each_cell,
+    made_from,
+    open_shared,
+)
 from dynacor_ray.workflows.gather_evidence import ABLATION_SECONDS, gather_dynamics, gather_panel
-from dynacor_ray.workflows.prepare import joined
+from dynacor_ray.workflows.prepare import ray_session
 from dynacor_ray.workflows.results import CompareResult
 
 if TYPE_CHECKING:
@@ -55,7 +62,7 @@ def compare(data: str | None = None, **options: Any) -> CompareResult:
 
 def run_compare(config: CompareConfig) -> CompareResult:
     """`compare` for a configuration that is already built."""
-    result = carry_out(lambda: _Comparison.of(config), Progress(config.detect.quiet))
+    result = run_once(lambda: _Comparison.of(config), Progress(config.detect.quiet))
     if not config.detect.quiet:
         print_comparison(result.summary, str(result.run))
     return result
@@ -70,7 +77,7 @@ class _Comparison(Experiment[Judgement, CompareResult]):
     @classmethod
     def of(cls, config: CompareConfig) -> _Comparison:
         """Open the data. Raises a DynacorError for whatever could not run."""
-        return cls(Plan.of("compare", config.detect, config.kinds, config.all_seeds, _facts(config)), config)
+        return cls(ExperimentPlan.of("compare", config.detect, config.kinds, config.all_seeds, _facts(config)), config)
 
     def result(self, summary: dict[str, Any]) -> CompareResult:
         return CompareResult(self.run, summary)
@@ -79,7 +86,7 @@ class _Comparison(Experiment[Judgement, CompareResult]):
         for name in self.config.left_out:
             library = DETECTORS[name].library
             progress.say(f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{library}]'")
-        with joined(self.config.detect, progress):
+        with ray_session(self.config.detect, progress):
             return list(_judge_all(self.config, self.plan, progress))
 
     def write(self, made: list[Judgement], seconds: dict[str, float]) -> CompareResult:
@@ -94,10 +101,10 @@ def _facts(config: CompareConfig) -> dict[str, Any]:
     }
 
 
-def _judge_all(config: CompareConfig, plan: Plan, progress: Progress) -> Iterator[Judgement]:
+def _judge_all(config: CompareConfig, plan: ExperimentPlan, progress: Progress) -> Iterator[Judgement]:
     shared, spread = open_shared(plan, TRAININGS, progress)
     names = _possible(config, shared.opened.manifest.num_classes, progress)
-    for cell in each_cell(plan, shared, spread, _Cell):
+    for cell in each_cell(plan, shared, spread, CompareCell):
         yield from cell.judge(names)
 
 
@@ -106,12 +113,14 @@ def _possible(config: CompareConfig, num_classes: int, progress: Progress) -> li
     if num_classes <= MAX_CLASSES or SIMIFEAT_R not in config.chosen:
         return config.chosen
     if config.detectors:
-        raise ConfigError(explain(f"at most {MAX_CLASSES} classes for {SIMIFEAT_R}", str(num_classes), "leave it out"))
+        raise ConfigError(
+            expected_got(f"at most {MAX_CLASSES} classes for {SIMIFEAT_R}", str(num_classes), "leave it out")
+        )
     progress.say(f"{DETECTORS[SIMIFEAT_R].title} is left out: it takes at most {MAX_CLASSES} classes")
     return [name for name in config.chosen if name != SIMIFEAT_R]
 
 
-class _Cell(Cell):
+class CompareCell(GridCell):
     """One kind of noise and one seed, on which all detectors are judged."""
 
     def judge(self, names: list[str]) -> Iterator[Judgement]:
@@ -208,7 +217,7 @@ class _Cell(Cell):
             try:
                 verdict = detector.judge(evidence)
                 if not np.isfinite(verdict.score).all():
-                    raise DataError(explain("finite scores", "NaN or infinity", "lower --learning-rate"))
+                    raise DataError(expected_got("finite scores", "NaN or infinity", "lower --learning-rate"))
                 metrics = self.metrics(verdict)
             except (DynacorError, ValueError, ArithmeticError) as error:  # of libraries too: others go on
                 verdict, message = None, str(error)
@@ -225,7 +234,7 @@ class _Cell(Cell):
         )
 
 
-def _write(plan: Plan, judgements: list[Judgement], seconds: dict[str, float]) -> CompareResult:
+def _write(plan: ExperimentPlan, judgements: list[Judgement], seconds: dict[str, float]) -> CompareResult:
     summary = build_comparison(judgements, config=plan.facts, versions=rundir.versions(plan.run), seconds=seconds)
     (plan.run / COMPARISON).write_table(comparison_table(judgements))
     (plan.run / COMPARISON_FIGURE).write_bytes(comparison_figure(judgements))

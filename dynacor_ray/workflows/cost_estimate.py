@@ -23,7 +23,7 @@ from dynacor_ray.core.image_decoding import load_rgb
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.job import Job
-from dynacor_ray.engine.training.worker import make_task
+from dynacor_ray.engine.training.worker import make_module
 from dynacor_ray.models.encoder import Encoder
 
 TIMED_SECONDS = 0.3
@@ -128,7 +128,7 @@ def encode_seconds(encoder: Encoder, images: Sequence[bytes], device: str) -> fl
 def step_seconds(job: Job, device: str) -> float:
     """One step of the classifier on random rows, signals included; without what workers tell each other."""
     where, size = torch.device(device), batch_rows(job)
-    task = make_task(job, where)
+    task = make_module(job, where)
     network: nn.Module = task.network().to(where)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     batch = Batch(

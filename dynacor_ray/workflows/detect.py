@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynacor_ray.config.detect import DetectConfig, make_config
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.core.storage import Location, require_space
@@ -18,11 +18,11 @@ from dynacor_ray.decision.thresholds import MOST_RECALL
 from dynacor_ray.engine.dynamics.assemble import assemble, write_dynamics
 from dynacor_ray.engine.dynamics.clustering import (
     assign,
-    find_cut,
+    count_flags,
+    find_threshold,
     fit_clusters,
     sample_for_fit,
     settle_noise_rate,
-    tally,
     write_issues,
 )
 from dynacor_ray.engine.runtime.mlflow_client import check_tracking
@@ -36,13 +36,21 @@ from dynacor_ray.engine.training.signal_files import (
 )
 from dynacor_ray.export.mlflow import track_run
 from dynacor_ray.ground_truth.metrics import evaluate_issues
-from dynacor_ray.report.summary import Facts, build_summary
+from dynacor_ray.report.summary import RunResults, build_summary
 from dynacor_ray.report.terminal import print_summary
 from dynacor_ray.runs import directory as rundir
 from dynacor_ray.runs.directory import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY, packed_name
-from dynacor_ray.runs.resumable import Undertaking, carry_out
+from dynacor_ray.runs.resumable import ResumableRun, run_once
 from dynacor_ray.workflows.open_data import check_encoder, open_data
-from dynacor_ray.workflows.prepare import Prepared, check_storage, identity, joined, plan_for, prepare, with_noise_rate
+from dynacor_ray.workflows.prepare import (
+    Prepared,
+    check_storage,
+    identity,
+    plan_for,
+    prepare,
+    ray_session,
+    with_noise_rate,
+)
 from dynacor_ray.workflows.results import DetectResult
 
 if TYPE_CHECKING:
@@ -58,13 +66,13 @@ def detect(data: str | None = None, **options: Any) -> DetectResult:
     if data is not None:
         options["data"] = data
     if not options.get("data"):
-        raise ConfigError(explain("data to search", "none", 'pass e.g. detect("demo")'))
+        raise ConfigError(expected_got("data to search", "none", 'pass e.g. detect("demo")'))
     return run_detect(make_config(**options))
 
 
 def run_detect(config: DetectConfig) -> DetectResult:
     """`detect` for a configuration that is already built."""
-    result = carry_out(lambda: _Detection(prepare(config)), Progress(config.quiet))
+    result = run_once(lambda: _Detection(prepare(config)), Progress(config.quiet))
     if not config.quiet:
         print_summary(result.summary, result.worst(), str(result.run))
     return result
@@ -78,7 +86,7 @@ def finished(prepared: Prepared) -> DetectResult | None:
 
 
 @dataclass(frozen=True)
-class _Detection(Undertaking[Facts, DetectResult]):
+class _Detection(ResumableRun[RunResults, DetectResult]):
     """One search of one data set."""
 
     prepared: Prepared
@@ -90,21 +98,21 @@ class _Detection(Undertaking[Facts, DetectResult]):
     def finished(self) -> DetectResult | None:
         return finished(self.prepared)
 
-    def execute(self, progress: Progress) -> Facts:
+    def execute(self, progress: Progress) -> RunResults:
         prepared, config = self.prepared, self.prepared.config
         with progress.timed("start"):
             check_tracking(config.mlflow)
             require_space(self.run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
             rundir.claim(self.run, identity(prepared), dataclasses.asdict(config))
-        with joined(config, progress):
+        with ray_session(config, progress):
             return _stages(prepared, progress)
 
-    def forget_if_barren(self) -> None:
+    def release_if_empty(self) -> None:
         if not (self.run / SIGNALS).exists():
             for name in (CONFIG, QUARANTINE):
                 (self.run / name).delete()
 
-    def write(self, made: Facts, seconds: dict[str, float]) -> DetectResult:
+    def write(self, made: RunResults, seconds: dict[str, float]) -> DetectResult:
         (self.run / SUMMARY).write_json(build_summary(made, seconds))
         result = DetectResult(self.run, (self.run / SUMMARY).read_json())
         result.report()
@@ -112,12 +120,12 @@ class _Detection(Undertaking[Facts, DetectResult]):
         track_run(config.mlflow, str(self.run), result.summary, Progress(config.quiet))
         return result
 
-    def revisit(self, result: DetectResult) -> None:
+    def on_already_complete(self, result: DetectResult) -> None:
         if not (self.run / REPORT).exists():
             result.report()
 
 
-def _stages(prepared: Prepared, progress: Progress) -> Facts:
+def _stages(prepared: Prepared, progress: Progress) -> RunResults:
     config, run = prepared.config, prepared.run
     with progress.timed("start"):
         plan, have = plan_for(config), resources()
@@ -139,14 +147,14 @@ def _stages(prepared: Prepared, progress: Progress) -> Facts:
         # A network is unsure for longer than a head on features, and its estimate of the noise rate too high by far.
         most = MOST_RECALL if config.network is None else config.target_recall
         recall = {"target_recall": config.target_recall, "most_recall": most}
-        cut = find_cut(sample, fitted, config.policy, config.ranking, **recall)
+        cut = find_threshold(sample, fitted, config.policy, config.ranking, **recall)
         assigned = assign(dynamics, fitted, cut)
     with progress.timed("output"):
         with progress.stage("output", None, "rows"):
-            counts = tally(assigned, manifest.num_classes)
+            counts = count_flags(assigned, manifest.num_classes)
             write_issues(assigned, run / ISSUES)
         evaluation = _evaluate(run, dataset / manifest.truth) if manifest.truth else None
-    return Facts(
+    return RunResults(
         config=dataclasses.asdict(config),
         versions=rundir.versions(run),
         manifest=manifest,

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from dynacor_ray.config.detect import DetectConfig, make_config
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, DynacorError, explain
+from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.engine.data.ingest import count_labels
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.session import connect, require_spill_space, resources
@@ -89,7 +89,7 @@ def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> Doc
     """
     if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
         raise ConfigError(
-            explain("--price-per-hour of at least 0", repr(price_per_hour), "give what the cluster costs")
+            expected_got("--price-per-hour of at least 0", repr(price_per_hour), "give what the cluster costs")
         )
     report, opened = DoctorReport(), list[Prepared]()
     report.plan["base_bytes"] = process_bytes()  # before the data: what a worker has without any row

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.core.errors import ConfigError, DataError, explain
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.core.storage import Location, locate, require_space
@@ -26,14 +26,14 @@ from dynacor_ray.ground_truth.noise_spec import GIVEN, Noise, given_labels, know
 from dynacor_ray.models.encoders import EncoderSpec
 from dynacor_ray.runs import directory as rundir
 from dynacor_ray.runs.directory import CELLS, CONFIG, QUARANTINE, SUMMARY
-from dynacor_ray.runs.resumable import Undertaking
-from dynacor_ray.workflows.gather_evidence import Ground
+from dynacor_ray.runs.resumable import ResumableRun
+from dynacor_ray.workflows.gather_evidence import DetectionInputs
 from dynacor_ray.workflows.open_data import Opened, check_encoder, feature_store, open_data, training_rows
 from dynacor_ray.workflows.prepare import Prepared, check_storage, default_out, identity, plan_for, prepare
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExperimentPlan:
     """A checked experiment with everything opened that can be opened without work.
 
     facts: what was asked for, as `summary.json` keeps it; tied: what ties the run directory.
@@ -54,7 +54,7 @@ class Plan:
         seeds: Sequence[int],
         facts: dict[str, Any],
         varied: Sequence[str] = (),
-    ) -> Plan:
+    ) -> ExperimentPlan:
         """Open the data. Raises a DynacorError for whatever could not run.
 
         name: of the kind of experiment. varied: options besides the seed in which runs of one directory may differ; an
@@ -72,7 +72,7 @@ class Plan:
         first = prepared[seeds[0]]
         if not first.source.has_truth:
             remedy = "name their column with --truth-column (Clothing1M: --include-double-labelled), or use detect"
-            raise ConfigError(explain("true labels to judge by", f"none in {detect.data}", remedy))
+            raise ConfigError(expected_got("true labels to judge by", f"none in {detect.data}", remedy))
         held = identity(first)
         options = {key: value for key, value in held["options"].items() if key not in ("seed", *varied)}
         plan = cls(run, prepared, kinds, rundir.as_json(facts), held | {"options": options | {name: True}})
@@ -98,10 +98,10 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Experiment(Undertaking[list[Found], Result], Generic[Found, Result]):
+class Experiment(ResumableRun[list[Found], Result], Generic[Found, Result]):
     """An undertaking whose findings come from cells."""
 
-    plan: Plan
+    plan: ExperimentPlan
 
     @property
     def run(self) -> Location:
@@ -117,7 +117,7 @@ class Experiment(Undertaking[list[Found], Result], Generic[Found, Result]):
         summary = self.plan.finished()
         return self.result(summary) if summary is not None else None
 
-    def forget_if_barren(self) -> None:
+    def release_if_empty(self) -> None:
         """Free the directory unless a cell was begun."""
         if not (self.run / CELLS).names():
             for name in (CONFIG, QUARANTINE):
@@ -130,7 +130,7 @@ def made_from(kinds: Sequence[Noise]) -> dict[str, str]:
 
 
 @dataclass
-class Shared:
+class SharedData:
     """What all cells share: the packed data, and features of the originals, loaded when first asked for."""
 
     opened: Opened
@@ -153,13 +153,13 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One kind of noise and one seed."""
 
     prepared: Prepared
     noise: Noise
-    shared: Shared
-    ground: Ground
+    shared: SharedData
+    ground: DetectionInputs
     place: Location
 
     @property
@@ -195,10 +195,10 @@ class Cell:
         return longest
 
 
-AnyCell = TypeVar("AnyCell", bound=Cell)
+AnyCell = TypeVar("AnyCell", bound=GridCell)
 
 
-def open_shared(plan: Plan, trainings: int, progress: Progress) -> tuple[Shared, TrainPlan]:
+def open_shared(plan: ExperimentPlan, trainings: int, progress: Progress) -> tuple[SharedData, TrainPlan]:
     """Claim the run directory, pack and embed the data, and see that there is a truth to judge by.
 
     trainings: how many each cell makes.
@@ -212,12 +212,12 @@ def open_shared(plan: Plan, trainings: int, progress: Progress) -> tuple[Shared,
         rundir.claim(plan.run, plan.tied, plan.facts)
         check_storage(plan.first, progress)
         check_encoder(plan.first)
-    shared = Shared(open_data(plan.first, spread.use_gpu, progress), spread.use_gpu, progress)
+    shared = SharedData(open_data(plan.first, spread.use_gpu, progress), spread.use_gpu, progress)
     _check_truth(plan.kinds, shared)
     return shared, spread
 
 
-def each_cell(plan: Plan, shared: Shared, spread: TrainPlan, make: type[AnyCell]) -> Iterator[AnyCell]:
+def each_cell(plan: ExperimentPlan, shared: SharedData, spread: TrainPlan, make: type[AnyCell]) -> Iterator[AnyCell]:
     """The cells, one after the other, each with its labels."""
     opened, progress = shared.opened, shared.progress
     for noise in plan.kinds:
@@ -225,24 +225,24 @@ def each_cell(plan: Plan, shared: Shared, spread: TrainPlan, make: type[AnyCell]
             place = plan.run / CELLS / f"{str(noise).replace(':', '-')}-seed{seed}"
             progress.say(f"{noise}, seed {seed}")
             labels = _labels(noise, seed, place, shared)
-            ground = Ground(opened.dataset, opened.manifest, labels, spread, progress)
+            ground = DetectionInputs(opened.dataset, opened.manifest, labels, spread, progress)
             yield make(prepared, noise, shared, ground, place)
 
 
-def _check_truth(kinds: Sequence[Noise], shared: Shared) -> None:
+def _check_truth(kinds: Sequence[Noise], shared: SharedData) -> None:
     """Find out before any training that there is nothing to judge by, or to make noise from."""
     truth, rows = shared.truth(), shared.opened.manifest.num_rows
     known = len(known_truth(truth))
     if known == 0:
         remedy = "check --truth-column and how its classes are spelled"
-        raise DataError(explain("true labels among the classes that are given", "none", remedy))
+        raise DataError(expected_got("true labels among the classes that are given", "none", remedy))
     if any(noise.kind != GIVEN for noise in kinds):
         true_labels(truth, rows)
     if known < rows:
         shared.progress.say(f"Judged on {known:,} of {rows:,} rows: the others have no true label among the classes.")
 
 
-def _labels(noise: Noise, seed: int, place: Location, shared: Shared) -> LabelTable:
+def _labels(noise: Noise, seed: int, place: Location, shared: SharedData) -> LabelTable:
     """The data's own labels, or noisy ones made from the truth and kept as `labels.parquet`."""
     opened = shared.opened
     if noise.kind == GIVEN:

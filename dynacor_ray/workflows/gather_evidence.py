@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import CoverageError, explain
+from dynacor_ray.core.errors import CoverageError, expected_got
 from dynacor_ray.core.manifest import MANIFEST, DatasetManifest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
@@ -27,7 +27,7 @@ from dynacor_ray.engine.dynamics.clustering import fit_clusters, sample_for_fit,
 from dynacor_ray.engine.training.driver import train
 from dynacor_ray.engine.training.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.training.signal_files import SIGNALS, SignalManifest, read_noise_rate
-from dynacor_ray.method.clustering import ClusterConfig, ClusterFit
+from dynacor_ray.method.clustering import ClusteringConfig, FittedClustering
 from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.method.signals import COLUMNS
 
@@ -35,7 +35,7 @@ ABLATION_SECONDS = "ablation_seconds"
 
 
 @dataclass(frozen=True)
-class Ground:
+class DetectionInputs:
     """The rows that all detectors of one comparison see."""
 
     dataset: Location
@@ -46,11 +46,11 @@ class Ground:
 
 
 def gather_dynamics(
-    ground: Ground,
+    ground: DetectionInputs,
     rows: TrainingRows,
     training: TrainConfig,
     corruption: CorruptionConfig,
-    clustering: ClusterConfig,
+    clustering: ClusteringConfig,
     fit_rows: int,
     ablation: bool,
     place: Location,
@@ -106,13 +106,13 @@ def read_signals(place: Location, ids: np.ndarray) -> dict[str, np.ndarray]:
     return found
 
 
-def _assigned(fitted: ClusterFit, margins: np.ndarray) -> np.ndarray:
+def _assigned(fitted: FittedClustering, margins: np.ndarray) -> np.ndarray:
     q_noisy: np.ndarray = fitted.assign(margins).astype(np.float32)
     return q_noisy
 
 
 def gather_panel(
-    ground: Ground, rows: TrainingRows, training: TrainConfig, parts: Sequence[str], place: Location
+    ground: DetectionInputs, rows: TrainingRows, training: TrainConfig, parts: Sequence[str], place: Location
 ) -> dict[str, Any]:
     """What the baselines' classifiers say, trained side by side on the originals. rows: without copies."""
     config = replace(training, panel=tuple(parts))
@@ -146,6 +146,6 @@ def _columns(
     order = np.argsort(number, kind="stable")
     if not np.array_equal(number[order], ids):
         got = f"{len(number):,}"
-        raise CoverageError(explain(f"one value per row in epoch {epoch}", got, "report this as a defect"))
+        raise CoverageError(expected_got(f"one value per row in epoch {epoch}", got, "report this as a defect"))
     values = [table[name].combine_chunks() for name in names]
     return [(schema.matrix(v) if pa.types.is_fixed_size_list(v.type) else v.to_numpy())[order] for v in values]

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
@@ -105,7 +105,7 @@ def choose_encoder(config: DetectConfig, kind: Kind, max_side: int, grey: bool) 
     if (spec.kind == "features") != (kind == "feature"):
         wanted = "--encoder features (or auto)" if kind == "feature" else "an image encoder"
         got = f"--encoder {config.encoder}"
-        raise ConfigError(explain(f"{wanted} for data that hold {kind}s", got, "change it or the data"))
+        raise ConfigError(expected_got(f"{wanted} for data that hold {kind}s", got, "change it or the data"))
     return spec
 
 

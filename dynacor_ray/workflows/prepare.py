@@ -10,14 +10,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.core.errors import ClusterError, ConfigError, explain
+from dynacor_ray.core.errors import ClusterError, ConfigError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.decision.noise_rate import NoiseRate
-from dynacor_ray.engine.runtime.session import autoscales, connect, nodes_for, require_spill_space, resources
+from dynacor_ray.engine.runtime.session import (
+    connect,
+    is_autoscaling_head,
+    require_spill_space,
+    resources,
+    wait_for_nodes,
+)
 from dynacor_ray.engine.training.job import TrainConfig, TrainPlan, plan_training
-from dynacor_ray.method.clustering import ClusterConfig, preset
+from dynacor_ray.method.clustering import ClusteringConfig, preset
 from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.models.augmentation import TrainingAugmentation, stored_side
 from dynacor_ray.models.encoders import parse_encoder
@@ -38,7 +44,7 @@ class Prepared:
     """Where all embeddings are, named after encoder and images."""
     source: Source
     corruption: CorruptionConfig
-    cluster: ClusterConfig
+    cluster: ClusteringConfig
     training: TrainConfig
 
 
@@ -47,7 +53,7 @@ def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
 
     like: shares its source where both read the same rows.
     """
-    clustering = cluster_config(config)
+    clustering = clustering_config(config)
     if config.encoder != "auto":
         parse_encoder(config.encoder, config.image_size)
     network = parse_network(config.network, config.image_size) if config.network is not None else None
@@ -55,7 +61,7 @@ def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
     source = like.source if like is not None and shared else open_source(config.data, _source_options(config))
     if network is not None and source.kind != "image":
         got = f"{source.kind}s in {config.data}"
-        raise ConfigError(explain(f"images for --network {config.network}", got, "leave out --network"))
+        raise ConfigError(expected_got(f"images for --network {config.network}", got, "leave out --network"))
     run = locate(config.out or default_out(config.data))
     cache = locate(config.cache) if config.cache else run / "cache"
     return Prepared(
@@ -115,7 +121,7 @@ def plan_for(config: DetectConfig, at_once: int = 1) -> TrainPlan:
     )
     if config.sync_batchnorm and not plan.use_gpu:
         remedy = "leave it out: torch has it on GPUs only"
-        raise ClusterError(explain("GPUs for --sync-batchnorm", "a training on CPUs", remedy))
+        raise ClusterError(expected_got("GPUs for --sync-batchnorm", "a training on CPUs", remedy))
     return plan
 
 
@@ -131,7 +137,7 @@ def _data_digest(config: DetectConfig) -> str:
     return digest({"data": config.data, "options": options})
 
 
-def cluster_config(config: DetectConfig) -> ClusterConfig:
+def clustering_config(config: DetectConfig) -> ClusteringConfig:
     """Options of the clustering: those of the variant, and what was chosen otherwise."""
     chosen: dict[str, Any] = {"alpha": config.alpha, "seed": config.seed}
     if config.epoch_choice is not None:
@@ -148,18 +154,18 @@ def identity(prepared: Prepared) -> dict[str, Any]:
     return {"options": prepared.config.result_options(), "data": prepared.source.fingerprint()}
 
 
-def with_noise_rate(clustering: ClusterConfig, estimate: NoiseRate | None) -> ClusterConfig:
+def with_noise_rate(clustering: ClusteringConfig, estimate: NoiseRate | None) -> ClusteringConfig:
     """The options of the clustering, completed by what the training said of the noise rate."""
     return dataclasses.replace(clustering, noise_rate=estimate.value if estimate else None)
 
 
 @contextmanager
-def joined(config: DetectConfig, progress: Progress) -> Iterator[None]:
+def ray_session(config: DetectConfig, progress: Progress) -> Iterator[None]:
     """Connected to the cluster, with the nodes that training needs where they come on demand."""
     with progress.timed("start"):
         connect(config.address)
-        minutes = config.wait_minutes if config.wait_minutes is not None else 15.0 * autoscales()
-    with nodes_for(config.workers, config.gpu == "yes", 60 * minutes, progress):
+        minutes = config.wait_minutes if config.wait_minutes is not None else 15.0 * is_autoscaling_head()
+    with wait_for_nodes(config.workers, config.gpu == "yes", 60 * minutes, progress):
         yield
 
 

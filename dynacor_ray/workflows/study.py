@@ -28,10 +28,17 @@ from dynacor_ray.report.study import NOTE, UNSUPERVISED, build_study, series_of,
 from dynacor_ray.runs import directory as rundir
 from dynacor_ray.runs.directory import STUDY, STUDY_FIGURE, STUDY_TEXT, SUMMARY
 from dynacor_ray.runs.records import Finding, Judgement
-from dynacor_ray.runs.resumable import carry_out
-from dynacor_ray.workflows.experiment_grid import Cell, Experiment, Plan, each_cell, made_from, open_shared
+from dynacor_ray.runs.resumable import run_once
+from dynacor_ray.workflows.experiment_grid import (
+    Experiment,
+    ExperimentPlan,
+    GridCell,
+    each_cell,
+    made_from,
+    open_shared,
+)
 from dynacor_ray.workflows.gather_evidence import gather_dynamics, read_signals
-from dynacor_ray.workflows.prepare import joined
+from dynacor_ray.workflows.prepare import ray_session
 from dynacor_ray.workflows.results import StudyResult
 
 if TYPE_CHECKING:
@@ -52,7 +59,7 @@ def study(data: str | None = None, **options: Any) -> StudyResult:
 
 def run_study(config: StudyConfig) -> StudyResult:
     """`study` for a configuration that is already built."""
-    result = carry_out(lambda: _Study.of(config), Progress(config.detect.quiet))
+    result = run_once(lambda: _Study.of(config), Progress(config.detect.quiet))
     if not config.detect.quiet:
         print_comparison(result.summary, str(result.run), stem="study", note=NOTE)
     return result
@@ -67,14 +74,14 @@ class _Study(Experiment[Finding, StudyResult]):
     @classmethod
     def of(cls, config: StudyConfig) -> _Study:
         """Open the data. Raises a DynacorError for whatever could not run."""
-        plan = Plan.of("study", config.widest, config.kinds, config.all_seeds, _facts(config), ("gamma",))
+        plan = ExperimentPlan.of("study", config.widest, config.kinds, config.all_seeds, _facts(config), ("gamma",))
         return cls(plan, config)
 
     def result(self, summary: dict[str, Any]) -> StudyResult:
         return StudyResult(self.run, summary)
 
     def execute(self, progress: Progress) -> list[Finding]:
-        with joined(self.config.detect, progress):
+        with ray_session(self.config.detect, progress):
             return list(_find_all(self.config, self.plan, progress))
 
     def write(self, made: list[Finding], seconds: dict[str, float]) -> StudyResult:
@@ -90,9 +97,9 @@ def _facts(config: StudyConfig) -> dict[str, Any]:
     }
 
 
-def _find_all(config: StudyConfig, plan: Plan, progress: Progress) -> Iterator[Finding]:
+def _find_all(config: StudyConfig, plan: ExperimentPlan, progress: Progress) -> Iterator[Finding]:
     shared, spread = open_shared(plan, _SIGNAL_FACTOR * len(config.all_gammas), progress)
-    for cell in each_cell(plan, shared, spread, _Cell):
+    for cell in each_cell(plan, shared, spread, StudyCell):
         for gamma in config.all_gammas:
             yield from cell.find(gamma, config.chosen)
 
@@ -123,7 +130,7 @@ _Row = tuple[str | None, str]
 """Signal, None for a detector, and reader."""
 
 
-class _Cell(Cell):
+class StudyCell(GridCell):
     """One kind of noise and one seed, under any number of corruption rates."""
 
     def find(self, gamma: float, signals: Sequence[str]) -> Iterator[Finding]:
@@ -234,7 +241,7 @@ def _judge_fold(known: _Known, item: tuple[str, str, int]) -> _Fold:
     return _Fold(judged, time.monotonic() - start, message)
 
 
-def _write(plan: Plan, findings: list[Finding], seconds: dict[str, float]) -> StudyResult:
+def _write(plan: ExperimentPlan, findings: list[Finding], seconds: dict[str, float]) -> StudyResult:
     summary = build_study(findings, config=plan.facts, versions=rundir.versions(plan.run), seconds=seconds)
     (plan.run / STUDY).write_table(study_table(findings))
     (plan.run / STUDY_FIGURE).write_bytes(study_figure(findings))

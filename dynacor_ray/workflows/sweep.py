@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.sweep import CLUSTER_OPTIONS, SweepConfig, make_sweep_config, training_options
-from dynacor_ray.core.errors import ConfigError, RunDirectoryError, TrainingError, explain
+from dynacor_ray.core.errors import ConfigError, RunDirectoryError, TrainingError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
@@ -25,7 +25,7 @@ from dynacor_ray.engine.runtime.tune import (
     run_listed,
     run_search,
 )
-from dynacor_ray.engine.training.driver import rows_done, watching
+from dynacor_ray.engine.training.driver import poll_progress, rows_done
 from dynacor_ray.engine.training.job import trainings_at_once
 from dynacor_ray.engine.training.signal_files import PROGRESS, SIGNALS, _copy_signals
 from dynacor_ray.export.mlflow import track_sweep
@@ -34,12 +34,19 @@ from dynacor_ray.report.sweep import build_sweep_summary, print_sweep, trials_ta
 from dynacor_ray.runs import directory as rundir
 from dynacor_ray.runs.directory import BEST, CONFIG, HEAT_MAP, REPORT, SUMMARY, TRAININGS, TRIALS
 from dynacor_ray.runs.records import Trial, choose_trial
-from dynacor_ray.runs.resumable import Undertaking, carry_out
+from dynacor_ray.runs.resumable import ResumableRun, run_once
 from dynacor_ray.workflows.detect import finished, run_detect
 from dynacor_ray.workflows.open_data import check_encoder, open_data
-from dynacor_ray.workflows.prepare import Prepared, check_storage, default_out, identity, joined, plan_for, prepare
+from dynacor_ray.workflows.prepare import Prepared, check_storage, default_out, identity, plan_for, prepare, ray_session
 from dynacor_ray.workflows.results import SweepResult
-from dynacor_ray.workflows.sweep_trials import SAMPLE, ClusterTrial, TrainTask, cluster_trial, record_name, train_trial
+from dynacor_ray.workflows.sweep_trials import (
+    SAMPLE,
+    ClusteringTrial,
+    TrainingTrial,
+    record_name,
+    run_clustering_trial,
+    run_training_trial,
+)
 
 if TYPE_CHECKING:
     pass
@@ -68,14 +75,14 @@ def sweep(
 def run_sweep(config: SweepConfig, search: Search | None = None, scheduler: Any = None) -> SweepResult:
     """`sweep` for a configuration that is already built; `search` replaces its list of trials."""
     search = search or _search(config, None, None, scheduler)
-    result = carry_out(lambda: _Sweep(_Plan.of(config, search), scheduler), Progress(config.detect.quiet))
+    result = run_once(lambda: _Sweep(SweepPlan.of(config, search), scheduler), Progress(config.detect.quiet))
     if not config.detect.quiet:
         print_sweep(result.summary, result.trials().to_pylist(), str(result.run))
     return result
 
 
 @dataclass(frozen=True)
-class _Plan:
+class SweepPlan:
     """A checked sweep with everything opened that can be opened without work."""
 
     config: SweepConfig
@@ -88,7 +95,7 @@ class _Plan:
     """By name of the training, largest gamma first."""
 
     @classmethod
-    def of(cls, config: SweepConfig, search: Search | None) -> _Plan:
+    def of(cls, config: SweepConfig, search: Search | None) -> SweepPlan:
         """Open the data and prepare every training. Raises a DynacorError for whatever could not run."""
         detect = config.detect
         run = locate(detect.out or default_out(detect.data) + "-sweep")
@@ -127,10 +134,10 @@ class _Plan:
 
 
 @dataclass(frozen=True)
-class _Sweep(Undertaking[tuple[list[Trial], list[dict[str, Any]]], SweepResult]):
+class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]):
     """All trainings and trials of a plan; what it makes are the finished trials and the failed ones."""
 
-    plan: _Plan
+    plan: SweepPlan
     scheduler: Any
 
     @property
@@ -141,12 +148,12 @@ class _Sweep(Undertaking[tuple[list[Trial], list[dict[str, Any]]], SweepResult])
         return self.plan.finished()
 
     def execute(self, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
-        with joined(self.plan.config.detect, progress):
+        with ray_session(self.plan.config.detect, progress):
             trials, failed = _run_trials(self.plan, self.scheduler, progress)
             _keep_best(self.plan, choose_trial(trials, self.plan.config.select), progress)
         return trials, failed
 
-    def forget_if_barren(self) -> None:
+    def release_if_empty(self) -> None:
         if not any((prepared.run / SIGNALS).exists() for prepared in self.plan.trainings.values()):
             for name in (CONFIG, TRAININGS):
                 (self.run / name).delete()
@@ -157,12 +164,12 @@ class _Sweep(Undertaking[tuple[list[Trial], list[dict[str, Any]]], SweepResult])
         track_sweep(detect.mlflow, str(self.run), trials, names, Progress(detect.quiet))
         return result
 
-    def revisit(self, result: SweepResult) -> None:
+    def on_already_complete(self, result: SweepResult) -> None:
         if not (self.run / BEST / REPORT).exists():
             result.best.report()
 
 
-def _run_trials(plan: _Plan, scheduler: Any, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
+def _run_trials(plan: SweepPlan, scheduler: Any, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
     """Train, then cluster. Returns the finished trials and the failed ones with their messages."""
     with progress.timed("start"):
         have, detect = resources(), plan.config.detect
@@ -179,7 +186,7 @@ def _run_trials(plan: _Plan, scheduler: Any, progress: Progress) -> tuple[list[T
     for name, prepared in plan.trainings.items():
         rundir.claim(prepared.run, _training_identity(prepared), dataclasses.asdict(prepared.config))
         opened = open_data(prepared, spread.use_gpu, progress)
-        tasks[name] = TrainTask.of(prepared, opened, spread)
+        tasks[name] = TrainingTrial.of(prepared, opened, spread)
     with progress.timed("train"):
         broken = _train(plan, tasks, at_once, progress)
     if len(broken) == len(tasks):
@@ -188,7 +195,7 @@ def _run_trials(plan: _Plan, scheduler: Any, progress: Progress) -> tuple[list[T
         return _cluster(plan, tasks, broken, scheduler, progress)
 
 
-def _train(plan: _Plan, tasks: dict[str, TrainTask], at_once: int, progress: Progress) -> dict[str, str]:
+def _train(plan: SweepPlan, tasks: dict[str, TrainingTrial], at_once: int, progress: Progress) -> dict[str, str]:
     """Run the trainings that are not finished; returns name -> message of those that failed."""
     todo = {name: task for name, task in tasks.items() if not (task.place / SAMPLE).exists()}
     if not todo:
@@ -198,9 +205,9 @@ def _train(plan: _Plan, tasks: dict[str, TrainTask], at_once: int, progress: Pro
     runs = [(task.place, task.rows.facts.total) for task in todo.values()]
     progress.say(f"{len(todo)} of {len(tasks)} trainings to do, {min(at_once, len(todo))} at a time")
     stage = progress.stage("train", plan.config.detect.epochs * sum(rows for _, rows in runs), "rows")
-    with stage as bar, watching(lambda: rows_done(runs), bar):
+    with stage as bar, poll_progress(lambda: rows_done(runs), bar):
         failed = run_listed(
-            lambda options: train_trial(todo[options["training"]]),
+            lambda options: run_training_trial(todo[options["training"]]),
             [{"training": name} for name in todo],
             TRAINING_BUNDLE,
             at_once,
@@ -212,7 +219,7 @@ def _train(plan: _Plan, tasks: dict[str, TrainTask], at_once: int, progress: Pro
 
 
 def _cluster(
-    plan: _Plan, tasks: dict[str, TrainTask], broken: dict[str, str], scheduler: Any, progress: Progress
+    plan: SweepPlan, tasks: dict[str, TrainingTrial], broken: dict[str, str], scheduler: Any, progress: Progress
 ) -> tuple[list[Trial], list[dict[str, Any]]]:
     trials, config, shared = plan.trials, plan.config, plan.shared
 
@@ -223,7 +230,7 @@ def _cluster(
             raise TrainingError(broken[name])
         one, task = dataclasses.replace(config.trial(typed), cache=shared.cache), tasks[name]
         classes = task.manifest.num_classes
-        cluster_trial(ClusterTrial(one, typed, name, task.place, task.truth, classes, config.select), trials)
+        run_clustering_trial(ClusteringTrial(one, typed, name, task.place, task.truth, classes, config.select), trials)
 
     if plan.search is not None:
         names, failed = _searched(plan, plan.search, trial, progress)
@@ -237,7 +244,7 @@ def _cluster(
 
 
 def _searched(
-    plan: _Plan, search: Search, trial: Callable[[dict[str, Any]], None], progress: Progress
+    plan: SweepPlan, search: Search, trial: Callable[[dict[str, Any]], None], progress: Progress
 ) -> tuple[list[str], list[tuple[Any, str]]]:
     """Names of all records of the search, and (options, message) of what failed."""
 
@@ -246,13 +253,13 @@ def _searched(
 
     name = f"search-{search.kind}-{search.samples}"
     stage = progress.stage("cluster", search.samples, "trials")
-    with stage as bar, watching(lambda: len(records()), bar):
+    with stage as bar, poll_progress(lambda: len(records()), bar):
         failed = run_search(trial, search, CLUSTERING_BUNDLE, plan.run / "tune", name, plan.config.detect.max_failures)
     return records(), failed
 
 
 def _listed(
-    plan: _Plan,
+    plan: SweepPlan,
     listed: list[dict[str, Any]],
     trial: Callable[[dict[str, Any]], None],
     scheduler: Any,
@@ -267,7 +274,7 @@ def _listed(
 
     pending = missing()
     stage, failed = progress.stage("cluster", len(wanted), "trials"), []
-    with stage as bar, watching(lambda: len(wanted) - len(missing()), bar):
+    with stage as bar, poll_progress(lambda: len(wanted) - len(missing()), bar):
         if pending:
             failed = run_listed(
                 trial,
@@ -284,7 +291,7 @@ def _listed(
     return list(wanted), failed + stopped
 
 
-def _keep_best(plan: _Plan, chosen: Trial, progress: Progress) -> None:
+def _keep_best(plan: SweepPlan, chosen: Trial, progress: Progress) -> None:
     """Give the chosen trial a run directory of its own, as `detect` leaves it; its signals are there already."""
     with progress.timed("output"):
         config = plan.config.trial(chosen.options)
@@ -301,7 +308,9 @@ def _keep_best(plan: _Plan, chosen: Trial, progress: Progress) -> None:
             run_detect(config)
 
 
-def _write(plan: _Plan, trials: list[Trial], failed: list[dict[str, Any]], seconds: dict[str, float]) -> SweepResult:
+def _write(
+    plan: SweepPlan, trials: list[Trial], failed: list[dict[str, Any]], seconds: dict[str, float]
+) -> SweepResult:
     config = plan.config
     summary = build_sweep_summary(
         trials,
@@ -346,6 +355,6 @@ def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, sc
     for name in space or {}:
         if name not in CLUSTER_OPTIONS:
             remedy = "give lists of the others (gammas, seeds, also): each value costs a training"
-            raise ConfigError(explain(f"space over {', '.join(CLUSTER_OPTIONS)}", repr(name), remedy))
+            raise ConfigError(expected_got(f"space over {', '.join(CLUSTER_OPTIONS)}", repr(name), remedy))
     alphas = None if space and "alpha" in space else config.alpha_range()
     return make_search(config.choices, alphas, space or {}, config.samples, searcher, scheduler)

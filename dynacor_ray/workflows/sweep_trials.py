@@ -33,14 +33,14 @@ from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.method.selection import EpochRecord, choose_epoch, score
 from dynacor_ray.runs.records import Trial
 from dynacor_ray.workflows.open_data import Opened
-from dynacor_ray.workflows.prepare import Prepared, cluster_config, with_noise_rate
+from dynacor_ray.workflows.prepare import Prepared, clustering_config, with_noise_rate
 
 SAMPLE = "sample.parquet"
 """Dynamics of at most `fit_rows` rows, which every clustering of the training reads; the last file of a training."""
 
 
 @dataclass(frozen=True)
-class TrainTask:
+class TrainingTrial:
     """All that a training needs to know."""
 
     place: Location
@@ -54,7 +54,7 @@ class TrainTask:
     fit_rows: int
 
     @classmethod
-    def of(cls, prepared: Prepared, opened: Opened, plan: TrainPlan) -> TrainTask:
+    def of(cls, prepared: Prepared, opened: Opened, plan: TrainPlan) -> TrainingTrial:
         """The training of a prepared run."""
         return cls(
             place=prepared.run,
@@ -74,7 +74,7 @@ class TrainTask:
         return self.dataset / self.manifest.truth if self.manifest.truth else None
 
 
-def train_trial(task: TrainTask) -> None:
+def run_training_trial(task: TrainingTrial) -> None:
     """Train, or resume; leave the signals and a sample of the dynamics (Eq. 1)."""
     connect()
     silent = Progress(quiet=True)
@@ -87,7 +87,7 @@ def train_trial(task: TrainTask) -> None:
 
 
 @dataclass(frozen=True)
-class ClusterTrial:
+class ClusteringTrial:
     """All that a clustering needs to know."""
 
     config: DetectConfig
@@ -104,7 +104,7 @@ def record_name(config: DetectConfig) -> str:
     return f"{digest(config.result_options())}.json"
 
 
-def cluster_trial(task: ClusterTrial, records: Location) -> None:
+def run_clustering_trial(task: ClusteringTrial, records: Location) -> None:
     """Cluster a training's dynamics (§4.4) and write the trial's record, unless it is there already.
 
     Shares and metrics are those of the sample that was fitted, which is all rows up to `fit_rows`.
@@ -121,7 +121,7 @@ def cluster_trial(task: ClusterTrial, records: Location) -> None:
     judge = _Judge(sample, task.truth)
     first = read_noise_rate(task.place / SIGNALS, task.config.epochs, task.config.batch_size)
     estimate = settle_noise_rate(first, sample, task.config.margin_score, task.num_classes)
-    config = with_noise_rate(cluster_config(task.config), estimate)
+    config = with_noise_rate(clustering_config(task.config), estimate)
     known: list[EpochRecord] = []
 
     def on_epoch(record: EpochRecord, q_noisy: np.ndarray) -> None:

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from dynacor_ray.core import schema
-from dynacor_ray.engine.runtime.session import forgo_watcher, quieten
+from dynacor_ray.engine.runtime.session import disable_preemption_watcher, silence_ray
 from dynacor_ray.ground_truth.synthetic_noise import symmetric
 from dynacor_ray.workflows.detect import detect
 
@@ -40,8 +40,8 @@ FEATURES = 16
 @pytest.fixture(scope="session", autouse=True)
 def cluster() -> Iterator[None]:
     """Four logical CPUs, so that two training workers and Ray Data fit on any machine."""
-    quieten()
-    forgo_watcher()
+    silence_ray()
+    disable_preemption_watcher()
     ray.init(
         address="local",
         num_cpus=4,

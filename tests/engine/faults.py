@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from dynacor_ray.core import schema
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
-from dynacor_ray.runs.lock import is_lease
+from dynacor_ray.runs.lock import is_lock
 
 
 def expected_keys(rows: int, gamma: float = 0.1, seed: int = 0) -> np.ndarray:
@@ -35,7 +35,7 @@ def assert_whole(run: Path, rows: int, epochs: int, gamma: float = 0.1) -> None:
         assert np.array_equal(np.sort(found), expected), f"epoch {epoch}"
     assert json.loads((run / "summary.json").read_text())["num_rows"] == rows
     names = [path.name for path in run.iterdir()]
-    assert not [name for name in names if name.endswith(".part") or is_lease(name)]
+    assert not [name for name in names if name.endswith(".part") or is_lock(name)]
 
 
 def assert_nothing_half(run: Path) -> None:

@@ -34,18 +34,18 @@ from dynacor_ray.engine.training.job import TrainConfig
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.workflows.compare import compare
-from dynacor_ray.workflows.gather_evidence import Ground, gather_panel
+from dynacor_ray.workflows.gather_evidence import DetectionInputs, gather_panel
 from dynacor_ray.workflows.prepare import plan_for
 
 QUIET = Progress(quiet=True)
 QUICK: dict[str, Any] = {"epochs": 3, "cluster_epochs": 1, "quiet": True}
 
 
-def ground_of(data: Path, tmp_path: Path, workers: int) -> Ground:
+def ground_of(data: Path, tmp_path: Path, workers: int) -> DetectionInputs:
     place = locate(str(tmp_path / "packed"))
     manifest = ingest(open_source(str(data), SourceOptions()), place, 0.01, QUIET)
     plan = plan_for(DetectConfig(data="x", workers=workers))
-    return Ground(place, manifest, LabelTable.of_dataset(place, manifest), plan, QUIET)
+    return DetectionInputs(place, manifest, LabelTable.of_dataset(place, manifest), plan, QUIET)
 
 
 def features_of(data: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import pytest
 
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.detectors.aum import threshold_samples
-from dynacor_ray.detectors.evidence import Evidence, Part, Verdict
+from dynacor_ray.detectors.evidence import Evidence, EvidencePart, Verdict
 from dynacor_ray.detectors.registry import BASELINES, Detector
 
 PARTS = {
@@ -86,7 +86,7 @@ def test_the_table_is_complete() -> None:
     ]
     assert all(name == detector.name for name, detector in BASELINES.items())
     assert len({detector.title for detector in BASELINES.values()}) == len(BASELINES)
-    assert {part for detector in BASELINES.values() for part in detector.reads} <= set(get_args(Part))
+    assert {part for detector in BASELINES.values() for part in detector.reads} <= set(get_args(EvidencePart))
 
 
 @every_baseline

@@ -11,7 +11,7 @@ from dynacor_ray.core.storage import locate
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training.batches import Batch
-from dynacor_ray.engine.training.dynamics_module import DynamicsTask
+from dynacor_ray.engine.training.dynamics_module import DynamicsModule
 from dynacor_ray.engine.training.job import Job, TrainConfig
 from dynacor_ray.engine.training.module import Recorded
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
@@ -44,7 +44,7 @@ def batch() -> Batch:
     return Batch(torch.from_numpy(keys), torch.from_numpy(label), torch.from_numpy(feature), weight)
 
 
-def run(task: DynamicsTask, epoch: int) -> Recorded:
+def run(task: DynamicsModule, epoch: int) -> Recorded:
     torch.manual_seed(epoch)
     task.begin_epoch(epoch)
     seen = task.step(task.network(), batch(), epoch)[1]
@@ -55,7 +55,7 @@ def run(task: DynamicsTask, epoch: int) -> Recorded:
 
 
 def test_the_second_epoch_says_what_the_rows_without_a_copy_know() -> None:
-    task, rows = DynamicsTask(job(), CPU), batch()
+    task, rows = DynamicsModule(job(), CPU), batch()
     recorded = [run(task, epoch) for epoch in range(3)]
     assert [schema.LEAVE_ONE_OUT in one for one in recorded] == [False, True, False]
     key = rows.key.numpy()
@@ -70,7 +70,7 @@ def test_the_second_epoch_says_what_the_rows_without_a_copy_know() -> None:
 
 
 def test_a_checkpoint_between_the_two_epochs_brings_the_regression_back() -> None:
-    first, second = DynamicsTask(job(), CPU), DynamicsTask(job(), CPU)
+    first, second = DynamicsModule(job(), CPU), DynamicsModule(job(), CPU)
     run(first, 0)
     second.restore(first.state())
     expected, found = run(first, 1), run(second, 1)
@@ -80,7 +80,7 @@ def test_a_checkpoint_between_the_two_epochs_brings_the_regression_back() -> Non
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_short_trainings(epochs: int) -> None:
-    task = DynamicsTask(job(epochs=epochs), CPU)
+    task = DynamicsModule(job(epochs=epochs), CPU)
     recorded = [run(task, epoch) for epoch in range(epochs)]
     assert [schema.LEAVE_ONE_OUT in one for one in recorded] == [False, True][:epochs]
     assert task.state()["ridge"] is None
@@ -88,6 +88,6 @@ def test_short_trainings(epochs: int) -> None:
 
 def test_too_many_features_give_no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynacor_ray.engine.training.dynamics_module.MAX_FEATURES", DIM - 1)
-    task = DynamicsTask(job(), CPU)
+    task = DynamicsModule(job(), CPU)
     run(task, 0)
     assert not run(task, 1)[schema.LEAVE_ONE_OUT].any()

@@ -27,7 +27,7 @@ from dynacor_ray.engine.data.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.dynamics import assemble
 from dynacor_ray.engine.dynamics.assemble import coverage_message, id_ranges
-from dynacor_ray.engine.dynamics.clustering import Tally, settle_noise_rate
+from dynacor_ray.engine.dynamics.clustering import FlagCounts, settle_noise_rate
 from dynacor_ray.engine.runtime import session
 from dynacor_ray.engine.runtime.session import Resources
 from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan, plan_training, trainings_at_once
@@ -277,8 +277,8 @@ def assigned(
     )
 
 
-def tallied(*blocks: pa.Table) -> Tally:
-    counts = Tally(3)
+def tallied(*blocks: pa.Table) -> FlagCounts:
+    counts = FlagCounts(3)
     for block in blocks:
         counts.add(block)
     return counts

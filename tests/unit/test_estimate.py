@@ -19,7 +19,7 @@ from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.session import Resources
 from dynacor_ray.engine.training import job as engine_job
-from dynacor_ray.engine.training.dynamics_module import DynamicsTask
+from dynacor_ray.engine.training.dynamics_module import DynamicsModule
 from dynacor_ray.engine.training.job import Job, TrainConfig
 from dynacor_ray.workflows import cost_estimate as module
 from dynacor_ray.workflows import doctor as checks
@@ -89,12 +89,12 @@ def test_a_step_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch, workers: int
     seen: list[tuple[int, ...]] = []
     before = torch.get_num_threads()
 
-    class Watched(DynamicsTask):
+    class Watched(DynamicsModule):
         def step(self, model: Any, batch: Any, epoch: int) -> Any:
             seen.append((torch.get_num_threads(), *batch.feature.shape))
             return super().step(model, batch, epoch)
 
-    monkeypatch.setattr(module, "make_task", Watched)
+    monkeypatch.setattr(module, "make_module", Watched)
     monkeypatch.setattr(engine_job, "NUMBERS_PER_THREAD", 1)
     assert step_seconds(job_of(workers=workers, threads=before + 2), "cpu") > 0
     threads = before + 1 if workers < 64 else 1

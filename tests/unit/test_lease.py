@@ -18,7 +18,7 @@ from dynacor_ray.core.errors import RunDirectoryError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.runs import lock as lease
-from dynacor_ray.runs.lock import held, is_lease
+from dynacor_ray.runs.lock import held, is_lock
 
 QUIET = Progress(quiet=True)
 HOLDER = """
@@ -93,7 +93,7 @@ def test_a_living_process_keeps_it_and_a_killed_one_does_not(
     holder.wait()
     with held(run, QUIET) as check:
         check()
-        assert len([name for name in run.names() if is_lease(name)]) == 1, "the dead driver's file is gone"
+        assert len([name for name in run.names() if is_lock(name)]) == 1, "the dead driver's file is gone"
 
 
 def test_the_number_of_a_dead_process_may_be_used_again(run: Location) -> None:

@@ -14,7 +14,7 @@ from dynacor_ray.method import clustering as c
 from dynacor_ray.method.dynamics_encoder import DynamicsEncoder
 
 torch.set_num_threads(1)
-QUICK = c.ClusterConfig(epochs=2, batch_size=64, learning_rate=1e-3)
+QUICK = c.ClusteringConfig(epochs=2, batch_size=64, learning_rate=1e-3)
 
 
 def simulated(num_rows: int = 300, num_epochs: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -142,7 +142,7 @@ def test_the_order_of_instances_changes_nothing() -> None:
 
 def test_seeds_differ_and_one_seed_repeats() -> None:
     rows = simulated()
-    first, again, other = (c.fit(*rows, c.ClusterConfig(epochs=1, seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (c.fit(*rows, c.ClusteringConfig(epochs=1, seed=seed)) for seed in (0, 0, 1))
     assert first.records == again.records
     assert first.records != other.records
 
@@ -202,7 +202,7 @@ def test_records_describe_the_assignment() -> None:
 @pytest.mark.parametrize("batch_size", [1, 7, 1024])
 def test_extreme_lengths_and_batches(num_epochs: int, batch_size: int) -> None:
     margins, is_corrupted, has_copy = simulated(24, num_epochs)
-    config = c.ClusterConfig(epochs=1, batch_size=batch_size)
+    config = c.ClusteringConfig(epochs=1, batch_size=batch_size)
     q = c.fit(margins, is_corrupted, has_copy, config).assign(margins)
     assert q.shape == (24,)
     assert q.dtype == np.float32
@@ -232,9 +232,9 @@ def test_assign_works_through_several_chunks(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_presets_are_the_documented_ones() -> None:
-    assert c.preset("paper") == c.ClusterConfig()
+    assert c.preset("paper") == c.ClusteringConfig()
     released = c.preset("released", alpha=0.05)
-    assert released == c.ClusterConfig(
+    assert released == c.ClusteringConfig(
         alpha=0.05,
         epochs=15,
         weight_decay=1e-4,
@@ -253,7 +253,7 @@ def test_unknown_variants_options_and_values_are_refused() -> None:
         c.preset("paper", assignment_distance="l1")
     for options in ({"alpha": -1}, {"epochs": -1}, {"batch_size": 0}, {"learning_rate": 0}, {"weight_decay": math.nan}):
         with pytest.raises(ConfigError, match=next(iter(options))):
-            c.ClusterConfig(**options)  # type: ignore[arg-type]
+            c.ClusteringConfig(**options)  # type: ignore[arg-type]
 
 
 def test_unusable_rows_are_refused() -> None:

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.decision.thresholds import (
     MOST_RECALL,
-    Cut,
-    Signals,
+    DecisionThreshold,
+    RowSignals,
     assignment_quality,
-    choose_cut,
+    choose_threshold,
     common_unit,
-    cut_at_share,
+    quantile_threshold,
     row_score,
 )
 
@@ -76,13 +76,13 @@ def test_certain_scores_are_ordered_too() -> None:
 
 MARGIN_ROWS = np.array([[3.0, 1.0, 2.0, 0.0], [-1.0, -3.0, 4.0, 8.0], [0.0, 0.5, 0.0, 0.0]], np.float16)
 Q = np.array([0.2, 0.7, 0.5], np.float32)
-ROWS = Signals(margins=MARGIN_ROWS, q_noisy=Q, leave_one_out=np.array([0.5, -0.25, 0.0], np.float32))
+ROWS = RowSignals(margins=MARGIN_ROWS, q_noisy=Q, leave_one_out=np.array([0.5, -0.25, 0.0], np.float32))
 
 
-def with_margins(scores: np.ndarray) -> Signals:
+def with_margins(scores: np.ndarray) -> RowSignals:
     """Rows of one epoch, about which nothing else is known."""
     nothing = np.zeros(len(scores), np.float32)
-    return Signals(margins=scores[:, None], q_noisy=nothing, leave_one_out=nothing)
+    return RowSignals(margins=scores[:, None], q_noisy=nothing, leave_one_out=nothing)
 
 
 def test_scores_of_a_case_worked_by_hand() -> None:
@@ -100,9 +100,9 @@ def test_scores_of_a_case_worked_by_hand() -> None:
 def test_two_margins_are_brought_to_one_unit() -> None:
     random = np.random.default_rng(0)
     early, left_out = random.normal(1, 3, 20_000), random.normal(-1, 0.2, 20_000).astype(np.float32)
-    rows = Signals(margins=early[:, None], q_noisy=np.zeros(20_000, np.float32), leave_one_out=left_out)
+    rows = RowSignals(margins=early[:, None], q_noisy=np.zeros(20_000, np.float32), leave_one_out=left_out)
     assert common_unit(rows) == pytest.approx(15.0, rel=0.05)
-    cut = choose_cut("noise_rate", "combined_margin", rows, rows.of(np.arange(20_000) < 50), noise_rate=0.1)
+    cut = choose_threshold("noise_rate", "combined_margin", rows, rows.of(np.arange(20_000) < 50), noise_rate=0.1)
     assert cut.weight == common_unit(rows)
     flags, quality = cut.apply(rows)
     assert flags.mean() == pytest.approx(0.1)
@@ -112,7 +112,7 @@ def test_two_margins_are_brought_to_one_unit() -> None:
 
 def test_without_a_leave_one_out_margin_the_early_one_decides() -> None:
     rows = with_margins(np.array([3.0, -1.0, 0.5]))
-    cut = choose_cut("noise_rate", "combined_margin", rows, rows, noise_rate=1 / 3)
+    cut = choose_threshold("noise_rate", "combined_margin", rows, rows, noise_rate=1 / 3)
     assert cut.weight == 0.0
     assert cut.apply(rows)[0].tolist() == [False, True, False]
 
@@ -123,7 +123,7 @@ def test_without_a_leave_one_out_margin_the_early_one_decides() -> None:
 )
 def test_the_cut_flags_the_share_of_distinct_scores(scores: list[float], share: float) -> None:
     values = np.array(scores)
-    assert (values < cut_at_share(values, share)).sum() == round(share * len(values))
+    assert (values < quantile_threshold(values, share)).sum() == round(share * len(values))
 
 
 @given(
@@ -132,7 +132,9 @@ def test_the_cut_flags_the_share_of_distinct_scores(scores: list[float], share: 
     scale=st.floats(1e-3, 1e3),
 )
 def test_flags_quality_and_score_say_the_same(scores: list[float], value: float, scale: float) -> None:
-    flags, quality = Cut(score="mean_margin", value=value, scale=scale).apply(with_margins(np.array(scores)))
+    flags, quality = DecisionThreshold(score="mean_margin", value=value, scale=scale).apply(
+        with_margins(np.array(scores))
+    )
     assert np.array_equal(flags, np.array(scores) < value)
     assert np.array_equal(flags, quality < 0.5)
     assert ((quality >= 0) & (quality <= 1)).all()
@@ -144,19 +146,19 @@ def test_each_policy_cuts_where_it_says() -> None:
     random = np.random.default_rng(0)
     originals, copies = random.normal(2, 1, 5000), random.normal(-1, 1, 500)
     both = with_margins(originals), with_margins(copies)
-    by_rate = choose_cut("noise_rate", "mean_margin", *both, noise_rate=0.1)
+    by_rate = choose_threshold("noise_rate", "mean_margin", *both, noise_rate=0.1)
     assert by_rate.value is not None
     assert (originals < by_rate.value).mean() == pytest.approx(0.1)
-    wild = choose_cut("noise_rate", "mean_margin", *both, noise_rate=1.0)
+    wild = choose_threshold("noise_rate", "mean_margin", *both, noise_rate=1.0)
     assert wild.value is not None
     assert (copies < wild.value).mean() == pytest.approx(MOST_RECALL), "no more than nearly all planted errors ask for"
     assert (originals < wild.value).mean() < 0.5
-    bounded = choose_cut("noise_rate", "mean_margin", *both, noise_rate=1.0, most_recall=0.9)
-    by_recall = choose_cut("planted_recall", "mean_margin", *both, target_recall=0.9)
+    bounded = choose_threshold("noise_rate", "mean_margin", *both, noise_rate=1.0, most_recall=0.9)
+    by_recall = choose_threshold("planted_recall", "mean_margin", *both, target_recall=0.9)
     assert bounded.value == by_recall.value
     assert by_recall.value is not None
     assert (copies < by_recall.value).mean() == pytest.approx(0.9)
-    paper = choose_cut("paper", "soft_assignment", *both)
+    paper = choose_threshold("paper", "soft_assignment", *both)
     flags, quality = paper.apply(ROWS)
     assert flags.tolist() == [False, True, False]
     assert (quality < 0.5).tolist() == flags.tolist()
@@ -164,7 +166,7 @@ def test_each_policy_cuts_where_it_says() -> None:
 
 def test_constant_scores_are_cut_without_dividing_by_their_spread() -> None:
     same = with_margins(np.ones(10))
-    cut = choose_cut("noise_rate", "combined_margin", same, with_margins(np.ones(2)), noise_rate=0.0)
+    cut = choose_threshold("noise_rate", "combined_margin", same, with_margins(np.ones(2)), noise_rate=0.0)
     flags, quality = cut.apply(same)
     assert not flags.any()
     assert np.isfinite(quality).all()
@@ -173,15 +175,15 @@ def test_constant_scores_are_cut_without_dividing_by_their_spread() -> None:
 def test_what_cannot_be_cut_is_refused() -> None:
     scores = with_margins(np.zeros(3))
     with pytest.raises(ConfigError, match="among noise_rate, planted_recall, mixture, paper, but got 'otsu'"):
-        choose_cut("otsu", "mean_margin", scores, scores)
+        choose_threshold("otsu", "mean_margin", scores, scores)
     with pytest.raises(ConfigError, match="an estimate of the noise rate, but got none"):
-        choose_cut("noise_rate", "mean_margin", scores, scores)
+        choose_threshold("noise_rate", "mean_margin", scores, scores)
     with pytest.raises(ConfigError, match=r"the score soft_assignment for Eq\. 4, but got 'mean_margin'"):
-        choose_cut("paper", "mean_margin", scores, scores)
+        choose_threshold("paper", "mean_margin", scores, scores)
 
 
 def mixture_cut(scores: np.ndarray) -> float:
-    value = choose_cut("mixture", "early_margin", with_margins(scores), with_margins(scores[:9])).value
+    value = choose_threshold("mixture", "early_margin", with_margins(scores), with_margins(scores[:9])).value
     assert value is not None
     return value
 
@@ -189,7 +191,7 @@ def mixture_cut(scores: np.ndarray) -> float:
 def test_a_score_that_says_nothing_is_refused() -> None:
     rows = with_margins(np.array([3.0, -1.0, 0.5]))
     with pytest.raises(ConfigError, match=r"leave-one-out margins, but got none.*choose another score"):
-        choose_cut("planted_recall", "leave_one_out", rows, rows)
+        choose_threshold("planted_recall", "leave_one_out", rows, rows)
 
 
 def test_a_mixture_is_cut_between_its_components() -> None:

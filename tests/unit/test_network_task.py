@@ -21,13 +21,13 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.image_decoding import centre_crop_resize, load_rgb
 from dynacor_ray.core.storage import locate
-from dynacor_ray.engine.data.embed import Unit
+from dynacor_ray.engine.data.embed import EmbeddingChunk
 from dynacor_ray.engine.data.image_rows import ImageReader
 from dynacor_ray.engine.data.labels import GivenLabels
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.data.training_rows import padding_rows
-from dynacor_ray.engine.training.batches import Batch, CachedRows, StreamedRows, ahead
-from dynacor_ray.engine.training.dynamics_module import DynamicsTask
+from dynacor_ray.engine.training.batches import Batch, CachedRows, StreamedRows, prefetch
+from dynacor_ray.engine.training.dynamics_module import DynamicsModule
 from dynacor_ray.engine.training.job import Job, TrainConfig
 from dynacor_ray.engine.training.lr_schedule import MIN_LEARNING_RATE, make_schedule, rate_after
 from dynacor_ray.engine.training.worker import is_out_of_memory, memory_message
@@ -66,7 +66,7 @@ def batch(rows: int = ROWS, padding: int = 0) -> Batch:
 
 def fresh_network(job: Job) -> nn.Module:
     torch.manual_seed(1)
-    return DynamicsTask(job, CPU).network()
+    return DynamicsModule(job, CPU).network()
 
 
 def test_gradient_and_signal_are_those_of_a_plain_loop() -> None:
@@ -74,7 +74,7 @@ def test_gradient_and_signal_are_those_of_a_plain_loop() -> None:
     job, rows = job_of(), batch()
     assert job.config.augmentation is not None
     ours, plain = fresh_network(job), fresh_network(job)
-    task, augment = DynamicsTask(job, CPU), job.config.augmentation
+    task, augment = DynamicsModule(job, CPU), job.config.augmentation
     sgd = [torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4) for model in (ours, plain)]
     for epoch in range(2):
         task.begin_epoch(epoch)
@@ -102,7 +102,7 @@ def test_gradient_and_signal_are_those_of_a_plain_loop() -> None:
 
 def test_no_regression_on_pixels() -> None:
     """The margins that leave a row out need features that stay the same."""
-    task, rows = DynamicsTask(job_of(), CPU), batch()
+    task, rows = DynamicsModule(job_of(), CPU), batch()
     model = task.network()
     for epoch in range(2):
         task.begin_epoch(epoch)
@@ -116,7 +116,7 @@ def test_padding_shows_a_real_image_of_its_batch() -> None:
     """It has no weight in the loss; batch norm sees one real image twice, and nothing that is not in the data."""
     seen = list[torch.Tensor]()
     job = job_of(augmentation=TrainingAugmentation(SIDE, SIDE, "none", 0))
-    task, model = DynamicsTask(job, CPU), fresh_network(job)
+    task, model = DynamicsModule(job, CPU), fresh_network(job)
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     task.begin_epoch(0)
     padded = batch(ROWS, padding=1)
@@ -131,7 +131,7 @@ def test_padding_shows_a_real_image_of_its_batch() -> None:
 
 def test_a_batch_of_padding_alone() -> None:
     job = job_of()
-    task = DynamicsTask(job, CPU)
+    task = DynamicsModule(job, CPU)
     task.begin_epoch(0)
     loss, _ = task.step(fresh_network(job), batch(0, padding=2), 0)
     assert loss.item() == 0
@@ -232,7 +232,9 @@ def test_the_reader_gives_originals_and_augmented_copies(tmp_path: Path) -> None
     pq.write_table(pa.table({schema.INSTANCE_ID: ids, schema.IMAGE: images}), tmp_path / "part", row_group_size=5)
     reader = ImageReader(locate(str(tmp_path)), CLASSES, corruption, "crop", SIDE)
     labels = GivenLabels(ids, given)
-    table = pa.concat_tables([reader(Unit(0, "part", 0, 13), labels), reader(Unit(1, "part", 13, 19), labels)])
+    table = pa.concat_tables(
+        [reader(EmbeddingChunk(0, "part", 0, 13), labels), reader(EmbeddingChunk(1, "part", 13, 19), labels)]
+    )
     number, is_copy = schema.decode_key(table[schema.KEY].to_numpy())
     pixels = schema.matrix(table[schema.FEATURE]).reshape(-1, SIDE, SIDE, 3)
     copied = ids[is_selected(ids, corruption)]
@@ -252,7 +254,7 @@ def test_the_reader_without_copies(tmp_path: Path) -> None:
     ids = np.arange(len(images))
     pq.write_table(pa.table({schema.INSTANCE_ID: ids, schema.IMAGE: images}), tmp_path / "part")
     reader = ImageReader(locate(str(tmp_path)), CLASSES, None, "crop", SIDE)
-    table = reader(Unit(0, "part", 0, len(ids)), GivenLabels(ids, np.zeros(len(ids), np.int32)))
+    table = reader(EmbeddingChunk(0, "part", 0, len(ids)), GivenLabels(ids, np.zeros(len(ids), np.int32)))
     assert table[schema.KEY].to_pylist() == (ids << 1).tolist()
 
 
@@ -318,7 +320,7 @@ def test_out_of_memory_says_what_to_try() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_batches_made_ahead_are_the_same(count: int) -> None:
     batches = [batch(rows) for rows in range(1, count + 1)]
-    found = list(ahead(iter(batches)))
+    found = list(prefetch(iter(batches)))
     assert [len(one.key) for one in found] == [len(one.key) for one in batches]
 
 
@@ -327,7 +329,7 @@ def test_an_error_while_making_ahead_is_told() -> None:
         yield batch(1)
         raise MemoryError
 
-    made = ahead(broken())
+    made = prefetch(broken())
     assert len(next(made).key) == 1
     with pytest.raises(MemoryError):
         next(made)

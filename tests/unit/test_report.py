@@ -15,7 +15,7 @@ from rich.console import Console
 from dynacor_ray.core.manifest import DatasetManifest, FeatureStats, Part
 from dynacor_ray.core.schema import MAX_INSTANCE_ID
 from dynacor_ray.report.summary import (
-    Facts,
+    RunResults,
     build_summary,
     class_table,
     pair_table,
@@ -61,10 +61,10 @@ def manifest(**changes: Any) -> DatasetManifest:
     return DatasetManifest(**(values | changes))
 
 
-def facts(counts: Counted, known: DatasetManifest, noise_rate: dict[str, float] | None = None) -> Facts:
+def facts(counts: Counted, known: DatasetManifest, noise_rate: dict[str, float] | None = None) -> RunResults:
     records = [{"epoch": 0, "davies_bouldin": None}]
     config = {"seed": 7, "gamma": 0.1, "threshold": None, "variant": None}
-    return Facts(config, {"ray": "2"}, known, "pixels@8", counts, records, 0, None, noise_rate)
+    return RunResults(config, {"ray": "2"}, known, "pixels@8", counts, records, 0, None, noise_rate)
 
 
 # -------------------------------------------------------------------------------------------------------------- summary

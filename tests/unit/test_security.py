@@ -29,7 +29,7 @@ from ray.data._internal.object_extensions.arrow import ArrowPythonObjectArray
 from ray.data._internal.tensor_extensions.arrow import ArrowTensorTypeV2
 
 from dynacor_ray.core import storage
-from dynacor_ray.core.errors import DataError, DynacorError, StorageError, explain, printable
+from dynacor_ray.core.errors import DataError, DynacorError, StorageError, expected_got, printable
 from dynacor_ray.core.image_decoding import ImageError, probe
 from dynacor_ray.core.manifest import MANIFEST, DatasetManifest
 from dynacor_ray.core.progress import Progress
@@ -288,7 +288,7 @@ def test_bombs_of_human_labels(tmp_path: Path) -> None:
 
 def test_messages_are_one_printable_line() -> None:
     """What Python prints of an error is not the command line's to clean: the message itself must be harmless."""
-    message = explain("a label", "'\x1b[31mred\r\nError: all is lost\u202e\x9b'", "look at naïve 日本")
+    message = expected_got("a label", "'\x1b[31mred\r\nError: all is lost\u202e\x9b'", "look at naïve 日本")
     assert message == r"Expected a label, but got '\x1b[31mred\r\nError: all is lost\u202e\x9b'; look at naïve 日本."
     assert printable("[red]:smile:") == "[red]:smile:"
 

@@ -13,9 +13,9 @@ from dynacor_ray.core.errors import TrainingError
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training.batches import Batch
-from dynacor_ray.engine.training.dynamics_module import DynamicsTask, SignalsTask
+from dynacor_ray.engine.training.dynamics_module import AllSignalsModule, DynamicsModule
 from dynacor_ray.engine.training.job import Job, TrainConfig
-from dynacor_ray.engine.training.worker import make_task
+from dynacor_ray.engine.training.worker import make_module
 from dynacor_ray.method.dynamics import first_eigenvectors
 from dynacor_ray.method.signals import COLUMNS
 from tests.plans import plan_of
@@ -39,7 +39,7 @@ def batches() -> list[Batch]:
     return [Batch(*fields) for fields in zip(*parts, strict=True)]
 
 
-def trained(task: DynamicsTask) -> tuple[list[dict[str, torch.Tensor]], torch.nn.Module]:
+def trained(task: DynamicsModule) -> tuple[list[dict[str, torch.Tensor]], torch.nn.Module]:
     """What is recorded in every epoch, rows in the order of the batches."""
     torch.manual_seed(1)
     network = task.network()
@@ -61,9 +61,9 @@ def trained(task: DynamicsTask) -> tuple[list[dict[str, torch.Tensor]], torch.nn
 
 
 def test_the_training_is_the_same_with_and_without() -> None:
-    plain, more = make_task(job_of(False), CPU), make_task(job_of(True), CPU)
-    assert type(plain) is DynamicsTask
-    assert isinstance(more, SignalsTask)
+    plain, more = make_module(job_of(False), CPU), make_module(job_of(True), CPU)
+    assert type(plain) is DynamicsModule
+    assert isinstance(more, AllSignalsModule)
     (less, first), (all_of_it, second) = trained(plain), trained(more)
     assert first.state_dict().keys() == second.state_dict().keys(), "a checkpoint of either"
     for name, value in first.state_dict().items():
@@ -79,7 +79,7 @@ def test_the_training_is_the_same_with_and_without() -> None:
 
 def test_alignment_is_to_the_originals_of_the_epoch_before() -> None:
     """With a learning rate of 0 the pre-logits of every epoch are the same."""
-    task = SignalsTask(job_of(True), CPU)
+    task = AllSignalsModule(job_of(True), CPU)
     network = task.network()
     whole = Batch(*(torch.cat(fields) for fields in zip(*batches(), strict=True)))
     with torch.no_grad():
@@ -98,20 +98,20 @@ def test_alignment_is_to_the_originals_of_the_epoch_before() -> None:
 
 
 def test_what_a_checkpoint_keeps() -> None:
-    task, other = SignalsTask(job_of(True), CPU), SignalsTask(job_of(True), CPU)
+    task, other = AllSignalsModule(job_of(True), CPU), AllSignalsModule(job_of(True), CPU)
     trained(task)
     file = io.BytesIO()
     torch.save(task.state(), file)
     other.restore(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
     assert torch.equal(other.state()["directions"], task.state()["directions"])
     assert other.state()["joints"].keys() == task.state()["joints"].keys()
-    fresh = SignalsTask(job_of(True), CPU)
-    fresh.restore(SignalsTask(job_of(True), CPU).state())
+    fresh = AllSignalsModule(job_of(True), CPU)
+    fresh.restore(AllSignalsModule(job_of(True), CPU).state())
     assert fresh.state()["directions"] is None
 
 
 def test_stored_signals() -> None:
-    task = SignalsTask(job_of(True), CPU)
+    task = AllSignalsModule(job_of(True), CPU)
     recorded = {name: values.numpy() for name, values in trained(task)[0][-1].items()}
     keys = np.arange(ROWS)
     table = task.table(keys, recorded)

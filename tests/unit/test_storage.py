@@ -80,7 +80,7 @@ def test_a_place_travels(folder: Location) -> None:
 
 def test_a_failing_write_leaves_nothing(folder: Location) -> None:
     def write_half() -> None:
-        with (folder / "f").replacing() as part:
+        with (folder / "f").atomic_replace() as part:
             part.filesystem.open_output_stream(part.path).close()
             assert folder.names() == [part.path.rpartition("/")[2]]
             raise KeyboardInterrupt
@@ -99,7 +99,7 @@ def test_a_failing_write_keeps_the_old_file(folder: Location) -> None:
     (folder / "f").write_bytes(b"old")
 
     def write_half() -> None:
-        with (folder / "f").replacing() as part:
+        with (folder / "f").atomic_replace() as part:
             stream = part.filesystem.open_output_stream(part.path)
             stream.write(b"new")
             stream.close()
@@ -113,7 +113,7 @@ def test_a_failing_write_keeps_the_old_file(folder: Location) -> None:
 
 def test_nothing_is_seen_before_it_is_whole(folder: Location) -> None:
     place = folder / "f"
-    with place.replacing() as part, part.filesystem.open_output_stream(part.path) as stream:
+    with place.atomic_replace() as part, part.filesystem.open_output_stream(part.path) as stream:
         stream.write(b"abc")
         assert not place.exists()
     assert place.read_bytes() == b"abc"

@@ -10,14 +10,14 @@ import pytest
 from dynacor_ray.core.errors import DataError, RunDirectoryError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
-from dynacor_ray.runs.lock import held, is_lease
-from dynacor_ray.runs.resumable import Undertaking, carry_out
+from dynacor_ray.runs.lock import held, is_lock
+from dynacor_ray.runs.resumable import ResumableRun, run_once
 
 QUIET = Progress(quiet=True)
 
 
 @dataclass
-class Sum(Undertaking[int, str]):
+class Sum(ResumableRun[int, str]):
     """Adds two and two and says what was called."""
 
     place: Location
@@ -35,12 +35,12 @@ class Sum(Undertaking[int, str]):
 
     def execute(self, progress: Progress) -> int:
         self.called.append("execute")
-        assert [name for name in self.place.names() if is_lease(name)], "the directory is held"
+        assert [name for name in self.place.names() if is_lock(name)], "the directory is held"
         if self.error is not None:
             raise self.error
         return 4
 
-    def forget_if_barren(self) -> None:
+    def release_if_empty(self) -> None:
         self.called.append("forget")
 
     def write(self, made: int, seconds: dict[str, float]) -> str:
@@ -49,7 +49,7 @@ class Sum(Undertaking[int, str]):
         (self.place / "summary.json").write_json(made)
         return str(made)
 
-    def revisit(self, result: str) -> None:
+    def on_already_complete(self, result: str) -> None:
         self.called.append(f"revisit {result}")
 
 
@@ -59,10 +59,10 @@ def task(tmp_path: Path) -> Sum:
 
 
 def test_it_is_done_once(task: Sum) -> None:
-    assert carry_out(lambda: task, QUIET) == "4"
+    assert run_once(lambda: task, QUIET) == "4"
     assert task.called == ["finished", "finished", "execute", "write"], "looked at again when the directory was held"
     task.called.clear()
-    assert carry_out(lambda: task, QUIET) == "4"
+    assert run_once(lambda: task, QUIET) == "4"
     assert task.called == ["finished", "revisit 4"]
     assert task.place.names() == ["summary.json"], "no sign of life is left"
 
@@ -70,21 +70,21 @@ def test_it_is_done_once(task: Sum) -> None:
 def test_another_driver_may_have_done_it_meanwhile(task: Sum, monkeypatch: pytest.MonkeyPatch) -> None:
     said = iter([None, "5"])
     monkeypatch.setattr(Sum, "finished", lambda _: next(said))
-    assert carry_out(lambda: task, QUIET) == "5"
+    assert run_once(lambda: task, QUIET) == "5"
     assert task.called == ["revisit 5"]
 
 
 def test_a_failure_frees_the_directory(task: Sum) -> None:
     task.error = DataError("Expected sense, but got none; look again.")
     with pytest.raises(DataError, match="Expected sense"):
-        carry_out(lambda: task, QUIET)
+        run_once(lambda: task, QUIET)
     assert task.called[-1] == "forget"
     assert task.place.names() == []
     task.error = None
-    assert carry_out(lambda: task, QUIET) == "4"
+    assert run_once(lambda: task, QUIET) == "4"
 
 
 def test_a_directory_that_another_driver_holds_is_refused(task: Sum) -> None:
     with held(task.place, QUIET), pytest.raises(RunDirectoryError, match="to be free, but got process"):
-        carry_out(lambda: task, QUIET)
+        run_once(lambda: task, QUIET)
     assert "execute" not in task.called

@@ -17,11 +17,11 @@ import pyarrow as pa
 from ray.data import ActorPoolStrategy
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.image_decoding import centre_crop_resize, flip, load_rgb
 from dynacor_ray.core.manifest import MANIFEST, DatasetManifest, FeatureStats, read_stats
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import Location, persistent
+from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.engine.runtime.parallel_map import items_dataset, items_of, one_column, parallel_map, results
 from dynacor_ray.engine.runtime.session import resources
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
@@ -34,7 +34,7 @@ ORIGINALS, COPIES = "originals", "copies"
 
 
 @dataclass(frozen=True)
-class Unit:
+class EmbeddingChunk:
     """Rows `first .. first + rows - 1` of a packed file; `needs` says which files are missing."""
 
     index: int
@@ -78,7 +78,7 @@ class _Decoder:
     image_size: int
     augmentation: str
 
-    def __call__(self, unit: Unit) -> pa.Table:
+    def __call__(self, unit: EmbeddingChunk) -> pa.Table:
         rows = read_range(self.dataset / unit.part, unit.first, unit.rows, [schema.INSTANCE_ID, schema.IMAGE])
         # Which rows get a copy is settled on their ids alone, before an image is decoded.
         ids = rows[schema.INSTANCE_ID].to_numpy()
@@ -125,14 +125,14 @@ class _Embedder:
         return one_column([self._embed(row) for row in block.to_pylist()])
 
     def _embed(self, row: dict[str, Any]) -> int:
-        unit, size = Unit(**json.loads(row["unit"])), self._encoder.image_size
+        unit, size = EmbeddingChunk(**json.loads(row["unit"])), self._encoder.image_size
         keys = np.frombuffer(row["keys"], np.int64)
         pixels = np.frombuffer(row["pixels"], np.uint8).reshape(len(keys), size, size, 3)
         batches = [self._encoder.encode(pixels[i : i + self._batch]) for i in range(0, len(keys), self._batch)]
         features = np.concatenate(batches) if batches else np.empty((0, self._encoder.dim), np.float32)
         if not np.isfinite(features).all():
             got = f"NaN or infinity for {int((~np.isfinite(features)).any(axis=1).sum())} images"
-            raise DataError(explain("finite encoder features", got, "check the encoder's weights"))
+            raise DataError(expected_got("finite encoder features", got, "check the encoder's weights"))
         is_copy = (keys & 1).astype(bool)
         for kind in unit.needs:
             mine = is_copy == (kind == COPIES)
@@ -163,7 +163,7 @@ def embed(
     base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{manifest.payload_hash[:12]}"
     copies = _copies(base, augmentation, corruption)
     folders = _Folders(base / ORIGINALS, copies)
-    units = plan_units(dataset, manifest, size)
+    units = plan_chunks(dataset, manifest, size)
     todo = _missing(units, folders)
     if todo:
         decoder = _Decoder(dataset, corruption, size, augmentation)
@@ -180,7 +180,7 @@ def _copies(base: Location, augmentation: str, corruption: CorruptionConfig) -> 
     return base / (gammas[min(enough)] if enough else f"{kind}{corruption.gamma!r}")
 
 
-@persistent
+@retry_transient
 def read_range(place: Location, first: int, rows: int, columns: list[str]) -> pa.Table:
     """Rows `first .. first + rows - 1` of a parquet file, from the row groups that hold them and no others."""
     with place.parquet() as file:
@@ -190,25 +190,30 @@ def read_range(place: Location, first: int, rows: int, columns: list[str]) -> pa
         return file.read_row_groups(groups, columns).slice(first - int(starts[groups[0]]), rows)
 
 
-def plan_units(dataset: Location, manifest: DatasetManifest, size: int) -> list[Unit]:
+def plan_chunks(dataset: Location, manifest: DatasetManifest, size: int) -> list[EmbeddingChunk]:
     """Cut the packed files into units, the same for every run on the same data and image size."""
     most = max(1, min(MAX_UNIT_ROWS, UNIT_BYTES // (size * size * 3)))
     starts = [(part, first) for part in manifest.parts for first in range(0, part.rows, most)]
-    return [Unit(i, part.name, first, min(most, part.rows - first)) for i, (part, first) in enumerate(starts)]
+    return [EmbeddingChunk(i, part.name, first, min(most, part.rows - first)) for i, (part, first) in enumerate(starts)]
 
 
-def _missing(units: list[Unit], folders: _Folders) -> list[Unit]:
+def _missing(units: list[EmbeddingChunk], folders: _Folders) -> list[EmbeddingChunk]:
     have = {kind: set(folders.of(kind).names()) for kind in (ORIGINALS, COPIES)}
     todo = []
     for unit in units:
         needs = tuple(kind for kind in (ORIGINALS, COPIES) if unit.file_name not in have[kind])
         if needs:
-            todo.append(Unit(**{**asdict(unit), "needs": needs}))
+            todo.append(EmbeddingChunk(**{**asdict(unit), "needs": needs}))
     return todo
 
 
 def _run(
-    todo: list[Unit], decoder: _Decoder, spec: EncoderSpec, folders: _Folders, use_gpu: bool, progress: Progress
+    todo: list[EmbeddingChunk],
+    decoder: _Decoder,
+    spec: EncoderSpec,
+    folders: _Folders,
+    use_gpu: bool,
+    progress: Progress,
 ) -> None:
     def decode(block: pa.Table) -> pa.Table:
         return pa.concat_tables([decoder(unit) for unit in items_of(block)])
@@ -233,14 +238,16 @@ def _run(
             bar.advance(rows)
 
 
-def _open(folders: _Folders, units: list[Unit], manifest: DatasetManifest) -> FeatureStore:
+def _open(folders: _Folders, units: list[EmbeddingChunk], manifest: DatasetManifest) -> FeatureStore:
     """Count what is stored, once; the counts and the feature sums are kept in a manifest per folder."""
     files = tuple(unit.file_name for unit in units)
     originals = _counted(folders.originals, files)
     _counted(folders.copies, files)  # its manifest says that these copies are complete
     if originals["rows"] != manifest.num_rows:
         got = f"{originals['rows']:,} embeddings"
-        raise DataError(explain(f"{manifest.num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun"))
+        raise DataError(
+            expected_got(f"{manifest.num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun")
+        )
     stats = read_stats(originals["stats"])
     assert stats is not None
     return FeatureStore(

@@ -11,7 +11,7 @@ import torch
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import Location, persistent
+from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.detectors.fm_srm import NEIGHBOURS, PrototypeSums, prototype_margin
 from dynacor_ray.detectors.nearest_neighbors import NearestNeighbours, normalised
 from dynacor_ray.engine.data.labels import GivenLabels
@@ -38,7 +38,7 @@ def load_blocks(files: Sequence[Location]) -> FeatureBlocks:
     """Read files with `feature` and `instance_id`, or `key` of originals, into blocks."""
 
     @ray.remote(num_cpus=1, num_returns=2)
-    @persistent
+    @retry_transient
     def load(group: Sequence[Location]) -> tuple[np.ndarray, np.ndarray]:
         ids, features = [], []
         for place in group:
@@ -59,7 +59,7 @@ def load_blocks(files: Sequence[Location]) -> FeatureBlocks:
     return FeatureBlocks(tuple(ids), tuple(blocks))
 
 
-@persistent
+@retry_transient
 def _groups(files: Sequence[Location]) -> list[list[Location]]:
     """Consecutive files of about BLOCK_ROWS rows together."""
     groups: list[list[Location]] = []

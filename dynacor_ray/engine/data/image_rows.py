@@ -10,7 +10,7 @@ import pyarrow as pa
 from dynacor_ray.core import schema
 from dynacor_ray.core.image_decoding import load_rgb
 from dynacor_ray.core.storage import Location
-from dynacor_ray.engine.data.embed import Unit, augmented, read_range
+from dynacor_ray.engine.data.embed import EmbeddingChunk, augmented, read_range
 from dynacor_ray.engine.data.labels import GivenLabels
 from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupted_label, is_selected
 
@@ -28,7 +28,7 @@ class ImageReader:
     augmentation: str
     side: int
 
-    def __call__(self, unit: Unit, labels: GivenLabels) -> pa.Table:
+    def __call__(self, unit: EmbeddingChunk, labels: GivenLabels) -> pa.Table:
         """`key`, `label`, and `feature` uint8 of length 3 * side**2: originals, then copies, each decoded once."""
         rows = read_range(self.dataset / unit.part, unit.first, unit.rows, [schema.INSTANCE_ID, schema.IMAGE])
         ids = rows[schema.INSTANCE_ID].to_numpy()

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, explain
-from dynacor_ray.core.manifest import DatasetManifest, FeatureStats, Part
+from dynacor_ray.core.errors import DataError, expected_got
+from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
@@ -52,7 +52,7 @@ EXAMPLES = 100
 
 @dataclass(frozen=True)
 class _PartResult:
-    part: Part
+    part: DataFile
     digest: str
     payload_digest: str
     class_counts: list[int]
@@ -93,7 +93,7 @@ class _Packer:
         bounds = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
         features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
         return _PartResult(
-            part=Part(f"{self.attempt}/{name}", len(ids), *bounds),
+            part=DataFile(f"{self.attempt}/{name}", len(ids), *bounds),
             digest=_digest(ids, rows[schema.GIVEN_LABEL].to_numpy()),
             payload_digest=_digest(ids, *(rows[schema.IMAGE].to_pylist() if features is None else [features])),
             class_counts=np.bincount(rows[schema.GIVEN_LABEL].to_numpy(), minlength=classes).tolist(),
@@ -185,7 +185,9 @@ def _summarise(
     class_counts = np.sum([result.class_counts for result in found], axis=0).astype(int)
     if (class_counts > 0).sum() < 2:
         got = f"{int((class_counts > 0).sum())} after setting unusable rows aside"
-        raise DataError(explain("at least two classes with usable rows", got, "check the label column and the images"))
+        raise DataError(
+            expected_got("at least two classes with usable rows", got, "check the label column and the images")
+        )
     sides = [result.max_side for result in found if result.max_side is not None]
     stats = [result.stats for result in found if result.stats is not None]
     quarantine = _gather(place, "quarantine", schema.quarantine_schema(), found)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.storage import Location
 
@@ -26,7 +26,7 @@ class GivenLabels:
         known = self.ids[at] == ids if len(self.ids) else np.zeros(len(ids), bool)
         if not known.all():
             got = f"none for instance_id {int(ids[~known][0])}"
-            raise DataError(explain("a given label for every instance", got, "pack the data again"))
+            raise DataError(expected_got("a given label for every instance", got, "pack the data again"))
         return self.labels[at]
 
     def counts(self, num_classes: int) -> np.ndarray:

@@ -13,14 +13,14 @@ from ray.data import ExecutionOptions
 from ray.train import DataConfig
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, explain
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.storage import Location
-from dynacor_ray.engine.data.embed import FeatureStore, Unit, plan_units
+from dynacor_ray.engine.data.embed import EmbeddingChunk, FeatureStore, plan_chunks
 from dynacor_ray.engine.data.image_rows import ImageReader
 from dynacor_ray.engine.data.labels import LabelTable
 from dynacor_ray.engine.data.row_facts import RowFacts
-from dynacor_ray.engine.runtime.parquet_datasource import read_parts, read_pieces
+from dynacor_ray.engine.runtime.parquet_datasource import read_chunks, read_parts
 from dynacor_ray.engine.runtime.session import resources, set_up_data
 from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, corrupted_label, is_selected
 
@@ -111,19 +111,19 @@ def rows_of_images(
 
     Options as of `ImageReader`.
     """
-    units = plan_units(dataset, manifest, side)
+    units = plan_chunks(dataset, manifest, side)
     reader = ImageReader(dataset, manifest.num_classes, corruption, augmentation, side)
     cpus = min(1.0, resources().cpus / 4)  # decoding keeps a core busy, but must find room beside a worker
 
     def build(shuffled: bool) -> ray.data.Dataset:
         known = ray.put(labels.read())
 
-        def decode(unit: Unit) -> Iterator[pa.Table]:
+        def decode(unit: EmbeddingChunk) -> Iterator[pa.Table]:
             yield reader(unit, ray.get(known))
 
         set_up_data()
         # Units are small and come from all over the data: shuffled, rows sorted by class are mixed as well.
-        return read_pieces([functools.partial(decode, unit) for unit in units], shuffled, cpus)
+        return read_chunks([functools.partial(decode, unit) for unit in units], shuffled, cpus)
 
     nothing = np.empty(0, np.float32)
     return _described(build, labels, corruption, manifest, 3 * side * side, nothing, 1.0, "uint8")
@@ -143,7 +143,7 @@ def _described(
     copies = int(is_selected(known.ids, corruption).sum()) if corruption is not None else 0
     if corruption is not None and copies == 0:
         got = f"no row selected out of {manifest.num_rows:,}"
-        raise DataError(explain("at least one corrupted copy", got, "raise --gamma or use more data"))
+        raise DataError(expected_got("at least one corrupted copy", got, "raise --gamma or use more data"))
     sizes, counts = (manifest.num_rows, copies, manifest.num_classes), known.counts(manifest.num_classes)
     return TrainingRows(build, RowFacts(*sizes, dim, mean, scale, counts, corruption, value_type))
 

@@ -18,10 +18,10 @@ import ray
 from ray.data import Dataset as Dataset
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import CoverageError, explain
-from dynacor_ray.core.manifest import DatasetManifest, Part
+from dynacor_ray.core.errors import CoverageError, expected_got
+from dynacor_ray.core.manifest import DataFile, DatasetManifest
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import Location, persistent, storage_errors
+from dynacor_ray.core.storage import Location, retry_transient, storage_errors
 from dynacor_ray.decision.prediction_summary import summarise_predictions
 from dynacor_ray.engine.data.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.runtime.session import remote_errors
@@ -46,7 +46,7 @@ class _Assembler:
     manifest: SignalManifest
     corruption: CorruptionConfig
 
-    def __call__(self, low: int, high: int, parts: tuple[Part, ...], labels: GivenLabels) -> pa.Table:
+    def __call__(self, low: int, high: int, parts: tuple[DataFile, ...], labels: GivenLabels) -> pa.Table:
         rows = self._instances(low, high, parts)
         ids = rows[schema.INSTANCE_ID].to_numpy()
         has_copy = is_selected(ids, self.corruption)
@@ -71,7 +71,7 @@ class _Assembler:
         table = table.append_column(schema.URI, known[schema.URI])
         return table.append_column(HAS_COPY, pa.array(has_copy[source]))
 
-    def _instances(self, low: int, high: int, parts: tuple[Part, ...]) -> pa.Table:
+    def _instances(self, low: int, high: int, parts: tuple[DataFile, ...]) -> pa.Table:
         columns = [schema.INSTANCE_ID, schema.URI]
         inside = (pc.field(schema.INSTANCE_ID) >= low) & (pc.field(schema.INSTANCE_ID) < high)
         return pa.concat_tables([_read(self.dataset / part.name, columns, inside) for part in parts])
@@ -90,7 +90,7 @@ class _Assembler:
         return {name: table[name].to_numpy()[order] for name in columns}
 
 
-@persistent
+@retry_transient
 def _read(place: Location, columns: list[str], inside: pc.Expression) -> pa.Table:
     # Not partitioned: a directory named like `key=7` somewhere above the file is not a column.
     with storage_errors("read", place):
@@ -110,7 +110,7 @@ def coverage_message(epoch: str, expected: np.ndarray, found: np.ndarray) -> str
     got = "; ".join(
         f"{len(keys):,} {name} (instance_id {_shown(keys >> 1)})" for name, keys in lists.items() if len(keys)
     )
-    return explain(f"exactly one signal per row in epoch {epoch}", got, "report this as a defect")
+    return expected_got(f"exactly one signal per row in epoch {epoch}", got, "report this as a defect")
 
 
 def _shown(ids: np.ndarray, most: int = 5) -> str:
@@ -135,7 +135,7 @@ def assemble(
 
     # DEFAULT: inside a trial of Ray Tune a task would else be held to the trial's own small share of the cluster.
     @ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")
-    def make(low: int, high: int, parts: tuple[Part, ...], labels: GivenLabels) -> pa.Table:
+    def make(low: int, high: int, parts: tuple[DataFile, ...], labels: GivenLabels) -> pa.Table:
         return assembler(low, high, parts, labels)
 
     known = ray.put(labels.read())
@@ -149,7 +149,7 @@ def assemble(
 
 def id_ranges(
     dataset: Location, manifest: DatasetManifest, num_epochs: int
-) -> Iterator[tuple[int, int, tuple[Part, ...]]]:
+) -> Iterator[tuple[int, int, tuple[DataFile, ...]]]:
     """Ranges [low, high) of instance_id with about BLOCK_BYTES of dynamics each, and the packed files they touch."""
     most = max(1, BLOCK_BYTES // (num_epochs * BYTES_PER_SIGNAL))
     edges = _edges(dataset, manifest, most)
@@ -177,7 +177,7 @@ def write_dynamics(dynamics: Dataset, place: Location, num_epochs: int) -> None:
             for block in dynamics.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 writer.write_table(block.select(wanted.names).cast(wanted))
 
-    place.write_with(write)
+    place.write_atomically(write)
 
 
 def read_table(place: Location) -> Dataset:

@@ -16,10 +16,10 @@ from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.corrupted_copy_rate import with_planted
 from dynacor_ray.decision.noise_rate import NoiseRate
-from dynacor_ray.decision.thresholds import Cut, Signals, choose_cut, common_unit, row_score
+from dynacor_ray.decision.thresholds import DecisionThreshold, RowSignals, choose_threshold, common_unit, row_score
 from dynacor_ray.engine.dynamics.assemble import HAS_COPY
 from dynacor_ray.engine.runtime.session import remote_errors
-from dynacor_ray.method.clustering import ClusterConfig, ClusterFit, fit
+from dynacor_ray.method.clustering import ClusteringConfig, FittedClustering, fit
 from dynacor_ray.method.selection import EpochRecord
 
 
@@ -50,11 +50,11 @@ def settle_noise_rate(first: NoiseRate | None, sample: pa.Table, score: str, num
     return with_planted(first, row_score(score, originals, weight), row_score(score, copies, weight), num_classes)
 
 
-def fit_clusters(sample: pa.Table, config: ClusterConfig, progress: Progress) -> ClusterFit:
+def fit_clusters(sample: pa.Table, config: ClusteringConfig, progress: Progress) -> FittedClustering:
     """Fit on a sample, in one Ray task (the data are small: N x E numbers, sampled)."""
 
     @ray.remote(num_cpus=1)
-    def work(rows: pa.Table) -> ClusterFit:
+    def work(rows: pa.Table) -> FittedClustering:
         import torch
 
         # Its steps are too small to share: two threads are no faster alone, and many times slower on a busy machine.
@@ -62,44 +62,46 @@ def fit_clusters(sample: pa.Table, config: ClusterConfig, progress: Progress) ->
         return fit_sample(rows, config)
 
     with progress.stage("cluster", None, "rows"), remote_errors():
-        result: ClusterFit = ray.get(work.remote(sample))
+        result: FittedClustering = ray.get(work.remote(sample))
     return result
 
 
 def fit_sample(
-    sample: pa.Table, config: ClusterConfig, on_epoch: Callable[[EpochRecord, np.ndarray], None] | None = None
-) -> ClusterFit:
+    sample: pa.Table, config: ClusteringConfig, on_epoch: Callable[[EpochRecord, np.ndarray], None] | None = None
+) -> FittedClustering:
     """`fit` on a table made by `sample_for_fit`, in this process."""
     _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
     margins = schema.matrix(sample[schema.MARGIN].combine_chunks())
     return fit(margins, is_corrupted, sample[HAS_COPY].to_numpy() & ~is_corrupted, config, on_epoch)
 
 
-def find_cut(sample: pa.Table, fitted: ClusterFit, threshold: str, score: str, **recall: float) -> Cut:
+def find_threshold(
+    sample: pa.Table, fitted: FittedClustering, threshold: str, score: str, **recall: float
+) -> DecisionThreshold:
     """Where the ranking is cut, from the rows that the clustering was fitted on.
 
-    recall: target_recall and most_recall, as in `thresholds.choose_cut`.
+    recall: target_recall and most_recall, as in `thresholds.choose_threshold`.
     """
     originals, copies = _both_sets(sample, fitted)
-    return choose_cut(threshold, score, originals, copies, noise_rate=fitted.config.noise_rate, **recall)
+    return choose_threshold(threshold, score, originals, copies, noise_rate=fitted.config.noise_rate, **recall)
 
 
-def _both_sets(sample: pa.Table, fitted: ClusterFit | None) -> tuple[Signals, Signals]:
+def _both_sets(sample: pa.Table, fitted: FittedClustering | None) -> tuple[RowSignals, RowSignals]:
     """The signals of the originals and of the copies."""
     _, is_corrupted = schema.decode_key(sample[schema.KEY].to_numpy())
     signals = row_signals(sample, fitted)
     return signals.of(~is_corrupted), signals.of(is_corrupted)
 
 
-def row_signals(rows: pa.Table, fitted: ClusterFit | None) -> Signals:
+def row_signals(rows: pa.Table, fitted: FittedClustering | None) -> RowSignals:
     """What the cut looks at; without a fit q is 0. rows: with the columns margin and leave_one_out_margin."""
     margins = schema.matrix(rows[schema.MARGIN])
     q_noisy = np.zeros(len(rows)) if fitted is None else fitted.assign(margins)
     left_out = rows[schema.LEAVE_ONE_OUT].to_numpy()
-    return Signals(margins=margins, q_noisy=q_noisy.astype(np.float32), leave_one_out=left_out)
+    return RowSignals(margins=margins, q_noisy=q_noisy.astype(np.float32), leave_one_out=left_out)
 
 
-def assign(dynamics: ray.data.Dataset, fitted: ClusterFit, cut: Cut) -> ray.data.Dataset:
+def assign(dynamics: ray.data.Dataset, fitted: FittedClustering, cut: DecisionThreshold) -> ray.data.Dataset:
     """q_noisy (Eq. 3) and flag of every row, with `issues.parquet`'s columns and key; materialised."""
     shared = ray.put(fitted)
 
@@ -126,7 +128,7 @@ def assign(dynamics: ray.data.Dataset, fitted: ClusterFit, cut: Cut) -> ray.data
 
 
 @dataclass
-class Tally:
+class FlagCounts:
     """Counts over all rows, gathered block by block."""
 
     num_classes: int
@@ -157,9 +159,9 @@ class Tally:
         self.pairs += np.bincount(flat, minlength=self.num_classes**2).reshape(self.pairs.shape)
 
 
-def tally(assigned: ray.data.Dataset, num_classes: int) -> Tally:
+def count_flags(assigned: ray.data.Dataset, num_classes: int) -> FlagCounts:
     """Count flags by class over all rows."""
-    counts = Tally(num_classes)
+    counts = FlagCounts(num_classes)
     for block in _blocks(assigned):
         counts.add(block)
     return counts
@@ -181,7 +183,7 @@ def write_issues(assigned: ray.data.Dataset, place: Location) -> None:
             for block in _blocks(ranked):
                 writer.write_table(block.cast(wanted))
 
-    place.write_with(write)
+    place.write_atomically(write)
 
 
 def _blocks(dataset: ray.data.Dataset) -> Iterator[pa.Table]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynacor_ray.core.errors import ConfigError, explain
+from dynacor_ray.core.errors import ConfigError, expected_got
 
 EXPERIMENT = "dynacor"
 _PASSWORD = re.compile("://[^/@]*:[^/]*@")
@@ -33,10 +33,10 @@ def check_tracking(uri: str | None) -> None:
         return
     if _PASSWORD.search(uri):  # it would be kept in config.json
         remedy = "put it into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        raise ConfigError(explain("--mlflow without a password", "one in the address", remedy))
+        raise ConfigError(expected_got("--mlflow without a password", "one in the address", remedy))
     if importlib.util.find_spec("mlflow") is None:
         remedy = "pip install 'dynacor-ray[mlflow]', or leave --mlflow out"
-        raise ConfigError(explain("MLflow to be installed for --mlflow", "none", remedy))
+        raise ConfigError(expected_got("MLflow to be installed for --mlflow", "none", remedy))
     _be_quiet()
     from mlflow import MlflowClient
 
@@ -46,7 +46,7 @@ def check_tracking(uri: str | None) -> None:
     except Exception as error:  # whatever the store of that kind raises
         got = f"'{_first_line(error)}'"
         remedy = "start it, or give a database such as sqlite:///mlflow.db"
-        raise ConfigError(explain(f"MLflow to answer at {uri}", got, remedy)) from error
+        raise ConfigError(expected_got(f"MLflow to answer at {uri}", got, remedy)) from error
 
 
 def log_runs(uri: str, runs: Iterable[TrackedRun]) -> None:
@@ -86,7 +86,9 @@ def _check_none_active() -> None:
     active = active_run()
     if active is not None:
         got = f"{active.info.run_id!r}, which is active"
-        raise ConfigError(explain("no MLflow run in this process for --mlflow", got, "call mlflow.end_run() before"))
+        raise ConfigError(
+            expected_got("no MLflow run in this process for --mlflow", got, "call mlflow.end_run() before")
+        )
 
 
 def _be_quiet() -> None:

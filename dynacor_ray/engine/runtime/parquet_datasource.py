@@ -20,7 +20,7 @@ from dynacor_ray.core.storage import Location
 Read = Callable[[], Iterator[pa.Table]]
 
 
-class Pieces(Datasource):
+class ChunkDatasource(Datasource):
     """One read task per piece, each small enough to be read whole.
 
     shuffled: the pieces come in another order each time the data set is executed, the same orders in every process.
@@ -57,9 +57,9 @@ def _read(file: Location, columns: Sequence[str]) -> Iterator[pa.Table]:
 
 def read_parts(files: Sequence[Location], columns: Sequence[str], shuffled: bool, num_cpus: float) -> ray.data.Dataset:
     """Columns of parquet files as a lazy data set. num_cpus: of a task that reads one of them."""
-    return read_pieces([functools.partial(_read, file, columns) for file in files], shuffled, num_cpus)
+    return read_chunks([functools.partial(_read, file, columns) for file in files], shuffled, num_cpus)
 
 
-def read_pieces(reads: Sequence[Read], shuffled: bool, num_cpus: float) -> ray.data.Dataset:
+def read_chunks(reads: Sequence[Read], shuffled: bool, num_cpus: float) -> ray.data.Dataset:
     """What each of `reads` yields, in a task of its own, as a lazy data set."""
-    return ray.data.read_datasource(Pieces(reads, shuffled), num_cpus=num_cpus, override_num_blocks=len(reads))
+    return ray.data.read_datasource(ChunkDatasource(reads, shuffled), num_cpus=num_cpus, override_num_blocks=len(reads))

@@ -16,12 +16,12 @@ MEMORY = "memory"
 _MOST_BYTES = 2**20
 
 
-def new_mark() -> int:
+def new_reservation_tag() -> int:
     """A number of bytes so odd that no other training has it: set aside for each worker, it tells whose they are."""
     return 1 + secrets.randbelow(_MOST_BYTES)
 
 
-def give_back(memory: int) -> None:
+def release_reservation(memory: int) -> None:
     """Remove the placement groups whose workers were given so many bytes of memory. Of other trainings none is."""
     for group_id, group in placement_group_table().items():
         mine = any(bundle.get(MEMORY) == memory for bundle in group["bundles"].values())

@@ -18,7 +18,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import OutOfDiskError, RayTaskError
 
-from dynacor_ray.core.errors import ClusterError, DynacorError, StorageError, explain
+from dynacor_ray.core.errors import ClusterError, DynacorError, StorageError, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import passing_messages
 
@@ -43,23 +43,23 @@ def connect(address: str | None = None) -> None:
 
     Raises ClusterError when there is no cluster at the address.
     """
-    quieten()
+    silence_ray()
     if ray.is_initialized():
         return
     address = address or os.environ.get("RAY_ADDRESS")
     options = {"address": address} if address else {"address": "local", "include_dashboard": False}
     if not address:
-        forgo_watcher()
+        disable_preemption_watcher()
     try:
         with _held_stderr():
             ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
         remedy = "start it, correct --address, or leave --address out to use this machine"
-        raise ClusterError(explain("a Ray cluster", f"'{error}' at {address or 'local'}", remedy)) from error
-    quieten()
+        raise ClusterError(expected_got("a Ray cluster", f"'{error}' at {address or 'local'}", remedy)) from error
+    silence_ray()
 
 
-def forgo_watcher() -> None:
+def disable_preemption_watcher() -> None:
     """Tell Ray Train that no node will be announced to go away: on one machine a process would wait for it in vain."""
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
@@ -82,7 +82,7 @@ def _held_stderr() -> Iterator[None]:
             os.close(saved)
 
 
-def quieten() -> None:
+def silence_ray() -> None:
     """Keep Ray's own progress bars and notices off the terminal."""
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -141,7 +141,7 @@ def require_spill_space(needed_bytes: int) -> str:
     if rest > room:
         expected = f"{rest / 1e9:.2f} GB of room in {folder} for what does not fit into Ray's object store"
         remedy = "free some space, give Ray a larger object store, or start it with --temp-dir on a larger disk"
-        raise StorageError(explain(expected, f"{room / 1e9:.2f} GB (Ray leaves 5% of a disk free)", remedy))
+        raise StorageError(expected_got(expected, f"{room / 1e9:.2f} GB (Ray leaves 5% of a disk free)", remedy))
     return f"{have.object_store_bytes / 1e9:.1f} GB in the object store, {room / 1e9:.1f} GB to spill to in {folder}"
 
 
@@ -152,13 +152,13 @@ def spill_folder() -> Path:
     return folder if folder.exists() else Path(tempfile.gettempdir())
 
 
-def autoscales() -> bool:
+def is_autoscaling_head() -> bool:
     """Whether this process runs on the head node of a cluster that `ray up` made, whose workers come on demand."""
     return Path("~/ray_bootstrap_config.yaml").expanduser().exists()
 
 
 @contextmanager
-def nodes_for(workers: int, use_gpu: bool, seconds: float, progress: Progress) -> Iterator[None]:
+def wait_for_nodes(workers: int, use_gpu: bool, seconds: float, progress: Progress) -> Iterator[None]:
     """Ask the autoscaler for what training needs and wait at most `seconds` for it; give the nodes free at the end."""
 
     def enough(have: Resources) -> bool:
@@ -189,14 +189,16 @@ def remote_errors() -> Iterator[None]:
         if isinstance(cause, OutOfDiskError):
             expected = f"room in {spill_folder()} for what does not fit into Ray's object store"
             remedy = "free some space, or start Ray with --temp-dir on a larger disk; the same command goes on"
-            raise StorageError(explain(expected, "a disk that is 95% full", remedy)) from error
+            raise StorageError(expected_got(expected, "a disk that is 95% full", remedy)) from error
         if cause is error:
             raise
         if isinstance(cause, DynacorError):
             # Ray adds advice of its own below our message.
             raise type(cause)(str(cause).split("\nFailed to apply UDF")[0]) from None
         if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT):
-            raise StorageError(explain("storage to work", f"'{cause}'", "free space or check the rights")) from error
+            raise StorageError(
+                expected_got("storage to work", f"'{cause}'", "free space or check the rights")
+            ) from error
         raise
 
 

@@ -15,7 +15,7 @@ from ray import tune
 from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
-from dynacor_ray.core.errors import ConfigError, DynacorError, explain
+from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.runtime.session import root_cause
@@ -121,7 +121,7 @@ def optuna_searcher(seed: int) -> Any:
         import optuna
     except ImportError as error:
         remedy = "pip install 'dynacor-ray[optuna]', or use --search random"
-        raise ConfigError(explain("Optuna to be installed for --search optuna", f"'{error}'", remedy)) from error
+        raise ConfigError(expected_got("Optuna to be installed for --search optuna", f"'{error}'", remedy)) from error
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -13,10 +13,10 @@ from dynacor_ray.core import rng, schema
 from dynacor_ray.detectors.baseline_classifiers import Member, Panel, make_members
 from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.job import Job
-from dynacor_ray.engine.training.module import Recorded, Task, classifier, forward
+from dynacor_ray.engine.training.module import Recorded, TrainingModule, classifier, forward
 
 
-class PanelTask(Task):
+class BaselinesModule(TrainingModule):
     """The classifiers of the baselines side by side (§5.1, Table 1): one pass over the rows trains them all.
 
     They share nothing but the order of the rows: each has its own weights, labels, loss and rows to learn from.

@@ -13,7 +13,7 @@ import ray.train
 import torch
 
 from dynacor_ray.core import rng, schema
-from dynacor_ray.core.errors import CoverageError, explain
+from dynacor_ray.core.errors import CoverageError, expected_got
 from dynacor_ray.engine.training.job import Job
 from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.method.dynamics import row_weights
@@ -103,12 +103,12 @@ def _read_all(shard: Any, job: Job, rank: int) -> tuple[np.ndarray, np.ndarray, 
                 features[at:stop] = schema.matrix(part[schema.FEATURE])
             at = stop
     if at != rows:
-        raise CoverageError(explain(f"{rows:,} rows on rank {rank}", f"{at:,}", "report this as a defect"))
+        raise CoverageError(expected_got(f"{rows:,} rows on rank {rank}", f"{at:,}", "report this as a defect"))
     pa.default_memory_pool().release_unused()  # what the blocks took, for as long as the training
     return keys, labels, features
 
 
-def ahead(batches: Iterator[Batch], count: int = 2) -> Iterator[Batch]:
+def prefetch(batches: Iterator[Batch], count: int = 2) -> Iterator[Batch]:
     """The same batches; the next `count` are made in a thread of their own while one is used."""
     with ThreadPoolExecutor(1) as maker:
         coming = deque(maker.submit(next, batches, None) for _ in range(count))

@@ -12,11 +12,11 @@ from ray.exceptions import ObjectLostError, RayActorError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from dynacor_ray.core.errors import CoverageError, StorageError, TrainingError, explain
+from dynacor_ray.core.errors import CoverageError, StorageError, TrainingError, expected_got
 from dynacor_ray.core.progress import Progress, Stage
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.training_rows import PaddedDataConfig, TrainingRows
-from dynacor_ray.engine.runtime.placement_groups import MEMORY, give_back, new_mark
+from dynacor_ray.engine.runtime.placement_groups import MEMORY, new_reservation_tag, release_reservation
 from dynacor_ray.engine.runtime.session import remote_errors, root_cause
 from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan
 from dynacor_ray.engine.training.signal_files import (
@@ -46,18 +46,18 @@ def train(
         return known
     (run / SIGNALS).make_dir()
     (run / SIGNALS / FAILED).delete()
-    memory = plan.memory_per_worker + new_mark()
+    memory = plan.memory_per_worker + new_reservation_tag()
     trainer = functools.partial(_trainer, Job(config, plan, run, rows.facts), rows, memory)
 
     def make_ready() -> None:
-        give_back(memory)
-        _forget_torn(run / "train", progress)
+        release_reservation(memory)
+        drop_corrupt_snapshot(run / "train", progress)
 
     runs = [(run, rows.facts.total)]
     with (
         progress.stage("train", config.epochs * rows.facts.total, "rows", before=rows_done(runs)) as bar,
-        watching(lambda: rows_done(runs), bar),
-        _freed_if_fresh(run),
+        poll_progress(lambda: rows_done(runs), bar),
+        clean_up_first_epoch_oom(run),
         _training_errors(plan),
     ):
         result = _fit(trainer, plan.max_failures, make_ready)
@@ -65,12 +65,12 @@ def train(
             raise TrainingError(result.return_value)
         bar.update(config.epochs * rows.facts.total)
     if result.checkpoint is None:
-        raise TrainingError(explain("a checkpoint after training", "none", f"look into {run / 'train'}"))
+        raise TrainingError(expected_got("a checkpoint after training", "none", f"look into {run / 'train'}"))
     saved = read_checkpoint(result.checkpoint)
     manifest: SignalManifest = saved["manifest"]
     if not complete(manifest, config.epochs):
         got = f"those of {len(manifest)}"
-        raise CoverageError(explain(f"signals of {config.epochs} epochs", got, "report this as a defect"))
+        raise CoverageError(expected_got(f"signals of {config.epochs} epochs", got, "report this as a defect"))
     if not config.panel:
         write_joints(run / SIGNALS, saved["task"]["joints"])
         write_confidence(run / SIGNALS, saved["task"]["confidence"])
@@ -110,7 +110,7 @@ def _trainer(job: Job, rows: TrainingRows, memory: int) -> TorchTrainer:
     )
 
 
-def _forget_torn(folder: Location, progress: Progress) -> None:
+def drop_corrupt_snapshot(folder: Location, progress: Progress) -> None:
     """Ray writes its list of checkpoints in place: one that a kill has cut off would stop every later attempt."""
     place = folder / "checkpoint_manager_snapshot.json"
     try:
@@ -155,11 +155,11 @@ def _training_errors(plan: TrainPlan) -> Iterator[None]:
         got = f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1] if str(cause).strip() else 'no message'}"
         remedy = "rerun the same command to resume, or raise --max-failures if machines come and go"
         expected = f"training to survive with at most {plan.max_failures} restarts"
-        raise TrainingError(explain(expected, got, remedy)) from error
+        raise TrainingError(expected_got(expected, got, remedy)) from error
 
 
 @contextmanager
-def _freed_if_fresh(run: Location) -> Iterator[None]:
+def clean_up_first_epoch_oom(run: Location) -> Iterator[None]:
     """What ran out of memory before its first epoch was whole leaves nothing that a smaller batch could not use."""
     try:
         yield
@@ -178,7 +178,7 @@ def rows_done(runs: list[tuple[Location, int]]) -> int:
 
 
 @contextmanager
-def watching(done_so_far: Callable[[], int], bar: Stage) -> Iterator[None]:
+def poll_progress(done_so_far: Callable[[], int], bar: Stage) -> Iterator[None]:
     """Show how far others are, while the driver waits for them."""
     done = threading.Event()
 

@@ -16,7 +16,7 @@ from dynacor_ray.decision.confident_joint import PADDING, JointCounter
 from dynacor_ray.decision.leave_one_out_ridge import MAX_FEATURES, Ridge, RidgeSums
 from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.job import Job
-from dynacor_ray.engine.training.module import Recorded, Task, classifier, forward, pictures
+from dynacor_ray.engine.training.module import Recorded, TrainingModule, classifier, forward, pictures
 from dynacor_ray.engine.training.signal_files import signal_table
 from dynacor_ray.method.corruption import LABEL, is_selected
 from dynacor_ray.method.dynamics import logit_margin, to_float16_keeping_sign
@@ -25,7 +25,7 @@ from dynacor_ray.method.signals import COLUMNS, ClassGrams, Seen, record_signals
 _LOGITS, _PRE_LOGITS = "logits", "pre_logits"
 
 
-class DynamicsTask(Task):
+class DynamicsModule(TrainingModule):
     """DynaCor's classifier (§4.3): margin and top-1 class of every row, and the confident joint of the originals.
 
     On the way the leave-one-out margins of a ridge regression: summed up in the first epoch, asked in the second.
@@ -140,7 +140,7 @@ class DynamicsTask(Task):
             self._ridge = Ridge(**saved["ridge"]).to(self._device)
 
 
-class SignalsTask(DynamicsTask):
+class AllSignalsModule(DynamicsModule):
     """The same training, of which all signals of Table 6 are recorded, and not only the margin."""
 
     def __init__(self, job: Job, device: torch.device) -> None:

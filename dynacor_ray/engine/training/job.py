@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dynacor_ray.core.errors import ClusterError, explain
+from dynacor_ray.core.errors import ClusterError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.session import Resources
@@ -109,10 +109,10 @@ def plan_training(
     least = workers if min_workers is None else min_workers
     if least > have.cpus:
         got = f"{have.cpus:g} CPUs on {have.nodes} node(s)"
-        raise ClusterError(explain(f"a CPU for each of {least} workers", got, "lower --workers or add nodes"))
+        raise ClusterError(expected_got(f"a CPU for each of {least} workers", got, "lower --workers or add nodes"))
     if gpu == "yes" and least > have.gpus:
         got = f"{have.gpus:g} GPUs"
-        raise ClusterError(explain(f"a GPU for each of {least} workers", got, "lower --workers or use --gpu auto"))
+        raise ClusterError(expected_got(f"a GPU for each of {least} workers", got, "lower --workers or use --gpu auto"))
     use_gpu, elastic = uses_gpu(least, gpu, have), least < workers
     per_node = max(1, -(-workers * at_once // max(have.nodes, 1)))
     cores = max(1, int(have.cpus // max(have.nodes, 1)))

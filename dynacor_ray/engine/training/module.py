@@ -22,7 +22,7 @@ Recorded = dict[str, torch.Tensor]
 """Name -> value per row, (B,) or (B, n), detached."""
 
 
-class Task(ABC):
+class TrainingModule(ABC):
     """What a training job needs to know besides how to make steps, commit and resume."""
 
     @abstractmethod

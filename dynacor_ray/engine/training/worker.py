@@ -20,13 +20,13 @@ from ray.train import Checkpoint
 from torch import nn
 
 from dynacor_ray.core import rng
-from dynacor_ray.core.errors import CoverageError, TrainingError, explain
-from dynacor_ray.engine.training.baselines_module import PanelTask
-from dynacor_ray.engine.training.batches import Batch, CachedRows, StreamedRows, ahead, open_rows
-from dynacor_ray.engine.training.dynamics_module import DynamicsTask, SignalsTask
+from dynacor_ray.core.errors import CoverageError, TrainingError, expected_got
+from dynacor_ray.engine.training.baselines_module import BaselinesModule
+from dynacor_ray.engine.training.batches import Batch, CachedRows, StreamedRows, open_rows, prefetch
+from dynacor_ray.engine.training.dynamics_module import AllSignalsModule, DynamicsModule
 from dynacor_ray.engine.training.job import Job
 from dynacor_ray.engine.training.lr_schedule import make_schedule, rate_after
-from dynacor_ray.engine.training.module import Recorded, Task
+from dynacor_ray.engine.training.module import Recorded, TrainingModule
 from dynacor_ray.engine.training.signal_files import FAILED, PROGRESS, SIGNALS, SignalManifest, file_name, write_signals
 
 RECORD_ROWS = 8192
@@ -68,7 +68,7 @@ def train_worker(told: dict[str, Any]) -> str | None:
 def prepare_state(job: Job, device: torch.device) -> TrainState:
     """Network, optimiser and schedule at their start."""
     context = ray.train.get_context()
-    task = make_task(job, device)
+    task = make_module(job, device)
     network = task.network()
     if job.config.sync_batchnorm and job.plan.workers > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -99,13 +99,13 @@ def memory_message(job: Job, error: BaseException, fresh: bool) -> str:
         else "; with another --out, and this one's --cache; or free memory and give the same command to resume"
     )
     got = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return explain(expected, f"'{got}'", remedy)
+    return expected_got(expected, f"'{got}'", remedy)
 
 
 class TrainState:
     """Model, optimiser, schedule and the manifest of committed signals, as one rank has them."""
 
-    def __init__(self, job: Job, task: Task, model: nn.Module, rank: int, world: int) -> None:
+    def __init__(self, job: Job, task: TrainingModule, model: nn.Module, rank: int, world: int) -> None:
         self.job, self.task, self.model, self.rank, self.world = job, task, model, rank, world
         config = job.config
         groups = [{"params": parameters} for parameters in task.groups(self.network)]
@@ -178,7 +178,9 @@ class TrainState:
             raise TrainingError(problems[0])
         total, expected = sum(c for _, c, _, _ in said), self.job.rows.total
         if total != expected:
-            raise CoverageError(explain(f"{expected:,} signals in epoch {epoch}", f"{total:,}", "report this defect"))
+            raise CoverageError(
+                expected_got(f"{expected:,} signals in epoch {epoch}", f"{total:,}", "report this defect")
+            )
         self.manifest[str(epoch)] = [n for n, _, _, _ in said]
         if self.rank == 0 and (due or time.monotonic() - self._told > 1):
             (self.job.run / SIGNALS / PROGRESS).write_json({"epochs": epoch + 1} | self.seconds)
@@ -239,7 +241,7 @@ def run_epoch(
     first = at = 0
     batches = rows.batches(epoch, state.batch)
     if state.job.config.network is not None:
-        batches = ahead(batches)  # images are large: a GPU would wait for their copying
+        batches = prefetch(batches)  # images are large: a GPU would wait for their copying
     for batch in _watched(batches, state.seconds):
         stop = at + len(batch.key)
         keys[at:stop] = batch.key
@@ -252,7 +254,7 @@ def run_epoch(
                 _put(kept, state.task.record(keys[first:at], seen), first, size)
             first = at
     if at != size:
-        raise CoverageError(explain(f"{size:,} rows on rank {state.rank}", f"{at:,}", "report this as a defect"))
+        raise CoverageError(expected_got(f"{size:,} rows on rank {state.rank}", f"{at:,}", "report this as a defect"))
     state.task.end_epoch(epoch, state.world)
     found = {name: values.cpu().numpy() for name, values in kept.items()}  # waits for a GPU
     state.seconds["training"] += time.monotonic() - started
@@ -278,8 +280,8 @@ def _watched(batches: Iterator[Batch], seconds: dict[str, float]) -> Iterator[Ba
         yield batch
 
 
-def make_task(job: Job, device: torch.device) -> Task:
+def make_module(job: Job, device: torch.device) -> TrainingModule:
     """The task that a job asks for."""
     if job.config.panel:
-        return PanelTask(job)
-    return SignalsTask(job, device) if job.config.signals else DynamicsTask(job, device)
+        return BaselinesModule(job)
+    return AllSignalsModule(job, device) if job.config.signals else DynamicsModule(job, device)
