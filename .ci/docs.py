@@ -9,10 +9,7 @@ import pdoc
 import dynacor_ray
 
 # What a user or an author of a detector or source calls; the command line and the plumbing are left out.
-SHOWN = (
-    *("config", "sweep_config", "compare_config", "study_config", "schema", "recipes", "datalab", "evaluation"),
-    *("method", "noise", "baselines", "sources"),
-)
+SHOWN = ("config", "core.schema", "method", "decision", "detectors", "ground_truth", "sources", "export.datalab")
 
 for name in dynacor_ray.__all__:
     setattr(dynacor_ray, name, getattr(dynacor_ray, name))  # pdoc shows only what is already loaded

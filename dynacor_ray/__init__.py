@@ -1,4 +1,4 @@
-"""Find wrong labels in large labelled data sets: DynaCor (CVPR 2024) on Ray.
+"""Find wrong labels in large labeled data sets: DynaCor (CVPR 2024) on Ray.
 
 Importing this package starts nothing and loads neither Ray nor torch; the public names load what they need when used.
 """
@@ -22,17 +22,19 @@ from dynacor_ray.core.errors import (
 from dynacor_ray.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
     from dynacor_ray.config.compare import CompareConfig
-    from dynacor_ray.config.study import StudyConfig
     from dynacor_ray.config.sweep import SweepConfig
+    from dynacor_ray.workflows.analyze_signals import analyze_signals
     from dynacor_ray.workflows.compare import compare
     from dynacor_ray.workflows.detect import detect
     from dynacor_ray.workflows.doctor import doctor
-    from dynacor_ray.workflows.results import CompareResult, DetectResult, StudyResult, SweepResult, load
-    from dynacor_ray.workflows.study import study
+    from dynacor_ray.workflows.results import AnalyzeSignalsResult, CompareResult, DetectResult, SweepResult, load
     from dynacor_ray.workflows.sweep import sweep
 
 __all__ = [
+    "AnalyzeSignalsConfig",
+    "AnalyzeSignalsResult",
     "ClusterError",
     "CompareConfig",
     "CompareResult",
@@ -44,16 +46,14 @@ __all__ = [
     "EncoderError",
     "RunDirectoryError",
     "StorageError",
-    "StudyConfig",
-    "StudyResult",
     "SweepConfig",
     "SweepResult",
     "TrainingError",
+    "analyze_signals",
     "compare",
     "detect",
     "doctor",
     "load",
-    "study",
     "sweep",
 ]
 
@@ -61,15 +61,15 @@ _LAZY = {
     "CompareConfig": "config.compare",
     "CompareResult": "workflows.results",
     "DetectResult": "workflows.results",
-    "StudyConfig": "config.study",
-    "StudyResult": "workflows.results",
+    "AnalyzeSignalsConfig": "config.analyze_signals",
+    "AnalyzeSignalsResult": "workflows.results",
     "SweepConfig": "config.sweep",
     "SweepResult": "workflows.results",
     "compare": "workflows.compare",
     "detect": "workflows.detect",
     "doctor": "workflows.doctor",
     "load": "workflows.results",
-    "study": "workflows.study",
+    "analyze_signals": "workflows.analyze_signals",
     "sweep": "workflows.sweep",
 }
 

@@ -12,10 +12,10 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
 from dynacor_ray.config.compare import CompareConfig
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.recipes import recipe_options
-from dynacor_ray.config.study import StudyConfig
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.storage import locate
@@ -27,7 +27,7 @@ COMMANDS = {
     "doctor": "check data, encoder, storage and cluster, and say what `detect` would do",
     "sweep": "try corruption rates and alignment weights, and choose among them without labels",
     "compare": "compare detectors on data with known true labels, as given or with noise made from them",
-    "study": "say what training signals and corruption rates are worth, by a bound learnt from known true labels",
+    "analyze-signals": "say what training signals and corruption rates are worth, bounded by known true labels",
     "report": "make report.html of a finished run or sweep",
     "export": "write the rows of a finished run as CSV, parquet, Label Studio tasks or for FiftyOne",
     "review": "measure the precision of a finished run with a person's marks",
@@ -75,8 +75,8 @@ class _UncheckedCompare(CompareConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _UncheckedStudy(StudyConfig):
-    """The same for a study."""
+class _UncheckedAnalyzeSignals(AnalyzeSignalsConfig):
+    """The same for an analysis of signals."""
 
     detect: tyro.conf.OmitArgPrefixes[_Unchecked]
 
@@ -145,7 +145,7 @@ _UNCHECKED: dict[str, type[Any]] = {
     "doctor": _UncheckedDoctor,
     "sweep": _UncheckedSweep,
     "compare": _UncheckedCompare,
-    "study": _UncheckedStudy,
+    "analyze-signals": _UncheckedAnalyzeSignals,
 }
 
 
@@ -178,7 +178,7 @@ def usage() -> str:
     commands = "\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items())
     return f"""usage: dynacor COMMAND [OPTIONS]
 
-Find wrong labels in large labelled data sets.
+Find wrong labels in large labeled data sets.
 
 {commands}
 
@@ -209,10 +209,10 @@ def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], Det
 
         run_compare(CompareConfig(**vars(parsed) | {"detect": config}))
         return 0
-    if command == "study":
-        from dynacor_ray.workflows.study import run_study
+    if command == "analyze-signals":
+        from dynacor_ray.workflows.analyze_signals import run_analyze_signals
 
-        run_study(StudyConfig(**vars(parsed) | {"detect": config}))
+        run_analyze_signals(AnalyzeSignalsConfig(**vars(parsed) | {"detect": config}))
         return 0
     if command == "detect":
         from dynacor_ray.workflows.detect import run_detect
@@ -266,7 +266,7 @@ def _apply(asked: _Apply) -> list[str]:
     marks = read_marks(locate(asked.marks)) if asked.marks else None
     action: Literal["drop", "relabel"] = "drop" if asked.drop else "relabel"
     done = apply_run(locate(asked.run), locate(asked.out), action, marks, asked.hard_links)
-    did = "left out" if asked.drop else "relabelled"
+    did = "left out" if asked.drop else "relabeled"
     return [f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {asked.out}", f"Changes: {done.log}"]
 
 

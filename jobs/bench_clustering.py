@@ -72,11 +72,11 @@ def main(options: Options) -> None:
 
 
 def made_up(rows: int, epochs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Margins float16 (rows, epochs) that rise when a label is learnt, early or late, with noise; who is corrupted."""
+    """Margins float16 (rows, epochs) that rise when a label is learned, early or late, with noise; who is corrupted."""
     random = np.random.default_rng(0)
     wrong, middle = random.random(rows) < 0.3, 0.35 * epochs
-    learnt = random.normal(np.where(wrong, 0.9 * epochs, -middle), middle)
-    margins = 6 * (np.arange(epochs) - learnt[:, None]) / epochs + 1.5 * random.normal(size=(rows, epochs))
+    learned = random.normal(np.where(wrong, 0.9 * epochs, -middle), middle)
+    margins = 6 * (np.arange(epochs) - learned[:, None]) / epochs + 1.5 * random.normal(size=(rows, epochs))
     return margins.astype(np.float16), wrong & (random.random(rows) < 0.3)
 
 

@@ -25,7 +25,7 @@ from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.models.heads import build_classifier
 from dynacor_ray.runs.directory import claim
 from dynacor_ray.workflows.open_data import open_data
-from dynacor_ray.workflows.prepare import identity, joined, plan_for, prepare
+from dynacor_ray.workflows.prepare import identity, plan_for, prepare, ray_session
 
 QUIET = Progress(quiet=True)
 
@@ -58,7 +58,7 @@ def main(options: Options) -> None:
         config = DetectConfig(data=str(data), out=str(runs), epochs=options.epochs, quiet=True, gpu="no")
         prepared = prepare(config)
         claim(prepared.run, identity(prepared), {})
-        with joined(config, QUIET):
+        with ray_session(config, QUIET):
             rows = open_data(prepared, False, QUIET).rows
             plans = {n: plan_for(DetectConfig(data=str(data), workers=n, gpu="no")) for n in options.workers}
             threads = {n: Job(prepared.training, plan, prepared.run, rows.facts).threads for n, plan in plans.items()}

@@ -26,7 +26,7 @@ from dynacor_ray.engine.training.signal_files import SIGNALS, read_waiting_share
 from dynacor_ray.models.image_classifiers import build_network
 from dynacor_ray.runs.directory import claim
 from dynacor_ray.workflows.open_data import open_data
-from dynacor_ray.workflows.prepare import Prepared, identity, joined, plan_for, prepare
+from dynacor_ray.workflows.prepare import Prepared, identity, plan_for, prepare, ray_session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def main(options: Options) -> None:
         )
         prepared = prepare(config)
         claim(prepared.run, identity(prepared), {})
-        with joined(config, QUIET):
+        with ray_session(config, QUIET):
             rows = open_data(prepared, False, QUIET).rows
             decoding = take_turns(
                 {"Ray Data": lambda: ours(rows, prepared), "PIL + torchvision": lambda: theirs(images, prepared)},
@@ -74,7 +74,7 @@ def main(options: Options) -> None:
             )
             places = {name: prepared.run / name for name in ("streamed", "in memory")}
             plans = {
-                name: plan_for(DetectConfig(data=config.data, gpu="no", cache_gigabytes=gigabytes))
+                name: plan_for(DetectConfig(data=config.data, gpu="no", worker_cache_gb=gigabytes))
                 for name, gigabytes in (("streamed", 0.0), ("in memory", None))
             }
             numbers: Iterator[int] = itertools.count()

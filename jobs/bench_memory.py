@@ -14,19 +14,19 @@ DIM, CLASSES, CHUNK = 512, 14, 20_000
 
 
 def write_rows(path: str, rows: int) -> None:
-    """Uniform noise around a random centre per class; a tenth of the labels are drawn again."""
+    """Uniform noise around a random center per class; a tenth of the labels are drawn again."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     flat = pc.multiply(pc.random(CLASSES * DIM, initializer=0), 0.5).cast(pa.float32())
-    centres = pa.FixedSizeListArray.from_arrays(flat, DIM)
-    schema = pa.schema({"feature": centres.type, "label": pa.int32()})
+    centers = pa.FixedSizeListArray.from_arrays(flat, DIM)
+    schema = pa.schema({"feature": centers.type, "label": pa.int32()})
     with pq.ParquetWriter(path, schema, compression="none") as writer:
         for count in [CHUNK] * (rows // CHUNK) + [rows % CHUNK] * (rows % CHUNK > 0):
             true, other = (pc.floor(pc.multiply(pc.random(count), CLASSES)).cast(pa.int32()) for _ in range(2))
             noise = pc.random(count * DIM).cast(pa.float32())
-            features = pa.FixedSizeListArray.from_arrays(pc.add(centres.take(true).flatten(), noise), DIM)
+            features = pa.FixedSizeListArray.from_arrays(pc.add(centers.take(true).flatten(), noise), DIM)
             given = pc.if_else(pc.less(pc.random(count), 0.1), other, true)
             writer.write_table(pa.table([features, given], schema=schema))
 

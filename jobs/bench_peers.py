@@ -80,7 +80,7 @@ def main(options: Options) -> None:
     config = TrainConfig()
     print_report(
         "A whole `detect` as the command line runs it, over cleanlab's CleanLearning.find_label_issues (five folds, "
-        "its defaults) with the same classifier, scaling, optimiser, schedule and epochs in a plain PyTorch loop; each "
+        "its defaults) with the same classifier, scaling, optimizer, schedule and epochs in a plain PyTorch loop; each "
         "in processes of its own, reading the same parquet file. Memory is the sum over all processes.",
         {"detect / cleanlab, seconds": turns.ratio(OURS, PEER)},
         turns.seconds,

@@ -307,7 +307,7 @@ def write_features(
 ) -> Path:
     """Gaussian classes with symmetric label noise, as parquet with `feature`, `given_label`, `true_label`.
 
-    Made and written in pieces, so memory does not grow with `rows`. spread: how far the classes' centres are apart, in
+    Made and written in pieces, so memory does not grow with `rows`. spread: how far the classes' centers are apart, in
     standard deviations of one feature. A file that is there is kept.
     """
     if place.exists():
@@ -329,10 +329,10 @@ def made_features(
     first: int, rows: int, *, dim: int, classes: int, noise: float, spread: float = 0.15, seed: int = 0
 ) -> pa.Table:
     """Some rows of `write_features`, from number `first` on: `feature`, `given_label`, `true_label`."""
-    centres = np.random.default_rng(seed).normal(scale=spread, size=(classes, dim)).astype(np.float32)
+    centers = np.random.default_rng(seed).normal(scale=spread, size=(classes, dim)).astype(np.float32)
     random = np.random.default_rng([seed, first])
     true = random.integers(0, classes, rows)
-    features = centres[true] + random.standard_normal((rows, dim), dtype=np.float32)
+    features = centers[true] + random.standard_normal((rows, dim), dtype=np.float32)
     columns = {
         schema.FEATURE: schema.fixed_size_list(features),
         schema.GIVEN_LABEL: symmetric(true, np.arange(first, first + rows), noise, classes, seed),

@@ -1,6 +1,6 @@
 """Compare detectors as a Ray job, on data with known true labels.
 
-`ray job submit --working-dir . -- python jobs/compare_baselines.py --data DATA --out OUT --noises given symmetric:0.6`
+`ray job submit --working-dir . -- python jobs/compare_baselines.py --data DATA --label-noise given symmetric:0.6`
 """
 
 import sys

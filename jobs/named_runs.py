@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
 from dynacor_ray.config.compare import CompareConfig
 from dynacor_ray.config.detect import DetectConfig, make_config
-from dynacor_ray.config.study import StudyConfig
 
 
 def demo() -> DetectConfig:
@@ -23,7 +23,7 @@ def paper_frozen_encoder(data: str) -> DetectConfig:
     Not measured here; the paper has F1 79.6 on CIFAR-10N's aggregate labels.
 
     Command: `python jobs/detect.py --data DATA --encoder open_clip:ViT-B-32/openai --epochs 30 --learning-rate 0.1
-    --corrupted-weight paper --threshold paper`.
+    --corrupted-weight paper --flag-rule paper`.
     """
     return DetectConfig(
         data=data,
@@ -31,7 +31,7 @@ def paper_frozen_encoder(data: str) -> DetectConfig:
         epochs=30,
         learning_rate=0.1,
         corrupted_weight="paper",
-        threshold="paper",
+        flag_rule="paper",
     )
 
 
@@ -46,11 +46,11 @@ def clothing1m(root: str, **options: Any) -> DetectConfig:
 def comparison(data: str) -> CompareConfig:
     """Tables 1 and 2: all detectors on given labels and three kinds of noise made from the true ones, three seeds.
 
-    Command: `python jobs/compare_baselines.py --data DATA --noises given symmetric:0.6 asymmetric:0.3
+    Command: `python jobs/compare_baselines.py --data DATA --label-noise given symmetric:0.6 asymmetric:0.3
     instance_dependent:0.4 --seeds 0 1 2`.
     """
     noises = ("given", "symmetric:0.6", "asymmetric:0.3", "instance_dependent:0.4")
-    return CompareConfig(detect=DetectConfig(data=data), noises=noises, seeds=(0, 1, 2))
+    return CompareConfig(detect=DetectConfig(data=data), label_noise=noises, seeds=(0, 1, 2))
 
 
 def ablation(data: str) -> CompareConfig:
@@ -62,19 +62,20 @@ def ablation(data: str) -> CompareConfig:
     return CompareConfig(detect=DetectConfig(data=data), detectors=detectors)
 
 
-def signals(data: str) -> StudyConfig:
+def signals(data: str) -> AnalyzeSignalsConfig:
     """Table 6, Figs. 5 and 6: F1 of App. B's supervised bound on every signal, over its dynamics and over its mean.
 
-    Command: `python jobs/study.py --data DATA --noises given symmetric:0.6 asymmetric:0.3 instance_dependent:0.4`.
+    Command: `python jobs/analyze_signals.py --data DATA --label-noise given symmetric:0.6 asymmetric:0.3
+    instance_dependent:0.4`.
     """
     noises = ("given", "symmetric:0.6", "asymmetric:0.3", "instance_dependent:0.4")
-    return StudyConfig(detect=DetectConfig(data=data), noises=noises)
+    return AnalyzeSignalsConfig(detect=DetectConfig(data=data), label_noise=noises)
 
 
-def corruption_rates(data: str) -> StudyConfig:
+def corruption_rates(data: str) -> AnalyzeSignalsConfig:
     """Fig. 2: F1 over the corruption rate, supervised (App. B) and unsupervised (Eq. 4, and the default of `detect`).
 
-    Command: `python jobs/study.py --data DATA --gammas 0.05 0.1 0.2 0.4 0.6 0.8 1.0 --signals margin_sign`.
+    Command: `python jobs/analyze_signals.py --data DATA --gammas 0.05 0.1 0.2 0.4 0.6 0.8 1.0 --signals margin_sign`.
     """
     gammas = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-    return StudyConfig(detect=DetectConfig(data=data), gammas=gammas, signals=("margin_sign",))
+    return AnalyzeSignalsConfig(detect=DetectConfig(data=data), gammas=gammas, signals=("margin_sign",))

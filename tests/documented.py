@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-GUIDES = (ROOT / "dynacor_ray" / "baselines" / "__init__.py", ROOT / "dynacor_ray" / "sources" / "__init__.py")
+GUIDES = (ROOT / "dynacor_ray" / "detectors" / "__init__.py", ROOT / "dynacor_ray" / "sources" / "__init__.py")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dynacor_ray.config.detect import DetectConfig, Threshold
 from dynacor_ray.core import schema
-from dynacor_ray.core.manifest import DatasetManifest, Part
+from dynacor_ray.core.manifest import DataFile, DatasetManifest
 from dynacor_ray.report.summary import RunResults, build_summary
 
 
@@ -94,7 +94,7 @@ def make_run(
     )
     manifest = _pack(folder / "cache" / "dataset", given, names, images)
     threshold: Threshold = "noise_rate" if epochs > 1 else "paper"
-    config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs, threshold=threshold))
+    config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs, flag_rule=threshold))
     records = [{"epoch": i, "validation_metric": 0.2 + 0.05 * i, "davies_bouldin": None} for i in range(3)]
     facts = RunResults(
         config,
@@ -117,7 +117,7 @@ def make_run(
 
 
 def _pack(dataset: Path, given: np.ndarray, names: tuple[str, ...], images: bool) -> DatasetManifest:
-    """A packed data set of plain coloured images, one colour per row; or a manifest of features only."""
+    """A packed data set of plain colored images, one color per row; or a manifest of features only."""
     rows = len(given)
     manifest = DatasetManifest(
         source="parquet",
@@ -130,7 +130,7 @@ def _pack(dataset: Path, given: np.ndarray, names: tuple[str, ...], images: bool
         class_names=names,
         class_counts=tuple(np.bincount(given, minlength=len(names)).tolist()),
         feature_dim=None if images else 2,
-        parts=(Part("a1/part-000000.parquet", rows, 0, rows - 1),),
+        parts=(DataFile("a1/part-000000.parquet", rows, 0, rows - 1),),
         quarantine="a1/quarantine.parquet",
         truth=None,
         allows_thumbnails=True,
@@ -154,7 +154,7 @@ def _pack(dataset: Path, given: np.ndarray, names: tuple[str, ...], images: bool
 
 
 def _png(i: int) -> bytes:
-    """24 x 16 pixels in a colour that tells the row."""
+    """24 x 16 pixels in a color that tells the row."""
     stream = io.BytesIO()
     Image.new("RGB", (24, 16), (i * 37 % 256, i * 59 % 256, i * 83 % 256)).save(stream, "PNG")
     return stream.getvalue()

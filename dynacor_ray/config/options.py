@@ -47,5 +47,6 @@ def _as_type(value: Any, kind: Any) -> Any:
     return None if None in typed else tuple(typed)
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """How an option is spelled on the command line."""
     return "--" + name.replace("_", "-")

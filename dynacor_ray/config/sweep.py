@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import numpy as np
 
 from dynacor_ray.config.detect import DetectConfig, make_config
-from dynacor_ray.config.options import check_lists
+from dynacor_ray.config.options import check_lists, flag
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.method.selection import RUN_RULES
@@ -20,12 +20,19 @@ from dynacor_ray.method.selection import RUN_RULES
 SearchKind = Literal["grid", "random", "optuna"]
 TrialRule = Literal["noise_rate", "validation_metric"]
 
-CLUSTER_OPTIONS = ("alpha", "cluster_epochs", "cluster_learning_rate", "epoch_choice")
+CLUSTER_OPTIONS = ("alpha", "clustering_epochs", "clustering_learning_rate", "epoch_choice")
 """Options that leave the training alone: trials that differ only in these share one."""
 ALSO = (
     *("encoder", "network", "image_size", "augmentation", "training_augmentation", "epochs", "learning_rate"),
-    *("schedule", "decay", "weight_decay", "batch_size"),
-    *("corrupted_weight", "variant", "cluster_epochs", "cluster_learning_rate", "epoch_choice", "fit_rows"),
+    *("lr_schedule", "lr_decay", "weight_decay", "batch_size"),
+    *(
+        "corrupted_weight",
+        "variant",
+        "clustering_epochs",
+        "clustering_learning_rate",
+        "epoch_choice",
+        "clustering_sample",
+    ),
 )
 """Options that may be varied besides gamma, alpha and seed."""
 _RANDOM = 0x53574545
@@ -43,14 +50,14 @@ class SweepConfig:
     """Weights of the alignment loss to try; cheap, since a training serves them all."""
     seeds: tuple[int, ...] = ()
     """Seeds to try; each costs a training per gamma. Default: --seed."""
-    also: tuple[str, ...] = ()
-    """Any other option to vary, as NAME=VALUE,VALUE: e.g. `cluster_epochs=5,10`."""
+    vary: tuple[str, ...] = ()
+    """Any other option to vary, as NAME=VALUE,VALUE: e.g. `clustering_epochs=5,10`."""
     search: SearchKind = "grid"
-    """`grid`: every combination; `random` or `optuna`: --samples of them, alpha drawn log-uniformly between the
+    """`grid`: every combination; `random` or `optuna`: --num-samples of them, alpha drawn log-uniformly between the
     smallest and the largest of --alphas."""
-    samples: int = 24
+    num_samples: int = 24
     """Trials of a random or Optuna search."""
-    select: TrialRule = "noise_rate"
+    selection_rule: TrialRule = "noise_rate"
     """Rule that chooses the trial and its epoch, without labels: `noise_rate` wants as many rows flagged as labels are
     wrong by the estimate of the training; `validation_metric` is the paper's Eq. 9."""
 
@@ -58,17 +65,19 @@ class SweepConfig:
         for name, least in (("gammas", "one corruption rate"), ("alphas", "one weight")):
             if not getattr(self, name):
                 raise ConfigError(
-                    expected_got(f"--{name} with at least {least}", "none", "leave it out for the default")
+                    expected_got(f"{flag(name)} with at least {least}", "none", "leave it out for the default")
                 )
-        for name, valid in (("search", get_args(SearchKind)), ("select", RUN_RULES)):
+        for name, valid in (("search", get_args(SearchKind)), ("selection_rule", RUN_RULES)):
             if getattr(self, name) not in valid:
                 got = repr(getattr(self, name))
-                raise ConfigError(expected_got(f"--{name} to be one of {', '.join(valid)}", got, "choose one of these"))
-        if self.samples < 1:
-            raise ConfigError(expected_got("--samples of at least 1", repr(self.samples), "the default is 24"))
+                raise ConfigError(
+                    expected_got(f"{flag(name)} to be one of {', '.join(valid)}", got, "choose one of these")
+                )
+        if self.num_samples < 1:
+            raise ConfigError(expected_got("--num-samples of at least 1", repr(self.num_samples), "the default is 24"))
         detect = self.detect
-        if detect.threshold not in (None, "paper") or detect.score not in (None, "soft_assignment"):
-            got = f"--threshold {detect.threshold} --score {detect.score}"
+        if detect.flag_rule not in (None, "paper") or detect.ranking_score not in (None, "soft_assignment"):
+            got = f"--flag-rule {detect.flag_rule} --ranking-score {detect.ranking_score}"
             raise ConfigError(expected_got("the cut of Eq. 4, on which alpha acts", got, "leave both out in a sweep"))
         for options in self.corners():
             self.trial(options)
@@ -79,7 +88,7 @@ class SweepConfig:
         varied: dict[str, tuple[Any, ...]] = {"gamma": self.gammas, "alpha": self.alphas}
         if self.seeds:
             varied["seed"] = self.seeds
-        for text in self.also:
+        for text in self.vary:
             name, values = _parse_also(text)
             if name in varied:
                 raise ConfigError(expected_got("each option to be varied once", f"{name!r} twice", "join the values"))
@@ -95,10 +104,10 @@ class SweepConfig:
         """The run that a trial stands for. Raises ConfigError for an option that no run may have."""
         shared = {f.name: getattr(self.detect, f.name) for f in dataclasses.fields(self.detect)}
         if self.detect.epoch_choice is None:
-            shared["epoch_choice"] = self.select
+            shared["epoch_choice"] = self.selection_rule
         # alpha acts through Eq. 3 and 4 alone: the other scores and cuts would make all trials of a training the same.
-        shared |= {"threshold": "paper", "score": "soft_assignment"}
-        shared["mlflow"] = None  # the sweep tells of its trials itself
+        shared |= {"flag_rule": "paper", "ranking_score": "soft_assignment"}
+        shared["mlflow_uri"] = None  # the sweep tells of its trials itself
         return make_config(**shared | options)
 
     def listed(self) -> list[dict[str, Any]] | None:
@@ -106,7 +115,7 @@ class SweepConfig:
         if self.search == "optuna":
             return None
         if self.search == "random":
-            drawn = [self._draw(number) for number in range(self.samples)]
+            drawn = [self._draw(number) for number in range(self.num_samples)]
         else:
             names, lists = self.choices.keys(), self.choices.values()
             drawn = [dict(zip(names, values, strict=True)) for values in itertools.product(*lists)]
@@ -152,7 +161,7 @@ def make_sweep_config(data: str | None = None, **options: Any) -> SweepConfig:
     """Build a SweepConfig from its own options and those of DetectConfig; raises ConfigError for an unknown one."""
     own = [f.name for f in dataclasses.fields(SweepConfig) if f.name != "detect"]
     mine = {name: options.pop(name) for name in own if name in options}
-    lists: dict[str, Any] = {name: mine.pop(name) for name in ("gammas", "alphas", "seeds", "also") if name in mine}
+    lists: dict[str, Any] = {name: mine.pop(name) for name in ("gammas", "alphas", "seeds", "vary") if name in mine}
     mine |= check_lists(lists)
     return SweepConfig(detect=make_config(data=data, **options), **mine)
 
@@ -163,7 +172,7 @@ def _parse_also(text: str) -> tuple[str, tuple[Any, ...]]:
     name = name.strip().removeprefix("--").replace("-", "_")
     if name not in ALSO or not values:
         remedy = f"valid names: {', '.join(ALSO)}"
-        raise ConfigError(expected_got("--also NAME=VALUE,VALUE with an option to vary", repr(text), remedy))
+        raise ConfigError(expected_got("--vary NAME=VALUE,VALUE with an option to vary", repr(text), remedy))
     hint = get_type_hints(DetectConfig)[name]
     kinds = [kind for kind in get_args(hint) or (hint,) if kind is not NoneType]
     return name, tuple(_value(text, value.strip(), kinds[0]) for value in values.split(","))
@@ -173,4 +182,4 @@ def _value(text: str, value: str, kind: Any) -> Any:
     try:
         return {int: int, float: float}.get(kind, str)(value)
     except ValueError as error:
-        raise ConfigError(expected_got(f"numbers in --also {text}", repr(value), "separate them by commas")) from error
+        raise ConfigError(expected_got(f"numbers in --vary {text}", repr(value), "separate them by commas")) from error

@@ -68,7 +68,7 @@ def load_rgb(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
     """Decode to RGB, upright: EXIF orientation is applied, alpha is laid on white, 16 bits are scaled to 8.
 
     data: content of an image file; only the first frame of an animation counts. size: side of the result, which is the
-    centre square of the image (shorter side resized to `size`, bicubic, rest cropped); None keeps the image's own size.
+    center square of the image (shorter side resized to `size`, bicubic, rest cropped); None keeps the image's own size.
     Returns uint8 (H, W, 3), or (size, size, 3). Raises ImageError when the image cannot be decoded.
     """
     image = _open(data)
@@ -113,7 +113,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Read the header only, and refuse what is no image, too large, too small or of an unknown colour mode."""
+    """Read the header only, and refuse what is no image, too large, too small or of an unknown color mode."""
     if not data:
         raise ImageError("empty file")
     try:
@@ -131,7 +131,7 @@ def _open(data: bytes) -> Image.Image:
     if min(image.size) < MIN_SIDE:
         raise ImageError(f"image is {image.width}x{image.height} pixels; at least {MIN_SIDE}x{MIN_SIDE} needed")
     if image.mode not in _GREY | _COLOUR | _ALPHA:
-        raise ImageError(f"colour mode {image.mode} is not supported")
+        raise ImageError(f"color mode {image.mode} is not supported")
     return image
 
 
@@ -172,14 +172,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_8_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Grey values of any range as uint8 (H, W): 0..65535 for integers and 0..1 for floats, else the range found."""
-    values = np.nan_to_num(grey.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = 0.0, (65535.0 if np.issubdtype(grey.dtype, np.integer) else 1.0)
+def _to_8_bits(gray: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Gray values of any range as uint8 (H, W): 0..65535 for integers and 0..1 for floats, else the range found."""
+    values = np.nan_to_num(gray.astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = 0.0, (65535.0 if np.issubdtype(gray.dtype, np.integer) else 1.0)
     if values.min() < low or values.max() > high:
         low, high = float(values.min()), float(values.max())
     if high == low:  # a blank image of a value outside the usual range
-        return np.zeros(grey.shape, dtype=np.uint8)
+        return np.zeros(gray.shape, dtype=np.uint8)
     return np.round((values - low) * (255.0 / (high - low))).astype(np.uint8)
 
 
@@ -194,7 +194,7 @@ def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
 
 
 def _centre_square(rgb: Image.Image, size: int) -> Image.Image:
-    """Shorter side resized to `size`, centre cropped; done in one step, so a long thin image costs nothing extra."""
+    """Shorter side resized to `size`, center cropped; done in one step, so a long thin image costs nothing extra."""
     side = min(rgb.size)
     left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
     return rgb.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))

@@ -18,7 +18,7 @@ TARGET_NORM = 10.0
 
 @dataclass(frozen=True)
 class FeatureStats:
-    """Sums over feature vectors that merge by addition; `scaling` gives what centres and scales them."""
+    """Sums over feature vectors that merge by addition; `scaling` gives what centers and scales them."""
 
     count: int
     total: tuple[float, ...]
@@ -35,7 +35,7 @@ class FeatureStats:
         return FeatureStats(self.count + other.count, tuple(total.tolist()), self.squares + other.squares)
 
     def scaling(self) -> tuple[NDArray[np.float32], float]:
-        """Mean vector float32 (D,) and the factor that gives centred vectors a root-mean-square norm of TARGET_NORM."""
+        """Mean vector float32 (D,) and the factor that gives centered vectors the root mean square TARGET_NORM."""
         mean = np.asarray(self.total) / max(self.count, 1)
         variance = self.squares / max(self.count, 1) - float(mean @ mean)
         return mean.astype(np.float32), TARGET_NORM / float(np.sqrt(max(variance, 1e-12)))
@@ -71,7 +71,7 @@ class DatasetManifest:
     truth: str | None
     allows_thumbnails: bool
     max_side: int | None = None
-    grey: bool = False
+    gray: bool = False
     quarantined: int = 0
     quarantine_reasons: dict[str, int] = field(default_factory=dict)
     quarantine_examples: tuple[dict[str, Any], ...] = ()

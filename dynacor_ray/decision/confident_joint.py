@@ -1,12 +1,12 @@
 """Which labels are given for which classes: a confident joint, counted while training (§4.3; Northcutt et al. 2021).
 
 Confident learning counts a row for its most probable class among those whose probability reaches the class's own
-threshold, the mean probability of the class over the rows labelled with it; the off-diagonal C x C counts say which
+threshold, the mean probability of the class over the rows labeled with it; the off-diagonal C x C counts say which
 classes are confused. Here probabilities are those of the training pass itself and thresholds those of the epoch
 before, so nothing is kept per row: counts and threshold sums merge over batches, workers and epochs by addition.
 
 Deviations from confident learning: probabilities are not out of sample, so the off-diagonal counts fall from epoch to
-epoch as wrong labels are learnt by heart; of each epoch's counts only those of `noise_rate.counted_epochs` are read.
+epoch as wrong labels are learned by heart; of each epoch's counts only those of `noise_rate.counted_epochs` are read.
 How many labels are wrong in all is estimated by `noise_rate`, whose counts are taken in the same go. Corrupted copies
 are counted there, not in the joint.
 
@@ -35,14 +35,14 @@ ORIGINAL, COPY, PADDING = 0, 1, -1
 class JointCounter:
     """Counts one epoch (§4.3). thresholds: float (C,) of the epoch before, None in the first: then it has no joint.
 
-    The sums are in `probability` float64 (C,), `labelled` float64 (C,), `counts` int64, `cells` says of what, and
+    The sums are in `probability` float64 (C,), `labeled` float64 (C,), `counts` int64, `cells` says of what, and
     `confidence` int64 (2, 2, BINS); they merge over workers by addition.
     """
 
     def __init__(self, num_classes: int, thresholds: Tensor | None, device: torch.device) -> None:
         self._num_classes, self._thresholds = num_classes, thresholds
         self.probability = torch.zeros(num_classes, dtype=torch.float64, device=device)
-        self.labelled = torch.zeros(num_classes, dtype=torch.float64, device=device)
+        self.labeled = torch.zeros(num_classes, dtype=torch.float64, device=device)
         self._width = num_classes if num_classes <= MAX_JOINT_CLASSES else 2
         self.counts = torch.zeros(num_classes * self._width, dtype=torch.int64, device=device)
         self.confidence = torch.zeros((2, 2, BINS), dtype=torch.int64, device=device)
@@ -63,7 +63,7 @@ class JointCounter:
         self.confidence += count_confidence(largest, predicted != labels, kind == COPY)
         given = probability.gather(1, labels.unsqueeze(1)).squeeze(dim=1).double()
         self.probability.index_add_(0, labels, torch.where(is_original, given, 0.0))
-        self.labelled += torch.bincount(labels[is_original], minlength=self._num_classes)
+        self.labeled += torch.bincount(labels[is_original], minlength=self._num_classes)
         if self._thresholds is not None:
             top, confident = confident_class(probability, largest, predicted, self._thresholds)
             column = top if self._width == self._num_classes else (top != labels).long()
@@ -80,8 +80,8 @@ class JointCounter:
         return torch.stack((given, column, self.counts[cell]), dim=1).cpu()
 
     def thresholds(self) -> Tensor:
-        """Mean probability of each class over the rows labelled with it, float (C,); above 1 for an absent class."""
-        return torch.where(self.labelled > 0, self.probability / self.labelled.clamp(min=1), 2.0).float()
+        """Mean probability of each class over the rows labeled with it, float (C,); above 1 for an absent class."""
+        return torch.where(self.labeled > 0, self.probability / self.labeled.clamp(min=1), 2.0).float()
 
 
 def confident_class(

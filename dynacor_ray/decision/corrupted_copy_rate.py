@@ -45,7 +45,7 @@ class PlantedReading:
     position: float
 
 
-def with_planted(
+def with_corrupted_copies(
     first: NoiseRate, originals: NDArray[np.float64], copies: NDArray[np.float64], num_classes: int
 ) -> NoiseRate:
     """The estimate completed by where the originals lie among the copies (§4.2, Proposition 1).
@@ -57,13 +57,13 @@ def with_planted(
     """
     ordered, settled = np.sort(copies), first
     for share in SHARES:
-        reading = read_planted(originals, ordered, num_classes, share)
+        reading = read_corrupted(originals, ordered, num_classes, share)
         if reading is not None:
             settled = _weighed(settled, reading)
     return replace(settled, low=min(settled.low, first.value), high=max(settled.high, first.value))
 
 
-def read_planted(
+def read_corrupted(
     originals: NDArray[np.float64], copies: NDArray[np.float64], num_classes: int, share: float
 ) -> PlantedReading | None:
     """Count the originals among the lowest `share` of the copies, which are sorted (§4.2).

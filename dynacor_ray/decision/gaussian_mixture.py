@@ -39,7 +39,7 @@ class Mixture:
 
 
 def fit_mixture(values: NDArray[np.floating[Any]]) -> Mixture | None:
-    """Two Gaussians by expectation maximisation (§5.1, Avg.Encoder). float (N,) -> None if all values are equal.
+    """Two Gaussians by expectation maximization (§5.1, Avg.Encoder). float (N,) -> None if all values are equal.
 
     Starts from k-means with a constant seed; the same for any order of the values.
     """

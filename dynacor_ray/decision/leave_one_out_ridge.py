@@ -4,9 +4,9 @@ A classifier trained by SGD learns wrong labels by heart, the sooner the more al
 (asymmetric, instance-dependent) look right to it after a few epochs. A ridge regression on one-hot labels has a closed
 form, and so has its prediction for a row when that row is left out. Its margin knows nothing of the row's own label.
 
-With centred features X (N, D), one-hot labels Y and `A = (X'X + penalty I)^-1`: predictions `P = mean(Y) + X A X'Y`,
+With centered features X (N, D), one-hot labels Y and `A = (X'X + penalty I)^-1`: predictions `P = mean(Y) + X A X'Y`,
 leverage `h_i = 1/N + x_i' A x_i`, and without row i `(P_i - h_i Y_i) / (1 - h_i)` (Hastie et al., The Elements of
-Statistical Learning, §7.10). The penalty is chosen by generalised cross-validation (Golub, Heath & Wahba 1979).
+Statistical Learning, §7.10). The penalty is chosen by generalized cross-validation (Golub, Heath & Wahba 1979).
 
 Deviations from the paper: it has no such signal. Corrupted copies (§4.2) and the rows that they are copies of are not
 fitted: both are judged by rows that are neither.
@@ -45,12 +45,12 @@ class RidgeSums:
         self.gram = torch.zeros((dim, dim), dtype=torch.float64, device=device)
         self.cross = torch.zeros((num_classes, dim), dtype=torch.float64, device=device)
         self.total = torch.zeros(dim, dtype=torch.float64, device=device)
-        self.labelled = torch.zeros(num_classes, dtype=torch.float64, device=device)
+        self.labeled = torch.zeros(num_classes, dtype=torch.float64, device=device)
 
     @property
     def totals(self) -> tuple[Tensor, ...]:
         """Everything that adds up."""
-        return self.gram, self.cross, self.total, self.labelled
+        return self.gram, self.cross, self.total, self.labeled
 
     def add(self, features: Tensor, labels: Tensor) -> None:
         """Rows to fit, thousands at a time. features: float (B, D); labels: int64 (B,); on the device of `mean`."""
@@ -58,16 +58,16 @@ class RidgeSums:
         self.gram += rows.T @ rows
         self.total += rows.sum(dim=0)
         self.cross.index_add_(0, labels, rows.double())
-        self.labelled += torch.bincount(labels, minlength=self._classes)
+        self.labeled += torch.bincount(labels, minlength=self._classes)
 
     def solve(self) -> Ridge | None:
         """The regression, with the penalty of `best_penalty`; None for fewer than two rows or constant features."""
-        count = float(self.labelled.sum())
+        count = float(self.labeled.sum())
         if count < 2:
             return None
-        centre, share = self.total.cpu() / count, self.labelled.cpu() / count
-        gram = self.gram.cpu() - count * torch.outer(centre, centre)
-        cross = self.cross.cpu().T - count * torch.outer(centre, share)
+        center, share = self.total.cpu() / count, self.labeled.cpu() / count
+        gram = self.gram.cpu() - count * torch.outer(center, center)
+        cross = self.cross.cpu().T - count * torch.outer(center, share)
         values, vectors = torch.linalg.eigh(gram)
         values = values.clamp(min=0.0)
         unit = float(values.mean(dim=0))
@@ -82,7 +82,7 @@ class RidgeSums:
         weights = vectors @ (inverse[:, None] * rotated)
         device = self._mean.device
         return Ridge(
-            mean=self._mean + centre.float().to(device) / self._scale,
+            mean=self._mean + center.float().to(device) / self._scale,
             scale=self._scale,
             share=share.float().to(device),
             weights=weights.float().to(device),
@@ -99,10 +99,10 @@ def best_penalty(
     count: float,
     penalties: NDArray[np.float64],
 ) -> float:
-    """The penalty with the least generalised cross-validation, N RSS / (N - df)^2 (Golub et al. 1979; for §4.3).
+    """The penalty with the least generalized cross-validation, N RSS / (N - df)^2 (Golub et al. 1979; for §4.3).
 
     values: float64 (D,), eigenvalues of X'X; explained: float64 (D,), squared length of each row of V'X'Y in its
-    eigenvectors V; spread: sum of squares of the centred labels; count: N rows. Returns one of `penalties`.
+    eigenvectors V; spread: sum of squares of the centered labels; count: N rows. Returns one of `penalties`.
     """
     shrunk = 1.0 / (values + penalties[:, None])
     residual = spread - (explained * (2.0 * shrunk - values * shrunk**2)).sum(axis=1)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dynacor_ray.core.errors import DataError, expected_got
 
 
-def summarise_predictions(predicted: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def summarize_predictions(predicted: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Most frequent top-1 class over the epochs and its share (summary of Eq. 1's epochs for the report, §4.3).
 
     predicted: int32 (n, E), E >= 1. Returns the mode, int32 (n,), and its share, float32 (n,) in (0, 1]. Among equally

@@ -23,7 +23,7 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.decision.gaussian_mixture import cut_of_mixture
 
 SCORES = ("combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment")
-THRESHOLDS = ("noise_rate", "planted_recall", "mixture", "paper")
+THRESHOLDS = ("noise_rate", "corrupted_recall", "mixture", "paper")
 MOST_RECALL = 0.98
 """Share of the planted errors beyond which "noise_rate" flags no more. With early margins it changed nothing on the 50
 label sets that the estimate was made with; it keeps an unsure classifier from having all rows flagged."""
@@ -77,7 +77,7 @@ def row_score(name: str, signals: RowSignals, weight: float = 0.0) -> NDArray[np
     """A score of SCORES, low = likely wrong (§4.3), float64 (n,).
 
     "early_margin": mean logit margin over the first half of the epochs, when right labels are known and wrong ones not
-    yet learnt by heart; "mean_margin": over all (AUM, Pleiss et al. 2020); "leave_one_out": the margin of a ridge
+    yet learned by heart; "mean_margin": over all (AUM, Pleiss et al. 2020); "leave_one_out": the margin of a ridge
     regression without the row; "combined_margin": early margin plus `weight` (of `common_unit`) times that;
     "soft_assignment": `assignment_quality`. Raises ConfigError for another name.
     """
@@ -135,7 +135,7 @@ def choose_threshold(
     """The cut of a policy of THRESHOLDS (§4.2, Eq. 4) on a score of SCORES, from (a sample of) both sets.
 
     "noise_rate" flags that share of the originals, or fewer if that is enough to catch `most_recall` of the copies;
-    "planted_recall" catches `target_recall` of the copies; "mixture" is `cut_of_mixture`; "paper" is Eq. 4. Raises
+    "corrupted_recall" catches `target_recall` of the copies; "mixture" is `cut_of_mixture`; "paper" is Eq. 4. Raises
     ConfigError for another policy or score, for "noise_rate" without an estimate, for "leave_one_out" where all are 0,
     or for "paper" with another score than "soft_assignment".
     """
@@ -154,7 +154,7 @@ def choose_threshold(
         raise ConfigError(expected_got("leave-one-out margins", "none, as with more than 4,096 features", remedy))
     weight = common_unit(originals) if score == "combined_margin" else 0.0
     scores = row_score(score, originals, weight)
-    if threshold == "planted_recall":
+    if threshold == "corrupted_recall":
         value = quantile_threshold(row_score(score, copies, weight), target_recall)
     elif threshold == "mixture":
         value = cut_of_mixture(scores)

@@ -11,7 +11,7 @@ import numpy as np
 
 import dynacor_ray
 from dynacor_ray.detectors.evidence import Evidence, Verdict
-from dynacor_ray.detectors.detectors import DETECTORS, Detector
+from dynacor_ray.detectors.registry import DETECTORS, Detector
 
 
 def late_margin(evidence: Evidence) -> Verdict:
@@ -21,7 +21,7 @@ def late_margin(evidence: Evidence) -> Verdict:
 
 
 DETECTORS["late_margin"] = Detector("late_margin", "Late margin", reads=("dynamics",), judge=late_margin)
-result = dynacor_ray.compare("labelled.parquet", out="runs/late", detectors=["dynacor", "late_margin"])
+result = dynacor_ray.compare("labeled.parquet", out="runs/late", detectors=["dynacor", "late_margin"])
 print(result.to_pandas())
 ```
 

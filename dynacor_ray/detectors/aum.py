@@ -1,6 +1,6 @@
-"""AUM: the margins of instances known to be mislabelled say where to cut (Pleiss et al., NeurIPS 2020; Table 1).
+"""AUM: the margins of instances known to be mislabeled say where to cut (Pleiss et al., NeurIPS 2020; Table 1).
 
-Some instances are relabelled to an extra class C that no input belongs to. Their area under the margin (AUM), the
+Some instances are relabeled to an extra class C that no input belongs to. Their area under the margin (AUM), the
 margin averaged over epochs, is what a wrong label's looks like; 99% of them lie below the threshold. Threshold samples
 cannot be judged, so there are two trainings whose samples have no instance in common.
 
@@ -27,10 +27,10 @@ PERCENTILE = 99.0
 
 
 def threshold_samples(ids: NDArray[np.int64], num_classes: int, seed: int, run: int) -> NDArray[np.bool_]:
-    """Instances relabelled to the extra class in a run (Table 1, AUM; Pleiss et al. 2020).
+    """Instances relabeled to the extra class in a run (Table 1, AUM; Pleiss et al. 2020).
 
     ids: int64 (N,); C >= 2; run: 0 or 1. Returns bool (N,), True with probability 1 / (C + 1), never in both runs: the
-    runs take neighbouring intervals of one uniform number per instance. Raises ConfigError for C or another run.
+    runs take neighboring intervals of one uniform number per instance. Raises ConfigError for C or another run.
     """
     if num_classes < 2:
         raise ConfigError(
@@ -62,7 +62,7 @@ def aum(evidence: Evidence) -> Verdict:
     return Verdict(score < 0, score)
 
 
-def planted_aum(evidence: Evidence) -> NDArray[np.float64]:
+def corrupted_aum(evidence: Evidence) -> NDArray[np.float64]:
     """Scores of the threshold samples of both runs as `aum` scores instances, float64 (M,). Raises as `aum` does."""
     area, sample = evidence.part("aum").astype(np.float64), evidence.part("threshold_sample")
     score: NDArray[np.float64] = (area - _thresholds(area, sample)[:, None])[sample]

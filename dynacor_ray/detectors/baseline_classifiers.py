@@ -65,7 +65,7 @@ class Member:
 
 
 class AumMember(Member):
-    """A training with an extra class, to which threshold samples are relabelled (Pleiss et al. 2020)."""
+    """A training with an extra class, to which threshold samples are relabeled (Pleiss et al. 2020)."""
 
     extra_classes, records = 1, True
 
@@ -103,7 +103,7 @@ class FoldMember(Member):
 
 
 class CoresMember(Member):
-    """A training with the confidence regularisation of CORES (Cheng et al. 2021)."""
+    """A training with the confidence regularization of CORES (Cheng et al. 2021)."""
 
     stream = 20
 

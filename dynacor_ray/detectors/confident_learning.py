@@ -1,7 +1,7 @@
 """Confident learning (CL) through the library cleanlab (Northcutt, Jiang, Chuang, JAIR 2021; Table 1).
 
 The confident joint counts instances by given and confidently predicted class, where class j's threshold t_j is the mean
-probability of j over instances labelled j. Three filters read it: `prune_by_noise_rate` removes as many of each
+probability of j over instances labeled j. Three filters read it: `prune_by_noise_rate` removes as many of each
 off-diagonal cell as the calibrated joint says, by margin; `both` only what `prune_by_class` would remove too;
 `confident_learning` the instances that were counted off the diagonal.
 

@@ -1,12 +1,12 @@
 """CORES: a loss that punishes agreeing with the label prior, and a sieve on it (Cheng et al., ICLR 2021; Table 1).
 
-The confidence regulariser subtracts beta times the expected cross-entropy with a label drawn from the prior. It drives
+The confidence regularizer subtracts beta times the expected cross-entropy with a label drawn from the prior. It drives
 predictions to be confident, so that an instance whose loss is still above its mean over all labels has a wrong label.
 
-Deviations from the paper: the regulariser, which nothing bounds, would drive logits to infinity; as usual in practice
+Deviations from the paper: the regularizer, which nothing bounds, would drive logits to infinity; as usual in practice
 1e-8 is added to its probabilities, so that a class which is out of the question pulls no longer. The sieve is read
 once, at the end of training (`cores`); whether sieved instances are left out of later epochs is up to the training
-loop. The statistic is computed from logits, from which the normaliser cancels: exact, and without a softmax.
+loop. The statistic is computed from logits, from which the normalizer cancels: exact, and without a softmax.
 
 Cost: one training; per row and epoch one softmax and one weighted sum over classes.
 """
@@ -21,13 +21,13 @@ from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 BETA = 2.0
-"""Weight of the regulariser on its plateau (Table 1, CORES)."""
+"""Weight of the regularizer on its plateau (Table 1, CORES)."""
 LEAST = 1e-8
-"""Added to the probabilities in the regulariser."""
+"""Added to the probabilities in the regularizer."""
 
 
 def beta(epoch: int, num_epochs: int) -> float:
-    """Weight of the regulariser in an epoch (Table 1, CORES; Cheng et al. 2021), in [0, 2].
+    """Weight of the regularizer in an epoch (Table 1, CORES; Cheng et al. 2021), in [0, 2].
 
     epoch: 0..E-1. 0 for the first tenth of the epochs, linear to 2 over the next three tenths, then 2. Raises
     ConfigError for an epoch out of range.

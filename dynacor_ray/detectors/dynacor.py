@@ -10,7 +10,7 @@ from dynacor_ray.decision.thresholds import RowSignals, assignment_quality, choo
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 TARGET_RECALL = 0.92
-"""Share of the planted errors that "planted_recall" catches, as in `detect`."""
+"""Share of the planted errors that "corrupted_recall" catches, as in `detect`."""
 
 
 def decided(evidence: Evidence, threshold: str, score: str) -> Verdict:
@@ -46,9 +46,9 @@ def dynacor_paper(evidence: Evidence) -> Verdict:
     return decided(evidence, "paper", "soft_assignment")
 
 
-def planted_recall(evidence: Evidence) -> Verdict:
+def corrupted_recall(evidence: Evidence) -> Verdict:
     """The default's ranking, cut where 92% of the planted errors are caught."""
-    return decided(evidence, "planted_recall", "combined_margin")
+    return decided(evidence, "corrupted_recall", "combined_margin")
 
 
 def mixture(evidence: Evidence) -> Verdict:

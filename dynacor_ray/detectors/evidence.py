@@ -1,6 +1,6 @@
 """What a detector may look at, and what it answers: the common ground of all baselines (Kim et al., CVPR 2024, §5.1).
 
-A detector is a pure function of `Evidence`; what the evidence costs (a training, neighbours) is gathered once and read
+A detector is a pure function of `Evidence`; what the evidence costs (a training, neighbors) is gathered once and read
 by all detectors that ask for it.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import ConfigError, expected_got
 
-EvidencePart = Literal["dynamics", "ablation", "aum", "out_of_sample", "cores", "neighbours", "prototypes"]
+EvidencePart = Literal["dynamics", "ablation", "aum", "out_of_sample", "cores", "neighbors", "prototypes"]
 """A part of the evidence that has to be gathered."""
 
 
@@ -40,10 +40,10 @@ class Evidence:
     (§4.2); noise_rate: the rate which that training estimates, None when it was too short.
     q_untrained, q_clustering_only: float32 (N,), Eq. 3 without both losses and without the alignment loss (Table 4).
     aum: float (2, N), mean margin of two trainings with an extra class; threshold_sample: bool (2, N), which instances
-    were relabelled to it.
+    were relabeled to it.
     probabilities: float (N, C), rows sum to 1, of classifiers that did not see the instance.
     cores: float (N,), cross-entropy minus its mean over all labels, at the end of a CORES training.
-    neighbour_labels: int32 (N, K), given labels of the nearest other instances, nearest first; similarity: float32
+    neighbor_labels: int32 (N, K), given labels of the nearest other instances, nearest first; similarity: float32
     (N, K), their cosine similarity.
     prototype_margin: float (N,), cosine to the own class's prototype minus the largest to another's.
     """
@@ -63,7 +63,7 @@ class Evidence:
     threshold_sample: NDArray[np.bool_] | None = None
     probabilities: NDArray[np.floating[Any]] | None = None
     cores: NDArray[np.floating[Any]] | None = None
-    neighbour_labels: NDArray[np.int32] | None = None
+    neighbor_labels: NDArray[np.int32] | None = None
     similarity: NDArray[np.float32] | None = None
     prototype_margin: NDArray[np.floating[Any]] | None = None
 

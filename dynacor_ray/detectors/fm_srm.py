@@ -1,8 +1,8 @@
-"""FM-SRM stage 1 (2026): distance to class prototypes decides the clear cases, neighbours the others.
+"""FM-SRM stage 1 (2026): distance to class prototypes decides the clear cases, neighbors the others.
 
-A class's prototype is the normalised mean of the normalised features of the instances labelled with it. The margin is
+A class's prototype is the normalized mean of the normalized features of the instances labeled with it. The margin is
 the cosine to the own prototype minus the best other. A mixture of two Gaussians on it decides where one of them has a
-posterior of 0.8 or more; a second mixture, on the share of the 20 nearest neighbours with the same given label, decides
+posterior of 0.8 or more; a second mixture, on the share of the 20 nearest neighbors with the same given label, decides
 the rest.
 
 Deviations from the paper: only its first stage. The second mixture is read as fitted to the
@@ -24,16 +24,16 @@ from torch import Tensor
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.decision.gaussian_mixture import fit_mixture
 from dynacor_ray.detectors.evidence import Evidence, Verdict
-from dynacor_ray.detectors.nearest_neighbors import normalised
+from dynacor_ray.detectors.nearest_neighbors import normalized
 
 NEIGHBOURS = 20
-"""Neighbours whose labels are compared (FM-SRM)."""
+"""Neighbors whose labels are compared (FM-SRM)."""
 CERTAIN = 0.8
 """Posterior from which the first mixture decides (FM-SRM)."""
 
 
 class PrototypeSums:
-    """Sums of normalised features per given class, which merge by addition (FM-SRM, stage 1).
+    """Sums of normalized features per given class, which merge by addition (FM-SRM, stage 1).
 
     sums: float64 (C, D).
     """
@@ -42,8 +42,8 @@ class PrototypeSums:
         self.sums = torch.zeros((num_classes, dim), dtype=torch.float64, device=device)
 
     def add(self, features: Tensor, given: Tensor) -> None:
-        """A block of instances. features: float (B, D), normalised here; given: integers (B,) in 0..C-1."""
-        self.sums.index_add_(0, given.long(), normalised(features).double())
+        """A block of instances. features: float (B, D), normalized here; given: integers (B,) in 0..C-1."""
+        self.sums.index_add_(0, given.long(), normalized(features).double())
 
     def merge(self, other: PrototypeSums) -> None:
         """Add the sums over other instances. Raises DataError for another C or D."""
@@ -53,7 +53,7 @@ class PrototypeSums:
         self.sums += other.sums.to(self.sums.device)
 
     def prototypes(self) -> Tensor:
-        """Normalised means, float32 (C, D); zeros for a class without instances (FM-SRM)."""
+        """Normalized means, float32 (C, D); zeros for a class without instances (FM-SRM)."""
         length = torch.linalg.vector_norm(self.sums, dim=1, keepdim=True)
         return (self.sums / torch.where(length > 0, length, 1.0)).float()
 
@@ -61,10 +61,10 @@ class PrototypeSums:
 def prototype_margin(features: Tensor, given: Tensor, prototypes: Tensor) -> Tensor:
     """Cosine to the own prototype minus the largest to another (FM-SRM, stage 1), in [-2, 2].
 
-    features: float (B, D), normalised here; given: integers (B,); prototypes: float32 (C, D), rows of length 1, or of
+    features: float (B, D), normalized here; given: integers (B,); prototypes: float32 (C, D), rows of length 1, or of
     zeros for a class without instances: such a class is as far away as can be, cosine -1. Returns float32 (B,).
     """
-    cosine = normalised(features) @ prototypes.T
+    cosine = normalized(features) @ prototypes.T
     cosine[:, ~(prototypes != 0).any(dim=1)] = -1.0
     column = given.long().unsqueeze(1)
     own = cosine.gather(1, column).squeeze(dim=1)
@@ -72,15 +72,15 @@ def prototype_margin(features: Tensor, given: Tensor, prototypes: Tensor) -> Ten
     return own - others.amax(dim=1)
 
 
-def agreement(given: NDArray[np.integer[Any]], neighbour_labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Share of the 20 nearest neighbours with the same given label (FM-SRM). (N,), (N, K) -> float64 (N,) in [0, 1].
+def agreement(given: NDArray[np.integer[Any]], neighbor_labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Share of the 20 nearest neighbors with the same given label (FM-SRM). (N,), (N, K) -> float64 (N,) in [0, 1].
 
-    Label -1 stands for no neighbour; an instance without any has 1. Raises ConfigError for K < 20.
+    Label -1 stands for no neighbor; an instance without any has 1. Raises ConfigError for K < 20.
     """
-    if neighbour_labels.shape[1] < NEIGHBOURS:
-        got = str(neighbour_labels.shape[1])
-        raise ConfigError(expected_got(f"at least {NEIGHBOURS} neighbours", got, "gather more; fill up with label -1"))
-    labels = neighbour_labels[:, :NEIGHBOURS]
+    if neighbor_labels.shape[1] < NEIGHBOURS:
+        got = str(neighbor_labels.shape[1])
+        raise ConfigError(expected_got(f"at least {NEIGHBOURS} neighbors", got, "gather more; fill up with label -1"))
+    labels = neighbor_labels[:, :NEIGHBOURS]
     present = (labels >= 0).sum(axis=1)
     same = (labels == np.asarray(given)[:, None]).sum(axis=1)
     share: NDArray[np.float64] = np.where(present > 0, same / np.maximum(present, 1), 1.0)
@@ -88,15 +88,15 @@ def agreement(given: NDArray[np.integer[Any]], neighbour_labels: NDArray[np.inte
 
 
 def fm_srm(evidence: Evidence) -> Verdict:
-    """FM-SRM, stage 1 (2026): prototypes decide where they are certain, neighbours elsewhere.
+    """FM-SRM, stage 1 (2026): prototypes decide where they are certain, neighbors elsewhere.
 
-    Reads prototype_margin, float (N,), and neighbour_labels, (N, K) with K >= 20. Score: log-odds of a right label by
+    Reads prototype_margin, float (N,), and neighbor_labels, (N, K) with K >= 20. Score: log-odds of a right label by
     the mixture that decided, negative where flagged; those of the second are scaled into the range of +-log 4 that the
     first leaves open, so an instance that the first decides lies outside every undecided one. Raises ConfigError for
-    too few neighbours.
+    too few neighbors.
     """
     margin = evidence.part("prototype_margin").astype(np.float64)
-    share = agreement(evidence.given_label, evidence.part("neighbour_labels"))
+    share = agreement(evidence.given_label, evidence.part("neighbor_labels"))
     fitted = fit_mixture(margin)
     score = np.zeros(len(margin)) if fitted is None else fitted.log_odds(margin)
     bound = float(np.log(CERTAIN / (1.0 - CERTAIN)))

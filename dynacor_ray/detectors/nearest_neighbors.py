@@ -1,10 +1,10 @@
 """The k nearest other instances by cosine, block against chunk (Table 1, SimiFeat; Zhu et al., ICML 2022).
 
 A block of queries keeps its k best so far and sees the references chunk by chunk, so that nothing is N x N. What is
-kept merges: any split of the references, in any order and on any worker, gives the same neighbours.
+kept merges: any split of the references, in any order and on any worker, gives the same neighbors.
 
 Deviations from the publications: theirs hold the N x N distances. Equally similar instances are ordered by id. "Equal"
-is said of float32 products, whose last bit may depend on the shape of the chunk that they were computed in: neighbours
+is said of float32 products, whose last bit may depend on the shape of the chunk that they were computed in: neighbors
 closer together than that may change places when chunks are cut differently.
 
 Cost per block and chunk: one product (B, D) x (D, M) and one selection of k + 1; memory B x M. Rows with a tie at the
@@ -22,7 +22,7 @@ NO_INSTANCE = -1
 """Id where there are fewer than k other instances; its similarity is minus infinity."""
 
 
-def normalised(features: Tensor) -> Tensor:
+def normalized(features: Tensor) -> Tensor:
     """Rows of length 1 for cosines (Table 1, SimiFeat and FM-SRM). float (B, D) -> float32 (B, D).
 
     A row of zeros stays one: its similarity to everything is 0.
@@ -31,25 +31,25 @@ def normalised(features: Tensor) -> Tensor:
     return features.float() / torch.where(length > 0, length, 1.0)
 
 
-class NearestNeighbours:
+class NearestNeighbors:
     """Running k nearest references of a block of queries (Table 1, SimiFeat; Zhu et al. 2022).
 
-    query: float32 (B, D), normalised; query_ids: int64 (B,), >= 0; k >= 1. What is known so far is in `similarity`,
+    query: float32 (B, D), normalized; query_ids: int64 (B,), >= 0; k >= 1. What is known so far is in `similarity`,
     float32 (B, k), and `ids`, int64 (B, k): nearest first, equal ones by id, NO_INSTANCE for what is not found yet.
     """
 
     def __init__(self, query: Tensor, query_ids: Tensor, k: int) -> None:
         if k < 1:
-            raise ConfigError(expected_got("at least 1 neighbour", str(k), "10 is usual"))
+            raise ConfigError(expected_got("at least 1 neighbor", str(k), "10 is usual"))
         self._query, self._query_ids, self._k = query, query_ids, k
         shape = (len(query), k)
         self.similarity = torch.full(shape, -torch.inf, dtype=torch.float32, device=query.device)
         self.ids = torch.full(shape, NO_INSTANCE, dtype=torch.int64, device=query.device)
 
     def update(self, reference: Tensor, reference_ids: Tensor) -> None:
-        """See one chunk. reference: float32 (M, D), normalised, finite; reference_ids: int64 (M,), >= 0.
+        """See one chunk. reference: float32 (M, D), normalized, finite; reference_ids: int64 (M,), >= 0.
 
-        Each reference may come once; a query is no neighbour of itself.
+        Each reference may come once; a query is no neighbor of itself.
         """
         if not len(reference):
             return
@@ -58,11 +58,11 @@ class NearestNeighbours:
             similarity.masked_fill_(self._query_ids[:, None] == reference_ids[None, :], -torch.inf)
         self._keep(*_top(similarity, reference_ids, self._k))
 
-    def merge(self, other: NearestNeighbours) -> None:
+    def merge(self, other: NearestNeighbors) -> None:
         """Add what was found elsewhere for the same queries in other references. Raises DataError for other queries."""
         if other._k != self._k or not torch.equal(other._query_ids, self._query_ids):
             raise DataError(
-                expected_got("neighbours of the same queries", "others", "merge blocks of one set of queries")
+                expected_got("neighbors of the same queries", "others", "merge blocks of one set of queries")
             )
         self._keep(other.similarity, other.ids)
 

@@ -13,7 +13,7 @@ from dynacor_ray.detectors.cores import cores
 from dynacor_ray.detectors.evidence import Evidence, EvidencePart, Verdict
 from dynacor_ray.detectors.fm_srm import fm_srm
 from dynacor_ray.detectors.mean_margin import avg_encoder, mean_margin
-from dynacor_ray.detectors.rethresholded import at_noise_rate, aum_planted_recall, simifeat_planted_recall
+from dynacor_ray.detectors.rethresholded import at_noise_rate, aum_corrupted_recall, simifeat_corrupted_recall
 from dynacor_ray.detectors.simifeat import simifeat_r, simifeat_v
 
 
@@ -42,9 +42,9 @@ BASELINES: dict[str, Detector] = {
         Detector("cl_both", "CL (both)", ("out_of_sample",), both, "cleanlab"),
         Detector("cl_confident_learning", "CL (confident joint)", ("out_of_sample",), confident_learning, "cleanlab"),
         Detector("cores", "CORES", ("cores",), cores),
-        Detector("simifeat_v", "SimiFeat-V", ("neighbours",), simifeat_v),
-        Detector("simifeat_r", "SimiFeat-R", ("neighbours",), simifeat_r),
-        Detector("fm_srm", "FM-SRM (stage 1)", ("prototypes", "neighbours"), fm_srm),
+        Detector("simifeat_v", "SimiFeat-V", ("neighbors",), simifeat_v),
+        Detector("simifeat_r", "SimiFeat-R", ("neighbors",), simifeat_r),
+        Detector("fm_srm", "FM-SRM (stage 1)", ("prototypes", "neighbors"), fm_srm),
     )
 }
 """Name -> detector, in the order of the table."""
@@ -58,7 +58,7 @@ OURS = {
         Detector("dynacor_at_noise_rate", "DynaCor (q, noise rate)", ("dynamics",), dynacor.dynacor_at_noise_rate),
         Detector("early_margin", "Early margin", ("dynamics",), dynacor.early_margin),
         Detector("leave_one_out", "Leave-one-out ridge", ("dynamics",), dynacor.leave_one_out),
-        Detector("planted_recall", "Planted recall", ("dynamics",), dynacor.planted_recall),
+        Detector("corrupted_recall", "Planted recall", ("dynamics",), dynacor.corrupted_recall),
         Detector("mixture", "Mixture", ("dynamics",), dynacor.mixture),
         Detector("untrained", "No losses", ("dynamics", "ablation"), dynacor.untrained),
         Detector("clustering_only", "Clustering loss only", ("dynamics", "ablation"), dynacor.clustering_only),
@@ -80,11 +80,11 @@ RECUT = {
 } | {
     detector.name: detector
     for detector in (
-        Detector("aum_planted_recall", "AUM (planted recall)", ("aum",), aum_planted_recall),
-        Detector("simifeat_planted_recall", "SimiFeat-R (planted recall)", ("neighbours",), simifeat_planted_recall),
+        Detector("aum_corrupted_recall", "AUM (planted recall)", ("aum",), aum_corrupted_recall),
+        Detector("simifeat_corrupted_recall", "SimiFeat-R (planted recall)", ("neighbors",), simifeat_corrupted_recall),
     )
 }
-"""Rankings of baselines with this package's cuts: margins with an extra class, votes of neighbours, prototypes."""
+"""Rankings of baselines with this package's cuts: margins with an extra class, votes of neighbors, prototypes."""
 
 
 DETECTORS: dict[str, Detector] = OURS | BASELINES | RECUT

@@ -2,7 +2,7 @@
 
 A published detector is a score and a rule where to cut it. With one and the same cut, what is left of a difference in
 F1 is a difference in ranking. One cut flags as many as the training estimates to be wrong; the other catches a chosen
-share of planted errors. AUM's are its own threshold samples; for votes of neighbours every instance is given each
+share of planted errors. AUM's are its own threshold samples; for votes of neighbors every instance is given each
 wrong label in turn, which is what uniformly planted errors are on average.
 
 Cost: a sort of the scores.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.decision.thresholds import quantile_threshold
-from dynacor_ray.detectors.aum import aum, planted_aum
+from dynacor_ray.detectors.aum import aum, corrupted_aum
 from dynacor_ray.detectors.dynacor import TARGET_RECALL
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 from dynacor_ray.detectors.simifeat import nearest, votes, wrong_label_votes
@@ -41,16 +41,16 @@ def at_noise_rate(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], 
     return judged
 
 
-def aum_planted_recall(evidence: Evidence) -> Verdict:
+def aum_corrupted_recall(evidence: Evidence) -> Verdict:
     """AUM's ranking, cut where 92% of its threshold samples are caught (their own rule: 99%). Raises as `aum` does."""
     score = aum(evidence).score
-    return Verdict(score < quantile_threshold(planted_aum(evidence), TARGET_RECALL), score)
+    return Verdict(score < quantile_threshold(corrupted_aum(evidence), TARGET_RECALL), score)
 
 
-def simifeat_planted_recall(evidence: Evidence) -> Verdict:
+def simifeat_corrupted_recall(evidence: Evidence) -> Verdict:
     """SimiFeat-R's score, the vote for the given label, cut where 92% of all wrong labels would be caught (§4.2).
 
-    Takes any number of classes. Raises ConfigError for fewer than 10 neighbours.
+    Takes any number of classes. Raises ConfigError for fewer than 10 neighbors.
     """
     score, _ = votes(evidence.given_label, *nearest(evidence))
     return Verdict(score < _cut_above_zero(*wrong_label_votes(evidence), TARGET_RECALL), score)

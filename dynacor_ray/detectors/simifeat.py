@@ -1,17 +1,17 @@
 """SimiFeat: near instances should have equal labels (Zhu et al., ICML 2022, with HOC, Zhu et al., ICML 2021; Table 1).
 
--V flags a label that loses the vote of the 10 nearest neighbours. -R ranks each given class by its own vote and flags
+-V flags a label that loses the vote of the 10 nearest neighbors. -R ranks each given class by its own vote and flags
 as many as an estimated noise transition says. The transition comes from HOC: if an instance and its two nearest share
 one true class ("clusterability"), how often their given labels occur together, up to third order, identifies prior and
 transition.
 
 Deviations from the papers: features are embedded once, so there is one round instead of a majority over several rounds
-of augmentation. A neighbour with negative similarity has no vote. A tie with the given label's vote does not flag.
-Equal votes are ranked by the neighbours' similarity. HOC counts all instances, and minimises the squared difference by
+of augmentation. A neighbor with negative similarity has no vote. A tie with the given label's vote does not flag.
+Equal votes are ranked by the neighbors' similarity. HOC counts all instances, and minimizes the squared difference by
 L-BFGS from a start near the identity, which picks the permutation of true classes. Written from the published
 mathematics only.
 
-Cost: the neighbours; N x 10 x 10 comparisons for votes; for -R at most 300 evaluations of C^4 multiply-adds, forward
+Cost: the neighbors; N x 10 x 10 comparisons for votes; for -R at most 300 evaluations of C^4 multiply-adds, forward
 and backward, which is why it takes no more than 100 classes.
 """
 
@@ -28,7 +28,7 @@ from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 NEIGHBOURS = 10
-"""Neighbours that vote (Table 1, SimiFeat)."""
+"""Neighbors that vote (Table 1, SimiFeat)."""
 MAX_CLASSES = 100
 """Most classes for HOC: its third order has C^3 numbers, of C^4 products each time they are computed."""
 _BLOCK_ROWS = 65_536
@@ -37,19 +37,19 @@ _EVALUATIONS = 300
 
 
 def votes(
-    given: NDArray[np.integer[Any]], neighbour_labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[Any]]
+    given: NDArray[np.integer[Any]], neighbor_labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Similarity-weighted share of the neighbours with the given label, and of the strongest other class (Table 1).
+    """Similarity-weighted share of the neighbors with the given label, and of the strongest other class (Table 1).
 
-    given: integers (N,); neighbour_labels: (N, K), -1 for none; similarity: (N, K). Returns float64 (N,) in [0, 1]
-    twice, with the other class's 0 where there is none. Classes are compared pairwise among K neighbours, so the memory
-    does not grow with C. Where no similarity is positive all neighbours weigh the same, where there is no neighbour
+    given: integers (N,); neighbor_labels: (N, K), -1 for none; similarity: (N, K). Returns float64 (N,) in [0, 1]
+    twice, with the other class's 0 where there is none. Classes are compared pairwise among K neighbors, so the memory
+    does not grow with C. Where no similarity is positive all neighbors weigh the same, where there is no neighbor
     the given label has the whole vote (Zhu et al. 2022).
     """
     own, other = np.ones(len(given)), np.zeros(len(given))
     for start in range(0, len(given), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
-        labels, weight = neighbour_labels[rows], _weights(neighbour_labels[rows], similarity[rows])
+        labels, weight = neighbor_labels[rows], _weights(neighbor_labels[rows], similarity[rows])
         total = weight.sum(axis=1)
         same_class = labels[:, :, None] == labels[:, None, :]
         class_weight = (same_class * weight[:, None, :]).sum(axis=2)
@@ -64,7 +64,7 @@ def votes(
 def wrong_label_votes(evidence: Evidence) -> tuple[NDArray[np.float64], int]:
     """What the own vote would be of each instance under each label that was not given (Table 1).
 
-    Reads neighbour_labels and similarity as `simifeat_r`. Returns the positive votes, float64 (V,), in no order, and
+    Reads neighbor_labels and similarity as `simifeat_r`. Returns the positive votes, float64 (V,), in no order, and
     how many of the N (C - 1) are 0.
     """
     labels, similarity = nearest(evidence)
@@ -74,7 +74,7 @@ def wrong_label_votes(evidence: Evidence) -> tuple[NDArray[np.float64], int]:
         here, weight = labels[rows], _weights(labels[rows], similarity[rows])
         same_class = here[:, :, None] == here[:, None, :]
         share = (same_class * weight[:, None, :]).sum(axis=2) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
-        # Each class once per row: at the nearest neighbour that has it.
+        # Each class once per row: at the nearest neighbor that has it.
         nearest_of_class = ~np.tril(same_class, -1).any(axis=2)
         found.append(share[(here >= 0) & (here != given[rows, None]) & nearest_of_class & (share > 0)])
     votes_for_others = np.concatenate(found) if found else np.empty(0)
@@ -84,7 +84,7 @@ def wrong_label_votes(evidence: Evidence) -> tuple[NDArray[np.float64], int]:
 def simifeat_v(evidence: Evidence) -> Verdict:
     """SimiFeat-V (Table 1; Zhu et al. 2022): flags a given label with a smaller vote than another class.
 
-    Reads neighbour_labels and similarity, (N, K) with K >= 10. Score: own vote minus the strongest other, in [-1, 1],
+    Reads neighbor_labels and similarity, (N, K) with K >= 10. Score: own vote minus the strongest other, in [-1, 1],
     negative where flagged. Raises ConfigError for fewer columns.
     """
     labels, similarity = nearest(evidence)
@@ -95,8 +95,8 @@ def simifeat_v(evidence: Evidence) -> Verdict:
 def simifeat_r(evidence: Evidence) -> Verdict:
     """SimiFeat-R (Table 1; Zhu et al. 2022): flags the lowest votes of each given class.
 
-    Of n_j instances labelled j those with the lowest own vote, round(n_j * (1 - P(true = j | given = j))) of them, the
-    probability by Bayes from HOC. Reads neighbour_labels and similarity, (N, K) with K >= 10. Score: the own vote, in
+    Of n_j instances labeled j those with the lowest own vote, round(n_j * (1 - P(true = j | given = j))) of them, the
+    probability by Bayes from HOC. Reads neighbor_labels and similarity, (N, K) with K >= 10. Score: the own vote, in
     [0, 1]; within a class it orders as the flags do. Raises ConfigError for fewer columns or more than 100 classes.
     """
     labels, similarity = nearest(evidence)
@@ -105,7 +105,7 @@ def simifeat_r(evidence: Evidence) -> Verdict:
     flags = np.zeros(len(given), np.bool_)
     present = np.unique(given)
     wrong = _wrong_shares(given, labels, present)
-    # equal votes, mostly none or all, are ordered by how similar the neighbours are that disagree or agree
+    # equal votes, mostly none or all, are ordered by how similar the neighbors are that disagree or agree
     weight = _weights(labels, similarity)
     balance = (np.where(labels == given[:, None], 1.0, -1.0) * weight).sum(axis=1)
     for one, share in zip(present, wrong, strict=True):
@@ -126,7 +126,7 @@ def consensus(
     labels = np.stack((given, first, second)).astype(np.int64)
     if not labels.size or labels.min() < 0 or labels.max() >= num_classes:
         got = f"a range of {labels.min()}..{labels.max()}" if labels.size else "no instance"
-        raise DataError(expected_got(f"labels in 0..{num_classes - 1}", got, "leave out instances without neighbours"))
+        raise DataError(expected_got(f"labels in 0..{num_classes - 1}", got, "leave out instances without neighbors"))
     shape = (num_classes,) * 3
     counts = np.bincount(np.ravel_multi_index(tuple(labels), shape), minlength=num_classes**3).reshape(shape)
     third = counts / labels.shape[1]
@@ -139,7 +139,7 @@ def estimate_transition(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Prior p and transition T whose consensus is nearest to an observed one (HOC; Zhu et al. 2021).
 
-    Minimises the squared differences to c1_i = sum_k p_k T_ki, c2_ij = sum_k p_k T_ki T_kj and c3_ijl = sum_k p_k T_ki
+    Minimizes the squared differences to c1_i = sum_k p_k T_ki, c2_ij = sum_k p_k T_ki T_kj and c3_ijl = sum_k p_k T_ki
     T_kj T_kl. Returns p, float64 (C,), and T, float64 (C, C), T[i, j] = P(given = j | true = i), rows sum to 1. Raises
     ConfigError for more than 100 classes.
     """
@@ -193,24 +193,24 @@ def _expected_consensus(prior: Tensor, transition: Tensor) -> tuple[Tensor, Tens
 
 
 def _wrong_shares(
-    given: NDArray[np.int64], neighbour_labels: NDArray[np.integer[Any]], present: NDArray[np.int64]
+    given: NDArray[np.int64], neighbor_labels: NDArray[np.integer[Any]], present: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """1 - P(true = j | given = j) of the classes that occur, float64 (P,); 0 when too few have two neighbours."""
+    """1 - P(true = j | given = j) of the classes that occur, float64 (P,); 0 when too few have two neighbors."""
     if len(present) > MAX_CLASSES:
         remedy = "leave simifeat_r out; simifeat_v takes any number"
         raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(len(present)), remedy))
-    complete = (neighbour_labels[:, :2] >= 0).all(axis=1)
+    complete = (neighbor_labels[:, :2] >= 0).all(axis=1)
     if len(present) < 2 or not complete.any(axis=0):
         return np.zeros(len(present))
-    # an absent class is given to nobody, so no neighbour has it either: leaving it out changes no count
-    three = [given[complete], neighbour_labels[complete, 0], neighbour_labels[complete, 1]]
+    # an absent class is given to nobody, so no neighbor has it either: leaving it out changes no count
+    three = [given[complete], neighbor_labels[complete, 0], neighbor_labels[complete, 1]]
     first, second, third = (np.searchsorted(present, labels) for labels in three)
     prior, transition = estimate_transition(*consensus(first, second, third, len(present)))
     return 1.0 - probability_right(prior, transition)
 
 
 def _weights(labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Weights of the votes, float64 (n, K) >= 0: positive similarities, 1 where a row has none; 0 for no neighbour."""
+    """Weights of the votes, float64 (n, K) >= 0: positive similarities, 1 where a row has none; 0 for no neighbor."""
     exists = labels >= 0
     weight = np.where(exists, np.maximum(similarity, 0.0), 0.0).astype(np.float64)
     return np.where(weight.sum(axis=1, keepdims=True) > 0, weight, exists.astype(np.float64))
@@ -218,8 +218,8 @@ def _weights(labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[A
 
 def nearest(evidence: Evidence) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Labels and similarity of the 10 nearest, (N, 10) twice. Raises ConfigError for fewer columns."""
-    labels, similarity = evidence.part("neighbour_labels"), evidence.part("similarity")
+    labels, similarity = evidence.part("neighbor_labels"), evidence.part("similarity")
     if labels.shape[1] < NEIGHBOURS:
         got = str(labels.shape[1])
-        raise ConfigError(expected_got(f"at least {NEIGHBOURS} neighbours", got, "gather more; fill up with label -1"))
+        raise ConfigError(expected_got(f"at least {NEIGHBOURS} neighbors", got, "gather more; fill up with label -1"))
     return labels[:, :NEIGHBOURS], similarity[:, :NEIGHBOURS]

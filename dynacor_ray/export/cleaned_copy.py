@@ -1,4 +1,4 @@
-"""Write a cleaned copy of a table or image folder: flagged rows dropped or relabelled, never in place, all logged."""
+"""Write a cleaned copy of a table or image folder: flagged rows dropped or relabeled, never in place, all logged."""
 
 from __future__ import annotations
 

@@ -174,11 +174,11 @@ def _copy_parquet(
                     writer.write_table(table.filter(pa.array(at < 0)))
                 else:
                     codes = np.where(at >= 0, changes.new[at], -1) if len(changes.ids) else at
-                    writer.write_table(_relabelled(table, columns.label, codes, labels))
+                    writer.write_table(_relabeled(table, columns.label, codes, labels))
     return seen
 
 
-def _relabelled(table: pa.Table, label: str, codes: NDArray[np.int64], labels: _Labels) -> pa.Table:
+def _relabeled(table: pa.Table, label: str, codes: NDArray[np.int64], labels: _Labels) -> pa.Table:
     """The table with other labels where `codes`, int (n,), is not -1; the column keeps its type."""
     place = table.schema.get_field_index(label)
     field = table.schema.field(place)

@@ -21,7 +21,7 @@ _SIDE = 320
 
 
 def write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table], out: Location, prefix: str) -> int:
-    """Write tasks as a JSON list, one a line, and beside it the labelling configuration that they fit (.xml).
+    """Write tasks as a JSON list, one a line, and beside it the labeling configuration that they fit (.xml).
 
     rows: tables with the columns of `issues.parquet`, classes by name; prefix: comes before each uri. Returns how many
     rows were written. Raises DataError when Label Studio could not show them, ConfigError when `out` ends with .xml.
@@ -48,7 +48,7 @@ def write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table]
                 stream.write(f"{',' if count else ''}\n{task}".encode())
                 count += 1
         stream.write(b"\n]\n")
-    config.write_bytes(labelling_config([row["class"] for row in summary["classes"]]).encode())
+    config.write_bytes(labeling_config([row["class"] for row in summary["classes"]]).encode())
     return count
 
 
@@ -73,8 +73,8 @@ def _task(row: dict[str, Any], image: str, version: str) -> dict[str, Any]:
     }
 
 
-def labelling_config(names: list[str]) -> str:
-    """Label Studio's labelling configuration for these classes."""
+def labeling_config(names: list[str]) -> str:
+    """Label Studio's labeling configuration for these classes."""
     choices = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in names)
     return f"""<View>
   <Image name="image" value="$image"/>

@@ -9,7 +9,7 @@ from typing import Any
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.engine.runtime.mlflow_client import EXPERIMENT, TrackedRun, log_runs
 
-_HEADLINE = ("num_rows", "num_flagged", "flagged_share", "estimated_noise_rate", "num_corrupted", "planted_recall")
+_HEADLINE = ("num_rows", "num_flagged", "flagged_share", "estimated_noise_rate", "num_corrupted", "corrupted_recall")
 
 
 def track_run(uri: str | None, run: str, summary: dict[str, Any], progress: Progress) -> None:

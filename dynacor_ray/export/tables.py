@@ -35,7 +35,7 @@ def export_run(
 
     form: one of FORMATS; None: what the name of `out` ends with. `csv`, `parquet`: all rows, or with `flagged` the
     flagged ones, classes by name; a text that a spreadsheet would take for a formula is led by an apostrophe in CSV.
-    `label-studio`: flagged rows as pre-annotated tasks, with the labelling configuration beside them (.xml); `prefix`
+    `label-studio`: flagged rows as pre-annotated tasks, with the labeling configuration beside them (.xml); `prefix`
     comes before each uri. `fiftyone`: a folder that FiftyOne imports. limit: most rows. Raises ConfigError for another
     format, DataError when Label Studio or FiftyOne could not show the rows, StorageError when a folder exists.
     """

@@ -1,6 +1,6 @@
-"""How good a detection was, for those who have true labels (Kim et al., CVPR 2024, §5.1: F1 of "wrongly labelled").
+"""How good a detection was, for those who have true labels (Kim et al., CVPR 2024, §5.1: F1 of "wrongly labeled").
 
-Outside `noise/` this is the only reader of truth; nothing here feeds back into a detector. Values that the data do not
+This folder is the only reader of truth; nothing here feeds back into a detector. Values that the data do not
 define (a recall without a single wrong label) are None, so that every result is valid JSON.
 """
 
@@ -22,7 +22,7 @@ _NAMED = 10
 def detection_metrics(
     is_label_issue: NDArray[np.bool_], label_quality: NDArray[np.floating[Any]], is_mislabeled: NDArray[np.bool_]
 ) -> dict[str, float | int | None]:
-    """Agreement of flags and ranking with the truth, "wrongly labelled" being the positive class (§5.1).
+    """Agreement of flags and ranking with the truth, "wrongly labeled" being the positive class (§5.1).
 
     is_label_issue, is_mislabeled: bool (N,); label_quality: float (N,), low = bad. Returns `f1`, `precision`, `recall`
     of the flags; `auroc`, `average_precision` of the ranking; `oracle_f1`, the best F1 of any cut of the ranking, which

@@ -19,7 +19,7 @@ from dynacor_ray.ground_truth.synthetic_noise import asymmetric, instance_depend
 GIVEN, INSTANCE_DEPENDENT = "given", "instance_dependent"
 KINDS = (GIVEN, "symmetric", "asymmetric", INSTANCE_DEPENDENT)
 FEATURE_NORM = 10.0
-"""Length of the centred features that instance-dependent noise is drawn from; it decides how peaked the draw is."""
+"""Length of the centered features that instance-dependent noise is drawn from; it decides how peaked the draw is."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Noise:
         if self.kind == GIVEN:
             return "the data's own labels"
         if self.needs_features:
-            return f"true labels and encoder features, centred and scaled to length {FEATURE_NORM:g}"
+            return f"true labels and encoder features, centered and scaled to length {FEATURE_NORM:g}"
         return "true labels; asymmetric: class i becomes (i + 1) mod C" if self.kind == "asymmetric" else "true labels"
 
 
@@ -72,7 +72,7 @@ def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDAr
     known = truth.filter(truth[schema.TRUE_LABEL].is_valid())
     if known.num_rows != num_rows:
         got = f"{num_rows - known.num_rows:,} of {num_rows:,} without, or with a class that no label names"
-        raise DataError(expected_got("a true label for every row to make noise from", got, "use --noises given"))
+        raise DataError(expected_got("a true label for every row to make noise from", got, "use --label-noise given"))
     ids, labels = known[schema.INSTANCE_ID].to_numpy(), known[schema.TRUE_LABEL].to_numpy()
     order = np.argsort(ids, kind="stable")
     return ids[order].astype(np.int64), labels[order].astype(np.int64)
@@ -94,7 +94,7 @@ def given_labels(
 ) -> NDArray[np.int32]:
     """Given labels of an experiment (§5.1, App. A), for any part of the instances. int64 (N,) twice -> int32 (N,).
 
-    features: float (N, D), centred, for instance-dependent noise; scaled here to length FEATURE_NORM. Not for `given`.
+    features: float (N, D), centered, for instance-dependent noise; scaled here to length FEATURE_NORM. Not for `given`.
     """
     rate = noise.rate or 0.0
     if noise.kind == "symmetric":

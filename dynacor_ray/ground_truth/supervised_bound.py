@@ -3,13 +3,13 @@
 Not a detector: it learns from the truth, and says what a signal is worth at best. Two readers: the dynamics encoder of
 §4.4 as a binary classifier, which sees the signal of every epoch, and an MLP that sees only the mean over the epochs.
 
-Cross-validated: the model that judges a row has learnt from other folds, and its epoch and its cut are chosen on yet
+Cross-validated: the model that judges a row has learned from other folds, and its epoch and its cut are chosen on yet
 another one. Fold k is judged by a model that learns from all folds but k and k + 1, the latter being the validation.
 Folds and the order of learning belong to the instances and the seed, so the order of the rows does not matter.
 
 Deviations from the paper, which has one split into learning, validation and test rows: five folds that take turns, so
-that every row is judged; signals are centred and scaled by the learning rows, since they differ in unit; the cut is the
-one of the highest F1 on the validation fold instead of probability 1/2, which F1 does not favour when few labels are
+that every row is judged; signals are centered and scaled by the learning rows, since they differ in unit; the cut is
+the one of the highest F1 on the validation fold instead of probability 1/2, which F1 does not favor when few labels are
 wrong. A ReLU and one logit follow the encoder's 512-d embedding; the MLP has one hidden layer of that width.
 
 Cost: at 25,000 rows and E = 20 about 90 s of one core per signal for the encoder, 12 s for the MLP.
@@ -46,7 +46,7 @@ class BoundConfig:
     """Options of the supervised classifier; the defaults are the paper's (App. B).
 
     epochs, batch_size >= 1; learning_rate > 0 of Adadelta, multiplied by `decay` after every epoch; seed: folds,
-    initialisation and order of rows.
+    initialization and order of rows.
     """
 
     epochs: int = 20
@@ -71,7 +71,7 @@ def supervised_bound(
     reader: str,
     config: BoundConfig | None = None,
 ) -> Verdict:
-    """Flags and scores of rows by models that learnt from the truth of others (App. B).
+    """Flags and scores of rows by models that learned from the truth of others (App. B).
 
     signal: float (N, E); ids: int64 (N,), different; is_mislabeled: bool (N,); reader: one of READERS. Score: low =
     likely wrong, 0 = the cut. Raises ConfigError and DataError as `judge_fold`.
@@ -128,7 +128,7 @@ def judge_fold(
 
 
 def _inputs(signal: NDArray[np.floating[Any]], reader: str, learning: NDArray[np.int64]) -> Tensor:
-    """What the reader sees, float32 (N, E) or (N, 1), centred and scaled by one mean and deviation of the rows learnt.
+    """What the reader sees, float32 (N, E) or (N, 1), centered and scaled by mean and deviation of the training rows.
 
     A constant signal stays 0.
     """
@@ -136,8 +136,8 @@ def _inputs(signal: NDArray[np.floating[Any]], reader: str, learning: NDArray[np
     seen = wide if reader == "dynamics" else wide.mean(axis=1, keepdims=True)
     known = seen[learning].astype(np.float64)
     deviation = float(known.std())
-    centred = seen - np.float32(known.mean())
-    return torch.from_numpy(centred / np.float32(deviation) if deviation > 0 else centred)
+    centered = seen - np.float32(known.mean())
+    return torch.from_numpy(centered / np.float32(deviation) if deviation > 0 else centered)
 
 
 def _network(reader: str, num_epochs: int) -> nn.Module:

@@ -57,7 +57,7 @@ class ClusteringConfig:
     kl_reduction: "sum" (Eq. 6) or "batchmean". assignment_distance: "cosine" or "squared_euclidean", when assigning;
     training uses the cosine. metric_rows: Eq. 9's second mean over "all" originals or those with a copy ("copied").
     epoch_choice: one of `selection.EPOCH_CHOICES`. noise_rate: an estimate of it, for the choice of that name. seed:
-    initialisation and order of rows.
+    initialization and order of rows.
 
     Raises ConfigError for an unknown choice or a value out of range.
     """

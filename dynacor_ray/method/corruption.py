@@ -5,7 +5,7 @@ layout or number of workers, and the set for a small gamma is contained in the s
 
 Deviations from the paper: the paper draws exactly `gamma * N` instances; here each instance is drawn independently, so
 that nobody has to know N and the share is `gamma` in expectation. `copy_pool = 0.9` gives the released code's
-behaviour: copies come only from a fixed 90% of the data. The engine, not this module, augments the copy's payload.
+behavior: copies come only from a fixed 90% of the data. The engine, not this module, augments the copy's payload.
 
 Cost: none of its own; applied on the fly in the pass that reads the data.
 """

@@ -43,7 +43,7 @@ class SignPatterns:
 def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Logit of the given label minus the largest other logit (§4.3): `f_y(x) - max_{c != y} f_c(x)`.
 
-    logits: float (B, C), C >= 2; labels: int64 (B,). Returns float (B,), unbounded; low = likely mislabelled.
+    logits: float (B, C), C >= 2; labels: int64 (B,). Returns float (B,), unbounded; low = likely mislabeled.
     Raises DataError when C < 2.
     """
     if logits.shape[1] < 2:
@@ -58,7 +58,7 @@ def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
 def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of the given label, per row (§4.3, Table 6): `-log p_y`.
 
-    logits: float (B, C); labels: int64 (B,). Returns float (B,) >= 0; high = likely mislabelled.
+    logits: float (B, C); labels: int64 (B,). Returns float (B,) >= 0; high = likely mislabeled.
     """
     return F.cross_entropy(logits, labels.long(), reduction="none")
 
@@ -66,7 +66,7 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def given_label_probability(logits: Tensor, labels: Tensor) -> Tensor:
     """Probability of the given label (§4.3, Table 6): `p_y = softmax(f)_y`.
 
-    logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; low = likely mislabelled.
+    logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; low = likely mislabeled.
     """
     return torch.softmax(logits, dim=1).gather(1, labels.long().unsqueeze(1)).squeeze(dim=1)
 
@@ -74,7 +74,7 @@ def given_label_probability(logits: Tensor, labels: Tensor) -> Tensor:
 def probability_difference(logits: Tensor, labels: Tensor) -> Tensor:
     """Largest probability minus that of the given label (§4.3, Table 6): `max_c p_c - p_y`.
 
-    logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; high = likely mislabelled.
+    logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; high = likely mislabeled.
     """
     probability = torch.softmax(logits, dim=1)
     given = probability.gather(1, labels.long().unsqueeze(1)).squeeze(dim=1)
@@ -99,7 +99,7 @@ def alignment(features: Tensor, labels: Tensor, directions: Tensor) -> Tensor:
     """Squared projection of the pre-logits on the given class's direction (§4.3, Table 6; FINE): `<u_y, v_x>^2`.
 
     features: float (B, D); labels: int64 (B,); directions: float (C, D) from `first_eigenvectors`.
-    Returns float (B,) >= 0; low = likely mislabelled.
+    Returns float (B,) >= 0; low = likely mislabeled.
     """
     return (features * directions[labels.long()]).sum(dim=1).square()
 

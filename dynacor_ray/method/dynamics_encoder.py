@@ -133,7 +133,7 @@ class PatternEncoder(nn.Module):
         return self.get_parameter(name.replace(".", "_"))
 
     def _window_features(self, values: Tensor) -> Tensor:
-        """Third layer's output at the centre of each window: float (W, 7) -> float (W, 32).
+        """Third layer's output at the center of each window: float (W, 7) -> float (W, 32).
 
         Hidden values outside the dynamics are padding, hence 0 and not the convolution of padding: the mask.
         """
@@ -150,7 +150,7 @@ class PatternEncoder(nn.Module):
 
 
 def initial_encoder_state(num_epochs: int, seed: int) -> dict[str, Tensor]:
-    """Parameters of a fresh `DynamicsEncoder` (§4.4), PyTorch's default initialisation under `seed`.
+    """Parameters of a fresh `DynamicsEncoder` (§4.4), PyTorch's default initialization under `seed`.
 
     The global random state is left as it was. Returns the state dict, float32.
     """

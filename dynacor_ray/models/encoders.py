@@ -48,16 +48,16 @@ def parse_encoder(text: str, image_size: int | None = None) -> EncoderSpec:
     raise EncoderError(expected_got(f"an encoder ({', '.join(VALID_FORMS)})", repr(text), "use one of these forms"))
 
 
-def resolve_auto(kind: Literal["image", "feature"], max_side: int, grey: bool = False) -> EncoderSpec:
+def resolve_auto(kind: Literal["image", "feature"], max_side: int, gray: bool = False) -> EncoderSpec:
     """The encoder for data of this kind whose largest image side is `max_side` pixels (ignored for features).
 
-    Tiny images, and grey ones up to 32 pixels (digits, glyphs), are used as they are: a network trained on photographs
+    Tiny images, and gray ones up to 32 pixels (digits, glyphs), are used as they are: a network trained on photographs
     sees little in them. Others go through a pretrained network: the one whose weights are installed as a
     package, else CLIP from the hub. Small images (<= 64) are enlarged to 128 only, which costs a third of 224.
     """
     if kind == "feature":
         return EncoderSpec("features", "features")
-    if max_side <= (32 if grey else 16):
+    if max_side <= (32 if gray else 16):
         return EncoderSpec("pixels", "pixels", image_size=max(max_side, 1))
     if package_weights() is not None:
         return EncoderSpec("timm", LITE0, image_size=128 if max_side <= 64 else None)

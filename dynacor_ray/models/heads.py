@@ -64,7 +64,7 @@ CLASSIFIERS: dict[str, Builder] = {"mlp": MlpHead}
 def build_classifier(
     name: str, *, num_features: int, num_classes: int, mean: NDArray[np.float32] | Tensor, scale: float
 ) -> nn.Module:
-    """Build a classifier with torch's default initialisation; seed torch before. mean: float (D,).
+    """Build a classifier with torch's default initialization; seed torch before. mean: float (D,).
 
     Raises ConfigError for an unknown name, fewer than two classes, or a mean or scale that does not fit.
     """

@@ -106,7 +106,7 @@ def parse_network(text: str, image_size: int | None = None) -> NetworkSpec:
 
 
 class ImageClassifier(nn.Module):
-    """Normalises images, gives them to a network without its last layer, and adds a linear layer for the classes."""
+    """Normalizes images, gives them to a network without its last layer, and adds a linear layer for the classes."""
 
     scale: Tensor
     shift: Tensor

@@ -1,4 +1,4 @@
-"""An encoder around any torch network: normalises images, runs the network in evaluation mode, gives vectors."""
+"""An encoder around any torch network: normalizes images, runs the network in evaluation mode, gives vectors."""
 
 from __future__ import annotations
 

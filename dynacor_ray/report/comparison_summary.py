@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.report.terminal import clean
-from dynacor_ray.runs.records import AVERAGED, SHARES, Judgement
+from dynacor_ray.runs.records import AVERAGED, SHARES, Judgment
 
 SHORT_NOISE = {"symmetric": "sym", "asymmetric": "asym", "instance": "inst", "instance_dependent": "inst"}
 
@@ -33,13 +33,13 @@ _SCHEMA = pa.schema(
 )
 
 
-def comparison_table(judgements: Sequence[Judgement]) -> pa.Table:
-    """`comparison.parquet`: one row per judgement, in the order given, of the same types whatever is undefined."""
+def comparison_table(judgments: Sequence[Judgment]) -> pa.Table:
+    """`comparison.parquet`: one row per judgment, in the order given, of the same types whatever is undefined."""
     rows = []
-    for judgement in judgements:
-        whole = {name: getattr(judgement, name) for name in ("noise", "seed", "detector", "title", "message")}
-        parts = {name: judgement.value(name) for name in (*SHARES, "noise_rate", "flagged_share")}
-        rows.append(whole | parts | {"n": judgement.metrics.get("n"), "seconds": judgement.seconds})
+    for judgment in judgments:
+        whole = {name: getattr(judgment, name) for name in ("noise", "seed", "detector", "title", "message")}
+        parts = {name: judgment.value(name) for name in (*SHARES, "noise_rate", "flagged_share")}
+        rows.append(whole | parts | {"n": judgment.metrics.get("n"), "seconds": judgment.seconds})
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
 
@@ -47,7 +47,7 @@ def comparison_table(judgements: Sequence[Judgement]) -> pa.Table:
 
 
 def build_comparison(
-    judgements: Sequence[Judgement],
+    judgments: Sequence[Judgment],
     *,
     config: dict[str, Any] | None = None,
     versions: dict[str, str] | None = None,
@@ -58,17 +58,17 @@ def build_comparison(
     `detectors`, in the order given: per noise `seeds`, `failed` and, for each of `AVERAGED`, mean, sample standard
     deviation (None with one seed) and number of seeds with a value; `average`: mean over all noises, None where one has
     no value. `best`: per noise the detectors with the highest mean F1, several only when equal. Raises DataError for
-    two judgements of one detector, noise and seed.
+    two judgments of one detector, noise and seed.
     """
-    cells = _cells(judgements)
-    noises = list(dict.fromkeys(judgement.noise for judgement in judgements))
-    titles = {judgement.detector: judgement.title for judgement in reversed(judgements)}
+    cells = _cells(judgments)
+    noises = list(dict.fromkeys(judgment.noise for judgment in judgments))
+    titles = {judgment.detector: judgment.title for judgment in reversed(judgments)}
     detectors = [
         _detector(name, titles[name], {noise: _cell(cells.get((name, noise), [])) for noise in noises})
-        for name in dict.fromkeys(judgement.detector for judgement in judgements)
+        for name in dict.fromkeys(judgment.detector for judgment in judgments)
     ]
     f1 = {noise: {row["detector"]: row["noises"][noise]["f1"]["mean"] for row in detectors} for noise in noises}
-    seeds = {noise: sorted({j.seed for j in judgements if j.noise == noise}) for noise in noises}
+    seeds = {noise: sorted({j.seed for j in judgments if j.noise == noise}) for noise in noises}
     return {
         "versions": versions or {},
         "config": config or {},
@@ -78,29 +78,29 @@ def build_comparison(
         "best": {noise: _best(values) for noise, values in f1.items()},
         "best_average": _best({row["detector"]: row["average"]["f1"] for row in detectors}),
         "failures": [
-            {name: getattr(judgement, name) for name in ("detector", "title", "noise", "seed", "message")}
-            for judgement in judgements
-            if judgement.message is not None
+            {name: getattr(judgment, name) for name in ("detector", "title", "noise", "seed", "message")}
+            for judgment in judgments
+            if judgment.message is not None
         ],
         "seconds": seconds or {},
     }
 
 
-def _cells(judgements: Sequence[Judgement]) -> dict[tuple[str, str], list[Judgement]]:
-    """Judgements by detector and noise, one per seed."""
-    cells: dict[tuple[str, str], list[Judgement]] = {}
-    for judgement in judgements:
-        cell = cells.setdefault((judgement.detector, judgement.noise), [])
-        if any(other.seed == judgement.seed for other in cell):
-            got = f"two of {judgement.detector!r} for noise {judgement.noise!r} and seed {judgement.seed}"
-            raise DataError(expected_got("one judgement per detector, noise and seed", got, "keep one of them"))
-        cell.append(judgement)
+def _cells(judgments: Sequence[Judgment]) -> dict[tuple[str, str], list[Judgment]]:
+    """Judgments by detector and noise, one per seed."""
+    cells: dict[tuple[str, str], list[Judgment]] = {}
+    for judgment in judgments:
+        cell = cells.setdefault((judgment.detector, judgment.noise), [])
+        if any(other.seed == judgment.seed for other in cell):
+            got = f"two of {judgment.detector!r} for noise {judgment.noise!r} and seed {judgment.seed}"
+            raise DataError(expected_got("one judgment per detector, noise and seed", got, "keep one of them"))
+        cell.append(judgment)
     return cells
 
 
-def _cell(cell: list[Judgement]) -> dict[str, Any]:
-    failed = sum(judgement.message is not None for judgement in cell)
-    measures = {name: _spread([judgement.value(name) for judgement in cell]) for name in AVERAGED}
+def _cell(cell: list[Judgment]) -> dict[str, Any]:
+    failed = sum(judgment.message is not None for judgment in cell)
+    measures = {name: _spread([judgment.value(name) for judgment in cell]) for name in AVERAGED}
     return {"seeds": len(cell) - failed, "failed": failed, **measures}
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dynacor_ray.report.comparison_summary import build_comparison, noise_headings
 from dynacor_ray.report.terminal import clean
-from dynacor_ray.runs.records import Judgement
+from dynacor_ray.runs.records import Judgment
 
 TITLES = {
     "validation_metric": "validation metric (Eq. 9)",
@@ -26,7 +26,7 @@ TITLES = {
     "f1": "F1 against the truth",
 }
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-"""Told apart with any colour vision (Okabe and Ito); without their yellow, which is too pale on white."""
+"""Told apart with any color vision (Okabe and Ito); without their yellow, which is too pale on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 ROW_INCHES = 12.0
 """Widest row of noises in a comparison."""
@@ -80,17 +80,17 @@ def _draw(axes: Axes, grid: NDArray[np.float64], gammas: list[float], alphas: li
     for (i, j), value in np.ndenumerate(grid):
         if not np.isnan(value):
             dark = value < (low + high) / 2
-            colour = "white" if dark else "black"
-            axes.text(j, i, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=8)
+            color = "white" if dark else "black"
+            axes.text(j, i, f"{value:.3f}", ha="center", va="center", color=color, fontsize=8)
 
 
-def comparison_figure(judgements: Sequence[Judgement]) -> bytes:
+def comparison_figure(judgments: Sequence[Judgment]) -> bytes:
     """F1 of every detector per noise: mean and standard deviation over seeds, with a tick at the oracle cut.
 
     A detector that has no F1 for some noise is absent there, and the legend says for how many. Many noises take several
     rows.
     """
-    summary = build_comparison(judgements)
+    summary = build_comparison(judgments)
     detectors = summary["detectors"]
     headings = [textwrap.fill(heading, 16) for heading in noise_headings(summary["noises"])]
     longest = max((len(line) for heading in headings for line in heading.splitlines()), default=0)
@@ -130,7 +130,7 @@ def _scale(axes: Axes, shown: range, headings: list[str], columns: int) -> None:
 
 def _dots(axes: Axes, row: dict[str, Any], place: int, count: int) -> Artist:
     """One detector, beside the others within each noise."""
-    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+    color, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
     cells = row["noises"].values()
     means, spreads, oracle = (
         np.array([np.nan if value is None else 100 * value for value in values])
@@ -141,10 +141,10 @@ def _dots(axes: Axes, row: dict[str, Any], place: int, count: int) -> Artist:
         )
     )
     at = np.arange(len(means)) + 0.84 * ((place + 0.5) / count - 0.5)
-    axes.vlines(at, means, oracle, color=colour, linewidth=0.7, linestyle=":")
-    axes.plot(at, oracle, linestyle="none", marker="_", color=colour, markersize=8, markeredgewidth=1.4)
-    axes.errorbar(at, means, spreads, fmt="none", ecolor=colour, elinewidth=1.6)
-    return axes.plot(at, means, linestyle="none", marker=marker, color=colour, markersize=5)[0]
+    axes.vlines(at, means, oracle, color=color, linewidth=0.7, linestyle=":")
+    axes.plot(at, oracle, linestyle="none", marker="_", color=color, markersize=8, markeredgewidth=1.4)
+    axes.errorbar(at, means, spreads, fmt="none", ecolor=color, elinewidth=1.6)
+    return axes.plot(at, means, linestyle="none", marker=marker, color=color, markersize=5)[0]
 
 
 def _entry(row: dict[str, Any]) -> str:

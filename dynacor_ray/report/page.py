@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dynacor_ray.report import wording as words
+from dynacor_ray.report import wording
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.terminal import clean
 
@@ -106,7 +106,7 @@ def _row(suspect: Suspect, names: list[str], epochs: int) -> dict[str, Any]:
         "score": round(suspect.noise_score, 4),
         "margin": round(suspect.mean_margin, 3),
         "share": round(suspect.predicted_share, 4),
-        "why": words.why(suspect, names, epochs),
+        "why": wording.explain_row(suspect, names, epochs),
         "path": _rounded(suspect.margins),
         "image": suspect.thumbnail,
     }
@@ -123,26 +123,26 @@ def _context(page: Page) -> dict[str, Any]:
     summary = page.summary
     classes = _classes(page)
     return {
-        "title": words.headline(summary),
+        "title": wording.headline(summary),
         "source": shown(str(summary["config"]["data"])),
         "summary": summary,
-        "percent": words.percent,
+        "percent": wording.percent,
         "noise": _noise(summary),
-        "trust": words.trust(summary) | {"high": words.HIGH, "fair": words.FAIR},
-        "notes": [shown(note) for note in words.notes(summary)],
-        "checked": words.checked(page.review),
+        "trust": wording.trust(summary) | {"high": wording.HIGH, "fair": wording.FAIR},
+        "notes": [shown(note) for note in wording.warnings(summary)],
+        "checked": wording.format_precision(page.review),
         "matrix": _matrix(page),
         "classes": classes[:TABLE_CLASSES],
         "hidden_classes": len(classes) - TABLE_CLASSES,
         "with_rates": any(row["estimated_noise_rate"] is not None for row in summary["classes"]),
         "with_remarks": any(row["remark"] for row in classes),
-        "charts": words.charts(page),
+        "charts": wording.charts(page),
         "images": page.images,
         "has_dynamics": bool(page.bands["unflagged"].rows or page.bands["flagged"].rows),
         "stages": _stages(summary["seconds"], summary.get("cluster")),
-        "config": [(name, shown(words.option(value))) for name, value in summary["config"].items()],
+        "config": [(name, shown(wording.option(value))) for name, value in summary["config"].items()],
         "versions": summary["versions"].items(),
-        "facts": [(name, shown(text)) for name, text in words.facts(summary)],
+        "facts": [(name, shown(text)) for name, text in wording.run_overview(summary)],
     }
 
 
@@ -164,7 +164,7 @@ def _stages(seconds: dict[str, float], cluster: dict[str, float] | None) -> list
     """Name, seconds, share of the longest stage, which is drawn, and what of the cluster was held for so long."""
     parts = [(name, value) for name, value in seconds.items() if name != "total"]
     most = max((value for _, value in parts), default=0.0) or 1.0
-    return [(name, value, value / most, words.held(value, cluster)) for name, value in parts]
+    return [(name, value, value / most, wording.format_cost(value, cluster)) for name, value in parts]
 
 
 def _matrix(page: Page) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _classes(page: Page) -> list[dict[str, Any]]:
             "name": names[index],
             "suggested": names[best[index][0]] if index in best else None,
             "suggested_rows": best[index][1] if index in best else 0,
-            "remark": words.class_remark(row),
+            "remark": wording.class_remark(row),
         }
         for index, row in enumerate(page.summary["classes"])
     ]

@@ -66,7 +66,7 @@ def build_summary(facts: RunResults, seconds: dict[str, float]) -> dict[str, Any
         "estimated_noise_rate": facts.noise_rate["value"] if facts.noise_rate else None,
         "noise_rate_range": [facts.noise_rate["low"], facts.noise_rate["high"]] if facts.noise_rate else None,
         "num_corrupted": counts.copies,
-        "planted_recall": counts.copies_flagged / counts.copies,
+        "corrupted_recall": counts.copies_flagged / counts.copies,
         "classes": class_table(counts, manifest.class_names, facts.class_noise_rates),
         "pairs": pair_table(counts.pairs, manifest.class_names),
         "transition_matrix": transition_matrix(counts) if manifest.num_classes <= MATRIX_CLASSES else None,
@@ -124,7 +124,7 @@ def transition_matrix(counts: Counts) -> list[list[float]]:
 def rate_warnings(facts: RunResults) -> list[str]:
     """Says when fewer rows are flagged than the estimate asks for (`thresholds.choose_threshold`, most_recall)."""
     flagged, rate = facts.counts.flagged / facts.counts.originals, facts.noise_rate
-    by_rate = facts.config["threshold"] == "noise_rate" or not (facts.config["threshold"] or facts.config["variant"])
+    by_rate = facts.config["flag_rule"] == "noise_rate" or not (facts.config["flag_rule"] or facts.config["variant"])
     if rate is None or not by_rate or flagged >= 0.95 * rate["value"] - 0.005:
         return []
     found = facts.counts.copies_flagged / facts.counts.copies

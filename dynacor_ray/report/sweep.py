@@ -124,7 +124,7 @@ def _trials(summary: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Table:
     with_truth = summary["best"] is not None
     shown = {
         "validation_metric": "Eq. 9",
-        "planted_recall": "planted found",
+        "corrupted_recall": "planted found",
         "flagged_share": "flagged",
         **({"estimated_noise_rate": "estimate"} if summary["select"] == "noise_rate" else {}),
         **({"f1": "F1"} if with_truth else {}),

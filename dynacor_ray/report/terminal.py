@@ -44,7 +44,7 @@ def _headline(summary: dict[str, Any]) -> Table:
     if summary["estimated_noise_rate"] is not None:
         low, high = summary["noise_rate_range"]
         table.add_row("estimated noise rate", f"{summary['estimated_noise_rate']:.1%} ({low:.1%} - {high:.1%})")
-    table.add_row("planted errors found", f"{summary['planted_recall']:.1%} of {summary['num_corrupted']:,}")
+    table.add_row("planted errors found", f"{summary['corrupted_recall']:.1%} of {summary['num_corrupted']:,}")
     scores = summary["evaluation"]
     if scores:
         table.add_row("true noise rate", _percent(scores["noise_rate"]))

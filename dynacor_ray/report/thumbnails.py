@@ -35,7 +35,7 @@ class _Group:
 
 
 def thumbnail(image: bytes, side: int = SIDE) -> str | None:
-    """A `data:` URI of the image's centre square, `side` pixels wide, as JPEG; None when it cannot be decoded."""
+    """A `data:` URI of the image's center square, `side` pixels wide, as JPEG; None when it cannot be decoded."""
     try:
         pixels = load_rgb(image, side)
     except ImageError:

@@ -32,7 +32,7 @@ def headline(summary: dict[str, Any]) -> str:
 
 def trust(summary: dict[str, Any]) -> dict[str, str]:
     """What the share of planted errors that were found means, as a word, a CSS class and a sentence."""
-    recall = summary["planted_recall"]
+    recall = summary["corrupted_recall"]
     found = f"of the {summary['num_corrupted']:,} errors that were planted on purpose"
     if recall >= HIGH:
         return {"word": "high", "level": "good", "text": f"{found}. Few errors of that kind are missed."}
@@ -41,7 +41,7 @@ def trust(summary: dict[str, Any]) -> dict[str, str]:
     return {"word": "low", "level": "poor", "text": f"{found}. Many wrong labels will be missed."}
 
 
-def notes(summary: dict[str, Any]) -> list[str]:
+def warnings(summary: dict[str, Any]) -> list[str]:
     """Sentences on what makes the answer doubtful: the run's own warnings, rare classes, a wide range."""
     found = list(summary["warnings"])
     rare = [row["class"] for row in summary["classes"] if 1 < row["rows"] < RARE_ROWS]
@@ -62,7 +62,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     return found
 
 
-def checked(review: dict[str, Any] | None) -> dict[str, str] | None:
+def format_precision(review: dict[str, Any] | None) -> dict[str, str] | None:
     """Share of wrong labels among the flagged rows that a person marked, and a sentence; None without such marks."""
     part = (review or {}).get("sampled") or (review or {}).get("flagged")
     if review is None or part is None:
@@ -83,7 +83,7 @@ def class_remark(row: dict[str, Any]) -> str:
     return "more than half flagged" if 2 * row["flagged"] > row["rows"] else ""
 
 
-def why(suspect: Suspect, names: list[str], epochs: int) -> str:
+def explain_row(suspect: Suspect, names: list[str], epochs: int) -> str:
     """Why a row looks wrong, or why not, from what the classifier did with it in training."""
     given, predicted = names[suspect.given], names[suspect.predicted]
     times = round(suspect.predicted_share * epochs)
@@ -97,7 +97,7 @@ def why(suspect: Suspect, names: list[str], epochs: int) -> str:
     if not led:
         return f"{text}; {given} never came first."
     if led[0] >= _LATE * epochs:
-        return f"{text}; {given} came first only from epoch {led[0] + 1} on: learnt by heart."
+        return f"{text}; {given} came first only from epoch {led[0] + 1} on: learned by heart."
     return f"{text}; {given} came first in {len(led)}."
 
 
@@ -110,18 +110,20 @@ def option(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def held(seconds: float, cluster: dict[str, float] | None) -> str:
+def format_cost(seconds: float, cluster: dict[str, float] | None) -> str:
     """What a stage cost: hours of all processors of the cluster, used or not; empty where they were not noted.
 
-    >>> held(90, {"nodes": 1, "cpus": 2.0, "gpus": 0.0}), held(72000, {"nodes": 3, "cpus": 480.0, "gpus": 2.0})
-    ('0.05 CPU-h', '9,600 CPU-h, 40 GPU-h')
+    >>> format_cost(90, {"nodes": 1, "cpus": 2.0, "gpus": 0.0})
+    '0.05 CPU-h'
+    >>> format_cost(72000, {"nodes": 3, "cpus": 480.0, "gpus": 2.0})
+    '9,600 CPU-h, 40 GPU-h'
     """
     parts = [(cluster or {}).get(name, 0.0) * seconds / 3600 for name in ("cpus", "gpus")]
     texts = [f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}" for hours in parts]
     return ", ".join(f"{text} {name}-h" for text, name in zip(texts, ("CPU", "GPU"), strict=True) if text != "0")
 
 
-def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def run_overview(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of what a reader asks first about a run."""
     data, config = summary["data"], summary["config"]
     return [
@@ -138,7 +140,7 @@ def facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _time_and_cost(summary: dict[str, Any]) -> str:
     seconds = summary["seconds"].get("total", sum(summary["seconds"].values()))
-    cost = held(seconds, summary.get("cluster"))
+    cost = format_cost(seconds, summary.get("cluster"))
     return f"{seconds:,.1f} s" + (f" ({cost})" if cost else "")
 
 

@@ -17,7 +17,8 @@ REVIEW = "review.json"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
 CELLS, COMPARISON = "cells", "comparison.parquet"
 COMPARISON_FIGURE, COMPARISON_TEXT = "comparison.png", "comparison.md"
-STUDY, STUDY_FIGURE, STUDY_TEXT = "study.parquet", "study.png", "study.md"
+SIGNAL_ANALYSIS = "signal_analysis.parquet"
+SIGNAL_ANALYSIS_FIGURE, SIGNAL_ANALYSIS_TEXT = "signal_analysis.png", "signal_analysis.md"
 TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "trainings"
 
 

@@ -39,7 +39,7 @@ def is_lock(name: str) -> bool:
 
 
 @contextmanager
-def held(run: Location, progress: Progress) -> Iterator[Callable[[], None]]:
+def run_lock(run: Location, progress: Progress) -> Iterator[Callable[[], None]]:
     """Hold the run directory while the block runs; yields a check that raises if another driver took over meanwhile.
 
     Raises RunDirectoryError when a living driver holds it, naming that one.
@@ -123,7 +123,7 @@ class _Lease:
             self.took_over = takers[0] if takers else "another driver"
 
     def _others(self) -> dict[str, dict[str, Any]]:
-        """What the other drivers say. A file that vanishes or is no lease is none."""
+        """What the other drivers say. A file that vanishes or is no lock is none."""
         found = {}
         for name in self.run.names():
             if is_lock(name) and name != self.name:
@@ -146,7 +146,7 @@ def _read(place: Location) -> dict[str, Any] | None:
 
 
 def _lives(place: Location, other: dict[str, Any], progress: Progress) -> bool:
-    """Whether the driver behind a lease is alive; one that ended itself is not."""
+    """Whether the driver behind a lock is alive; one that ended itself is not."""
     if other["machine"] and other["machine"] == _machine():
         return bool(_started(other["pid"]) == other["started"])
     deadline, told = time.monotonic() + STALE_SECONDS, False

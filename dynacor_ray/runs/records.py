@@ -17,7 +17,7 @@ AVERAGED = (*SHARES, "flagged_share", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class Judgment:
     """What one detector made of one noise and seed.
 
     noise: "given", or kind and rate, "symmetric:0.6". detector: its name in the registry; title: the one for people.
@@ -42,7 +42,7 @@ class Judgement:
         return float(value) if value is not None and math.isfinite(value) else None
 
     def as_json(self) -> dict[str, Any]:
-        """All fields; `Judgement(**judgement.as_json())` is the same judgement."""
+        """All fields; `Judgment(**judgment.as_json())` is the same judgment."""
         return dataclasses.asdict(self)
 
 
@@ -80,7 +80,7 @@ class Trial:
             "epoch": epoch,
             **{rule: score(record, rule, self.noise_rate) for rule in self.rules},
             "estimated_noise_rate": self.noise_rate,
-            "planted_recall": record.flagged_corrupted,
+            "corrupted_recall": record.flagged_corrupted,
             "flagged_share": record.flagged_originals,
             "f1": self.epochs[epoch]["f1"],
         }
@@ -120,18 +120,18 @@ class Finding:
     """What one reader made of one signal under one corruption rate.
 
     signal: a name of `method.signals.SIGNALS`, None for a detector; reader: one of SUPERVISED or UNSUPERVISED;
-    judgement: what a comparison would say of it.
+    judgment: what a comparison would say of it.
     """
 
     gamma: float
     signal: str | None
     reader: str
-    judgement: Judgement
+    judgment: Judgment
 
     @property
     def series(self) -> str:
         """The name of this row of the table."""
-        return self.judgement.detector
+        return self.judgment.detector
 
     def as_json(self) -> dict[str, Any]:
         """All fields; the inverse of `from_json`."""
@@ -140,4 +140,4 @@ class Finding:
     @classmethod
     def from_json(cls, held: dict[str, Any]) -> Finding:
         """The same finding."""
-        return cls(**held | {"judgement": Judgement(**held["judgement"])})
+        return cls(**held | {"judgment": Judgment(**held["judgment"])})

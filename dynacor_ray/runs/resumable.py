@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
-from dynacor_ray.runs.lock import held
+from dynacor_ray.runs.lock import run_lock
 
 Made = TypeVar("Made")
 Result = TypeVar("Result")
@@ -57,7 +57,7 @@ def run_once(plan: Callable[[], ResumableRun[Made, Result]], progress: Progress)
                 task = plan()
                 result = task.finished()
                 if result is None:
-                    check_held = holding.enter_context(held(task.run, progress))
+                    check_held = holding.enter_context(run_lock(task.run, progress))
                     result = task.finished()  # another driver may have held it until now
             if result is None:
                 try:

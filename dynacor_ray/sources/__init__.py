@@ -2,7 +2,7 @@
 
 # Add a source
 
-A `base.Source` is a labelled data set as somebody has it. It opens without reading all of it, and cuts itself into
+A `base.Source` is a labeled data set as somebody has it. It opens without reading all of it, and cuts itself into
 `base.Shard`s, which are sent to other processes and read there. Numbering, checking, packing and setting bad rows aside
 is the same for all sources and not theirs. This one reads a NumPy archive with the arrays `features` and `labels`:
 
@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 import dynacor_ray
-from dynacor_ray import schema
+from dynacor_ray.core import schema
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.image_files import cut, digest
+from dynacor_ray.core.hashing import digest
+from dynacor_ray.sources.image_files import cut
 from dynacor_ray.sources.registry import SOURCES
 
 
@@ -70,8 +71,8 @@ result = dynacor_ray.detect("numpy:arrays.npz", out="runs/arrays")
 
 `has_truth = True` and a column `true_label` bring known labels along, `has_instance_ids = True` and `instance_id` ids
 of its own. A bad row has its reason in `error` and raises nothing; what makes the whole unusable is a `DataError` when
-it is opened, made with `errors.explain`: expected, got, what to do.
+it is opened, made with `core.errors.expected_got`: expected, got, what to do.
 
-In this package a source is a file here, a row of `registry.SOURCES` or a case of `registry._recognise`, tests like
-those in `tests/unit/test_sources_tables.py`, and a line in the README's table.
+In this package a source is a file here, a row of `registry.SOURCES` or a case of `registry._recognize`, tests like
+those in `tests/unit/sources/test_tables.py`, and a line in the README's table.
 """

@@ -1,4 +1,4 @@
-"""What every source of labelled data offers: shards that can be read anywhere, labels first. No Ray here."""
+"""What every source of labeled data offers: shards that can be read anywhere, labels first. No Ray here."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SourceOptions:
     truth_column: str | None = None
     classes: tuple[str, ...] | None = None
     balanced_sample: int | None = None
-    include_double_labelled: bool = False
+    include_double_labeled: bool = False
     seed: int = 0
 
     @classmethod
@@ -54,7 +54,7 @@ class SourceOptions:
 
 
 class Source(ABC):
-    """A labelled data set as the user has it. Opening one raises DataError, StorageError or ConfigError at once."""
+    """A labeled data set as the user has it. Opening one raises DataError, StorageError or ConfigError at once."""
 
     name: str
     """Kind of source, e.g. "parquet"."""

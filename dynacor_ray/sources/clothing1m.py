@@ -88,7 +88,7 @@ class Clothing1MShard(Shard):
 
 
 class Clothing1MSource(Source):
-    """The noisy training images, or a class-balanced sample of them, and on request the double-labelled ones."""
+    """The noisy training images, or a class-balanced sample of them, and on request the double-labeled ones."""
 
     name = "clothing1m"
     kind = "image"
@@ -105,14 +105,14 @@ class Clothing1MSource(Source):
         entries = _entries(_read_lines(self._texts / NOISY_KEYS), noisy)
         if options.balanced_sample is not None:
             entries = balanced_sample(entries, self.class_names, options.balanced_sample, options.seed)
-        if options.include_double_labelled:
-            entries = self._with_double_labelled(entries, noisy)
+        if options.include_double_labeled:
+            entries = self._with_double_labeled(entries, noisy)
         self._entries = tuple(entries)
         self._drops_level = not (self._root / _LEVEL.rstrip("/")).is_dir()
         self.num_rows = len(entries)
-        self.has_truth = options.include_double_labelled
+        self.has_truth = options.include_double_labeled
 
-    def _with_double_labelled(self, entries: list[Entry], noisy: dict[str, str]) -> list[Entry]:
+    def _with_double_labeled(self, entries: list[Entry], noisy: dict[str, str]) -> list[Entry]:
         """Entries, and after them the images with both labels; the clean label is the truth of these only."""
         clean = _read_labels(self._texts / CLEAN_LABELS)
         lists = [self._texts / name for name in CLEAN_KEYS]
@@ -120,7 +120,7 @@ class Clothing1MSource(Source):
         both = [key for key in dict.fromkeys(keys) if key in noisy and key in clean]
         if not both:
             got = f"none in {', '.join(CLEAN_KEYS)}"
-            remedy = "unpack all text files, or leave out --include-double-labelled"
+            remedy = "unpack all text files, or leave out --include-double-labeled"
             raise DataError(expected_got(f"images with a noisy and a clean label in {self._texts}", got, remedy))
         here = set(both)
         kept = [replace(entry, truth=clean[entry.key]) if entry.key in here else entry for entry in entries]
@@ -134,7 +134,7 @@ class Clothing1MSource(Source):
         stamps = [file_stamp(name, (self._texts / name).info()) for name in names]
         options = self._options
         sample = None if options.balanced_sample is None else [options.balanced_sample, options.seed]
-        return digest([self.name, self._root.uri, stamps, sample, options.include_double_labelled])
+        return digest([self.name, self._root.uri, stamps, sample, options.include_double_labeled])
 
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`."""
@@ -225,7 +225,7 @@ def _read_lines(place: Location) -> list[str]:
 def _read_labels(place: Location) -> dict[str, str]:
     """key -> label; a line is split at its last space, for keys contain commas and may contain spaces."""
     if not place.exists():
-        remedy = "unpack it there, or leave out --include-double-labelled"
+        remedy = "unpack it there, or leave out --include-double-labeled"
         raise DataError(expected_got(f"{posixpath.basename(place.path)} in {place}", "no such file", remedy))
     pairs = (line.rstrip().rpartition(" ") for line in _read_lines(place))
     return {key: label for key, space, label in pairs if space}

@@ -70,7 +70,7 @@ class DemoShard(Shard):
 
 
 class DemoSource(Source):
-    """1,797 grey images of 32x32 pixels in ten classes."""
+    """1,797 gray images of 32x32 pixels in ten classes."""
 
     name = "demo"
     uri = "demo"

@@ -26,7 +26,7 @@ UNDERSTOOD = (
 )
 
 _COLUMN_OPTIONS = ("label_column", "image_column", "feature_column", "uri_column", "truth_column")
-_SAMPLE_OPTIONS = ("balanced_sample", "include_double_labelled")
+_SAMPLE_OPTIONS = ("balanced_sample", "include_double_labeled")
 _CIFAR_OPTIONS = (*_SAMPLE_OPTIONS, *(option for option in _COLUMN_OPTIONS if option != "label_column"), "classes")
 _IGNORED: dict[str, tuple[str, ...]] = {
     "parquet": _SAMPLE_OPTIONS,
@@ -56,7 +56,7 @@ def open_source(data: str, options: SourceOptions) -> Source:
     Raises DataError when there is nothing, nothing that is understood, or no row; ConfigError when an option does not
     apply to this kind of data; StorageError when the place cannot be read.
     """
-    name, make = _recognise(data, options)
+    name, make = _recognize(data, options)
     useless = [option for option in _IGNORED.get(name, ()) if getattr(options, option) not in (None, False)]
     if useless:
         flags = ", ".join(f"--{option.replace('_', '-')}" for option in useless)
@@ -64,12 +64,12 @@ def open_source(data: str, options: SourceOptions) -> Source:
     source = make()
     if source.num_rows == 0:
         raise DataError(
-            expected_got(f"labelled rows in {data}", "0 rows", "check the path and how the data was written")
+            expected_got(f"labeled rows in {data}", "0 rows", "check the path and how the data was written")
         )
     return source
 
 
-def _recognise(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+def _recognize(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     """Kind of the data and what opens it."""
     if data == "demo":
         return "demo", lambda: DemoSource(options)
@@ -77,7 +77,7 @@ def _recognise(data: str, options: SourceOptions) -> tuple[str, Callable[[], Sou
     if colon and name in SOURCES:
         return name, lambda: SOURCES[name](root, options)
     place = _existing(data)
-    return _recognise_folder(data, place, options) if place.is_dir() else _recognise_file(data, place, options)
+    return _recognize_folder(data, place, options) if place.is_dir() else _recognize_file(data, place, options)
 
 
 def _existing(data: str) -> Location:
@@ -88,7 +88,7 @@ def _existing(data: str) -> Location:
     return place
 
 
-def _recognise_folder(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     if is_clothing1m(place):
         return "clothing1m", lambda: Clothing1MSource(data, options)
     selector = pafs.FileSelector(place.path)
@@ -102,7 +102,7 @@ def _recognise_folder(data: str, place: Location, options: SourceOptions) -> tup
         return held[0], lambda: CifarSource(held[0], data, options)
     files = sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
     if any(name.endswith(".parquet") for name in files):
-        return _recognise_parquet(data, options)
+        return _recognize_parquet(data, options)
     if any(info.type == pafs.FileType.Directory for info in infos):
         return "folder", lambda: FolderSource(data, options)
     remedy = "check the path"
@@ -114,17 +114,17 @@ def _recognise_folder(data: str, place: Location, options: SourceOptions) -> tup
     raise DataError(expected_got(f"{UNDERSTOOD} at {data}", got, remedy))
 
 
-def _recognise_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     extension = posixpath.splitext(place.path)[1].lower()
     if extension in DELIMITERS:
         return "table", lambda: TableSource(data, options)
     if extension == ".parquet":
-        return _recognise_parquet(data, options)
+        return _recognize_parquet(data, options)
     remedy = "convert the data, or give another path"
     raise DataError(expected_got(UNDERSTOOD, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
 
 
-def _recognise_parquet(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+def _recognize_parquet(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     """Parquet with a payload, or a table of paths; the footers are read once for both."""
     footers = read_footers(data)
     if find_columns(footers[0].schema, options, footers[0].name).payload is None:

@@ -35,13 +35,13 @@ class LabelVocabulary:
 
 @dataclass(frozen=True)
 class ImageStats:
-    """Extremes of the images seen, sizes as stored; `grey` when all have a single channel."""
+    """Extremes of the images seen, sizes as stored; `gray` when all have a single channel."""
 
     min_width: int
     max_width: int
     min_height: int
     max_height: int
-    grey: bool
+    gray: bool
 
     @staticmethod
     def of(infos: Sequence[ImageInfo]) -> ImageStats | None:
@@ -49,8 +49,8 @@ class ImageStats:
         if not infos:
             return None
         widths, heights = [info.width for info in infos], [info.height for info in infos]
-        grey = all(info.channels == 1 for info in infos)
-        return ImageStats(min(widths), max(widths), min(heights), max(heights), grey)
+        gray = all(info.channels == 1 for info in infos)
+        return ImageStats(min(widths), max(widths), min(heights), max(heights), gray)
 
     def merge(self, other: ImageStats) -> ImageStats:
         """Statistics of the union of two sets of images."""
@@ -59,7 +59,7 @@ class ImageStats:
             max(self.max_width, other.max_width),
             min(self.min_height, other.min_height),
             max(self.max_height, other.max_height),
-            self.grey and other.grey,
+            self.gray and other.gray,
         )
 
 
@@ -78,9 +78,9 @@ class Validated:
         return None if self.image_sizes is None else max(self.image_sizes.max_width, self.image_sizes.max_height)
 
     @property
-    def grey(self) -> bool:
+    def gray(self) -> bool:
         """Whether no image seen has more than one channel."""
-        return self.image_sizes is None or self.image_sizes.grey
+        return self.image_sizes is None or self.image_sizes.gray
 
 
 def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabulary:
@@ -197,7 +197,7 @@ def check_quarantine(quarantined: int, num_rows: int, limit: float, reasons: Map
         return
     shown = ", ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(_SHOWN))
     got = f"{quarantined:,} of {num_rows:,} ({quarantined / num_rows:.1%}): {shown}"
-    remedy = "fix them or raise --max-quarantine" if quarantined < num_rows else "fix them: no row is left"
+    remedy = "fix them or raise --max-invalid-share" if quarantined < num_rows else "fix them: no row is left"
     raise DataError(expected_got(f"at most {limit:.4g} of the rows ({limit:.2%}) to be unusable", got, remedy))
 
 

@@ -15,10 +15,10 @@ from dynacor_ray.core.errors import ConfigError, DataError, DynacorError, expect
 from dynacor_ray.core.manifest import MANIFEST
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.detectors.baseline_classifiers import CLASSIFIERS
-from dynacor_ray.detectors.detectors import DETECTORS
-from dynacor_ray.detectors.evidence import Evidence, Part
+from dynacor_ray.detectors.evidence import Evidence, EvidencePart
+from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.detectors.simifeat import MAX_CLASSES
-from dynacor_ray.engine.data.feature_blocks import gather_neighbours, gather_prototypes
+from dynacor_ray.engine.data.feature_blocks import gather_neighbors, gather_prototypes
 from dynacor_ray.engine.data.labels import GivenLabels
 from dynacor_ray.engine.training.signal_files import SIGNALS
 from dynacor_ray.report.comparison_summary import build_comparison, comparison_table
@@ -26,7 +26,7 @@ from dynacor_ray.report.comparison_table import markdown_table, print_comparison
 from dynacor_ray.report.figures import comparison_figure
 from dynacor_ray.runs import directory as rundir
 from dynacor_ray.runs.directory import COMPARISON, COMPARISON_FIGURE, COMPARISON_TEXT, SUMMARY
-from dynacor_ray.runs.records import Judgement
+from dynacor_ray.runs.records import Judgment
 from dynacor_ray.runs.resumable import run_once
 from dynacor_ray.workflows.experiment_grid import (
     Experiment,
@@ -47,15 +47,15 @@ TRAININGS = 2
 """Of each cell: one of DynaCor, one of the baselines' classifiers."""
 SIMIFEAT_R = "simifeat_r"
 NO_LABEL = -1
-"""Label of a neighbour that there is not."""
+"""Label of a neighbor that there is not."""
 
 
 def compare(data: str | None = None, **options: Any) -> CompareResult:
     """Compare detectors on data whose true labels are known (§5.2, Tables 1 and 2).
 
-    Options are those of `CompareConfig` (noises, seeds, detectors) and of `DetectConfig`. One training of DynaCor and
-    one of all baselines' classifiers serve all detectors. Resumes in the same directory. Raises a DynacorError, before
-    any work where possible; a detector that fails is named in the result and ends nothing.
+    Options are those of `CompareConfig` (label_noise, seeds, detectors) and of `DetectConfig`. One training of DynaCor
+    and one of all baselines' classifiers serve all detectors. Resumes in the same directory. Raises a DynacorError,
+    before any work where possible; a detector that fails is named in the result and ends nothing.
     """
     return run_compare(make_compare_config(data, **options))
 
@@ -69,7 +69,7 @@ def run_compare(config: CompareConfig) -> CompareResult:
 
 
 @dataclass(frozen=True)
-class _Comparison(Experiment[Judgement, CompareResult]):
+class _Comparison(Experiment[Judgment, CompareResult]):
     """All detectors in all cells."""
 
     config: CompareConfig
@@ -82,14 +82,14 @@ class _Comparison(Experiment[Judgement, CompareResult]):
     def result(self, summary: dict[str, Any]) -> CompareResult:
         return CompareResult(self.run, summary)
 
-    def execute(self, progress: Progress) -> list[Judgement]:
+    def execute(self, progress: Progress) -> list[Judgment]:
         for name in self.config.left_out:
             library = DETECTORS[name].library
             progress.say(f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{library}]'")
         with ray_session(self.config.detect, progress):
             return list(_judge_all(self.config, self.plan, progress))
 
-    def write(self, made: list[Judgement], seconds: dict[str, float]) -> CompareResult:
+    def write(self, made: list[Judgment], seconds: dict[str, float]) -> CompareResult:
         return _write(self.plan, made, seconds)
 
 
@@ -101,7 +101,7 @@ def _facts(config: CompareConfig) -> dict[str, Any]:
     }
 
 
-def _judge_all(config: CompareConfig, plan: ExperimentPlan, progress: Progress) -> Iterator[Judgement]:
+def _judge_all(config: CompareConfig, plan: ExperimentPlan, progress: Progress) -> Iterator[Judgment]:
     shared, spread = open_shared(plan, TRAININGS, progress)
     names = _possible(config, shared.opened.manifest.num_classes, progress)
     for cell in each_cell(plan, shared, spread, CompareCell):
@@ -123,23 +123,23 @@ def _possible(config: CompareConfig, num_classes: int, progress: Progress) -> li
 class CompareCell(GridCell):
     """One kind of noise and one seed, on which all detectors are judged."""
 
-    def judge(self, names: list[str]) -> Iterator[Judgement]:
-        """Every detector's judgement, from its record where there is one."""
-        records = self.place / "judgements"
+    def judge(self, names: list[str]) -> Iterator[Judgment]:
+        """Every detector's judgment, from its record where there is one."""
+        records = self.place / "judgments"
         missing = [name for name in names if not (records / f"{name}.json").exists()]
         parts = sorted({part for name in missing for part in DETECTORS[name].reads})
         evidence, seconds, broken = self._gather(parts) if missing else (None, {}, {})
         for name in names:
             if name not in missing:
-                yield Judgement(**(records / f"{name}.json").read_json())
+                yield Judgment(**(records / f"{name}.json").read_json())
                 continue
             assert evidence is not None
-            judgement = self._judged(name, evidence, seconds, broken)
-            if judgement.message is None:
-                (records / f"{name}.json").write_json(judgement.as_json())
-            yield judgement
+            judgment = self._judged(name, evidence, seconds, broken)
+            if judgment.message is None:
+                (records / f"{name}.json").write_json(judgment.as_json())
+            yield judgment
 
-    def _gather(self, parts: list[Part]) -> tuple[Evidence, dict[str, float], dict[str, str]]:
+    def _gather(self, parts: list[EvidencePart]) -> tuple[Evidence, dict[str, float], dict[str, str]]:
         """The evidence, seconds per part, and messages of the parts that could not be gathered."""
         labels = self.ground.labels.read()
         found: dict[str, Any] = {}
@@ -153,8 +153,8 @@ class CompareCell(GridCell):
         if panel:
             total = sum(CLASSIFIERS[part] for part in panel)
             steps.append(({part: CLASSIFIERS[part] / total for part in panel}, lambda: self._panel(panel)))
-        if "neighbours" in parts:
-            steps.append(({"neighbours": 1.0}, lambda: self._neighbours(labels)))
+        if "neighbors" in parts:
+            steps.append(({"neighbors": 1.0}, lambda: self._neighbors(labels)))
         if "prototypes" in parts:
             classes = self.ground.manifest.num_classes
             steps.append(({"prototypes": 1.0}, lambda: gather_prototypes(self.shared.blocks, labels, classes)))
@@ -169,8 +169,8 @@ class CompareCell(GridCell):
         extra = found.pop(ABLATION_SECONDS, 0.0)
         if extra:
             seconds |= {"dynamics": seconds["dynamics"] - extra, "ablation": extra}
-        if "neighbours" in seconds:  # found once, for all cells
-            seconds["neighbours"] = max(seconds["neighbours"], self.shared.neighbours.get("seconds", 0.0))
+        if "neighbors" in seconds:  # found once, for all cells
+            seconds["neighbors"] = max(seconds["neighbors"], self.shared.neighbors.get("seconds", 0.0))
         classes = self.ground.manifest.num_classes
         return Evidence(given_label=labels.labels, num_classes=classes, **found), self.longest(seconds), broken
 
@@ -182,7 +182,7 @@ class CompareCell(GridCell):
             one.training,
             one.corruption,
             one.cluster,
-            one.config.fit_rows,
+            one.config.clustering_sample,
             ablation,
             self.place / "dynacor",
         )
@@ -197,18 +197,18 @@ class CompareCell(GridCell):
         enough = (name for name in finished if set(parts) <= set(name.split("-")[1:]))
         return next(enough, "-".join(("panel", *parts)))
 
-    def _neighbours(self, labels: GivenLabels) -> dict[str, Any]:
+    def _neighbors(self, labels: GivenLabels) -> dict[str, Any]:
         """Who is near whom does not depend on labels: found once, read with every cell's labels."""
-        if not self.shared.neighbours:
+        if not self.shared.neighbors:
             start = time.monotonic()
-            found = gather_neighbours(self.shared.blocks, self.shared.progress)
-            self.shared.neighbours = found | {"seconds": time.monotonic() - start}
-        ids = self.shared.neighbours["ids"]
+            found = gather_neighbors(self.shared.blocks, self.shared.progress)
+            self.shared.neighbors = found | {"seconds": time.monotonic() - start}
+        ids = self.shared.neighbors["ids"]
         near = np.full(ids.shape, NO_LABEL, np.int32)
         near[ids >= 0] = labels.of(ids[ids >= 0])
-        return {"neighbour_labels": near, "similarity": self.shared.neighbours["similarity"]}
+        return {"neighbor_labels": near, "similarity": self.shared.neighbors["similarity"]}
 
-    def _judged(self, name: str, evidence: Evidence, seconds: dict[str, float], broken: dict[str, str]) -> Judgement:
+    def _judged(self, name: str, evidence: Evidence, seconds: dict[str, float], broken: dict[str, str]) -> Judgment:
         detector = DETECTORS[name]
         start = time.monotonic()
         verdict, message = None, next((broken[part] for part in detector.reads if part in broken), None)
@@ -222,7 +222,7 @@ class CompareCell(GridCell):
             except (DynacorError, ValueError, ArithmeticError) as error:  # of libraries too: others go on
                 verdict, message = None, str(error)
         spent = sum(seconds[part] for part in detector.reads) + time.monotonic() - start
-        return Judgement(
+        return Judgment(
             noise=str(self.noise),
             seed=self.seed,
             detector=name,
@@ -234,10 +234,10 @@ class CompareCell(GridCell):
         )
 
 
-def _write(plan: ExperimentPlan, judgements: list[Judgement], seconds: dict[str, float]) -> CompareResult:
-    summary = build_comparison(judgements, config=plan.facts, versions=rundir.versions(plan.run), seconds=seconds)
-    (plan.run / COMPARISON).write_table(comparison_table(judgements))
-    (plan.run / COMPARISON_FIGURE).write_bytes(comparison_figure(judgements))
+def _write(plan: ExperimentPlan, judgments: list[Judgment], seconds: dict[str, float]) -> CompareResult:
+    summary = build_comparison(judgments, config=plan.facts, versions=rundir.versions(plan.run), seconds=seconds)
+    (plan.run / COMPARISON).write_table(comparison_table(judgments))
+    (plan.run / COMPARISON_FIGURE).write_bytes(comparison_figure(judgments))
     (plan.run / COMPARISON_TEXT).write_bytes(markdown_table(summary).encode())
     # Last of all files: its presence says that the comparison is complete.
     (plan.run / SUMMARY).write_json(summary)

@@ -101,7 +101,7 @@ class _Detection(ResumableRun[RunResults, DetectResult]):
     def execute(self, progress: Progress) -> RunResults:
         prepared, config = self.prepared, self.prepared.config
         with progress.timed("start"):
-            check_tracking(config.mlflow)
+            check_tracking(config.mlflow_uri)
             require_space(self.run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
             rundir.claim(self.run, identity(prepared), dataclasses.asdict(config))
         with ray_session(config, progress):
@@ -117,7 +117,7 @@ class _Detection(ResumableRun[RunResults, DetectResult]):
         result = DetectResult(self.run, (self.run / SUMMARY).read_json())
         result.report()
         config = self.prepared.config
-        track_run(config.mlflow, str(self.run), result.summary, Progress(config.quiet))
+        track_run(config.mlflow_uri, str(self.run), result.summary, Progress(config.quiet))
         return result
 
     def on_already_complete(self, result: DetectResult) -> None:
@@ -140,7 +140,7 @@ def _stages(prepared: Prepared, progress: Progress) -> RunResults:
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)
     first = read_noise_rate(run / SIGNALS, config.epochs, config.batch_size)
     with progress.timed("cluster"):
-        sample = sample_for_fit(dynamics, rows.facts.total, config.fit_rows, config.seed)
+        sample = sample_for_fit(dynamics, rows.facts.total, config.clustering_sample, config.seed)
         noise_rate = settle_noise_rate(first, sample, config.margin_score, manifest.num_classes)
         clustering = with_noise_rate(prepared.cluster, noise_rate)
         fitted = fit_clusters(sample, clustering, progress)

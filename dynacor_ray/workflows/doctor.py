@@ -128,7 +128,7 @@ def _sample(prepared: Prepared, plan: dict[str, Any]) -> str:
     total = bad + sum(c.rows.num_rows for c in checked)
     plan["classes"] = len(vocabulary.names)
     plan["feature_dim"] = dim
-    plan["grey"] = all(c.grey for c in checked)
+    plan["gray"] = all(c.gray for c in checked)
     plan["max_side"] = max((c.max_side or 0 for c in checked), default=0)
     plan["timed"] = _Timed.read(prepared, lambda table: validate_rows(table, source.kind, vocabulary, dim).rows)
     notes = [f"{len(vocabulary.names)} classes", f"{bad} of {total} sampled rows unusable"]
@@ -140,7 +140,7 @@ def _encoder(prepared: Prepared, plan: dict[str, Any]) -> str:
     config, kind = prepared.config, prepared.source.kind
     if prepared.training.network is not None:
         return _network(prepared, plan)
-    spec = choose_encoder(config, kind, plan.get("max_side", 0), plan.get("grey", False))
+    spec = choose_encoder(config, kind, plan.get("max_side", 0), plan.get("gray", False))
     if spec.kind == "features":
         plan["dim"] = plan.get("feature_dim")
         return f"the {plan.get('feature_dim')} given features; nothing to embed"
@@ -184,7 +184,7 @@ def _directory(prepared: Prepared) -> str:
 
 
 def _cluster(config: DetectConfig, plan: dict[str, Any]) -> str:
-    connect(config.address)
+    connect(config.cluster)
     have = resources()
     spread = plan_for(config)
     device = ("cuda" if torch.cuda.is_available() else "elsewhere") if spread.use_gpu else "cpu"
@@ -213,9 +213,9 @@ def _estimate(prepared: Prepared, plan: dict[str, Any], price_per_hour: float | 
     """What the run would do, in rows, and what that takes by what was measured."""
     config, rows, dim = prepared.config, prepared.source.num_rows, int(plan["dim"])
     copies = round(rows * config.gamma)
-    centre, counts = np.zeros(dim, np.float32), np.zeros(plan["classes"], np.int64)
+    center, counts = np.zeros(dim, np.float32), np.zeros(plan["classes"], np.int64)
     kind = plan.get("value_type", "float32")
-    facts = RowFacts(rows, copies, plan["classes"], dim, centre, 1.0, counts, value_type=kind)
+    facts = RowFacts(rows, copies, plan["classes"], dim, center, 1.0, counts, value_type=kind)
     job = Job(prepared.training, plan["spread"], prepared.run, facts)
     found = {
         "rows": rows,

@@ -71,7 +71,7 @@ class ExperimentPlan:
             prepared[seed] = dataclasses.replace(made, cache=first.cache, source=first.source) if first else made
         first = prepared[seeds[0]]
         if not first.source.has_truth:
-            remedy = "name their column with --truth-column (Clothing1M: --include-double-labelled), or use detect"
+            remedy = "name their column with --truth-column (Clothing1M: --include-double-labeled), or use detect"
             raise ConfigError(expected_got("true labels to judge by", f"none in {detect.data}", remedy))
         held = identity(first)
         options = {key: value for key, value in held["options"].items() if key not in ("seed", *varied)}
@@ -137,7 +137,7 @@ class SharedData:
     use_gpu: bool
     progress: Progress
     _blocks: FeatureBlocks | None = None
-    neighbours: dict[str, Any] = field(default_factory=dict)
+    neighbors: dict[str, Any] = field(default_factory=dict)
 
     @property
     def blocks(self) -> FeatureBlocks:
@@ -253,10 +253,10 @@ def _labels(noise: Noise, seed: int, place: Location, shared: SharedData) -> Lab
     ids, truth = true_labels(shared.truth(), opened.manifest.num_rows)
     classes = opened.manifest.num_classes
     if noise.needs_features:
-        centre = opened.rows.facts.mean
+        center = opened.rows.facts.mean
 
         def block(numbers: np.ndarray, features: np.ndarray, true: np.ndarray) -> np.ndarray:
-            return given_labels(noise, true, numbers, classes, seed, features - centre)
+            return given_labels(noise, true, numbers, classes, seed, features - center)
 
         labels = map_features(shared.blocks, block, GivenLabels(ids, truth.astype(np.int32)))
     else:

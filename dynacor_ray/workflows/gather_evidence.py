@@ -51,7 +51,7 @@ def gather_dynamics(
     training: TrainConfig,
     corruption: CorruptionConfig,
     clustering: ClusteringConfig,
-    fit_rows: int,
+    clustering_sample: int,
     ablation: bool,
     place: Location,
 ) -> dict[str, Any]:
@@ -64,8 +64,8 @@ def gather_dynamics(
     dynamics = assemble(ground.dataset, ground.manifest, signals, files, corruption, ground.labels, ground.progress)
     first = read_noise_rate(signals, training.epochs, training.batch_size)
     everything = sample_for_fit(dynamics, rows.facts.total, rows.facts.total, training.seed)
-    fewer = rows.facts.total > fit_rows
-    sample = sample_for_fit(dynamics, rows.facts.total, fit_rows, training.seed) if fewer else everything
+    fewer = rows.facts.total > clustering_sample
+    sample = sample_for_fit(dynamics, rows.facts.total, clustering_sample, training.seed) if fewer else everything
     estimate = settle_noise_rate(first, sample, "combined_margin", ground.manifest.num_classes)
     clustering = replace(clustering, noise_rate=estimate.value if estimate else None)
     _, is_copy = schema.decode_key(everything[schema.KEY].to_numpy())

@@ -41,7 +41,7 @@ def open_data(prepared: Prepared, use_gpu: bool, progress: Progress) -> Opened:
     """Pack and embed what is not yet packed and embedded; ties the run directory to the encoder."""
     dataset, run = prepared.cache.make_dir() / "dataset", prepared.run
     with progress.timed("ingest"):
-        manifest = ingest(prepared.source, dataset, prepared.config.max_quarantine, progress)
+        manifest = ingest(prepared.source, dataset, prepared.config.max_invalid_share, progress)
         _show_quarantine(manifest, dataset, run, progress)
     labels = LabelTable.of_dataset(dataset, manifest)
     network = prepared.training.network
@@ -51,7 +51,7 @@ def open_data(prepared: Prepared, use_gpu: bool, progress: Progress) -> Opened:
             build_network(network, manifest.num_classes)
         return Opened(dataset, manifest, network, _image_rows(prepared, manifest, labels), labels, None, ())
     with progress.timed("embed"):
-        spec = choose_encoder(prepared.config, prepared.source.kind, manifest.max_side or 0, manifest.grey)
+        spec = choose_encoder(prepared.config, prepared.source.kind, manifest.max_side or 0, manifest.gray)
         rundir.tie_encoder(run, f"{spec.slug} {spec.fingerprint()}")
         store = feature_store(prepared, manifest, spec, use_gpu, progress)
         rows = training_rows(prepared, manifest, store, labels)
@@ -93,13 +93,13 @@ def check_encoder(prepared: Prepared) -> None:
             load_encoder(spec, "cpu")
 
 
-def choose_encoder(config: DetectConfig, kind: Kind, max_side: int, grey: bool) -> EncoderSpec:
-    """The encoder that options and data ask for; `max_side`: longest side of the images in pixels, grey: all of them.
+def choose_encoder(config: DetectConfig, kind: Kind, max_side: int, gray: bool) -> EncoderSpec:
+    """The encoder that options and data ask for; `max_side`: longest side of the images in pixels, gray: all of them.
 
     Raises EncoderError for an unknown encoder, ConfigError when it does not fit the kind of data.
     """
     if config.encoder == "auto":
-        spec = resolve_auto(kind, max_side, grey)
+        spec = resolve_auto(kind, max_side, gray)
         return dataclasses.replace(spec, image_size=config.image_size) if config.image_size else spec
     spec = parse_encoder(config.encoder, config.image_size)
     if (spec.kind == "features") != (kind == "feature"):

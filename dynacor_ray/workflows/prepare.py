@@ -81,9 +81,9 @@ def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
             seed=config.seed,
             network=network,
             augmentation=_training_augmentation(config, network),
-            schedule=config.schedule,
-            milestones=config.steps_at,
-            decay=config.decay,
+            lr_schedule=config.lr_schedule,
+            lr_milestones=config.steps_at,
+            lr_decay=config.lr_decay,
             sync_batchnorm=config.sync_batchnorm,
             compile=config.compile,
         ),
@@ -115,7 +115,7 @@ def plan_for(config: DetectConfig, at_once: int = 1) -> TrainPlan:
         gpu=config.gpu,
         checkpoint_seconds=config.checkpoint_seconds,
         max_failures=config.max_failures,
-        cache_gigabytes=config.cache_gigabytes,
+        worker_cache_gb=config.worker_cache_gb,
         have=resources(),
         at_once=at_once,
     )
@@ -142,10 +142,10 @@ def clustering_config(config: DetectConfig) -> ClusteringConfig:
     chosen: dict[str, Any] = {"alpha": config.alpha, "seed": config.seed}
     if config.epoch_choice is not None:
         chosen["epoch_choice"] = config.epoch_choice
-    if config.cluster_epochs is not None:
-        chosen["epochs"] = config.cluster_epochs
-    if config.cluster_learning_rate is not None:
-        chosen["learning_rate"] = config.cluster_learning_rate
+    if config.clustering_epochs is not None:
+        chosen["epochs"] = config.clustering_epochs
+    if config.clustering_learning_rate is not None:
+        chosen["learning_rate"] = config.clustering_learning_rate
     return preset(config.variant or "paper", **chosen)
 
 
@@ -163,8 +163,10 @@ def with_noise_rate(clustering: ClusteringConfig, estimate: NoiseRate | None) ->
 def ray_session(config: DetectConfig, progress: Progress) -> Iterator[None]:
     """Connected to the cluster, with the nodes that training needs where they come on demand."""
     with progress.timed("start"):
-        connect(config.address)
-        minutes = config.wait_minutes if config.wait_minutes is not None else 15.0 * is_autoscaling_head()
+        connect(config.cluster)
+        minutes = (
+            config.node_timeout_minutes if config.node_timeout_minutes is not None else 15.0 * is_autoscaling_head()
+        )
     with wait_for_nodes(config.workers, config.gpu == "yes", 60 * minutes, progress):
         yield
 

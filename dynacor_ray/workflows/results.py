@@ -15,7 +15,17 @@ from dynacor_ray.engine.runtime.session import connect
 from dynacor_ray.export.datalab import as_datalab
 from dynacor_ray.report.build import make_report
 from dynacor_ray.report.wording import headline
-from dynacor_ray.runs.directory import BEST, COMPARISON, DYNAMICS, ISSUES, REPORT, STUDY, SUMMARY, TRIALS, finished_run
+from dynacor_ray.runs.directory import (
+    BEST,
+    COMPARISON,
+    DYNAMICS,
+    ISSUES,
+    REPORT,
+    SIGNAL_ANALYSIS,
+    SUMMARY,
+    TRIALS,
+    finished_run,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,29 +131,29 @@ class CompareResult:
     def __repr__(self) -> str:
         return f"<CompareResult {self.run}: {len(self.summary['detectors'])} detectors>"
 
-    def judgements(self) -> pa.Table:
+    def judgments(self) -> pa.Table:
         """`comparison.parquet` as an Arrow table: one row per detector, noise and seed."""
         return (self.run / COMPARISON).read_table()
 
     def to_pandas(self) -> pd.DataFrame:
         """`comparison.parquet` as a pandas data frame."""
-        return self.judgements().to_pandas()
+        return self.judgments().to_pandas()
 
 
 @dataclass(frozen=True)
-class StudyResult:
-    """What a finished study left in its directory."""
+class AnalyzeSignalsResult:
+    """What a finished analysis of signals left in its directory."""
 
     run: Location
     summary: dict[str, Any]
 
     def __repr__(self) -> str:
-        return f"<StudyResult {self.run}: {len(self.summary['detectors'])} readers>"
+        return f"<AnalyzeSignalsResult {self.run}: {len(self.summary['detectors'])} readers>"
 
     def findings(self) -> pa.Table:
-        """`study.parquet` as an Arrow table: one row per reader, signal, noise, seed and corruption rate."""
-        return (self.run / STUDY).read_table()
+        """`signal_analysis.parquet` as an Arrow table: one row per reader, signal, noise, seed and corruption rate."""
+        return (self.run / SIGNAL_ANALYSIS).read_table()
 
     def to_pandas(self) -> pd.DataFrame:
-        """`study.parquet` as a pandas data frame."""
+        """`signal_analysis.parquet` as a pandas data frame."""
         return self.findings().to_pandas()

@@ -150,7 +150,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
     def execute(self, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
         with ray_session(self.plan.config.detect, progress):
             trials, failed = _run_trials(self.plan, self.scheduler, progress)
-            _keep_best(self.plan, choose_trial(trials, self.plan.config.select), progress)
+            _keep_best(self.plan, choose_trial(trials, self.plan.config.selection_rule), progress)
         return trials, failed
 
     def release_if_empty(self) -> None:
@@ -161,7 +161,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
     def write(self, made: tuple[list[Trial], list[dict[str, Any]]], seconds: dict[str, float]) -> SweepResult:
         result, detect = _write(self.plan, *made, seconds), self.plan.config.detect
         names, trials = list(self.plan.config.choices), result.trials().to_pylist()
-        track_sweep(detect.mlflow, str(self.run), trials, names, Progress(detect.quiet))
+        track_sweep(detect.mlflow_uri, str(self.run), trials, names, Progress(detect.quiet))
         return result
 
     def on_already_complete(self, result: SweepResult) -> None:
@@ -173,7 +173,7 @@ def _run_trials(plan: SweepPlan, scheduler: Any, progress: Progress) -> tuple[li
     """Train, then cluster. Returns the finished trials and the failed ones with their messages."""
     with progress.timed("start"):
         have, detect = resources(), plan.config.detect
-        check_tracking(detect.mlflow)
+        check_tracking(detect.mlflow_uri)
         at_once = trainings_at_once(detect.workers, detect.gpu, have)
         spread = plan_for(detect, min(at_once, len(plan.trainings)))
         rows = next(iter(plan.trainings.values())).source.num_rows
@@ -230,7 +230,9 @@ def _cluster(
             raise TrainingError(broken[name])
         one, task = dataclasses.replace(config.trial(typed), cache=shared.cache), tasks[name]
         classes = task.manifest.num_classes
-        run_clustering_trial(ClusteringTrial(one, typed, name, task.place, task.truth, classes, config.select), trials)
+        run_clustering_trial(
+            ClusteringTrial(one, typed, name, task.place, task.truth, classes, config.selection_rule), trials
+        )
 
     if plan.search is not None:
         names, failed = _searched(plan, plan.search, trial, progress)
@@ -315,7 +317,7 @@ def _write(
     summary = build_sweep_summary(
         trials,
         failed,
-        select=config.select,
+        select=config.selection_rule,
         default={name: getattr(config.detect, name) for name in config.choices},
         trainings=len(plan.trainings),
         config=_varied(config),
@@ -324,7 +326,7 @@ def _write(
     )
     table = trials_table(trials, failed, summary)
     (plan.run / TRIALS).write_table(table)
-    (plan.run / HEAT_MAP).write_bytes(heat_map(table.to_pylist(), config.select))
+    (plan.run / HEAT_MAP).write_bytes(heat_map(table.to_pylist(), config.selection_rule))
     # Last of all files: its presence says that the sweep is complete.
     (plan.run / SUMMARY).write_json(summary)
     return SweepResult(plan.run, (plan.run / SUMMARY).read_json())
@@ -357,4 +359,4 @@ def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, sc
             remedy = "give lists of the others (gammas, seeds, also): each value costs a training"
             raise ConfigError(expected_got(f"space over {', '.join(CLUSTER_OPTIONS)}", repr(name), remedy))
     alphas = None if space and "alpha" in space else config.alpha_range()
-    return make_search(config.choices, alphas, space or {}, config.samples, searcher, scheduler)
+    return make_search(config.choices, alphas, space or {}, config.num_samples, searcher, scheduler)

@@ -36,7 +36,7 @@ from dynacor_ray.workflows.open_data import Opened
 from dynacor_ray.workflows.prepare import Prepared, clustering_config, with_noise_rate
 
 SAMPLE = "sample.parquet"
-"""Dynamics of at most `fit_rows` rows, which every clustering of the training reads; the last file of a training."""
+"""Dynamics of at most `clustering_sample` rows, which every clustering reads; the last file of a training."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TrainingTrial:
     manifest: DatasetManifest
     corruption: CorruptionConfig
     labels: LabelTable
-    fit_rows: int
+    clustering_sample: int
 
     @classmethod
     def of(cls, prepared: Prepared, opened: Opened, plan: TrainPlan) -> TrainingTrial:
@@ -65,7 +65,7 @@ class TrainingTrial:
             manifest=opened.manifest,
             corruption=prepared.corruption,
             labels=opened.labels,
-            fit_rows=prepared.config.fit_rows,
+            clustering_sample=prepared.config.clustering_sample,
         )
 
     @property
@@ -81,7 +81,7 @@ def run_training_trial(task: TrainingTrial) -> None:
     files = train(task.rows, task.training, task.plan, task.place, silent)
     signals = task.place / SIGNALS
     dynamics = assemble(task.dataset, task.manifest, signals, files, task.corruption, task.labels, silent)
-    sample = sample_for_fit(dynamics, task.rows.facts.total, task.fit_rows, task.training.seed)
+    sample = sample_for_fit(dynamics, task.rows.facts.total, task.clustering_sample, task.training.seed)
     (task.place / SAMPLE).write_table(sample, compression="zstd")
     report({"rows": task.rows.facts.total, "epochs": task.training.epochs})
 
@@ -107,7 +107,7 @@ def record_name(config: DetectConfig) -> str:
 def run_clustering_trial(task: ClusteringTrial, records: Location) -> None:
     """Cluster a training's dynamics (§4.4) and write the trial's record, unless it is there already.
 
-    Shares and metrics are those of the sample that was fitted, which is all rows up to `fit_rows`.
+    Shares and metrics are those of the sample that was fitted, which is all rows up to `clustering_sample`.
     """
     import torch
 

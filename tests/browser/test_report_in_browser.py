@@ -150,8 +150,8 @@ def test_detail_by_keyboard_and_marks(opened: Opened, tmp_path: Path) -> None:
     assert texts(page, ".card .mark") == ["wrong", "right"]
     assert one(page, "#marks-text").text == "2 rows marked: 1 wrong, 1 right, 0 unsure."
 
-    behaviour = {"behavior": "allow", "downloadPath": str(tmp_path)}
-    page.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    behavior = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", behavior)
     one(page, "#save").click()
     saved, deadline = tmp_path / "reviewed.csv", time.monotonic() + 20
     while not saved.exists() and time.monotonic() < deadline:
@@ -219,11 +219,11 @@ def test_one_epoch_one_metric_and_no_flag(opened: Opened) -> None:
 def test_it_can_be_printed(opened: Opened) -> None:
     """On white paper, whatever the theme of the screen."""
     page = opened(rows=200, images=True, theme="dark")
-    colour = "return getComputedStyle(document.querySelector('h1')).color"
-    on_screen = page.execute_script(colour)
+    color = "return getComputedStyle(document.querySelector('h1')).color"
+    on_screen = page.execute_script(color)
     features = [{"name": "prefers-color-scheme", "value": "dark"}]
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
-    on_paper = page.execute_script(colour)
+    on_paper = page.execute_script(color)
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
     red_on_screen, red_on_paper = (int(c.removeprefix("rgb(").split(",")[0]) for c in (on_screen, on_paper))
     assert red_on_paper < 100 < red_on_screen

@@ -58,8 +58,8 @@ def write_features(path: Path, rows: int, noise: float = 0.2, seed: int = 0, row
     """A parquet file of Gaussian classes: features, given labels with symmetric noise, true labels."""
     random = np.random.default_rng(seed)
     true = random.integers(0, CLASSES, rows)
-    centres = random.normal(size=(CLASSES, FEATURES)) * 1.2
-    features = (centres[true] + random.normal(size=(rows, FEATURES))).astype(np.float32)
+    centers = random.normal(size=(CLASSES, FEATURES)) * 1.2
+    features = (centers[true] + random.normal(size=(rows, FEATURES))).astype(np.float32)
     given = symmetric(true, np.arange(rows), noise, CLASSES, seed)
     columns = {"feature": schema.fixed_size_list(features), "given_label": given, "true_label": true}
     pq.write_table(pa.table(columns), path, row_group_size=row_group)
@@ -76,7 +76,7 @@ def feature_set(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-FAST: dict[str, Any] = {"epochs": 4, "cluster_epochs": 2, "quiet": True, "batch_size": 64}
+FAST: dict[str, Any] = {"epochs": 4, "clustering_epochs": 2, "quiet": True, "batch_size": 64}
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import locate
-from dynacor_ray.detectors import detectors
+from dynacor_ray.detectors import registry
 from dynacor_ray.detectors.aum import threshold_samples
 from dynacor_ray.detectors.baseline_classifiers import FOLDS
 from dynacor_ray.detectors.confident_learning import fold_of
 from dynacor_ray.detectors.evidence import Verdict
 from dynacor_ray.detectors.fm_srm import PrototypeSums, prototype_margin
-from dynacor_ray.detectors.nearest_neighbors import normalised
-from dynacor_ray.engine.data.feature_blocks import gather_neighbours, gather_prototypes, load_blocks
+from dynacor_ray.detectors.nearest_neighbors import normalized
+from dynacor_ray.engine.data.feature_blocks import gather_neighbors, gather_prototypes, load_blocks
 from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.data.labels import LabelTable
 from dynacor_ray.engine.data.training_rows import rows_of_features
@@ -38,7 +38,7 @@ from dynacor_ray.workflows.gather_evidence import DetectionInputs, gather_panel
 from dynacor_ray.workflows.prepare import plan_for
 
 QUIET = Progress(quiet=True)
-QUICK: dict[str, Any] = {"epochs": 3, "cluster_epochs": 1, "quiet": True}
+QUICK: dict[str, Any] = {"epochs": 3, "clustering_epochs": 1, "quiet": True}
 
 
 def ground_of(data: Path, tmp_path: Path, workers: int) -> DetectionInputs:
@@ -53,7 +53,7 @@ def features_of(data: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(features)), features
 
 
-def test_features_neighbours_and_prototypes(
+def test_features_neighbors_and_prototypes(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Block by block, and as a library does it with all rows at once."""
@@ -62,8 +62,8 @@ def test_features_neighbours_and_prototypes(
     ground = ground_of(data, tmp_path, workers=1)
     blocks = load_blocks([ground.dataset / part.name for part in ground.manifest.parts])
     ids, features = features_of(data)
-    found = gather_neighbours(blocks, QUIET)
-    unit = normalised(torch.from_numpy(features)).numpy()
+    found = gather_neighbors(blocks, QUIET)
+    unit = normalized(torch.from_numpy(features)).numpy()
     distance, index = Reference(n_neighbors=21, metric="cosine", algorithm="brute").fit(unit).kneighbors(unit)
     assert found["similarity"] == pytest.approx(1 - distance[:, 1:], abs=1e-5)
     assert (found["ids"] == ids[index[:, 1:]]).mean() > 0.999, "but for the last bit of a tie"
@@ -85,7 +85,7 @@ def test_the_panel_records_every_row_and_predicts_what_it_did_not_learn(
     ids, given = ground.labels.read().ids, ground.labels.read().labels
     assert found["probabilities"].shape == (401, 4)
     assert found["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
-    assert (found["probabilities"].argmax(axis=1) == given).mean() > 0.5, "the folds have learnt"
+    assert (found["probabilities"].argmax(axis=1) == given).mean() > 0.5, "the folds have learned"
     assert [sample.tolist() for sample in found["threshold_sample"]] == [
         threshold_samples(ids, 4, 0, run).tolist() for run in (0, 1)
     ]
@@ -100,10 +100,10 @@ def test_all_detectors_on_several_kinds_of_noise(
 ) -> None:
     data, out = str(feature_set(601)), str(tmp_path / "run")
     noises = ["given"]
-    result = compare(data, out=out, noises=noises, **QUICK)
+    result = compare(data, out=out, label_noise=noises, **QUICK)
     table = result.to_pandas()
-    assert sorted(set(table["detector"])) == sorted(detectors.DETECTORS)
-    assert len(table) == len(detectors.DETECTORS)
+    assert sorted(set(table["detector"])) == sorted(registry.DETECTORS)
+    assert len(table) == len(registry.DETECTORS)
     assert result.summary["failures"] == []
     assert table["message"].isna().all()
     assert (table["auroc"] > 0.5).mean() > 0.9
@@ -111,13 +111,13 @@ def test_all_detectors_on_several_kinds_of_noise(
 
     # A second call has nothing to do; one more kind of noise trains for it alone.
     monkeypatch.setattr("dynacor_ray.workflows.compare.joined", forbidden)
-    assert compare(data, out=out, noises=noises, **QUICK).summary == result.summary
+    assert compare(data, out=out, label_noise=noises, **QUICK).summary == result.summary
     monkeypatch.undo()
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "cells").rglob("*") if path.is_file()}
     names, noises = ["dynacor", "simifeat_v"], [*noises, "instance_dependent:0.3"]
-    more = compare(data, out=out, noises=noises, detectors=names, **QUICK)
+    more = compare(data, out=out, label_noise=noises, detectors=names, **QUICK)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "what was judged is not judged again"
-    assert more.summary["noises"] == noises
+    assert more.summary["label_noise"] == noises
     rates = more.to_pandas().groupby("noise")["noise_rate"].first()
     assert rates["instance_dependent:0.3"] == pytest.approx(0.3, abs=0.06)
     assert "encoder features" in more.summary["config"]["made_from"]["instance_dependent:0.3"]
@@ -138,8 +138,8 @@ def test_a_failing_detector_is_named_and_ends_nothing(
         return Verdict(np.zeros(len(evidence.given_label), bool), np.full(len(evidence.given_label), np.nan))
 
     for name, judge in (("mean_margin", fail), ("mixture", nothing)):
-        broken = dataclasses.replace(detectors.DETECTORS[name], judge=judge)
-        monkeypatch.setitem(detectors.DETECTORS, name, broken)
+        broken = dataclasses.replace(registry.DETECTORS[name], judge=judge)
+        monkeypatch.setitem(registry.DETECTORS, name, broken)
     names = ["mean_margin", "mixture", "dynacor"]
     data, options = str(feature_set(401)), {"out": str(tmp_path / "run"), "detectors": names}
     summary = compare(data, **options, **QUICK).summary
@@ -153,7 +153,7 @@ def test_a_failing_detector_is_named_and_ends_nothing(
 
 def test_seeds_are_judged_on_the_same_rows(tmp_path: Path) -> None:
     """The demo's noise depends on the seed: all seeds of a comparison see the rows of the first."""
-    options = {"detectors": ["dynacor", "simifeat_v"], "noises": ["symmetric:0.3"]}
+    options = {"detectors": ["dynacor", "simifeat_v"], "label_noise": ["symmetric:0.3"]}
     table = compare("demo", out=str(tmp_path / "run"), seeds=[0, 1], **options, **QUICK).to_pandas()
     assert table["message"].isna().all()
     assert table.groupby("detector")["f1"].nunique().tolist() == [2, 2], "another noise for every seed"
@@ -161,7 +161,7 @@ def test_seeds_are_judged_on_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_truth_is_needed_and_does_not_reach_a_detector(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    """Permuted truth changes every score of the judgement, and no flag."""
+    """Permuted truth changes every score of the judgment, and no flag."""
     data = feature_set(401)
     table = pq.read_table(data)
     column = table.schema.get_field_index(schema.TRUE_LABEL)
@@ -178,7 +178,7 @@ def test_truth_is_needed_and_does_not_reach_a_detector(feature_set: Callable[...
     known = pa.array([label if i else None for i, label in enumerate(table[schema.TRUE_LABEL].to_pylist())])
     pq.write_table(table.set_column(column, schema.TRUE_LABEL, known), partly)
     with pytest.raises(DataError, match="1 of 401 without"):
-        compare(str(partly), out=str(tmp_path / "partly"), noises=["symmetric:0.2"], **QUICK)
+        compare(str(partly), out=str(tmp_path / "partly"), label_noise=["symmetric:0.2"], **QUICK)
     assert not (tmp_path / "partly" / "cells").exists(), "before any training"
     bare = tmp_path / "bare.parquet"
     pq.write_table(table.drop_columns([schema.TRUE_LABEL]), bare)

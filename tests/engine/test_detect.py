@@ -71,7 +71,7 @@ def test_a_run_leaves_the_documented_files(pristine: Finished) -> None:
     assert settled != first, "random errors are counted among the planted ones"
     assert flags.mean() == pytest.approx(summary["estimated_noise_rate"], abs=0.001), "as many as are thought wrong"
     assert summary["evaluation"]["f1"] > 0.75, "well separated classes with 20% symmetric noise"
-    assert summary["planted_recall"] > 0.8
+    assert summary["corrupted_recall"] > 0.8
     assert np.allclose(np.sum(summary["transition_matrix"], axis=1), 1)
     assert len(summary["validation"]["epochs"]) == 3
     keys, margins = dynamics(out)
@@ -124,7 +124,7 @@ def test_one_two_and_four_workers_and_streaming_agree(
     feature_set: Callable[..., Path], tmp_path: Path, pristine: Finished
 ) -> None:
     """Same corrupted set and full coverage whatever the number of workers and wherever the rows are kept; F1 alike."""
-    ways = {"two streamed": {"workers": 2, "cache_gigabytes": 0.0}, "four": {"workers": 4}}
+    ways = {"two streamed": {"workers": 2, "worker_cache_gb": 0.0}, "four": {"workers": 4}}
     options = FAST | {"cache": str(pristine.cache)}
     results = [again(pristine)]
     results += [detect(str(pristine.data), out=str(tmp_path / n), **options, **way) for n, way in ways.items()]
@@ -175,7 +175,7 @@ def test_ids_are_kept_and_unusable_rows_set_aside(feature_set: Callable[..., Pat
     table = table.set_column(table.schema.get_field_index("given_label"), "given_label", [labels])
     pq.write_table(table.append_column("instance_id", [ids]), data, row_group_size=100)
     with pytest.raises(DataError, match="1 of 400"):
-        detect(str(data), out=str(out), max_quarantine=0.0, **FAST)
+        detect(str(data), out=str(out), max_invalid_share=0.0, **FAST)
     result = detect(str(data), out=str(out), classes=["0", "1", "2", "3"], **FAST)
     assert result.summary["data"]["quarantined"] == 1
     assert result.summary["data"]["quarantine_reasons"] == {"missing label": 1}
@@ -189,7 +189,7 @@ def test_too_many_unusable_rows_stop_the_run(feature_set: Callable[..., Path], t
     table = pq.read_table(data)
     labels = [None] * 10 + table["given_label"].to_pylist()[10:]
     pq.write_table(table.set_column(table.schema.get_field_index("given_label"), "given_label", [labels]), data)
-    with pytest.raises(DataError, match=r"10 of 500 \(2.0%\): 10 x missing label.*--max-quarantine"):
+    with pytest.raises(DataError, match=r"10 of 500 \(2.0%\): 10 x missing label.*--max-invalid-share"):
         detect(str(data), out=str(out), **FAST)
     assert not list(out.rglob("*.json")), "nothing that looks like a run or a data set is left"
 

@@ -32,7 +32,7 @@ from tests.documented import GUIDES, README, ROOT, commands, own_arguments, snip
 
 MLFLOW = "sqlite:///mlflow.db"
 PARSED_ONLY = ("detect --data s3:", "detect --data cifar10:", "detect --data ROOT")
-SLOW = ("sweep", "compare", "study", "detect --data cifar10n.parquet", "detect --data my_images/ --network")
+SLOW = ("sweep", "compare", "analyze-signals", "detect --data cifar10n.parquet", "detect --data my_images/ --network")
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -54,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         path.write_bytes(png(images[i]))
     features = digits.images.reshape(-1, 64)[:300].astype(np.float32)
     columns = {"feature": schema.fixed_size_list(features), "label": given[:300], "true_label": digits.target[:300]}
-    pq.write_table(pa.table(columns), folder / "labelled.parquet")
+    pq.write_table(pa.table(columns), folder / "labeled.parquet")
     pictures = {"image": [png(image) for image in images[:90]], "label": given[:90], "true_label": digits.target[:90]}
     pq.write_table(pa.table(pictures), folder / "cifar10n.parquet")
     np.savez(folder / "arrays.npz", features=features, labels=given[:300])
@@ -103,7 +103,7 @@ def test_commands_of_the_readme(text: str, place: Path) -> None:
     issues = place / "runs" / "demo" / "issues.parquet"
     marked = pq.read_table(issues)["instance_id"][:3].to_pylist()
     (place / "reviewed.csv").write_text("instance_id,mark\n" + "".join(f"{i},wrong\n" for i in marked))
-    tracked = ["--mlflow", MLFLOW] if text.startswith("detect") else []
+    tracked = ["--mlflow-uri", MLFLOW] if text.startswith("detect") else []
     assert called(*COMMANDS[text], *tracked) == 0
 
 
@@ -119,7 +119,7 @@ def test_snippets_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     asked: list[Any] = []
 
     def answer(config: SweepConfig, search: Any, _: Any) -> Any:
-        asked.append((config.gammas, config.samples, list(search.space)))
+        asked.append((config.gammas, config.num_samples, list(search.space)))
         return SimpleNamespace(to_pandas=list, best=load("runs/demo"))
 
     monkeypatch.setattr(sweeps, "run_sweep", answer)

@@ -23,7 +23,7 @@ from dynacor_ray.core.errors import RunDirectoryError, TrainingError
 from dynacor_ray.workflows.detect import detect
 from tests.engine.faults import assert_nothing_half, assert_whole
 
-SLOW_TRAINING = {"epochs": 12, "batch_size": 4, "checkpoint_seconds": 0.0, "cluster_epochs": 1, "quiet": True}
+SLOW_TRAINING = {"epochs": 12, "batch_size": 4, "checkpoint_seconds": 0.0, "clustering_epochs": 1, "quiet": True}
 """Many small steps: an epoch of 2,000 rows takes about half a second, so that a kill lands inside one."""
 
 
@@ -156,7 +156,7 @@ def test_a_worker_killed_at_the_worst_moment(
     marks = tmp_path / "marks"
     marks.mkdir()
     monkeypatch.setattr("dynacor_ray.engine.training.driver.train_worker", dying(points, marks))
-    options = {"epochs": 4, "batch_size": 64, "checkpoint_seconds": 0.0, "cluster_epochs": 1, "quiet": True}
+    options = {"epochs": 4, "batch_size": 64, "checkpoint_seconds": 0.0, "clustering_epochs": 1, "quiet": True}
     detect(str(feature_set(601)), out=str(tmp_path / "run"), workers=2, **options)
     assert len(list(marks.iterdir())) == len(points), "every kill took place"
     assert_whole(tmp_path / "run", 601, 4)
@@ -189,7 +189,7 @@ def test_more_kills_than_allowed_end_the_run_with_a_reason(feature_set: Callable
 DRIVER = """
 import sys
 from dynacor_ray.workflows.detect import detect
-detect(sys.argv[1], out=sys.argv[2], epochs=12, batch_size=4, checkpoint_seconds=0.0, cluster_epochs=1, quiet=True)
+detect(sys.argv[1], out=sys.argv[2], epochs=12, batch_size=4, checkpoint_seconds=0.0, clustering_epochs=1, quiet=True)
 """
 
 
@@ -274,7 +274,7 @@ def test_storage_that_fails_once(
     marks.mkdir()
     storage = flaky_storage(str(marks), points)
     monkeypatch.setattr("dynacor_ray.core.storage._from_fsspec", lambda uri: (storage, uri.removeprefix("flaky://")))
-    options = {"epochs": 3, "batch_size": 64, "cluster_epochs": 1, "quiet": True}
+    options = {"epochs": 3, "batch_size": 64, "clustering_epochs": 1, "quiet": True}
     detect(str(feature_set(601)), out=f"flaky://{run}", **options)
     assert {path.name for path in marks.iterdir()} == set(points)
     assert_whole(run, 601, 3)

@@ -83,7 +83,7 @@ def test_a_hostile_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     os.mkfifo(bad / "pipe.png")
     before = seen(tmp_path, out)
     result = detect(
-        str(root), out=str(out), encoder="pixels:8", epochs=2, cluster_epochs=1, max_quarantine=0.2, gamma=0.3
+        str(root), out=str(out), encoder="pixels:8", epochs=2, clustering_epochs=1, max_invalid_share=0.2, gamma=0.3
     )
     assert seen(tmp_path, out) == before
     assert not (tmp_path / "trace").exists()

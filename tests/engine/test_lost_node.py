@@ -37,7 +37,7 @@ def lose_a_node():
 thread = threading.Thread(target=lose_a_node, daemon=True)
 thread.start()
 from dynacor_ray.workflows.detect import detect
-detect(data, out=out, workers=3, min_workers=1, epochs=8, batch_size=6, cluster_epochs=1, checkpoint_seconds=0.0,
+detect(data, out=out, workers=3, min_workers=1, epochs=8, batch_size=6, clustering_epochs=1, checkpoint_seconds=0.0,
        quiet=True)
 ray.shutdown()
 cluster.shutdown()

@@ -65,7 +65,7 @@ def test_a_network_from_pixels(image_set: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("dynacor_ray.engine.data.embed.MAX_UNIT_ROWS", 16)
     monkeypatch.setattr("dynacor_ray.engine.training.driver.train_worker", short_of_memory(10))
     run, options = tmp_path / "run", {"network": "cifar_resnet8", "image_size": 16, "epochs": 6, "learning_rate": 0.1}
-    options |= {"workers": 2, "cache_gigabytes": 0.0, "max_failures": 1, "cluster_epochs": 1, "quiet": True}
+    options |= {"workers": 2, "worker_cache_gb": 0.0, "max_failures": 1, "clustering_epochs": 1, "quiet": True}
     with pytest.raises(TrainingError, match=r"20 rows per step on each of 2 worker.*--batch-size 20.* same --out"):
         detect(str(image_set), out=str(run), batch_size=40, **options)
     assert [path.name for path in run.iterdir() if path.name != "cache"] == []

@@ -17,7 +17,7 @@ import dynacor_ray.engine
 import ray
 ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=150 << 20, log_to_driver=False)
 from dynacor_ray.workflows.detect import detect
-detect(sys.argv[1], out=sys.argv[2], epochs=2, cluster_epochs=1, quiet=True, encoder=sys.argv[3])
+detect(sys.argv[1], out=sys.argv[2], epochs=2, clustering_epochs=1, quiet=True, encoder=sys.argv[3])
 """
 
 

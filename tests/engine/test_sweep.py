@@ -31,7 +31,7 @@ def test_a_grid_costs_a_training_per_gamma_and_leaves_the_chosen_run(
     feature_set: Callable[..., Path], tmp_path: Path
 ) -> None:
     data, out = str(feature_set(601)), tmp_path / "sweep"
-    options = FAST | {"gammas": [0.1, 0.3], "cluster_learning_rate": 1e-3, "cache": str(tmp_path / "cache")}
+    options = FAST | {"gammas": [0.1, 0.3], "clustering_learning_rate": 1e-3, "cache": str(tmp_path / "cache")}
     result = sweep(data, out=str(out), alphas=[0.0, 5.0], **options)
     trained = stamps(out, "trainings/*/signals/manifest.json")
     assert len(trained) == 2, "two corruption rates, two trainings"
@@ -71,7 +71,7 @@ def assert_same_run_as_detect(
 ) -> None:
     """The chosen directory holds what `detect` with the trial's options makes; the trial told the truth about it."""
     shared = {name: value for name, value in options.items() if name != "gammas"}
-    detect(data, out=str(alone), threshold="paper", epoch_choice="noise_rate", **shared, **chosen["options"])
+    detect(data, out=str(alone), flag_rule="paper", epoch_choice="noise_rate", **shared, **chosen["options"])
     mine, other = (pq.read_table(run / "issues.parquet").sort_by("instance_id") for run in (best, alone))
     assert mine["is_label_issue"].equals(other["is_label_issue"])
     assert np.allclose(mine["noise_score"].to_numpy(), other["noise_score"].to_numpy(), atol=1e-5)
@@ -79,7 +79,7 @@ def assert_same_run_as_detect(
     assert names <= {path.name for path in best.iterdir()}
     summary = json.loads((best / "summary.json").read_text())
     assert summary["flagged_share"] == pytest.approx(chosen["flagged_share"])
-    assert summary["planted_recall"] == pytest.approx(chosen["planted_recall"])
+    assert summary["corrupted_recall"] == pytest.approx(chosen["corrupted_recall"])
     assert summary["evaluation"]["f1"] == pytest.approx(chosen["f1"])
 
 
@@ -88,7 +88,7 @@ def test_a_failing_training_ends_nothing_and_is_named(
 ) -> None:
     """A learning rate that makes the loss infinite: its trials fail, the others are compared."""
     data, options = str(feature_set(601)), FAST | {"gammas": [0.2], "alphas": [0.0, 5.0]}
-    result = sweep(data, out=str(tmp_path / "sweep"), also=["learning_rate=0.02,1e30"], **options)
+    result = sweep(data, out=str(tmp_path / "sweep"), vary=["learning_rate=0.02,1e30"], **options)
     table = result.trials()
     assert sorted(table["status"].to_pylist()) == ["failed", "failed", "finished", "finished"]
     assert {failure["options"]["learning_rate"] for failure in result.summary["failed"]} == {1e30}
@@ -106,7 +106,7 @@ KILLED = """
 import sys
 from dynacor_ray.workflows.sweep import sweep
 sweep(sys.argv[1], out=sys.argv[2], gammas=[0.1, 0.3], alphas=[0.0, 5.0],
-      epochs=4, cluster_epochs=2, quiet=True, batch_size=64)
+      epochs=4, clustering_epochs=2, quiet=True, batch_size=64)
 """
 
 
@@ -137,17 +137,17 @@ def test_a_killed_sweep_goes_on_without_repeating_trainings(feature_set: Callabl
 def test_a_searcher_and_a_scheduler_of_tune_can_be_passed(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     data, out = str(feature_set(601)), tmp_path / "sweep"
     options = FAST | {"gammas": [0.2], "out": str(out)}
-    found = sweep(data, search="optuna", samples=2, alphas=[0.1, 100], **options)
+    found = sweep(data, search="optuna", num_samples=2, alphas=[0.1, 100], **options)
     alphas = found.trials()["alpha"].to_pylist()
     assert len(set(alphas)) == 2
     assert all(0.1 <= alpha <= 100 for alpha in alphas)
-    again = sweep(data, search="optuna", samples=2, alphas=[0.1, 100], **options)
+    again = sweep(data, search="optuna", num_samples=2, alphas=[0.1, 100], **options)
     assert sorted(again.trials()["alpha"].to_pylist()) == sorted(alphas), "resumed, not repeated"
-    other = sweep(data, search="optuna", samples=2, alphas=[200, 300], **options)
+    other = sweep(data, search="optuna", num_samples=2, alphas=[200, 300], **options)
     assert all(200 <= alpha <= 300 for alpha in other.trials()["alpha"].to_pylist()), "another space, another search"
-    space = {"alpha": tune.choice([1.0, 2.0]), "cluster_epochs": tune.choice([2])}
+    space = {"alpha": tune.choice([1.0, 2.0]), "clustering_epochs": tune.choice([2])}
     scheduler = AsyncHyperBandScheduler(max_t=100, grace_period=100)
-    drawn = sweep(data, space=space, scheduler=scheduler, samples=2, **options)
+    drawn = sweep(data, space=space, scheduler=scheduler, num_samples=2, **options)
     assert set(drawn.trials()["alpha"].to_pylist()) <= {1.0, 2.0}
     assert len(list((out / "trainings").iterdir())) == 1
 

@@ -29,14 +29,14 @@ def submit(head: dict[str, str], *arguments: str, options: tuple[str, ...] = ())
 
 @pytest.fixture
 def clothing1m(tmp_path: Path) -> Path:
-    """A miniature of Clothing1M's tree: 14 classes of 24 plain coloured JPEGs, every eighth label wrong."""
+    """A miniature of Clothing1M's tree: 14 classes of 24 plain colored JPEGs, every eighth label wrong."""
     root, random = tmp_path / "clothing1m", np.random.default_rng(0)
     (root / "annotations").mkdir(parents=True)
     keys, labels = [], []
     for number in range(14 * 24):
         true = number % 14
-        colour = np.array([true * 18, 255 - true * 18, (true * 97) % 256])
-        pixels = np.clip(colour + random.normal(scale=12, size=(40, 32, 3)), 0, 255).astype(np.uint8)
+        color = np.array([true * 18, 255 - true * 18, (true * 97) % 256])
+        pixels = np.clip(color + random.normal(scale=12, size=(40, 32, 3)), 0, 255).astype(np.uint8)
         data = io.BytesIO()
         Image.fromarray(pixels).save(data, "JPEG")
         key = f"images/{number % 10}/{number % 7}/{1000 + number},{number}.jpg"

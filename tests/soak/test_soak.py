@@ -33,7 +33,7 @@ import ray
 ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=200 << 20, log_to_driver=False)
 from dynacor_ray.workflows.detect import detect
 detect(sys.argv[1], out=sys.argv[2], encoder="pixels:8", epochs={EPOCHS}, batch_size=8, workers=2, max_failures=3,
-       checkpoint_seconds=1.0, cluster_epochs=1, quiet=True)
+       checkpoint_seconds=1.0, clustering_epochs=1, quiet=True)
 """
 VICTIMS = (
     *("ray::RayTrainWorker", "ray::TrainController", "ray::DatasetManager", "ray::SplitCoordinator"),

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dynacor_ray.detectors.detectors import DETECTORS
 
 import dynacor_ray
 from dynacor_ray import cli
 from dynacor_ray.config.detect import DetectConfig, make_config
 from dynacor_ray.core.errors import DataError, StorageError
+from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.method.signals import SIGNALS
 from dynacor_ray.report import build as reports
 from dynacor_ray.workflows import detect as pipeline
@@ -65,7 +65,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"dynacor_ray {dynacor_ray.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["detect", "doctor", "sweep", "compare", "study"])
+@pytest.mark.parametrize("command", ["detect", "doctor", "sweep", "compare", "analyze-signals"])
 def test_help_of_a_command_explains_the_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(command, "--help") == 0
     said = plain(capsys.readouterr().out)
@@ -90,7 +90,7 @@ def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_names_every_signal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of("study", "--help") == 0
+    assert status_of("analyze-signals", "--help") == 0
     said = plain(capsys.readouterr().out)
     assert not [name for name in SIGNALS if f"`{name}`" not in said]
 
@@ -130,7 +130,7 @@ def test_wrong_type_or_choice(args: tuple[str, ...], told: str, capsys: pytest.C
     assert "Traceback" not in said.err
 
 
-@pytest.mark.parametrize("command", ["detect", "doctor", "sweep", "compare", "study"])
+@pytest.mark.parametrize("command", ["detect", "doctor", "sweep", "compare", "analyze-signals"])
 def test_a_value_out_of_range_is_told_in_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(command, "--data", "demo", "--gamma", "nan") == 2
     said = capsys.readouterr()
@@ -146,12 +146,12 @@ def test_detect_runs_with_the_options(configs: list[DetectConfig]) -> None:
 
 @pytest.mark.parametrize("named", [["--recipe", "cifar_resnet34"], ["--recipe=cifar_resnet34"]])
 def test_options_win_over_a_recipe_wherever_they_stand(named: list[str], configs: list[DetectConfig]) -> None:
-    own = ["--epochs", "3", "--milestones", "0.25"]
+    own = ["--epochs", "3", "--lr-milestones", "0.25"]
     assert status_of("detect", "--data", "demo", *named, *own) == 0
     assert status_of("detect", *own, *named, "--data", "demo") == 0
-    expected = make_config(data="demo", recipe="cifar_resnet34", epochs=3, milestones=(0.25,))
+    expected = make_config(data="demo", recipe="cifar_resnet34", epochs=3, lr_milestones=(0.25,))
     assert configs == [expected, expected]
-    assert (expected.network, expected.learning_rate, expected.schedule) == ("cifar_resnet34", 0.1, "multistep")
+    assert (expected.network, expected.learning_rate, expected.lr_schedule) == ("cifar_resnet34", 0.1, "multistep")
 
 
 def test_an_unknown_recipe(capsys: pytest.CaptureFixture[str]) -> None:

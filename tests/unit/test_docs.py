@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 
 from dynacor_ray import cli
+from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
 from dynacor_ray.config.compare import CompareConfig
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.config.study import StudyConfig
 from dynacor_ray.config.sweep import SweepConfig
-from dynacor_ray.detectors import detectors
+from dynacor_ray.detectors import registry as detectors
 from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.sources import registry
 from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.workflows import analyze_signals as studies
 from dynacor_ray.workflows import compare as comparisons
 from dynacor_ray.workflows import detect as pipeline
 from dynacor_ray.workflows import doctor as checks
-from dynacor_ray.workflows import study as studies
 from dynacor_ray.workflows import sweep as sweeps
 from tests.documented import GUIDES, README, ROOT, commands, own_arguments, snippets
 
@@ -53,7 +53,7 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (pipeline, "run_detect"),
         (sweeps, "run_sweep"),
         (comparisons, "run_compare"),
-        (studies, "run_study"),
+        (studies, "run_analyze_signals"),
         (checks, "run_doctor"),
     ):
         monkeypatch.setattr(module, name, take)
@@ -93,7 +93,7 @@ def test_the_documentation_has_commands() -> None:
 
 def known_options() -> set[str]:
     """All options of our commands, Ray's that we name, and those of the scripts in jobs/."""
-    kinds = [DetectConfig, SweepConfig, CompareConfig, StudyConfig, cli._UncheckedDoctor]
+    kinds = [DetectConfig, SweepConfig, CompareConfig, AnalyzeSignalsConfig, cli._UncheckedDoctor]
     kinds += [options for options, _ in cli._AFTERWARDS.values()]
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     found = {f"--{name.replace('_', '-')}" for name in names} | {"--no-thumbnails", "--help", "--version"}

@@ -16,34 +16,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "dynacor_ray"
 
-# Imports point downwards: a unit may import its own level and those below. A unit is a folder or a file of the package.
-LEVELS = {
-    **dict.fromkeys(("schema", "errors", "rng", "storage", "progress", "manifest"), 0),
-    **dict.fromkeys(("method", "noise", "models", "baselines", "robust"), 1),
-    **dict.fromkeys(("evaluation", "supervised_bound", "config", "sweep_config", "compare_config", "study_config"), 1),
-    "training_recipes": 1,
-    **dict.fromkeys(("sources", "engine", "report"), 2),
-    **dict.fromkeys(
-        ("pipeline", "prepare", "trials", "sweeps", "rundir", "lease", "recipes", "checks", "estimate", "undertaking"),
-        3,
-    ),
-    **dict.fromkeys(("cells", "comparisons", "studies"), 3),
-    **dict.fromkeys(("reports", "reviews", "exports", "label_studio", "fiftyone", "datalab", "cleaning"), 3),
-    "tracking": 3,
-    **dict.fromkeys(("cli", "__main__", "__init__"), 3),
-}
-# What is narrower than the levels: unit -> units that it may import besides itself and level 0.
-NARROW = {
-    "schema": set(),
-    "errors": set(),
-    "rng": set(),
-    "method": set(),
-    "noise": set(),
-    "models": set(),
-    "sources": {"noise", "models"},
-    "report": {unit for unit, level in LEVELS.items() if level == 1},
-}
-TRUTH_READERS = ("schema.py", "noise/", "evaluation.py", "supervised_bound.py", "sources/", "engine/ingest.py")
+# Imports point down this list: a file may import its own folder and those further down, never a folder of its own row.
+ORDER = (
+    {"cli", "__init__"},
+    {"workflows"},
+    {"export"},
+    {"engine"},
+    {"config", "sources"},
+    {"ground_truth", "report"},
+    {"detectors", "runs"},
+    {"decision", "method", "models"},
+    {"core"},
+)
+LEVELS = {unit: len(ORDER) - row for row, units in enumerate(ORDER) for unit in units}
+TRUTH_READERS = ("core/schema.py", "ground_truth/", "sources/", "engine/data/ingest.py")
 TOP_LEVEL = {
     *("dynacor_ray", "jobs", "tests", "cluster.yaml", "pyproject.toml", "README.md", "LICENSE"),
     *("CHANGELOG.md", "constraints.txt", "Makefile"),
@@ -78,13 +64,22 @@ def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
             yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)
 
 
-def imported_units(path: Path) -> Iterator[tuple[str, int]]:
-    """Units of this package that a file imports; a name that is no unit comes from `__init__`."""
+def module_name(path: Path) -> str:
+    return ".".join(["dynacor_ray", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+MODULES = {module_name(path) for path in FILES}
+
+
+def own_imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Modules of this package that a file imports, with the line; a name that is no module comes from its package."""
     for module, line in imported_modules(path):
-        first, _, rest = module.partition(".")
-        if first == "dynacor_ray":
-            unit = rest.partition(".")[0]
-            yield (unit if unit in LEVELS else "__init__"), line
+        if module.partition(".")[0] == "dynacor_ray":
+            yield (module if module in MODULES else module.rpartition(".")[0]), line
+
+
+def unit_of_module(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
 
 
 def docstrings(tree: ast.Module) -> set[int]:
@@ -106,25 +101,26 @@ def test_ray_is_imported_in_engine_only(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_imports_point_downwards(path: Path) -> None:
+def test_imports_point_down(path: Path) -> None:
     unit = unit_of(path)
-    assert unit in LEVELS, f"give {unit} a level in {Path(__file__).name}, and DESIGN.md a line"
-    for other, line in imported_units(path):
-        place = f"{name_of(path)}:{line} imports {other}"
-        assert LEVELS[other] <= LEVELS[unit], f"{place}, which is above"
-        if unit in NARROW and other != unit and LEVELS[other] > 0:
-            assert other in NARROW[unit], f"{place}; it may import {sorted(NARROW[unit]) or 'level 0 only'}"
+    assert unit in LEVELS, f"give {unit} a place in ORDER"
+    for module, line in own_imports(path):
+        other = unit_of_module(module)
+        if other != unit:
+            place = f"{name_of(path)}:{line} imports {module}"
+            assert LEVELS[other] < LEVELS[unit], f"{place}, which is not below {unit}"
 
 
-def test_units_do_not_import_each_other_in_a_circle() -> None:
-    below: dict[str, set[str]] = {unit: set() for unit in LEVELS}
-    for path in FILES:
-        below[unit_of(path)] |= {unit for unit, _ in imported_units(path)} - {unit_of(path), "__init__"}
-    open_units = dict(below)
-    while free := [unit for unit, needs in open_units.items() if not needs & open_units.keys()]:
-        for unit in free:
-            del open_units[unit]
-    assert not open_units, f"circle among {sorted(open_units)}"
+def test_files_do_not_import_each_other_in_a_circle() -> None:
+    needs = {module_name(path): {module for module, _ in own_imports(path)} - {module_name(path)} for path in FILES}
+    while free := [module for module, others in needs.items() if not others & needs.keys()]:
+        for module in free:
+            del needs[module]
+    assert not needs, f"circle among {sorted(needs)}"
+
+
+def test_the_package_holds_two_modules_and_folders() -> None:
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "cli.py"}
 
 
 # ----------------------------------------------------------------------------------------------------------- quarantine

@@ -19,15 +19,15 @@ import pytest
 from dynacor_ray import cli
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.workflows import analyze_signals as studies
 from dynacor_ray.workflows import compare as comparisons
 from dynacor_ray.workflows import detect as pipeline
-from dynacor_ray.workflows import study as studies
 from dynacor_ray.workflows import sweep as sweeps
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "jobs").glob("*.py"))
 BENCHMARKS = [path for path in SCRIPTS if path.name.startswith("bench")]
-JOBS = [path for path in SCRIPTS if path not in BENCHMARKS]
+JOBS = [path for path in SCRIPTS if path not in BENCHMARKS and path.name != "named_runs.py"]
 RECIPES = {
     name: function
     for name, function in inspect.getmembers(recipes, inspect.isfunction)
@@ -60,7 +60,7 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[DetectConfig]:
     monkeypatch.setattr(pipeline, "run_detect", seen.append)
     monkeypatch.setattr(sweeps, "run_sweep", seen.append)
     monkeypatch.setattr(comparisons, "run_compare", seen.append)
-    monkeypatch.setattr(studies, "run_study", seen.append)
+    monkeypatch.setattr(studies, "run_analyze_signals", seen.append)
     return seen
 
 

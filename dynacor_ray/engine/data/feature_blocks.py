@@ -13,7 +13,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.detectors.fm_srm import NEIGHBOURS, PrototypeSums, prototype_margin
-from dynacor_ray.detectors.nearest_neighbors import NearestNeighbours, normalised
+from dynacor_ray.detectors.nearest_neighbors import NearestNeighbors, normalized
 from dynacor_ray.engine.data.labels import GivenLabels
 from dynacor_ray.engine.runtime.session import remote_errors
 
@@ -94,7 +94,7 @@ def map_features(
     return np.concatenate(values)[blocks.order]
 
 
-def gather_neighbours(blocks: FeatureBlocks, progress: Progress) -> dict[str, np.ndarray]:
+def gather_neighbors(blocks: FeatureBlocks, progress: Progress) -> dict[str, np.ndarray]:
     """The nearest other instances by cosine of their features: ids int64 (N, K) and similarity float32 (N, K).
 
     K is what `baselines.prototypes` asks for, the most of all. A task holds one block of queries and sees all
@@ -107,15 +107,15 @@ def gather_neighbours(blocks: FeatureBlocks, progress: Progress) -> dict[str, np
         ids: np.ndarray, features: np.ndarray, numbers: tuple[np.ndarray, ...], references: list[list[ray.ObjectRef]]
     ) -> tuple[np.ndarray, np.ndarray]:
         torch.set_num_threads(1)
-        found = [NearestNeighbours(normalised(rows), own, NEIGHBOURS) for own, rows in _cut(ids, features)]
+        found = [NearestNeighbors(normalized(rows), own, NEIGHBOURS) for own, rows in _cut(ids, features)]
         for other_ids, (other,) in zip(numbers, references, strict=True):
             for reference_ids, rows in _cut(other_ids, ray.get(other)):
-                reference = normalised(rows)
+                reference = normalized(rows)
                 for query in found:
                     query.update(reference, reference_ids)
         return torch.cat([q.ids for q in found]).numpy(), torch.cat([q.similarity for q in found]).numpy()
 
-    with progress.stage("neighbours", sum(map(len, blocks.ids)), "rows") as bar, remote_errors():
+    with progress.stage("neighbors", sum(map(len, blocks.ids)), "rows") as bar, remote_errors():
         pairs = zip(blocks.ids, blocks.blocks, strict=True)
         tasks = [find.remote(ids, block, numbers, references) for ids, block in pairs]
         place = dict(zip(tasks, blocks.ids, strict=True))

@@ -59,7 +59,7 @@ class _PartResult:
     reasons: dict[str, int]
     examples: list[dict[str, Any]]
     max_side: int | None
-    grey: bool
+    gray: bool
     stats: FeatureStats | None
     ids: np.ndarray | None
 
@@ -100,13 +100,13 @@ class _Packer:
             reasons=dict(Counter(reason_kind(r) for r in checked.quarantine[schema.REASON].to_pylist())),
             examples=checked.quarantine.slice(0, EXAMPLES).to_pylist(),
             max_side=checked.max_side,
-            grey=checked.grey,
+            gray=checked.gray,
             stats=FeatureStats.of(features) if features is not None else None,
             ids=ids if self.own_ids else None,
         )
 
 
-def ingest(source: Source, folder: Location, max_quarantine: float, progress: Progress) -> DatasetManifest:
+def ingest(source: Source, folder: Location, max_invalid_share: float, progress: Progress) -> DatasetManifest:
     """Pack `source` into `folder`, or return the manifest that is there when nothing changed.
 
     Raises DataError when the data cannot be used; then nothing that looks complete is left.
@@ -115,13 +115,13 @@ def ingest(source: Source, folder: Location, max_quarantine: float, progress: Pr
     known = DatasetManifest.read(folder)
     if known is not None and known.fingerprint == fingerprint:
         total = known.num_rows + known.quarantined
-        check_quarantine(known.quarantined, total, max_quarantine, known.quarantine_reasons)
+        check_quarantine(known.quarantined, total, max_invalid_share, known.quarantine_reasons)
         return known
     # Another run may share the folder and pack the same data at this moment: each packs into a place of its own, and
     # the manifest, which is replaced at once, names the place that counts.
     attempt = uuid.uuid4().hex[:8]
     try:
-        manifest = _pack(source, fingerprint, folder, attempt, max_quarantine, progress)
+        manifest = _pack(source, fingerprint, folder, attempt, max_invalid_share, progress)
     except BaseException:
         (folder / attempt).delete()
         raise
@@ -130,7 +130,7 @@ def ingest(source: Source, folder: Location, max_quarantine: float, progress: Pr
 
 
 def _pack(
-    source: Source, fingerprint: str, folder: Location, attempt: str, max_quarantine: float, progress: Progress
+    source: Source, fingerprint: str, folder: Location, attempt: str, max_invalid_share: float, progress: Progress
 ) -> DatasetManifest:
     sample = source.shards(SAMPLE_ROWS)[0].read()
     shards = source.shards(rows_per_part(sample))
@@ -144,7 +144,7 @@ def _pack(
             found.append(result)
             bar.advance(result.part.rows + sum(result.reasons.values()))
     found.sort(key=lambda result: result.part.name)
-    return _summarise(source, fingerprint, folder / attempt, vocabulary, dim, found, max_quarantine)
+    return _summarize(source, fingerprint, folder / attempt, vocabulary, dim, found, max_invalid_share)
 
 
 def rows_per_part(sample: pa.Table) -> int:
@@ -166,20 +166,20 @@ def _label_counts(shard: Shard) -> dict[str, int]:
     return {str(item["values"]): int(item["counts"]) for item in values.to_pylist()}
 
 
-def _summarise(
+def _summarize(
     source: Source,
     fingerprint: str,
     place: Location,
     vocabulary: LabelVocabulary,
     dim: int | None,
     found: list[_PartResult],
-    max_quarantine: float,
+    max_invalid_share: float,
 ) -> DatasetManifest:
     reasons: Counter[str] = Counter()
     for result in found:
         reasons.update(result.reasons)
     rows = sum(result.part.rows for result in found)
-    check_quarantine(sum(reasons.values()), rows + sum(reasons.values()), max_quarantine, reasons)
+    check_quarantine(sum(reasons.values()), rows + sum(reasons.values()), max_invalid_share, reasons)
     if source.has_instance_ids:
         check_unique_ids(np.concatenate([result.ids for result in found if result.ids is not None]))
     class_counts = np.sum([result.class_counts for result in found], axis=0).astype(int)
@@ -208,7 +208,7 @@ def _summarise(
         truth=truth,
         allows_thumbnails=source.allows_thumbnails,
         max_side=max(sides, default=None),
-        grey=all(result.grey for result in found),
+        gray=all(result.gray for result in found),
         quarantined=sum(reasons.values()),
         quarantine_reasons=dict(reasons.most_common()),
         quarantine_examples=tuple([e for result in found for e in result.examples][:EXAMPLES]),

@@ -11,7 +11,7 @@ from dynacor_ray.method.corruption import CorruptionConfig
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What must be known of the training rows before the first one arrives; features are centred and scaled.
+    """What must be known of the training rows before the first one arrives; features are centered and scaled.
 
     Of images, whose network does that itself, mean is empty.
     """

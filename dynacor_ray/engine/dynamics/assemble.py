@@ -22,7 +22,7 @@ from dynacor_ray.core.errors import CoverageError, expected_got
 from dynacor_ray.core.manifest import DataFile, DatasetManifest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient, storage_errors
-from dynacor_ray.decision.prediction_summary import summarise_predictions
+from dynacor_ray.decision.prediction_summary import summarize_predictions
 from dynacor_ray.engine.data.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.runtime.session import remote_errors
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
@@ -62,7 +62,7 @@ class _Assembler:
             signals = self._epoch(epoch, keys)
             margins[:, column], predicted[:, column] = signals[schema.MARGIN], signals[schema.PREDICTED]
             left_out = signals.get(schema.LEAVE_ONE_OUT, left_out)
-        label, share = summarise_predictions(predicted)
+        label, share = summarize_predictions(predicted)
         columns = [pa.array(keys), schema.fixed_size_list(margins), *map(pa.array, (label, share, left_out))]
         table = pa.table(columns, schema=schema.dynamics_schema(len(epochs)))
         known = rows.take(pa.array(source))

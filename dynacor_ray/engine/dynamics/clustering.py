@@ -14,7 +14,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.storage import Location
-from dynacor_ray.decision.corrupted_copy_rate import with_planted
+from dynacor_ray.decision.corrupted_copy_rate import with_corrupted_copies
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.decision.thresholds import DecisionThreshold, RowSignals, choose_threshold, common_unit, row_score
 from dynacor_ray.engine.dynamics.assemble import HAS_COPY
@@ -23,9 +23,9 @@ from dynacor_ray.method.clustering import ClusteringConfig, FittedClustering, fi
 from dynacor_ray.method.selection import EpochRecord
 
 
-def sample_for_fit(dynamics: ray.data.Dataset, total: int, fit_rows: int, seed: int) -> pa.Table:
-    """At most about `fit_rows` rows (key, margins, has_copy, given_label); an instance and its copy go together."""
-    share = fit_rows / total
+def sample_for_fit(dynamics: ray.data.Dataset, total: int, clustering_sample: int, seed: int) -> pa.Table:
+    """At most about `clustering_sample` rows (key, margins, has_copy, given_label), copies with their instances."""
+    share = clustering_sample / total
 
     def choose(block: pa.Table) -> pa.Table:
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
@@ -47,7 +47,9 @@ def settle_noise_rate(first: NoiseRate | None, sample: pa.Table, score: str, num
         return None
     originals, copies = _both_sets(sample, None)
     weight = common_unit(originals)
-    return with_planted(first, row_score(score, originals, weight), row_score(score, copies, weight), num_classes)
+    return with_corrupted_copies(
+        first, row_score(score, originals, weight), row_score(score, copies, weight), num_classes
+    )
 
 
 def fit_clusters(sample: pa.Table, config: ClusteringConfig, progress: Progress) -> FittedClustering:
@@ -102,7 +104,7 @@ def row_signals(rows: pa.Table, fitted: FittedClustering | None) -> RowSignals:
 
 
 def assign(dynamics: ray.data.Dataset, fitted: FittedClustering, cut: DecisionThreshold) -> ray.data.Dataset:
-    """q_noisy (Eq. 3) and flag of every row, with `issues.parquet`'s columns and key; materialised."""
+    """q_noisy (Eq. 3) and flag of every row, with `issues.parquet`'s columns and key; materialized."""
     shared = ray.put(fitted)
 
     def work(block: pa.Table) -> pa.Table:

@@ -33,10 +33,10 @@ def check_tracking(uri: str | None) -> None:
         return
     if _PASSWORD.search(uri):  # it would be kept in config.json
         remedy = "put it into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        raise ConfigError(expected_got("--mlflow without a password", "one in the address", remedy))
+        raise ConfigError(expected_got("--mlflow-uri without a password", "one in the address", remedy))
     if importlib.util.find_spec("mlflow") is None:
-        remedy = "pip install 'dynacor-ray[mlflow]', or leave --mlflow out"
-        raise ConfigError(expected_got("MLflow to be installed for --mlflow", "none", remedy))
+        remedy = "pip install 'dynacor-ray[mlflow]', or leave --mlflow-uri out"
+        raise ConfigError(expected_got("MLflow to be installed for --mlflow-uri", "none", remedy))
     _be_quiet()
     from mlflow import MlflowClient
 
@@ -87,7 +87,7 @@ def _check_none_active() -> None:
     if active is not None:
         got = f"{active.info.run_id!r}, which is active"
         raise ConfigError(
-            expected_got("no MLflow run in this process for --mlflow", got, "call mlflow.end_run() before")
+            expected_got("no MLflow run in this process for --mlflow-uri", got, "call mlflow.end_run() before")
         )
 
 

@@ -54,7 +54,7 @@ def connect(address: str | None = None) -> None:
         with _held_stderr():
             ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        remedy = "start it, correct --address, or leave --address out to use this machine"
+        remedy = "start it, correct --cluster, or leave --cluster out to use this machine"
         raise ClusterError(expected_got("a Ray cluster", f"'{error}' at {address or 'local'}", remedy)) from error
     silence_ray()
 

@@ -21,7 +21,7 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.runtime.session import root_cause
 
 SCORE = "score"
-"""What a searcher or scheduler is told to maximise."""
+"""What a searcher or scheduler is told to maximize."""
 MESSAGE = "message"
 """Why a trial could not give a score."""
 TRIAL = "trial"
@@ -80,7 +80,7 @@ def run_search(
     name: str,
     max_failures: int,
 ) -> list[tuple[Any, str]]:
-    """Let the searcher draw the options; a search that was interrupted goes on with what the searcher had learnt."""
+    """Let the searcher draw the options; a search that was interrupted goes on with what the searcher had learned."""
     sized, path = _sized(trial, bundle), f"{place.path}/{name}"
     if Tuner.can_restore(path, storage_filesystem=place.filesystem):
         tuner = Tuner.restore(

@@ -49,16 +49,16 @@ class BaselinesModule(TrainingModule):
         """Sum over the members of the mean loss over the rows that each learns from."""
         ids = batch.key.numpy() >> 1
         real, last = batch.key.numpy() >= 0, epoch + 1 == self._epochs
-        learnt = [real & member.learns(ids) for member in self._members]
+        learned = [real & member.learns(ids) for member in self._members]
         everything = np.ones_like(real)
-        pairs = zip(self._members, learnt, strict=True)
+        pairs = zip(self._members, learned, strict=True)
         shown = [everything if last or member.records else rows for member, rows in pairs]
         device = batch.feature.device
         index = [torch.from_numpy(np.flatnonzero(rows)).to(device) for rows in shown]
         outputs = forward(model, batch, index)
         loss, recorded = torch.zeros((), device=device), Recorded()
         given = batch.label.cpu().numpy()
-        for member, logits, at, rows, mine in zip(self._members, outputs, index, shown, learnt, strict=True):
+        for member, logits, at, rows, mine in zip(self._members, outputs, index, shown, learned, strict=True):
             label = torch.from_numpy(member.label(ids, given)[rows]).to(device)
             counted = torch.from_numpy(mine[rows]).to(device)
             losses = member.loss(logits.float(), label, epoch, self._epochs)

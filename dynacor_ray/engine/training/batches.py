@@ -70,7 +70,7 @@ class CachedRows:
     def __init__(self, shard: Any, job: Job, rank: int, device: torch.device) -> None:
         self._job, self._rank, self._device = job, rank, device
         keys, labels, features = _read_all(shard, job, rank)
-        # By key, so that what is learnt does not depend on the order in which blocks arrive.
+        # By key, so that what is learned does not depend on the order in which blocks arrive.
         self._order = np.argsort(keys, kind="stable")
         self._keys, self._labels = torch.from_numpy(keys), torch.from_numpy(labels).to(device)
         self._weights = _weights(job, keys).to(device)

@@ -107,7 +107,7 @@ class DynamicsModule(TrainingModule):
         """Merge all ranks' class statistics: this epoch's joint, and the thresholds for the next one."""
         counter = self._counter
         if world > 1:
-            for total in (counter.probability, counter.labelled, counter.counts, counter.confidence):
+            for total in (counter.probability, counter.labeled, counter.counts, counter.confidence):
                 dist.all_reduce(total)
         if self._thresholds is not None:
             self._joints[epoch] = counter.cells()

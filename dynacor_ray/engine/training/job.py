@@ -32,10 +32,10 @@ class TrainConfig:
     """Trained on images; None: `classifier` on features."""
     augmentation: TrainingAugmentation | None = None
     """Of the images in every epoch; with a network only."""
-    schedule: str = "cosine"
-    milestones: tuple[float, ...] = ()
-    """Shares of the training after which the learning rate is multiplied by `decay`."""
-    decay: float = 0.1
+    lr_schedule: str = "cosine"
+    lr_milestones: tuple[float, ...] = ()
+    """Shares of the training after which the learning rate is multiplied by `lr_decay`."""
+    lr_decay: float = 0.1
     sync_batchnorm: bool = False
     compile: bool = False
     signals: bool = False
@@ -101,7 +101,7 @@ def plan_training(
     gpu: str,
     checkpoint_seconds: float,
     max_failures: int,
-    cache_gigabytes: float | None,
+    worker_cache_gb: float | None,
     have: Resources,
     at_once: int = 1,
 ) -> TrainPlan:
@@ -118,7 +118,7 @@ def plan_training(
     cores = max(1, int(have.cpus // max(have.nodes, 1)))
     # A whole CPU must stay free on each node: Ray Data lists files with one, and would wait for it for ever.
     cpus = max(0.0, min(1.0, (have.cpus / max(have.nodes, 1) - 1) / per_node))
-    share = cache_gigabytes * 2**30 if cache_gigabytes is not None else have.memory_bytes / 4 / per_node
+    share = worker_cache_gb * 2**30 if worker_cache_gb is not None else have.memory_bytes / 4 / per_node
     return TrainPlan(
         workers=workers,
         min_workers=least,

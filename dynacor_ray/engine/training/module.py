@@ -59,7 +59,7 @@ class TrainingModule(ABC):
         """Called on every rank after the last step of an epoch, to merge what the ranks counted."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides model, optimiser and schedule: tensors and plain values."""
+        """What a checkpoint keeps besides model, optimizer and schedule: tensors and plain values."""
         return {}
 
     def restore(self, saved: dict[str, Any]) -> None:  # noqa: B027

@@ -66,7 +66,7 @@ def train_worker(told: dict[str, Any]) -> str | None:
 
 
 def prepare_state(job: Job, device: torch.device) -> TrainState:
-    """Network, optimiser and schedule at their start."""
+    """Network, optimizer and schedule at their start."""
     context = ray.train.get_context()
     task = make_module(job, device)
     network = task.network()
@@ -92,7 +92,7 @@ def memory_message(job: Job, error: BaseException, fresh: bool) -> str:
     if config.network is not None:
         remedy += f", or an --image-size below {config.network.image_size}"
     if not isinstance(error, torch.OutOfMemoryError):  # of the machine, not of a GPU
-        remedy += ", or a --cache-gigabytes that leaves more free"
+        remedy += ", or a --worker-cache-gb that leaves more free"
     remedy += (
         "; the same --out may be used, and packed data are kept"
         if fresh
@@ -103,7 +103,7 @@ def memory_message(job: Job, error: BaseException, fresh: bool) -> str:
 
 
 class TrainState:
-    """Model, optimiser, schedule and the manifest of committed signals, as one rank has them."""
+    """Model, optimizer, schedule and the manifest of committed signals, as one rank has them."""
 
     def __init__(self, job: Job, task: TrainingModule, model: nn.Module, rank: int, world: int) -> None:
         self.job, self.task, self.model, self.rank, self.world = job, task, model, rank, world

@@ -1,0 +1,185 @@
+"""Images of every odd kind decode to what they show; unusable ones say why."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dynacor_ray.core.image_decoding import ImageError, ImageInfo, centre_crop_resize, flip, load_rgb, probe
+
+RAMP = np.linspace(0, 255, 40 * 30).reshape(30, 40).astype(np.uint8)
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def photo(width: int = 64, height: int = 48) -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
+def test_probe_tells_size(kind: str) -> None:
+    assert probe(encode(photo(), kind)) == ImageInfo(64, 48, 3)
+
+
+def test_probe_counts_channels() -> None:
+    assert probe(encode(Image.fromarray(RAMP))).channels == 1
+    assert probe(encode(Image.fromarray(RAMP.astype(np.uint16) * 257))).channels == 1
+    assert probe(encode(photo().convert("RGBA"))).channels == 4
+
+
+@pytest.mark.parametrize(("kind", "share"), [("JPEG", 0.5), ("JPEG", 0.98), ("PNG", 0.5), ("WEBP", 0.5), ("BMP", 0.5)])
+def test_truncated_image_is_caught(kind: str, share: float) -> None:
+    data = encode(photo(), kind)
+    with pytest.raises(ImageError, match=r"truncated image|broken image|not an image"):
+        probe(data[: int(len(data) * share)])
+
+
+def test_truncated_jpeg_says_so() -> None:
+    data = encode(photo(200, 200), "JPEG")
+    with pytest.raises(ImageError, match=r"^truncated image$"):
+        probe(data[: len(data) // 2])
+    with pytest.raises(ImageError, match=r"^truncated image$"):
+        load_rgb(data[: len(data) // 2], 16)
+
+
+def test_unusable_bytes() -> None:
+    with pytest.raises(ImageError, match=r"^empty file$"):
+        probe(b"")
+    with pytest.raises(ImageError, match=r"^not an image$"):
+        probe(b"hello, this is text")
+    with pytest.raises(ImageError, match=r"^not an image$"):
+        probe(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    with pytest.raises(ImageError, match=r"^image is 1x1 pixels; at least 2x2 needed$"):
+        probe(encode(Image.new("RGB", (1, 1))))
+
+
+def test_corrupt_png_is_broken() -> None:
+    data = bytearray(encode(photo()))
+    data[60] ^= 0xFF
+    with pytest.raises(ImageError, match="broken image"):
+        probe(bytes(data))
+
+
+@pytest.mark.parametrize("side", [20_000, 10_000])
+def test_bomb_is_refused_at_error_and_warning_level(side: int) -> None:
+    data = encode(Image.new("1", (side, side)))
+    with pytest.raises(ImageError, match=rf"^image has {side * side:,} pixels; the limit is 89,478,485$"):
+        probe(data)
+    with pytest.raises(ImageError, match="the limit is"):
+        load_rgb(data, 32)
+
+
+def test_gray_and_16_bits_agree() -> None:
+    gray = load_rgb(encode(Image.fromarray(RAMP)))
+    assert gray.shape == (30, 40, 3)
+    assert gray.dtype == np.uint8
+    np.testing.assert_array_equal(gray[..., 0], RAMP)
+    for kind in ("PNG", "TIFF"):
+        deep = load_rgb(encode(Image.fromarray(RAMP.astype(np.uint16) * 257), kind))
+        np.testing.assert_array_equal(deep, gray)
+
+
+def test_float_and_wide_integers_are_scaled() -> None:
+    unit = load_rgb(encode(Image.fromarray((RAMP / 255).astype(np.float32)), "TIFF"))
+    np.testing.assert_array_equal(unit[..., 0], RAMP)
+    wide = load_rgb(encode(Image.fromarray(RAMP.astype(np.int32) * 1_000_000), "TIFF"))
+    np.testing.assert_array_equal(wide[..., 0], RAMP)
+
+
+def test_alpha_is_laid_on_white() -> None:
+    for mode in ("RGBA", "LA"):
+        clear = Image.new(mode, (4, 4), 0)
+        assert (load_rgb(encode(clear)) == 255).all()
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30])
+    assert (load_rgb(encode(palette)) == [10, 20, 30]).all()
+    assert (load_rgb(encode(palette, transparency=0)) == 255).all()
+
+
+def test_cmyk_and_bilevel() -> None:
+    red = Image.new("RGB", (16, 16), (255, 0, 0)).convert("CMYK")
+    found = load_rgb(encode(red, "JPEG", quality=95))
+    assert np.abs(found.astype(int) - [255, 0, 0]).max() < 12
+    assert (load_rgb(encode(Image.new("1", (4, 4), 1))) == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_exif_orientation(orientation: int, kind: str) -> None:
+    upright = np.zeros((16, 32, 3), dtype=np.uint8)
+    upright[:8, :16] = 255
+    undo = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    stored = Image.fromarray(upright) if undo is None else Image.fromarray(upright).transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = load_rgb(encode(stored, kind, exif=exif))
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).mean() < 3
+
+
+def test_damaged_exif_is_ignored() -> None:
+    data = encode(photo(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert load_rgb(data).shape == (48, 64, 3)
+
+
+def test_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert (load_rgb(data) == [255, 0, 0]).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_size_keeps_the_center(kind: str) -> None:
+    wide = np.zeros((100, 300, 3), dtype=np.uint8)
+    wide[:, 100:200] = 255
+    found = load_rgb(encode(Image.fromarray(wide), kind), 20)
+    assert found.shape == (20, 20, 3)
+    assert found[:, 2:-2].min() > 200
+
+
+def test_long_thin_image_costs_nothing() -> None:
+    assert load_rgb(encode(Image.new("L", (200_000, 2))), 64).shape == (64, 64, 3)
+
+
+def test_small_image_is_enlarged() -> None:
+    assert load_rgb(encode(photo(8, 8)), 224).shape == (224, 224, 3)
+
+
+def test_flip_is_its_own_inverse() -> None:
+    image = load_rgb(encode(photo()))
+    np.testing.assert_array_equal(flip(image)[:, 0], image[:, -1])
+    np.testing.assert_array_equal(flip(flip(image)), image)
+
+
+def test_centre_crop_resize_cuts_an_eighth() -> None:
+    image = np.zeros((32, 64, 3), dtype=np.uint8)
+    image[4:-4, 8:-8] = 200
+    assert (centre_crop_resize(image) == 200).all()
+    assert centre_crop_resize(np.zeros((2, 3, 3), dtype=np.uint8)).shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize("value", [5.0, -3.0])
+def test_a_blank_float_image_is_black(value: float) -> None:
+    """A constant outside 0..1 has no range to scale by; it must not stop a run after it was let in."""
+    data = io.BytesIO()
+    Image.fromarray(np.full((4, 6), value, np.float32)).save(data, "TIFF")
+    assert probe(data.getvalue()).width == 6
+    assert not load_rgb(data.getvalue(), 4).any()

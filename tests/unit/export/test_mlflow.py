@@ -1,0 +1,119 @@
+"""What MLflow is told of runs and sweeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynacor_ray.config.compare import CompareConfig
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.sweep import SweepConfig
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.engine.runtime import mlflow_client as mlflow_runs
+from dynacor_ray.engine.runtime.mlflow_client import TrackedRun, check_tracking, log_runs
+from dynacor_ray.export import mlflow as tracking
+from dynacor_ray.export.mlflow import track_run, track_sweep, tracked_run, tracked_trials
+from tests.made_runs import make_run
+
+TRIALS: list[dict[str, Any]] = [
+    {"gamma": 0.1, "alpha": 0.5, "status": "finished", "message": None, "is_chosen": True, "score": -0.01, "f1": None},
+    {"gamma": 0.1, "alpha": 5.0, "status": "failed", "message": "lost", "is_chosen": False, "score": None, "f1": None},
+    {"gamma": 0.1, "alpha": 50.0, "status": "finished", "message": None, "is_chosen": False, "score": -0.3, "f1": 0.5},
+]
+
+
+@pytest.fixture
+def summary(tmp_path: Path) -> dict[str, Any]:
+    scores = {"noise_rate": 0.1, "f1": 0.9, "precision": None, "recall": 0.8, "auroc": float("nan")}
+    found: dict[str, Any] = json.loads((make_run(tmp_path / "demo", evaluation=scores) / "summary.json").read_text())
+    return found
+
+
+def test_a_run_is_its_options_and_its_summary(summary: dict[str, Any]) -> None:
+    run = tracked_run("/runs/demo/", summary)
+    assert run.name == "demo"
+    assert run.params == summary["config"]
+    assert run.tags == {"dynacor.run": "/runs/demo/", "dynacor.version": "0.1.0"}
+    assert run.metrics["num_flagged"] == 30
+    assert run.metrics["f1"] == 0.9
+    assert run.metrics["noise_rate_low"] == pytest.approx(0.09)
+    assert run.metrics["seconds_train"] == 30.25
+    assert not {"precision", "auroc"} & set(run.metrics), "what is unknown is no metric"
+    assert run.series == {"validation_metric": pytest.approx([0.2, 0.25, 0.3])}
+
+
+def test_a_sweep_is_a_run_per_finished_trial() -> None:
+    first, second = tracked_trials("runs/sweep", TRIALS, ["gamma", "alpha"])
+    assert first.name == "gamma=0.1 alpha=0.5"
+    assert first.params == {"gamma": 0.1, "alpha": 0.5}
+    assert first.metrics == {"score": -0.01}
+    assert first.tags == {"dynacor.run": "runs/sweep", "dynacor.chosen": "true"}
+    assert second.metrics == {"score": -0.3, "f1": 0.5}
+    assert second.tags["dynacor.chosen"] == "false"
+
+
+def test_nothing_is_told_unless_asked(summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[TrackedRun] = []
+    monkeypatch.setattr(tracking, "log_runs", lambda _, runs: told.extend(runs))
+    track_run(None, "runs/demo", summary, Progress())
+    track_sweep(None, "runs/sweep", TRIALS, ["gamma"], Progress())
+    assert not told
+
+
+def test_a_run_is_finished_also_when_mlflow_is_gone(
+    summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(tracking, "log_runs", fail)
+    track_run("http://gone", "runs/demo", summary, Progress())
+    assert capsys.readouterr().err == "Warning: MLflow at http://gone was not told: ConnectionError: no route\n"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_tracking(None)
+    with pytest.raises(ConfigError, match="without a password, but got one in the address; put it into MLFLOW"):
+        check_tracking("postgresql://me:secret@host/db")
+    monkeypatch.setattr(mlflow_runs.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"MLflow to be installed .*pip install 'dynacor-ray\[mlflow\]'"):
+        check_tracking("sqlite:///x.db")
+    monkeypatch.undo()
+    pytest.importorskip("mlflow")
+    with pytest.raises(ConfigError, match=r"MLflow to answer at nowhere://x, but got '.*nowhere.*'; start it, or"):
+        check_tracking("nowhere://x")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_active_run_is_left_alone_and_none_is_left_active(tmp_path: Path) -> None:
+    """Ray's integration would write into it."""
+    mlflow = pytest.importorskip("mlflow")
+    before, uri = mlflow.get_tracking_uri(), f"sqlite:///{tmp_path / 'runs.db'}"
+    mlflow.set_tracking_uri(uri)
+    try:
+        with mlflow.start_run() as own:
+            with pytest.raises(
+                ConfigError, match=f"no MLflow run in this process for --mlflow-uri, but got '{own.info.run_id}'"
+            ):
+                check_tracking(uri)
+            with pytest.raises(ConfigError, match="no MLflow run"):
+                log_runs(uri, [TrackedRun(name="ours", params={}, metrics={})])
+            assert mlflow.active_run().info.run_id == own.info.run_id
+        bad = TrackedRun(name="bad", params={}, metrics={"f1": "no number"})  # type: ignore[dict-item]
+        with pytest.raises(Exception, match="no number"):
+            log_runs(uri, [bad])
+        assert mlflow.active_run() is None
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def test_comparisons_are_not_tracked() -> None:
+    with pytest.raises(ConfigError, match=r"--mlflow-uri with detect or sweep, but got --mlflow-uri sqlite:///x\.db"):
+        CompareConfig(detect=DetectConfig(data="demo", mlflow_uri="sqlite:///x.db"))
+    sweep = SweepConfig(detect=DetectConfig(data="demo", mlflow_uri="sqlite:///x.db"))
+    assert sweep.trial({"alpha": 1.0}).mlflow_uri is None, "the sweep tells of its trials itself"

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.ground_truth.noise_spec import Noise, given_labels, known_truth, parse_noise, true_labels
+from dynacor_ray.ground_truth.synthetic_noise import asymmetric, instance_dependent, symmetric
+
+IDS = np.arange(3000, dtype=np.int64) * 7
+TRUTH = IDS % 5
+
+
+@pytest.mark.parametrize(
+    ("text", "noise"),
+    [
+        ("given", Noise("given")),
+        ("symmetric:0.6", Noise("symmetric", 0.6)),
+        ("asymmetric:.3", Noise("asymmetric", 0.3)),
+        ("instance_dependent:0", Noise("instance_dependent", 0.0)),
+    ],
+)
+def test_noise_by_name(text: str, noise: Noise) -> None:
+    assert parse_noise(text) == noise
+    assert parse_noise(str(noise)) == noise
+
+
+@pytest.mark.parametrize("text", ["", "symetric:0.2", "symmetric", "given:0.1", "symmetric:60", "symmetric:x"])
+def test_other_names_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"pass e\.g\. given, symmetric:0\.6"):
+        parse_noise(text)
+
+
+def test_labels_are_those_of_the_noise_models() -> None:
+    assert (given_labels(Noise("symmetric", 0.4), TRUTH, IDS, 5, 3) == symmetric(TRUTH, IDS, 0.4, 5, 3)).all()
+    assert (given_labels(Noise("asymmetric", 0.4), TRUTH, IDS, 5, 3) == asymmetric(TRUTH, IDS, 0.4, 5, 3)).all()
+    features = np.random.default_rng(0).normal(size=(len(IDS), 6))
+    noise = Noise("instance_dependent", 0.4)
+    expected = instance_dependent(
+        TRUTH, IDS, 0.4, 5, 3, 10 * features / np.linalg.norm(features, axis=1, keepdims=True)
+    )
+    assert (given_labels(noise, TRUTH, IDS, 5, 3, features) == expected).all()
+    assert (given_labels(noise, TRUTH, IDS, 5, 3, 50 * features) == expected).all(), "only directions count"
+    halves = [given_labels(noise, TRUTH[s], IDS[s], 5, 3, features[s]) for s in (slice(0, 999), slice(999, None))]
+    assert (np.concatenate(halves) == expected).all(), "block by block"
+
+
+def test_a_row_without_direction_has_a_label_too() -> None:
+    """A feature equal to the mean: nothing is to be scaled, and nothing overflows."""
+    features = np.array([[1, 2], [-1, -2], [0, 0]], np.float32)
+    labels = given_labels(Noise("instance_dependent", 0.4), TRUTH[:3], IDS[:3], 5, 0, features)
+    assert labels.shape == (3,)
+
+
+def test_features_are_asked_for() -> None:
+    with pytest.raises(ConfigError, match=r"instance_dependent:0\.4 without features"):
+        given_labels(Noise("instance_dependent", 0.4), TRUTH, IDS, 5, 0)
+    with pytest.raises(ConfigError, match="given without features"):
+        given_labels(Noise("given"), TRUTH, IDS, 5, 0, np.ones((len(IDS), 2)))
+
+
+def test_what_labels_are_made_from_is_named() -> None:
+    said = [
+        parse_noise(text).made_from for text in ("given", "symmetric:0.1", "asymmetric:0.1", "instance_dependent:0.1")
+    ]
+    assert "own labels" in said[0]
+    assert "(i + 1) mod C" in said[2]
+    assert "encoder features" in said[3]
+    assert len(set(said)) == 4
+
+
+def test_truth_is_sorted_by_id_and_must_be_whole() -> None:
+    table = pa.table({"instance_id": [4, 0, 9], "true_label": pa.array([1, 2, 0], pa.int32())})
+    ids, labels = true_labels(table, 3)
+    assert ids.tolist() == [0, 4, 9]
+    assert labels.tolist() == [2, 1, 0]
+    partial = pa.table({"instance_id": [4, 0, 9], "true_label": pa.array([1, None, 0], pa.int32())})
+    assert known_truth(partial).tolist() == [4, 9]
+    with pytest.raises(DataError, match="1 of 3 without, or with a class that no label names; use --label-noise given"):
+        true_labels(partial, 3)

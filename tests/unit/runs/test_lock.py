@@ -1,0 +1,181 @@
+"""One driver per run directory: refused while the holder lives, free as soon as it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from dynacor_ray.core.errors import RunDirectoryError
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.runs import lock
+from dynacor_ray.runs.lock import is_lock, run_lock
+
+QUIET = Progress(quiet=True)
+HOLDER = """
+import sys
+from dynacor_ray.runs.lock import run_lock
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import locate
+with run_lock(locate(sys.argv[1]), Progress(quiet=True)):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(params=["local", "memory"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    fsspec.filesystem("memory").store.clear()
+    return locate(f"memory://{tmp_path.name}/run" if request.param == "memory" else str(tmp_path / "run"))
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "STALE_SECONDS", 0.3)
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds `tmp_path / "run"`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "run")],
+        cwd=Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def put(run: Location, **said: object) -> str:
+    """The file of a driver on another machine."""
+    there = {"host": "far", "pid": 7, "since": "noon", "machine": "m", "started": "1", "holds": True, "beat": 3}
+    (run / "driver-other.lock").write_json(there | {"took": []} | said)
+    return "driver-other.lock"
+
+
+def test_a_second_driver_is_told_who_holds_it(run: Location) -> None:
+    with (
+        run_lock(run, QUIET),
+        pytest.raises(
+            RunDirectoryError, match=rf"to be free, but got process {os.getpid()} on .* choose another --out"
+        ),
+        run_lock(run, QUIET),
+    ):
+        pytest.fail("held twice")
+    assert run.names() == [], "nothing is left when the block ends"
+    with run_lock(run, QUIET) as check:
+        check()
+
+
+def test_a_living_process_keeps_it_and_a_killed_one_does_not(
+    holder: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "STALE_SECONDS", 1e9)  # a process on this machine need not be watched
+    run = locate(str(tmp_path / "run"))
+    with pytest.raises(RunDirectoryError, match=f"process {holder.pid} on "), run_lock(run, QUIET):
+        pytest.fail("held twice")
+    holder.kill()
+    holder.wait()
+    with run_lock(run, QUIET) as check:
+        check()
+        assert len([name for name in run.names() if is_lock(name)]) == 1, "the dead driver's file is gone"
+
+
+def test_the_number_of_a_dead_process_may_be_used_again(run: Location) -> None:
+    with run_lock(run, QUIET):
+        (mine,) = (json.loads((run / name).read_bytes()) for name in run.names())
+    put(run, machine=mine["machine"], pid=os.getpid(), started="1")
+    with run_lock(run, QUIET):
+        assert "driver-other.lock" not in run.names()
+
+
+def test_a_silent_driver_elsewhere_is_taken_to_be_dead(run: Location) -> None:
+    put(run)
+    with run_lock(run, QUIET) as check:
+        check()
+        assert "driver-other.lock" not in run.names()
+
+
+def test_a_driver_elsewhere_that_shows_life_is_not_disturbed(run: Location) -> None:
+    stop = threading.Event()
+
+    def live() -> None:
+        beat = 0
+        while not stop.wait(0.05):
+            put(run, beat=(beat := beat + 1))
+
+    put(run)
+    other = threading.Thread(target=live)
+    other.start()
+    try:
+        with pytest.raises(RunDirectoryError, match=r"process 7 on far \(since noon\)"), run_lock(run, QUIET):
+            pytest.fail("held twice")
+    finally:
+        stop.set()
+        other.join()
+    assert run.names() == ["driver-other.lock"]
+
+
+def test_a_driver_that_was_thought_dead_finds_out(run: Location) -> None:
+    """As after a pause of the whole machine: it must not finish what another has taken over."""
+    with run_lock(run, QUIET) as check:
+        (mine,) = run.names()
+        put(run, took=[mine])
+        with pytest.raises(RunDirectoryError, match=r"process 7 on far .* took over, since this driver gave no sign"):
+            check()
+        (run / mine).delete()
+        time.sleep(0.2)
+        assert run.names() == ["driver-other.lock"], "it no longer shows life"
+
+
+def test_of_many_that_start_together_one_at_a_time_holds(run: Location) -> None:
+    inside, most, entered, refused = [0], [0], [0], [0]
+    lock, start = threading.Lock(), threading.Barrier(4)
+
+    def drive() -> None:
+        start.wait()
+        try:
+            with run_lock(run, QUIET):
+                with lock:
+                    inside[0] += 1
+                    entered[0] += 1
+                    most[0] = max(most[0], inside[0])
+                time.sleep(0.3)
+                with lock:
+                    inside[0] -= 1
+        except RunDirectoryError:
+            with lock:
+                refused[0] += 1
+
+    threads = [threading.Thread(target=drive) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 1
+    assert entered[0] >= 1
+    assert entered[0] + refused[0] == 4
+    assert run.names() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b'{"host": "far"}'])
+def test_a_damaged_file_holds_nothing_for_ever(run: Location, content: bytes) -> None:
+    run.make_dir()
+    (run / "driver-x.lock").write_bytes(content)
+    with run_lock(run, QUIET):
+        assert "driver-x.lock" not in run.names()
