@@ -10,7 +10,7 @@ import pytest
 from dynacor_ray.core.errors import DataError, RunDirectoryError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
-from dynacor_ray.runs.lock import is_lock
+from dynacor_ray.runs.lock import is_lock, run_lock
 from dynacor_ray.runs.resumable import ResumableRun, run_once
 
 QUIET = Progress(quiet=True)
