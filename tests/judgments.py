@@ -1,0 +1,39 @@
+"""Judgments as a comparison makes them, without running one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dynacor_ray.runs.records import SHARES, Judgment
+
+NOISES = ("given", "symmetric:0.6", "asymmetric:0.3", "instance:0.4", "worse_label")
+DETECTORS = ("Avg.Encoder", "AUM", "Confident learning", "CORES", "SimiFeat-V", "SimiFeat-R", "DynaCor")
+TWELVE = (*(f"symmetric:0.{tenth}" for tenth in range(1, 10)), "asymmetric:0.3", "given", "instance:0.4")
+
+
+def judged(f1: float | None, *, noise: str = "given", seed: int = 0, title: str = "AUM", **changes: Any) -> Judgment:
+    metrics: dict[str, Any] = {name: f1 for name in SHARES} | {"noise_rate": 0.4, "n": 100}
+    known: dict[str, Any] = {"noise": noise, "seed": seed, "detector": title.lower(), "title": title}
+    known |= {"flagged_share": 0.25, "metrics": metrics, "seconds": 2.0 + seed}
+    return Judgment(**known | changes)
+
+
+def failed(message: str, **changes: Any) -> Judgment:
+    lost: dict[str, Any] = {"metrics": {}, "flagged_share": None, "message": message}
+    return judged(None, **lost | changes)
+
+
+def many(noises: tuple[str, ...], titles: tuple[str, ...], seeds: int) -> list[Judgment]:
+    random = np.random.default_rng(7)
+    places = [(noise, title, seed) for noise in noises for title in titles for seed in range(seeds)]
+    values = random.uniform(0.5, 0.9, len(places))
+    return [
+        judged(float(value), noise=noise, seed=seed, title=title)
+        for (noise, title, seed), value in zip(places, values, strict=True)
+    ]
+
+
+def row_of(summary: dict[str, Any], detector: str) -> dict[str, Any]:
+    return next(row for row in summary["detectors"] if row["detector"] == detector)
