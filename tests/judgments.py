@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dynacor_ray.runs.records import SHARES, Judgment
+from dynacor_ray.runs.records import SHARES, Judgment, Trial
 
 NOISES = ("given", "symmetric:0.6", "asymmetric:0.3", "instance:0.4", "worse_label")
 DETECTORS = ("Avg.Encoder", "AUM", "Confident learning", "CORES", "SimiFeat-V", "SimiFeat-R", "DynaCor")
@@ -37,3 +37,21 @@ def many(noises: tuple[str, ...], titles: tuple[str, ...], seeds: int) -> list[J
 
 def row_of(summary: dict[str, Any], detector: str) -> dict[str, Any]:
     return next(row for row in summary["detectors"] if row["detector"] == detector)
+
+
+def trial(gamma: float, alpha: float, metric: float, flagged: float, f1: float | None) -> Trial:
+    """Two epochs: the first is the better one, the second has the larger Eq. 9 and was kept."""
+    same = {"davies_bouldin": None, "flagged_corrupted": 0.9}
+    epochs = [
+        {"epoch": 0, "validation_metric": metric / 2, "flagged_originals": flagged, **same, "f1": f1 and f1 + 0.1},
+        {"epoch": 1, "validation_metric": metric, "flagged_originals": flagged + 0.1, **same, "f1": f1},
+    ]
+    evaluation = {} if f1 is None else {"f1": f1, "precision": 0.5, "recall": 0.6, "noise_rate": 0.4}
+    options = {"gamma": gamma, "alpha": alpha}
+    return Trial(
+        options=options, training="t", epoch=1, noise_rate=0.1, evaluation=evaluation, epochs=epochs, seconds=1.0
+    )
+
+
+TRIALS = [trial(0.1, 0.5, 0.2, 0.1, 0.7), trial(0.1, 5.0, 0.3, 0.2, 0.6), trial(0.2, 0.5, 0.1, 0.3, 0.8)]
+FAILED = [{"options": {"gamma": 0.2, "alpha": 5.0}, "message": "disk\x1b full"}]

@@ -12,7 +12,7 @@ import pytest
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError
-from dynacor_ray.workflows.prepare import prepare
+from dynacor_ray.workflows.prepare import default_out, prepare
 
 
 def test_data_must_be_images(tmp_path: Path) -> None:
@@ -20,3 +20,9 @@ def test_data_must_be_images(tmp_path: Path) -> None:
     pq.write_table(pa.table({"label": ["a", "b"] * 5, "feature": features}), tmp_path / "f.parquet")
     with pytest.raises(ConfigError, match=r"images for --network cifar_resnet8, but got features in .*; leave out"):
         prepare(DetectConfig(data=str(tmp_path / "f.parquet"), network="cifar_resnet8"))
+
+
+@pytest.mark.parametrize("data", ["..", "../..", "x/..", "../", ".", "/", "cifar10:.."])
+def test_results_go_below_runs_whatever_the_data_are_called(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert default_out(data) == "runs/detect"

@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bench_clustering
-import bench_recording
 import benchmarking
 import numpy as np
 import pyarrow.parquet as pq
@@ -107,19 +105,3 @@ def test_made_up_features_do_not_depend_on_the_size_of_the_file(
     given, true = many[schema.GIVEN_LABEL].to_numpy(), many[schema.TRUE_LABEL].to_numpy()
     assert np.mean(given != true) == pytest.approx(0.3, abs=0.05)
     assert len(np.unique(schema.matrix(many[schema.FEATURE])[:, 0])) > 1000
-
-
-def test_recording_is_compared_with_the_same_loop(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_recording.main(bench_recording.Options(rows=300, dim=8, classes=3, repeats=2))
-    report = json.loads(capsys.readouterr().out)
-    assert report["ratios"]["recording on / off"]["budget"] == "<= 1.03"
-    assert [len(values) for values in report["seconds"].values()] == [2, 2]
-    assert 300 < report["sizes"]["rows"] < 400
-
-
-def test_the_clustering_is_compared_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_clustering.main(bench_clustering.Options(sizes=("600x4",), plain_rows=300, repeats=1))
-    report = json.loads(capsys.readouterr().out)
-    assert report["ratios"]["600x4"]["budget"] == ">= 5"
-    assert report["sizes"]["600x4"] | {"patterns": 0} == {"rows": 600, "epochs": 4, "patterns": 0, "plain_rows": 300}
-    assert 1 < report["sizes"]["600x4"]["patterns"] <= 16
