@@ -1,4 +1,4 @@
-"""Judgments as a comparison makes them, without running one."""
+"""Judgments of a comparison and trials of a sweep, without running one."""
 
 from __future__ import annotations
 

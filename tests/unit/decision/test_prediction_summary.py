@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from dynacor_ray.core.errors import DataError
 from dynacor_ray.decision.prediction_summary import summarize_predictions
 
 
@@ -31,3 +32,8 @@ def test_summary_of_predictions_against_a_loop(predicted: np.ndarray) -> None:
         latest = next(c for c in reversed(row) if counts[c] == most)
         assert label == latest
         assert part == pytest.approx(most / len(row))
+
+
+def test_predictions_without_epochs_are_refused() -> None:
+    with pytest.raises(DataError, match="at least one epoch"):
+        summarize_predictions(np.zeros((3, 0), dtype=np.int32))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dynacor_ray.core.errors import ConfigError, DataError, TrainingError
-from dynacor_ray.decision.prediction_summary import summarize_predictions
 from dynacor_ray.method import dynamics as d
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 0.0]])
@@ -142,7 +141,5 @@ def test_distinct_rows_stay_distinct_in_every_epoch(num_epochs: int) -> None:
 def test_dynamics_without_epochs_are_refused() -> None:
     with pytest.raises(DataError, match="at least one epoch"):
         d.sign_patterns(np.zeros((3, 0)))
-    with pytest.raises(DataError, match="at least one epoch"):
-        summarize_predictions(np.zeros((3, 0), dtype=np.int32))
     with pytest.raises(DataError, match=r"shape \(n, E\)"):
         d.sign_patterns(np.zeros(3))
