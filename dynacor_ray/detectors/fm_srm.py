@@ -26,7 +26,7 @@ from dynacor_ray.decision.gaussian_mixture import fit_mixture
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 from dynacor_ray.detectors.nearest_neighbors import normalized
 
-NEIGHBOURS = 20
+NEIGHBORS = 20
 """Neighbors whose labels are compared (FM-SRM)."""
 CERTAIN = 0.8
 """Posterior from which the first mixture decides (FM-SRM)."""
@@ -77,10 +77,10 @@ def agreement(given: NDArray[np.integer[Any]], neighbor_labels: NDArray[np.integ
 
     Label -1 stands for no neighbor; an instance without any has 1. Raises ConfigError for K < 20.
     """
-    if neighbor_labels.shape[1] < NEIGHBOURS:
+    if neighbor_labels.shape[1] < NEIGHBORS:
         got = str(neighbor_labels.shape[1])
-        raise ConfigError(expected_got(f"at least {NEIGHBOURS} neighbors", got, "gather more; fill up with label -1"))
-    labels = neighbor_labels[:, :NEIGHBOURS]
+        raise ConfigError(expected_got(f"at least {NEIGHBORS} neighbors", got, "gather more; fill up with label -1"))
+    labels = neighbor_labels[:, :NEIGHBORS]
     present = (labels >= 0).sum(axis=1)
     same = (labels == np.asarray(given)[:, None]).sum(axis=1)
     share: NDArray[np.float64] = np.where(present > 0, same / np.maximum(present, 1), 1.0)

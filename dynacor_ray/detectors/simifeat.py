@@ -27,7 +27,7 @@ from torch import Tensor
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 """Neighbors that vote (Table 1, SimiFeat)."""
 MAX_CLASSES = 100
 """Most classes for HOC: its third order has C^3 numbers, of C^4 products each time they are computed."""
@@ -219,7 +219,7 @@ def _weights(labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[A
 def nearest(evidence: Evidence) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Labels and similarity of the 10 nearest, (N, 10) twice. Raises ConfigError for fewer columns."""
     labels, similarity = evidence.part("neighbor_labels"), evidence.part("similarity")
-    if labels.shape[1] < NEIGHBOURS:
+    if labels.shape[1] < NEIGHBORS:
         got = str(labels.shape[1])
-        raise ConfigError(expected_got(f"at least {NEIGHBOURS} neighbors", got, "gather more; fill up with label -1"))
-    return labels[:, :NEIGHBOURS], similarity[:, :NEIGHBOURS]
+        raise ConfigError(expected_got(f"at least {NEIGHBORS} neighbors", got, "gather more; fill up with label -1"))
+    return labels[:, :NEIGHBORS], similarity[:, :NEIGHBORS]

@@ -4,7 +4,7 @@ Each instance's given label is a pure function of (seed, instance_id, true_label
 block layout, and the wrong labels at a low rate are among those at a higher one. Together with `evaluation` this is the
 only part of the package that reads true labels.
 
-Deviations from the paper: every instance is flipped independently with the rate as its probability, so the realised
+Deviations from the paper: every instance is flipped independently with the rate as its probability, so the realized
 rate differs from `rate` by about sqrt(rate (1 - rate) / N); the asymmetric map may be given, "class + 1" is the default
 (the paper's and the released code's, for every data set); instance-dependent noise takes any features, not only pixels,
 and a result must say which.

@@ -34,7 +34,7 @@ def hub_errors(name: str, remedy: str = HUB_REMEDY) -> Iterator[None]:
 
 
 def hub_problem(endpoint: str) -> str | None:
-    """Why the hub does not answer within a few seconds, or None when it does. Honours the proxy settings.
+    """Why the hub does not answer within a few seconds, or None when it does. Honors the proxy settings.
 
     huggingface_hub itself tries for 46 seconds before it gives up.
     """

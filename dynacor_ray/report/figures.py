@@ -25,7 +25,7 @@ TITLES = {
     "noise_rate": "agreement with the noise rate",
     "f1": "F1 against the truth",
 }
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 """Told apart with any color vision (Okabe and Ito); without their yellow, which is too pale on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 ROW_INCHES = 12.0
@@ -130,7 +130,7 @@ def _scale(axes: Axes, shown: range, headings: list[str], columns: int) -> None:
 
 def _dots(axes: Axes, row: dict[str, Any], place: int, count: int) -> Artist:
     """One detector, beside the others within each noise."""
-    color, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+    color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
     cells = row["noises"].values()
     means, spreads, oracle = (
         np.array([np.nan if value is None else 100 * value for value in values])
