@@ -31,8 +31,9 @@ from dynacor_ray.report.page_model import Suspect
 from dynacor_ray.report.page_reader import read_page
 from dynacor_ray.report.thumbnails import read_thumbnails, thumbnail
 from dynacor_ray.report.trajectories import Trajectories
+from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.workflows.results import DetectResult
-from tests.made_runs import make_run
+from tests.made_runs import make_run, summary_of
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -228,7 +229,7 @@ def test_only_what_is_shown_is_inside(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_sample_is_spread_over_all_flagged_rows(tmp_path: Path) -> None:
     run = locate(str(make_run(tmp_path / "run", rows=50_000, names=("a", "b"))))
-    summary = (run / "summary.json").read_json()
+    summary = RunSummary.read(run)
     page = read_page(run / "issues.parquet", run / "dynamics.parquet", summary, None)
     ranks = np.array([suspect.rank for suspect in page.suspects if suspect.sample_place is not None])
     assert len(ranks) == page_data.SAMPLE
@@ -239,7 +240,7 @@ def test_the_sample_is_spread_over_all_flagged_rows(tmp_path: Path) -> None:
 def test_a_page_without_uris_or_dynamics(tmp_path: Path) -> None:
     """Whatever a source does not know is left out."""
     run = locate(str(make_run(tmp_path / "run", uris=[None] * 300)))
-    summary = (run / "summary.json").read_json()
+    summary = RunSummary.read(run)
     page = read_page(run / "issues.parquet", run / "dynamics.parquet", summary, None)
     bare = dataclasses.replace(page, suspects=tuple(dataclasses.replace(s, margins=()) for s in page.suspects))
     data = json.loads(read(render(bare)).raw["script"][0])
@@ -282,10 +283,9 @@ def test_why(changes: dict[str, Any], text: str) -> None:
     assert wording.explain_row(suspect(**changes), ["cat", "dog"], 4) == text
 
 
-def told(**changes: Any) -> dict[str, Any]:
-    row = {"class": "cat", "rows": 100, "flagged": 10, "flagged_share": 0.1, "estimated_noise_rate": None}
-    values: dict[str, Any] = {"warnings": [], "classes": [row], "estimated_noise_rate": None, "noise_rate_range": None}
-    return values | {"num_flagged": 10, "num_rows": 100, "corrupted_recall": 0.9, "num_corrupted": 20} | changes
+def told(**changes: Any) -> RunSummary:
+    calm: dict[str, Any] = {"estimated_noise_rate": None, "noise_rate_range": None, "num_corrupted": 20}
+    return summary_of(**calm | changes)
 
 
 def test_notes_name_rare_classes_and_a_wide_range() -> None:
@@ -421,7 +421,7 @@ def test_report_of_a_sweep_is_that_of_its_chosen_run(tmp_path: Path) -> None:
 
 def test_a_result_makes_its_report(tmp_path: Path) -> None:
     run = locate(str(make_run(tmp_path / "run")))
-    result = DetectResult(run, (run / "summary.json").read_json())
+    result = DetectResult.read(run)
     assert result.report() == f"{tmp_path}/run/report.html"
     assert (tmp_path / "run" / "report.html").exists()
     assert "<b>30 of 300 labels look wrong</b>" in result._repr_html_()
