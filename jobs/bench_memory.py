@@ -40,7 +40,7 @@ def measure(folder: str, store_mb: int, epochs: int) -> None:
     ray.init("local", include_dashboard=False, object_store_memory=store_mb << 20 or None, logging_level="WARNING")
     result = detect(f"{folder}/rows.parquet", out=f"{folder}/run", epochs=epochs, gpu="no", quiet=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"driver_mb": round(peak), "seconds": result.summary["seconds"]}))
+    print(json.dumps({"driver_mb": round(peak), "seconds": result.summary.seconds}))
 
 
 if __name__ == "__main__":

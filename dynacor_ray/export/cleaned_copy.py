@@ -15,7 +15,8 @@ from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.export.copy_rows import _CHANGED, Action, _Changes, _copy, _copy_folder, _Labels
 from dynacor_ray.export.tables import without_formulas
 from dynacor_ray.runs import directory as rundir
-from dynacor_ray.runs.directory import ISSUES, SUMMARY, finished_run
+from dynacor_ray.runs.directory import ISSUES, finished_run
+from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.registry import open_source
@@ -45,8 +46,8 @@ def apply_run(
     for other data, StorageError when `out` exists or cannot hold links.
     """
     run = finished_run(run)
-    summary = (run / SUMMARY).read_json()
-    config, kind = summary["config"], summary["data"]["source"]
+    summary = RunSummary.read(run)
+    config, kind = summary.config, summary.data.source
     if kind not in ("parquet", "table", "folder"):
         expected, got = "parquet, a table or an image folder", f"data of kind '{kind}'"
         raise DataError(expected_got(expected, got, "use dynacor export to .csv instead"))
@@ -68,7 +69,7 @@ def apply_run(
         raise StorageError(
             expected_got("an image folder on this machine for --hard-links", got, "leave the option out")
         )
-    names = [row["class"] for row in summary["classes"]]
+    names = summary.class_names
     changes, left = _changes(run, action, marks or {})
     labels = _Labels(names, source.label_codes or {name: code for code, name in enumerate(names)})
     if isinstance(source, FolderSource):

@@ -20,18 +20,19 @@ from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.report.build import packed_images
 from dynacor_ray.report.thumbnails import read_images
+from dynacor_ray.runs.records import DataSummary, RunSummary
 from dynacor_ray.sources.table import folder_of, place_of
 
 LABELS, DATA, IMAGES = "labels.json", "data.json", "images"
 
 
-def write_dataset(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table], out: Location) -> int:
+def write_dataset(run: Location, summary: RunSummary, rows: Iterator[pa.Table], out: Location) -> int:
     """Write the new folder `out`; returns how many rows it holds.
 
     rows: tables with the columns of `issues.parquet`, classes by name. Raises DataError when there are no images,
     StorageError when `out` exists or is not on this machine, whose files FiftyOne reads.
     """
-    if summary["data"]["kind"] != "image":
+    if summary.data.kind != "image":
         raise DataError(expected_got("images to show in FiftyOne", "feature vectors", "export to .csv or .parquet"))
     if not out.is_local:
         raise StorageError(expected_got("a folder on this machine for FiftyOne", str(out), "choose one"))
@@ -44,9 +45,9 @@ def write_dataset(run: Location, summary: dict[str, Any], rows: Iterator[pa.Tabl
         raise
 
 
-def _write(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table], images: Location) -> int:
+def _write(run: Location, summary: RunSummary, rows: Iterator[pa.Table], images: Location) -> int:
     folder = Location(images.filesystem, posixpath.dirname(images.path), posixpath.dirname(images.uri))
-    classes = json.dumps([row["class"] for row in summary["classes"]])
+    classes = json.dumps(summary.class_names)
     count = 0
     with (
         folder.filesystem.open_output_stream((folder / LABELS).path) as labels,
@@ -55,7 +56,7 @@ def _write(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table], ima
         labels.write(f'{{"classes": {classes},\n"labels": {{'.encode())
         places.write(b"{")
         for table in rows:
-            files = _files(run, summary["data"], table, images)
+            files = _files(run, summary.data, table, images)
             for row in table.to_pylist():
                 key, comma = json.dumps(str(row[schema.INSTANCE_ID])), "," if count else ""
                 labels.write(f"{comma}\n{key}: {json.dumps(_label(row))}".encode())
@@ -72,11 +73,11 @@ def _label(row: dict[str, Any]) -> dict[str, Any]:
     return {"label": row[schema.GIVEN_LABEL], "confidence": row[schema.LABEL_QUALITY], "attributes": found}
 
 
-def _files(run: Location, data: dict[str, Any], table: pa.Table, images: Location) -> dict[int, str]:
+def _files(run: Location, data: DataSummary, table: pa.Table, images: Location) -> dict[int, str]:
     """Local path of each row's image; one that has none is written into `images`. Raises DataError for a lost one."""
     ids, uris = table[schema.INSTANCE_ID].to_pylist(), table[schema.URI].to_pylist()
-    root = locate(data["uri"]) if data["source"] in ("folder", "table") else None
-    folder = folder_of(root) if root is not None and data["source"] == "table" else root
+    root = locate(data.uri) if data.source in ("folder", "table") else None
+    folder = folder_of(root) if root is not None and data.source == "table" else root
     found = {i: path for i, uri in zip(ids, uris, strict=True) if (path := _local_path(uri, folder)) is not None}
     missing = [i for i in ids if i not in found]
     packed = packed_images(run, data) if missing else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.report.trajectories import Band
+from dynacor_ray.runs.records import RunSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +38,13 @@ class Suspect:
 class Page:
     """Everything on the page.
 
-    summary: `summary.json`. pairs: (given, predicted, flagged rows) of all pairs, also of equal classes. histogram:
+    pairs: (given, predicted, flagged rows) of all pairs, also of equal classes. histogram:
     label quality in equal bins over [0, 1], counts of flagged and of other rows. bands: per group of `GROUPS`.
     images: why there are no thumbnails, or not of all rows; empty when there is nothing to say. review:
     `review.json`, if a person marked rows.
     """
 
-    summary: dict[str, Any]
+    summary: RunSummary
     suspects: tuple[Suspect, ...]
     pairs: tuple[tuple[int, int, int], ...]
     histogram: tuple[tuple[int, ...], tuple[int, ...]]
@@ -54,4 +55,4 @@ class Page:
     @property
     def names(self) -> list[str]:
         """Class names, harmless to look at."""
-        return [clean(row["class"]).plain for row in self.summary["classes"]]
+        return [clean(name).plain for name in self.summary.class_names]

@@ -22,6 +22,7 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.thumbnails import read_thumbnails
 from dynacor_ray.report.trajectories import Band, Trajectories
+from dynacor_ray.runs.records import RunSummary
 
 TOP = 400
 PER_PAIR, PAIRS = 10, 60
@@ -56,19 +57,19 @@ class _Survey:
 
 
 def read_page(
-    issues: Location, dynamics: Location, summary: dict[str, Any], dataset: Location | None, images: str = ""
+    issues: Location, dynamics: Location, summary: RunSummary, dataset: Location | None, images: str = ""
 ) -> Page:
     """Read what the page shows of a finished run.
 
     dataset: packed data whose images are shown as thumbnails; None for a page without, and `images` says why.
     Memory: one batch, the rows shown, and 8 bytes per flagged row.
     """
-    survey = _Survey(len(summary["classes"]))
+    survey = _Survey(len(summary.classes))
     for _, batch in _batches(issues, _NUMBERS):
         survey.add(batch)
     flagged = flagged_ids(issues)
-    sample = random_sample(flagged, summary["seed"])
-    places = _places(issues, survey, sample, summary["num_flagged"])
+    sample = random_sample(flagged, summary.seed)
+    places = _places(issues, survey, sample, summary.num_flagged)
     rows = _rows_at(issues, places)
     bands, paths = _read_dynamics(dynamics, summary, flagged, rows[schema.INSTANCE_ID].to_numpy())
     thumbnails: dict[int, str] = {}
@@ -162,10 +163,10 @@ def _rows_at(issues: Location, places: NDArray[np.int64]) -> pa.Table:
 
 
 def _read_dynamics(
-    dynamics: Location, summary: dict[str, Any], flagged: NDArray[np.int64], shown: NDArray[np.int64]
+    dynamics: Location, summary: RunSummary, flagged: NDArray[np.int64], shown: NDArray[np.int64]
 ) -> tuple[dict[str, Band], dict[int, tuple[float, ...]]]:
     """Bands over all rows, and the margins of the rows that are shown, by instance_id."""
-    total, paths = Trajectories(int(summary["config"]["epochs"])), dict[int, tuple[float, ...]]()
+    total, paths = Trajectories(int(summary.config["epochs"])), dict[int, tuple[float, ...]]()
     for _, batch in _batches(dynamics, [schema.KEY, schema.MARGIN]):
         ids, is_copy = schema.decode_key(batch[schema.KEY].to_numpy())
         margins = schema.matrix(batch[schema.MARGIN])

@@ -9,7 +9,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -47,9 +47,6 @@ from dynacor_ray.workflows.experiment_grid import (
 from dynacor_ray.workflows.gather_evidence import gather_dynamics, read_signals
 from dynacor_ray.workflows.prepare import ray_session
 from dynacor_ray.workflows.results import AnalyzeSignalsResult
-
-if TYPE_CHECKING:
-    pass
 
 _SIGNAL_FACTOR = 3
 """Room that all signals of a training take, in those of a training that records the margin and the class."""

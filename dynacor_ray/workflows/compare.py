@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -39,9 +39,6 @@ from dynacor_ray.workflows.experiment_grid import (
 from dynacor_ray.workflows.gather_evidence import ABLATION_SECONDS, gather_dynamics, gather_panel
 from dynacor_ray.workflows.prepare import ray_session
 from dynacor_ray.workflows.results import CompareResult
-
-if TYPE_CHECKING:
-    pass
 
 TRAININGS = 2
 """Of each cell: one of DynaCor, one of the baselines' classifiers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dynacor_ray.config.detect import DetectConfig, make_config
 from dynacor_ray.core import schema
@@ -36,10 +36,11 @@ from dynacor_ray.engine.training.signal_files import (
 )
 from dynacor_ray.export.mlflow import track_run
 from dynacor_ray.ground_truth.metrics import evaluate_issues
-from dynacor_ray.report.summary import RunResults, build_summary
+from dynacor_ray.report.summary import build_summary
 from dynacor_ray.report.terminal import print_summary
 from dynacor_ray.runs import directory as rundir
 from dynacor_ray.runs.directory import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY, packed_name
+from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.runs.resumable import ResumableRun, run_once
 from dynacor_ray.workflows.open_data import check_encoder, open_data
 from dynacor_ray.workflows.prepare import (
@@ -52,9 +53,6 @@ from dynacor_ray.workflows.prepare import (
     with_noise_rate,
 )
 from dynacor_ray.workflows.results import DetectResult
-
-if TYPE_CHECKING:
-    pass
 
 
 def detect(data: str | None = None, **options: Any) -> DetectResult:
@@ -81,12 +79,11 @@ def run_detect(config: DetectConfig) -> DetectResult:
 def finished(prepared: Prepared) -> DetectResult | None:
     """The result, when the run directory is complete. Raises RunDirectoryError when it holds something else."""
     rundir.check(prepared.run, identity(prepared))
-    place = prepared.run / SUMMARY
-    return DetectResult(prepared.run, place.read_json()) if place.exists() else None
+    return DetectResult.read(prepared.run) if (prepared.run / SUMMARY).exists() else None
 
 
 @dataclass(frozen=True)
-class _Detection(ResumableRun[RunResults, DetectResult]):
+class _Detection(ResumableRun[RunSummary, DetectResult]):
     """One search of one data set."""
 
     prepared: Prepared
@@ -98,7 +95,7 @@ class _Detection(ResumableRun[RunResults, DetectResult]):
     def finished(self) -> DetectResult | None:
         return finished(self.prepared)
 
-    def execute(self, progress: Progress) -> RunResults:
+    def execute(self, progress: Progress) -> RunSummary:
         prepared, config = self.prepared, self.prepared.config
         with progress.timed("start"):
             check_tracking(config.mlflow_uri)
@@ -112,9 +109,9 @@ class _Detection(ResumableRun[RunResults, DetectResult]):
             for name in (CONFIG, QUARANTINE):
                 (self.run / name).delete()
 
-    def write(self, made: RunResults, seconds: dict[str, float]) -> DetectResult:
-        (self.run / SUMMARY).write_json(build_summary(made, seconds))
-        result = DetectResult(self.run, (self.run / SUMMARY).read_json())
+    def write(self, made: RunSummary, seconds: dict[str, float]) -> DetectResult:
+        dataclasses.replace(made, seconds=seconds).write(self.run)
+        result = DetectResult.read(self.run)
         result.report()
         config = self.prepared.config
         track_run(config.mlflow_uri, str(self.run), result.summary, Progress(config.quiet))
@@ -125,7 +122,7 @@ class _Detection(ResumableRun[RunResults, DetectResult]):
             result.report()
 
 
-def _stages(prepared: Prepared, progress: Progress) -> RunResults:
+def _stages(prepared: Prepared, progress: Progress) -> RunSummary:
     config, run = prepared.config, prepared.run
     with progress.timed("start"):
         plan, have = plan_for(config), resources()
@@ -154,17 +151,17 @@ def _stages(prepared: Prepared, progress: Progress) -> RunResults:
             counts = count_flags(assigned, manifest.num_classes)
             write_issues(assigned, run / ISSUES)
         evaluation = _evaluate(run, dataset / manifest.truth) if manifest.truth else None
-    return RunResults(
-        config=dataclasses.asdict(config),
+    return build_summary(
+        dataclasses.asdict(config),
+        manifest,
+        counts,
         versions=rundir.versions(run),
-        manifest=manifest,
         encoder=opened.spec.slug,
-        counts=counts,
-        records=[dataclasses.asdict(record) for record in fitted.records],
+        epochs=fitted.records,
         chosen_epoch=fitted.epoch,
-        evaluation=evaluation,
-        noise_rate=dataclasses.asdict(noise_rate) if noise_rate else None,
+        noise_rate=noise_rate,
         class_noise_rates=_class_noise_rates(prepared, manifest.num_classes, noise_rate),
+        evaluation=evaluation,
         packed=packed_name(run, dataset),
         waiting_share=read_waiting_share(run / SIGNALS),
         cluster={name: getattr(have, name) for name in ("nodes", "cpus", "gpus")},

@@ -22,10 +22,10 @@ from dynacor_ray.runs.directory import (
     ISSUES,
     REPORT,
     SIGNAL_ANALYSIS,
-    SUMMARY,
     TRIALS,
     finished_run,
 )
+from dynacor_ray.runs.records import RunSummary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,13 +37,18 @@ WORST = 10
 
 @dataclass(frozen=True)
 class DetectResult:
-    """What a finished run left in its directory."""
+    """What a finished run left in its directory; `summary` is its summary.json."""
 
     run: Location
-    summary: dict[str, Any]
+    summary: RunSummary
+
+    @classmethod
+    def read(cls, run: Location) -> DetectResult:
+        """The result in a finished run's directory."""
+        return cls(run, RunSummary.read(run))
 
     def __repr__(self) -> str:
-        flagged, rows = self.summary["num_flagged"], self.summary["num_rows"]
+        flagged, rows = self.summary.num_flagged, self.summary.num_rows
         return f"<DetectResult {self.run}: {flagged:,} of {rows:,} labels look wrong>"
 
     def _repr_html_(self) -> str:
@@ -69,7 +74,7 @@ class DetectResult:
 
     def to_datalab(self) -> Datalab:
         """The rows as `label` issues of a cleanlab Datalab, by instance_id (`dynacor_ray.export.datalab`)."""
-        return as_datalab(self.issues, [row["class"] for row in self.summary["classes"]])
+        return as_datalab(self.issues, self.summary.class_names)
 
     def report(self, thumbnails: bool | None = None) -> str:
         """Make `report.html` anew and say where it is. thumbnails: as in `make_report`."""
@@ -91,8 +96,7 @@ def load(run: str) -> DetectResult:
 
     Raises RunDirectoryError when there is none.
     """
-    place = finished_run(locate(run))
-    return DetectResult(place, (place / SUMMARY).read_json())
+    return DetectResult.read(finished_run(locate(run)))
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,7 @@ class SweepResult:
     @property
     def best(self) -> DetectResult:
         """The chosen trial's run directory, as `detect` leaves it."""
-        place = self.run / BEST
-        return DetectResult(place, (place / SUMMARY).read_json())
+        return DetectResult.read(self.run / BEST)
 
     def trials(self) -> pa.Table:
         """`trials.parquet` as an Arrow table, one row per trial."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.sweep import CLUSTER_OPTIONS, SweepConfig, make_sweep_config, training_options
@@ -47,9 +47,6 @@ from dynacor_ray.workflows.sweep_trials import (
     run_clustering_trial,
     run_training_trial,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def sweep(

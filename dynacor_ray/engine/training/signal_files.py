@@ -6,24 +6,16 @@ counts only when the manifest of the last checkpoint lists it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import MANIFEST
 from dynacor_ray.core.storage import Location
-
-if TYPE_CHECKING:
-    pass
-
-from collections.abc import Mapping
-from typing import TypeAlias
-
-import numpy as np
-
-from dynacor_ray.core import schema
 from dynacor_ray.decision.confident_joint import class_noise_rates
 from dynacor_ray.decision.noise_rate import BINS, NoiseRate, counted_epochs, estimate_noise_rate
 from dynacor_ray.method.dynamics import to_float16_keeping_sign

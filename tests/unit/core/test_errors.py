@@ -16,7 +16,7 @@ def test_messages_are_one_printable_line() -> None:
 
 def test_a_choice_lists_the_valid_values() -> None:
     require_choice("a rule", "last", ("last", "best"))
-    with pytest.raises(ConfigError, match="Expected a rule among last, best, but got 'worst'; pass one of these."):
+    with pytest.raises(ConfigError, match=r"Expected a rule among last, best, but got 'worst'; pass one of these\."):
         require_choice("a rule", "worst", ("last", "best"))
 
 

@@ -20,7 +20,7 @@ def test_cleanlab_trains_without_the_flagged_rows(tmp_path: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 
     run = at(make_run(tmp_path / "run"))
-    result = DetectResult(run, (run / "summary.json").read_json())
+    result = DetectResult.read(run)
     table = result.to_pandas().sort_values("instance_id", ignore_index=True)
     labels, features = table["given_label"].to_numpy(), np.random.default_rng(0).normal(size=(300, 2))
     learner = classification.CleanLearning(LogisticRegression())

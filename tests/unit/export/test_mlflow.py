@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.runtime.mlflow_client import TrackedRun
 from dynacor_ray.export import mlflow as tracking
 from dynacor_ray.export.mlflow import track_run, track_sweep, tracked_run, tracked_trials
+from dynacor_ray.runs.records import RunSummary
 from tests.made_runs import make_run
 
 TRIALS: list[dict[str, Any]] = [
@@ -26,16 +27,15 @@ TRIALS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def summary(tmp_path: Path) -> dict[str, Any]:
+def summary(tmp_path: Path) -> RunSummary:
     scores = {"noise_rate": 0.1, "f1": 0.9, "precision": None, "recall": 0.8, "auroc": float("nan")}
-    found: dict[str, Any] = json.loads((make_run(tmp_path / "demo", evaluation=scores) / "summary.json").read_text())
-    return found
+    return RunSummary.read(locate(str(make_run(tmp_path / "demo", evaluation=scores))))
 
 
-def test_a_run_is_its_options_and_its_summary(summary: dict[str, Any]) -> None:
+def test_a_run_is_its_options_and_its_summary(summary: RunSummary) -> None:
     run = tracked_run("/runs/demo/", summary)
     assert run.name == "demo"
-    assert run.params == summary["config"]
+    assert run.params == summary.config
     assert run.tags == {"dynacor.run": "/runs/demo/", "dynacor.version": "0.1.0"}
     assert run.metrics["num_flagged"] == 30
     assert run.metrics["f1"] == 0.9
@@ -55,7 +55,7 @@ def test_a_sweep_is_a_run_per_finished_trial() -> None:
     assert second.tags["dynacor.chosen"] == "false"
 
 
-def test_nothing_is_told_unless_asked(summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_told_unless_asked(summary: RunSummary, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[TrackedRun] = []
     monkeypatch.setattr(tracking, "log_runs", lambda _, runs: told.extend(runs))
     track_run(None, "runs/demo", summary, Progress())
@@ -64,7 +64,7 @@ def test_nothing_is_told_unless_asked(summary: dict[str, Any], monkeypatch: pyte
 
 
 def test_a_run_is_finished_also_when_mlflow_is_gone(
-    summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    summary: RunSummary, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any) -> None:
         raise ConnectionError("no route")

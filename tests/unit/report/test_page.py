@@ -17,6 +17,7 @@ import pytest
 from dynacor_ray.core.storage import locate
 from dynacor_ray.report.page import MATRIX_CLASSES, embedded, render
 from dynacor_ray.report.page_reader import read_page
+from dynacor_ray.runs.records import RunSummary
 from tests.made_runs import make_run
 from tests.pages import made, read
 
@@ -153,7 +154,7 @@ def test_no_row_or_every_row_flagged(noise: float, tmp_path: Path) -> None:
 def test_a_page_without_uris_or_dynamics(tmp_path: Path) -> None:
     """Whatever a source does not know is left out."""
     run = locate(str(make_run(tmp_path / "run", uris=[None] * 300)))
-    summary = (run / "summary.json").read_json()
+    summary = RunSummary.read(run)
     page = read_page(run / "issues.parquet", run / "dynamics.parquet", summary, None)
     bare = dataclasses.replace(page, suspects=tuple(dataclasses.replace(s, margins=()) for s in page.suspects))
     data = json.loads(read(render(bare)).raw["script"][0])

@@ -10,6 +10,7 @@ import pytest
 from dynacor_ray.core.storage import locate
 from dynacor_ray.report import page_reader as page_data
 from dynacor_ray.report.page_reader import read_page
+from dynacor_ray.runs.records import RunSummary
 from tests.made_runs import make_run
 from tests.pages import made
 
@@ -32,7 +33,7 @@ def test_only_what_is_shown_is_inside(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_sample_is_spread_over_all_flagged_rows(tmp_path: Path) -> None:
     run = locate(str(make_run(tmp_path / "run", rows=50_000, names=("a", "b"))))
-    summary = (run / "summary.json").read_json()
+    summary = RunSummary.read(run)
     page = read_page(run / "issues.parquet", run / "dynamics.parquet", summary, None)
     ranks = np.array([suspect.rank for suspect in page.suspects if suspect.sample_place is not None])
     assert len(ranks) == page_data.SAMPLE

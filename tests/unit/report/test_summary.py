@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dynacor_ray.core.errors import RunDirectoryError
 from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats
+from dynacor_ray.decision.noise_rate import NoiseRate
+from dynacor_ray.method.selection import EpochRecord
 from dynacor_ray.report.summary import (
-    RunResults,
+    FlagCounts,
     build_summary,
     class_table,
     pair_table,
@@ -20,20 +22,19 @@ from dynacor_ray.report.summary import (
     transition_matrix,
     trust_warnings,
 )
+from dynacor_ray.runs.records import RunSummary
+from tests.made_runs import counts_of
 
 NAMES = ("cat", "dog", "owl")
 
 
-@dataclass
-class Counted:
-    """10 cats of which 3 are flagged (2 as dogs, 1 as an owl), 4 dogs of which 1 as a dog, no owl."""
+PAIRS = np.array([[0, 2, 1], [0, 1, 0], [0, 0, 0]], np.int64)
+CONFIG = {"seed": 7, "gamma": 0.1, "flag_rule": None, "variant": None}
 
-    originals: int = 14
-    flagged: int = 4
-    copies: int = 4
-    copies_flagged: int = 3
-    pairs: np.ndarray = field(default_factory=lambda: np.array([[0, 2, 1], [0, 1, 0], [0, 0, 0]], np.int64))
-    given: np.ndarray = field(default_factory=lambda: np.array([10, 4, 0], np.int64))
+
+def counted(pairs: np.ndarray = PAIRS, given: tuple[int, ...] = (10, 4, 0), copies_flagged: int = 3) -> FlagCounts:
+    """10 cats of which 3 are flagged (2 as dogs, 1 as an owl), 4 dogs of which 1 as a dog, no owl."""
+    return counts_of(pairs, np.array(given, np.int64), 4, copies_flagged)
 
 
 def manifest(**changes: Any) -> DatasetManifest:
@@ -57,14 +58,25 @@ def manifest(**changes: Any) -> DatasetManifest:
     return DatasetManifest(**(values | changes))
 
 
-def facts(counts: Counted, known: DatasetManifest, noise_rate: dict[str, float] | None = None) -> RunResults:
-    records = [{"epoch": 0, "davies_bouldin": None}]
-    config = {"seed": 7, "gamma": 0.1, "flag_rule": None, "variant": None}
-    return RunResults(config, {"ray": "2"}, known, "pixels@8", counts, records, 0, None, noise_rate)
+def built(counts: FlagCounts, known: DatasetManifest, noise_rate: NoiseRate | None = None) -> RunSummary:
+    epoch = EpochRecord(
+        epoch=0, validation_metric=0.5, davies_bouldin=None, flagged_originals=0.2, flagged_corrupted=0.9
+    )
+    return build_summary(
+        CONFIG,
+        known,
+        counts,
+        versions={"ray": "2"},
+        encoder="pixels@8",
+        epochs=[epoch],
+        chosen_epoch=0,
+        noise_rate=noise_rate,
+        seconds={"total": 1.5},
+    )
 
 
 def test_class_table_by_hand() -> None:
-    assert class_table(Counted(), NAMES) == [
+    assert class_table(counted(), NAMES) == [
         {"class": "cat", "rows": 10, "flagged": 3, "flagged_share": 0.3, "estimated_noise_rate": None},
         {"class": "dog", "rows": 4, "flagged": 1, "flagged_share": 0.25, "estimated_noise_rate": None},
         {"class": "owl", "rows": 0, "flagged": 0, "flagged_share": 0.0, "estimated_noise_rate": None},
@@ -73,7 +85,7 @@ def test_class_table_by_hand() -> None:
 
 def test_pair_table_by_hand() -> None:
     """Most frequent first; a flagged row whose given label is also predicted names no other class."""
-    pairs = Counted().pairs
+    pairs = PAIRS.copy()
     assert pair_table(pairs, NAMES) == [
         {"given": "cat", "predicted": "dog", "flagged": 2},
         {"given": "cat", "predicted": "owl", "flagged": 1},
@@ -86,62 +98,72 @@ def test_pair_table_by_hand() -> None:
 
 def test_transition_matrix_by_hand() -> None:
     """Truly cats: the 7 unflagged. Dogs: 3 unflagged, the one flagged as a dog, 2 given as cats. Owls: 1 as a cat."""
-    assert np.allclose(transition_matrix(Counted()), [[1, 0, 0], [2 / 6, 4 / 6, 0], [1, 0, 0]])
+    assert np.allclose(transition_matrix(counted()), [[1, 0, 0], [2 / 6, 4 / 6, 0], [1, 0, 0]])
 
 
 def test_transition_matrix_of_a_class_that_nobody_has() -> None:
     pairs = np.array([[0, 1, 0], [0, 0, 0], [0, 0, 0]], np.int64)
-    counts = Counted(pairs=pairs, given=np.array([1, 2, 0], np.int64))
+    counts = counted(pairs, (1, 2, 0))
     assert np.allclose(transition_matrix(counts), [[1, 0, 0], [1 / 3, 2 / 3, 0], [0, 0, 1]])
 
 
 def test_warnings_of_doubtful_answers() -> None:
     known = manifest()
-    assert trust_warnings(Counted(), known) == []
-    assert trust_warnings(Counted(copies_flagged=2), known) == [], "half is enough"
-    (weak,) = trust_warnings(Counted(copies_flagged=1), known)
+    assert trust_warnings(counted(), known) == []
+    assert trust_warnings(counted(copies_flagged=2), known) == [], "half is enough"
+    (weak,) = trust_warnings(counted(copies_flagged=1), known)
     assert weak.startswith("Only 25% of the errors that were planted on purpose were found")
-    (half,) = trust_warnings(Counted(given=np.array([5, 2, 0], np.int64)), known)
+    (half,) = trust_warnings(counted(given=(5, 2, 0)), known)
     assert half == "More than half of the labels look wrong in 1 class(es): cat. Look at them by hand."
-    many = Counted(pairs=np.eye(7, dtype=np.int64), given=np.ones(7, np.int64))
+    many = counted(np.eye(7, dtype=np.int64), (1,) * 7)
     (all_bad,) = trust_warnings(many, manifest(class_names=tuple("abcdefg")))
     assert "in 7 class(es): a, b, c, d, e and others. Look" in all_bad
 
 
 def test_an_estimate_that_is_not_followed_is_named() -> None:
     """4 of 14 rows are flagged."""
-    wild = {"value": 0.9, "low": 0.3, "high": 1.0}
-    (told,) = rate_warnings(facts(Counted(), manifest(), wild))
+    wild = NoiseRate(0.9, 0.3, 1.0, 0.9)
+    (told,) = rate_warnings(counted(), CONFIG, wild)
     assert told.startswith("The estimated noise rate of 90% is not to be believed: flagging 29% of the rows finds 75%")
-    assert rate_warnings(facts(Counted(), manifest(), wild | {"value": 0.29})) == []
-    other = facts(Counted(), manifest(), wild)
-    assert rate_warnings(dataclasses.replace(other, config=other.config | {"variant": "paper"})) == []
-    assert rate_warnings(dataclasses.replace(other, config=other.config | {"flag_rule": "mixture"})) == []
-    assert rate_warnings(facts(Counted(), manifest())) == []
+    assert rate_warnings(counted(), CONFIG, dataclasses.replace(wild, value=0.29)) == []
+    assert rate_warnings(counted(), CONFIG | {"variant": "paper"}, wild) == []
+    assert rate_warnings(counted(), CONFIG | {"flag_rule": "mixture"}, wild) == []
+    assert rate_warnings(counted(), CONFIG, None) == []
 
 
 def test_summary_is_json_and_complete() -> None:
     known = manifest(warnings=("told before",), quarantined=3, quarantine_examples=tuple({"row": i} for i in range(20)))
-    summary = build_summary(facts(Counted(copies_flagged=1), known), {"total": 1.5})
-    assert json.loads(json.dumps(summary, allow_nan=False)) == json.loads(json.dumps(summary))
-    assert summary["num_rows"] == 14
-    assert summary["num_flagged"] == 4
-    assert summary["flagged_share"] == 4 / 14
-    assert summary["estimated_noise_rate"] is summary["noise_rate_range"] is None, "too few epochs for an estimate"
-    told = build_summary(facts(Counted(), known, {"value": 0.2, "low": 0.1, "high": 0.3}), {})
-    assert (told["estimated_noise_rate"], told["noise_rate_range"]) == (0.2, [0.1, 0.3])
-    assert summary["corrupted_recall"] == 0.25
-    assert summary["seed"] == 7
-    assert summary["seconds"] == {"total": 1.5}
-    assert summary["warnings"][0] == "told before"
-    assert len(summary["warnings"]) == 2
-    assert len(summary["data"]["quarantine_examples"]) == 10
-    assert summary["data"]["quarantined"] == 3
-    assert not {"parts", "stats"} & summary["data"].keys()
+    summary = built(counted(copies_flagged=1), known)
+    held = json.loads(json.dumps(summary.as_json(), allow_nan=False))
+    assert RunSummary.from_json(held).as_json() == held
+    assert summary.num_rows == 14
+    assert summary.num_flagged == 4
+    assert summary.flagged_share == 4 / 14
+    assert summary.estimated_noise_rate is summary.noise_rate_range is None, "too few epochs for an estimate"
+    told = built(counted(), known, NoiseRate(0.2, 0.1, 0.3, 0.2))
+    assert (told.estimated_noise_rate, told.noise_rate_range) == (0.2, [0.1, 0.3])
+    assert summary.corrupted_recall == 0.25
+    assert summary.seed == 7
+    assert summary.seconds == {"total": 1.5}
+    assert summary.warnings[0] == "told before"
+    assert len(summary.warnings) == 2
+    assert len(summary.data.quarantine_examples) == 10
+    assert summary.data.quarantined == 3
+    assert not {"parts", "stats"} & held["data"].keys()
+
+
+def test_a_summary_of_another_version_is_read_or_refused() -> None:
+    held = json.loads(json.dumps(built(counted(), manifest()).as_json()))
+    older = {name: value for name, value in held.items() if name != "cluster"} | {"unheard_of": 1}
+    assert RunSummary.from_json(older) == RunSummary.from_json(held)
+    del held["num_flagged"]
+    for other in (held, {"detectors": []}, []):
+        with pytest.raises(RunDirectoryError, match=r"summary\.json of a detect run, but got one that does not"):
+            RunSummary.from_json(other)
 
 
 @pytest.mark.parametrize("classes", [100, 101])
 def test_a_large_transition_matrix_is_left_out(classes: int) -> None:
-    counts = Counted(pairs=np.zeros((classes, classes), np.int64), given=np.ones(classes, np.int64))
-    summary = build_summary(facts(counts, manifest(class_names=tuple(map(str, range(classes))))), {})
-    assert (summary["transition_matrix"] is None) == (classes > 100)
+    counts = counted(np.zeros((classes, classes), np.int64), (1,) * classes)
+    summary = built(counts, manifest(class_names=tuple(map(str, range(classes)))))
+    assert (summary.transition_matrix is None) == (classes > 100)

@@ -10,27 +10,10 @@ from rich.console import Console
 
 from dynacor_ray.core.schema import MAX_INSTANCE_ID
 from dynacor_ray.report.terminal import clean, print_summary
+from dynacor_ray.runs.records import RunSummary
+from tests.made_runs import summary_of
 
 NAMES = ("cat", "dog", "owl")
-
-
-def summary_of(names: tuple[str, ...] = NAMES, **changes: Any) -> dict[str, Any]:
-    classes = [{"class": n, "rows": 100, "flagged": i, "flagged_share": i / 100} for i, n in enumerate(names)]
-    return {
-        "num_rows": 1_000_000,
-        "num_classes": len(names),
-        "num_flagged": 123_456,
-        "flagged_share": 0.123456,
-        "estimated_noise_rate": 0.1,
-        "noise_rate_range": [0.08, 0.12],
-        "corrupted_recall": 0.9,
-        "num_corrupted": 100_000,
-        "data": {"quarantined": 0},
-        "evaluation": None,
-        "classes": classes,
-        "warnings": [],
-        "seconds": {"ingest": 2.0, "train": 30.25, "total": 32.5},
-    } | changes
 
 
 def suspect(instance_id: int = 5, uri: str | None = None, given: int = 0, predicted: int = 1) -> dict[str, Any]:
@@ -43,7 +26,7 @@ def suspect(instance_id: int = 5, uri: str | None = None, given: int = 0, predic
     }
 
 
-def printed(summary: dict[str, Any], worst: list[dict[str, Any]], width: int = 80, run: str = "/runs/a") -> list[str]:
+def printed(summary: RunSummary, worst: list[dict[str, Any]], width: int = 80, run: str = "/runs/a") -> list[str]:
     stream = io.StringIO()
     print_summary(summary, worst, run, Console(file=stream, width=width, force_terminal=False))
     return stream.getvalue().splitlines()

@@ -8,6 +8,8 @@ import pytest
 
 from dynacor_ray.report import wording
 from dynacor_ray.report.page_model import Suspect
+from dynacor_ray.runs.records import RunSummary
+from tests.made_runs import summary_of
 
 
 def suspect(**changes: Any) -> Suspect:
@@ -42,10 +44,9 @@ def test_why(changes: dict[str, Any], text: str) -> None:
     assert wording.explain_row(suspect(**changes), ["cat", "dog"], 4) == text
 
 
-def told(**changes: Any) -> dict[str, Any]:
-    row = {"class": "cat", "rows": 100, "flagged": 10, "flagged_share": 0.1, "estimated_noise_rate": None}
-    values: dict[str, Any] = {"warnings": [], "classes": [row], "estimated_noise_rate": None, "noise_rate_range": None}
-    return values | {"num_flagged": 10, "num_rows": 100, "corrupted_recall": 0.9, "num_corrupted": 20} | changes
+def told(**changes: Any) -> RunSummary:
+    calm: dict[str, Any] = {"estimated_noise_rate": None, "noise_rate_range": None, "num_corrupted": 20}
+    return summary_of(**calm | changes)
 
 
 def test_notes_name_rare_classes_and_a_wide_range() -> None:

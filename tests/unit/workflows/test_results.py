@@ -11,7 +11,7 @@ from tests.made_runs import make_run
 
 def test_a_result_makes_its_report(tmp_path: Path) -> None:
     run = locate(str(make_run(tmp_path / "run")))
-    result = DetectResult(run, (run / "summary.json").read_json())
+    result = DetectResult.read(run)
     assert result.report() == f"{tmp_path}/run/report.html"
     assert (tmp_path / "run" / "report.html").exists()
     assert "<b>30 of 300 labels look wrong</b>" in result._repr_html_()
