@@ -9,7 +9,7 @@ from dynacor_ray.core.errors import ConfigError, require_choice, require_two_cla
 
 def test_a_choice_lists_the_valid_values() -> None:
     require_choice("a rule", "last", ("last", "best"))
-    with pytest.raises(ConfigError, match="Expected a rule among last, best, but got 'worst'; pass one of these."):
+    with pytest.raises(ConfigError, match="Expected a rule among last, best, but got"):
         require_choice("a rule", "worst", ("last", "best"))
 
 
