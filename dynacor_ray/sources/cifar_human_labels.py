@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import re
-import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.models.weights import describe_pickle, load_without_code
 
 CLEAN = "clean_label"
 """Key of the labels that the others are compared with."""
@@ -67,8 +66,6 @@ def read_human_labels(path: Location | str, kind: str, num_classes: int) -> Huma
 
 def _load(place: Location) -> Any:
     """The content of the file, with nothing but data in it."""
-    import torch
-
     info = place.info()
     if not info.is_file:
         raise DataError(expected_got(f"a file of human labels at {place}", "no such file", "check the path"))
@@ -79,14 +76,9 @@ def _load(place: Location) -> Any:
     if unpacked > _MAX_BYTES:
         raise _unfit(place, f"a file that unpacks to {unpacked >> 20:,} MiB")
     try:
-        # The warnings are about how old numpy wrote its types.
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed()):
-            warnings.simplefilter("ignore")
-            return torch.load(data, map_location="cpu", weights_only=True)
+        return load_without_code(data, _allowed())
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        got = f"a pickle with code ({found.group(1)})" if found else "a pickle of other things, maybe code, or damage"
-        raise _unfit(place, got) from error
+        raise _unfit(place, describe_pickle(error)) from error
     except Exception as error:  # a damaged file may stumble over anything
         raise _unfit(place, f"a file that cannot be read ({type(error).__name__})") from error
 

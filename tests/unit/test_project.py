@@ -150,23 +150,31 @@ def test_truth_is_quarantined() -> None:
     assert not found, f"only {TRUTH_READERS} may touch the truth"
 
 
-# --------------------------------------------------------------------------------------------------------------- method
+# ---------------------------------------------------------------------------------------------------- method, decision
 
 
-def public_functions() -> list[tuple[str, ast.FunctionDef]]:
+def public_functions(paths: list[Path]) -> list[tuple[str, ast.FunctionDef]]:
     return [
         (f"{path.stem}.{node.name}", node)
-        for path in METHOD_FILES
+        for path in paths
         for node in parsed(path).body
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
     ]
 
 
 def test_method_functions_cite_the_paper() -> None:
-    functions = public_functions()
+    functions = public_functions(METHOD_FILES)
     assert functions
     silent = [name for name, node in functions if not re.search(r"Eq\.|§", ast.get_docstring(node) or "")]
     assert not silent, f"say in the docstring which equation or section it is: {silent}"
+
+
+def test_decision_modules_name_their_origin() -> None:
+    paths = [path for path in sorted((PACKAGE / "decision").rglob("*.py")) if public_functions([path])]
+    assert paths
+    origin = r"\b(19|20)\d\d\b|\bours\b|\bour own\b|Eq\.|§|Table"
+    silent = [name_of(path) for path in paths if not re.search(origin, ast.get_docstring(parsed(path)) or "")]
+    assert not silent, f"cite a publication in the module's docstring, or say that the rules are ours: {silent}"
 
 
 def test_method_names_its_axes() -> None:
