@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dynacor_ray.config.detect import DetectConfig, Threshold
+from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DataFile, DatasetManifest
+from dynacor_ray.decision.thresholds import FlagRule
 from dynacor_ray.report.summary import RunResults, build_summary
 
 
@@ -93,8 +94,8 @@ def make_run(
         rows, int(wrong.sum()), len(copies), len(copies), pairs, np.bincount(given, minlength=classes).astype(np.int64)
     )
     manifest = _pack(folder / "cache" / "dataset", given, names, images)
-    threshold: Threshold = "noise_rate" if epochs > 1 else "paper"
-    config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs, flag_rule=threshold))
+    flag_rule: FlagRule = "noise_rate" if epochs > 1 else "paper"
+    config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs, flag_rule=flag_rule))
     records = [{"epoch": i, "validation_metric": 0.2 + 0.05 * i, "davies_bouldin": None} for i in range(3)]
     facts = RunResults(
         config,
