@@ -8,10 +8,7 @@ the epochs for CIFAR, after half of them where the paper follows DivideMix (PreA
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
-
-from dynacor_ray.core.errors import ConfigError, expected_got
 
 _CLIP: dict[str, Any] = {
     "encoder": "open_clip:ViT-B-32/openai",
@@ -51,12 +48,3 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 """Name -> options of DetectConfig; milestones are shares of the epochs, so they move along when --epochs is given."""
-
-
-def recipe_options(name: str) -> dict[str, Any]:
-    """The options of a recipe, its name among them. Raises ConfigError for an unknown name."""
-    if name not in RECIPES:
-        close = difflib.get_close_matches(str(name), RECIPES, n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else "choose one of these"
-        raise ConfigError(expected_got(f"--recipe to be one of {', '.join(RECIPES)}", repr(name), remedy))
-    return RECIPES[name] | {"recipe": name}

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,10 @@ from numpy.typing import NDArray
 from dynacor_ray.core.errors import ConfigError, expected_got, require_choice
 
 _CHUNK = 256
-EPOCH_CHOICES = ("validation_metric", "noise_rate", "davies_bouldin", "last")
-RUN_RULES = ("validation_metric", "noise_rate")
+EpochChoice = Literal["validation_metric", "noise_rate", "davies_bouldin", "last"]
+EPOCH_CHOICES: tuple[str, ...] = get_args(EpochChoice)
+RunRule = Literal["validation_metric", "noise_rate"]
+RUN_RULES: tuple[str, ...] = get_args(RunRule)
 """Rules that can also choose among runs."""
 
 

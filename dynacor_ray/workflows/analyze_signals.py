@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig, make_analyze_signals_config
+from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core.errors import DynacorError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
@@ -58,7 +59,7 @@ def analyze_signals(data: str | None = None, **options: Any) -> AnalyzeSignalsRe
     Options are those of `AnalyzeSignalsConfig` (label_noise, seeds, gammas, signals) and of `DetectConfig`. Resumes in
     the same directory, and extends what is there. Raises a DynacorError, before any work where possible.
     """
-    return run_analyze_signals(make_analyze_signals_config(data, **options))
+    return run_analyze_signals(make_config(AnalyzeSignalsConfig, data, **options))
 
 
 def run_analyze_signals(config: AnalyzeSignalsConfig) -> AnalyzeSignalsResult:
@@ -78,7 +79,9 @@ class _SignalAnalysis(Experiment[Finding, AnalyzeSignalsResult]):
     @classmethod
     def of(cls, config: AnalyzeSignalsConfig) -> _SignalAnalysis:
         """Open the data. Raises a DynacorError for whatever could not run."""
-        plan = ExperimentPlan.of("signals", config.widest, config.kinds, config.all_seeds, _facts(config), ("gamma",))
+        plan = ExperimentPlan.of(
+            "signals", config.largest_corruption, config.noises, config.effective_seeds, _facts(config), ("gamma",)
+        )
         return cls(plan, config)
 
     def result(self, summary: dict[str, Any]) -> AnalyzeSignalsResult:
@@ -94,18 +97,18 @@ class _SignalAnalysis(Experiment[Finding, AnalyzeSignalsResult]):
 
 def _facts(config: AnalyzeSignalsConfig) -> dict[str, Any]:
     return dataclasses.asdict(config) | {
-        "gammas": config.all_gammas,
-        "signals": config.chosen,
-        "seeds": config.all_seeds,
-        "made_from": made_from(config.kinds),
+        "gammas": config.effective_gammas,
+        "signals": config.effective_signals,
+        "seeds": config.effective_seeds,
+        "made_from": made_from(config.noises),
     }
 
 
 def _find_all(config: AnalyzeSignalsConfig, plan: ExperimentPlan, progress: Progress) -> Iterator[Finding]:
-    shared, spread = open_shared(plan, _SIGNAL_FACTOR * len(config.all_gammas), progress)
+    shared, spread = open_shared(plan, _SIGNAL_FACTOR * len(config.effective_gammas), progress)
     for cell in each_cell(plan, shared, spread, SignalCell):
-        for gamma in config.all_gammas:
-            yield from cell.find(gamma, config.chosen)
+        for gamma in config.effective_gammas:
+            yield from cell.find(gamma, config.effective_signals)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dynacor_ray.config.compare import CompareConfig, make_compare_config
+from dynacor_ray.config.compare import CompareConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core.errors import ConfigError, DataError, DynacorError, expected_got
 from dynacor_ray.core.manifest import MANIFEST
 from dynacor_ray.core.progress import Progress
@@ -54,7 +55,7 @@ def compare(data: str | None = None, **options: Any) -> CompareResult:
     and one of all baselines' classifiers serve all detectors. Resumes in the same directory. Raises a DynacorError,
     before any work where possible; a detector that fails is named in the result and ends nothing.
     """
-    return run_compare(make_compare_config(data, **options))
+    return run_compare(make_config(CompareConfig, data, **options))
 
 
 def run_compare(config: CompareConfig) -> CompareResult:
@@ -74,13 +75,15 @@ class _Comparison(Experiment[Judgment, CompareResult]):
     @classmethod
     def of(cls, config: CompareConfig) -> _Comparison:
         """Open the data. Raises a DynacorError for whatever could not run."""
-        return cls(ExperimentPlan.of("compare", config.detect, config.kinds, config.all_seeds, _facts(config)), config)
+        return cls(
+            ExperimentPlan.of("compare", config.detect, config.noises, config.effective_seeds, _facts(config)), config
+        )
 
     def result(self, summary: dict[str, Any]) -> CompareResult:
         return CompareResult(self.run, summary)
 
     def execute(self, progress: Progress) -> list[Judgment]:
-        for name in self.config.left_out:
+        for name in self.config.unavailable_detectors:
             library = DETECTORS[name].library
             progress.say(f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{library}]'")
         with ray_session(self.config.detect, progress):
@@ -92,9 +95,9 @@ class _Comparison(Experiment[Judgment, CompareResult]):
 
 def _facts(config: CompareConfig) -> dict[str, Any]:
     return dataclasses.asdict(config) | {
-        "detectors": config.chosen,
-        "seeds": config.all_seeds,
-        "made_from": made_from(config.kinds),
+        "detectors": config.effective_detectors,
+        "seeds": config.effective_seeds,
+        "made_from": made_from(config.noises),
     }
 
 
@@ -107,14 +110,14 @@ def _judge_all(config: CompareConfig, plan: ExperimentPlan, progress: Progress) 
 
 def _possible(config: CompareConfig, num_classes: int, progress: Progress) -> list[str]:
     """The detectors that can be compared with so many classes; one that was asked for by name must be among them."""
-    if num_classes <= MAX_CLASSES or SIMIFEAT_R not in config.chosen:
-        return config.chosen
+    if num_classes <= MAX_CLASSES or SIMIFEAT_R not in config.effective_detectors:
+        return config.effective_detectors
     if config.detectors:
         raise ConfigError(
             expected_got(f"at most {MAX_CLASSES} classes for {SIMIFEAT_R}", str(num_classes), "leave it out")
         )
     progress.say(f"{DETECTORS[SIMIFEAT_R].title} is left out: it takes at most {MAX_CLASSES} classes")
-    return [name for name in config.chosen if name != SIMIFEAT_R]
+    return [name for name in config.effective_detectors if name != SIMIFEAT_R]
 
 
 class CompareCell(GridCell):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.config.sweep import CLUSTER_OPTIONS, SweepConfig, make_sweep_config, training_options
+from dynacor_ray.config.options import make_config
+from dynacor_ray.config.sweep import CLUSTERING_OPTIONS, SweepConfig, training_options
 from dynacor_ray.core.errors import ConfigError, RunDirectoryError, TrainingError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
@@ -65,7 +66,7 @@ def sweep(
     clustering. Resumes an interrupted sweep in the same directory. Raises a DynacorError, before any work where
     possible; a failing trial is named in the result and ends nothing.
     """
-    config = make_sweep_config(data, **options)
+    config = make_config(SweepConfig, data, **options)
     return run_sweep(config, _search(config, space, searcher, scheduler), scheduler)
 
 
@@ -102,7 +103,7 @@ class SweepPlan:
             name = _training_name(config, options)
             one = dataclasses.replace(config.trial(options), cache=shared.cache, out=str(run / TRAININGS / name))
             trainings[name] = prepare(one, next(iter(trainings.values()), None))
-        plan = cls(config, run, shared, None if search else config.listed(), search, trainings)
+        plan = cls(config, run, shared, None if search else config.trials(), search, trainings)
         rundir.check(run, plan.identity())
         for prepared in trainings.values():
             rundir.check(prepared.run, _training_identity(prepared))
@@ -110,7 +111,7 @@ class SweepPlan:
 
     def identity(self) -> dict[str, Any]:
         """What ties the directory: all but what is varied, so that a sweep may be extended."""
-        varied = {*self.config.choices, *CLUSTER_OPTIONS}
+        varied = {*self.config.choices, *CLUSTERING_OPTIONS}
         options = {n: v for n, v in self.config.detect.result_options().items() if n not in varied}
         return {"options": options | {"sweep": True}, "data": next(iter(self.trainings.values())).source.fingerprint()}
 
@@ -336,13 +337,13 @@ def _varied(config: SweepConfig) -> dict[str, Any]:
 def _training_name(config: SweepConfig, options: dict[str, Any]) -> str:
     """Readable, and different for trainings that differ."""
     one = config.trial(training_options(options))
-    known = {n: v for n, v in one.result_options().items() if n not in CLUSTER_OPTIONS}
+    known = {n: v for n, v in one.result_options().items() if n not in CLUSTERING_OPTIONS}
     return f"gamma{one.gamma:g}-seed{one.seed}-{digest(known)[:8]}"
 
 
 def _training_identity(prepared: Prepared) -> dict[str, Any]:
     held = identity(prepared)
-    return held | {"options": {n: v for n, v in held["options"].items() if n not in CLUSTER_OPTIONS}}
+    return held | {"options": {n: v for n, v in held["options"].items() if n not in CLUSTERING_OPTIONS}}
 
 
 def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, scheduler: Any) -> Search | None:
@@ -352,8 +353,8 @@ def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, sc
     if searcher is None and space is None:
         return None
     for name in space or {}:
-        if name not in CLUSTER_OPTIONS:
+        if name not in CLUSTERING_OPTIONS:
             remedy = "give lists of the others (gammas, seeds, also): each value costs a training"
-            raise ConfigError(expected_got(f"space over {', '.join(CLUSTER_OPTIONS)}", repr(name), remedy))
+            raise ConfigError(expected_got(f"space over {', '.join(CLUSTERING_OPTIONS)}", repr(name), remedy))
     alphas = None if space and "alpha" in space else config.alpha_range()
     return make_search(config.choices, alphas, space or {}, config.num_samples, searcher, scheduler)

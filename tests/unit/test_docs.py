@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
+import functools
 import json
 import re
 import tomllib
@@ -16,10 +16,8 @@ import numpy as np
 import pytest
 
 from dynacor_ray import cli
-from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
 from dynacor_ray.config.compare import CompareConfig
-from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.config.sweep import SweepConfig
+from dynacor_ray.config.options import all_options
 from dynacor_ray.detectors import registry as detectors
 from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.sources import registry
@@ -57,8 +55,8 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (checks, "run_doctor"),
     ):
         monkeypatch.setattr(module, name, take)
-    afterwards = {name: (options, lambda asked: take(asked) and []) for name, (options, _) in cli._AFTERWARDS.items()}
-    monkeypatch.setattr(cli, "_AFTERWARDS", afterwards)
+    for name in ("report", "export", "review", "apply"):
+        monkeypatch.setitem(cli.COMMANDS, name, functools.wraps(cli.COMMANDS[name])(lambda config: seen.append(config)))
     return seen
 
 
@@ -93,10 +91,9 @@ def test_the_documentation_has_commands() -> None:
 
 def known_options() -> set[str]:
     """All options of our commands, Ray's that we name, and those of the scripts in jobs/."""
-    kinds = [DetectConfig, SweepConfig, CompareConfig, AnalyzeSignalsConfig, cli._UncheckedDoctor]
-    kinds += [options for options, _ in cli._AFTERWARDS.values()]
-    names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
-    found = {f"--{name.replace('_', '-')}" for name in names} | {"--no-thumbnails", "--help", "--version"}
+    kinds = [cli.config_class(command) for command in cli.COMMANDS]
+    found = {one.flag for kind in kinds for one in all_options(kind).values()}
+    found |= {"--no-thumbnails", "--help", "--version"}
     for script in (ROOT / "jobs").glob("bench_*.py"):
         fields = re.findall(r"^    ([a-z_]+): |\"--([a-z-]+)\"", script.read_text(), re.MULTILINE)
         found |= {f"--{(one or other).replace('_', '-')}" for one, other in fields}
@@ -146,7 +143,7 @@ def test_the_guide_to_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = detector.judge(Evidence(given_label=np.array([0, 1], np.int32), num_classes=2, margins=margins))
     assert verdict.is_label_issue.tolist() == [False, True]
     assert verdict.score.tolist() == [2.5, -1.5]
-    assert CompareConfig(detectors=("dynacor", "late_margin")).chosen == ["dynacor", "late_margin"]
+    assert CompareConfig(detectors=("dynacor", "late_margin")).effective_detectors == ["dynacor", "late_margin"]
 
 
 def test_the_guide_to_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
