@@ -80,8 +80,8 @@ class ReviewConfig(_FinishedRun):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApplyConfig(_FinishedRun):
-    """Options of `dynacor apply`."""
+class CleanConfig(_FinishedRun):
+    """Options of `dynacor clean`."""
 
     out: str = option(MISSING, "arguments", positional=True)
     """Where to write the copy; a log of the changes comes beside it."""
@@ -157,9 +157,9 @@ def _review(config: ReviewConfig) -> None:
     _say(*review_sentences(review_run(locate(config.run), locate(config.marks))))
 
 
-def _apply(config: ApplyConfig) -> None:
+def _clean(config: CleanConfig) -> None:
     """Write a copy of the data without the flagged rows, or with their suggested labels."""
-    from dynacor_ray.export.cleaned_copy import apply_run
+    from dynacor_ray.export.cleaned_copy import clean_run
     from dynacor_ray.report.reviews import read_marks
 
     if config.drop == config.relabel:
@@ -167,7 +167,7 @@ def _apply(config: ApplyConfig) -> None:
         raise ConfigError(expected_got("--drop or --relabel", got, "say which of the two"))
     marks = read_marks(locate(config.marks)) if config.marks else None
     action: Literal["drop", "relabel"] = "drop" if config.drop else "relabel"
-    done = apply_run(locate(config.run), locate(config.out), action, marks, config.hard_links)
+    done = clean_run(locate(config.run), locate(config.out), action, marks, config.hard_links)
     did = "left out" if config.drop else "relabeled"
     _say(f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {config.out}", f"Changes: {done.log}")
 
@@ -181,7 +181,7 @@ COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "report": _report,
     "export": _export,
     "review": _review,
-    "apply": _apply,
+    "clean": _clean,
 }
 
 

@@ -34,7 +34,7 @@ class Cleaned:
     log: Location
 
 
-def apply_run(
+def clean_run(
     run: Location, out: Location, action: Action, marks: dict[int, str] | None = None, hard_links: bool = False
 ) -> Cleaned:
     """Write a copy of the run's data to `out` without its flagged rows, or with them under their suggested class.
