@@ -13,12 +13,10 @@ Cost: two trainings; one percentile.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got, require_two_classes
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
@@ -32,10 +30,7 @@ def threshold_samples(ids: NDArray[np.int64], num_classes: int, seed: int, run: 
     ids: int64 (N,); C >= 2; run: 0 or 1. Returns bool (N,), True with probability 1 / (C + 1), never in both runs: the
     runs take neighboring intervals of one uniform number per instance. Raises ConfigError for C or another run.
     """
-    if num_classes < 2:
-        raise ConfigError(
-            expected_got("at least 2 classes", str(num_classes), "use a data set with two classes or more")
-        )
+    require_two_classes(num_classes)
     if run not in (0, 1):
         raise ConfigError(expected_got("run 0 or 1", str(run), "train two times"))
     position = keyed_uniform(seed, Purpose.THRESHOLD_SAMPLE, ids) * (num_classes + 1)
@@ -51,14 +46,12 @@ def aum(evidence: Evidence) -> Verdict:
     or one in both runs.
     """
     area, sample = evidence.part("aum").astype(np.float64), evidence.part("threshold_sample")
-    if sample.all(axis=0).any(axis=0):
-        got = f"{int(sample.all(axis=0).sum(axis=0))} in both"
-        raise DataError(
-            expected_got("each instance a threshold sample in one run at most", got, "use threshold_samples")
-        )
-    thresholds = _thresholds(area, sample)
-    judged_in = sample[0].astype(np.int64)
-    score: NDArray[np.float64] = np.where(judged_in == 0, area[0], area[1]) - thresholds[judged_in]
+    in_both = int(sample.all(axis=0).sum(axis=0))
+    if in_both:
+        expected = "each instance a threshold sample in one run at most"
+        raise DataError(expected_got(expected, f"{in_both} in both", "use threshold_samples"))
+    run = sample[0].astype(np.int64)
+    score: NDArray[np.float64] = np.where(run == 0, area[0], area[1]) - _thresholds(area, sample)[run]
     return Verdict(score < 0, score)
 
 
@@ -71,13 +64,9 @@ def corrupted_aum(evidence: Evidence) -> NDArray[np.float64]:
 
 def _thresholds(area: NDArray[np.float64], sample: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The cut of each run, float64 (2,), an empty run having the other's."""
-    own: list[Any] = [
-        np.percentile(a[s], PERCENTILE) if s.any(axis=0) else None for a, s in zip(area, sample, strict=True)
-    ]
-    known = [cut for cut in own if cut is not None]
-    if not known:
-        remedy = "add instances, or leave AUM out"
-        raise DataError(
-            expected_got("at least one threshold sample", f"none among {sample.shape[1]} instances", remedy)
-        )
-    return np.array([known[0] if cut is None else cut for cut in own], np.float64)
+    sampled = [aums[samples] for aums, samples in zip(area, sample, strict=True)]
+    if not any(map(len, sampled)):
+        got = f"none among {sample.shape[1]} instances"
+        raise DataError(expected_got("at least one threshold sample", got, "add instances, or leave AUM out"))
+    chosen = (own if len(own) else other for own, other in zip(sampled, sampled[::-1], strict=True))
+    return np.array([np.percentile(aums, PERCENTILE) for aums in chosen])

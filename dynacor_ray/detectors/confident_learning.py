@@ -15,6 +15,7 @@ float (N, C) held in memory.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -35,24 +36,6 @@ def fold_of(ids: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
     return keyed_choice(seed, Purpose.FOLD, ids, folds)
 
 
-def prune_by_noise_rate(evidence: Evidence) -> Verdict:
-    """CL, pruning by noise rate (Table 1; Northcutt et al. 2021). Reads probabilities, float (N, C).
-
-    Score: probability of the given label. Raises ConfigError when cleanlab is not installed.
-    """
-    return _find_label_issues(evidence, "prune_by_noise_rate")
-
-
-def both(evidence: Evidence) -> Verdict:
-    """CL, pruning by class and by noise rate (Table 1; Northcutt et al. 2021). As `prune_by_noise_rate`."""
-    return _find_label_issues(evidence, "both")
-
-
-def confident_learning(evidence: Evidence) -> Verdict:
-    """CL, off-diagonals of the confident joint (Table 1; Northcutt et al. 2021). As `prune_by_noise_rate`."""
-    return _find_label_issues(evidence, "confident_learning")
-
-
 def among_present(
     labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -68,7 +51,8 @@ def among_present(
     return dense.astype(np.int64), kept
 
 
-def _find_label_issues(evidence: Evidence, filter_by: str) -> Verdict:
+def find_issues(evidence: Evidence, filter_by: str) -> Verdict:
+    """Flags."""
     try:
         from cleanlab.filter import find_label_issues
         from cleanlab.rank import get_self_confidence_for_each_label
@@ -76,9 +60,16 @@ def _find_label_issues(evidence: Evidence, filter_by: str) -> Verdict:
         remedy = "pip install 'dynacor-ray[cleanlab]', or leave confident learning out"
         raise ConfigError(expected_got("the library cleanlab", "none that can be imported", remedy)) from error
     labels, probabilities = among_present(evidence.given_label, evidence.part("probabilities"))
-    if probabilities.shape[1] < 2:
-        # with one class in use there is nothing that a label could be confused with, and cleanlab refuses it
+    if probabilities.shape[1] < 2:  # nothing that a label could be confused with, which cleanlab refuses
         return Verdict(np.zeros(len(labels), np.bool_), np.ones(len(labels)))
     flags = find_label_issues(labels, probabilities, filter_by=filter_by, n_jobs=1)
     score = get_self_confidence_for_each_label(labels, probabilities)
     return Verdict(np.asarray(flags, np.bool_), np.asarray(score, np.float64))
+
+
+prune_by_noise_rate = functools.partial(find_issues, filter_by="prune_by_noise_rate")
+"""CL, pruning by noise rate."""
+both = functools.partial(find_issues, filter_by="both")
+"""CL, pruning by class and by noise rate."""
+confident_learning = functools.partial(find_issues, filter_by="confident_learning")
+"""CL, off-diagonals of the confident joint."""

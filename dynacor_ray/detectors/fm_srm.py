@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.gaussian_mixture import fit_mixture
 from dynacor_ray.detectors.evidence import Evidence, Verdict
-from dynacor_ray.detectors.nearest_neighbors import normalized
+from dynacor_ray.detectors.nearest_neighbors import first_neighbors, normalized
 
 NEIGHBORS = 20
 """Neighbors whose labels are compared (FM-SRM)."""
@@ -77,10 +77,7 @@ def agreement(given: NDArray[np.integer[Any]], neighbor_labels: NDArray[np.integ
 
     Label -1 stands for no neighbor; an instance without any has 1. Raises ConfigError for K < 20.
     """
-    if neighbor_labels.shape[1] < NEIGHBORS:
-        got = str(neighbor_labels.shape[1])
-        raise ConfigError(expected_got(f"at least {NEIGHBORS} neighbors", got, "gather more; fill up with label -1"))
-    labels = neighbor_labels[:, :NEIGHBORS]
+    labels = first_neighbors(neighbor_labels, NEIGHBORS)
     present = (labels >= 0).sum(axis=1)
     same = (labels == np.asarray(given)[:, None]).sum(axis=1)
     share: NDArray[np.float64] = np.where(present > 0, same / np.maximum(present, 1), 1.0)

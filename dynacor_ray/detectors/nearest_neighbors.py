@@ -13,10 +13,13 @@ k-th place, as duplicates make, are sorted in full.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import ConfigError, expected_got
 
 NO_INSTANCE = -1
 """Id where there are fewer than k other instances; its similarity is minus infinity."""
@@ -29,6 +32,14 @@ def normalized(features: Tensor) -> Tensor:
     """
     length = torch.linalg.vector_norm(features.float(), dim=1, keepdim=True)
     return features.float() / torch.where(length > 0, length, 1.0)
+
+
+def first_neighbors(labels: NDArray[Any], count: int) -> NDArray[Any]:
+    """The first columns."""
+    if labels.shape[1] < count:
+        got = str(labels.shape[1])
+        raise ConfigError(expected_got(f"at least {count} neighbors", got, "gather more; fill up with label -1"))
+    return labels[:, :count]
 
 
 class NearestNeighbors:
@@ -57,14 +68,6 @@ class NearestNeighbors:
         if bool(torch.isin(self._query_ids, reference_ids).any()):
             similarity.masked_fill_(self._query_ids[:, None] == reference_ids[None, :], -torch.inf)
         self._keep(*_top(similarity, reference_ids, self._k))
-
-    def merge(self, other: NearestNeighbors) -> None:
-        """Add what was found elsewhere for the same queries in other references. Raises DataError for other queries."""
-        if other._k != self._k or not torch.equal(other._query_ids, self._query_ids):
-            raise DataError(
-                expected_got("neighbors of the same queries", "others", "merge blocks of one set of queries")
-            )
-        self._keep(other.similarity, other.ids)
 
     def _keep(self, similarity: Tensor, ids: Tensor) -> None:
         """The k best of those known and some new ones (B, m)."""

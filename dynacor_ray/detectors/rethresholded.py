@@ -33,9 +33,8 @@ def at_noise_rate(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], 
     def judged(evidence: Evidence) -> Verdict:
         score = judge(evidence).score
         if evidence.noise_rate is None:
-            raise ConfigError(
-                expected_got("an estimate of the noise rate", "none", "gather what the detector reads first")
-            )
+            remedy = "gather what the detector reads first"
+            raise ConfigError(expected_got("an estimate of the noise rate", "none", remedy))
         return Verdict(score < quantile_threshold(score, evidence.noise_rate), score)
 
     return judged

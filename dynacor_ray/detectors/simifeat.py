@@ -26,6 +26,7 @@ from torch import Tensor
 
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.detectors.evidence import Evidence, Verdict
+from dynacor_ray.detectors.nearest_neighbors import first_neighbors
 
 NEIGHBORS = 10
 """Neighbors that vote (Table 1, SimiFeat)."""
@@ -68,7 +69,7 @@ def wrong_label_votes(evidence: Evidence) -> tuple[NDArray[np.float64], int]:
     how many of the N (C - 1) are 0.
     """
     labels, similarity = nearest(evidence)
-    given, found = np.asarray(evidence.given_label), []
+    given, positive = np.asarray(evidence.given_label), [np.empty(0)]
     for start in range(0, len(given), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
         here, weight = labels[rows], _weights(labels[rows], similarity[rows])
@@ -76,8 +77,8 @@ def wrong_label_votes(evidence: Evidence) -> tuple[NDArray[np.float64], int]:
         share = (same_class * weight[:, None, :]).sum(axis=2) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
         # Each class once per row: at the nearest neighbor that has it.
         nearest_of_class = ~np.tril(same_class, -1).any(axis=2)
-        found.append(share[(here >= 0) & (here != given[rows, None]) & nearest_of_class & (share > 0)])
-    votes_for_others = np.concatenate(found) if found else np.empty(0)
+        positive.append(share[(here >= 0) & (here != given[rows, None]) & nearest_of_class & (share > 0)])
+    votes_for_others = np.concatenate(positive)
     return votes_for_others, len(given) * (evidence.num_classes - 1) - len(votes_for_others)
 
 
@@ -144,9 +145,7 @@ def estimate_transition(
     ConfigError for more than 100 classes.
     """
     num_classes = len(c1)
-    if num_classes > MAX_CLASSES:
-        remedy = "leave simifeat_r out; simifeat_v takes any number"
-        raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(num_classes), remedy))
+    _require_few_classes(num_classes)
     observed = [torch.from_numpy(np.ascontiguousarray(c, np.float64)) for c in (c1, c2, c3)]
     # one factor for all orders leaves the minimum where it is, and makes tolerances mean the same for any C
     scale = 1.0 / sum(float(c.square().sum()) for c in observed)
@@ -192,13 +191,17 @@ def _expected_consensus(prior: Tensor, transition: Tensor) -> tuple[Tensor, Tens
     return joint.sum(dim=0), joint.T @ transition, third
 
 
+def _require_few_classes(num_classes: int) -> None:
+    if num_classes > MAX_CLASSES:
+        remedy = "leave simifeat_r out; simifeat_v takes any number"
+        raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(num_classes), remedy))
+
+
 def _wrong_shares(
     given: NDArray[np.int64], neighbor_labels: NDArray[np.integer[Any]], present: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """1 - P(true = j | given = j) of the classes that occur, float64 (P,); 0 when too few have two neighbors."""
-    if len(present) > MAX_CLASSES:
-        remedy = "leave simifeat_r out; simifeat_v takes any number"
-        raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(len(present)), remedy))
+    _require_few_classes(len(present))
     complete = (neighbor_labels[:, :2] >= 0).all(axis=1)
     if len(present) < 2 or not complete.any(axis=0):
         return np.zeros(len(present))
@@ -218,8 +221,5 @@ def _weights(labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[A
 
 def nearest(evidence: Evidence) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Labels and similarity of the 10 nearest, (N, 10) twice. Raises ConfigError for fewer columns."""
-    labels, similarity = evidence.part("neighbor_labels"), evidence.part("similarity")
-    if labels.shape[1] < NEIGHBORS:
-        got = str(labels.shape[1])
-        raise ConfigError(expected_got(f"at least {NEIGHBORS} neighbors", got, "gather more; fill up with label -1"))
-    return labels[:, :NEIGHBORS], similarity[:, :NEIGHBORS]
+    labels = first_neighbors(evidence.part("neighbor_labels"), NEIGHBORS)
+    return labels, evidence.part("similarity")[:, :NEIGHBORS]

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import DataError, expected_got
 
-_NAMED = 10
+_LISTED = 10
 
 
 def detection_metrics(
@@ -34,9 +35,8 @@ def detection_metrics(
         got = f"shapes {is_label_issue.shape}, {label_quality.shape}, {is_mislabeled.shape}"
         raise DataError(expected_got("three arrays of one length", got, "align them by instance_id first"))
     if np.isnan(label_quality).any():
-        raise DataError(
-            expected_got("a label_quality for every instance", "NaN", "drop instances that were not judged")
-        )
+        remedy = "drop instances that have none"
+        raise DataError(expected_got("a label_quality for every instance", "NaN", remedy))
     caught = int((is_label_issue & is_mislabeled).sum())
     flagged, wrong, total = int(is_label_issue.sum()), int(is_mislabeled.sum()), len(is_mislabeled)
     metrics: dict[str, float | int | None] = {
@@ -76,19 +76,30 @@ def match_truth(
     true_label = known[schema.TRUE_LABEL].to_numpy().astype(np.int64)
     order = np.argsort(truth_id, kind="stable")
     truth_id, true_label = truth_id[order], true_label[order]
-    doubled = truth_id[1:][truth_id[1:] == truth_id[:-1]]
-    if doubled.size:
-        got = f"several for instance_id {_named(doubled)}"
+    repeated = truth_id[1:][truth_id[1:] == truth_id[:-1]]
+    if repeated.size:
+        got = f"several for instance_id {_listed(repeated)}"
         raise DataError(expected_got("one true label per instance", got, "remove the repetitions"))
-    at = np.searchsorted(truth_id, instance_id)
-    found = at < len(truth_id)
-    found[found] = truth_id[at[found]] == instance_id[found]
-    if not found.all():
-        got = f"none for instance_id {_named(instance_id[~found])}"
-        raise DataError(
-            expected_got("a true label for every instance", got, "complete the truth, or evaluate a subset")
-        )
-    return np.asarray(true_label[at] != given_label, dtype=np.bool_)
+    position = sorted_positions(truth_id, instance_id)
+    missing = instance_id[position < 0]
+    if missing.size:
+        got = f"none for instance_id {_listed(missing)}"
+        remedy = "complete the truth, or evaluate a subset"
+        raise DataError(expected_got("a true label for every instance", got, remedy))
+    return np.asarray(true_label[position] != given_label, dtype=np.bool_)
+
+
+def f1_curve(
+    is_mislabeled: NDArray[np.bool_], score: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """F1 of every cut."""
+    # Takes a second, which a run without true labels need not pay.
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, cuts = precision_recall_curve(is_mislabeled, score)
+    sums = precision + recall
+    f1 = np.divide(2 * precision * recall, sums, out=np.zeros_like(sums), where=sums > 0)
+    return f1[:-1], cuts
 
 
 def _ranking_metrics(score: NDArray[np.float64], is_mislabeled: NDArray[np.bool_]) -> dict[str, float | int | None]:
@@ -96,19 +107,15 @@ def _ranking_metrics(score: NDArray[np.float64], is_mislabeled: NDArray[np.bool_
     wrong = int(is_mislabeled.sum())
     if wrong == 0:
         return {"auroc": None, "average_precision": None, "oracle_f1": None}
-    # Takes a second, which a run without true labels need not pay.
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+    from sklearn.metrics import average_precision_score, roc_auc_score
 
-    precision, recall, _ = precision_recall_curve(is_mislabeled, score)
-    sums = precision + recall
-    f1 = np.divide(2 * precision * recall, sums, out=np.zeros_like(sums), where=sums > 0)
     return {
         "auroc": float(roc_auc_score(is_mislabeled, score)) if wrong < len(score) else None,
         "average_precision": float(average_precision_score(is_mislabeled, score)),
-        "oracle_f1": float(f1.max(axis=0)),
+        "oracle_f1": float(f1_curve(is_mislabeled, score)[0].max(axis=0)),
     }
 
 
-def _named(ids: NDArray[np.int64]) -> str:
-    shown = ", ".join(str(value) for value in ids[:_NAMED])
-    return shown if len(ids) <= _NAMED else f"{shown} and {len(ids) - _NAMED} more"
+def _listed(ids: NDArray[np.int64]) -> str:
+    shown = ", ".join(str(value) for value in ids[:_LISTED])
+    return shown if len(ids) <= _LISTED else f"{shown} and {len(ids) - _LISTED} more"

@@ -24,14 +24,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import DataError, expected_got, require_choice
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.detectors.confident_learning import fold_of
 from dynacor_ray.detectors.evidence import Verdict
+from dynacor_ray.ground_truth.metrics import f1_curve
 from dynacor_ray.method.dynamics_encoder import EMBEDDING_DIM, DynamicsEncoder
 
 Reader = Literal["dynamics", "mean"]
@@ -57,7 +57,7 @@ class BoundConfig:
 
 
 @dataclass(frozen=True)
-class Judged:
+class FoldScores:
     """What the model of one fold says. rows: int64 (n,), positions; score: float64 (n,), below 0 is flagged."""
 
     rows: NDArray[np.int64]
@@ -74,12 +74,12 @@ def supervised_bound(
     """Flags and scores of rows by models that learned from the truth of others (App. B).
 
     signal: float (N, E); ids: int64 (N,), different; is_mislabeled: bool (N,); reader: one of READERS. Score: low =
-    likely wrong, 0 = the cut. Raises ConfigError and DataError as `judge_fold`.
+    likely wrong, 0 = the cut. Raises ConfigError and DataError as `score_fold`.
     """
-    return merged([judge_fold(signal, ids, is_mislabeled, reader, fold, config) for fold in range(FOLDS)])
+    return merge_folds([score_fold(signal, ids, is_mislabeled, reader, fold, config) for fold in range(FOLDS)])
 
 
-def merged(folds: Sequence[Judged]) -> Verdict:
+def merge_folds(folds: Sequence[FoldScores]) -> Verdict:
     """What the models of all folds say of all rows (App. B). folds: in any order."""
     score = np.empty(sum(len(fold.rows) for fold in folds))
     for fold in folds:
@@ -87,44 +87,42 @@ def merged(folds: Sequence[Judged]) -> Verdict:
     return Verdict(score < 0, score)
 
 
-def judge_fold(
+def score_fold(
     signal: NDArray[np.floating[Any]],
     ids: NDArray[np.int64],
     is_mislabeled: NDArray[np.bool_],
     reader: str,
     fold: int,
     config: BoundConfig | None = None,
-) -> Judged:
+) -> FoldScores:
     """One fold of `supervised_bound` (App. B), so that the folds can be spread over machines.
 
     Raises ConfigError for another reader, DataError when the learning or the validation rows are all right or all
     wrong.
     """
     config = config or BoundConfig()
-    if reader not in READERS:
-        raise ConfigError(expected_got(f"a reader among {', '.join(READERS)}", repr(reader), "pass one of these"))
+    require_choice("a reader", reader, READERS)
     order = np.argsort(ids, kind="stable")
     part = fold_of(ids[order], FOLDS, config.seed)
     validation = (fold + 1) % FOLDS
-    held = {
-        "judged": order[part == fold],
+    split = {
+        "test": order[part == fold],
         "validation": order[part == validation],
         "learning": order[(part != fold) & (part != validation)],
     }
     for name in ("learning", "validation"):
-        wrong = is_mislabeled[held[name]]
+        wrong = is_mislabeled[split[name]]
         if wrong.all() or not wrong.any():
             got = f"{int(wrong.sum())} wrong of {len(wrong)} {name} rows"
-            raise DataError(
-                expected_got("wrong and right labels to learn a bound from", got, "use more rows, or more noise")
-            )
-    inputs = _inputs(signal, reader, held["learning"])
+            remedy = "use more rows, or more noise"
+            raise DataError(expected_got("wrong and right labels to learn a bound from", got, remedy))
+    inputs = _inputs(signal, reader, split["learning"])
     truth = torch.from_numpy(is_mislabeled.astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, _STREAM, fold) % 2**63)
         network = _network(reader, signal.shape[1])
-        found = _learn(network, inputs, truth, held, config)
-    return Judged(held["judged"], found)
+        score = _learn(network, inputs, truth, split, config)
+    return FoldScores(split["test"], score)
 
 
 def _inputs(signal: NDArray[np.floating[Any]], reader: str, learning: NDArray[np.int64]) -> Tensor:
@@ -133,10 +131,10 @@ def _inputs(signal: NDArray[np.floating[Any]], reader: str, learning: NDArray[np
     A constant signal stays 0.
     """
     wide = np.asarray(signal, np.float32)
-    seen = wide if reader == "dynamics" else wide.mean(axis=1, keepdims=True)
-    known = seen[learning].astype(np.float64)
+    inputs = wide if reader == "dynamics" else wide.mean(axis=1, keepdims=True)
+    known = inputs[learning].astype(np.float64)
     deviation = float(known.std())
-    centered = seen - np.float32(known.mean())
+    centered = inputs - np.float32(known.mean())
     return torch.from_numpy(centered / np.float32(deviation) if deviation > 0 else centered)
 
 
@@ -147,14 +145,14 @@ def _network(reader: str, num_epochs: int) -> nn.Module:
 
 
 def _learn(
-    network: nn.Module, inputs: Tensor, truth: Tensor, held: dict[str, NDArray[np.int64]], config: BoundConfig
+    network: nn.Module, inputs: Tensor, truth: Tensor, split: dict[str, NDArray[np.int64]], config: BoundConfig
 ) -> NDArray[np.float64]:
     """Scores of the judged rows by the epoch with the best F1 on the validation rows, relative to its cut there."""
-    learning = torch.from_numpy(held["learning"])
+    learning = torch.from_numpy(split["learning"])
     optimizer = torch.optim.Adadelta(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.decay)
-    wrong = truth[held["validation"]].numpy() > 0
-    best, scores = -1.0, np.zeros(len(held["judged"]))
+    wrong = truth[split["validation"]].numpy() > 0
+    best, scores = -1.0, np.zeros(len(split["test"]))
     for _ in range(config.epochs):
         for rows in torch.split(learning[torch.randperm(len(learning))], config.batch_size):
             loss = F.binary_cross_entropy_with_logits(network(inputs[rows]).squeeze(dim=1), truth[rows])
@@ -162,9 +160,9 @@ def _learn(
             torch.autograd.backward(loss)
             optimizer.step()
         schedule.step()
-        f1, cut = _best_cut(_logits(network, inputs[held["validation"]]), wrong)
+        f1, cut = _best_cut(_logits(network, inputs[split["validation"]]), wrong)
         if f1 > best:
-            best, scores = f1, cut - _logits(network, inputs[held["judged"]])
+            best, scores = f1, cut - _logits(network, inputs[split["test"]])
     return scores
 
 
@@ -177,9 +175,7 @@ def _logits(network: nn.Module, inputs: Tensor) -> NDArray[np.float64]:
 
 def _best_cut(logits: NDArray[np.float64], wrong: NDArray[np.bool_]) -> tuple[float, float]:
     """The highest F1 of any cut, and a cut that reaches it, half way to the next lower logit. float64, bool (n,)."""
-    precision, recall, cuts = precision_recall_curve(wrong, logits)
-    sums = precision + recall
-    f1 = np.divide(2 * precision * recall, sums, out=np.zeros_like(sums), where=sums > 0)[:-1]
-    at = int(f1.argmax())
-    below = logits[logits < cuts[at]]
-    return float(f1[at]), float((cuts[at] + below.max()) / 2) if below.size else float(cuts[at]) - 1.0
+    f1, cuts = f1_curve(wrong, logits)
+    best = int(f1.argmax())
+    below = logits[logits < cuts[best]]
+    return float(f1[best]), float((cuts[best] + below.max()) / 2) if below.size else float(cuts[best]) - 1.0

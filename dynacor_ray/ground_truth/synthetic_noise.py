@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got, require_two_classes
 from dynacor_ray.core.rng import Purpose, derive_seed, keyed_choice, keyed_uniform
 
 _RATE_SPREAD = 0.1
@@ -93,22 +93,6 @@ def instance_dependent(
     return given.astype(np.int32)
 
 
-def transition_matrix(
-    true_labels: NDArray[np.integer[Any]], given_labels: NDArray[np.integer[Any]], num_classes: int
-) -> NDArray[np.float64]:
-    """Observed P(given = j | true = i) (§5.1, App. A). integers (N,) twice -> float64 (C, C), rows sum to 1.
-
-    The row of a class without instances is that of the identity. Raises DataError for a label out of range.
-    """
-    true, given = _checked(true_labels, 0.0, num_classes), _checked(given_labels, 0.0, num_classes)
-    cell = true * num_classes + given
-    counts = np.bincount(cell, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.float64)
-    absent = counts.sum(axis=1) == 0
-    counts[absent, absent] = 1.0
-    share: NDArray[np.float64] = counts / counts.sum(axis=1, keepdims=True)
-    return share
-
-
 def _truncated_normal(uniform: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
     """Normal(mean, 0.1) restricted to [0, 1], by its inverse distribution function. (N,) in [0, 1) -> (N,)."""
     low, high = ndtr(-mean / _RATE_SPREAD), ndtr((1.0 - mean) / _RATE_SPREAD)
@@ -126,9 +110,9 @@ def _drawn_class(scores: NDArray[np.floating[Any]], excluded: int, draw: NDArray
     scores = scores.astype(np.float64)
     scores[:, excluded] = -np.inf
     weight = np.exp(scores - scores.max(axis=1, keepdims=True))
-    upto = np.cumsum(weight, axis=1)
+    cumulative = np.cumsum(weight, axis=1)
     # `draw` is below 1, and a class of weight 0 adds nothing to the sum: it is never the first to exceed the draw
-    chosen: NDArray[np.int64] = np.argmax(upto > (draw * upto[:, -1])[:, None], axis=1)
+    chosen: NDArray[np.int64] = np.argmax(cumulative > (draw * cumulative[:, -1])[:, None], axis=1)
     return chosen
 
 
@@ -142,10 +126,7 @@ def _flip(
 def _checked(labels: NDArray[np.integer[Any]], rate: float, num_classes: int) -> NDArray[np.int64]:
     if not 0.0 <= rate <= 1.0:
         raise ConfigError(expected_got("a noise rate in [0, 1]", repr(rate), "pass a share, not a percentage"))
-    if num_classes < 2:
-        raise ConfigError(
-            expected_got("at least 2 classes", str(num_classes), "use a data set with two classes or more")
-        )
+    require_two_classes(num_classes)
     values = np.asarray(labels, dtype=np.int64)
     if values.size and not 0 <= int(values.min()) <= int(values.max()) < num_classes:
         got = f"a range of {values.min()}..{values.max()}"

@@ -2,9 +2,10 @@
 
 # Add a source
 
-A `base.Source` is a labeled data set as somebody has it. It opens without reading all of it, and cuts itself into
-`base.Shard`s, which are sent to other processes and read there. Numbering, checking, packing and setting bad rows aside
-is the same for all sources and not theirs. This one reads a NumPy archive with the arrays `features` and `labels`:
+A `base.Source` is a labeled data set as the user has it. It opens without reading all of it, and cuts itself into
+`base.Shard`s, which are sent to other processes and read there. Numbering and checking rows, quarantining invalid ones
+and packing are the same for all sources and done elsewhere. This one reads a NumPy archive with the arrays `features`
+and `labels`:
 
 ```python
 import os
@@ -22,10 +23,8 @@ from dynacor_ray.sources.registry import SOURCES
 
 
 @dataclass(frozen=True)
-class NumpyShard(Shard):
+class NumpyShard(Shard):  # has first_row and num_rows
     path: str
-    first_row: int
-    num_rows: int
 
     def _load(self, name: str) -> np.ndarray:
         with np.load(self.path, allow_pickle=False) as arrays:
@@ -50,7 +49,7 @@ class NumpyShard(Shard):
 class NumpySource(Source):
     name = "numpy"
     kind = "feature"
-    class_names = None  # the labels that are found
+    class_names = None  # the distinct labels
 
     def __init__(self, root: str, options: SourceOptions) -> None:
         self.uri = os.path.abspath(root)  # other processes work elsewhere
@@ -58,11 +57,11 @@ class NumpySource(Source):
             self.num_rows = len(arrays["labels"])
 
     def fingerprint(self) -> str:
-        found = os.stat(self.uri)
-        return digest([self.name, self.uri, found.st_size, found.st_mtime_ns])
+        stat = os.stat(self.uri)
+        return digest([self.name, self.uri, stat.st_size, stat.st_mtime_ns])
 
     def shards(self, max_rows: int) -> list[Shard]:
-        return cut(self.num_rows, max_rows, lambda first, count: NumpyShard(self.uri, first, count))
+        return cut(self.num_rows, max_rows, lambda first, count: NumpyShard(first, count, self.uri))
 
 
 SOURCES["numpy"] = NumpySource
@@ -70,8 +69,8 @@ result = dynacor_ray.detect("numpy:arrays.npz", out="runs/arrays")
 ```
 
 `has_truth = True` and a column `true_label` bring known labels along, `has_instance_ids = True` and `instance_id` ids
-of its own. A bad row has its reason in `error` and raises nothing; what makes the whole unusable is a `DataError` when
-it is opened, made with `core.errors.expected_got`: expected, got, what to do.
+of its own. An invalid row has its reason in `error` and raises nothing. What makes the whole unusable is a `DataError`
+at opening, built with `core.errors.expected_got`: expected, got, what to do.
 
 In this package a source is a file here, a row of `registry.SOURCES` or a case of `registry._recognize`, tests like
 those in `tests/unit/sources/test_tables.py`, and a line in the README's table.
