@@ -5,9 +5,12 @@ probability of j over instances labeled j. Three filters read it: `prune_by_nois
 off-diagonal cell as the calibrated joint says, by margin; `both` only what `prune_by_class` would remove too;
 `confident_learning` the instances that were counted off the diagonal.
 
-Deviations from the paper: none in the filters, which are cleanlab's. Folds are drawn by a key of each instance, not in
-equal numbers per class. A class that no label names is taken out of the probabilities, which are divided by their new
-sums: its threshold would be a mean of nothing.
+Deviations from the paper:
+
+- None in the filters, which are cleanlab's.
+- Folds are drawn by a key of each instance, not in equal numbers per class.
+- A class that no label names is dropped from the probabilities, which are divided by their new sums: its threshold
+  would be a mean of nothing.
 
 Cost: five trainings on four fifths of the instances; a sort per pair of classes. cleanlab works in one process, on
 float (N, C) held in memory.
@@ -27,9 +30,10 @@ from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 
 def fold_of(ids: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold that holds an instance out (Table 1, CL; Northcutt et al. 2021). int64 (N,) -> int64 (N,).
+    """The fold that holds an instance out, uniform on 0..folds-1. int64 (N,) -> int64 (N,).
 
-    Uniform on 0..folds-1. Raises ConfigError for fewer than 2 folds.
+    Raises:
+        ConfigError: fewer than 2 folds.
     """
     if folds < 2:
         raise ConfigError(expected_got("2 folds or more", str(folds), "5 is usual"))
@@ -39,10 +43,15 @@ def fold_of(ids: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
 def among_present(
     labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Labels and probabilities of the classes that occur, of which there are P (Northcutt et al. 2021).
+    """Labels and probabilities of the P classes that occur.
 
-    integers (N,) in 0..C-1, float (N, C) -> int64 (N,) in 0..P-1, float64 (N, P), rows sum to 1. A row whose
-    probability lay wholly on absent classes becomes uniform.
+    Args:
+        labels: integers (N,) in 0..C-1.
+        probabilities: float (N, C).
+
+    Returns:
+        Labels, int64 (N,) in 0..P-1, and probabilities, float64 (N, P), whose rows sum to 1. A row with all its
+        probability on absent classes becomes uniform.
     """
     present, dense = np.unique(labels, return_inverse=True)
     kept = np.maximum(probabilities[:, present].astype(np.float64), 0.0)
@@ -52,7 +61,18 @@ def among_present(
 
 
 def find_issues(evidence: Evidence, filter_by: str) -> Verdict:
-    """Flags."""
+    """Confident learning with one of cleanlab's filters (Table 1; Northcutt et al. 2021).
+
+    Args:
+        evidence: probabilities, float (N, C).
+        filter_by: name of the filter.
+
+    Returns:
+        Score: probability of the given label.
+
+    Raises:
+        ConfigError: cleanlab is not installed.
+    """
     try:
         from cleanlab.filter import find_label_issues
         from cleanlab.rank import get_self_confidence_for_each_label

@@ -1,7 +1,7 @@
-"""DynaCor and the decisions of this package as detectors, to stand beside the baselines (§4.4, Table 4).
+"""DynaCor and the decision rules of this package as detectors, to compare with the baselines (§4.4, Table 4).
 
-All read the dynamics of one training: `dynacor` is what `detect` does by default, `dynacor_paper` is Eq. 3-9 as
-printed, the rest are the other thresholds on the same ranking, and Table 4's ablations.
+All read the dynamics of one training: `dynacor` is the default of `detect`, `dynacor_paper` is Eq. 3-9 as printed, the
+rest are the other thresholds on the same ranking and the ablations of Table 4.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dynacor_ray.decision.thresholds import RowSignals, assignment_quality, choo
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 TARGET_RECALL = 0.92
-"""Share of the planted errors that "corrupted_recall" catches, as in `detect`."""
+"""Share of the corrupted copies that "corrupted_recall" flags, as in `detect`."""
 
 
 def decided(evidence: Evidence, threshold: str, score: str) -> Verdict:
-    """A threshold of `method.thresholds` on one of its scores (§4.4). Raises ConfigError as `choose_threshold` does."""
+    """A threshold of `decision.thresholds` on one of its scores. Raises ConfigError as `choose_threshold` does."""
     originals, copies = _signals(evidence, ""), _signals(evidence, "copy_")
     rate = evidence.noise_rate
     cut = choose_threshold(threshold, score, originals, copies, noise_rate=rate, target_recall=TARGET_RECALL)

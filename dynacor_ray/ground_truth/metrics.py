@@ -1,7 +1,7 @@
-"""How good a detection was, for those who have true labels (Kim et al., CVPR 2024, §5.1: F1 of "wrongly labeled").
+"""Detection metrics against true labels (Kim et al., CVPR 2024, §5.1: F1 of "wrongly labeled").
 
-This folder is the only reader of truth; nothing here feeds back into a detector. Values that the data do not
-define (a recall without a single wrong label) are None, so that every result is valid JSON.
+Nothing here feeds back into a detector. Values that the data do not define (a recall without a single wrong label) are
+None, so that every result is valid JSON.
 """
 
 from __future__ import annotations
@@ -23,13 +23,21 @@ _LISTED = 10
 def detection_metrics(
     is_label_issue: NDArray[np.bool_], label_quality: NDArray[np.floating[Any]], is_mislabeled: NDArray[np.bool_]
 ) -> dict[str, float | int | None]:
-    """Agreement of flags and ranking with the truth, "wrongly labeled" being the positive class (§5.1).
+    """Agreement of flags and ranking with the truth; "wrongly labeled" is the positive class.
 
-    is_label_issue, is_mislabeled: bool (N,); label_quality: float (N,), low = bad. Returns `f1`, `precision`, `recall`
-    of the flags; `auroc`, `average_precision` of the ranking; `oracle_f1`, the best F1 of any cut of the ranking, which
-    nobody without the truth can reach on purpose; `noise_rate`; `n`. Shares in [0, 1]; None where undefined: everything
-    but `precision` without a positive (precision without a flag), `auroc` also without a negative.
-    Raises DataError when the lengths differ or a quality is NaN.
+    Args:
+        is_label_issue: bool (N,), the flags.
+        label_quality: float (N,), low = likely mislabeled.
+        is_mislabeled: bool (N,), the truth.
+
+    Returns:
+        `f1`, `precision`, `recall` of the flags; `auroc`, `average_precision` of the ranking; `oracle_f1`, the best F1
+        of any cut of the ranking, which cannot be chosen without the truth; `noise_rate`; `n`. Shares in [0, 1].
+        Undefined values are None: without a positive all but `precision`, without a flag `precision`, without a
+        negative `auroc`.
+
+    Raises:
+        DataError: the lengths differ, or a quality is NaN.
     """
     if not is_label_issue.shape == label_quality.shape == is_mislabeled.shape:
         got = f"shapes {is_label_issue.shape}, {label_quality.shape}, {is_mislabeled.shape}"
@@ -50,10 +58,14 @@ def detection_metrics(
 
 
 def evaluate_issues(issues: pa.Table, truth: pa.Table) -> dict[str, float | int | None]:
-    """`detection_metrics` of the issues whose true label is known (§5.1); `n` says how many that were.
+    """`detection_metrics` of the issues whose true label is known; `n` is their number.
 
-    issues: columns of `schema.issues_schema()`; truth: `schema.truth_schema()`, in any order, maybe for a part of the
-    instances (Clothing1M). Raises DataError for two true labels of one instance.
+    Args:
+        issues: columns of `schema.issues_schema()`.
+        truth: `schema.truth_schema()` in any order, maybe of some instances only (Clothing1M).
+
+    Raises:
+        DataError: two true labels of one instance.
     """
     known = truth.filter(truth[schema.TRUE_LABEL].is_valid())
     audited = issues.filter(pc.is_in(issues[schema.INSTANCE_ID], value_set=known[schema.INSTANCE_ID]))
@@ -66,10 +78,18 @@ def evaluate_issues(issues: pa.Table, truth: pa.Table) -> dict[str, float | int 
 def match_truth(
     instance_id: NDArray[np.int64], given_label: NDArray[np.integer[Any]], truth: pa.Table
 ) -> NDArray[np.bool_]:
-    """Which instances carry a wrong label (§3): `given_label != true_label`, matched by instance_id.
+    """Which instances are mislabeled: `given_label != true_label`, matched by instance_id.
 
-    instance_id: int64 (N,); given_label: integers (N,); truth: `schema.truth_schema()`, in any order, more instances
-    allowed. Returns bool (N,), `is_mislabeled`. Raises DataError naming ids without truth or with two.
+    Args:
+        instance_id: int64 (N,).
+        given_label: integers (N,).
+        truth: `schema.truth_schema()` in any order; more instances are allowed.
+
+    Returns:
+        bool (N,), `is_mislabeled`.
+
+    Raises:
+        DataError: instances without true label or with two; the message names them.
     """
     known = truth.filter(truth[schema.TRUE_LABEL].is_valid())
     truth_id = known[schema.INSTANCE_ID].to_numpy().astype(np.int64)
@@ -92,7 +112,15 @@ def match_truth(
 def f1_curve(
     is_mislabeled: NDArray[np.bool_], score: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """F1 of every cut."""
+    """F1 of every cut of a score.
+
+    Args:
+        is_mislabeled: bool (N,), with at least one positive.
+        score: float64 (N,), high = likely mislabeled.
+
+    Returns:
+        F1, float64 (n,), of flagging scores at or above each cut, and the cuts, float64 (n,), increasing.
+    """
     # Takes a second, which a run without true labels need not pay.
     from sklearn.metrics import precision_recall_curve
 
@@ -103,7 +131,7 @@ def f1_curve(
 
 
 def _ranking_metrics(score: NDArray[np.float64], is_mislabeled: NDArray[np.bool_]) -> dict[str, float | int | None]:
-    """Metrics of a score, high = likely wrong. float64 (N,), bool (N,)."""
+    """Metrics of a score, high = likely mislabeled. float64 (N,), bool (N,)."""
     wrong = int(is_mislabeled.sum())
     if wrong == 0:
         return {"auroc": None, "average_precision": None, "oracle_f1": None}

@@ -1,6 +1,6 @@
-"""Kinds of label noise by name, as an experiment asks for them (Kim et al., CVPR 2024, §5.1, App. A).
+"""Label noise by name, as an experiment asks for it (Kim et al., CVPR 2024, §5.1, App. A).
 
-`given`, `symmetric:0.6`, `asymmetric:0.3`, `instance_dependent:0.4`: what the labels of an experiment are made of.
+`given`, `symmetric:0.6`, `asymmetric:0.3` or `instance_dependent:0.4`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ FEATURE_NORM = 10.0
 
 @dataclass(frozen=True)
 class Noise:
-    """A kind of noise (§5.1): one of KINDS; rate in [0, 1], None for the labels as given."""
+    """A kind of noise and its rate.
+
+    Attributes:
+        kind: one of KINDS.
+        rate: in [0, 1], None for the labels as given.
+    """
 
     kind: str
     rate: float | None = None
@@ -34,12 +39,12 @@ class Noise:
 
     @property
     def needs_features(self) -> bool:
-        """Whether `given_labels` asks for features."""
+        """Whether `given_labels` needs features."""
         return self.kind == INSTANCE_DEPENDENT
 
     @property
     def made_from(self) -> str:
-        """What the labels are made from, for a result to name: columns made from other things cannot be compared."""
+        """Origin of the labels, for a result to state: results on labels of different origin are not comparable."""
         if self.kind == GIVEN:
             return "the data's own labels"
         if self.needs_features:
@@ -48,7 +53,7 @@ class Noise:
 
 
 def parse_noise(text: str) -> Noise:
-    """`given` or `KIND:RATE` (§5.1). Raises ConfigError for anything else."""
+    """Parse `given` or `KIND:RATE`. Raises ConfigError for anything else."""
     kind, _, rate = text.partition(":")
     example = "pass e.g. given, symmetric:0.6, asymmetric:0.3 or instance_dependent:0.4"
     if kind not in KINDS or (kind == GIVEN) != (rate == ""):
@@ -65,9 +70,14 @@ def parse_noise(text: str) -> Noise:
 
 
 def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ids, increasing, and their true labels (§5.1), int64 (N,) twice. truth: `schema.truth_schema()`; N: num_rows.
+    """Ids in increasing order and their true labels, int64 (N,) each.
 
-    Raises DataError when a true label is missing: noise is made from all of them.
+    Args:
+        truth: `schema.truth_schema()`.
+        num_rows: N.
+
+    Raises:
+        DataError: a true label is missing; noise is made from all of them.
     """
     known = truth.filter(truth[schema.TRUE_LABEL].is_valid())
     if known.num_rows != num_rows:
@@ -79,7 +89,7 @@ def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDAr
 
 
 def known_truth(truth: pa.Table) -> NDArray[np.int64]:
-    """Ids whose true label is known (§5.1), int64 (n,). truth: `schema.truth_schema()`."""
+    """Ids whose true label is known, int64 (n,). truth: `schema.truth_schema()`."""
     ids: NDArray[np.int64] = truth.filter(truth[schema.TRUE_LABEL].is_valid())[schema.INSTANCE_ID].to_numpy()
     return ids
 
@@ -92,9 +102,21 @@ def given_labels(
     seed: int,
     features: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.int32]:
-    """Given labels of an experiment (§5.1, App. A), for any part of the instances. int64 (N,) twice -> int32 (N,).
+    """Given labels of an experiment (App. A), for any part of the instances.
 
-    features: float (N, D), centered, for instance-dependent noise; scaled here to length FEATURE_NORM. Not for `given`.
+    Args:
+        noise: any kind but `given`.
+        truth: int64 (N,), true labels.
+        ids: int64 (N,).
+        num_classes: C >= 2.
+        seed: any integer.
+        features: float (N, D), centered, for instance-dependent noise; scaled here to length FEATURE_NORM.
+
+    Returns:
+        int32 (N,).
+
+    Raises:
+        ConfigError: the kind is `given`, or features are missing.
     """
     rate = noise.rate or 0.0
     if noise.kind == "symmetric":

@@ -1,16 +1,19 @@
-"""How well wrong labels could be told from a training signal if it were known which are wrong (App. B, Figs. 2, 5, 6).
+"""How well a training signal could separate wrong labels if it were known which are wrong (App. B, Figs. 2, 5, 6).
 
-Not a detector: it learns from the truth, and says what a signal is worth at best. Two readers: the dynamics encoder of
-§4.4 as a binary classifier, which sees the signal of every epoch, and an MLP that sees only the mean over the epochs.
+Not a detector: it learns from the truth, and bounds what a signal is worth. Two readers: the dynamics encoder of §4.4
+as a binary classifier, which sees the signal of every epoch, and an MLP that sees only the mean over the epochs.
 
-Cross-validated: the model that judges a row has learned from other folds, and its epoch and its cut are chosen on yet
-another one. Fold k is judged by a model that learns from all folds but k and k + 1, the latter being the validation.
-Folds and the order of learning belong to the instances and the seed, so the order of the rows does not matter.
+Cross-validated: the model that scores a row was trained on other folds, and its epoch and its cut are chosen on yet
+another one. Fold k is scored by a model trained on all folds but k and k + 1, the latter being the validation. Folds
+and batches belong to the instances and the seed, so the order of the rows does not matter.
 
-Deviations from the paper, which has one split into learning, validation and test rows: five folds that take turns, so
-that every row is judged; signals are centered and scaled by the learning rows, since they differ in unit; the cut is
-the one of the highest F1 on the validation fold instead of probability 1/2, which F1 does not favor when few labels are
-wrong. A ReLU and one logit follow the encoder's 512-d embedding; the MLP has one hidden layer of that width.
+Deviations from the paper:
+
+- The paper has one split into training, validation and test rows. Here five folds take turns, so every row is scored.
+- Signals are centered and scaled by the training rows, since they differ in unit.
+- The cut is that of the highest F1 on the validation fold instead of probability 1/2, which F1 does not favor when
+  few labels are wrong.
+- A ReLU and one logit follow the encoder's 512-d embedding; the MLP has one hidden layer of that width.
 
 Cost: at 25,000 rows and E = 20 about 90 s of one core per signal for the encoder, 12 s for the MLP.
 """
@@ -43,10 +46,14 @@ _STREAM = 0x424F554E
 
 @dataclass(frozen=True, kw_only=True)
 class BoundConfig:
-    """Options of the supervised classifier; the defaults are the paper's (App. B).
+    """Options of the supervised classifier. The defaults are the paper's (App. B).
 
-    epochs, batch_size >= 1; learning_rate > 0 of Adadelta, multiplied by `decay` after every epoch; seed: folds,
-    initialization and order of rows.
+    Attributes:
+        epochs: >= 1.
+        batch_size: >= 1.
+        learning_rate: of Adadelta, > 0.
+        decay: factor of the learning rate after every epoch.
+        seed: folds, initialization and order of rows.
     """
 
     epochs: int = 20
@@ -58,7 +65,12 @@ class BoundConfig:
 
 @dataclass(frozen=True)
 class FoldScores:
-    """What the model of one fold says. rows: int64 (n,), positions; score: float64 (n,), below 0 is flagged."""
+    """Scores of one fold.
+
+    Attributes:
+        rows: int64 (n,), positions of its rows.
+        score: float64 (n,); below 0 is flagged.
+    """
 
     rows: NDArray[np.int64]
     score: NDArray[np.float64]
@@ -71,16 +83,27 @@ def supervised_bound(
     reader: str,
     config: BoundConfig | None = None,
 ) -> Verdict:
-    """Flags and scores of rows by models that learned from the truth of others (App. B).
+    """Flags and scores of rows by models trained on the truth of other rows (App. B).
 
-    signal: float (N, E); ids: int64 (N,), different; is_mislabeled: bool (N,); reader: one of READERS. Score: low =
-    likely wrong, 0 = the cut. Raises ConfigError and DataError as `score_fold`.
+    Args:
+        signal: float (N, E).
+        ids: int64 (N,), distinct.
+        is_mislabeled: bool (N,).
+        reader: one of READERS.
+        config: options, None for the defaults.
+
+    Returns:
+        Score: low = likely mislabeled; flagged below 0.
+
+    Raises:
+        ConfigError: another reader.
+        DataError: the training or the validation rows of a fold are all right or all wrong.
     """
     return merge_folds([score_fold(signal, ids, is_mislabeled, reader, fold, config) for fold in range(FOLDS)])
 
 
 def merge_folds(folds: Sequence[FoldScores]) -> Verdict:
-    """What the models of all folds say of all rows (App. B). folds: in any order."""
+    """Flags and scores of all rows from those of all folds, in any order."""
     score = np.empty(sum(len(fold.rows) for fold in folds))
     for fold in folds:
         score[fold.rows] = fold.score
@@ -95,11 +118,7 @@ def score_fold(
     fold: int,
     config: BoundConfig | None = None,
 ) -> FoldScores:
-    """One fold of `supervised_bound` (App. B), so that the folds can be spread over machines.
-
-    Raises ConfigError for another reader, DataError when the learning or the validation rows are all right or all
-    wrong.
-    """
+    """One fold of `supervised_bound`, so that folds can be spread over machines. Arguments and errors as there."""
     config = config or BoundConfig()
     require_choice("a reader", reader, READERS)
     order = np.argsort(ids, kind="stable")
@@ -108,15 +127,15 @@ def score_fold(
     split = {
         "test": order[part == fold],
         "validation": order[part == validation],
-        "learning": order[(part != fold) & (part != validation)],
+        "training": order[(part != fold) & (part != validation)],
     }
-    for name in ("learning", "validation"):
+    for name in ("training", "validation"):
         wrong = is_mislabeled[split[name]]
         if wrong.all() or not wrong.any():
             got = f"{int(wrong.sum())} wrong of {len(wrong)} {name} rows"
             remedy = "use more rows, or more noise"
             raise DataError(expected_got("wrong and right labels to learn a bound from", got, remedy))
-    inputs = _inputs(signal, reader, split["learning"])
+    inputs = _inputs(signal, reader, split["training"])
     truth = torch.from_numpy(is_mislabeled.astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, _STREAM, fold) % 2**63)
@@ -125,14 +144,11 @@ def score_fold(
     return FoldScores(split["test"], score)
 
 
-def _inputs(signal: NDArray[np.floating[Any]], reader: str, learning: NDArray[np.int64]) -> Tensor:
-    """What the reader sees, float32 (N, E) or (N, 1), centered and scaled by mean and deviation of the training rows.
-
-    A constant signal stays 0.
-    """
+def _inputs(signal: NDArray[np.floating[Any]], reader: str, training: NDArray[np.int64]) -> Tensor:
+    """Input of the reader, float32 (N, E) or (N, 1), centered and scaled by the training rows; 0 if constant."""
     wide = np.asarray(signal, np.float32)
     inputs = wide if reader == "dynamics" else wide.mean(axis=1, keepdims=True)
-    known = inputs[learning].astype(np.float64)
+    known = inputs[training].astype(np.float64)
     deviation = float(known.std())
     centered = inputs - np.float32(known.mean())
     return torch.from_numpy(centered / np.float32(deviation) if deviation > 0 else centered)
@@ -147,14 +163,14 @@ def _network(reader: str, num_epochs: int) -> nn.Module:
 def _learn(
     network: nn.Module, inputs: Tensor, truth: Tensor, split: dict[str, NDArray[np.int64]], config: BoundConfig
 ) -> NDArray[np.float64]:
-    """Scores of the judged rows by the epoch with the best F1 on the validation rows, relative to its cut there."""
-    learning = torch.from_numpy(split["learning"])
+    """Scores of the test rows in the epoch with the best F1 on the validation rows, relative to the cut there."""
+    training = torch.from_numpy(split["training"])
     optimizer = torch.optim.Adadelta(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.decay)
     wrong = truth[split["validation"]].numpy() > 0
     best, scores = -1.0, np.zeros(len(split["test"]))
     for _ in range(config.epochs):
-        for rows in torch.split(learning[torch.randperm(len(learning))], config.batch_size):
+        for rows in torch.split(training[torch.randperm(len(training))], config.batch_size):
             loss = F.binary_cross_entropy_with_logits(network(inputs[rows]).squeeze(dim=1), truth[rows])
             optimizer.zero_grad()
             torch.autograd.backward(loss)

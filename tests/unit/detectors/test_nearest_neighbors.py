@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.detectors.nearest_neighbors import NO_INSTANCE, NearestNeighbors, normalized
 
 
