@@ -29,7 +29,7 @@ from dynacor_ray.decision.thresholds import RowSignals, choose_threshold, row_sc
 from dynacor_ray.detectors.confident_learning import fold_of, prune_by_noise_rate
 from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.detectors.nearest_neighbors import NearestNeighbors, normalized
-from dynacor_ray.detectors.simifeat import NEIGHBOURS, simifeat_v
+from dynacor_ray.detectors.simifeat import NEIGHBORS, simifeat_v
 from dynacor_ray.ground_truth.metrics import detection_metrics
 from dynacor_ray.ground_truth.noise_spec import given_labels, parse_noise
 from dynacor_ray.ground_truth.synthetic_noise import junk_features
@@ -295,7 +295,7 @@ def neighbors(labels: LabelSet, training: Training) -> Judged:
     ids = torch.arange(len(rows))
     near, alike = [], []
     for block in torch.split(ids, 2048):
-        found = NearestNeighbors(rows[block], block, NEIGHBOURS)
+        found = NearestNeighbors(rows[block], block, NEIGHBORS)
         found.update(rows, ids)
         near.append(labels.given[found.ids.numpy()].astype(np.int32))
         alike.append(found.similarity.numpy())

@@ -1,4 +1,4 @@
-"""Kinds of label noise by name, as an experiment asks for them (Kim et al., CVPR 2024, §5.1, App. A).
+"""Label noise by name, as an experiment asks for it (Kim et al., CVPR 2024, §5.1, App. A).
 
 `given`, `symmetric:0.6`, `asymmetric:0.3`, `instance_dependent:0.4`, `by_class:0.4,0.1,0`, `ramp:0.4`,
 `one_sided:0.3:4:9`, `hard_rows:0.2`, `weak_annotator:0.5`: what the labels of an experiment are made of.
@@ -55,10 +55,12 @@ _SAID = {
 
 @dataclass(frozen=True)
 class Noise:
-    """A kind of noise (§5.1): one of KINDS, and its numbers.
+    """A kind of noise (§5.1) and its rates.
 
-    rates: in [0, 1], one for most kinds, one or more for `by_class`, none for the labels as given. pair: for
-    `one_sided`, the class that is taken for the other one.
+    Attributes:
+        kind: one of KINDS.
+        rates: in [0, 1], one for most kinds, one or more for `by_class`, none for the labels as given.
+        pair: for `one_sided`, the true class and the class it is taken for.
     """
 
     kind: str
@@ -111,9 +113,14 @@ def parse_noise(text: str) -> Noise:
 
 
 def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ids, increasing, and their true labels (§5.1), int64 (N,) twice. truth: `schema.truth_schema()`; N: num_rows.
+    """Ids in increasing order and their true labels, int64 (N,) each.
 
-    Raises DataError when a true label is missing: noise is made from all of them.
+    Args:
+        truth: `schema.truth_schema()`.
+        num_rows: N.
+
+    Raises:
+        DataError: a true label is missing; noise is made from all of them.
     """
     known = truth.filter(truth[schema.TRUE_LABEL].is_valid())
     if known.num_rows != num_rows:
@@ -125,7 +132,7 @@ def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDAr
 
 
 def known_truth(truth: pa.Table) -> NDArray[np.int64]:
-    """Ids whose true label is known (§5.1), int64 (n,). truth: `schema.truth_schema()`."""
+    """Ids whose true label is known, int64 (n,). truth: `schema.truth_schema()`."""
     ids: NDArray[np.int64] = truth.filter(truth[schema.TRUE_LABEL].is_valid())[schema.INSTANCE_ID].to_numpy()
     return ids
 
@@ -138,9 +145,21 @@ def given_labels(
     seed: int,
     features: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.int32]:
-    """Given labels of an experiment (§5.1, App. A), for any part of the instances. int64 (N,) twice -> int32 (N,).
+    """Given labels of an experiment (App. A), for any part of the instances.
 
-    features: float (N, D), centered, where `noise.needs_features`; scaled here to length FEATURE_NORM. Not for `given`.
+    Args:
+        noise: any kind but `given`.
+        truth: int64 (N,), true labels.
+        ids: int64 (N,).
+        num_classes: C >= 2.
+        seed: any integer.
+        features: float (N, D), centered, where `noise.needs_features`; scaled here to length FEATURE_NORM.
+
+    Returns:
+        int32 (N,).
+
+    Raises:
+        ConfigError: the kind is `given`, or features are missing.
     """
     if noise.kind == _BY_CLASS:
         return synthetic_noise.by_class(truth, ids, noise.rates, num_classes, seed)

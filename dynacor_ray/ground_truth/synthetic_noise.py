@@ -1,15 +1,16 @@
 """Synthetic label noise for experiments (Kim et al., CVPR 2024, App. A, §5.1).
 
-Each instance's given label is a pure function of (seed, instance_id, true_label): the same for any order of rows or
-block layout, and the wrong labels at a low rate are among those at a higher one. Together with `evaluation` this is the
-only part of the package that reads true labels.
+The given label of an instance is a pure function of (seed, instance_id, true_label): the same for any order of rows or
+block layout, and the wrong labels at a low rate are among those at a higher one.
 
-Deviations from the paper: every instance is flipped independently with the rate as its probability, so the realized
-rate differs from `rate` by about sqrt(rate (1 - rate) / N); the asymmetric map may be given, "class + 1" is the default
-(the paper's and the released code's, for every data set); instance-dependent noise takes any features, not only pixels,
-and a result must say which.
+Deviations from the paper:
 
-Cost: two hashes per instance; for instance-dependent noise also two products (N, D) x (D, C), one class at a time.
+- Every instance is flipped independently with the rate as its probability, so the realized rate differs from `rate`
+  by about sqrt(rate (1 - rate) / N).
+- The asymmetric map may be given; "class + 1" is the default (the paper's and the released code's for every data set).
+- Instance-dependent noise takes any features, not only pixels, and a result must state which.
+
+Cost: two hashes per instance. For instance-dependent noise also two products (N, D) x (D, C), one class at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got, require_two_classes
 from dynacor_ray.core.rng import Purpose, derive_seed, keyed_choice, keyed_uniform
 
 _RATE_SPREAD = 0.1
@@ -31,10 +32,21 @@ _WEAK_FEATURES, _WEAK_ROWS = 12, 0.25
 def symmetric(
     true_labels: NDArray[np.integer[Any]], ids: NDArray[np.int64], rate: float, num_classes: int, seed: int
 ) -> NDArray[np.int32]:
-    """Given labels under symmetric noise (§5.1, App. A): with probability `rate`, a uniformly chosen other class.
+    """Symmetric noise (§5.1, App. A): with probability `rate` a uniformly chosen other class.
 
-    true_labels: integers (N,) in 0..C-1; ids: int64 (N,); rate in [0, 1]; C >= 2. Returns int32 (N,), a new array.
-    Raises ConfigError for the rate or C, DataError for a label out of range.
+    Args:
+        true_labels: integers (N,) in 0..C-1.
+        ids: int64 (N,).
+        rate: in [0, 1].
+        num_classes: C >= 2.
+        seed: any integer.
+
+    Returns:
+        Given labels, int32 (N,), a new array.
+
+    Raises:
+        ConfigError: rate or C out of range.
+        DataError: a label out of range.
     """
     labels = _checked(true_labels, rate, num_classes)
     step = 1 + keyed_choice(seed, Purpose.NOISE_LABEL, ids, num_classes - 1)
@@ -49,10 +61,22 @@ def asymmetric(
     seed: int,
     class_map: Sequence[int] | None = None,
 ) -> NDArray[np.int32]:
-    """Given labels under asymmetric noise (§5.1, App. A): with probability `rate`, the class `class_map[true_label]`.
+    """Asymmetric noise (§5.1, App. A): with probability `rate` the class `class_map[true_label]`.
 
-    class_map: C classes in 0..C-1, by default `(i + 1) mod C`; a class mapped to itself stays clean. The rest as in
-    `symmetric`. Raises ConfigError also for a map of another length or with an unknown class.
+    Args:
+        true_labels: integers (N,) in 0..C-1.
+        ids: int64 (N,).
+        rate: in [0, 1].
+        num_classes: C >= 2.
+        seed: any integer.
+        class_map: C classes in 0..C-1, by default `(i + 1) mod C`; a class mapped to itself stays clean.
+
+    Returns:
+        Given labels, int32 (N,), a new array.
+
+    Raises:
+        ConfigError: rate or C out of range; a map of another length or with an unknown class.
+        DataError: a label out of range.
     """
     labels = _checked(true_labels, rate, num_classes)
     target = np.asarray((np.arange(num_classes) + 1) % num_classes if class_map is None else class_map, dtype=np.int64)
@@ -70,14 +94,27 @@ def instance_dependent(
     seed: int,
     features: NDArray[np.floating[Any]],
 ) -> NDArray[np.int32]:
-    """Given labels under instance-dependent noise (§5.1, App. A; Xia et al. 2020): confusable by what the input shows.
+    """Instance-dependent noise (§5.1, App. A; Xia et al. 2020): the wrong class depends on the input.
 
-    Each instance has its own rate q ~ TruncNormal(rate, 0.1) on [0, 1]; a wrong label is drawn from the softmax of
-    `x W_y` without the true class y, where W_y is a standard-normal (D, C) projection of class y. features: float
-    (N, D), pixels or embeddings: the scale decides how peaked the softmax is, and columns made from different features
-    are not comparable. Truncation makes the mean of q exceed `rate` below 0.2 (0.08 at 0). Projections depend on (seed,
-    C, D) only, so blocks may be done one by one. The rest as in `symmetric`. Raises DataError also for features of
-    another length or with NaN.
+    Each instance has a rate q ~ TruncNormal(rate, 0.1) on [0, 1]. A wrong label is drawn from the softmax of `x W_y`
+    without the true class y, where W_y is a standard-normal (D, C) projection of class y. Truncation makes the mean of
+    q exceed `rate` below 0.2 (0.08 at 0). Projections depend on (seed, C, D) only, so blocks may be done one by one.
+
+    Args:
+        true_labels: integers (N,) in 0..C-1.
+        ids: int64 (N,).
+        rate: in [0, 1].
+        num_classes: C >= 2.
+        seed: any integer.
+        features: float (N, D), pixels or embeddings. Their scale decides how peaked the softmax is, and labels made
+            from different features are not comparable.
+
+    Returns:
+        Given labels, int32 (N,), a new array.
+
+    Raises:
+        ConfigError: rate or C out of range.
+        DataError: a label out of range; features of another length or with NaN.
     """
     labels = _checked(true_labels, rate, num_classes)
     features = _checked_features(features, labels)
@@ -211,22 +248,6 @@ def junk_features(
     return rows, is_junk
 
 
-def transition_matrix(
-    true_labels: NDArray[np.integer[Any]], given_labels: NDArray[np.integer[Any]], num_classes: int
-) -> NDArray[np.float64]:
-    """Observed P(given = j | true = i) (§5.1, App. A). integers (N,) twice -> float64 (C, C), rows sum to 1.
-
-    The row of a class without instances is that of the identity. Raises DataError for a label out of range.
-    """
-    true, given = _checked(true_labels, 0.0, num_classes), _checked(given_labels, 0.0, num_classes)
-    cell = true * num_classes + given
-    counts = np.bincount(cell, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.float64)
-    absent = counts.sum(axis=1) == 0
-    counts[absent, absent] = 1.0
-    share: NDArray[np.float64] = counts / counts.sum(axis=1, keepdims=True)
-    return share
-
-
 def _truncated_normal(uniform: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
     """Normal(mean, 0.1) restricted to [0, 1], by its inverse distribution function. (N,) in [0, 1) -> (N,)."""
     low, high = ndtr(-mean / _RATE_SPREAD), ndtr((1.0 - mean) / _RATE_SPREAD)
@@ -244,9 +265,9 @@ def _drawn_class(scores: NDArray[np.floating[Any]], excluded: int, draw: NDArray
     scores = scores.astype(np.float64)
     scores[:, excluded] = -np.inf
     weight = np.exp(scores - scores.max(axis=1, keepdims=True))
-    upto = np.cumsum(weight, axis=1)
+    cumulative = np.cumsum(weight, axis=1)
     # `draw` is below 1, and a class of weight 0 adds nothing to the sum: it is never the first to exceed the draw
-    chosen: NDArray[np.int64] = np.argmax(upto > (draw * upto[:, -1])[:, None], axis=1)
+    chosen: NDArray[np.int64] = np.argmax(cumulative > (draw * cumulative[:, -1])[:, None], axis=1)
     return chosen
 
 
@@ -281,10 +302,7 @@ def _checked_features(features: NDArray[np.floating[Any]], labels: NDArray[np.in
 def _checked(labels: NDArray[np.integer[Any]], rate: float, num_classes: int) -> NDArray[np.int64]:
     if not 0.0 <= rate <= 1.0:
         raise ConfigError(expected_got("a noise rate in [0, 1]", repr(rate), "pass a share, not a percentage"))
-    if num_classes < 2:
-        raise ConfigError(
-            expected_got("at least 2 classes", str(num_classes), "use a data set with two classes or more")
-        )
+    require_two_classes(num_classes)
     values = np.asarray(labels, dtype=np.int64)
     if values.size and not 0 <= int(values.min()) <= int(values.max()) < num_classes:
         got = f"a range of {values.min()}..{values.max()}"

@@ -22,7 +22,7 @@ from dynacor_ray.detectors.evidence import Evidence, Verdict
 from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.engine.runtime.parallel_map import map_shared
 from dynacor_ray.ground_truth.metrics import detection_metrics
-from dynacor_ray.ground_truth.supervised_bound import FOLDS, READERS, BoundConfig, Judged, judge_fold, merged
+from dynacor_ray.ground_truth.supervised_bound import FOLDS, READERS, BoundConfig, FoldScores, merge_folds, score_fold
 from dynacor_ray.method.signals import signal_of
 from dynacor_ray.report.comparison_table import markdown_table, print_comparison
 from dynacor_ray.report.signal_analysis import (
@@ -128,7 +128,7 @@ class _Known:
 class _Fold:
     """What one fold of one bound came to: what it says, or why it failed."""
 
-    judged: Judged | None
+    judged: FoldScores | None
     seconds: float
     message: str | None
 
@@ -209,7 +209,7 @@ class SignalCell(GridCell):
         message = next((fold.message for fold in folds if fold.message is not None), None)
         if message is not None:
             return self._judgment(signal, reader, None, {}, seconds, message)
-        verdict = merged([fold.judged for fold in folds if fold.judged is not None])
+        verdict = merge_folds([fold.judged for fold in folds if fold.judged is not None])
         metrics = detection_metrics(verdict.is_label_issue, verdict.score, is_mislabeled)
         return self._judgment(signal, reader, verdict, metrics, seconds)
 
@@ -242,7 +242,7 @@ def _judge_fold(known: _Known, item: tuple[str, str, int]) -> _Fold:
     try:
         dynamics = signal.read(known.columns[signal.column])
         config = BoundConfig(seed=known.seed)
-        judged = judge_fold(dynamics, known.ids, known.is_mislabeled, reader, number, config)
+        judged = score_fold(dynamics, known.ids, known.is_mislabeled, reader, number, config)
     except (DynacorError, ValueError) as error:  # one that diverges does not end the others
         message = str(error)
     return _Fold(judged, time.monotonic() - start, message)

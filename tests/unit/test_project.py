@@ -38,7 +38,14 @@ TOP_LEVEL = {
 REDUCTIONS = {"softmax", "log_softmax", "mean", "normalize", "squeeze"}
 
 TESTS = ROOT / "tests" / "unit"
-TESTS_OF_MORE = {"test_cluster_yaml.py", "test_docs.py", "test_jobs.py", "test_project.py", "test_security.py", "method/test_index.py"}
+TESTS_OF_MORE = {
+    "test_cluster_yaml.py",
+    "test_docs.py",
+    "test_jobs.py",
+    "test_project.py",
+    "test_security.py",
+    "method/test_index.py",
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 METHOD_FILES = sorted((PACKAGE / "method").rglob("*.py"))
