@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import sys
@@ -17,7 +16,7 @@ from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
 from dynacor_ray.config.command_line import CommandParser
 from dynacor_ray.config.compare import CompareConfig
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.config.options import Checked, make_config, option
+from dynacor_ray.config.options import Checked, make_config, option, wrong_choice
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.storage import locate
@@ -224,9 +223,7 @@ def _run(args: Sequence[str], adjust: Callable[[Any], Any]) -> int:
         _say(*(f"dynacor_ray {__version__}" if name == "--version" else usage()).splitlines())
         return 0 if args else BAD_INPUT
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        remedy = f"perhaps {close[0]!r} is meant" if close else "see dynacor --help"
-        raise ConfigError(expected_got(f"a command, one of {', '.join(COMMANDS)}", repr(name), remedy))
+        raise wrong_choice("the command", name, list(COMMANDS))
     run, kind = COMMANDS[name], config_class(name)
     parser = CommandParser(f"dynacor {name}", inspect.getdoc(run) or "", kind)
     if {"-h", "--help"} & set(words):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from dataclasses import MISSING
 from typing import Any, NoReturn
@@ -13,7 +12,6 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 
 MOST_USED = "most used"
 _METAVAR = {str: "TEXT", int: "INT", float: "FLOAT"}
-_WIDEST_TEXT = 100
 _WIDEST_CHOICES = 50
 
 
@@ -27,14 +25,12 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, command: str, about: str, kind: type[Any]) -> None:
-        width = min(shutil.get_terminal_size().columns - 2, _WIDEST_TEXT)
         super().__init__(
             prog=command,
             description=about,
             add_help=False,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
-            formatter_class=lambda prog: argparse.HelpFormatter(prog, width=width),
         )
         self._options, texts = all_options(kind), option_texts(kind)
         headings = dict.fromkeys([MOST_USED, *(one.group for one in self._options.values())])
@@ -44,8 +40,7 @@ class CommandParser(argparse.ArgumentParser):
             text = f"{texts[name]} (default: {one.shown_default})" if one.shown_default else texts[name]
             settings: dict[str, Any] = {"help": text.replace("%", "%%")}
             if one.kind is bool:
-                tells_both = one.default is None
-                settings["action"] = argparse.BooleanOptionalAction if tells_both else "store_true"
+                settings["action"] = "store_true" if one.default is False else argparse.BooleanOptionalAction
             else:
                 listed = "" if callable(one.choices) else "{" + ",".join(one.choices) + "}"
                 settings["metavar"] = listed if 2 < len(listed) < _WIDEST_CHOICES else _METAVAR[one.kind]

@@ -25,9 +25,11 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 _MEANING = {str: "text", bool: "True or False", int: "a whole number", float: "a finite number"}
 
 
-def flag(name: str) -> str:
-    """How an option is spelled on the command line."""
-    return "--" + name.replace("_", "-")
+def wrong_choice(subject: str, value: Any, choices: Sequence[str]) -> ConfigError:
+    """The error for what is not among the choices; names the closest."""
+    close = difflib.get_close_matches(str(value), choices, n=1)
+    remedy = f"perhaps {close[0]!r} is meant" if close else "choose one of these"
+    return ConfigError(expected_got(f"{subject} to be one of {', '.join(choices)}", repr(value), remedy))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class Option:
     @property
     def flag(self) -> str:
         """How it is spelled on the command line."""
-        return self.name.upper() if self.positional else flag(self.name)
+        return self.name.upper() if self.positional else "--" + self.name.replace("_", "-")
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -113,9 +115,8 @@ class Option:
             return self._check_item(value, self.flag)
         items = value.tolist() if hasattr(value, "tolist") else value
         if isinstance(items, str) or not isinstance(items, Sequence):
-            raise ConfigError(
-                expected_got(f"{self.flag} to be a list", repr(items), f"pass e.g. {self.name}=[{items!r}]")
-            )
+            remedy = f"pass e.g. {self.name}=[{items!r}]"
+            raise ConfigError(expected_got(f"{self.flag} to be a list", repr(items), remedy))
         if not items and self.default != ():
             raise ConfigError(expected_got(f"{self.flag} with at least one value", "none", self.remedy))
         checked = tuple(self._check_item(item, f"each of {self.flag}") for item in items)
@@ -126,13 +127,9 @@ class Option:
 
     def _check_item(self, value: Any, subject: str) -> Any:
         choices = tuple(self.choices() if callable(self.choices) else self.choices)
-        if choices:
-            if not isinstance(value, str) or value not in choices:
-                close = difflib.get_close_matches(str(value), choices, n=1)
-                remedy = f"did you mean {close[0]!r}?" if close else "choose one of these"
-                raise ConfigError(expected_got(f"{subject} to be one of {', '.join(choices)}", repr(value), remedy))
-            return value
         typed = _typed(value, self.kind)
+        if choices and typed not in choices:
+            raise wrong_choice(subject, value, choices)
         if typed is None:
             raise ConfigError(expected_got(f"{subject} to be {_MEANING[self.kind]}", repr(value), self.remedy))
         if self.within and not self.allows(typed):
