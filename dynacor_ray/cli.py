@@ -106,28 +106,28 @@ def _detect(config: DetectConfig) -> None:
 
 
 def _doctor(config: DoctorConfig) -> int:
-    """Check data, encoder, storage and cluster, and say what `detect` would do."""
+    """Check data, encoder, storage and cluster before a run."""
     from dynacor_ray.workflows.doctor import run_doctor
 
     return 0 if run_doctor(config.detect, config.price_per_hour).ok else 1
 
 
 def _sweep(config: SweepConfig) -> None:
-    """Try corruption rates and alignment weights, and choose among them without labels."""
+    """Choose corruption rate and alignment weight without labels."""
     from dynacor_ray.workflows.sweep import run_sweep
 
     run_sweep(config)
 
 
 def _compare(config: CompareConfig) -> None:
-    """Compare detectors on data with known true labels, as given or with noise made from them."""
+    """Compare detectors on data with known true labels."""
     from dynacor_ray.workflows.compare import run_compare
 
     run_compare(config)
 
 
 def _analyze_signals(config: AnalyzeSignalsConfig) -> None:
-    """Say what training signals and corruption rates are worth, bounded by known true labels."""
+    """Measure training signals and corruption rates by true labels."""
     from dynacor_ray.workflows.analyze_signals import run_analyze_signals
 
     run_analyze_signals(config)
@@ -141,7 +141,7 @@ def _report(config: ReportConfig) -> None:
 
 
 def _export(config: ExportConfig) -> None:
-    """Write the rows of a finished run as CSV, parquet, Label Studio tasks or for FiftyOne."""
+    """Write a run's rows: CSV, parquet, Label Studio, FiftyOne."""
     from dynacor_ray.export.tables import export_run
 
     run, out = locate(config.run), locate(config.out)
@@ -150,14 +150,14 @@ def _export(config: ExportConfig) -> None:
 
 
 def _review(config: ReviewConfig) -> None:
-    """Measure the precision of a finished run with a person's marks."""
+    """Measure a run's precision with a person's marks."""
     from dynacor_ray.report.reviews import review_run, review_sentences
 
     _say(*review_sentences(review_run(locate(config.run), locate(config.marks))))
 
 
 def _apply(config: ApplyConfig) -> None:
-    """Write a copy of the data without the flagged rows, or with their suggested labels."""
+    """Write a cleaned copy of the data: rows dropped or relabeled."""
     from dynacor_ray.export.cleaned_copy import apply_run
     from dynacor_ray.report.reviews import read_marks
 

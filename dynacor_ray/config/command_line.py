@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from dataclasses import MISSING
 from typing import Any, NoReturn
@@ -15,24 +16,32 @@ _METAVAR = {str: "TEXT", int: "INT", float: "FLOAT"}
 _WIDEST_CHOICES = 50
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Leaves flags such as --target-recall in one piece."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+
 class CommandParser(argparse.ArgumentParser):
     """Reads the options of a command; help shows those that most people need, then all others by groups.
 
     Args:
         command: How the program and its command are called, such as "dynacor detect".
         about: What the command does.
-        kind: Class of options, such as DetectConfig.
+        config_type: Class of options, such as DetectConfig.
     """
 
-    def __init__(self, command: str, about: str, kind: type[Any]) -> None:
+    def __init__(self, command: str, about: str, config_type: type[Any]) -> None:
         super().__init__(
             prog=command,
             description=about,
             add_help=False,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
+            formatter_class=_Formatter,
         )
-        self._options, texts = all_options(kind), option_texts(kind)
+        self._options, texts = all_options(config_type), option_texts(config_type)
         headings = dict.fromkeys([MOST_USED, *(one.group for one in self._options.values())])
         groups = {heading: self.add_argument_group(heading) for heading in headings}
         words = [command]

@@ -58,7 +58,9 @@ def test_no_arguments_show_the_usage(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(flag) == 0
-    assert "usage: dynacor" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("usage: dynacor COMMAND")
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
