@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import sys
@@ -17,7 +16,7 @@ from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
 from dynacor_ray.config.command_line import CommandParser
 from dynacor_ray.config.compare import CompareConfig
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.config.options import Checked, make_config, option
+from dynacor_ray.config.options import Checked, make_config, option, wrong_choice
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.storage import locate
@@ -107,28 +106,28 @@ def _detect(config: DetectConfig) -> None:
 
 
 def _doctor(config: DoctorConfig) -> int:
-    """Check data, encoder, storage and cluster, and say what `detect` would do."""
+    """Check data, encoder, storage and cluster before a run."""
     from dynacor_ray.workflows.doctor import run_doctor
 
     return 0 if run_doctor(config.detect, config.price_per_hour).ok else 1
 
 
 def _sweep(config: SweepConfig) -> None:
-    """Try corruption rates and alignment weights, and choose among them without labels."""
+    """Choose corruption rate and alignment weight without labels."""
     from dynacor_ray.workflows.sweep import run_sweep
 
     run_sweep(config)
 
 
 def _compare(config: CompareConfig) -> None:
-    """Compare detectors on data with known true labels, as given or with noise made from them."""
+    """Compare detectors on data with known true labels."""
     from dynacor_ray.workflows.compare import run_compare
 
     run_compare(config)
 
 
 def _analyze_signals(config: AnalyzeSignalsConfig) -> None:
-    """Say what training signals and corruption rates are worth, bounded by known true labels."""
+    """Measure training signals and corruption rates by true labels."""
     from dynacor_ray.workflows.analyze_signals import run_analyze_signals
 
     run_analyze_signals(config)
@@ -142,7 +141,7 @@ def _report(config: ReportConfig) -> None:
 
 
 def _export(config: ExportConfig) -> None:
-    """Write the rows of a finished run as CSV, parquet, Label Studio tasks or for FiftyOne."""
+    """Write a run's rows: CSV, parquet, Label Studio, FiftyOne."""
     from dynacor_ray.export.tables import export_run
 
     run, out = locate(config.run), locate(config.out)
@@ -151,14 +150,14 @@ def _export(config: ExportConfig) -> None:
 
 
 def _review(config: ReviewConfig) -> None:
-    """Measure the precision of a finished run with a person's marks."""
+    """Measure a run's precision with a person's marks."""
     from dynacor_ray.report.reviews import review_run, review_sentences
 
     _say(*review_sentences(review_run(locate(config.run), locate(config.marks))))
 
 
 def _clean(config: CleanConfig) -> None:
-    """Write a copy of the data without the flagged rows, or with their suggested labels."""
+    """Write a cleaned copy of the data: rows dropped or relabeled."""
     from dynacor_ray.export.cleaned_copy import clean_run
     from dynacor_ray.report.reviews import read_marks
 
@@ -224,9 +223,7 @@ def _run(args: Sequence[str], adjust: Callable[[Any], Any]) -> int:
         _say(*(f"dynacor_ray {__version__}" if name == "--version" else usage()).splitlines())
         return 0 if args else BAD_INPUT
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        remedy = f"perhaps {close[0]!r} is meant" if close else "see dynacor --help"
-        raise ConfigError(expected_got(f"a command, one of {', '.join(COMMANDS)}", repr(name), remedy))
+        raise wrong_choice("the command", name, list(COMMANDS))
     run, kind = COMMANDS[name], config_class(name)
     parser = CommandParser(f"dynacor {name}", inspect.getdoc(run) or "", kind)
     if {"-h", "--help"} & set(words):

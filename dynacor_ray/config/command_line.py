@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import textwrap
 from collections.abc import Sequence
 from dataclasses import MISSING
 from typing import Any, NoReturn
@@ -13,8 +13,14 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 
 MOST_USED = "most used"
 _METAVAR = {str: "TEXT", int: "INT", float: "FLOAT"}
-_WIDEST_TEXT = 100
 _WIDEST_CHOICES = 50
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Leaves flags such as --target-recall in one piece."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -23,20 +29,19 @@ class CommandParser(argparse.ArgumentParser):
     Args:
         command: How the program and its command are called, such as "dynacor detect".
         about: What the command does.
-        kind: Class of options, such as DetectConfig.
+        config_type: Class of options, such as DetectConfig.
     """
 
-    def __init__(self, command: str, about: str, kind: type[Any]) -> None:
-        width = min(shutil.get_terminal_size().columns - 2, _WIDEST_TEXT)
+    def __init__(self, command: str, about: str, config_type: type[Any]) -> None:
         super().__init__(
             prog=command,
             description=about,
             add_help=False,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
-            formatter_class=lambda prog: argparse.HelpFormatter(prog, width=width),
+            formatter_class=_Formatter,
         )
-        self._options, texts = all_options(kind), option_texts(kind)
+        self._options, texts = all_options(config_type), option_texts(config_type)
         headings = dict.fromkeys([MOST_USED, *(one.group for one in self._options.values())])
         groups = {heading: self.add_argument_group(heading) for heading in headings}
         words = [command]
@@ -44,8 +49,7 @@ class CommandParser(argparse.ArgumentParser):
             text = f"{texts[name]} (default: {one.shown_default})" if one.shown_default else texts[name]
             settings: dict[str, Any] = {"help": text.replace("%", "%%")}
             if one.kind is bool:
-                tells_both = one.default is None
-                settings["action"] = argparse.BooleanOptionalAction if tells_both else "store_true"
+                settings["action"] = "store_true" if one.default is False else argparse.BooleanOptionalAction
             else:
                 listed = "" if callable(one.choices) else "{" + ",".join(one.choices) + "}"
                 settings["metavar"] = listed if 2 < len(listed) < _WIDEST_CHOICES else _METAVAR[one.kind]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dynacor_ray.config.detect import DetectConfig as DetectConfig  # an annotation of the inherited __init__
 from dynacor_ray.config.experiment import ExperimentConfig
 from dynacor_ray.config.options import option
 from dynacor_ray.core.errors import ConfigError, expected_got

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal
 
-from dynacor_ray.config.options import Checked, flag, option, own_options
+from dynacor_ray.config.options import Checked, option, own_options
 from dynacor_ray.config.recipes import RECIPES
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.decision.thresholds import TARGET_RECALL, FlagRule, RankingScore
@@ -64,16 +64,14 @@ class DetectConfig(Checked):
     """Take training options from a set of this name, Table 5's: `frozen_clip`, `cifar_resnet34`,
     `cifar_preact_resnet18`, `clothing1m_resnet50`; with `_released` the authors' code: `frozen_clip_released`,
     `cifar_resnet34_released`. What is given besides wins."""
-    epochs: int = option(
-        20, "training", within="[1, inf)", most_used=True, hint="20 is a good start; 1 gives almost no dynamics"
-    )
+    epochs: int = option(20, "training", within="[1, inf)", most_used=True)
     """Training epochs of the classifier, which is also the length of the dynamics."""
     learning_rate: float = option(0.02, "training", within="(0, inf)")
     """Peak learning rate of SGD (momentum 0.9)."""
     lr_schedule: Literal["cosine", "multistep"] = option("cosine", "training")
     """How the learning rate falls: along a cosine, or in steps (`multistep`)."""
     lr_milestones: tuple[float, ...] | None = option(
-        None, "training", within="(0, 1)", only_with="--lr-schedule multistep", hint="e.g. --lr-milestones 0.5 0.75"
+        None, "training", within="(0, 1)", only_with="--lr-schedule multistep"
     )
     """Shares of the epochs after which the learning rate is multiplied by --lr-decay. Default: 0.5 0.75."""
     lr_decay: float = option(0.1, "training", within="(0, 1]", only_with="--lr-schedule multistep")
@@ -122,9 +120,7 @@ class DetectConfig(Checked):
     clustering_sample: int = option(200_000, "clustering", within="[100, inf)")
     """Most rows the dynamics encoder is fitted on; all rows are assigned."""
 
-    workers: int = option(
-        1, "cluster", within="[1, inf)", most_used=True, changes_results=False, hint="start with one worker per GPU"
-    )
+    workers: int = option(1, "cluster", within="[1, inf)", most_used=True, changes_results=False)
     """Data-parallel training workers."""
     min_workers: int | None = option(None, "cluster", within="[1, inf)", changes_results=False)
     """Start, and after a lost machine go on, with as few workers as this; machines that come later are used up to
@@ -197,17 +193,17 @@ class DetectConfig(Checked):
 def _check_numbers(config: DetectConfig) -> None:
     """Numbers that must suit each other."""
 
-    def need(ok: bool, name: str, expected: str, remedy: str) -> None:
+    def need(ok: bool, name: str, expected: str) -> None:
         if not ok:
-            raise ConfigError(expected_got(f"{flag(name)} {expected}", repr(getattr(config, name)), remedy))
+            one = own_options(DetectConfig)[name]
+            raise ConfigError(expected_got(f"{one.flag} {expected}", repr(getattr(config, name)), one.remedy))
 
-    need(bool(config.data), "data", "to name a data set", "pass e.g. --data demo")
-    need(config.gamma <= config.copy_pool, "gamma", f"in (0, {config.copy_pool:g}]", "the paper uses 0.1")
-    need(config.batch_size >= config.workers, "batch_size", "of at least one row per worker", "the default is 128")
-    fewest = config.min_workers or 1
-    need(fewest <= config.workers, "min_workers", "between 1 and --workers", "leave it out")
+    need(bool(config.data), "data", "to name a data set")
+    need(config.gamma <= config.copy_pool, "gamma", f"in (0, {config.copy_pool:g}]")
+    need(config.batch_size >= config.workers, "batch_size", "of at least one row per worker")
+    need((config.min_workers or 1) <= config.workers, "min_workers", "between 1 and --workers")
     steps = config.lr_milestones or ()
-    need(sorted(set(steps)) == list(steps), "lr_milestones", "to increase", "e.g. --lr-milestones 0.5 0.75")
+    need(sorted(set(steps)) == list(steps), "lr_milestones", "to increase")
 
 
 def _check_decision(config: DetectConfig) -> None:

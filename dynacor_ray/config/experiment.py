@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.config.options import Checked, flag, option, own_options
+from dynacor_ray.config.options import Checked, option, own_options
 from dynacor_ray.core.errors import ConfigError, expected_got
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _check_shared(detect: DetectConfig) -> None:
     """Options of a run that an experiment cannot have."""
     options = own_options(DetectConfig)
     rules = ("flag_rule", "ranking_score", "variant", "epoch_choice", "target_recall")
-    given = [flag(name) for name in rules if getattr(detect, name) != options[name].default]
+    given = [options[name].flag for name in rules if getattr(detect, name) != options[name].default]
     if given:
         expected = "a comparison in which each detector has its own rules"
         raise ConfigError(expected_got(expected, ", ".join(given), "leave it out"))

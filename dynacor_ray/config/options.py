@@ -25,9 +25,11 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 _MEANING = {str: "text", bool: "True or False", int: "a whole number", float: "a finite number"}
 
 
-def flag(name: str) -> str:
-    """How an option is spelled on the command line."""
-    return "--" + name.replace("_", "-")
+def wrong_choice(subject: str, value: Any, choices: Sequence[str]) -> ConfigError:
+    """The error for what is not among the choices; names the closest."""
+    close = difflib.get_close_matches(str(value), choices, n=1)
+    remedy = f"perhaps {close[0]!r} is meant" if close else "choose one of these"
+    return ConfigError(expected_got(f"{subject} to be one of {', '.join(choices)}", repr(value), remedy))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class Option:
     @property
     def flag(self) -> str:
         """How it is spelled on the command line."""
-        return self.name.upper() if self.positional else flag(self.name)
+        return self.name.upper() if self.positional else "--" + self.name.replace("_", "-")
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -113,9 +115,8 @@ class Option:
             return self._check_item(value, self.flag)
         items = value.tolist() if hasattr(value, "tolist") else value
         if isinstance(items, str) or not isinstance(items, Sequence):
-            raise ConfigError(
-                expected_got(f"{self.flag} to be a list", repr(items), f"pass e.g. {self.name}=[{items!r}]")
-            )
+            remedy = f"pass e.g. {self.name}=[{items!r}]"
+            raise ConfigError(expected_got(f"{self.flag} to be a list", repr(items), remedy))
         if not items and self.default != ():
             raise ConfigError(expected_got(f"{self.flag} with at least one value", "none", self.remedy))
         checked = tuple(self._check_item(item, f"each of {self.flag}") for item in items)
@@ -126,13 +127,9 @@ class Option:
 
     def _check_item(self, value: Any, subject: str) -> Any:
         choices = tuple(self.choices() if callable(self.choices) else self.choices)
-        if choices:
-            if not isinstance(value, str) or value not in choices:
-                close = difflib.get_close_matches(str(value), choices, n=1)
-                remedy = f"did you mean {close[0]!r}?" if close else "choose one of these"
-                raise ConfigError(expected_got(f"{subject} to be one of {', '.join(choices)}", repr(value), remedy))
-            return value
         typed = _typed(value, self.kind)
+        if choices and typed not in choices:
+            raise wrong_choice(subject, value, choices)
         if typed is None:
             raise ConfigError(expected_got(f"{subject} to be {_MEANING[self.kind]}", repr(value), self.remedy))
         if self.within and not self.allows(typed):
@@ -182,19 +179,19 @@ class Checked:
                 raise ConfigError(expected_got(f"{one.only_with} for {one.flag}", got, remedy))
 
 
-def own_options(kind: type[Any]) -> dict[str, Option]:
-    """Name -> option: the fields of a class that are declared by `option`, in their order."""
-    if kind not in _READ:
-        _READ[kind] = _read_options(kind)
-    return _READ[kind]
-
-
 _READ: dict[type[Any], dict[str, Option]] = {}
 
 
-def _read_options(kind: type[Any]) -> dict[str, Option]:
-    hints, found = get_type_hints(kind), dict[str, Option]()
-    for one in fields(kind):
+def own_options(config_type: type[Any]) -> dict[str, Option]:
+    """Name -> option: the fields of a class that are declared by `option`, in their order."""
+    if config_type not in _READ:
+        _READ[config_type] = _read_options(config_type)
+    return _READ[config_type]
+
+
+def _read_options(config_type: type[Any]) -> dict[str, Option]:
+    hints, found = get_type_hints(config_type), dict[str, Option]()
+    for one in fields(config_type):
         if "option" in one.metadata:
             inner = hints[one.name]
             optional = NoneType in get_args(inner)
@@ -208,42 +205,42 @@ def _read_options(kind: type[Any]) -> dict[str, Option]:
     return found
 
 
-def shared_config(kind: type[Any]) -> type[Any] | None:
+def shared_config(config_type: type[Any]) -> type[Any] | None:
     """The class of the field `detect`, where a configuration has one: what all its runs share."""
-    return get_type_hints(kind).get("detect")
+    return get_type_hints(config_type).get("detect")
 
 
-def all_options(kind: type[Any]) -> dict[str, Option]:
+def all_options(config_type: type[Any]) -> dict[str, Option]:
     """Name -> option: of the class itself, then of what all its runs share."""
-    shared = shared_config(kind)
-    return own_options(kind) | (own_options(shared) if shared else {})
+    shared = shared_config(config_type)
+    return own_options(config_type) | (own_options(shared) if shared else {})
 
 
-def option_texts(kind: type[Any]) -> dict[str, str]:
+def option_texts(config_type: type[Any]) -> dict[str, str]:
     """Name -> what an option of `all_options` means: the text below its field, in one line, and its limits."""
-    shared, found = shared_config(kind), dict[str, str]()
-    for owner in [*(shared.__mro__ if shared else ()), *reversed(kind.__mro__)]:
+    shared, found = shared_config(config_type), dict[str, str]()
+    for owner in [*(shared.__mro__ if shared else ()), *reversed(config_type.__mro__)]:
         tree = ast.parse(inspect.getsource(owner)).body[0] if issubclass(owner, Checked) else None
         for pair in itertools.pairwise(getattr(tree, "body", ())):
             match pair:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                     found[name] = " ".join(text.split())
-    for name, one in all_options(kind).items():
+    for name, one in all_options(config_type).items():
         notes = [f"Only with {one.only_with}."] if one.only_with else []
         notes += [f"Range: {one.within}."] if one.within and "inf" not in one.within else []
         found[name] = " ".join([found[name], *notes])
     return found
 
 
-def options_table(kind: type[Any], group: str = "") -> str:
+def options_table(config_type: type[Any], group: str = "") -> str:
     """Options as a Markdown table of flag, default and meaning.
 
     Args:
-        kind: A class of options, such as DetectConfig.
+        config_type: A class of options, such as DetectConfig.
         group: Heading of the group to show. Default: all options that are the class's own.
     """
-    rows, texts = ["| option | default | meaning |", "|---|---|---|"], option_texts(kind)
-    for name, one in own_options(kind).items():
+    rows, texts = ["| option | default | meaning |", "|---|---|---|"], option_texts(config_type)
+    for name, one in own_options(config_type).items():
         if group in ("", one.group):
             default = f"`{one.shown_default}`" if one.shown_default else ""
             rows.append(f"| `{one.flag}` | {default} | {texts[name]} |")
@@ -260,18 +257,18 @@ def unknown_option(name: str, valid: Sequence[str]) -> ConfigError:
 Config = TypeVar("Config")
 
 
-def make_config(kind: type[Config], /, data: str | None = None, **given: Any) -> Config:
+def make_config(config_type: type[Config], /, data: str | None = None, **given: Any) -> Config:
     """Build a configuration; what is given wins over a `recipe`, and that over the defaults.
 
     Args:
-        kind: DetectConfig, SweepConfig, CompareConfig or AnalyzeSignalsConfig.
+        config_type: DetectConfig, SweepConfig, CompareConfig or AnalyzeSignalsConfig.
         data: What to search.
         **given: The other options, its own and those of what its runs share.
 
     Raises:
         ConfigError: An option is unknown, missing, wrong, or contradicts another one.
     """
-    own, options, shared = own_options(kind), all_options(kind), shared_config(kind)
+    own, options, shared = own_options(config_type), all_options(config_type), shared_config(config_type)
     given |= {} if data is None else {"data": data}
     for name in given:
         if name not in options:
@@ -287,4 +284,4 @@ def make_config(kind: type[Config], /, data: str | None = None, **given: Any) ->
     mine = {name: value for name, value in given.items() if name in own}
     if shared:
         mine["detect"] = shared(**{name: value for name, value in given.items() if name not in own})
-    return kind(**mine)
+    return config_type(**mine)

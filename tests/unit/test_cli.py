@@ -58,7 +58,9 @@ def test_no_arguments_show_the_usage(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(flag) == 0
-    assert "usage: dynacor" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("usage: dynacor COMMAND")
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,10 +127,10 @@ def test_help_is_quick_and_may_be_cut_off() -> None:
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("detct", "--data", "demo") == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"dynacor: Expected a command, one of {', '.join(cli.COMMANDS)}, but got 'detct'; ")
+    assert told.startswith(f"dynacor: Expected the command to be one of {', '.join(cli.COMMANDS)}, but got 'detct'; ")
     assert told.endswith("perhaps 'detect' is meant.\n")
     assert status_of("xyz") == 2
-    assert capsys.readouterr().err.endswith("see dynacor --help.\n")
+    assert capsys.readouterr().err.endswith("; choose one of these.\n")
 
 
 @pytest.mark.parametrize(
@@ -137,9 +139,9 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
         ("--gama 0.2", "a known option, but got '--gama'; did you mean '--gamma'? Valid options: --data, "),
         ("--gama=0.2", "a known option, but got '--gama'; did you mean '--gamma'?"),
         ("more", "a known option, but got 'more'; valid options: --data, "),
-        ("--epochs ten", "--epochs to be a whole number, but got 'ten'; 20 is a good start"),
+        ("--epochs ten", "--epochs to be a whole number, but got 'ten'; the default is 20."),
         ("--variant published", "--variant to be one of paper, released, but got 'published'; choose one of these."),
-        ("--lr-milestones 0.5 x", "each of --lr-milestones to be a finite number, but got 'x'; e.g. --lr-milestones"),
+        ("--lr-milestones 0.5 x", "each of --lr-milestones to be a finite number, but got 'x'; leave it out."),
         ("--alpha -1", "--alpha of at least 0, but got -1.0; the paper uses 0.5 or 0.05."),
         (
             "--gamma",

@@ -33,7 +33,7 @@ def test_lists_of_any_kind() -> None:
 
 def test_an_unknown_detector() -> None:
     with pytest.raises(
-        ConfigError, match=r"each of --detectors to be one of dynacor, .* got 'amu'; did you mean 'aum'\?"
+        ConfigError, match=r"each of --detectors to be one of dynacor, .* got 'amu'; perhaps 'aum' is meant\."
     ):
         make_config(CompareConfig, "demo", detectors=["amu"])
 

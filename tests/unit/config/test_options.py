@@ -117,7 +117,7 @@ def test_right_values(kind: type[Any], one: Option) -> None:
 def test_a_wrong_choice_lists_the_valid_ones_and_names_the_closest() -> None:
     with pytest.raises(ConfigError, match=r"--gpu to be one of auto, yes, no, but got 'cuda'; choose one of these"):
         make_config(DetectConfig, "demo", gpu="cuda")
-    with pytest.raises(ConfigError, match=r"got 'cifar_resnet43'; did you mean 'cifar_resnet34'\?"):
+    with pytest.raises(ConfigError, match=r"got 'cifar_resnet43'; perhaps 'cifar_resnet34' is meant\."):
         make_config(DetectConfig, "demo", recipe="cifar_resnet43")
 
 
