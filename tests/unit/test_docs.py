@@ -108,11 +108,11 @@ def known_options() -> set[str]:
     kinds = [DetectConfig, SweepConfig, CompareConfig, AnalyzeSignalsConfig, cli._UncheckedDoctor]
     kinds += [options for options, _ in cli._AFTERWARDS.values()]
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
-    found = {f"--{name.replace('_', '-')}" for name in names} | {"--no-thumbnails", "--help", "--write"}
+    found = {f"--{name.replace('_', '-')}" for name in names} | {"--no-thumbnails", "--help", "--version"}
     for script in (ROOT / "jobs").glob("bench_*.py"):
         fields = re.findall(r"^    ([a-z_]+): |\"--([a-z-]+)\"", script.read_text(), re.MULTILINE)
         found |= {f"--{(one or other).replace('_', '-')}" for one, other in fields}
-    return found | {"--working-dir"}
+    return found | {"--working-dir", "--write"}
 
 
 @pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=name_of)
@@ -180,7 +180,7 @@ def test_a_detector_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = detector.judge(Evidence(given_label=np.array([0, 1], np.int32), num_classes=2, margins=margins))
     assert verdict.is_label_issue.tolist() == [False, True]
     assert verdict.score.tolist() == [2.5, -1.5]
-    assert CompareConfig(detectors=("dynacor", "late_margin")).chosen == ["dynacor", "late_margin"]
+    assert CompareConfig(detectors=("dynacor", "late_margin")).detectors == ("dynacor", "late_margin")
 
 
 def test_a_source_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
