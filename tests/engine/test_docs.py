@@ -152,7 +152,7 @@ def test_mlflow_has_the_run(place: Path) -> None:
     assert len(steps) == len(summary["validation"]["epochs"])
 
 
-@pytest.mark.parametrize("snippet", snippets(GUIDES["extend"], "python"), ids=["detector", "source"])
+@pytest.mark.parametrize("snippet", list(snippets(GUIDES["extend"], "python")), ids=["detector", "source"])
 def test_extensions(snippet: Snippet, place: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     done(snippet.text, namespace)
