@@ -33,10 +33,10 @@ def suspect(**changes: Any) -> Suspect:
         ({"margins": (-1.0,) * 4}, "Seen as dog in 3 of 4 epochs; cat never came first."),
         (
             {"margins": (-1.0, -1.0, -1.0, 1.0)},
-            "Seen as dog in 3 of 4 epochs; cat came first only from epoch 4 on: learned by heart.",
+            "Seen as dog in 3 of 4 epochs; cat came first only from epoch 4 on: memorized.",
         ),
         ({"margins": (1.0, -1.0, -1.0, -1.0)}, "Seen as dog in 3 of 4 epochs; cat came first in 1."),
-        ({"predicted": 0}, "Seen as cat in 3 of 4 epochs, with doubt."),
+        ({"predicted": 0}, "Seen as cat in 3 of 4 epochs, uncertain."),
         ({"predicted": 0, "is_flagged": False}, "Seen as cat in 3 of 4 epochs, as its label says."),
     ],
 )
