@@ -130,9 +130,8 @@ def _opened(place: Location, name: str) -> Iterator[pq.ParquetFile]:
                 yield file
         except (pa.ArrowException, ValueError) as error:  # a type of somebody's own may refuse its description
             got = f"'{first_line(error)}'"
-            raise DataError(
-                expected_got(f"{name} to be a readable parquet file", got, "write the file again")
-            ) from error
+            remedy = "write the file again"
+            raise DataError(expected_got(f"{name} to be a readable parquet file", got, remedy)) from error
 
 
 def read_footers(data: str) -> list[ParquetFile]:

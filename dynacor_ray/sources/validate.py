@@ -85,9 +85,8 @@ def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabula
 def _check_classes(names: Sequence[str], how: str) -> None:
     if len(names) < 2:
         got = f"{len(names)} {how}{': ' + repr(names[0]) if names else ''}"
-        raise DataError(
-            expected_got("at least two classes", got, "check the label column, or declare classes with --classes")
-        )
+        remedy = "check the label column, or declare classes with --classes"
+        raise DataError(expected_got("at least two classes", got, remedy))
     longest = max(map(len, names))
     if longest > MAX_CLASS_NAME:
         expected, got = f"class names of at most {MAX_CLASS_NAME} characters", f"one of {longest:,}"

@@ -247,12 +247,19 @@ def test_a_page_without_uris_or_dynamics(tmp_path: Path) -> None:
     assert {tuple(row["path"]) for row in data["rows"]} == {()}
 
 
+def test_every_label_reference_names_an_element() -> None:
+    template = (Path(page_data.__file__).parent / "templates" / "report.html").read_text(encoding="utf-8")
+    references = set(re.findall(r'aria-labelledby="([^"]+)"', template))
+    assert len(references) > 5
+    assert references <= set(re.findall(r'\bid="([^"]+)"', template))
+
+
 # ---------------------------------------------------------------------------------------------------------------- words
 
 
 def suspect(**changes: Any) -> Suspect:
     values: dict[str, Any] = {
-        **{"instance_id": 1, "uri": None, "rank": 1, "given": 0, "predicted": 1, "is_flagged": True},
+        **{"instance_id": 1, "uri": None, "rank": 1, "given_label": 0, "predicted_label": 1, "is_label_issue": True},
         **{
             "sample_place": None,
             "label_quality": 0.1,
@@ -274,8 +281,8 @@ def suspect(**changes: Any) -> Suspect:
             "Seen as dog in 3 of 4 epochs; cat came first only from epoch 4 on: memorized.",
         ),
         ({"margins": (1.0, -1.0, -1.0, -1.0)}, "Seen as dog in 3 of 4 epochs; cat came first in 1."),
-        ({"predicted": 0}, "Seen as cat in 3 of 4 epochs, uncertain."),
-        ({"predicted": 0, "is_flagged": False}, "Seen as cat in 3 of 4 epochs, as its label says."),
+        ({"predicted_label": 0}, "Seen as cat in 3 of 4 epochs, uncertain."),
+        ({"predicted_label": 0, "is_label_issue": False}, "Seen as cat in 3 of 4 epochs, as its label says."),
     ],
 )
 def test_why(changes: dict[str, Any], text: str) -> None:
