@@ -1,10 +1,10 @@
-"""The detectors that `dynacor compare` judges: pure functions, one file per method, no Ray here.
+"""The detectors that `dynacor compare` runs: pure functions, one file per method, no Ray here.
 
 # Add a detector
 
-A detector reads a `base.Evidence`, whose parts are gathered once for all detectors that ask for them, and answers with
-a `base.Verdict`: a flag and a score per row, low where the label is likely wrong. This one ranks by the late half of
-the training and flags what never fitted:
+A detector reads an `evidence.Evidence`, whose parts are gathered once for all detectors that ask for them, and returns
+an `evidence.Verdict`: a flag and a score per row, low where the label is likely wrong. This one ranks by the second
+half of the training:
 
 ```python
 import numpy as np
@@ -26,7 +26,7 @@ print(result.to_pandas())
 ```
 
 In this package a detector is a file here, whose docstring cites the paper and lists what differs from it, and a row of
-`registry.BASELINES`, which enrols it in the shared tests (`tests/unit/test_baselines_registry.py`): permuted rows, an
-absent class, a better score for right labels. One that needs something new to look at adds a `base.Part` and its step
-in `comparisons.py`. True labels are never part of the evidence.
+`registry.BASELINES`, which enrolls it in the shared tests (`tests/unit/detectors/test_registry.py`): permuted rows, an
+absent class, a better score for right labels. One that needs new evidence adds an `evidence.EvidencePart` and the step
+that gathers it (`workflows/gather_evidence.py`). True labels are never part of the evidence.
 """

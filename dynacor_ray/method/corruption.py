@@ -5,7 +5,7 @@ rows, block layout or number of workers, and the set for a small gamma is contai
 
 Deviations from the paper:
 
-- The paper draws exactly `gamma * N` instances. Here each instance is drawn independently, so nobody has to know N
+- The paper draws exactly `gamma * N` instances. Here each instance is drawn independently, so N need not be known
   and the share is `gamma` in expectation.
 - `copy_pool = 0.9` gives the released code's behavior: copies come only from a fixed 90% of the data.
 - The engine, not this module, augments the copy's payload.

@@ -48,7 +48,7 @@ def warnings(summary: dict[str, Any]) -> list[str]:
     if rare:
         listed = ", ".join(rare[:5]) + (" and others" if len(rare) > 5 else "")
         sentences.append(
-            f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be judged well: {listed}. "
+            f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be reliable: {listed}. "
             "Their shares mean little; look at the rows."
         )
     value = summary["estimated_noise_rate"]

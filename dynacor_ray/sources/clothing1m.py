@@ -170,7 +170,7 @@ def find_texts(root: Location) -> Location:
 
 
 def key_error(key: str) -> str | None:
-    """Why a key must not be read, judged by its text: it leaves the root. None if it stays below."""
+    """Why a key must not be read: by its text it leaves the root. None if it stays below."""
     parts = key.split("/")
     if _ABSOLUTE.match(key) or ".." in parts or "\\" in key or "\0" in key:
         return OUTSIDE

@@ -128,7 +128,7 @@ def _opened(place: Location, name: str) -> Iterator[pq.ParquetFile]:
             options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
             with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
                 yield file
-        except (pa.ArrowException, ValueError) as error:  # a type of somebody's own may refuse its description
+        except (pa.ArrowException, ValueError) as error:  # a custom type may refuse its description
             got = f"'{first_line(error)}'"
             remedy = "write the file again"
             raise DataError(expected_got(f"{name} to be a readable parquet file", got, remedy)) from error

@@ -299,7 +299,7 @@ def test_notes_name_rare_classes_and_a_wide_range() -> None:
     assert wording.warnings(told()) == []
     rare = [{"class": name, "rows": 29, "flagged": 0} for name in "abcdef"]
     (note,) = wording.warnings(told(classes=rare))
-    assert note.startswith("6 class(es) have fewer than 30 rows, too few to be judged well: a, b, c, d, e and others.")
+    assert note.startswith("6 class(es) have fewer than 30 rows, too few to be reliable: a, b, c, d, e and others.")
     assert wording.warnings(told(estimated_noise_rate=0.1, noise_rate_range=[0.09, 0.12])) == []
     (note,) = wording.warnings(told(estimated_noise_rate=0.083, noise_rate_range=[0.034, 0.098]))
     assert "between 3.4% and 9.8%" in note
