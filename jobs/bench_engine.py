@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import tyro
-from benchmarking import Lap, folder_for, plain_sgd_in_memory, print_report, take_turns, write_features
+from benchmarking import FeatureOptions, Lap, folder_for, plain_sgd_in_memory, print_report, take_turns, write_features
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
@@ -31,15 +31,9 @@ QUIET = Progress(quiet=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(FeatureOptions):
     """What is trained on."""
 
-    rows: int = 50_000
-    """Rows without their corrupted copies."""
-    dim: int = 512
-    """Length of a feature vector."""
-    classes: int = 14
-    """Classes."""
     epochs: int = 8
     """Epochs of a training; the first is not counted."""
     workers: tuple[int, ...] = (1, 2)
@@ -52,9 +46,8 @@ class Options:
 
 def main(options: Options) -> None:
     """Train in turns and print the report."""
-    shape = {"rows": options.rows, "dim": options.dim, "classes": options.classes, "noise": 0.2}
     with folder_for(options.folder) as folder, folder_for(None) as runs:
-        data = write_features(folder, **shape)
+        data = write_features(folder, **options.shape)
         config = DetectConfig(data=str(data), out=str(runs), epochs=options.epochs, quiet=True, gpu="no")
         with training_rows(config) as (prepared, rows):
             plans = {n: plan_for(DetectConfig(data=str(data), workers=n, gpu="no")) for n in options.workers}
@@ -76,7 +69,7 @@ def main(options: Options) -> None:
             for n in plans
         },
         turns.seconds,
-        {**shape, "rows": rows.facts.total, "epochs": options.epochs, "batch": prepared.training.batch_size},
+        {**options.shape, "rows": rows.facts.total, "epochs": options.epochs, "batch": prepared.training.batch_size},
         threads={"bare loop": max(threads.values()), **{name_of(n): count for n, count in threads.items()}},
     )
 

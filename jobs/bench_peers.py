@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import tyro
 from benchmarking import (
+    FeatureOptions,
     Finished,
     Lap,
     folder_for,
@@ -39,19 +40,13 @@ OURS, PEER = "detect", "cleanlab"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(FeatureOptions):
     """What is searched."""
 
     data: str | None = None
     """A parquet file with `feature`, `given_label` and `true_label`, classes numbered from 0. Default: synthetic."""
     rows: int = 20_000
     """Rows of synthetic data."""
-    dim: int = 512
-    """Length of their feature vectors."""
-    classes: int = 14
-    """Their classes."""
-    noise: float = 0.2
-    """Share of wrong labels among them."""
     repeats: int = 1
     """Runs of each; they take turns."""
     peer: bool = False
@@ -66,8 +61,7 @@ def main(options: Options) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # detect has it so; then cleanlab shall not do without
     runs: list[dict[str, Any]] = []
     with folder_for(None) as folder:
-        shape = {"rows": options.rows, "dim": options.dim, "classes": options.classes, "noise": options.noise}
-        data = options.data or str(write_features(folder, **shape))
+        data = options.data or str(write_features(folder, **options.shape))
 
         def ours() -> Lap:
             done, summary = run_detect(data, folder / f"run-{len(runs)}")
@@ -91,7 +85,7 @@ def main(options: Options) -> None:
         "in processes of its own, reading the same parquet file. Memory is the sum over all processes.",
         {"detect / cleanlab, seconds": turns.ratio(OURS, PEER)},
         turns.seconds,
-        shape if options.data is None else {"data": options.data},
+        options.shape if options.data is None else {"data": options.data},
         epochs=config.epochs,
         runs=runs,
     )

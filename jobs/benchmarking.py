@@ -362,6 +362,25 @@ def folder_for(path: str | None) -> Iterator[Path]:
         yield Path(name)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """Size of synthetic features."""
+
+    rows: int = 50_000
+    """Rows without their corrupted copies."""
+    dim: int = 512
+    """Length of a feature vector."""
+    classes: int = 14
+    """Number of classes."""
+    noise: float = 0.2
+    """Share of wrong labels."""
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """Arguments of `write_features`."""
+        return {"rows": self.rows, "dim": self.dim, "classes": self.classes, "noise": self.noise}
+
+
 def write_features(folder: Path, *, rows: int, dim: int, classes: int, noise: float, truth: bool = True) -> Path:
     """Write Gaussian classes with symmetric label noise as parquet; an existing file is kept.
 

@@ -124,9 +124,8 @@ class DatasetManifest:
                 raise ValueError("a file outside its folder")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             got = f"something else ({type(error).__name__}: {error})"
-            raise StorageError(
-                expected_got(f"the manifest of packed data in {place}", got, f"remove {folder}")
-            ) from error
+            remedy = f"remove {folder}"
+            raise StorageError(expected_got(f"the manifest of packed data in {place}", got, remedy)) from error
         return manifest
 
 

@@ -160,9 +160,8 @@ class Location:
         """The parsed content of a JSON file. Raises StorageError when it is damaged or larger than MAX_JSON_BYTES."""
         size = self.info().size or 0
         if size > MAX_JSON_BYTES:
-            raise StorageError(
-                expected_got(f"JSON in {self}", f"a file of {size >> 20:,} MiB", "remove the damaged file")
-            )
+            remedy = "remove the damaged file"
+            raise StorageError(expected_got(f"JSON in {self}", f"a file of {size >> 20:,} MiB", remedy))
         try:
             return json.loads(self.read_bytes())
         except (ValueError, RecursionError) as error:

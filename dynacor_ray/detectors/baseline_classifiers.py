@@ -1,10 +1,10 @@
 """The classifiers that baselines ask for, as members of one panel that is trained in a single pass (§5.1, Table 1).
 
-Every member is a classifier of the same kind on the same rows. They differ in labels, loss and in the rows that they
+Every member is a classifier of the same kind on the same rows; they differ in labels, loss and in the rows that they
 learn from, all pure functions of (seed, instance_id).
 
 Deviations from the publications: the members see the rows in the same order, where separate trainings would each draw
-one of their own. Their weights are independent.
+one of their own; their weights are independent.
 
 Cost: for the members asked for, one forward and backward pass each (2 for AUM, 5 for out-of-sample probabilities, of
 4/5 of the rows, 1 for CORES), without a further reading of the data.

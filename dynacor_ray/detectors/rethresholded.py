@@ -32,14 +32,14 @@ def at_noise_rate(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], 
         ConfigError: as the detector, or without an estimate.
     """
 
-    def judged(evidence: Evidence) -> Verdict:
+    def rethresholded(evidence: Evidence) -> Verdict:
         score = judge(evidence).score
         if evidence.noise_rate is None:
             remedy = "gather what the detector reads first"
             raise ConfigError(expected_got("an estimate of the noise rate", "none", remedy))
         return Verdict(score < quantile_threshold(score, evidence.noise_rate), score)
 
-    return judged
+    return rethresholded
 
 
 def aum_corrupted_recall(evidence: Evidence) -> Verdict:

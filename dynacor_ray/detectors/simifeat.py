@@ -252,7 +252,7 @@ def _wrong_shares(
     complete = (neighbor_labels[:, :2] >= 0).all(axis=1)
     if len(present) < 2 or not complete.any(axis=0):
         return np.zeros(len(present))
-    # an absent class is given to nobody, so no neighbor has it either: leaving it out changes no count
+    # no instance and no neighbor has an absent class: leaving it out changes no count
     three = [given[complete], neighbor_labels[complete, 0], neighbor_labels[complete, 1]]
     first, second, third = (np.searchsorted(present, labels) for labels in three)
     prior, transition = estimate_transition(*consensus(first, second, third, len(present)))

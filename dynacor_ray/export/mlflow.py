@@ -65,7 +65,7 @@ def _track(uri: str, runs: list[TrackedRun], progress: Progress) -> None:
     try:
         log_runs(uri, runs)
     except Exception as error:  # whatever the store of that kind raises
-        progress.say(f"Warning: MLflow at {uri} was not told: {type(error).__name__}: {error}")
+        progress.say(f"Warning: MLflow at {uri} failed: {type(error).__name__}: {error}")
     else:
         progress.say(f"MLflow: {len(runs)} run(s) in the experiment '{EXPERIMENT}' at {uri}")
 

@@ -63,20 +63,8 @@ def asymmetric(
 ) -> NDArray[np.int32]:
     """Asymmetric noise (§5.1, App. A): with probability `rate` the class `class_map[true_label]`.
 
-    Args:
-        true_labels: integers (N,) in 0..C-1.
-        ids: int64 (N,).
-        rate: in [0, 1].
-        num_classes: C >= 2.
-        seed: any integer.
-        class_map: C classes in 0..C-1, by default `(i + 1) mod C`; a class mapped to itself stays clean.
-
-    Returns:
-        Given labels, int32 (N,), a new array.
-
-    Raises:
-        ConfigError: rate or C out of range; a map of another length or with an unknown class.
-        DataError: a label out of range.
+    Arguments, result and errors as in `symmetric`. `class_map` has C classes in 0..C-1, by default `(i + 1) mod C`; a
+    class mapped to itself stays clean. Raises ConfigError for another map.
     """
     labels = _checked(true_labels, rate, num_classes)
     target = np.asarray((np.arange(num_classes) + 1) % num_classes if class_map is None else class_map, dtype=np.int64)
@@ -100,21 +88,9 @@ def instance_dependent(
     without the true class y, where W_y is a standard-normal (D, C) projection of class y. Truncation makes the mean of
     q exceed `rate` below 0.2 (0.08 at 0). Projections depend on (seed, C, D) only, so blocks may be done one by one.
 
-    Args:
-        true_labels: integers (N,) in 0..C-1.
-        ids: int64 (N,).
-        rate: in [0, 1].
-        num_classes: C >= 2.
-        seed: any integer.
-        features: float (N, D), pixels or embeddings. Their scale decides how peaked the softmax is, and labels made
-            from different features are not comparable.
-
-    Returns:
-        Given labels, int32 (N,), a new array.
-
-    Raises:
-        ConfigError: rate or C out of range.
-        DataError: a label out of range; features of another length or with NaN.
+    Arguments, result and errors as in `symmetric`. `features` are float (N, D), pixels or embeddings: their scale
+    decides how peaked the softmax is, and labels made from different features are not comparable. Raises DataError for
+    features of another length or with NaN.
     """
     labels = _checked(true_labels, rate, num_classes)
     features = _checked_features(features, labels)
@@ -306,7 +282,6 @@ def _checked(labels: NDArray[np.integer[Any]], rate: float, num_classes: int) ->
     values = np.asarray(labels, dtype=np.int64)
     if values.size and not 0 <= int(values.min()) <= int(values.max()) < num_classes:
         got = f"a range of {values.min()}..{values.max()}"
-        raise DataError(
-            expected_got(f"labels in 0..{num_classes - 1}", got, "encode the labels, or correct num_classes")
-        )
+        remedy = "encode the labels, or correct num_classes"
+        raise DataError(expected_got(f"labels in 0..{num_classes - 1}", got, remedy))
     return values

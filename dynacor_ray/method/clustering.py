@@ -97,9 +97,8 @@ class ClusteringConfig:
             if not getattr(self, name) >= minimum:
                 raise ConfigError(expected_got(f"{name} >= {minimum}", repr(getattr(self, name)), f"raise {name}"))
         if not self.learning_rate > 0:
-            raise ConfigError(
-                expected_got("learning_rate > 0", repr(self.learning_rate), "pass e.g. learning_rate=1e-5")
-            )
+            remedy = "pass e.g. learning_rate=1e-5"
+            raise ConfigError(expected_got("learning_rate > 0", repr(self.learning_rate), remedy))
 
 
 _PRESETS = {
@@ -165,9 +164,8 @@ class FittedClustering:
         """
         if margins.ndim != 2 or margins.shape[1] != self.num_epochs:
             expected = f"margins of shape (n, {self.num_epochs})"
-            raise DataError(
-                expected_got(expected, f"shape {margins.shape}", "pass dynamics of the epochs it was fitted on")
-            )
+            remedy = "pass dynamics of the epochs it was fitted on"
+            raise DataError(expected_got(expected, f"shape {margins.shape}", remedy))
         patterns = sign_patterns(margins)
         if not len(patterns.counts):
             return np.empty(0, dtype=np.float32)
@@ -364,9 +362,8 @@ def _check_rows(
     margins: NDArray[np.floating[Any]], is_corrupted: NDArray[np.bool_], has_copy: NDArray[np.bool_]
 ) -> None:
     if margins.ndim != 2 or margins.shape[1] < 1:
-        raise DataError(
-            expected_got("margins of shape (n, E), E >= 1", f"shape {margins.shape}", "pass one row per key")
-        )
+        remedy = "pass one row per key"
+        raise DataError(expected_got("margins of shape (n, E), E >= 1", f"shape {margins.shape}", remedy))
     if is_corrupted.shape != margins.shape[:1] or has_copy.shape != margins.shape[:1]:
         got = f"shapes {is_corrupted.shape} and {has_copy.shape} for {len(margins)} rows"
         raise DataError(expected_got("is_corrupted and has_copy of shape (n,)", got, "pass one entry per row"))

@@ -5,7 +5,7 @@ rows, block layout or number of workers, and the set for a small gamma is contai
 
 Deviations from the paper:
 
-- The paper draws exactly `gamma * N` instances. Here each instance is drawn independently, so nobody has to know N
+- The paper draws exactly `gamma * N` instances. Here each instance is drawn independently, so N need not be known
   and the share is `gamma` in expectation.
 - `copy_pool = 0.9` gives the released code's behavior: copies come only from a fixed 90% of the data.
 - The engine, not this module, augments the copy's payload.
@@ -51,9 +51,8 @@ class CorruptionConfig:
         if not 0.0 < self.gamma <= 1.0:
             raise ConfigError(expected_got("gamma in (0, 1]", repr(self.gamma), "pass e.g. gamma=0.1"))
         if not 0.0 < self.copy_pool <= 1.0:
-            raise ConfigError(
-                expected_got("copy_pool in (0, 1]", repr(self.copy_pool), "pass copy_pool=1.0 for all rows")
-            )
+            remedy = "pass copy_pool=1.0 for all rows"
+            raise ConfigError(expected_got("copy_pool in (0, 1]", repr(self.copy_pool), remedy))
         if self.gamma > self.copy_pool:
             got = f"gamma {self.gamma} and copy_pool {self.copy_pool}"
             raise ConfigError(expected_got("gamma <= copy_pool", got, "lower gamma or raise copy_pool"))
@@ -102,9 +101,8 @@ def corrupted_label(
     invalid = np.flatnonzero((given < 0) | (given >= num_classes))
     if invalid.size:
         got = f"label {given[invalid[0]]} of instance {ids[invalid[0]]}"
-        raise DataError(
-            expected_got(f"labels in 0..{num_classes - 1}", got, "encode the labels, or correct num_classes")
-        )
+        remedy = "encode the labels, or correct num_classes"
+        raise DataError(expected_got(f"labels in 0..{num_classes - 1}", got, remedy))
     step = 1 + keyed_choice(seed, Purpose.CORRUPTION_LABEL, ids, num_classes - 1)
     return ((given + step) % num_classes).astype(np.int32)
 

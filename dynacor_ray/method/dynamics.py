@@ -59,9 +59,8 @@ def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
         DataError: C < 2.
     """
     if logits.shape[1] < 2:
-        raise DataError(
-            expected_got("logits of 2 classes or more", str(logits.shape[1]), "check the number of classes")
-        )
+        remedy = "check the number of classes"
+        raise DataError(expected_got("logits of 2 classes or more", str(logits.shape[1]), remedy))
     others = logits.scatter(1, labels.long().unsqueeze(1), -torch.inf)
     return _at_label(logits, labels) - others.amax(dim=1)
 

@@ -33,9 +33,8 @@ class Encoder(ABC):
         shape = (self.image_size, self.image_size, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
             got = f"{images.dtype} {images.shape}"
-            raise ValueError(
-                expected_got(f"uint8 images of shape (B, {shape[0]}, {shape[1]}, 3)", got, "resize them first")
-            )
+            remedy = "resize them first"
+            raise ValueError(expected_got(f"uint8 images of shape (B, {shape[0]}, {shape[1]}, 3)", got, remedy))
         if len(images) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
         return self._encode(images)

@@ -35,9 +35,8 @@ def parse_encoder(text: str, image_size: int | None = None) -> EncoderSpec:
         ConfigError: invalid `image_size`.
     """
     if image_size is not None and image_size < 1:
-        raise ConfigError(
-            expected_got("an image size of at least 1 pixel", str(image_size), "pass e.g. --image-size 224")
-        )
+        remedy = "pass e.g. --image-size 224"
+        raise ConfigError(expected_got("an image size of at least 1 pixel", str(image_size), remedy))
     kind, _, rest = text.partition(":")
     if text == "features":
         return EncoderSpec("features", "features")
@@ -93,9 +92,8 @@ def load_encoder(spec: EncoderSpec, device: str = "cpu") -> Encoder:
         from dynacor_ray.models.open_clip_encoders import load_open_clip
 
         return load_open_clip(spec, device)
-    raise EncoderError(
-        expected_got("an encoder of images", "'features'", "use the feature column as it is, or `pixels`")
-    )
+    remedy = "use the feature column as it is, or `pixels`"
+    raise EncoderError(expected_got("an encoder of images", "'features'", remedy))
 
 
 def _pixels_size(written: str, image_size: int | None) -> int:

@@ -87,17 +87,14 @@ def build_classifier(
         ConfigError: unknown name, fewer than two classes, or a mean or scale that does not fit.
     """
     if name not in CLASSIFIERS:
-        raise ConfigError(
-            expected_got(f"a classifier ({', '.join(sorted(CLASSIFIERS))})", repr(name), "choose one of these")
-        )
+        remedy = "choose one of these"
+        raise ConfigError(expected_got(f"a classifier ({', '.join(sorted(CLASSIFIERS))})", repr(name), remedy))
     require_two_classes(num_classes, "check the label column")
     vector = torch.as_tensor(np.array(mean) if isinstance(mean, np.ndarray) else mean)
     if vector.shape != (num_features,) or not bool(torch.isfinite(vector).all()):
-        raise ConfigError(
-            expected_got(f"a finite mean of shape ({num_features},)", str(tuple(vector.shape)), "recompute it")
-        )
+        remedy = "recompute it"
+        raise ConfigError(expected_got(f"a finite mean of shape ({num_features},)", str(tuple(vector.shape)), remedy))
     if not 0 < scale < float("inf"):
-        raise ConfigError(
-            expected_got("a positive, finite scale", str(scale), "check for constant or non-finite features")
-        )
+        remedy = "check for constant or non-finite features"
+        raise ConfigError(expected_got("a positive, finite scale", str(scale), remedy))
     return CLASSIFIERS[name](num_features, num_classes, FeatureScaling(vector, scale))

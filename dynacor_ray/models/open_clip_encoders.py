@@ -88,9 +88,8 @@ def _read_model_config(path: str) -> dict[str, Any]:
     try:
         config = json.loads(Path(path).expanduser().read_bytes())
     except (OSError, ValueError) as error:
-        raise EncoderError(
-            expected_got("a JSON model config", f"{path!r} ({first_line(error)})", "check the file")
-        ) from error
+        remedy = "check the file"
+        raise EncoderError(expected_got("a JSON model config", f"{path!r} ({first_line(error)})", remedy)) from error
     config = config if isinstance(config, dict) and "model_cfg" in config else {"model_cfg": config}
     model = config["model_cfg"]
     if not isinstance(model, dict) or not {"embed_dim", "vision_cfg"} <= model.keys():

@@ -109,7 +109,7 @@ def print_comparison(
     console.print(_averages_title(summary), style="italic", highlight=False)
     for table in _split(summary, _average_columns(summary), 2, console.width):
         console.print(table)
-    console.print("oracle F1: of the best possible cut, which nobody finds without the truth.", highlight=False)
+    console.print("oracle F1: of the best possible cut, which cannot be found without the truth.", highlight=False)
     for sentence in _failures(summary["failures"]):
         console.print(clean(sentence), style="yellow", soft_wrap=True)
     console.print(clean(f"Results: {run} ({stem}.parquet, .png and .md, summary.json)"), soft_wrap=True)

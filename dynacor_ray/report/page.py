@@ -99,9 +99,9 @@ def _row(suspect: Suspect, names: list[str], epochs: int) -> dict[str, Any]:
         "id": str(suspect.instance_id),  # a script's numbers end at 2^53
         "uri": shown(suspect.uri or ""),
         "rank": suspect.rank,
-        "given": suspect.given,
-        "suggested": suspect.predicted,
-        "flagged": suspect.is_flagged,
+        "given": suspect.given_label,
+        "suggested": suspect.predicted_label,
+        "flagged": suspect.is_label_issue,
         "sampled": suspect.sample_place,
         "quality": round(suspect.label_quality, 6),
         "score": round(suspect.noise_score, 4),

@@ -12,12 +12,10 @@ from dynacor_ray.runs.records import RunSummary
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """One row on the page.
+    """One row on the page, with the columns of `issues.parquet`.
 
     Attributes:
         rank: position in `issues.parquet`, 1 is the most suspicious.
-        given: class index.
-        predicted: class index.
         sample_place: position in the random sample of the flagged, None outside.
         margins: its dynamics, empty when unknown.
         thumbnail: a `data:` URI made by `thumbnails.thumbnail`.
@@ -25,15 +23,15 @@ class Suspect:
 
     instance_id: int
     uri: str | None
-    rank: int
-    given: int
-    predicted: int
-    is_flagged: bool
-    sample_place: int | None
+    given_label: int
+    predicted_label: int
+    is_label_issue: bool
     label_quality: float
     noise_score: float
     mean_margin: float
     predicted_share: float
+    rank: int
+    sample_place: int | None
     margins: tuple[float, ...] = ()
     thumbnail: str | None = None
 

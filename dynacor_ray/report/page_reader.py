@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -82,9 +81,15 @@ def read_page(
     thumbnails: dict[int, str] = {}
     if dataset is not None:
         thumbnails, images = _thumbnails(dataset, rows, images)
-    place_in_sample = {instance_id: place for place, instance_id in enumerate(sample.tolist())}
+    sample_places = {instance_id: place for place, instance_id in enumerate(sample.tolist())}
     suspects = [
-        _suspect(row, int(place) + 1, paths, thumbnails, place_in_sample)
+        Suspect(
+            **row,
+            rank=int(place) + 1,
+            sample_place=sample_places.get(row[schema.INSTANCE_ID]),
+            margins=paths.get(row[schema.INSTANCE_ID], ()),
+            thumbnail=thumbnails.get(row[schema.INSTANCE_ID]),
+        )
         for row, place in zip(rows.to_pylist(), places, strict=True)
     ]
     pairs = [(code // survey.num_classes, code % survey.num_classes, n) for code, n in sorted(survey.pairs.items())]
@@ -193,28 +198,3 @@ def _thumbnails(dataset: Location, rows: pa.Table, images: str) -> tuple[dict[in
     missing = rows.num_rows - len(thumbnails)
     note = f"{missing:,} of {rows.num_rows:,} rows have no picture here: reading them takes long."
     return thumbnails, note if missing else ""
-
-
-def _suspect(
-    row: dict[str, Any],
-    rank: int,
-    paths: dict[int, tuple[float, ...]],
-    thumbnails: dict[int, str],
-    sample: dict[int, int],
-) -> Suspect:
-    instance_id = row[schema.INSTANCE_ID]
-    return Suspect(
-        instance_id=instance_id,
-        uri=row[schema.URI],
-        rank=rank,
-        given=row[schema.GIVEN_LABEL],
-        predicted=row[schema.PREDICTED_LABEL],
-        is_flagged=row[schema.IS_LABEL_ISSUE],
-        sample_place=sample.get(instance_id),
-        label_quality=row[schema.LABEL_QUALITY],
-        noise_score=row[schema.NOISE_SCORE],
-        mean_margin=row[schema.MEAN_MARGIN],
-        predicted_share=row[schema.PREDICTED_SHARE],
-        margins=paths.get(instance_id, ()),
-        thumbnail=thumbnails.get(instance_id),
-    )

@@ -39,9 +39,8 @@ class Trajectories:
         """Count one batch. margins: float16 (n, E), finite; group: int64 (n,), index in GROUPS."""
         if margins.shape[1] != self._shape[1]:
             got = f"{margins.shape[1]}"
-            raise DataError(
-                expected_got(f"{self._shape[1]} epochs in every row", got, "run again in an empty directory")
-            )
+            remedy = "run again in an empty directory"
+            raise DataError(expected_got(f"{self._shape[1]} epochs in every row", got, remedy))
         epochs = np.arange(self._shape[1])
         flat = (group[:, None] * self._shape[1] + epochs) * _CODES + _codes(margins)
         self._counts += np.bincount(flat.ravel(), minlength=self._counts.size).reshape(self._shape)

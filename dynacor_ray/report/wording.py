@@ -49,7 +49,7 @@ def warnings(summary: RunSummary) -> list[str]:
     if rare:
         listed = ", ".join(rare[:5]) + (" and others" if len(rare) > 5 else "")
         sentences.append(
-            f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be judged well: {listed}. "
+            f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be reliable: {listed}. "
             "Their shares mean little; look at the rows."
         )
     value = summary.estimated_noise_rate
@@ -86,20 +86,20 @@ def class_remark(row: dict[str, Any]) -> str:
 
 def explain_row(suspect: Suspect, names: list[str], epochs: int) -> str:
     """Why a row looks wrong, or why not, by the classifier's predictions during training."""
-    given, predicted = names[suspect.given], names[suspect.predicted]
+    given, predicted = names[suspect.given_label], names[suspect.predicted_label]
     times = round(suspect.predicted_share * epochs)
-    if suspect.given == suspect.predicted:
-        margin = "uncertain" if suspect.is_flagged else "as its label says"
-        return f"Seen as {given} in {times} of {epochs} epochs, {margin}."
+    if suspect.given_label == suspect.predicted_label:
+        certainty = "uncertain" if suspect.is_label_issue else "as its label says"
+        return f"Seen as {given} in {times} of {epochs} epochs, {certainty}."
     text = f"Seen as {predicted} in {times} of {epochs} epochs"
     if not suspect.margins:
         return f"{text}."
-    led = [epoch for epoch, margin in enumerate(suspect.margins) if margin >= 0]
-    if not led:
+    agreeing = [epoch for epoch, margin in enumerate(suspect.margins) if margin >= 0]
+    if not agreeing:
         return f"{text}; {given} never came first."
-    if led[0] >= _LATE * epochs:
-        return f"{text}; {given} came first only from epoch {led[0] + 1} on: memorized."
-    return f"{text}; {given} came first in {len(led)}."
+    if agreeing[0] >= _LATE * epochs:
+        return f"{text}; {given} came first only from epoch {agreeing[0] + 1} on: memorized."
+    return f"{text}; {given} came first in {len(agreeing)}."
 
 
 def option(value: Any) -> str:

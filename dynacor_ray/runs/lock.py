@@ -1,8 +1,8 @@
 """One driver per run directory: a lock file there names the driver, and changes every few seconds while it is alive.
 
 Every driver writes a file of its own and looks for others only then, so of two that start together at least one sees
-the other. Whether a driver on this machine is alive is known by its process. One elsewhere is judged by its file, which
-is watched, so no two clocks are ever compared. The file of a dead driver is removed by the one that takes over.
+the other. A driver on this machine is checked by its process, one elsewhere by changes of its file, so no two clocks are
+ever compared. The file of a dead driver is removed by the one that takes over.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _read(place: Location) -> dict[str, Any] | None:
         if place.exists():
             raise
         return None
-    except ValueError:  # a machine went down while it was written: nobody will change it
+    except ValueError:  # a machine went down while writing it: it will not change
         return _BROKEN
     return content if isinstance(content, dict) and content.keys() >= _BROKEN.keys() else _BROKEN
 

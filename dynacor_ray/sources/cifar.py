@@ -76,21 +76,6 @@ DATA_SETS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """One file of the archive.
-
-    Attributes:
-        pixels: uint8 (n, 32, 32, 3).
-        labels: int32 (n,).
-        class_names: names of all classes.
-    """
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-    class_names: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class CifarShard(Shard):
     """Some of the images and their labels; pixels are read late.
 
@@ -122,7 +107,7 @@ class CifarShard(Shard):
 
     def _png(self, row: int) -> bytes:
         index = bisect_right(self.starts, row) - 1
-        return png(_batch(self.name, self.root, index).pixels[row - self.starts[index]])
+        return png(_batch(self.name, self.root, index).data[row - self.starts[index]])
 
 
 class CifarSource(Source):
@@ -158,8 +143,8 @@ class CifarSource(Source):
         labels = []
         for index in range(len(_reader(name).train_list)):
             batch = _batch(name, self._root.path, index)
-            labels.append(batch.labels)
-            self.class_names = batch.class_names
+            labels.append(np.array(batch.targets, dtype=np.int32))
+            self.class_names = tuple(batch.classes)
         self._starts = tuple(accumulate(map(len, labels[:-1]), initial=0))
         self._truths = np.concatenate(labels)
         self.num_rows = len(self._truths)
@@ -226,8 +211,10 @@ def _reader(name: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _batch(name: str, root: str, index: int) -> Batch:
-    """One training batch. The last one stays in memory, which is safe: its MD5 sum guarantees its content.
+def _batch(name: str, root: str, index: int) -> Any:
+    """One training batch as torchvision reads it: pixels uint8 (n, 32, 32, 3), labels and class names.
+
+    The last one stays in memory, which is safe: its MD5 sum guarantees its content.
 
     Raises:
         DataError: the file is missing or not the published one.
@@ -240,13 +227,11 @@ def _batch(name: str, root: str, index: int) -> Batch:
     try:
         with storage_errors("read", locate(root)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how the Python 2 of 2009 wrote arrays
-            loaded = part(root, train=True, download=False)
+            return part(root, train=True, download=False)
     except RuntimeError as error:
         expected = f"{published.folder}/{batch[0]} and {reader.meta['filename']} in {root} as published"
         remedy = f"delete {published.folder}, and put {published.archive} in its place or unpack it there"
         raise DataError(expected_got(expected, "missing or damaged files (other MD5 sums)", remedy)) from error
-    labels = np.array(loaded.targets, dtype=np.int32)
-    return Batch(np.asarray(loaded.data), labels, tuple(loaded.classes))
 
 
 def _local_folder(data: str, published: Published) -> Location:

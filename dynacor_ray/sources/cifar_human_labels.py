@@ -117,9 +117,9 @@ def _labels(values: Any, key: str, num_classes: int, place: Location) -> NDArray
     """The values of one key as int32 (N,); a single column counts as flat."""
     try:
         labels = np.asarray(values)
-    except Exception as error:  # rows of different lengths, and what else may stand there
+    except Exception as error:  # for example rows of different lengths
         raise _unfit(place, f"no array as {key}") from error
-    # A view may claim more values than its file has bytes: judged by its shape before any value is looked at.
+    # A view may claim more values than its file has bytes: its shape is checked before any value is read.
     if (
         labels.dtype.kind not in "iu"
         or not 0 < labels.size <= _MAX_BYTES

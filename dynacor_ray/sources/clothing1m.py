@@ -170,7 +170,7 @@ def find_texts(root: Location) -> Location:
 
 
 def key_error(key: str) -> str | None:
-    """Why a key must not be read, judged by its text: it leaves the root. None if it stays below."""
+    """Why a key must not be read: by its text it leaves the root. None if it stays below."""
     parts = key.split("/")
     if _ABSOLUTE.match(key) or ".." in parts or "\\" in key or "\0" in key:
         return OUTSIDE
@@ -194,9 +194,8 @@ def balanced_sample(entries: list[Entry], names: tuple[str, ...], size: int, see
         DataError: a class is too small.
     """
     if size < len(names):
-        raise ConfigError(
-            expected_got(f"a balanced sample of at least {len(names)}", str(size), "raise --balanced-sample")
-        )
+        remedy = "raise --balanced-sample"
+        raise ConfigError(expected_got(f"a balanced sample of at least {len(names)}", str(size), remedy))
     codes = label_codes(names, index_first=True)
     labels = np.array([-1 if e.error or e.label is None else codes.get(e.label, -1) for e in entries], dtype=np.int64)
     hashes = keyed_hash(seed, Purpose.CLASS_SAMPLE, np.array([stable_id(e.key) for e in entries], dtype=np.int64))
@@ -253,7 +252,6 @@ def _read_names(place: Location) -> tuple[str, ...]:
     names = tuple(line.strip() for line in _read_lines(place))
     if len(set(names)) != len(CLASS_NAMES) or len(names) != len(CLASS_NAMES):
         expected = f"{len(CLASS_NAMES)} distinct class names in {place}"
-        raise DataError(
-            expected_got(expected, str(len(set(names))), "restore the file, or delete it for the usual names")
-        )
+        remedy = "restore the file, or delete it for the usual names"
+        raise DataError(expected_got(expected, str(len(set(names))), remedy))
     return names

@@ -87,9 +87,8 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
     for name in (label, truth):
         if name is not None and not is_label_type(schema.field(name).type):
             got = f"column {name!r} of type {schema.field(name).type}"
-            raise DataError(
-                expected_got("labels that are strings or integers", got, "convert them or name another column")
-            )
+            remedy = "convert them or name another column"
+            raise DataError(expected_got("labels that are strings or integers", got, remedy))
     instance_id = INSTANCE_ID if INSTANCE_ID in schema.names else None
     if instance_id:
         expected = f"integers in column {INSTANCE_ID!r} of {where}"
@@ -212,9 +211,8 @@ def check_class_names(names: Sequence[str], where: str) -> tuple[str, ...]:
     repeated = sorted({name for name in trimmed if trimmed.count(name) > 1}) if len(set(trimmed)) < len(trimmed) else []
     if repeated or not all(trimmed):
         got = f"repeated {', '.join(map(repr, repeated))}" if repeated else "an empty name"
-        raise ConfigError(
-            expected_got(f"distinct, non-empty class names in {where}", got, "correct the list of classes")
-        )
+        remedy = "correct the list of classes"
+        raise ConfigError(expected_got(f"distinct, non-empty class names in {where}", got, remedy))
     return trimmed
 
 

@@ -128,11 +128,10 @@ def _opened(place: Location, name: str) -> Iterator[pq.ParquetFile]:
             options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
             with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
                 yield file
-        except (pa.ArrowException, ValueError) as error:  # a type of somebody's own may refuse its description
+        except (pa.ArrowException, ValueError) as error:  # a custom type may refuse its description
             got = f"'{first_line(error)}'"
-            raise DataError(
-                expected_got(f"{name} to be a readable parquet file", got, "write the file again")
-            ) from error
+            remedy = "write the file again"
+            raise DataError(expected_got(f"{name} to be a readable parquet file", got, remedy)) from error
 
 
 def read_footers(data: str) -> list[ParquetFile]:

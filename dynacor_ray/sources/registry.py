@@ -68,9 +68,8 @@ def open_source(data: str, options: SourceOptions) -> Source:
         raise ConfigError(expected_got(f"options that apply to data of kind '{name}'", flags, "leave them out"))
     source = make()
     if source.num_rows == 0:
-        raise DataError(
-            expected_got(f"labeled rows in {data}", "0 rows", "check the path and how the data was written")
-        )
+        remedy = "check the path and how the data was written"
+        raise DataError(expected_got(f"labeled rows in {data}", "0 rows", remedy))
     return source
 
 

@@ -85,9 +85,8 @@ def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabula
 def _check_classes(names: Sequence[str], how: str) -> None:
     if len(names) < 2:
         got = f"{len(names)} {how}{': ' + repr(names[0]) if names else ''}"
-        raise DataError(
-            expected_got("at least two classes", got, "check the label column, or declare classes with --classes")
-        )
+        remedy = "check the label column, or declare classes with --classes"
+        raise DataError(expected_got("at least two classes", got, remedy))
     longest = max(map(len, names))
     if longest > MAX_CLASS_NAME:
         expected, got = f"class names of at most {MAX_CLASS_NAME} characters", f"one of {longest:,}"
@@ -105,7 +104,7 @@ def vocabulary_warnings(counts: Mapping[str, int], vocabulary: LabelVocabulary) 
         if totals[code] == 0:
             sentences.append(f"Class {name!r} is declared, but no instance has this label.")
         elif totals[code] == 1:
-            sentences.append(f"Class {name!r} has one instance, which cannot be judged.")
+            sentences.append(f"Class {name!r} has one instance, which cannot be checked.")
     return sentences
 
 
@@ -317,7 +316,7 @@ def _wrong_length(length: int, dim: int) -> str:
 def _matrix(chunk: pa.Array[Any], dim: int) -> NDArray[np.float32]:
     """Lists without nulls, all of length `dim`, as float32 (N, dim); null values become NaN."""
     flat = chunk.flatten().to_numpy(zero_copy_only=False)
-    with np.errstate(over="ignore"):  # a double too large for float32 becomes infinite, and is set aside for it
+    with np.errstate(over="ignore"):  # a double too large for float32 becomes infinite, hence invalid
         return np.asarray(flat, dtype=np.float32).reshape(-1, dim)
 
 

@@ -192,7 +192,7 @@ def test_vocabulary_warnings() -> None:
     vocabulary = LabelVocabulary(("a", "b", "c"), {"0": 0, "1": 1, "2": 2, "a": 0, "b": 1, "c": 2})
     assert vocabulary_warnings({"0": 1, "a": 1, "c": 1, "zzz": 4}, vocabulary) == [
         "Class 'b' is declared, but no instance has this label.",
-        "Class 'c' has one instance, which cannot be judged.",
+        "Class 'c' has one instance, which cannot be checked.",
     ]
 
 
