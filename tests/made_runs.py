@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from dataclasses import asdict
@@ -16,10 +17,15 @@ from PIL import Image
 from dynacor_ray.config.detect import DetectConfig, Threshold
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DataFile, DatasetManifest
+from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.method.selection import EpochRecord
 from dynacor_ray.report.summary import FlagCounts, build_summary
 from dynacor_ray.runs.records import DataSummary, RunSummary
+from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.registry import open_source
+
+NAMES = ("cat", "dog", "owl")
 
 
 def counts_of(pairs: np.ndarray, given: np.ndarray, copies: int, copies_flagged: int) -> FlagCounts:
@@ -29,7 +35,7 @@ def counts_of(pairs: np.ndarray, given: np.ndarray, copies: int, copies_flagged:
     return counts
 
 
-def summary_of(names: tuple[str, ...] = ("cat", "dog", "owl"), **changes: Any) -> RunSummary:
+def summary_of(names: tuple[str, ...] = NAMES, **changes: Any) -> RunSummary:
     """The summary of a large run; the class at place i has 100 rows, i of them flagged."""
     data: dict[str, Any] = {
         **{"source": "parquet", "uri": "/data", "kind": "feature", "fingerprint": "f", "content_hash": "c"},
@@ -55,7 +61,7 @@ def summary_of(names: tuple[str, ...] = ("cat", "dog", "owl"), **changes: Any) -
 def make_run(
     folder: Path,
     rows: int = 300,
-    names: tuple[str, ...] = ("cat", "dog", "owl"),
+    names: tuple[str, ...] = NAMES,
     noise: float = 0.1,
     epochs: int = 6,
     images: bool = False,
@@ -175,3 +181,45 @@ def _png(i: int) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (24, 16), (i * 37 % 256, i * 59 % 256, i * 83 % 256)).save(stream, "PNG")
     return stream.getvalue()
+
+
+def at(path: Path) -> Location:
+    return locate(str(path))
+
+
+def issues(run: Path) -> list[dict[str, Any]]:
+    """All rows of a run, the most suspicious first."""
+    rows: list[dict[str, Any]] = pq.read_table(run / "issues.parquet").to_pylist()
+    return rows
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by the names of its columns."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def run_of_data(
+    tmp_path: Path, data: Path, source: str, ids: list[int] | None = None
+) -> tuple[Path, list[dict[str, Any]]]:
+    """A run of `data`, whose given labels are those of `make_run`; and its flagged rows."""
+    run = tmp_path / "run"
+    config = DetectConfig(data=str(data))
+    summary = json.loads((run / "summary.json").read_text())
+    summary["config"] = vars(config)
+    summary["data"]["source"] = source
+    (run / "summary.json").write_text(json.dumps(summary))
+    found = open_source(str(data), SourceOptions.of(vars(config))).fingerprint()
+    (run / "config.json").write_text(json.dumps({"identity": {"options": {}, "data": found}}))
+    if ids is not None:
+        table = pq.read_table(run / "issues.parquet")
+        own = pa.array([ids[i] for i in table["instance_id"].to_pylist()], pa.int64())
+        pq.write_table(table.set_column(0, "instance_id", own), run / "issues.parquet")
+    return run, [row for row in issues(run) if row["is_label_issue"]]
+
+
+def given_labels(run: Path) -> np.ndarray:
+    """Given labels in the order of the ids."""
+    table = pq.read_table(run / "issues.parquet").sort_by("instance_id")
+    labels: np.ndarray = table["given_label"].to_numpy()
+    return labels

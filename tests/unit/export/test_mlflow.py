@@ -12,13 +12,11 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import locate
-from dynacor_ray.engine.runtime import mlflow_client as mlflow_runs
-from dynacor_ray.engine.runtime.mlflow_client import TrackedRun, check_tracking, log_runs
+from dynacor_ray.engine.runtime.mlflow_client import TrackedRun
 from dynacor_ray.export import mlflow as tracking
 from dynacor_ray.export.mlflow import track_run, track_sweep, tracked_run, tracked_trials
 from dynacor_ray.runs.records import RunSummary
-from tests.made_runs import make_run
+from tests.made_runs import at, make_run
 
 TRIALS: list[dict[str, Any]] = [
     {"gamma": 0.1, "alpha": 0.5, "status": "finished", "message": None, "is_chosen": True, "score": -0.01, "f1": None},
@@ -30,7 +28,7 @@ TRIALS: list[dict[str, Any]] = [
 @pytest.fixture
 def summary(tmp_path: Path) -> RunSummary:
     scores = {"noise_rate": 0.1, "f1": 0.9, "precision": None, "recall": 0.8, "auroc": float("nan")}
-    return RunSummary.read(locate(str(make_run(tmp_path / "demo", evaluation=scores))))
+    return RunSummary.read(at(make_run(tmp_path / "demo", evaluation=scores)))
 
 
 def test_a_run_is_its_options_and_its_summary(summary: RunSummary) -> None:
@@ -73,43 +71,6 @@ def test_a_run_is_finished_also_when_mlflow_is_gone(
     monkeypatch.setattr(tracking, "log_runs", fail)
     track_run("http://gone", "runs/demo", summary, Progress())
     assert capsys.readouterr().err == "Warning: MLflow at http://gone was not told: ConnectionError: no route\n"
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_what_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_tracking(None)
-    with pytest.raises(ConfigError, match="without a password, but got one in the address; put it into MLFLOW"):
-        check_tracking("postgresql://me:secret@host/db")
-    monkeypatch.setattr(mlflow_runs.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"MLflow to be installed .*pip install 'dynacor-ray\[mlflow\]'"):
-        check_tracking("sqlite:///x.db")
-    monkeypatch.undo()
-    pytest.importorskip("mlflow")
-    with pytest.raises(ConfigError, match=r"MLflow to answer at nowhere://x, but got '.*nowhere.*'; start it, or"):
-        check_tracking("nowhere://x")
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_an_active_run_is_left_alone_and_none_is_left_active(tmp_path: Path) -> None:
-    """Ray's integration would write into it."""
-    mlflow = pytest.importorskip("mlflow")
-    before, uri = mlflow.get_tracking_uri(), f"sqlite:///{tmp_path / 'runs.db'}"
-    mlflow.set_tracking_uri(uri)
-    try:
-        with mlflow.start_run() as own:
-            with pytest.raises(
-                ConfigError, match=f"no MLflow run in this process for --mlflow-uri, but got '{own.info.run_id}'"
-            ):
-                check_tracking(uri)
-            with pytest.raises(ConfigError, match="no MLflow run"):
-                log_runs(uri, [TrackedRun(name="ours", params={}, metrics={})])
-            assert mlflow.active_run().info.run_id == own.info.run_id
-        bad = TrackedRun(name="bad", params={}, metrics={"f1": "no number"})  # type: ignore[dict-item]
-        with pytest.raises(Exception, match="no number"):
-            log_runs(uri, [bad])
-        assert mlflow.active_run() is None
-    finally:
-        mlflow.set_tracking_uri(before)
 
 
 def test_comparisons_are_not_tracked() -> None:

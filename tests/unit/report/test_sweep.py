@@ -1,3 +1,5 @@
+"""A sweep's summary, table and terminal report, and its heat map."""
+
 from __future__ import annotations
 
 import io
@@ -9,25 +11,8 @@ from rich.console import Console
 
 from dynacor_ray.report.figures import heat_map
 from dynacor_ray.report.sweep import build_sweep_summary, print_sweep, trials_table
-from dynacor_ray.runs.records import Trial, choose_trial
-
-
-def trial(gamma: float, alpha: float, metric: float, flagged: float, f1: float | None) -> Trial:
-    """Two epochs: the first is the better one, the second has the larger Eq. 9 and was kept."""
-    same = {"davies_bouldin": None, "flagged_corrupted": 0.9}
-    epochs = [
-        {"epoch": 0, "validation_metric": metric / 2, "flagged_originals": flagged, **same, "f1": f1 and f1 + 0.1},
-        {"epoch": 1, "validation_metric": metric, "flagged_originals": flagged + 0.1, **same, "f1": f1},
-    ]
-    evaluation = {} if f1 is None else {"f1": f1, "precision": 0.5, "recall": 0.6, "noise_rate": 0.4}
-    options = {"gamma": gamma, "alpha": alpha}
-    return Trial(
-        options=options, training="t", epoch=1, noise_rate=0.1, evaluation=evaluation, epochs=epochs, seconds=1.0
-    )
-
-
-TRIALS = [trial(0.1, 0.5, 0.2, 0.1, 0.7), trial(0.1, 5.0, 0.3, 0.2, 0.6), trial(0.2, 0.5, 0.1, 0.3, 0.8)]
-FAILED = [{"options": {"gamma": 0.2, "alpha": 5.0}, "message": "disk\x1b full"}]
+from dynacor_ray.runs.records import Trial
+from tests.judgments import FAILED, TRIALS, trial
 
 
 def summary_of(trials: list[Trial], **changes: Any) -> dict[str, Any]:
@@ -40,12 +25,6 @@ def summary_of(trials: list[Trial], **changes: Any) -> dict[str, Any]:
         "seconds": {"total": 3.0},
     }
     return build_sweep_summary(trials, FAILED, **known | changes)
-
-
-def test_each_rule_chooses_by_its_own_score_and_never_by_the_truth() -> None:
-    assert choose_trial(TRIALS, "validation_metric") is TRIALS[1]
-    assert choose_trial(TRIALS, "noise_rate") is TRIALS[0]
-    assert choose_trial([TRIALS[0], TRIALS[0]], "noise_rate") is TRIALS[0]
 
 
 def test_the_summary_compares_the_choice_with_the_default_and_the_oracle() -> None:

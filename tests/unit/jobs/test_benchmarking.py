@@ -6,10 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import bench_clustering
-import bench_recording
 import benchmarking
 import numpy as np
 import pyarrow.parquet as pq
@@ -79,13 +78,21 @@ def test_peaks_are_of_the_sum_and_of_single_processes() -> None:
 
 @needs_proc
 def test_memory_of_a_child_is_seen() -> None:
-    with MemoryWatch(os.getpid(), interval=0.05) as watch:
-        hold = "import time; kept = bytearray(80 << 20); time.sleep(0.6)"
-        subprocess.run([sys.executable, "-c", hold], check=True)
-    last_named = {name for sample in watch.samples for _, name in sample.bytes_of}
-    assert last_named
-    most = max(sum(size for (pid, _), size in s.bytes_of.items() if pid != os.getpid()) for s in watch.samples)
-    assert 80 << 20 < most < 400 << 20
+    """The child keeps its memory until two more looks were taken, however long a busy machine needs for them."""
+    hold = "import sys; kept = bytearray(80 << 20); print('held', flush=True); sys.stdin.read()"
+    with (
+        subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child,
+        MemoryWatch(os.getpid(), interval=0.01) as watch,
+    ):
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        before = len(watch.samples)
+        while len(watch.samples) < before + 2:
+            time.sleep(0.01)
+        child.communicate()
+    sizes = {pid: size for (pid, _), size in watch.samples[before + 1].bytes_of.items()}
+    assert {os.getpid(), child.pid} <= sizes.keys()
+    assert 80 << 20 < sizes[child.pid] < 400 << 20
 
 
 def test_a_failed_command_is_told() -> None:
@@ -107,19 +114,3 @@ def test_made_up_features_do_not_depend_on_the_size_of_the_file(
     given, true = many[schema.GIVEN_LABEL].to_numpy(), many[schema.TRUE_LABEL].to_numpy()
     assert np.mean(given != true) == pytest.approx(0.3, abs=0.05)
     assert len(np.unique(schema.matrix(many[schema.FEATURE])[:, 0])) > 1000
-
-
-def test_recording_is_compared_with_the_same_loop(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_recording.main(bench_recording.Options(rows=300, dim=8, classes=3, repeats=2))
-    report = json.loads(capsys.readouterr().out)
-    assert report["ratios"]["recording on / off"]["budget"] == "<= 1.03"
-    assert [len(values) for values in report["seconds"].values()] == [2, 2]
-    assert 300 < report["sizes"]["rows"] < 400
-
-
-def test_the_clustering_is_compared_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_clustering.main(bench_clustering.Options(sizes=("600x4",), plain_rows=300, repeats=1))
-    report = json.loads(capsys.readouterr().out)
-    assert report["ratios"]["600x4"]["budget"] == ">= 5"
-    assert report["sizes"]["600x4"] | {"patterns": 0} == {"rows": 600, "epochs": 4, "patterns": 0, "plain_rows": 300}
-    assert 1 < report["sizes"]["600x4"]["patterns"] <= 16
