@@ -14,7 +14,7 @@ from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.export.copy_rows import _CHANGED, Action, _Changes, _copy, _copy_folder, _Labels
 from dynacor_ray.export.tables import without_formulas
-from dynacor_ray.runs import directory as rundir
+from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import ISSUES, finished_run
 from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.sources.base import SourceOptions
@@ -55,7 +55,7 @@ def apply_run(
         raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
     options = SourceOptions.of(config)
     source = open_source(config["data"], options)
-    if source.fingerprint() != rundir.fingerprint(run):
+    if source.fingerprint() != run_directory.fingerprint(run):
         raise DataError(
             expected_got("the data that the run read", "other files or times of change", "run detect again")
         )

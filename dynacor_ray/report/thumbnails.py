@@ -14,7 +14,7 @@ from PIL import Image
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.image_decoding import ImageError, load_rgb
-from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import Location
 
 SIDE = 112
@@ -46,35 +46,35 @@ def thumbnail(image: bytes, side: int = SIDE) -> str | None:
 
 
 def read_thumbnails(
-    dataset: Location, manifest: DatasetManifest, ids: Sequence[int], most_bytes: int = READ_BYTES, side: int = SIDE
+    dataset: PackedDataset, ids: Sequence[int], most_bytes: int = READ_BYTES, side: int = SIDE
 ) -> dict[int, str]:
     """Thumbnails by instance_id, for as many of `ids` as can be had by reading `most_bytes`; the first go first.
 
-    dataset: where packed images are. An image that cannot be decoded is left out. One group of rows is held at a time.
+    An image that cannot be decoded is left out. One group of rows is held at a time.
     """
-    side = min(side, manifest.max_side or side)
-    small = ((i, thumbnail(image, side)) for i, image in read_images(dataset, manifest, ids, most_bytes))
+    side = min(side, dataset.manifest.max_side or side)
+    small = ((i, thumbnail(image, side)) for i, image in read_images(dataset, ids, most_bytes))
     return {instance_id: text for instance_id, text in small if text is not None}
 
 
 def read_images(
-    dataset: Location, manifest: DatasetManifest, ids: Sequence[int], most_bytes: int = READ_BYTES
+    dataset: PackedDataset, ids: Sequence[int], most_bytes: int = READ_BYTES
 ) -> Iterator[tuple[int, bytes]]:
     """instance_id and packed image, as it is, of as many of `ids` as can be had by reading `most_bytes`."""
     left = most_bytes
-    for group in sorted(_groups(dataset, manifest, ids), key=lambda group: group.rank):
+    for group in sorted(_groups(dataset, ids), key=lambda group: group.rank):
         if group.size > left:
             break
         left -= group.size
-        yield from _images(dataset / group.part, group.index, set(ids))
+        yield from _images(dataset.folder / group.part, group.index, set(ids))
 
 
-def _groups(dataset: Location, manifest: DatasetManifest, ids: Sequence[int]) -> Iterator[_Group]:
+def _groups(dataset: PackedDataset, ids: Sequence[int]) -> Iterator[_Group]:
     wanted, rank = np.unique(np.asarray(ids, np.int64), return_index=True)
-    for part in manifest.parts:
+    for part in dataset.manifest.parts:
         if not _within(wanted, part.first_id, part.last_id).any():
             continue
-        with (dataset / part.name).parquet() as file:
+        with (dataset.folder / part.name).parquet() as file:
             for index in range(file.num_row_groups):
                 if not _within(wanted, *_id_range(file, index)).any():
                     continue
