@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dynacor_ray.runs.records import SHARES, Judgment, Trial
+from dynacor_ray.runs.records import SHARES, Judgment
+from dynacor_ray.runs.sweep_records import Trial, build_sweep_summary
 
 NOISES = ("given", "symmetric:0.6", "asymmetric:0.3", "instance:0.4", "worse_label")
 DETECTORS = ("Avg.Encoder", "AUM", "Confident learning", "CORES", "SimiFeat-V", "SimiFeat-R", "DynaCor")
@@ -55,3 +56,16 @@ def trial(gamma: float, alpha: float, metric: float, flagged: float, f1: float |
 
 TRIALS = [trial(0.1, 0.5, 0.2, 0.1, 0.7), trial(0.1, 5.0, 0.3, 0.2, 0.6), trial(0.2, 0.5, 0.1, 0.3, 0.8)]
 FAILED = [{"options": {"gamma": 0.2, "alpha": 5.0}, "message": "disk\x1b full"}]
+
+
+def sweep_summary_of(trials: list[Trial], **changes: Any) -> dict[str, Any]:
+    """The summary of a sweep with these trials and one that failed."""
+    known: dict[str, Any] = {
+        "select": "validation_metric",
+        "default": {"gamma": 0.1, "alpha": 0.5},
+        "trainings": 2,
+        "config": {},
+        "versions": {},
+        "seconds": {"total": 3.0},
+    }
+    return build_sweep_summary(trials, FAILED, **known | changes)

@@ -14,7 +14,7 @@ from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.export.copy_rows import CHANGED, Action, RowChanges, copy_folder, copy_table
 from dynacor_ray.export.tables import without_formulas
-from dynacor_ray.runs import directory as rundir
+from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import ISSUES, finished_run
 from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.sources.base import SourceOptions
@@ -70,7 +70,7 @@ def clean_run(
         raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
     options = SourceOptions.of(config)
     source = open_source(config["data"], options)
-    if source.fingerprint() != rundir.fingerprint(run):
+    if source.fingerprint() != run_directory.fingerprint(run):
         got = "other files or times of change"
         raise DataError(expected_got("the data that the run read", got, "run detect again"))
     data = locate(config["data"])

@@ -89,7 +89,7 @@ def _files(run: Location, data: DataSummary, table: pa.Table, images: Location) 
     missing = [i for i in ids if i not in paths]
     packed = packed_images(run, data) if missing else None
     if packed is not None:
-        for instance_id, content in read_images(*packed, missing, 1 << 50):
+        for instance_id, content in read_images(packed, missing, 1 << 50):
             with Image.open(io.BytesIO(content)) as image:  # reads the header only
                 place = images / f"{instance_id}.{(image.format or 'image').lower()}"
             place.write_bytes(content)

@@ -70,7 +70,7 @@ def _beside(path: str) -> str:
 def _pictures(run: Location, summary: RunSummary, table: pa.Table) -> dict[int, str]:
     """Images of rows that no uri leads to, because the data hold the images themselves."""
     packed = None if summary.data.source in ROWS_BY_URI else packed_images(run, summary.data)
-    return read_thumbnails(*packed, table[schema.INSTANCE_ID].to_pylist(), 1 << 50, _SIDE) if packed else {}
+    return read_thumbnails(packed, table[schema.INSTANCE_ID].to_pylist(), 1 << 50, _SIDE) if packed else {}
 
 
 def _task(row: dict[str, Any], image: str, version: str) -> dict[str, Any]:

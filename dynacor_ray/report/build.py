@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import Location
 from dynacor_ray.report.page import render
 from dynacor_ray.report.page_reader import read_page
@@ -38,22 +38,19 @@ def make_report(run: Location, thumbnails: bool | None = None) -> Location:
     return run / REPORT
 
 
-def images_of(run: Location, data: DataSummary, thumbnails: bool | None) -> tuple[Location | None, str]:
-    """Where the packed images are, if they are to be shown; else why there are none."""
+def images_of(run: Location, data: DataSummary, thumbnails: bool | None) -> tuple[PackedDataset | None, str]:
+    """The packed images, if they are to be shown; else why there are none."""
     if data.kind != "image":
         return None, ""
     if thumbnails is None and not data.allows_thumbnails:
         return None, _TERMS
     if thumbnails is False:
         return None, _LEFT_OUT
-    place = packed_place(run, data.packed)
-    manifest = DatasetManifest.read(place)
-    known = manifest is not None and manifest.content_hash == data.content_hash
-    return (place, "") if known else (None, _GONE)
+    dataset = PackedDataset.read(packed_place(run, data.packed))
+    known = dataset is not None and dataset.manifest.content_hash == data.content_hash
+    return (dataset, "") if known else (None, _GONE)
 
 
-def packed_images(run: Location, data: DataSummary) -> tuple[Location, DatasetManifest] | None:
-    """The packed images that the run read, and what is said of them; None when they are gone or there were none."""
-    place, _ = images_of(run, data, True)
-    manifest = DatasetManifest.read(place) if place is not None else None
-    return None if place is None or manifest is None else (place, manifest)
+def packed_images(run: Location, data: DataSummary) -> PackedDataset | None:
+    """The packed images that the run read; None when they are gone or there were none."""
+    return images_of(run, data, True)[0]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
-from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.storage import Location
 from dynacor_ray.report.page_model import Page, Suspect
@@ -57,7 +57,7 @@ class _Survey:
 
 
 def read_page(
-    issues: Location, dynamics: Location, summary: RunSummary, dataset: Location | None, images: str = ""
+    issues: Location, dynamics: Location, summary: RunSummary, dataset: PackedDataset | None, images: str = ""
 ) -> Page:
     """Read what the page shows of a finished run.
 
@@ -80,7 +80,7 @@ def read_page(
     bands, paths = _read_dynamics(dynamics, summary, flagged, rows[schema.INSTANCE_ID].to_numpy())
     thumbnails: dict[int, str] = {}
     if dataset is not None:
-        thumbnails, images = _thumbnails(dataset, rows, images)
+        thumbnails, images = _thumbnails(dataset, rows)
     sample_places = {instance_id: place for place, instance_id in enumerate(sample.tolist())}
     suspects = [
         Suspect(
@@ -189,12 +189,9 @@ def _read_dynamics(
     return trajectories.bands(), paths
 
 
-def _thumbnails(dataset: Location, rows: pa.Table, images: str) -> tuple[dict[int, str], str]:
+def _thumbnails(dataset: PackedDataset, rows: pa.Table) -> tuple[dict[int, str], str]:
     """Thumbnails of the shown rows by instance_id, and a note where some are missing."""
-    manifest = DatasetManifest.read(dataset)
-    if manifest is None:
-        return {}, images
-    thumbnails = read_thumbnails(dataset, manifest, rows[schema.INSTANCE_ID].to_pylist())
+    thumbnails = read_thumbnails(dataset, rows[schema.INSTANCE_ID].to_pylist())
     missing = rows.num_rows - len(thumbnails)
     note = f"{missing:,} of {rows.num_rows:,} rows have no picture here: reading them takes long."
     return thumbnails, note if missing else ""

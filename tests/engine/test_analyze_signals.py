@@ -47,7 +47,7 @@ def test_signals_and_rates_are_learned_once_and_extended(
     assert mine["f1"].tolist() == other["f1"].loc[names].tolist()
 
     # A second call has nothing to do; another rate trains for it alone, another choice of signals not at all.
-    monkeypatch.setattr("dynacor_ray.workflows.analyze_signals.ray_session", forbidden)
+    monkeypatch.setattr("dynacor_ray.workflows.experiment_grid.ray_session", forbidden)
     assert analyze_signals(data, out=str(out), **QUICK).summary == result.summary
     monkeypatch.undo()
     before = manifests(out)

@@ -29,7 +29,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.dynamics.clustering import settle_noise_rate
-from dynacor_ray.engine.training.signal_files import SIGNALS, read_noise_rate
+from dynacor_ray.engine.training.signal_files import RecordedSignals
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.models.encoders import EncoderSpec
 from dynacor_ray.sources.base import SourceOptions
@@ -65,7 +65,7 @@ def test_a_run_leaves_the_documented_files(pristine: Finished) -> None:
     assert summary["num_flagged"] == flags.sum() == sum(row["flagged"] for row in summary["classes"])
     assert summary["num_rows"] == 1001
     assert summary["estimated_noise_rate"] == pytest.approx(0.2, abs=0.04)
-    first = read_noise_rate(locate(str(out)) / SIGNALS, 4, summary["config"]["batch_size"])
+    first = RecordedSignals.read(locate(str(out))).noise_rate(summary["config"]["batch_size"])
     settled = settle_noise_rate(first, pq.read_table(out / "dynamics.parquet"), "combined_margin", 4)
     assert settled is not None
     assert [summary["estimated_noise_rate"], *summary["noise_rate_range"]] == [settled.value, settled.low, settled.high]

@@ -20,6 +20,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.image_decoding import center_crop_resize, flip, load_rgb
 from dynacor_ray.core.manifest import MANIFEST, DatasetManifest, FeatureStats, read_stats
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.engine.runtime.parallel_map import items_dataset, items_of, one_column, parallel_map, results
@@ -145,8 +146,7 @@ class _Embedder:
 
 
 def embed(
-    dataset: Location,
-    manifest: DatasetManifest,
+    dataset: PackedDataset,
     spec: EncoderSpec,
     corruption: CorruptionConfig,
     augmentation: str,
@@ -160,15 +160,15 @@ def embed(
     by every gamma and seed, copies by every smaller gamma, since corrupted sets are nested.
     """
     size = load_encoder(spec, "cpu").image_size
-    base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{manifest.payload_hash[:12]}"
+    base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{dataset.manifest.payload_hash[:12]}"
     copies = _copies(base, augmentation, corruption)
     folders = _Folders(base / ORIGINALS, copies)
-    units = plan_chunks(dataset, manifest, size)
+    units = plan_chunks(dataset.manifest, size)
     todo = _missing(units, folders)
     if todo:
-        decoder = _Decoder(dataset, corruption, size, augmentation)
+        decoder = _Decoder(dataset.folder, corruption, size, augmentation)
         _run(todo, decoder, spec, folders, use_gpu, progress)
-    return _open(folders, units, manifest)
+    return _open(folders, units, dataset.manifest.num_rows)
 
 
 def _copies(base: Location, augmentation: str, corruption: CorruptionConfig) -> Location:
@@ -190,7 +190,7 @@ def read_range(place: Location, first: int, rows: int, columns: list[str]) -> pa
         return file.read_row_groups(groups, columns).slice(first - int(starts[groups[0]]), rows)
 
 
-def plan_chunks(dataset: Location, manifest: DatasetManifest, size: int) -> list[EmbeddingChunk]:
+def plan_chunks(manifest: DatasetManifest, size: int) -> list[EmbeddingChunk]:
     """Cut the packed files into units, the same for every run on the same data and image size."""
     most = max(1, min(MAX_UNIT_ROWS, UNIT_BYTES // (size * size * 3)))
     starts = [(part, first) for part in manifest.parts for first in range(0, part.rows, most)]
@@ -238,16 +238,14 @@ def _run(
             bar.advance(rows)
 
 
-def _open(folders: _Folders, units: list[EmbeddingChunk], manifest: DatasetManifest) -> FeatureStore:
+def _open(folders: _Folders, units: list[EmbeddingChunk], num_rows: int) -> FeatureStore:
     """Count what is stored, once; the counts and the feature sums are kept in a manifest per folder."""
     files = tuple(unit.file_name for unit in units)
     originals = _counted(folders.originals, files)
     _counted(folders.copies, files)  # its manifest says that these copies are complete
-    if originals["rows"] != manifest.num_rows:
+    if originals["rows"] != num_rows:
         got = f"{originals['rows']:,} embeddings"
-        raise DataError(
-            expected_got(f"{manifest.num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun")
-        )
+        raise DataError(expected_got(f"{num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun"))
     stats = read_stats(originals["stats"])
     assert stats is not None
     return FeatureStore(

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.image_decoding import load_rgb
+from dynacor_ray.core.packed_dataset import GivenLabels
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.embed import EmbeddingChunk, augmented, read_range
-from dynacor_ray.engine.data.labels import GivenLabels
 from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupted_label, is_selected
 
 

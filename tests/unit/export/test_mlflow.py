@@ -12,12 +12,11 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.runtime.mlflow_client import TrackedRun
 from dynacor_ray.export import mlflow as tracking
 from dynacor_ray.export.mlflow import track_run, track_sweep, tracked_run, tracked_trials
 from dynacor_ray.runs.records import RunSummary
-from tests.made_runs import make_run
+from tests.made_runs import at, make_run
 
 TRIALS: list[dict[str, Any]] = [
     {"gamma": 0.1, "alpha": 0.5, "status": "finished", "message": None, "is_chosen": True, "score": -0.01, "f1": None},
@@ -29,7 +28,7 @@ TRIALS: list[dict[str, Any]] = [
 @pytest.fixture
 def summary(tmp_path: Path) -> RunSummary:
     scores = {"noise_rate": 0.1, "f1": 0.9, "precision": None, "recall": 0.8, "auroc": float("nan")}
-    return RunSummary.read(locate(str(make_run(tmp_path / "demo", evaluation=scores))))
+    return RunSummary.read(at(make_run(tmp_path / "demo", evaluation=scores)))
 
 
 def test_a_run_is_its_options_and_its_summary(summary: RunSummary) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import locate
 from dynacor_ray.report.build import make_report
 from dynacor_ray.report.thumbnails import read_thumbnails, thumbnail
@@ -55,19 +55,18 @@ def test_thumbnails_are_those_of_the_rows(tmp_path: Path) -> None:
 def test_thumbnails_end_where_reading_takes_too_long(tmp_path: Path) -> None:
     """The first rows in demand have theirs; a broken image has none."""
     make_run(tmp_path / "run", images=True)
-    dataset = locate(str(tmp_path / "run" / "cache" / "dataset"))
-    manifest = DatasetManifest.read(dataset)
-    assert manifest is not None
-    assert set(read_thumbnails(dataset, manifest, [290, 5, 291])) == {290, 5, 291}
+    dataset = PackedDataset.read(locate(str(tmp_path / "run" / "cache" / "dataset")))
+    assert dataset is not None
+    assert set(read_thumbnails(dataset, [290, 5, 291])) == {290, 5, 291}
     place = tmp_path / "run" / "cache" / "dataset" / "a1" / "part-000000.parquet"
     table = pq.read_table(place)
     images = table["image"].to_pylist()
     images[5] = b"broken"
     pq.write_table(table.set_column(3, "image", pa.array(images, pa.binary())), place, row_group_size=64)
-    assert set(read_thumbnails(dataset, manifest, [290, 5, 291])) == {290, 291}
+    assert set(read_thumbnails(dataset, [290, 5, 291])) == {290, 291}
     size = pq.read_metadata(place).row_group(4).column(3).total_compressed_size
-    assert set(read_thumbnails(dataset, manifest, [290, 6, 291], most_bytes=size)) == {290, 291}
-    assert read_thumbnails(dataset, manifest, [290], most_bytes=10) == {}
+    assert set(read_thumbnails(dataset, [290, 6, 291], most_bytes=size)) == {290, 291}
+    assert read_thumbnails(dataset, [290], most_bytes=10) == {}
 
 
 @pytest.mark.parametrize(

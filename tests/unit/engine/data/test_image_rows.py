@@ -13,10 +13,10 @@ from PIL import Image
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.image_decoding import center_crop_resize, load_rgb
+from dynacor_ray.core.packed_dataset import GivenLabels
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.embed import EmbeddingChunk
 from dynacor_ray.engine.data.image_rows import ImageReader
-from dynacor_ray.engine.data.labels import GivenLabels
 from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupted_label, is_selected
 from tests.image_jobs import CLASSES, SIDE
 

@@ -1,4 +1,4 @@
-"""Every row once in every epoch: the message when not, and ranges of ids that cover them all."""
+"""Ranges of ids that cover all rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -14,24 +13,13 @@ from hypothesis import strategies as st
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DataFile, DatasetManifest
-from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.packed_dataset import PackedDataset
+from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.dynamics import assemble
-from dynacor_ray.engine.dynamics.assemble import coverage_message, id_ranges
+from dynacor_ray.engine.dynamics.assemble import id_ranges
 
 
-def test_coverage_message_names_the_instances() -> None:
-    expected = schema.encode_key(np.arange(10), False)
-    found = np.sort(np.concatenate([expected[2:], expected[5:6], schema.encode_key(np.array([3, 77]), True)]))
-    assert coverage_message("4", expected, found) == (
-        "Expected exactly one signal per row in epoch 4, but got 2 missing (instance_id 0, 1); "
-        "1 doubled (instance_id 5); 2 unknown (instance_id 3, 77); report this as a defect."
-    )
-    message = coverage_message("0", expected, expected[:0])
-    assert "10 missing (instance_id 0, 1, 2, 3, 4, ...);" in message
-    assert "doubled" not in message
-
-
-def packed_ids(folder: Path, ids: dict[str, list[int]]) -> tuple[Location, DatasetManifest]:
+def packed_ids(folder: Path, ids: dict[str, list[int]]) -> PackedDataset:
     """A packed data set of which only the ids are there."""
     place = locate(str(folder))
     for name, held in ids.items():
@@ -39,7 +27,7 @@ def packed_ids(folder: Path, ids: dict[str, list[int]]) -> tuple[Location, Datas
     parts = tuple(DataFile(name, len(held), min(held), max(held)) for name, held in ids.items())
     rows = sum(part.rows for part in parts)
     manifest = DatasetManifest("s", "u", "feature", "f", "c", "p", rows, ("a", "b"), (1, 1), 2, parts, "q", None, True)
-    return place, manifest
+    return PackedDataset(place, manifest)
 
 
 @settings(max_examples=40, deadline=None)
@@ -52,9 +40,9 @@ def test_ranges_cover_every_id_once(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, len(ids)))
     parts = {f"p{i}": list(held) for i, held in enumerate(shuffled[at : at + size] for at in range(0, len(ids), size))}
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        place, manifest = packed_ids(Path(folder), parts)
+        dataset = packed_ids(Path(folder), parts)
         patch.setattr(assemble, "BLOCK_BYTES", data.draw(st.integers(1, 4000)))
-        ranges = list(id_ranges(place, manifest, data.draw(st.integers(1, 20))))
+        ranges = list(id_ranges(dataset, data.draw(st.integers(1, 20))))
     seen = [i for low, high, touched in ranges for part in touched for i in parts[part.name] if low <= i < high]
     assert sorted(seen) == ids
     assert all(low < high for low, high, _ in ranges)
@@ -64,9 +52,9 @@ def test_ranges_cover_every_id_once(data: st.DataObject) -> None:
 def test_ranges_have_the_aimed_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges hold equally many rows also when one id is far from the others."""
     ids = [*range(999), 10**15]
-    place, manifest = packed_ids(tmp_path, {f"p{i}": ids[100 * i : 100 * i + 100] for i in range(10)})
-    assert [r[:2] for r in id_ranges(place, manifest, 20)] == [(0, 10**15 + 1)]
+    dataset = packed_ids(tmp_path, {f"p{i}": ids[100 * i : 100 * i + 100] for i in range(10)})
+    assert [r[:2] for r in id_ranges(dataset, 20)] == [(0, 10**15 + 1)]
     monkeypatch.setattr(assemble, "BLOCK_BYTES", 1000 * 20 * 6 // 4)
-    ranges = list(id_ranges(place, manifest, 20))
+    ranges = list(id_ranges(dataset, 20))
     assert [r[:2] for r in ranges] == [(0, 250), (250, 500), (500, 750), (750, 10**15 + 1)]
     assert [part.name for part in ranges[1][2]] == ["p2", "p3", "p4"]
