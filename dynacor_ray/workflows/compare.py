@@ -49,7 +49,8 @@ def compare(data: str | None = None, **options: Any) -> CompareResult:
 
 def run_compare(config: CompareConfig) -> CompareResult:
     """`compare` for a configuration that is already built."""
-    plan = functools.partial(_Comparison.open, "compare", config, config.detect, {"detectors": config.effective_detectors})
+    detectors = {"detectors": config.effective_detectors}
+    plan = functools.partial(_Comparison.open, "compare", config, config.detect, detectors)
     result = run_once(plan, Progress(config.detect.quiet))
     if not config.detect.quiet:
         print_comparison(result.summary, str(result.run))
