@@ -42,7 +42,7 @@ class CoverageError(DynacorError):
 def expected_got(expected: str, got: str, remedy: str) -> str:
     """One message in the project's shape, in one line and printable whatever the data put into it.
 
-    >>> explain("gamma in (0, 1]", "0.0", "pass e.g. --gamma 0.1")
+    >>> expected_got("gamma in (0, 1]", "0.0", "pass e.g. --gamma 0.1")
     'Expected gamma in (0, 1], but got 0.0; pass e.g. --gamma 0.1.'
     """
     return printable(f"Expected {expected}, but got {got}; {remedy.rstrip('.')}.")

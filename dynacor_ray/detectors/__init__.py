@@ -26,7 +26,7 @@ print(result.to_pandas())
 ```
 
 In this package a detector is a file here, whose docstring cites the paper and lists what differs from it, and a row of
-`registry.BASELINES`, which enrols it in the shared tests (`tests/unit/test_baselines_registry.py`): permuted rows, an
+`registry.BASELINES`, which enrols it in the shared tests (`tests/unit/detectors/test_registry.py`): permuted rows, an
 absent class, a better score for right labels. One that needs something new to look at adds a `base.Part` and its step
 in `comparisons.py`. True labels are never part of the evidence.
 """

@@ -118,6 +118,9 @@ def expected_noise_rates(eta: float, gamma: float, num_classes: int) -> tuple[fl
 
     eta: noise rate of the given labels in [0, 1]; gamma: copies per original, in (0, 1]; C >= 2.
     Returns two floats in [0, 1]. Raises ConfigError for values out of range.
+
+    >>> expected_noise_rates(eta=0.2, gamma=0.5, num_classes=5)
+    (0.95, 0.45)
     """
     if not 0.0 <= eta <= 1.0:
         raise ConfigError(expected_got("a noise rate in [0, 1]", repr(eta), "pass a share, not a percentage"))

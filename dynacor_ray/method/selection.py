@@ -94,6 +94,9 @@ def rate_agreement(flagged_originals: float, noise_rate: float) -> float:
     The cut of a ranking with the largest F1 flags about as many rows as are wrong (where precision equals recall it is
     exactly as many), and F1 falls on both sides; how many are wrong is estimated apart from the clustering
     (`noise_rate.estimate_noise_rate`). Both in [0, 1]; returns a float in [-1, 0].
+
+    >>> rate_agreement(flagged_originals=0.25, noise_rate=0.5)
+    -0.25
     """
     return -abs(flagged_originals - noise_rate)
 

@@ -74,5 +74,5 @@ of its own. A bad row has its reason in `error` and raises nothing; what makes t
 it is opened, made with `core.errors.expected_got`: expected, got, what to do.
 
 In this package a source is a file here, a row of `registry.SOURCES` or a case of `registry._recognize`, tests like
-those in `tests/unit/sources/test_tables.py`, and a line in the README's table.
+those in `tests/unit/sources/test_parquet.py`, and a line in the README's table.
 """
