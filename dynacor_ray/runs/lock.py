@@ -1,7 +1,7 @@
 """One driver per run directory: a lock file there names the driver, and changes every few seconds while it is alive.
 
 Every driver writes a file of its own and looks for others only then, so of two that start together at least one sees
-the other. A driver on this machine is checked by its process, one elsewhere by changes of its file, so no two clocks are
+the other. A driver on this machine is checked by its process, one elsewhere by changes of its file: no two clocks are
 ever compared. The file of a dead driver is removed by the one that takes over.
 """
 
