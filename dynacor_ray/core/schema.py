@@ -26,6 +26,14 @@ MEAN_MARGIN = "mean_margin"
 LEAVE_ONE_OUT = "leave_one_out_margin"
 LEAVE_ONE_OUT_EPOCH = 1
 """The ridge regression is accumulated in the first epoch and evaluated in the second."""
+EARLY_EPOCHS = range(1, 5)
+"""Epochs whose logits are recorded for the label noise model: most classes are known, few wrong labels memorized."""
+RIDGE_SCORES, WIDE_RIDGE_SCORES, EARLY_LOGITS = "ridge_scores", "wide_ridge_scores", "early_logits"
+CLASS_SCORES = (RIDGE_SCORES, WIDE_RIDGE_SCORES, EARLY_LOGITS)
+"""Scores of every class that the label noise model reads, float16 (C,) per row: two leave-one-out ridge regressions,
+and the network's logits."""
+LOG_ODDS = "log_odds"
+"""log P(wrong) / P(right) of a label by the label noise model."""
 
 MAX_INSTANCE_ID = (1 << 62) - 1
 """Largest instance_id: one bit of an int64 key says whether a row is a corrupted copy."""

@@ -75,7 +75,11 @@ def signal_table(keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
     if schema.LEAVE_ONE_OUT in recorded:
         columns.append(recorded[schema.LEAVE_ONE_OUT].astype(np.float32))
     wanted = schema.signal_schema(leave_one_out=schema.LEAVE_ONE_OUT in recorded)
-    return pa.table([pa.array(column) for column in columns], schema=wanted)
+    table = pa.table([pa.array(column) for column in columns], schema=wanted)
+    for name in schema.CLASS_SCORES:
+        if name in recorded:
+            table = table.append_column(name, schema.fixed_size_list(recorded[name].astype(np.float16)))
+    return table
 
 
 def remove_unlisted(signals: Location, manifest: SignalManifest) -> None:
