@@ -2,9 +2,9 @@
 
 # Add a detector
 
-A detector reads a `base.Evidence`, whose parts are gathered once for all detectors that ask for them, and answers with
-a `base.Verdict`: a flag and a score per row, low where the label is likely wrong. This one ranks by the late half of
-the training and flags what never fitted:
+A detector reads an `Evidence`, whose parts are gathered once for all detectors that ask for them, and answers with a
+`Verdict`: a flag and a score per row, low where the label is likely wrong. This one ranks by the late half of the
+training and flags what never fitted:
 
 ```python
 import numpy as np
@@ -26,7 +26,8 @@ print(result.to_pandas())
 ```
 
 In this package a detector is a file here, whose docstring cites the paper and lists what differs from it, and a row of
-`registry.BASELINES`, which enrols it in the shared tests (`tests/unit/test_baselines_registry.py`): permuted rows, an
-absent class, a better score for right labels. One that needs something new to look at adds a `base.Part` and its step
-in `comparisons.py`. True labels are never part of the evidence.
+`registry.BASELINES`, which enrols it in the shared tests (`tests/unit/detectors/test_registry.py`): permuted rows, an
+absent class, a better score for right labels. One that needs classifiers of its own declares them in its file, as
+`detectors.cores` does: a `baseline_classifiers.BaselineTraining`, which its row names among what it reads. True labels
+are never part of the evidence.
 """

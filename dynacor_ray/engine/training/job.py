@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from dynacor_ray.core.errors import ClusterError, expected_got
 from dynacor_ray.core.storage import Location
+from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.session import Resources
 from dynacor_ray.models.augmentation import TrainingAugmentation
@@ -26,8 +27,8 @@ class TrainConfig:
     batch_size: int = 128
     corrupted_weight: str = "uniform"
     seed: int = 0
-    panel: tuple[str, ...] = ()
-    """Parts of the baselines' evidence to train for (`baselines.panel`); empty: DynaCor's own classifier."""
+    baselines: tuple[BaselineTraining, ...] = ()
+    """Trainings that detectors declare, to be done side by side; empty: DynaCor's own classifier."""
     network: NetworkSpec | None = None
     """Trained on images; None: `classifier` on features."""
     augmentation: TrainingAugmentation | None = None
