@@ -1,9 +1,8 @@
-# make demo   find the planted errors in the embedded demo data: the quickest way to see a result
-# make test   everything that must pass before a change is merged
-# make docs   guides and all docstrings as HTML, in build/docs
-# make bench  what it costs, small: each benchmark prints JSON; larger sizes by options, see jobs/bench_*.py
-# make slow   more faults: lost nodes, storage that fails, workers killed at the worst moments; hostile data;
-#             and the commands of the README that train often
+# make demo   find the wrong labels in the embedded demo data: the quickest way to see a result
+# make test   lint, types, documentation and all tests that must pass before a change is merged
+# make docs   README, guides and docstrings as one site, in build/docs
+# make bench  the benchmarks at small sizes, as JSON; larger sizes by options, see jobs/bench_*.py
+# make slow   tests of rarer faults, untrusted input, and the documented commands that train often
 # make soak   a run whose processes are killed ten times at random (SEED=7: at other moments); some minutes
 # Another interpreter: make demo PYTHON=python3.12
 PYTHON ?= python3

@@ -1,6 +1,6 @@
 """The clustering of dynamics against a plain loop over minibatches of rows. `python jobs/bench_clustering.py`.
 
-`--dynamics runs/x/dynamics.parquet` takes the dynamics of a run instead of made-up ones.
+`--dynamics runs/x/dynamics.parquet` takes the dynamics of a run instead of synthetic ones.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Options:
     """What is clustered."""
 
     sizes: tuple[str, ...] = ("55000x20", "1000000x10")
-    """Rows x epochs of made-up dynamics, a tenth of the rows corrupted."""
+    """Rows x epochs of synthetic dynamics, a tenth of the rows corrupted."""
     dynamics: tuple[str, ...] = ()
-    """Files `dynamics.parquet` of runs, instead of made-up ones."""
+    """Files `dynamics.parquet` of runs, instead of synthetic ones."""
     plain_rows: int = 100_000
     """Most rows of an epoch that the plain loop runs through; its seconds are scaled to all rows, to which they are
     proportional."""
@@ -52,14 +52,18 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     ratios, seconds, sizes = {}, {}, {}
     for name in options.dynamics or options.sizes:
-        margins, is_corrupted = read(name) if options.dynamics else made_up(*map(int, name.split("x")))
+        margins, is_corrupted = read(name) if options.dynamics else synthetic_dynamics(*map(int, name.split("x")))
         plain = functools.partial(plain_epoch, margins, is_corrupted, options.plain_rows)
         ours = functools.partial(our_epoch, margins, is_corrupted)
         turns = take_turns({OURS: ours, PLAIN: plain}, options.repeats)
         ratios[name] = turns.ratio(PLAIN, OURS, at_least=5)
         seconds |= {f"{name}, {kind}": values for kind, values in turns.seconds.items()}
-        found = {"rows": len(margins), "epochs": margins.shape[1], "patterns": len(sign_patterns(margins).counts)}
-        sizes[name] = found | {"plain_rows": min(len(margins), options.plain_rows)}
+        sizes[name] = {
+            "rows": len(margins),
+            "epochs": margins.shape[1],
+            "patterns": len(sign_patterns(margins).counts),
+            "plain_rows": min(len(margins), options.plain_rows),
+        }
     print_report(
         "Seconds per epoch of the clustering by a plain loop over minibatches, one embedding per row (the same "
         "encoder, losses, Adam and batch size; training and one assignment of all rows), over those of this package's "
@@ -71,7 +75,7 @@ def main(options: Options) -> None:
     )
 
 
-def made_up(rows: int, epochs: int) -> tuple[np.ndarray, np.ndarray]:
+def synthetic_dynamics(rows: int, epochs: int) -> tuple[np.ndarray, np.ndarray]:
     """Margins float16 (rows, epochs) that rise when a label is learned, early or late, with noise; who is corrupted."""
     random = np.random.default_rng(0)
     wrong, middle = random.random(rows) < 0.3, 0.35 * epochs

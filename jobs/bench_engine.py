@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 import statistics
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import tyro
-from benchmarking import Lap, folder_for, print_report, take_turns, write_features
+from benchmarking import FeatureOptions, Lap, folder_for, plain_sgd_in_memory, print_report, take_turns, write_features
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
@@ -19,26 +20,19 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.training.driver import train
 from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan
-from dynacor_ray.engine.training.lr_schedule import MIN_LEARNING_RATE
 from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.models.heads import build_classifier
 from dynacor_ray.runs.directory import claim
 from dynacor_ray.workflows.open_data import open_data
-from dynacor_ray.workflows.prepare import plan_for, prepare, ray_session
+from dynacor_ray.workflows.prepare import PreparedRun, plan_for, prepare, ray_session
 
 QUIET = Progress(quiet=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(FeatureOptions):
     """What is trained on."""
 
-    rows: int = 50_000
-    """Rows without their corrupted copies."""
-    dim: int = 512
-    """Length of a feature vector."""
-    classes: int = 14
-    """Classes."""
     epochs: int = 8
     """Epochs of a training; the first is not counted."""
     workers: tuple[int, ...] = (1, 2)
@@ -51,14 +45,10 @@ class Options:
 
 def main(options: Options) -> None:
     """Train in turns and print the report."""
-    shape = {"rows": options.rows, "dim": options.dim, "classes": options.classes, "noise": 0.2}
     with folder_for(options.folder) as folder, folder_for(None) as runs:
-        data = write_features(folder / "features-{rows}x{dim}-{classes}-{noise}.parquet".format(**shape), **shape)
+        data = write_features(folder, **options.shape)
         config = DetectConfig(data=str(data), out=str(runs), epochs=options.epochs, quiet=True, gpu="no")
-        prepared = prepare(config)
-        claim(prepared.run, prepared.identity(), {})
-        with ray_session(config, QUIET):
-            rows = open_data(prepared, False, QUIET).rows
+        with training_rows(config) as (prepared, rows):
             plans = {n: plan_for(DetectConfig(data=str(data), workers=n, gpu="no")) for n in options.workers}
             threads = {n: Job(prepared.training, plan, prepared.run, rows.facts).threads for n, plan in plans.items()}
             bare = BareLoop(rows, prepared.training, max(threads.values()))
@@ -78,9 +68,18 @@ def main(options: Options) -> None:
             for n in plans
         },
         turns.seconds,
-        {**shape, "rows": rows.facts.total, "epochs": options.epochs, "batch": prepared.training.batch_size},
+        {**options.shape, "rows": rows.facts.total, "epochs": options.epochs, "batch": prepared.training.batch_size},
         threads={"bare loop": max(threads.values()), **{name_of(n): count for n, count in threads.items()}},
     )
+
+
+@contextmanager
+def training_rows(config: DetectConfig) -> Iterator[tuple[PreparedRun, TrainingRows]]:
+    """A prepared run and its training rows, in a Ray session."""
+    prepared = prepare(config)
+    claim(prepared.run, prepared.identity(), {})
+    with ray_session(config, QUIET):
+        yield prepared, open_data(prepared, False, QUIET).rows
 
 
 def name_of(workers: int) -> str:
@@ -117,8 +116,6 @@ class BareLoop:
 
     def epoch(self) -> Lap:
         """Seconds per epoch of one training."""
-        import torch
-
         config, facts = self._config, self._facts
         model = build_classifier(
             config.classifier,
@@ -127,21 +124,7 @@ class BareLoop:
             mean=facts.mean,
             scale=facts.scale,
         )
-        optimizer = torch.optim.SGD(
-            model.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
-        )
-        steps = config.epochs * -(-len(self._labels) // config.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=MIN_LEARNING_RATE)
-        times = [time.perf_counter()]
-        for _ in range(config.epochs):
-            for index in torch.randperm(len(self._labels)).split(config.batch_size):
-                loss = torch.nn.functional.cross_entropy(model(self._features[index]), self._labels[index])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-            times.append(time.perf_counter())
-        return Lap(statistics.median(np.diff(times[1:]).tolist()))
+        return Lap(statistics.median(plain_sgd_in_memory(model, config, self._features, self._labels)[1:]))
 
 
 if __name__ == "__main__":

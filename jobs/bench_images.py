@@ -6,7 +6,6 @@ import functools
 import itertools
 import os
 import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import tyro
-from bench_engine import QUIET, engine_epoch
-from benchmarking import Lap, Watch, folder_for, print_report, take_turns
+from bench_engine import engine_epoch, training_rows
+from benchmarking import Lap, Watch, folder_for, plain_sgd, print_report, take_turns
 from PIL import Image
 
 from dynacor_ray.config.detect import DetectConfig
@@ -24,9 +23,7 @@ from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.training.job import TrainConfig
 from dynacor_ray.engine.training.signal_files import RecordedSignals
 from dynacor_ray.models.image_classifiers import build_network
-from dynacor_ray.runs.directory import claim
-from dynacor_ray.workflows.open_data import open_data
-from dynacor_ray.workflows.prepare import PreparedRun, plan_for, prepare, ray_session
+from dynacor_ray.workflows.prepare import PreparedRun, plan_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +61,7 @@ def main(options: Options) -> None:
             quiet=True,
             gpu="no",
         )
-        prepared = prepare(config)
-        claim(prepared.run, prepared.identity(), {})
-        with ray_session(config, QUIET):
-            rows = open_data(prepared, False, QUIET).rows
+        with training_rows(config) as (prepared, rows):
             decoding = take_turns(
                 {"Ray Data": lambda: ours(rows, prepared), "PIL + torchvision": lambda: theirs(images, prepared)},
                 options.repeats,
@@ -178,18 +172,8 @@ def plain_loop(images: Path, prepared: PreparedRun, threads: int) -> Lap:
     torch.set_num_threads(threads)
     loader = data_loader(images, prepared)
     model = build_network(config.network, len(loader.dataset.classes))
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
-    )
-    times = [time.perf_counter()]
-    for _ in range(config.epochs):
-        for pictures, labels in loader:
-            loss = torch.nn.functional.cross_entropy(model(pictures.permute(0, 2, 3, 1)), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        times.append(time.perf_counter())
-    return Lap(statistics.median(np.diff(times[1:]).tolist()) / len(loader.dataset) * 1000)
+    seconds = plain_sgd(model, config, lambda: ((pixels.permute(0, 2, 3, 1), labels) for pixels, labels in loader))
+    return Lap(statistics.median(seconds[1:]) / len(loader.dataset) * 1000)
 
 
 if __name__ == "__main__":

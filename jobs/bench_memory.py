@@ -3,58 +3,59 @@
 `--store-mb 300` limits Ray's object store, which then spills.
 """
 
-import argparse
+from __future__ import annotations
+
 import json
 import resource
-import subprocess
 import sys
-import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 
-DIM, CLASSES, CHUNK = 512, 14, 20_000
+import tyro
+from benchmarking import folder_for, run, write_features
 
-
-def write_rows(path: str, rows: int) -> None:
-    """Uniform noise around a random center per class; a tenth of the labels are drawn again."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    flat = pc.multiply(pc.random(CLASSES * DIM, initializer=0), 0.5).cast(pa.float32())
-    centers = pa.FixedSizeListArray.from_arrays(flat, DIM)
-    schema = pa.schema({"feature": centers.type, "label": pa.int32()})
-    with pq.ParquetWriter(path, schema, compression="none") as writer:
-        for count in [CHUNK] * (rows // CHUNK) + [rows % CHUNK] * (rows % CHUNK > 0):
-            true, other = (pc.floor(pc.multiply(pc.random(count), CLASSES)).cast(pa.int32()) for _ in range(2))
-            noise = pc.random(count * DIM).cast(pa.float32())
-            features = pa.FixedSizeListArray.from_arrays(pc.add(centers.take(true).flatten(), noise), DIM)
-            given = pc.if_else(pc.less(pc.random(count), 0.1), other, true)
-            writer.write_table(pa.table([features, given], schema=schema))
+DIM, CLASSES, NOISE = 512, 14, 0.1
 
 
-def measure(folder: str, store_mb: int, epochs: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is run."""
+
+    rows: tuple[int, ...] = (50_000, 200_000)
+    """Rows of each run, one after the other."""
+    epochs: int = 5
+    """Training epochs."""
+    store_mb: int = 0
+    """Size of Ray's object store; 0: as much as Ray takes by itself."""
+    data: str | None = None
+    """Measure one run on this file, in this process: how this script calls itself."""
+
+
+def main(options: Options) -> None:
+    """Print a line of JSON per size."""
+    if options.data is not None:
+        measure(Path(options.data), options)
+        return
+    for rows in options.rows:
+        with folder_for(None) as folder:
+            data = write_features(folder, rows=rows, dim=DIM, classes=CLASSES, noise=NOISE, truth=False)
+            numbers = ["--store-mb", str(options.store_mb), "--epochs", str(options.epochs)]
+            done = run([sys.executable, __file__, "--data", str(data), *numbers])
+        print(json.dumps({"rows": rows, "features_mb": rows * DIM * 4 >> 20} | json.loads(done.output)))
+
+
+def measure(data: Path, options: Options) -> None:
     """A whole run in this process; prints this process's own peak and the seconds of each stage."""
     from dynacor_ray.engine.runtime.session import ray, silence_ray
     from dynacor_ray.workflows.detect import detect
 
     silence_ray()
-    ray.init("local", include_dashboard=False, object_store_memory=store_mb << 20 or None, logging_level="WARNING")
-    result = detect(f"{folder}/rows.parquet", out=f"{folder}/run", epochs=epochs, gpu="no", quiet=True)
+    store = options.store_mb << 20 or None
+    ray.init("local", include_dashboard=False, object_store_memory=store, logging_level="WARNING")
+    result = detect(str(data), out=str(data.with_name("run")), epochs=options.epochs, gpu="no", quiet=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"driver_mb": round(peak), "seconds": result.summary.seconds}))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 200_000])
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--store-mb", type=int, default=0, help="0: as much as Ray takes by itself")
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    if told.folder:
-        sys.exit(measure(told.folder, told.store_mb, told.epochs))
-    for rows in told.rows:
-        with tempfile.TemporaryDirectory() as folder:
-            write_rows(f"{folder}/rows.parquet", rows)
-            options = ["--folder", folder, "--store-mb", str(told.store_mb), "--epochs", str(told.epochs)]
-            done = subprocess.run([sys.executable, __file__, *options], check=True, stdout=subprocess.PIPE, text=True)
-        print(json.dumps({"rows": rows, "features_mb": rows * DIM * 4 >> 20} | json.loads(done.stdout)))
+    main(tyro.cli(Options, description=__doc__))

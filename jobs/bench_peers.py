@@ -1,6 +1,6 @@
 """A whole run of `detect` against cleanlab with the same classifier. `python jobs/bench_peers.py`.
 
-`--data FILE` takes features with true labels instead of made-up ones. Needs `pip install 'dynacor-ray[cleanlab]'`.
+`--data FILE` takes features with true labels instead of synthetic ones. Needs `pip install 'dynacor-ray[cleanlab]'`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,24 @@ import json
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
-from benchmarking import Finished, Lap, folder_for, peaks, print_report, run, take_turns, write_features
+from benchmarking import (
+    FeatureOptions,
+    Finished,
+    Lap,
+    folder_for,
+    peaks,
+    plain_sgd_in_memory,
+    print_report,
+    run,
+    run_detect,
+    take_turns,
+    write_features,
+)
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import f1_score
 
@@ -23,27 +34,19 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import FeatureStats
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.training.job import TrainConfig
-from dynacor_ray.engine.training.lr_schedule import MIN_LEARNING_RATE
 from dynacor_ray.models.heads import build_classifier
 
 OURS, PEER = "detect", "cleanlab"
-DETECT = Path(__file__).with_name("detect.py")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(FeatureOptions):
     """What is searched."""
 
     data: str | None = None
-    """A parquet file with `feature`, `given_label` and `true_label`, classes numbered from 0. Default: made-up."""
+    """A parquet file with `feature`, `given_label` and `true_label`, classes numbered from 0. Default: synthetic."""
     rows: int = 20_000
-    """Rows of made-up data."""
-    dim: int = 512
-    """Length of their feature vectors."""
-    classes: int = 14
-    """Their classes."""
-    noise: float = 0.2
-    """Share of wrong labels among them."""
+    """Rows of synthetic data."""
     repeats: int = 1
     """Runs of each; they take turns."""
     peer: bool = False
@@ -58,13 +61,11 @@ def main(options: Options) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # detect has it so; then cleanlab shall not do without
     runs: list[dict[str, Any]] = []
     with folder_for(None) as folder:
-        shape = {"rows": options.rows, "dim": options.dim, "classes": options.classes, "noise": options.noise}
-        data = options.data or str(write_features(folder / "features.parquet", **shape))
+        data = options.data or str(write_features(folder, **options.shape))
 
         def ours() -> Lap:
-            out = folder / f"run-{len(runs)}"
-            done = run([sys.executable, str(DETECT), "--data", data, "--out", str(out), "--quiet"])
-            return note(OURS, done, json.loads((out / "summary.json").read_text())["evaluation"]["f1"])
+            done, summary = run_detect(data, folder / f"run-{len(runs)}")
+            return note(OURS, done, summary["evaluation"]["f1"])
 
         def peer() -> Lap:
             done = run([sys.executable, __file__, "--peer", "--data", data])
@@ -84,7 +85,7 @@ def main(options: Options) -> None:
         "in processes of its own, reading the same parquet file. Memory is the sum over all processes.",
         {"detect / cleanlab, seconds": turns.ratio(OURS, PEER)},
         turns.seconds,
-        shape if options.data is None else {"data": options.data},
+        options.shape if options.data is None else {"data": options.data},
         epochs=config.epochs,
         runs=runs,
     )
@@ -105,19 +106,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             mean=mean,
             scale=scale,
         )
-        rows, given = torch.from_numpy(features), torch.from_numpy(np.searchsorted(self.classes_, labels))
-        optimizer = torch.optim.SGD(
-            self.model_.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
-        )
-        steps = config.epochs * -(-len(rows) // config.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=MIN_LEARNING_RATE)
-        for _ in range(config.epochs):
-            for index in torch.randperm(len(rows)).split(config.batch_size):
-                loss = torch.nn.functional.cross_entropy(self.model_(rows[index]), given[index])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+        given = torch.from_numpy(np.searchsorted(self.classes_, labels))
+        plain_sgd_in_memory(self.model_, config, torch.from_numpy(features), given)
         return self
 
     @torch.no_grad()
@@ -136,8 +126,8 @@ def cleanlab_f1(data: str) -> float:
 
     table = locate(data).read_table([schema.FEATURE, schema.GIVEN_LABEL, schema.TRUE_LABEL])
     given = table[schema.GIVEN_LABEL].to_numpy()
-    found = CleanLearning(Classifier(), seed=0).find_label_issues(schema.matrix(table[schema.FEATURE]), given)
-    return float(f1_score(given != table[schema.TRUE_LABEL].to_numpy(), found["is_label_issue"].to_numpy()))
+    issues = CleanLearning(Classifier(), seed=0).find_label_issues(schema.matrix(table[schema.FEATURE]), given)
+    return float(f1_score(given != table[schema.TRUE_LABEL].to_numpy(), issues["is_label_issue"].to_numpy()))
 
 
 if __name__ == "__main__":

@@ -1,22 +1,19 @@
-"""Whole runs of `detect` on made-up features: seconds by stage and peak memory. `python jobs/bench_pipeline.py`.
+"""Whole runs of `detect` on synthetic features: seconds by stage and peak memory. `python jobs/bench_pipeline.py`.
 
 `--rows 1000000` is the size that the budget speaks of: 5 minutes and 6 GB in all processes on two cores.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
-from benchmarking import against, folder_for, peaks, print_report, run, write_features
+from benchmarking import against, folder_for, peaks, print_report, run_detect, write_features
 
 BUDGET_SECONDS, BUDGET_MB, BUDGET_ROWS = 300.0, 6000.0, 1_000_000
-DETECT = Path(__file__).with_name("detect.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +68,10 @@ def main(options: Options) -> None:
 
 def detect(folder: Path, rows: int, options: Options) -> dict[str, Any]:
     """One run on fresh directories."""
-    name = f"features-{rows}x{options.dim}-{options.classes}-{options.noise}"
-    shape = {"rows": rows, "dim": options.dim, "classes": options.classes, "noise": options.noise}
-    data = write_features(folder / f"{name}.parquet", **shape)
-    out = folder / f"run-{name}"
+    data = write_features(folder, rows=rows, dim=options.dim, classes=options.classes, noise=options.noise)
+    out = folder / f"run-{data.stem}"
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, str(DETECT), "--data", str(data), "--out", str(out), "--quiet"]
-    done = run([*command, "--epochs", str(options.epochs), "--workers", str(options.workers)])
-    summary = json.loads((out / "summary.json").read_text())
+    done, summary = run_detect(data, out, "--epochs", str(options.epochs), "--workers", str(options.workers))
     # Written last of all: what comes before is the start of Python, what comes after the end of Ray.
     total, stages = summary["seconds"].pop("total"), summary["seconds"]
     ended = (out / "summary.json").stat().st_mtime - done.started

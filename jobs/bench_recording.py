@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import tyro
-from benchmarking import against, folder_for, made_features, print_report, take_turns
+from benchmarking import FeatureOptions, against, features_table, folder_for, print_report, take_turns
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import FeatureStats
@@ -34,15 +34,9 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(FeatureOptions):
     """What is trained on."""
 
-    rows: int = 50_000
-    """Rows without their corrupted copies."""
-    dim: int = 512
-    """Length of a feature vector."""
-    classes: int = 14
-    """Classes."""
     repeats: int = 9
     """Epochs of each kind, after the first two, which are not counted."""
     threads: int | None = None
@@ -112,7 +106,7 @@ def main(options: Options) -> None:
 
 def made_rows(options: Options) -> tuple[pa.Table, RowFacts]:
     """Training rows, copies included, and what a job must know of them."""
-    table = made_features(0, options.rows, dim=options.dim, classes=options.classes, noise=0.2)
+    table = features_table(0, **options.shape)
     features = schema.matrix(table[schema.FEATURE])
     mean, scale = FeatureStats.of(features).scaling()
     given = table[schema.GIVEN_LABEL]

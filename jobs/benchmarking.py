@@ -1,7 +1,7 @@
-"""What the benchmarks in jobs/bench_*.py share: turns, memory of all processes, made-up data, the form of the report.
+"""Shared code of the benchmarks in jobs/bench_*.py: turns, memory of all processes, synthetic data, plain training.
 
-A benchmark prints one JSON object. Its ratios compare things that took turns in the same run, so that a busy machine
-slows both down alike; seconds of one thing alone are true of one machine only.
+A benchmark prints one JSON object. Its ratios compare variants that took turns in the same run, so that a busy machine
+slows both down alike. Seconds alone are valid for one machine only.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +30,13 @@ import pyarrow.parquet as pq
 from dynacor_ray.core import schema
 from dynacor_ray.ground_truth.synthetic_noise import symmetric
 
+if TYPE_CHECKING:
+    from dynacor_ray.engine.training.job import TrainConfig
+
 PACKAGES = ("dynacor-ray", "ray", "torch", "numpy", "pyarrow", "cleanlab")
 CHUNK_ROWS = 32_768
+CENTER_SPREAD = 0.15
+"""Standard deviation of the class centers, in those of one feature."""
 PROC = Path("/proc")
 SHOWN = 14
 """Processes in a report."""
@@ -45,11 +51,11 @@ class Turns:
 
     def ratio(self, of: str, to: str, **budget: float) -> dict[str, Any]:
         """Median of one variant over median of another, beside its budget (`at_most` or `at_least`)."""
-        found = against(_ratio(self.seconds, of, to), **budget)
+        result = against(_ratio(self.seconds, of, to), **budget)
         if self.cpu_seconds[of] and self.cpu_seconds[to]:
-            found["ratio_of_cpu_seconds"] = round(_ratio(self.cpu_seconds, of, to), 4)
-            found["ratio_of_least_cpu_seconds"] = round(min(self.cpu_seconds[of]) / min(self.cpu_seconds[to]), 4)
-        return found
+            result["ratio_of_cpu_seconds"] = round(_ratio(self.cpu_seconds, of, to), 4)
+            result["ratio_of_least_cpu_seconds"] = round(min(self.cpu_seconds[of]) / min(self.cpu_seconds[to]), 4)
+        return result
 
 
 def _ratio(seconds: Mapping[str, Sequence[float]], of: str, to: str) -> float:
@@ -85,28 +91,28 @@ def take_turns(variants: Mapping[str, Callable[[], Lap | None]], repeats: int) -
     for number in range(repeats):
         for name in list(variants)[:: -1 if number % 2 else 1]:
             watch = Watch()
-            told = variants[name]() or watch.lap()
-            turns.seconds[name].append(told.seconds)
-            if told.cpu_seconds is not None:
-                turns.cpu_seconds[name].append(told.cpu_seconds)
+            lap = variants[name]() or watch.lap()
+            turns.seconds[name].append(lap.seconds)
+            if lap.cpu_seconds is not None:
+                turns.cpu_seconds[name].append(lap.cpu_seconds)
     return turns
 
 
 def against(value: float, *, at_most: float | None = None, at_least: float | None = None) -> dict[str, Any]:
     """A ratio beside its budget, if it has one."""
-    found: dict[str, Any] = {"ratio": round(value, 4)}
+    result: dict[str, Any] = {"ratio": round(value, 4)}
     if at_most is not None:
-        return found | {"budget": f"<= {at_most:g}", "kept": value <= at_most}
+        return result | {"budget": f"<= {at_most:g}", "kept": value <= at_most}
     if at_least is not None:
-        return found | {"budget": f">= {at_least:g}", "kept": value >= at_least}
-    return found
+        return result | {"budget": f">= {at_least:g}", "kept": value >= at_least}
+    return result
 
 
 def print_report(
     compared: str, ratios: Mapping[str, Any], seconds: Mapping[str, Sequence[float]], sizes: Any, **more: Any
 ) -> None:
     """The one JSON object. compared: a sentence; seconds: of every repeat; sizes: how much work it was."""
-    found = {
+    report = {
         "compared": compared,
         "ratios": ratios,
         "seconds": {name: [round(value, 4) for value in values] for name, values in seconds.items()},
@@ -117,7 +123,7 @@ def print_report(
         "load_at_end": round(os.getloadavg()[0], 2),
         "versions": {"python": platform.python_version(), **versions()},
     }
-    print(json.dumps(found, indent=2))
+    print(json.dumps(report, indent=2))
 
 
 def versions() -> dict[str, str]:
@@ -179,16 +185,16 @@ class MemoryWatch:
 
 
 def parents() -> dict[int, int]:
-    """Process id -> that of its parent, of all processes."""
-    found = {}
+    """Process id -> id of its parent, for all processes."""
+    parent_of = {}
     for folder in PROC.iterdir():
         if folder.name.isdigit():
             try:
                 # The name, in brackets, may hold anything.
-                found[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                parent_of[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue  # it has ended
-    return found
+    return parent_of
 
 
 def below(root: int, parent_of: Mapping[int, int]) -> list[int]:
@@ -196,10 +202,10 @@ def below(root: int, parent_of: Mapping[int, int]) -> list[int]:
     children = defaultdict(list)
     for pid, parent in parent_of.items():
         children[parent].append(pid)
-    found = [root]
-    for pid in found:
-        found += children[pid]
-    return found
+    pids = [root]
+    for pid in pids:
+        pids += children[pid]
+    return pids
 
 
 def shared_size(pid: int) -> int | None:
@@ -238,12 +244,12 @@ def peaks(samples: Sequence[Sample], stages: Mapping[str, float] | None = None) 
         by_stage[stage] = max(by_stage[stage], sum(sample.bytes_of.values()))
         for (_, name), size in sample.bytes_of.items():
             by_name[name] = max(by_name[name], size)
-    found: dict[str, Any] = {"all_processes": _mb(max(by_stage.values())), "samples": len(samples)}
+    memory: dict[str, Any] = {"all_processes": _mb(max(by_stage.values())), "samples": len(samples)}
     if stages:
-        found["by_stage"] = {name: _mb(size) for name, size in by_stage.items()}
+        memory["by_stage"] = {name: _mb(size) for name, size in by_stage.items()}
     largest = sorted(by_name.items(), key=lambda item: -item[1])[:SHOWN]
     holders = sorted(highest.bytes_of.items(), key=lambda item: -item[1])[:SHOWN]
-    return found | {
+    return memory | {
         "largest_process_of_a_kind": {name: _mb(size) for name, size in largest},
         "at_the_peak": [[name, _mb(size)] for (_, name), size in holders],
     }
@@ -276,16 +282,70 @@ class Finished:
 def run(command: Sequence[str]) -> Finished:
     """Run a command, watch its memory and wait for it. Raises SystemExit with what it said when it fails."""
     started, start = time.time(), time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as process:
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
             with MemoryWatch(process.pid) as watch:
                 output, _ = process.communicate()
             seconds = time.perf_counter() - start
         if process.returncode:
-            said.seek(0)
-            words = output[-2000:] + said.read()[-4000:]
-            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{words}")
+            errors.seek(0)
+            text = output[-2000:] + errors.read()[-4000:]
+            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{text}")
     return Finished(started, seconds, watch.samples, output)
+
+
+def run_detect(data: Path | str, out: Path, *options: str) -> tuple[Finished, dict[str, Any]]:
+    """Run `detect` in a process of its own; returns it and its summary."""
+    script = Path(__file__).with_name("detect.py")
+    done = run([sys.executable, str(script), "--data", str(data), "--out", str(out), "--quiet", *options])
+    return done, json.loads((out / "summary.json").read_text())
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+def plain_sgd(
+    model: Any, config: TrainConfig, batches: Callable[[], Iterable[tuple[Any, Any]]], steps: int | None = None
+) -> list[float]:
+    """Train a classifier as one would without this package; returns the seconds of each epoch.
+
+    Args:
+        model: inputs -> logits.
+        config: epochs and options of SGD.
+        batches: inputs and labels of one epoch, int64.
+        steps: steps of all epochs, for the schedule of the learning rate; None for a constant one.
+    """
+    # Not above: the engine must be imported first, so that its choice of how threads wait counts here too.
+    import torch
+
+    from dynacor_ray.engine.training.lr_schedule import make_schedule
+
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
+    )
+    schedule = make_schedule(optimizer, config, steps) if steps else None
+    times = [time.perf_counter()]
+    for _ in range(config.epochs):
+        for inputs, labels in batches():
+            loss = torch.nn.functional.cross_entropy(model(inputs), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+        times.append(time.perf_counter())
+    return np.diff(times).tolist()
+
+
+def plain_sgd_in_memory(model: Any, config: TrainConfig, features: Any, labels: Any) -> list[float]:
+    """`plain_sgd` with shuffled batches of tensors in memory: float32 (N, D) and int64 (N,)."""
+    import torch
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        for index in torch.randperm(len(labels)).split(config.batch_size):
+            yield features[index], labels[index]
+
+    return plain_sgd(model, config, batches, config.epochs * -(-len(labels) // config.batch_size))
 
 
 # ----------------------------------------------------------------------------------------------------------------- data
@@ -302,40 +362,60 @@ def folder_for(path: str | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def write_features(
-    place: Path, *, rows: int, dim: int, classes: int, noise: float, spread: float = 0.15, seed: int = 0
-) -> Path:
-    """Gaussian classes with symmetric label noise, as parquet with `feature`, `given_label`, `true_label`.
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """Size of synthetic features."""
 
-    Made and written in pieces, so memory does not grow with `rows`. spread: how far the classes' centers are apart, in
-    standard deviations of one feature. A file that is there is kept.
+    rows: int = 50_000
+    """Rows without their corrupted copies."""
+    dim: int = 512
+    """Length of a feature vector."""
+    classes: int = 14
+    """Number of classes."""
+    noise: float = 0.2
+    """Share of wrong labels."""
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """Arguments of `write_features`."""
+        return {"rows": self.rows, "dim": self.dim, "classes": self.classes, "noise": self.noise}
+
+
+def write_features(folder: Path, *, rows: int, dim: int, classes: int, noise: float, truth: bool = True) -> Path:
+    """Write Gaussian classes with symmetric label noise as parquet; an existing file is kept.
+
+    Generated and written in chunks, so memory does not grow with `rows`.
+
+    Args:
+        folder: where to write; the file is named after its content.
+        rows: number of rows.
+        dim: length of a feature vector.
+        classes: number of classes.
+        noise: share of wrong labels.
+        truth: whether to write `true_label` beside `feature` and `given_label`.
     """
+    place = folder / f"features-{rows}x{dim}-{classes}-{noise}{'' if truth else '-no-truth'}.parquet"
     if place.exists():
         return place
     part = place.with_suffix(".part")
-    shape = {"dim": dim, "classes": classes, "noise": noise, "spread": spread, "seed": seed}
-    writer = None
-    for first in range(0, rows, CHUNK_ROWS):
-        table = made_features(first, min(CHUNK_ROWS, rows - first), **shape)
-        writer = writer or pq.ParquetWriter(part, table.schema, compression="none")
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
-    part.rename(place)
-    return place
+    columns = [schema.FEATURE, schema.GIVEN_LABEL, *([schema.TRUE_LABEL] if truth else [])]
+    types = features_table(0, 0, dim=dim, classes=classes, noise=noise).select(columns).schema
+    with pq.ParquetWriter(part, types, compression="none") as writer:
+        for first in range(0, rows, CHUNK_ROWS):
+            table = features_table(first, min(CHUNK_ROWS, rows - first), dim=dim, classes=classes, noise=noise)
+            writer.write_table(table.select(columns))
+    return part.rename(place)
 
 
-def made_features(
-    first: int, rows: int, *, dim: int, classes: int, noise: float, spread: float = 0.15, seed: int = 0
-) -> pa.Table:
+def features_table(first: int, rows: int, *, dim: int, classes: int, noise: float) -> pa.Table:
     """Some rows of `write_features`, from number `first` on: `feature`, `given_label`, `true_label`."""
-    centers = np.random.default_rng(seed).normal(scale=spread, size=(classes, dim)).astype(np.float32)
-    random = np.random.default_rng([seed, first])
+    centers = np.random.default_rng(0).normal(scale=CENTER_SPREAD, size=(classes, dim)).astype(np.float32)
+    random = np.random.default_rng([0, first])
     true = random.integers(0, classes, rows)
     features = centers[true] + random.standard_normal((rows, dim), dtype=np.float32)
     columns = {
         schema.FEATURE: schema.fixed_size_list(features),
-        schema.GIVEN_LABEL: symmetric(true, np.arange(first, first + rows), noise, classes, seed),
+        schema.GIVEN_LABEL: symmetric(true, np.arange(first, first + rows), noise, classes, 0),
         schema.TRUE_LABEL: true,
     }
     return pa.table(columns)

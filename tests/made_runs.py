@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dynacor_ray.config.detect import DetectConfig, Threshold
+from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DataFile, DatasetManifest
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.decision.noise_rate import NoiseRate
+from dynacor_ray.decision.thresholds import FlagRule
 from dynacor_ray.method.selection import EpochRecord
 from dynacor_ray.report.summary import FlagCounts, build_summary
 from dynacor_ray.runs.records import DataSummary, RunSummary
@@ -118,8 +119,8 @@ def make_run(
     np.add.at(pairs, (given[wrong], predicted[wrong]), 1)
     counts = counts_of(pairs, np.bincount(given, minlength=classes).astype(np.int64), len(copies), len(copies))
     manifest = _pack(folder / "cache" / "dataset", given, names, images)
-    threshold: Threshold = "noise_rate" if epochs > 1 else "paper"
-    config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs, flag_rule=threshold))
+    flag_rule: FlagRule = "noise_rate" if epochs > 1 else "paper"
+    config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs, flag_rule=flag_rule))
     same = {"davies_bouldin": None, "flagged_originals": noise, "flagged_corrupted": 1.0}
     summary = build_summary(
         config,

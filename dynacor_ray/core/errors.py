@@ -1,6 +1,8 @@
-"""Errors that a user can act on. Every message says what was expected, what was found, and what to do."""
+"""Errors that a user can act on: every message says what was expected, what was found and what to do."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class DynacorError(Exception):
@@ -16,40 +18,63 @@ class DataError(DynacorError, ValueError):
 
 
 class EncoderError(DynacorError):
-    """An encoder is unknown, or its weights cannot be had or do not fit."""
+    """An encoder is unknown, or its weights are unavailable or do not fit."""
 
 
 class StorageError(DynacorError, OSError):
-    """A place to read from or to write to is missing, full or refuses the operation."""
+    """A path to read from or write to is missing, full or refuses the operation."""
 
 
 class ClusterError(DynacorError):
-    """The Ray cluster cannot give what the run asks for."""
+    """The Ray cluster cannot provide what the run asks for."""
 
 
 class RunDirectoryError(DynacorError):
-    """The run directory holds something else than what this run would put there."""
+    """The run directory belongs to another configuration or another driver."""
 
 
 class TrainingError(DynacorError):
-    """Training diverged, or was stopped more often than allowed."""
+    """Training diverged, or was interrupted more often than allowed."""
 
 
 class CoverageError(DynacorError):
-    """An instance has no signal, or more than one, for some epoch. Never expected; a defect if seen."""
+    """An instance has no signal, or more than one, for some epoch. Never expected: a defect if raised."""
 
 
 def expected_got(expected: str, got: str, remedy: str) -> str:
-    """One message in the project's shape, in one line and printable whatever the data put into it.
+    """One message in the project's format, on one line and free of control characters.
 
-    >>> explain("gamma in (0, 1]", "0.0", "pass e.g. --gamma 0.1")
+    >>> expected_got("gamma in (0, 1]", "0.0", "pass e.g. --gamma 0.1")
     'Expected gamma in (0, 1], but got 0.0; pass e.g. --gamma 0.1.'
     """
     return printable(f"Expected {expected}, but got {got}; {remedy.rstrip('.')}.")
 
 
+def require_choice(name: str, value: object, choices: Iterable[str], remedy: str = "pass one of these") -> None:
+    """Check that `value` is one of `choices`.
+
+    Args:
+        name: what is chosen, as it stands in the message.
+        value: what the user passed.
+        choices: valid values, listed in the message.
+        remedy: what to do.
+
+    Raises:
+        ConfigError: `value` is none of them.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise ConfigError(expected_got(f"{name} among {', '.join(choices)}", repr(value), remedy))
+
+
+def require_two_classes(num_classes: int, remedy: str = "use a data set with two classes or more") -> None:
+    """Check that labels can be wrong at all. Raises ConfigError for fewer than two classes."""
+    if num_classes < 2:
+        raise ConfigError(expected_got("at least 2 classes", str(num_classes), remedy))
+
+
 def printable(text: str) -> str:
-    r"""Text with its control characters written out: a name in the data cannot steer a terminal or forge a line.
+    r"""Text with its control characters escaped, so that a name in the data cannot steer a terminal or forge a line.
 
     >>> printable("red\x1b[31m")
     'red\\x1b[31m'
@@ -58,5 +83,5 @@ def printable(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the message, or the name of its type; at most 300 characters."""
+    """The first line of the message, or the name of the type; at most 300 characters."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

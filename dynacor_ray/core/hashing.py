@@ -1,4 +1,4 @@
-"""One hash for whatever must be recognized again: configurations, data sources, search spaces."""
+"""One hash for everything that is compared between runs: configurations, data sources, search spaces."""
 
 from __future__ import annotations
 

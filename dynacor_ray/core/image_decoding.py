@@ -1,4 +1,4 @@
-"""From the bytes of an image file to pixels: what can be read is read, what cannot says why in a few words."""
+"""Decoding of untrusted image files to pixels; a file that cannot be used yields a short reason."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats read, by content and not by file name; none of them starts another program (EPS would)."""
+"""Formats read, by content and not by file name. None of them starts another program, as EPS would."""
 PIXEL_LIMIT = 89_478_485
-"""Pillow's bomb limit, at which it only warns; here it refuses. Pillow's own limit stays on too."""
+"""Pillow's decompression bomb limit, at which it only warns. Here it refuses; Pillow's own limit stays on too."""
 MIN_SIDE = 2
 
-_GREY = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
-_COLOUR = {"P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
+_GRAY = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+_COLOR = {"P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
 _ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 _ORIENTATION_TAG = 0x0112
 _WARNINGS = threading.Lock()  # the list of warning filters belongs to all threads
@@ -50,9 +50,13 @@ class ImageInfo:
 
 
 def probe(data: bytes) -> ImageInfo:
-    """Decode the image to its end, as coarsely as its format allows, and tell its size.
+    """Decode the whole image, as coarsely as its format allows, and return its size.
 
-    data: content of an image file. Raises ImageError with the reason when the image is of no use.
+    Args:
+        data: content of an image file.
+
+    Raises:
+        ImageError: the image cannot be used; the message is the reason.
     """
     image = _open(data)
     channels = 3 if image.mode == "P" else len(image.getbands())
@@ -65,11 +69,18 @@ def probe(data: bytes) -> ImageInfo:
 
 
 def load_rgb(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
-    """Decode to RGB, upright: EXIF orientation is applied, alpha is laid on white, 16 bits are scaled to 8.
+    """Decode to upright RGB: EXIF orientation applied, alpha laid on white, 16 bits scaled to 8.
 
-    data: content of an image file; only the first frame of an animation counts. size: side of the result, which is the
-    center square of the image (shorter side resized to `size`, bicubic, rest cropped); None keeps the image's own size.
-    Returns uint8 (H, W, 3), or (size, size, 3). Raises ImageError when the image cannot be decoded.
+    Args:
+        data: content of an image file; of an animation, the first frame counts.
+        size: side of the result in pixels: the image's center square, its shorter side resized (bicubic) and the rest
+            cropped. None keeps the image's own size.
+
+    Returns:
+        uint8 (H, W, 3), or (size, size, 3).
+
+    Raises:
+        ImageError: the image cannot be decoded.
     """
     image = _open(data)
     if size is not None and image.format in ("JPEG", "MPO") and min(image.size) >= 2 * size:
@@ -78,7 +89,7 @@ def load_rgb(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
     _load(image)
     rgb = _rgb(image)
     if size is not None:
-        rgb = _centre_square(rgb, size)
+        rgb = _center_square(rgb, size)
     return np.array(rgb, dtype=np.uint8)
 
 
@@ -87,11 +98,15 @@ def flip(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[:, ::-1])
 
 
-def centre_crop_resize(image: NDArray[np.uint8], margin: int = 4) -> NDArray[np.uint8]:
-    """Cut a margin off each side and resize back (bicubic), the weak augmentation of §4.2.
+def center_crop_resize(image: NDArray[np.uint8], margin: int = 4) -> NDArray[np.uint8]:
+    """Crop a margin on each side and resize back (bicubic): the weak augmentation of §4.2.
 
-    image: uint8 (H, W, 3). margin: pixels of a 32x32 image; scaled to the image's own height and width, at least 1.
-    Returns uint8 (H, W, 3).
+    Args:
+        image: uint8 (H, W, 3).
+        margin: pixels of a 32x32 image; scaled to the image's own height and width, at least 1.
+
+    Returns:
+        uint8 (H, W, 3).
     """
     height, width = image.shape[0], image.shape[1]
     top, left = _scaled_margin(height, margin), _scaled_margin(width, margin)
@@ -106,31 +121,31 @@ def _scaled_margin(side: int, margin: int) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Pillow's warnings about damaged metadata tell nothing that is not checked here."""
+    """Silence Pillow's warnings about damaged metadata, which is checked here anyway."""
     with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _open(data: bytes) -> Image.Image:
-    """Read the header only, and refuse what is no image, too large, too small or of an unknown color mode."""
+    """Read the header; refuse what is no image, too large, too small or of an unknown color mode."""
     if not data:
         raise ImageError("empty file")
     try:
         with _quiet():
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        found = re.search(r"\((\d+) pixels\)", str(error))
-        raise _too_large(int(found.group(1)) if found else 2 * PIXEL_LIMIT) from error
+        pixels = re.search(r"\((\d+) pixels\)", str(error))
+        raise _too_large(int(pixels.group(1)) if pixels else 2 * PIXEL_LIMIT) from error
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise whatever they like on hostile bytes
+    except Exception as error:  # decoders raise any type on untrusted bytes
         raise ImageError("not an image") from error
     if image.width * image.height > PIXEL_LIMIT:
         raise _too_large(image.width * image.height)
     if min(image.size) < MIN_SIDE:
         raise ImageError(f"image is {image.width}x{image.height} pixels; at least {MIN_SIDE}x{MIN_SIDE} needed")
-    if image.mode not in _GREY | _COLOUR | _ALPHA:
+    if image.mode not in _GRAY | _COLOR | _ALPHA:
         raise ImageError(f"color mode {image.mode} is not supported")
     return image
 
@@ -144,9 +159,9 @@ def _load(image: Image.Image) -> None:
         image.load()
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise whatever they like on hostile bytes
-        cut = re.search("truncated|unexpected end|end of file", str(error), re.IGNORECASE)
-        reason = "truncated image" if cut or isinstance(error, EOFError) else f"broken image: {error}"
+    except Exception as error:  # decoders raise any type on untrusted bytes
+        is_truncated = re.search("truncated|unexpected end|end of file", str(error), re.IGNORECASE)
+        reason = "truncated image" if is_truncated or isinstance(error, EOFError) else f"broken image: {error}"
         raise ImageError(_short(reason)) from error
 
 
@@ -173,7 +188,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(gray: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Gray values of any range as uint8 (H, W): 0..65535 for integers and 0..1 for floats, else the range found."""
+    """Gray values of any range as uint8 (H, W): 0..65535 for integers and 0..1 for floats, else their own range."""
     values = np.nan_to_num(gray.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = 0.0, (65535.0 if np.issubdtype(gray.dtype, np.integer) else 1.0)
     if values.min() < low or values.max() > high:
@@ -184,7 +199,7 @@ def _to_8_bits(gray: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn `rgb` as the EXIF data of the loaded `image` says; damaged EXIF data is ignored."""
+    """Rotate `rgb` as the EXIF data of the loaded `image` says; damaged EXIF data is ignored."""
     try:
         with _quiet():
             method = _TRANSPOSE.get(image.getexif().get(_ORIENTATION_TAG, 1))
@@ -193,8 +208,8 @@ def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
     return rgb if method is None else rgb.transpose(method)
 
 
-def _centre_square(rgb: Image.Image, size: int) -> Image.Image:
-    """Shorter side resized to `size`, center cropped; done in one step, so a long thin image costs nothing extra."""
+def _center_square(rgb: Image.Image, size: int) -> Image.Image:
+    """Shorter side resized to `size`, center cropped; in one step, so a long thin image costs nothing extra."""
     side = min(rgb.size)
     left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
     return rgb.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))

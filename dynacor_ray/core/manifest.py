@@ -1,4 +1,4 @@
-"""What is known of packed data without opening them; written last, so that it marks completeness."""
+"""The manifest of packed data: written last, so its presence marks the data complete."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from dynacor_ray.core.storage import Location
 
 MANIFEST = "manifest.json"
 TARGET_NORM = 10.0
-"""Root-mean-square norm of a scaled feature vector, about that of raw CLIP embeddings, for which Table 5 is tuned."""
+"""Root-mean-square norm of a scaled feature vector: about that of raw CLIP embeddings, for which Table 5 is tuned."""
 
 
 @dataclass(frozen=True)
 class FeatureStats:
-    """Sums over feature vectors that merge by addition; `scaling` gives what centers and scales them."""
+    """Sums over feature vectors that merge by addition.
+
+    Attributes:
+        count: number of vectors.
+        total: sum of the vectors, length D.
+        squares: sum of their squared norms.
+    """
 
     count: int
     total: tuple[float, ...]
@@ -35,7 +41,11 @@ class FeatureStats:
         return FeatureStats(self.count + other.count, tuple(total.tolist()), self.squares + other.squares)
 
     def scaling(self) -> tuple[NDArray[np.float32], float]:
-        """Mean vector float32 (D,) and the factor that gives centered vectors the root mean square TARGET_NORM."""
+        """What centers and scales the vectors.
+
+        Returns:
+            Mean vector, float32 (D,), and the factor that gives centered vectors the root-mean-square norm TARGET_NORM.
+        """
         mean = np.asarray(self.total) / max(self.count, 1)
         variance = self.squares / max(self.count, 1) - float(mean @ mean)
         return mean.astype(np.float32), TARGET_NORM / float(np.sqrt(max(variance, 1e-12)))
@@ -53,7 +63,10 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DatasetManifest:
-    """`dataset/manifest.json`. The files that it names lie in a folder of their own per attempt to pack the data."""
+    """Content of `dataset/manifest.json`.
+
+    The files named here lie in a folder of their own per attempt to pack the data.
+    """
 
     source: str
     uri: str
@@ -61,7 +74,7 @@ class DatasetManifest:
     fingerprint: str
     content_hash: str
     payload_hash: str
-    """Of ids and images or features, without the labels."""
+    """Hash of ids and images or features, without the labels."""
     num_rows: int
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
@@ -89,7 +102,11 @@ class DatasetManifest:
 
     @classmethod
     def read(cls, folder: Location) -> DatasetManifest | None:
-        """The manifest, or None when the data set is not complete. Raises StorageError when it is none of ours."""
+        """The manifest, or None when the data set is not complete.
+
+        Raises:
+            StorageError: the file is not a manifest.
+        """
         place = folder / MANIFEST
         if not place.exists():
             return None
@@ -107,12 +124,11 @@ class DatasetManifest:
                 raise ValueError("a file outside its folder")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             got = f"something else ({type(error).__name__}: {error})"
-            raise StorageError(
-                expected_got(f"the manifest of packed data in {place}", got, f"remove {folder}")
-            ) from error
+            remedy = f"remove {folder}"
+            raise StorageError(expected_got(f"the manifest of packed data in {place}", got, remedy)) from error
         return manifest
 
 
 def read_stats(raw: dict[str, Any] | None) -> FeatureStats | None:
-    """FeatureStats from its JSON form."""
+    """FeatureStats from their JSON form."""
     return None if raw is None else FeatureStats(raw["count"], tuple(raw["total"]), raw["squares"])

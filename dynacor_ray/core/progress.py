@@ -15,13 +15,13 @@ from rich.text import Text
 from dynacor_ray.core.errors import printable
 
 LINE_SECONDS = 15.0
-"""Least time between two lines of one stage."""
+"""Minimum seconds between two lines of one stage."""
 LINE_SHARE, MOST_LINE_SECONDS = 0.25, 300.0
-"""The longer a stage has run, the fewer lines: the time between two is that share of it, but at most 5 minutes."""
+"""The interval between lines grows to this share of the stage's running time, up to 5 minutes."""
 
 
 class _Amount(ProgressColumn):
-    """How much is done, of how much, and how fast."""
+    """Units done, total and rate."""
 
     def render(self, task: Task) -> Text:
         if task.total is None:
@@ -32,9 +32,15 @@ class _Amount(ProgressColumn):
 
 
 class Stage:
-    """One running stage; `advance` or `update` says how far it is.
+    """One running stage, moved on by `advance` or `update`.
 
-    before: units that were finished before it began, which say nothing of its speed.
+    Args:
+        name: shown to the user.
+        total: number of units, None if unknown.
+        unit: plural name of a unit.
+        console: where to print, None for nowhere.
+        bars: the progress bar, None to print lines.
+        before: units finished before the stage began, which do not count toward its rate.
     """
 
     def __init__(
@@ -51,7 +57,7 @@ class Stage:
         self.update(self.done + amount)
 
     def update(self, done: int) -> None:
-        """Say that `done` units are finished."""
+        """Set the number of finished units to `done`."""
         self.done = done
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done)
@@ -64,8 +70,8 @@ class Stage:
 
     def _is_due(self) -> bool:
         now = time.monotonic()
-        wanted = min(max(LINE_SECONDS, LINE_SHARE * (now - self._start)), MOST_LINE_SECONDS)
-        return now - self._last >= wanted
+        interval = min(max(LINE_SECONDS, LINE_SHARE * (now - self._start)), MOST_LINE_SECONDS)
+        return now - self._last >= interval
 
 
 def _rate(rate: float) -> str:
@@ -78,7 +84,7 @@ def _rate(rate: float) -> str:
 
 
 class Progress:
-    """Shows stages on stderr and keeps how long each took, in seconds, in `seconds`."""
+    """Shows stages on stderr, and adds up in `seconds` how long each took."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.seconds: dict[str, float] = {}
@@ -86,9 +92,9 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str, before: int = 0) -> Iterator[Stage]:
-        """Show one stage of `total` units while the block runs; None: nobody knows how far it is. before: see `Stage`.
+        """Show one stage while the block runs; arguments as in `Stage`.
 
-        A bar only where somebody sits: not in a pipe, a file or a notebook, nor where CI is set.
+        A bar is drawn only on an interactive terminal: not in a pipe, a file or a notebook, nor where CI is set.
         """
         if self._console is not None and self._console.is_interactive and not os.environ.get("CI"):
             times = (TimeElapsedColumn(), TimeRemainingColumn())
@@ -100,7 +106,7 @@ class Progress:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the time that the block takes to `seconds[name]`."""
+        """Add the duration of the block to `seconds[name]`."""
         start = time.monotonic()
         try:
             yield
@@ -108,6 +114,6 @@ class Progress:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)
 
     def say(self, text: str) -> None:
-        """One line for the user, on stderr."""
+        """Print one line for the user on stderr."""
         if self._console is not None:
             self._console.print(Text(printable(text)), soft_wrap=True)

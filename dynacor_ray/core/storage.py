@@ -1,4 +1,4 @@
-"""Places to read and write: a local path or any URI that pyarrow or fsspec knows. No Ray here."""
+"""Reading and writing files: a local path or any URI that pyarrow or fsspec knows. No Ray here."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ _T = TypeVar("_T")
 ATTEMPTS = 4
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; each further wait is twice as long."""
-_PASSING = frozenset(
+_TRANSIENT = frozenset(
     {
         *(errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EPIPE, errno.ESTALE, errno.ETIMEDOUT),
         *(errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.ENETDOWN, errno.ENETUNREACH),
         *(errno.EHOSTDOWN, errno.EHOSTUNREACH),
     }
 )
-_LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+_PERMANENT = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 _REFUSED = re.compile("ACCESS_DENIED|NO_SUCH|NOT_FOUND|INVALID_|SIGNATURE|UNAUTHENTICATED|PERMISSION", re.IGNORECASE)
-"""Answers of object stores, whose errors have no number, that will be the same a moment later."""
+"""Answers of object stores, whose errors have no number, that a retry cannot change."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an error of the storage may be gone a moment later: a network or a disk that failed, not a refusal."""
+    """Whether a storage error may be gone a moment later: a failing network or disk, not a refusal."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
-    if not isinstance(cause, OSError) or isinstance(cause, (StorageError, *_LASTING)):
+    if not isinstance(cause, OSError) or isinstance(cause, (StorageError, *_PERMANENT)):
         return False
-    return cause.errno in _PASSING if cause.errno else not _REFUSED.search(str(cause))
+    return cause.errno in _TRANSIENT if cause.errno else not _REFUSED.search(str(cause))
 
 
 def retry_transient(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """The function, called up to ATTEMPTS times while storage fails in a way that may pass. It must be repeatable."""
+    """The function with up to ATTEMPTS calls while storage fails transiently. It must be repeatable."""
 
     @functools.wraps(function)
-    def persist(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         for attempt in range(ATTEMPTS - 1):
             try:
                 return function(*args, **kwargs)
@@ -64,12 +64,12 @@ def retry_transient(function: Callable[_P, _T]) -> Callable[_P, _T]:
                 time.sleep(FIRST_WAIT * 2**attempt)
         return function(*args, **kwargs)
 
-    return persist
+    return wrapper
 
 
-def passing_messages() -> list[str]:
-    """What passing errors look like in a message, for those who retry by text, as Ray Data does."""
-    return [os.strerror(number) for number in sorted(_PASSING)]
+def transient_messages() -> list[str]:
+    """Messages of transient errors, for those who retry by text, as Ray Data does."""
+    return [os.strerror(number) for number in sorted(_TRANSIENT)]
 
 
 MAX_JSON_BYTES = 256 << 20
@@ -92,21 +92,21 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """Whether the path is one of this machine's."""
+        """Whether the path is on this machine."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     @retry_transient
     def info(self) -> pafs.FileInfo:
-        """Type, size and time of change; the type is NotFound when there is nothing."""
+        """Type, size and modification time; the type is NotFound if nothing exists."""
         with storage_errors("read", self):
             return self.filesystem.get_file_info(self.path)
 
     def exists(self) -> bool:
-        """Whether there is a file or directory here."""
+        """Whether a file or directory exists."""
         return bool(self.info().type != pafs.FileType.NotFound)
 
     def is_dir(self) -> bool:
-        """Whether there is a directory here."""
+        """Whether a directory exists."""
         return bool(self.info().type == pafs.FileType.Directory)
 
     @retry_transient
@@ -128,14 +128,14 @@ class Location:
 
     @retry_transient
     def names(self) -> list[str]:
-        """Sorted names of what lies directly inside the directory; empty when it does not exist."""
+        """Sorted names of the entries directly inside the directory; empty if it does not exist."""
         selector = pafs.FileSelector(self.path, allow_not_found=True)
         with storage_errors("read", self):
             return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
 
     @contextmanager
     def stream(self) -> Iterator[pa.NativeFile]:
-        """The file, open to be read from its beginning. Raises StorageError for a pipe, which would block for ever."""
+        """The file, open for reading from its start. Raises StorageError for a pipe, which would block forever."""
         if self.is_local and self.info().type not in (pafs.FileType.File, pafs.FileType.NotFound):
             raise StorageError(expected_got(f"a regular file at {self}", "something else", "check the path"))
         with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
@@ -148,7 +148,7 @@ class Location:
             return bytes(stream.read())
 
     def write_bytes(self, data: bytes) -> None:
-        """Write the file whole or not at all: a reader never sees half of it."""
+        """Write the file atomically: a reader never sees half of it."""
 
         def write(part: Location) -> None:
             with part.filesystem.open_output_stream(part.path) as stream:
@@ -160,16 +160,15 @@ class Location:
         """The parsed content of a JSON file. Raises StorageError when it is damaged or larger than MAX_JSON_BYTES."""
         size = self.info().size or 0
         if size > MAX_JSON_BYTES:
-            raise StorageError(
-                expected_got(f"JSON in {self}", f"a file of {size >> 20:,} MiB", "remove the damaged file")
-            )
+            remedy = "remove the damaged file"
+            raise StorageError(expected_got(f"JSON in {self}", f"a file of {size >> 20:,} MiB", remedy))
         try:
             return json.loads(self.read_bytes())
         except (ValueError, RecursionError) as error:
             raise StorageError(expected_got(f"JSON in {self}", f"'{error}'", "remove the damaged file")) from error
 
     def write_json(self, value: Any) -> None:
-        """Write a JSON file, indented, whole or not at all."""
+        """Write an indented JSON file atomically."""
         self.write_bytes((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
     @retry_transient
@@ -190,23 +189,23 @@ class Location:
 
     @retry_transient
     def head(self, count: int) -> pa.Table:
-        """The first `count` rows of a parquet file, read without the rest."""
+        """The first `count` rows of a parquet file; the rest is not read."""
         with self.parquet() as file:
             return pa.Table.from_batches(itertools.islice(file.iter_batches(max(count, 1)), 1), file.schema_arrow)
 
     def write_table(self, table: pa.Table, **options: Any) -> None:
-        """Write a parquet file, whole or not at all."""
+        """Write a parquet file atomically."""
         self.write_atomically(lambda part: pq.write_table(table, part.path, filesystem=part.filesystem, **options))
 
     @retry_transient
     def write_atomically(self, write: Callable[[Location], None]) -> None:
-        """`write(part)`, then move the part here: the file is written whole or not at all. `write` may be repeated."""
+        """Call `write` with a temporary location, then move that here. `write` must be repeatable."""
         with self.atomic_replace() as part:
             write(part)
 
     @contextmanager
     def atomic_replace(self) -> Iterator[Location]:
-        """A temporary place beside this one; moved here on success, removed on failure. Parents are made."""
+        """A temporary location beside this one; moved here on success, removed on failure. Parents are created."""
         folder = posixpath.dirname(self.path)
         part = Location(self.filesystem, f"{self.path}.{uuid.uuid4().hex[:8]}.part", f"{self.uri}.part")
         with storage_errors("write", self):
@@ -223,7 +222,8 @@ class Location:
 def locate(uri: str) -> Location:
     """Resolve a local path or a URI (`s3://`, `gs://`, or any protocol of fsspec).
 
-    Raises StorageError when the protocol is not known or its driver is not installed.
+    Raises:
+        StorageError: the protocol is unknown, its driver is not installed, or the store does not answer.
     """
     if "://" not in uri:
         return _local(uri)
@@ -258,7 +258,7 @@ def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
 
 @contextmanager
 def storage_errors(action: str, place: Location) -> Iterator[None]:
-    """Turn an operating-system error into a StorageError that names the place and says what to do."""
+    """Turn an operating-system error into a StorageError that names the location and says what to do."""
     try:
         yield
     except StorageError:
@@ -274,7 +274,7 @@ def storage_errors(action: str, place: Location) -> Iterator[None]:
 
 
 def require_space(place: Location, needed_bytes: int) -> None:
-    """Raise StorageError when a local disk has less free space than will be needed. Remote stores are not asked."""
+    """Check the free space of a local disk; remote stores are not asked. Raises StorageError when it is too small."""
     if not place.is_local:
         return
     folder = Path(place.path)

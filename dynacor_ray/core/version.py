@@ -1,4 +1,4 @@
-"""The version of this package; `pyproject.toml` is its only home."""
+"""The version of this package, as stated in `pyproject.toml`."""
 
 from __future__ import annotations
 

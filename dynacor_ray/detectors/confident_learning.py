@@ -5,9 +5,12 @@ probability of j over instances labeled j. Three filters read it: `prune_by_nois
 off-diagonal cell as the calibrated joint says, by margin; `both` only what `prune_by_class` would remove too;
 `confident_learning` the instances that were counted off the diagonal.
 
-Deviations from the paper: none in the filters, which are cleanlab's. Folds are drawn by a key of each instance, not in
-equal numbers per class. A class that no label names is taken out of the probabilities, which are divided by their new
-sums: its threshold would be a mean of nothing.
+Deviations from the paper:
+
+- None in the filters, which are cleanlab's.
+- Folds are drawn by a key of each instance, not in equal numbers per class.
+- A class that no label names is dropped from the probabilities, which are divided by their new sums: its threshold
+  would be a mean of nothing.
 
 Cost: five trainings on four fifths of the instances; a sort per pair of classes. cleanlab works in one process, on
 float (N, C) held in memory.
@@ -15,6 +18,7 @@ float (N, C) held in memory.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -31,9 +35,10 @@ FOLDS = 5
 
 
 def fold_of(ids: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold that holds an instance out (Table 1, CL; Northcutt et al. 2021). int64 (N,) -> int64 (N,).
+    """The fold that holds an instance out, uniform on 0..folds-1. int64 (N,) -> int64 (N,).
 
-    Uniform on 0..folds-1. Raises ConfigError for fewer than 2 folds.
+    Raises:
+        ConfigError: fewer than 2 folds.
     """
     if folds < 2:
         raise ConfigError(expected_got("2 folds or more", str(folds), "5 is usual"))
@@ -68,31 +73,18 @@ OUT_OF_SAMPLE = BaselineTraining(
 """probabilities: float (N, C), rows sum to 1, of classifiers that did not see the instance."""
 
 
-def prune_by_noise_rate(evidence: Evidence) -> Verdict:
-    """CL, pruning by noise rate (Table 1; Northcutt et al. 2021). Reads probabilities, float (N, C).
-
-    Score: probability of the given label. Raises ConfigError when cleanlab is not installed.
-    """
-    return _find_label_issues(evidence, "prune_by_noise_rate")
-
-
-def both(evidence: Evidence) -> Verdict:
-    """CL, pruning by class and by noise rate (Table 1; Northcutt et al. 2021). As `prune_by_noise_rate`."""
-    return _find_label_issues(evidence, "both")
-
-
-def confident_learning(evidence: Evidence) -> Verdict:
-    """CL, off-diagonals of the confident joint (Table 1; Northcutt et al. 2021). As `prune_by_noise_rate`."""
-    return _find_label_issues(evidence, "confident_learning")
-
-
 def among_present(
     labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Labels and probabilities of the classes that occur, of which there are P (Northcutt et al. 2021).
+    """Labels and probabilities of the P classes that occur.
 
-    integers (N,) in 0..C-1, float (N, C) -> int64 (N,) in 0..P-1, float64 (N, P), rows sum to 1. A row whose
-    probability lay wholly on absent classes becomes uniform.
+    Args:
+        labels: integers (N,) in 0..C-1.
+        probabilities: float (N, C).
+
+    Returns:
+        Labels, int64 (N,) in 0..P-1, and probabilities, float64 (N, P), whose rows sum to 1. A row with all its
+        probability on absent classes becomes uniform.
     """
     present, dense = np.unique(labels, return_inverse=True)
     kept = np.maximum(probabilities[:, present].astype(np.float64), 0.0)
@@ -101,7 +93,19 @@ def among_present(
     return dense.astype(np.int64), kept
 
 
-def _find_label_issues(evidence: Evidence, filter_by: str) -> Verdict:
+def find_issues(evidence: Evidence, filter_by: str) -> Verdict:
+    """Confident learning with one of cleanlab's filters (Table 1; Northcutt et al. 2021).
+
+    Args:
+        evidence: probabilities, float (N, C).
+        filter_by: name of the filter.
+
+    Returns:
+        Score: probability of the given label.
+
+    Raises:
+        ConfigError: cleanlab is not installed.
+    """
     try:
         from cleanlab.filter import find_label_issues
         from cleanlab.rank import get_self_confidence_for_each_label
@@ -109,9 +113,16 @@ def _find_label_issues(evidence: Evidence, filter_by: str) -> Verdict:
         remedy = "pip install 'dynacor-ray[cleanlab]', or leave confident learning out"
         raise ConfigError(expected_got("the library cleanlab", "none that can be imported", remedy)) from error
     labels, probabilities = among_present(evidence.given_label, evidence.part("probabilities"))
-    if probabilities.shape[1] < 2:
-        # with one class in use there is nothing that a label could be confused with, and cleanlab refuses it
+    if probabilities.shape[1] < 2:  # nothing that a label could be confused with, which cleanlab refuses
         return Verdict(np.zeros(len(labels), np.bool_), np.ones(len(labels)))
     flags = find_label_issues(labels, probabilities, filter_by=filter_by, n_jobs=1)
     score = get_self_confidence_for_each_label(labels, probabilities)
     return Verdict(np.asarray(flags, np.bool_), np.asarray(score, np.float64))
+
+
+prune_by_noise_rate = functools.partial(find_issues, filter_by="prune_by_noise_rate")
+"""CL, pruning by noise rate."""
+both = functools.partial(find_issues, filter_by="both")
+"""CL, pruning by class and by noise rate."""
+confident_learning = functools.partial(find_issues, filter_by="confident_learning")
+"""CL, off-diagonals of the confident joint."""

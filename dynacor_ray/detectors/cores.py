@@ -3,10 +3,13 @@
 The confidence regularizer subtracts beta times the expected cross-entropy with a label drawn from the prior. It drives
 predictions to be confident, so that an instance whose loss is still above its mean over all labels has a wrong label.
 
-Deviations from the paper: the regularizer, which nothing bounds, would drive logits to infinity; as usual in practice
-1e-8 is added to its probabilities, so that a class which is out of the question pulls no longer. The sieve is read
-once, at the end of training (`cores`); whether sieved instances are left out of later epochs is up to the training
-loop. The statistic is computed from logits, from which the normalizer cancels: exact, and without a softmax.
+Deviations from the paper:
+
+- The regularizer, which is unbounded, would drive logits to infinity. As usual in practice 1e-8 is added to its
+  probabilities, so that a class with no probability left has no gradient.
+- The sieve is read once, at the end of training (`cores`). Whether sieved instances are left out of later epochs is up
+  to the training loop.
+- The statistic is computed from logits, from which the normalizer cancels: exact, and without a softmax.
 
 Cost: one training; per row and epoch one softmax and one weighted sum over classes.
 """
@@ -25,16 +28,22 @@ from dynacor_ray.detectors.baseline_classifiers import BaselineClassifier, Basel
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 BETA = 2.0
-"""Weight of the regularizer on its plateau (Table 1, CORES)."""
+"""Weight of the regularizer on its plateau."""
 LEAST = 1e-8
 """Added to the probabilities in the regularizer."""
 
 
 def beta(epoch: int, num_epochs: int) -> float:
-    """Weight of the regularizer in an epoch (Table 1, CORES; Cheng et al. 2021), in [0, 2].
+    """Weight of the regularizer in an epoch, in [0, 2].
 
-    epoch: 0..E-1. 0 for the first tenth of the epochs, linear to 2 over the next three tenths, then 2. Raises
-    ConfigError for an epoch out of range.
+    0 for the first tenth of the epochs, linear to 2 over the next three tenths, then 2.
+
+    Args:
+        epoch: in 0..E-1.
+        num_epochs: E.
+
+    Raises:
+        ConfigError: an epoch out of range.
     """
     if not 0 <= epoch < num_epochs:
         raise ConfigError(expected_got(f"an epoch in 0..{num_epochs - 1}", str(epoch), "count epochs from 0"))
@@ -44,24 +53,35 @@ def beta(epoch: int, num_epochs: int) -> float:
 
 
 def learning_rate_factor(beta: float) -> float:
-    """What the learning rate is multiplied by, 1 / (1 + beta), in (0, 1] (Table 1, CORES)."""
+    """Factor of the learning rate, 1 / (1 + beta), in (0, 1]."""
     return 1.0 / (1.0 + beta)
 
 
 def cores_loss(logits: Tensor, labels: Tensor, prior: Tensor, beta: float) -> Tensor:
-    """CE - beta * sum_k prior_k * (-log p_k), per row (Table 1, CORES; Cheng et al. 2021).
+    """`CE - beta * sum_k prior_k * (-log p_k)`, per row (Cheng et al. 2021).
 
-    logits: float (B, C); labels: int64 (B,); prior: float (C,), shares of the given labels, sums to 1. Returns (B,), at
-    least beta * log(LEAST).
+    Args:
+        logits: float (B, C).
+        labels: int64 (B,).
+        prior: float (C,), shares of the given labels; sums to 1.
+        beta: weight of the regularizer.
+
+    Returns:
+        float (B,), at least beta * log(LEAST).
     """
     own = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     return own + beta * (torch.log(torch.softmax(logits, dim=1) + LEAST) * prior).sum(dim=1)
 
 
 def cores_statistic(logits: Tensor, labels: Tensor) -> Tensor:
-    """CE - mean_k(-log p_k), per row; above 0 the sieve drops it (Table 1, CORES; Cheng et al. 2021).
+    """`CE - mean_k(-log p_k)`, per row; above 0 the sieve drops it (Cheng et al. 2021).
 
-    logits: float (B, C); labels: int64 (B,). Returns (B,): log-sum-exp cancels, which leaves mean_k f_k - f_y.
+    Args:
+        logits: float (B, C).
+        labels: int64 (B,).
+
+    Returns:
+        float (B,). The log-sum-exp cancels, which leaves mean_k f_k - f_y.
     """
     return logits.mean(dim=1) - logits.gather(1, labels.unsqueeze(1)).squeeze(dim=1)
 
@@ -96,9 +116,16 @@ CORES_TRAINING = BaselineTraining(
 
 
 def cores(evidence: Evidence) -> Verdict:
-    """CORES (Table 1; Cheng et al. 2021): flags a positive statistic. Reads cores, float (N,).
+    """CORES (Table 1; Cheng et al. 2021): flags a positive statistic.
 
-    Score: minus the statistic. Raises DataError for a value that is not finite, as of a training that diverged.
+    Args:
+        evidence: cores, float (N,).
+
+    Returns:
+        Score: minus the statistic.
+
+    Raises:
+        DataError: a value is not finite, as after a training that diverged.
     """
     score = -evidence.part("cores").astype(np.float64)
     if not np.isfinite(score).all():

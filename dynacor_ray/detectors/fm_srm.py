@@ -1,13 +1,15 @@
-"""FM-SRM stage 1 (2026): distance to class prototypes decides the clear cases, neighbors the others.
+"""FM-SRM stage 1 (2026): the distance to class prototypes decides the clear cases, neighbors the others.
 
 A class's prototype is the normalized mean of the normalized features of the instances labeled with it. The margin is
 the cosine to the own prototype minus the best other. A mixture of two Gaussians on it decides where one of them has a
-posterior of 0.8 or more; a second mixture, on the share of the 20 nearest neighbors with the same given label, decides
+posterior of 0.8 or more. A second mixture, on the share of the 20 nearest neighbors with the same given label, decides
 the rest.
 
-Deviations from the paper: only its first stage. The second mixture is read as fitted to the
-shares of the undecided instances alone, the cases that it has to tell apart, and its likelier component decides; when
-their shares are all equal, a share below 1/2 flags.
+Deviations from the paper:
+
+- Only its first stage.
+- The second mixture is fitted to the shares of the undecided instances alone, the cases that it has to separate, and
+  its likelier component decides. When their shares are all equal, a share below 1/2 flags.
 
 Cost: two passes over the features, N x C x D multiply-adds, N x 20 comparisons, two mixtures.
 """
@@ -21,28 +23,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.gaussian_mixture import fit_mixture
 from dynacor_ray.detectors.evidence import Evidence, Verdict
-from dynacor_ray.detectors.nearest_neighbors import normalized
+from dynacor_ray.detectors.nearest_neighbors import first_neighbors, normalized
 
-NEIGHBOURS = 20
-"""Neighbors whose labels are compared (FM-SRM)."""
+NEIGHBORS = 20
+"""Neighbors whose labels are compared."""
 CERTAIN = 0.8
-"""Posterior from which the first mixture decides (FM-SRM)."""
+"""Posterior from which the first mixture decides."""
 
 
 class PrototypeSums:
-    """Sums of normalized features per given class, which merge by addition (FM-SRM, stage 1).
+    """Sums of normalized features per given class, which merge by addition.
 
-    sums: float64 (C, D).
+    Attributes:
+        sums: float64 (C, D).
     """
 
     def __init__(self, num_classes: int, dim: int, device: torch.device | str = "cpu") -> None:
         self.sums = torch.zeros((num_classes, dim), dtype=torch.float64, device=device)
 
     def add(self, features: Tensor, given: Tensor) -> None:
-        """A block of instances. features: float (B, D), normalized here; given: integers (B,) in 0..C-1."""
+        """Add a block. features: float (B, D), normalized here; given: integers (B,) in 0..C-1."""
         self.sums.index_add_(0, given.long(), normalized(features).double())
 
     def merge(self, other: PrototypeSums) -> None:
@@ -53,16 +56,22 @@ class PrototypeSums:
         self.sums += other.sums.to(self.sums.device)
 
     def prototypes(self) -> Tensor:
-        """Normalized means, float32 (C, D); zeros for a class without instances (FM-SRM)."""
+        """Normalized means, float32 (C, D); zeros for a class without instances."""
         length = torch.linalg.vector_norm(self.sums, dim=1, keepdim=True)
         return (self.sums / torch.where(length > 0, length, 1.0)).float()
 
 
 def prototype_margin(features: Tensor, given: Tensor, prototypes: Tensor) -> Tensor:
-    """Cosine to the own prototype minus the largest to another (FM-SRM, stage 1), in [-2, 2].
+    """Cosine to the own prototype minus the largest to another, in [-2, 2].
 
-    features: float (B, D), normalized here; given: integers (B,); prototypes: float32 (C, D), rows of length 1, or of
-    zeros for a class without instances: such a class is as far away as can be, cosine -1. Returns float32 (B,).
+    Args:
+        features: float (B, D), normalized here.
+        given: integers (B,).
+        prototypes: float32 (C, D), rows of length 1, or of zeros for a class without instances: its cosine is -1, the
+            least possible.
+
+    Returns:
+        float32 (B,).
     """
     cosine = normalized(features) @ prototypes.T
     cosine[:, ~(prototypes != 0).any(dim=1)] = -1.0
@@ -73,14 +82,19 @@ def prototype_margin(features: Tensor, given: Tensor, prototypes: Tensor) -> Ten
 
 
 def agreement(given: NDArray[np.integer[Any]], neighbor_labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Share of the 20 nearest neighbors with the same given label (FM-SRM). (N,), (N, K) -> float64 (N,) in [0, 1].
+    """Share of the 20 nearest neighbors with the same given label.
 
-    Label -1 stands for no neighbor; an instance without any has 1. Raises ConfigError for K < 20.
+    Args:
+        given: integers (N,).
+        neighbor_labels: integers (N, K), -1 for no neighbor.
+
+    Returns:
+        float64 (N,) in [0, 1]; 1 for an instance without any neighbor.
+
+    Raises:
+        ConfigError: K < 20.
     """
-    if neighbor_labels.shape[1] < NEIGHBOURS:
-        got = str(neighbor_labels.shape[1])
-        raise ConfigError(expected_got(f"at least {NEIGHBOURS} neighbors", got, "gather more; fill up with label -1"))
-    labels = neighbor_labels[:, :NEIGHBOURS]
+    labels = first_neighbors(neighbor_labels, NEIGHBORS)
     present = (labels >= 0).sum(axis=1)
     same = (labels == np.asarray(given)[:, None]).sum(axis=1)
     share: NDArray[np.float64] = np.where(present > 0, same / np.maximum(present, 1), 1.0)
@@ -90,10 +104,16 @@ def agreement(given: NDArray[np.integer[Any]], neighbor_labels: NDArray[np.integ
 def fm_srm(evidence: Evidence) -> Verdict:
     """FM-SRM, stage 1 (2026): prototypes decide where they are certain, neighbors elsewhere.
 
-    Reads prototype_margin, float (N,), and neighbor_labels, (N, K) with K >= 20. Score: log-odds of a right label by
-    the mixture that decided, negative where flagged; those of the second are scaled into the range of +-log 4 that the
-    first leaves open, so an instance that the first decides lies outside every undecided one. Raises ConfigError for
-    too few neighbors.
+    Args:
+        evidence: prototype_margin, float (N,), and neighbor_labels, (N, K) with K >= 20.
+
+    Returns:
+        Score: log-odds of a right label by the mixture that decided, negative where flagged. Those of the second are
+            scaled into the range of +-log 4 that the first leaves open, so what the first decides lies outside all
+            undecided ones.
+
+    Raises:
+        ConfigError: too few neighbors.
     """
     margin = evidence.part("prototype_margin").astype(np.float64)
     share = agreement(evidence.given_label, evidence.part("neighbor_labels"))

@@ -1,7 +1,7 @@
 """Mean margin and Avg.Encoder: the level of the dynamics instead of their shape (Kim et al., CVPR 2024, Tables 1, 2).
 
 Both rank by the logit margin (Eq. 1) averaged over epochs, which is the area under the margin of Pleiss et al. (2020)
-without its extra class; one cuts it at 0, the other between two Gaussians (`method.mixture`).
+without its extra class. One cuts it at 0, the other between two Gaussians (`decision.gaussian_mixture`).
 
 Deviations from the paper: none known.
 
@@ -18,9 +18,13 @@ from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 
 def mean_margin(evidence: Evidence) -> Verdict:
-    """Flags a negative mean margin (Eq. 1; Pleiss et al. 2020). Score: the mean margin.
+    """Mean margin (Pleiss et al. 2020): flags a negative one.
 
-    Reads margins, float (N, E).
+    Args:
+        evidence: margins, float (N, E).
+
+    Returns:
+        Score: the mean margin.
     """
     score = _mean_over_epochs(evidence)
     return Verdict(score < 0, score)
@@ -29,9 +33,14 @@ def mean_margin(evidence: Evidence) -> Verdict:
 def avg_encoder(evidence: Evidence) -> Verdict:
     """Avg.Encoder (Table 1): flags what the lower of two Gaussians on the mean margin explains better.
 
-    Reads margins, float (N, E). Score: the mean margin, not the posterior. The two agree except where the variances are
-    far apart: a wide lower component also claims the largest margins, a wide upper one the smallest. Those flags are
-    kept as the mixture gives them, since they are the published rule. Nothing is flagged when all means are equal.
+    Score and posterior agree except where the variances differ much: a wide lower component also claims the largest
+    margins, a wide upper one the smallest. These flags are kept, since they are the published rule.
+
+    Args:
+        evidence: margins, float (N, E).
+
+    Returns:
+        Score: the mean margin. Nothing is flagged when all are equal.
     """
     score = _mean_over_epochs(evidence)
     fitted = fit_mixture(score)

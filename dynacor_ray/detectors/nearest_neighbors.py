@@ -1,11 +1,13 @@
 """The k nearest other instances by cosine, block against chunk (Table 1, SimiFeat; Zhu et al., ICML 2022).
 
-A block of queries keeps its k best so far and sees the references chunk by chunk, so that nothing is N x N. What is
-kept merges: any split of the references, in any order and on any worker, gives the same neighbors.
+A block of queries keeps its k best so far and sees the references chunk by chunk, so that nothing is N x N. Any split
+of the references, in any order, gives the same neighbors.
 
-Deviations from the publications: theirs hold the N x N distances. Equally similar instances are ordered by id. "Equal"
-is said of float32 products, whose last bit may depend on the shape of the chunk that they were computed in: neighbors
-closer together than that may change places when chunks are cut differently.
+Deviations from the publications:
+
+- Theirs hold the N x N distances.
+- Equally similar instances are ordered by id. Products are float32, and their last bit may depend on the shape of the
+  chunk: neighbors closer together than that may change places when chunks are cut differently.
 
 Cost per block and chunk: one product (B, D) x (D, M) and one selection of k + 1; memory B x M. Rows with a tie at the
 k-th place, as duplicates make, are sorted in full.
@@ -13,29 +15,43 @@ k-th place, as duplicates make, are sorted in full.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import ConfigError, expected_got
 
 NO_INSTANCE = -1
 """Id where there are fewer than k other instances; its similarity is minus infinity."""
 
 
 def normalized(features: Tensor) -> Tensor:
-    """Rows of length 1 for cosines (Table 1, SimiFeat and FM-SRM). float (B, D) -> float32 (B, D).
-
-    A row of zeros stays one: its similarity to everything is 0.
-    """
+    """Rows of length 1, for cosines; a row of zeros stays one. float (B, D) -> float32 (B, D)."""
     length = torch.linalg.vector_norm(features.float(), dim=1, keepdim=True)
     return features.float() / torch.where(length > 0, length, 1.0)
 
 
-class NearestNeighbors:
-    """Running k nearest references of a block of queries (Table 1, SimiFeat; Zhu et al. 2022).
+def first_neighbors(labels: NDArray[Any], count: int) -> NDArray[Any]:
+    """The first `count` columns of (N, K). Raises ConfigError for K < count."""
+    if labels.shape[1] < count:
+        got = str(labels.shape[1])
+        raise ConfigError(expected_got(f"at least {count} neighbors", got, "gather more; fill up with label -1"))
+    return labels[:, :count]
 
-    query: float32 (B, D), normalized; query_ids: int64 (B,), >= 0; k >= 1. What is known so far is in `similarity`,
-    float32 (B, k), and `ids`, int64 (B, k): nearest first, equal ones by id, NO_INSTANCE for what is not found yet.
+
+class NearestNeighbors:
+    """Running k nearest references of a block of queries.
+
+    Args:
+        query: float32 (B, D), normalized.
+        query_ids: int64 (B,), >= 0.
+        k: >= 1.
+
+    Attributes:
+        similarity: float32 (B, k), nearest first, equal ones by id.
+        ids: int64 (B, k), NO_INSTANCE where none is known yet.
     """
 
     def __init__(self, query: Tensor, query_ids: Tensor, k: int) -> None:
@@ -47,9 +63,11 @@ class NearestNeighbors:
         self.ids = torch.full(shape, NO_INSTANCE, dtype=torch.int64, device=query.device)
 
     def update(self, reference: Tensor, reference_ids: Tensor) -> None:
-        """See one chunk. reference: float32 (M, D), normalized, finite; reference_ids: int64 (M,), >= 0.
+        """Add one chunk. Each reference may come once; a query is no neighbor of itself.
 
-        Each reference may come once; a query is no neighbor of itself.
+        Args:
+            reference: float32 (M, D), normalized, finite.
+            reference_ids: int64 (M,), >= 0.
         """
         if not len(reference):
             return
@@ -57,14 +75,6 @@ class NearestNeighbors:
         if bool(torch.isin(self._query_ids, reference_ids).any()):
             similarity.masked_fill_(self._query_ids[:, None] == reference_ids[None, :], -torch.inf)
         self._keep(*_top(similarity, reference_ids, self._k))
-
-    def merge(self, other: NearestNeighbors) -> None:
-        """Add what was found elsewhere for the same queries in other references. Raises DataError for other queries."""
-        if other._k != self._k or not torch.equal(other._query_ids, self._query_ids):
-            raise DataError(
-                expected_got("neighbors of the same queries", "others", "merge blocks of one set of queries")
-            )
-        self._keep(other.similarity, other.ids)
 
     def _keep(self, similarity: Tensor, ids: Tensor) -> None:
         """The k best of those known and some new ones (B, m)."""

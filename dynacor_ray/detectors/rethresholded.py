@@ -1,9 +1,9 @@
-"""Rankings of baselines with the cuts of this package (§3, §4.2): ranking apart from cutting.
+"""Rankings of baselines with the thresholds of this package, which separates ranking from cutting. Ours.
 
-A published detector is a score and a rule where to cut it. With one and the same cut, what is left of a difference in
-F1 is a difference in ranking. One cut flags as many as the training estimates to be wrong; the other catches a chosen
-share of planted errors. AUM's are its own threshold samples; for votes of neighbors every instance is given each
-wrong label in turn, which is what uniformly planted errors are on average.
+A published detector is a score and a rule where to cut it. With one and the same cut, the remaining difference in F1
+is a difference in ranking. One cut flags as many as the training estimates to be wrong, the other a chosen share of
+the corrupted copies. AUM's copies are its threshold samples. For votes of neighbors every instance is given each wrong
+label in turn, which is what uniformly corrupted labels are on average.
 
 Cost: a sort of the scores.
 """
@@ -16,39 +16,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import ConfigError, expected_got
-from dynacor_ray.decision.thresholds import quantile_threshold
+from dynacor_ray.decision.thresholds import TARGET_RECALL, quantile_threshold
 from dynacor_ray.detectors.aum import aum, corrupted_aum
-from dynacor_ray.detectors.dynacor import TARGET_RECALL
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 from dynacor_ray.detectors.simifeat import nearest, votes, wrong_label_votes
 
 
 def at_noise_rate(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
-    """The same detector, which flags as many instances as the DynaCor run estimates to be wrong (`method.noise_rate`).
+    """The same detector, flagging as many instances as the DynaCor run estimates to be wrong (`decision.noise_rate`).
 
-    Of instances with equal scores, none is flagged unless all are: they may then be fewer. The detector's evidence must
-    include "dynamics". Raises ConfigError as the detector does, or without an estimate.
+    Of instances with equal scores none is flagged unless all are, so they may be fewer. The detector's evidence must
+    include "dynamics".
+
+    Raises:
+        ConfigError: as the detector, or without an estimate.
     """
 
-    def judged(evidence: Evidence) -> Verdict:
+    def rethresholded(evidence: Evidence) -> Verdict:
         score = judge(evidence).score
         if evidence.noise_rate is None:
-            raise ConfigError(
-                expected_got("an estimate of the noise rate", "none", "gather what the detector reads first")
-            )
+            remedy = "gather what the detector reads first"
+            raise ConfigError(expected_got("an estimate of the noise rate", "none", remedy))
         return Verdict(score < quantile_threshold(score, evidence.noise_rate), score)
 
-    return judged
+    return rethresholded
 
 
 def aum_corrupted_recall(evidence: Evidence) -> Verdict:
-    """AUM's ranking, cut where 92% of its threshold samples are caught (their own rule: 99%). Raises as `aum` does."""
+    """AUM's ranking, cut where 92% of its threshold samples are flagged (their own rule: 99%). Raises as `aum` does."""
     score = aum(evidence).score
     return Verdict(score < quantile_threshold(corrupted_aum(evidence), TARGET_RECALL), score)
 
 
 def simifeat_corrupted_recall(evidence: Evidence) -> Verdict:
-    """SimiFeat-R's score, the vote for the given label, cut where 92% of all wrong labels would be caught (§4.2).
+    """SimiFeat-R's score, the vote for the given label, cut where 92% of all wrong labels would be flagged.
 
     Takes any number of classes. Raises ConfigError for fewer than 10 neighbors.
     """
@@ -57,7 +58,7 @@ def simifeat_corrupted_recall(evidence: Evidence) -> Verdict:
 
 
 def _cut_above_zero(values: NDArray[np.float64], zeros: int, share: float) -> float:
-    """`quantile_threshold` of `values`, all positive, and so many zeros, which are not spelled out."""
+    """`quantile_threshold` of the positive `values` and as many `zeros`, without creating these."""
     below = round(share * (len(values) + zeros)) - zeros
     if below <= 0:  # zeros are equal: all are caught, or none
         return float(values.min(initial=1.0)) / 2

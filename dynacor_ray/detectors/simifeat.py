@@ -5,13 +5,17 @@ as many as an estimated noise transition says. The transition comes from HOC: if
 one true class ("clusterability"), how often their given labels occur together, up to third order, identifies prior and
 transition.
 
-Deviations from the papers: features are embedded once, so there is one round instead of a majority over several rounds
-of augmentation. A neighbor with negative similarity has no vote. A tie with the given label's vote does not flag.
-Equal votes are ranked by the neighbors' similarity. HOC counts all instances, and minimizes the squared difference by
-L-BFGS from a start near the identity, which picks the permutation of true classes. Written from the published
-mathematics only.
+Deviations from the papers:
 
-Cost: the neighbors; N x 10 x 10 comparisons for votes; for -R at most 300 evaluations of C^4 multiply-adds, forward
+- Features are embedded once: one round instead of a majority over several rounds of augmentation.
+- A neighbor with negative similarity has no vote. A tie with the given label's vote does not flag. Equal votes are
+  ranked by the neighbors' similarity.
+- HOC counts all instances, and minimizes the squared difference by L-BFGS from a start near the identity, which picks
+  the permutation of true classes.
+
+Written from the published mathematics only.
+
+Cost: the neighbors; N x 10 x 10 comparisons for votes. For -R at most 300 evaluations of C^4 multiply-adds, forward
 and backward, which is why it takes no more than 100 classes.
 """
 
@@ -26,11 +30,12 @@ from torch import Tensor
 
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.detectors.evidence import Evidence, Verdict
+from dynacor_ray.detectors.nearest_neighbors import first_neighbors
 
-NEIGHBOURS = 10
-"""Neighbors that vote (Table 1, SimiFeat)."""
+NEIGHBORS = 10
+"""Neighbors that vote."""
 MAX_CLASSES = 100
-"""Most classes for HOC: its third order has C^3 numbers, of C^4 products each time they are computed."""
+"""Most classes for HOC: its third order has C^3 numbers, computed by C^4 products each time."""
 _BLOCK_ROWS = 65_536
 _START = 0.7  # P(given = true) from which HOC starts: any start with a clear diagonal keeps the classes' names
 _EVALUATIONS = 300
@@ -39,12 +44,18 @@ _EVALUATIONS = 300
 def votes(
     given: NDArray[np.integer[Any]], neighbor_labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Similarity-weighted share of the neighbors with the given label, and of the strongest other class (Table 1).
+    """Similarity-weighted share of the neighbors with the given label, and of the strongest other class.
 
-    given: integers (N,); neighbor_labels: (N, K), -1 for none; similarity: (N, K). Returns float64 (N,) in [0, 1]
-    twice, with the other class's 0 where there is none. Classes are compared pairwise among K neighbors, so the memory
-    does not grow with C. Where no similarity is positive all neighbors weigh the same, where there is no neighbor
-    the given label has the whole vote (Zhu et al. 2022).
+    Classes are compared pairwise among K neighbors, so the memory does not grow with C. Where no similarity is positive
+    all neighbors weigh the same; where there is no neighbor the given label has the whole vote (Zhu et al. 2022).
+
+    Args:
+        given: integers (N,).
+        neighbor_labels: integers (N, K), -1 for none.
+        similarity: float (N, K).
+
+    Returns:
+        Own and strongest other vote, float64 (N,) in [0, 1] each; 0 where there is no other class.
     """
     own, other = np.ones(len(given)), np.zeros(len(given))
     for start in range(0, len(given), _BLOCK_ROWS):
@@ -62,13 +73,16 @@ def votes(
 
 
 def wrong_label_votes(evidence: Evidence) -> tuple[NDArray[np.float64], int]:
-    """What the own vote would be of each instance under each label that was not given (Table 1).
+    """The own vote of each instance under each label that was not given.
 
-    Reads neighbor_labels and similarity as `simifeat_r`. Returns the positive votes, float64 (V,), in no order, and
-    how many of the N (C - 1) are 0.
+    Args:
+        evidence: as in `simifeat_r`.
+
+    Returns:
+        The positive votes, float64 (V,), in no order, and how many of the N (C - 1) are 0.
     """
     labels, similarity = nearest(evidence)
-    given, found = np.asarray(evidence.given_label), []
+    given, positive = np.asarray(evidence.given_label), [np.empty(0)]
     for start in range(0, len(given), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
         here, weight = labels[rows], _weights(labels[rows], similarity[rows])
@@ -76,16 +90,22 @@ def wrong_label_votes(evidence: Evidence) -> tuple[NDArray[np.float64], int]:
         share = (same_class * weight[:, None, :]).sum(axis=2) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
         # Each class once per row: at the nearest neighbor that has it.
         nearest_of_class = ~np.tril(same_class, -1).any(axis=2)
-        found.append(share[(here >= 0) & (here != given[rows, None]) & nearest_of_class & (share > 0)])
-    votes_for_others = np.concatenate(found) if found else np.empty(0)
+        positive.append(share[(here >= 0) & (here != given[rows, None]) & nearest_of_class & (share > 0)])
+    votes_for_others = np.concatenate(positive)
     return votes_for_others, len(given) * (evidence.num_classes - 1) - len(votes_for_others)
 
 
 def simifeat_v(evidence: Evidence) -> Verdict:
     """SimiFeat-V (Table 1; Zhu et al. 2022): flags a given label with a smaller vote than another class.
 
-    Reads neighbor_labels and similarity, (N, K) with K >= 10. Score: own vote minus the strongest other, in [-1, 1],
-    negative where flagged. Raises ConfigError for fewer columns.
+    Args:
+        evidence: neighbor_labels and similarity, (N, K) with K >= 10.
+
+    Returns:
+        Score: own vote minus the strongest other, in [-1, 1], negative where flagged.
+
+    Raises:
+        ConfigError: fewer than 10 neighbors.
     """
     labels, similarity = nearest(evidence)
     own, other = votes(evidence.given_label, labels, similarity)
@@ -95,9 +115,17 @@ def simifeat_v(evidence: Evidence) -> Verdict:
 def simifeat_r(evidence: Evidence) -> Verdict:
     """SimiFeat-R (Table 1; Zhu et al. 2022): flags the lowest votes of each given class.
 
-    Of n_j instances labeled j those with the lowest own vote, round(n_j * (1 - P(true = j | given = j))) of them, the
-    probability by Bayes from HOC. Reads neighbor_labels and similarity, (N, K) with K >= 10. Score: the own vote, in
-    [0, 1]; within a class it orders as the flags do. Raises ConfigError for fewer columns or more than 100 classes.
+    Of n_j instances labeled j it flags the round(n_j * (1 - P(true = j | given = j))) with the lowest own vote, the
+    probability by Bayes from HOC.
+
+    Args:
+        evidence: neighbor_labels and similarity, (N, K) with K >= 10.
+
+    Returns:
+        Score: the own vote, in [0, 1]; within a class it orders as the flags do.
+
+    Raises:
+        ConfigError: fewer than 10 neighbors, or more than 100 classes.
     """
     labels, similarity = nearest(evidence)
     given = np.asarray(evidence.given_label, np.int64)
@@ -118,10 +146,20 @@ def simifeat_r(evidence: Evidence) -> Verdict:
 def consensus(
     given: NDArray[np.integer[Any]], first: NDArray[np.integer[Any]], second: NDArray[np.integer[Any]], num_classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """How often labels of an instance and its two nearest occur together (HOC; Zhu et al. 2021).
+    """How often the labels of an instance and its two nearest occur together (HOC; Zhu et al. 2021).
 
-    integers (N,) three times, in 0..C-1. Returns shares c1 (C,), c2 (C, C), c3 (C, C, C), float64, each summing to 1:
-    c3[i, j, l] of given = i, first = j, second = l, and so on. Raises DataError for a label out of range or N = 0.
+    Args:
+        given: integers (N,) in 0..C-1.
+        first: labels of the nearest instances, integers (N,) in 0..C-1.
+        second: labels of the second nearest, integers (N,) in 0..C-1.
+        num_classes: C.
+
+    Returns:
+        Shares c1 (C,), c2 (C, C), c3 (C, C, C), float64, each summing to 1: c3[i, j, l] of given = i, first = j,
+        second = l, and so on.
+
+    Raises:
+        DataError: a label out of range, or N = 0.
     """
     labels = np.stack((given, first, second)).astype(np.int64)
     if not labels.size or labels.min() < 0 or labels.max() >= num_classes:
@@ -137,16 +175,24 @@ def consensus(
 def estimate_transition(
     c1: NDArray[np.float64], c2: NDArray[np.float64], c3: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Prior p and transition T whose consensus is nearest to an observed one (HOC; Zhu et al. 2021).
+    """Prior p and transition T whose consensus is closest to an observed one (HOC; Zhu et al. 2021).
 
     Minimizes the squared differences to c1_i = sum_k p_k T_ki, c2_ij = sum_k p_k T_ki T_kj and c3_ijl = sum_k p_k T_ki
-    T_kj T_kl. Returns p, float64 (C,), and T, float64 (C, C), T[i, j] = P(given = j | true = i), rows sum to 1. Raises
-    ConfigError for more than 100 classes.
+    T_kj T_kl.
+
+    Args:
+        c1: float64 (C,).
+        c2: float64 (C, C).
+        c3: float64 (C, C, C).
+
+    Returns:
+        p, float64 (C,), and T, float64 (C, C), T[i, j] = P(given = j | true = i), rows sum to 1.
+
+    Raises:
+        ConfigError: more than 100 classes.
     """
     num_classes = len(c1)
-    if num_classes > MAX_CLASSES:
-        remedy = "leave simifeat_r out; simifeat_v takes any number"
-        raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(num_classes), remedy))
+    _require_few_classes(num_classes)
     observed = [torch.from_numpy(np.ascontiguousarray(c, np.float64)) for c in (c1, c2, c3)]
     # one factor for all orders leaves the minimum where it is, and makes tolerances mean the same for any C
     scale = 1.0 / sum(float(c.square().sum()) for c in observed)
@@ -176,7 +222,7 @@ def estimate_transition(
 
 
 def probability_right(prior: NDArray[np.float64], transition: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P(true = j | given = j) = p_j T_jj / sum_k p_k T_kj, by Bayes (Zhu et al. 2022). (C,), (C, C) -> (C,)."""
+    """`P(true = j | given = j) = p_j T_jj / sum_k p_k T_kj`, by Bayes. (C,), (C, C) -> (C,)."""
     given = prior @ transition
     joint = prior * np.diagonal(transition)
     right: NDArray[np.float64] = np.where(given > 0, joint / np.where(given > 0, given, 1.0), 1.0)
@@ -184,7 +230,7 @@ def probability_right(prior: NDArray[np.float64], transition: NDArray[np.float64
 
 
 def _expected_consensus(prior: Tensor, transition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """c1 (C,), c2 (C, C), c3 (C, C, C) of a prior (C,) and a transition (C, C) (HOC)."""
+    """c1 (C,), c2 (C, C), c3 (C, C, C) of a prior (C,) and a transition (C, C)."""
     num_classes = len(prior)
     joint = prior[:, None] * transition
     pairs = (joint[:, :, None] * transition[:, None, :]).reshape(num_classes, -1)
@@ -192,17 +238,21 @@ def _expected_consensus(prior: Tensor, transition: Tensor) -> tuple[Tensor, Tens
     return joint.sum(dim=0), joint.T @ transition, third
 
 
+def _require_few_classes(num_classes: int) -> None:
+    if num_classes > MAX_CLASSES:
+        remedy = "leave simifeat_r out; simifeat_v takes any number"
+        raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(num_classes), remedy))
+
+
 def _wrong_shares(
     given: NDArray[np.int64], neighbor_labels: NDArray[np.integer[Any]], present: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """1 - P(true = j | given = j) of the classes that occur, float64 (P,); 0 when too few have two neighbors."""
-    if len(present) > MAX_CLASSES:
-        remedy = "leave simifeat_r out; simifeat_v takes any number"
-        raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(len(present)), remedy))
+    _require_few_classes(len(present))
     complete = (neighbor_labels[:, :2] >= 0).all(axis=1)
     if len(present) < 2 or not complete.any(axis=0):
         return np.zeros(len(present))
-    # an absent class is given to nobody, so no neighbor has it either: leaving it out changes no count
+    # no instance and no neighbor has an absent class: leaving it out changes no count
     three = [given[complete], neighbor_labels[complete, 0], neighbor_labels[complete, 1]]
     first, second, third = (np.searchsorted(present, labels) for labels in three)
     prior, transition = estimate_transition(*consensus(first, second, third, len(present)))
@@ -217,9 +267,6 @@ def _weights(labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[A
 
 
 def nearest(evidence: Evidence) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Labels and similarity of the 10 nearest, (N, 10) twice. Raises ConfigError for fewer columns."""
-    labels, similarity = evidence.part("neighbor_labels"), evidence.part("similarity")
-    if labels.shape[1] < NEIGHBOURS:
-        got = str(labels.shape[1])
-        raise ConfigError(expected_got(f"at least {NEIGHBOURS} neighbors", got, "gather more; fill up with label -1"))
-    return labels[:, :NEIGHBOURS], similarity[:, :NEIGHBOURS]
+    """Labels and similarity of the 10 nearest, (N, 10) each. Raises ConfigError for fewer columns."""
+    labels = first_neighbors(evidence.part("neighbor_labels"), NEIGHBORS)
+    return labels, evidence.part("similarity")[:, :NEIGHBORS]

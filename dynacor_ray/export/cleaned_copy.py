@@ -1,4 +1,4 @@
-"""Write a cleaned copy of a table or image folder: flagged rows dropped or relabeled, never in place, all logged."""
+"""A cleaned copy of a table or image folder: flagged rows dropped or relabeled, never in place, every change logged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.csv as pacsv
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
-from dynacor_ray.export.copy_rows import _CHANGED, Action, _Changes, _copy, _copy_folder, _Labels
+from dynacor_ray.export.copy_rows import CHANGED, Action, RowChanges, copy_folder, copy_table
 from dynacor_ray.export.tables import without_formulas
 from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import ISSUES, finished_run
@@ -27,23 +27,38 @@ LOG = ".changes.csv"
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What was done. left: flagged rows that stayed as they were, since a person said so or no other class is known."""
+    """Result of a cleaned copy.
+
+    Attributes:
+        changed: rows that were dropped or relabeled.
+        left: flagged rows that stayed, because a person marked them or no other class is known.
+        log: the list of all changes.
+    """
 
     changed: int
     left: int
     log: Location
 
 
-def apply_run(
+def clean_run(
     run: Location, out: Location, action: Action, marks: dict[int, str] | None = None, hard_links: bool = False
 ) -> Cleaned:
-    """Write a copy of the run's data to `out` without its flagged rows, or with them under their suggested class.
+    """Write a copy of the run's data without its flagged rows, or with them under their suggested class.
 
     The data must be parquet (file or folder), a CSV table or an image folder, unchanged since the run. All other rows
-    and columns stay as they are; of a folder, all images in class folders are copied, but for those that the run could
-    not open by their names. marks: rows that a person marked right or unsure stay, too. hard_links: of an image folder,
-    names for the same files instead of copies. Beside `out` a log lists every change (`.changes.csv`). Raises DataError
-    for other data, StorageError when `out` exists or cannot hold links.
+    and columns stay as they are. Of a folder all images in class folders are copied, but for those that the run could
+    not open by their names. Beside `out` a log lists every change (`.changes.csv`).
+
+    Args:
+        run: a finished run.
+        out: the copy, which must not exist.
+        action: "drop" or "relabel".
+        marks: a person's marks by instance_id; rows marked right or unsure stay.
+        hard_links: whether an image folder gets hard links instead of copies.
+
+    Raises:
+        DataError: data of another kind, or changed since the run.
+        StorageError: `out` exists or cannot hold links.
     """
     run = finished_run(run)
     summary = RunSummary.read(run)
@@ -56,9 +71,8 @@ def apply_run(
     options = SourceOptions.of(config)
     source = open_source(config["data"], options)
     if source.fingerprint() != run_directory.fingerprint(run):
-        raise DataError(
-            expected_got("the data that the run read", "other files or times of change", "run detect again")
-        )
+        got = "other files or times of change"
+        raise DataError(expected_got("the data that the run read", got, "run detect again"))
     data = locate(config["data"])
     if f"{out.path}/".startswith(f"{data.path}/"):
         raise StorageError(expected_got(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
@@ -66,27 +80,27 @@ def apply_run(
         _check_paths(run, data, out)
     if hard_links and not (kind == "folder" and data.is_local and out.is_local):
         got = f"{kind} data from {data} to {out}"
-        raise StorageError(
-            expected_got("an image folder on this machine for --hard-links", got, "leave the option out")
-        )
+        expected = "an image folder on this machine for --hard-links"
+        raise StorageError(expected_got(expected, got, "leave the option out"))
     names = summary.class_names
-    changes, left = _changes(run, action, marks or {})
-    labels = _Labels(names, source.label_codes or {name: code for code, name in enumerate(names)})
+    codes = source.label_codes or {name: code for code, name in enumerate(names)}
+    changes, left = _changes(run, action, marks or {}, names, codes)
+    moved: dict[int, str | None] = {}
     if isinstance(source, FolderSource):
-        moved = _copy_folder(source, out, changes, labels, action, hard_links)
-        seen = len(moved)
+        moved = copy_folder(source, out, changes, hard_links)
+        changed = len(moved)
     else:
-        moved, seen = {}, _copy(data, out, options, changes, labels, action)
-    if seen != len(changes.ids):
-        got = f"{seen:,} of the {len(changes.ids):,} rows to change"
-        raise DataError(expected_got(_CHANGED.partition(":")[0], got, "run detect again"))
+        changed = copy_table(data, out, options, changes)
+    if changed != len(changes.ids):
+        got = f"{changed:,} of the {len(changes.ids):,} rows to change"
+        raise DataError(expected_got(CHANGED.partition(":")[0], got, "run detect again"))
     log = Location(out.filesystem, out.path + LOG, out.uri + LOG)
-    _write_log(log, changes, names, action, moved)
-    return Cleaned(len(changes.ids), left, log)
+    _write_log(log, changes, moved)
+    return Cleaned(changed, left, log)
 
 
 def _check_paths(run: Location, data: Location, out: Location) -> None:
-    """Relative image paths of a table start at its folder: a copy elsewhere would lead nowhere."""
+    """Refuse a copy of a table with relative image paths elsewhere: they start at its folder and would lead nowhere."""
     folder = folder_of(data)
     if not data.is_dir() and folder.path == posixpath.dirname(out.path):
         return
@@ -100,7 +114,9 @@ def _check_paths(run: Location, data: Location, out: Location) -> None:
         raise StorageError(expected_got("a place beside the table", got, f"write into {folder}"))
 
 
-def _changes(run: Location, action: Action, marks: dict[int, str]) -> tuple[_Changes, int]:
+def _changes(
+    run: Location, action: Action, marks: dict[int, str], names: list[str], codes: dict[str, int]
+) -> tuple[RowChanges, int]:
     """The rows to change, and how many flagged rows stay."""
     columns = [schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.LABEL_QUALITY]
     parts = [pa.table({name: pa.array([], schema.issues_schema().field(name).type) for name in columns})]
@@ -114,20 +130,19 @@ def _changes(run: Location, action: Action, marks: dict[int, str]) -> tuple[_Cha
     if action == "relabel":
         keep |= given == new
     uris = rows[schema.URI].combine_chunks().filter(pa.array(~keep))
-    return _Changes(ids[~keep], uris, given[~keep], new[~keep], quality[~keep]), int(keep.sum())
+    changed = (ids[~keep], uris, given[~keep], new[~keep], quality[~keep])
+    return RowChanges(action, *changed, names, codes), int(keep.sum())
 
 
-def _write_log(
-    place: Location, changes: _Changes, names: list[str], action: Action, moved: dict[int, str | None]
-) -> None:
-    """List every change. moved: new paths of images by instance_id, if any have one."""
-    known = pa.array(names, pa.string())
+def _write_log(place: Location, changes: RowChanges, moved: dict[int, str | None]) -> None:
+    """List every change. moved: new paths of images by instance_id."""
+    known = pa.array(changes.names, pa.string())
     count = len(changes.ids)
-    new = known.take(pa.array(changes.new)) if action == "relabel" else pa.nulls(count, pa.string())
+    new = known.take(pa.array(changes.new)) if changes.action == "relabel" else pa.nulls(count, pa.string())
     table = pa.table(
         {
             schema.INSTANCE_ID: pa.array(changes.ids),
-            "action": pa.array([action] * count, pa.string()),
+            "action": pa.array([changes.action] * count, pa.string()),
             schema.GIVEN_LABEL: known.take(pa.array(changes.given)),
             "new_label": new,
             schema.LABEL_QUALITY: pa.array(changes.quality),

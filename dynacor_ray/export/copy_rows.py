@@ -1,4 +1,4 @@
-"""Copies parquet, CSV tables and image folders without some rows, or with other labels."""
+"""Copies of parquet files, CSV tables and image folders without some rows, or with other labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import os
 import posixpath
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, storage_errors
 from dynacor_ray.sources.base import SourceOptions
@@ -28,84 +29,78 @@ from dynacor_ray.sources.parquet import read_footers
 from dynacor_ray.sources.table import DELIMITERS
 
 Action = Literal["drop", "relabel"]
-
-
+CHANGED = "the table that the run read: the labels of its rows are others now"
 _BATCH = 512
 
 
-_CHANGED = "the table that the run read: the labels of its rows are others now"
-
-
 @dataclass(frozen=True)
-class _Changes:
-    """Rows to change. ids: int64 (n,), increasing; uris; given, new: class codes int32 (n,); quality: float64 (n,)."""
+class RowChanges:
+    """Rows to change.
 
+    Attributes:
+        action: "drop" or "relabel".
+        ids: int64 (n,), increasing.
+        uris: strings (n,).
+        given: int32 (n,), class before.
+        new: int32 (n,), class after.
+        quality: float64 (n,), label quality.
+        names: class names.
+        codes: label in the data -> class index.
+    """
+
+    action: Action
     ids: NDArray[np.int64]
     uris: pa.Array[Any]
     given: NDArray[np.int32]
     new: NDArray[np.int32]
     quality: NDArray[np.float64]
-
-    def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Place in `ids` of self for each id, -1 where it is not changed."""
-        if len(self.ids) == 0:
-            return np.full(len(ids), -1)
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[at] == ids, at, -1)
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """Between labels as they stand in the data and class codes."""
-
     names: list[str]
     codes: dict[str, int]
 
-    def check(self, texts: list[str | None], given: NDArray[np.int32]) -> None:
-        """Raise DataError unless the labels are those that the run saw."""
-        for text, code in zip(texts, given.tolist(), strict=True):
+    def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Position of each id among the changes, -1 where it is not changed."""
+        return sorted_positions(self.ids, ids)
+
+    def check(self, texts: list[str | None], positions: NDArray[np.int64] | list[int]) -> None:
+        """Raise DataError unless the labels in the data are those that the run saw."""
+        for text, code in zip(texts, self.given[positions].tolist(), strict=True):
             if self.codes.get(text or "") != code:
                 got = f"{text!r} instead of {self.names[code]!r}"
-                raise DataError(expected_got(_CHANGED, got, "run detect again"))
+                raise DataError(expected_got(CHANGED, got, "run detect again"))
 
-    def written(self, code: int, as_integer: bool) -> str:
-        """A class as the data have it: by its name, or as an integer."""
+    def new_label(self, position: int, as_integer: bool) -> str:
+        """The new label as it is written in the data: by name, or as an integer."""
+        code = int(self.new[position])
         name = self.names[code]
         if not as_integer or is_integer_text(name):
             return name
         return next(text for text, other in self.codes.items() if other == code and is_integer_text(text))
 
 
-def _copy(
-    data: Location, out: Location, options: SourceOptions, changes: _Changes, labels: _Labels, action: Action
-) -> int:
-    """Copy the table with its changes; returns how many rows were changed."""
-    ending = posixpath.splitext(data.path)[1].lower()
-    if ending in DELIMITERS:
-        return _copy_csv(data, out, DELIMITERS[ending], options, changes, labels, action)
-    files, first, seen = read_footers(data.uri), 0, 0
+def copy_table(data: Location, out: Location, options: SourceOptions, changes: RowChanges) -> int:
+    """Copy a table with its changes; returns the number of rows changed."""
+    if posixpath.splitext(data.path)[1].lower() in DELIMITERS:
+        return _copy_csv(data, out, options, changes)
+    files, first, changed = read_footers(data.uri), 0, 0
     columns = find_columns(files[0].schema, options, files[0].name)
     for file in files:
-        place = out / file.name if data.is_dir() else out
-        seen += _copy_parquet(file.place, place, first, columns, changes, labels, action)
+        changed += _copy_parquet(file.place, out / file.name if data.is_dir() else out, first, columns, changes)
         first += file.num_rows
-    return seen
+    return changed
 
 
-def _copy_folder(
-    source: FolderSource, out: Location, changes: _Changes, labels: _Labels, action: Action, hard_links: bool
-) -> dict[int, str | None]:
-    """Copy the images file by file; returns the new path of each that was changed, None for those left out."""
+def copy_folder(source: FolderSource, out: Location, changes: RowChanges, hard_links: bool) -> dict[int, str | None]:
+    """Copy the images of a folder; returns the new path of each changed one, None for those left out."""
     moved: dict[int, str | None] = {}
     taken = {file.path for file in source.files}
-    places = changes.find(np.arange(len(source.files))).tolist()
+    positions = changes.find(np.arange(len(source.files))).tolist()
     put = _put if source.root.is_local and out.is_local else _put_elsewhere
     try:
-        for row, (file, at) in enumerate(zip(source.files, places, strict=True)):
+        for row, (file, position) in enumerate(zip(source.files, positions, strict=True)):
             path: str | None = file.path
-            if at >= 0:
-                labels.check([file.label], changes.given[at : at + 1])
-                path = moved[row] = None if action == "drop" else _moved(file.path, int(changes.new[at]), labels, taken)
+            if position >= 0:
+                changes.check([file.label], [position])
+                path = moved[row] = None if changes.action == "drop" else _moved(file.path, position, changes, taken)
             if path is not None and file.error is None:
                 put(source.root / file.path, out / path, hard_links)
     except BaseException:
@@ -114,21 +109,21 @@ def _copy_folder(
     return moved
 
 
-def _moved(path: str, code: int, labels: _Labels, taken: set[str]) -> str:
+def _moved(path: str, position: int, changes: RowChanges, taken: set[str]) -> str:
     """Path of an image in another class's folder, under a name that no other image has there."""
     given, _, rest = path.partition("/")
     stem, ending = posixpath.splitext(rest)
-    folder = labels.written(code, is_integer_text(given))
-    found, number = f"{folder}/{rest}", 1
-    while found in taken:
+    folder = changes.new_label(position, is_integer_text(given))
+    new_path, number = f"{folder}/{rest}", 1
+    while new_path in taken:
         number += 1
-        found = f"{folder}/{stem}-{number}{ending}"
-    taken.add(found)
-    return found
+        new_path = f"{folder}/{stem}-{number}{ending}"
+    taken.add(new_path)
+    return new_path
 
 
 def _put(source: Location, out: Location, hard_link: bool) -> None:
-    """Copy or link a local file; of a link, what it leads to, which the source has seen to be inside its root."""
+    """Copy or link a local file. Of a link its target, which the source has checked to be inside its root."""
     with storage_errors("write", out):
         os.makedirs(os.path.dirname(out.path), exist_ok=True)
         real = os.path.realpath(source.path)
@@ -146,65 +141,49 @@ def _put_elsewhere(source: Location, out: Location, _: bool) -> None:
         )
 
 
-def _copy_parquet(
-    source: Location,
-    out: Location,
-    first: int,
-    columns: Columns,
-    changes: _Changes,
-    labels: _Labels,
-    action: Action,
-) -> int:
-    seen = 0
-    with source.parquet() as file, out.atomic_replace() as part:
-        wanted = file.schema_arrow
-        with pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
-            for batch in file.iter_batches(_BATCH):
-                table = pa.Table.from_batches([batch], wanted)
-                ids = np.arange(first, first + table.num_rows)
-                if columns.instance_id is not None:
-                    ids = table[columns.instance_id].to_numpy()
-                first += table.num_rows
-                at = changes.find(ids)
-                touched = np.flatnonzero(at >= 0)
-                seen += len(touched)
-                given = label_strings(table[columns.label].take(touched), negative_is_missing=False).to_pylist()
-                labels.check(given, changes.given[at[touched]])
-                if action == "drop":
-                    writer.write_table(table.filter(pa.array(at < 0)))
-                else:
-                    codes = np.where(at >= 0, changes.new[at], -1) if len(changes.ids) else at
-                    writer.write_table(_relabeled(table, columns.label, codes, labels))
-    return seen
+def _copy_parquet(source: Location, out: Location, first: int, columns: Columns, changes: RowChanges) -> int:
+    changed = 0
+    with (
+        source.parquet() as file,
+        out.atomic_replace() as part,
+        pq.ParquetWriter(part.path, file.schema_arrow, filesystem=part.filesystem) as writer,
+    ):
+        for batch in file.iter_batches(_BATCH):
+            table = pa.Table.from_batches([batch], file.schema_arrow)
+            ids = np.arange(first, first + table.num_rows)
+            if columns.instance_id is not None:
+                ids = table[columns.instance_id].to_numpy()
+            first += table.num_rows
+            positions = changes.find(ids)
+            touched = np.flatnonzero(positions >= 0)
+            changed += len(touched)
+            given = label_strings(table[columns.label].take(touched), negative_is_missing=False).to_pylist()
+            changes.check(given, positions[touched])
+            if changes.action == "drop":
+                writer.write_table(table.filter(pa.array(positions < 0)))
+            else:
+                writer.write_table(_relabeled(table, columns.label, positions, changes))
+    return changed
 
 
-def _relabeled(table: pa.Table, label: str, codes: NDArray[np.int64], labels: _Labels) -> pa.Table:
-    """The table with other labels where `codes`, int (n,), is not -1; the column keeps its type."""
+def _relabeled(table: pa.Table, label: str, positions: NDArray[np.int64], changes: RowChanges) -> pa.Table:
+    """The table with new labels where `positions`, int64 (n,), is not -1; the column keeps its type."""
     place = table.schema.get_field_index(label)
     field = table.schema.field(place)
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    texts = not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-    new = [None if code < 0 else labels.written(code, not texts) for code in codes.tolist()]
-    known = pa.array(new, pa.string())
-    typed = known.cast(pa.int64()).cast(kind) if not texts else known.cast(kind)
-    old = table[label].cast(kind).combine_chunks()
-    merged = pc.if_else(pa.array(codes >= 0), typed, old)
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    texts = [None if at < 0 else changes.new_label(at, numeric) for at in positions.tolist()]
+    new = pa.array(texts, pa.string())
+    typed = new.cast(pa.int64()).cast(kind) if numeric else new.cast(kind)
+    merged = pc.if_else(pa.array(positions >= 0), typed, table[label].cast(kind).combine_chunks())
     if pa.types.is_dictionary(field.type):
         merged = merged.dictionary_encode().cast(field.type)
     return table.set_column(place, field, merged)
 
 
-def _copy_csv(
-    source: Location,
-    out: Location,
-    delimiter: str,
-    options: SourceOptions,
-    changes: _Changes,
-    labels: _Labels,
-    action: Action,
-) -> int:
+def _copy_csv(source: Location, out: Location, options: SourceOptions, changes: RowChanges) -> int:
     """Copy a CSV line by line; lines with another number of fields are no rows and stay as they are."""
-    seen = 0
+    changed, delimiter = 0, DELIMITERS[posixpath.splitext(source.path)[1].lower()]
     with (
         storage_errors("read", source),
         source.filesystem.open_input_stream(source.path) as raw,
@@ -215,23 +194,22 @@ def _copy_csv(
         head = next(lines)
         texts = pa.schema([(name, pa.int64() if name == schema.INSTANCE_ID else pa.string()) for name in head])
         columns = find_columns(texts, options, posixpath.basename(source.path))
-        write = _line_writer(sink, delimiter)
-        write(head)
-        for place, line in _numbered(lines, len(head)):
-            at = -1
-            if place is not None:
-                key = place if columns.instance_id is None else int(line[head.index(columns.instance_id)])
-                at = int(changes.find(np.array([key]))[0])
-            if at >= 0:
-                label = head.index(columns.label)
-                labels.check([line[label].strip()], changes.given[at : at + 1])
-                seen += 1
-                if action == "drop":
+        label = head.index(columns.label)
+        sink.write(_csv_line(head, delimiter))
+        for row, line in _numbered(lines, len(head)):
+            position = -1
+            if row is not None:
+                key = row if columns.instance_id is None else int(line[head.index(columns.instance_id)])
+                position = int(changes.find(np.array([key]))[0])
+            if position >= 0:
+                text = line[label].strip()
+                changes.check([text], [position])
+                changed += 1
+                if changes.action == "drop":
                     continue
-                as_integer = is_integer_text(line[label].strip())
-                line = [*line[:label], labels.written(int(changes.new[at]), as_integer), *line[label + 1 :]]
-            write(line)
-    return seen
+                line = [*line[:label], changes.new_label(position, is_integer_text(text)), *line[label + 1 :]]
+            sink.write(_csv_line(line, delimiter))
+    return changed
 
 
 def _numbered(lines: Iterator[list[str]], width: int) -> Iterator[tuple[int | None, list[str]]]:
@@ -245,12 +223,7 @@ def _numbered(lines: Iterator[list[str]], width: int) -> Iterator[tuple[int | No
             yield None, line
 
 
-def _line_writer(sink: Any, delimiter: str) -> Callable[[list[str]], None]:
-    """Writes one line to a binary stream."""
-
-    def write(line: list[str]) -> None:
-        text = io.StringIO()
-        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(line)
-        sink.write(text.getvalue().encode())
-
-    return write
+def _csv_line(line: list[str], delimiter: str) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(line)
+    return text.getvalue().encode()

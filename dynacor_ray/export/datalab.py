@@ -1,4 +1,4 @@
-"""A finished run as cleanlab's Datalab, so that its other audits and its report stand beside our label issues."""
+"""A finished run as cleanlab's Datalab, to combine its other audits and its report with our label issues."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ if TYPE_CHECKING:
 
 
 def as_datalab(issues: pa.Table, class_names: list[str]) -> Datalab:
-    """A Datalab over the rows in the order of their ids, whose `get_issues("label")` says what the run found.
+    """A Datalab over the rows in the order of their ids, whose `get_issues("label")` are those of the run.
 
-    issues: schema.issues_schema. The lab's data have the columns instance_id, uri and given_label; more audits can be
-    added by `find_issues(features=...)` with features in that order. Raises ConfigError when Datalab is not installed.
+    The lab's data have the columns instance_id, uri and given_label. More audits can be added by
+    `find_issues(features=...)` with features in that order.
+
+    Args:
+        issues: columns of `schema.issues_schema()`.
+        class_names: names of the classes.
+
+    Raises:
+        ConfigError: Datalab is not installed.
     """
     try:
         from cleanlab import Datalab
@@ -47,7 +54,7 @@ def as_datalab(issues: pa.Table, class_names: list[str]) -> Datalab:
     features = Features(kinds | {schema.GIVEN_LABEL: ClassLabel(names=class_names)})
     columns = {name: table[name].to_pylist() for name in features}
     lab = Datalab(Dataset.from_dict(columns, features=features), label_name=schema.GIVEN_LABEL)
-    found = LabelIssues(lab)
-    found.find_issues(table)
-    lab.data_issues.collect_issues_from_issue_manager(found)
+    manager = LabelIssues(lab)
+    manager.find_issues(table)
+    lab.data_issues.collect_issues_from_issue_manager(manager)
     return lab

@@ -1,7 +1,7 @@
 """Rows as a data set that FiftyOne imports: its on-disk format `FiftyOneImageClassificationDataset`.
 
-`labels.json` holds the given label of each row, with the label quality as its confidence and all else that was found as
-attributes; `data.json` says where the images are. Images that are no local files of their own go into `images/`.
+`labels.json` holds the given label of each row, with the label quality as its confidence and all other results as
+attributes. `data.json` says where the images are. Images that are no local files of their own go into `images/`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,17 @@ LABELS, DATA, IMAGES = "labels.json", "data.json", "images"
 
 
 def write_dataset(run: Location, summary: RunSummary, rows: Iterator[pa.Table], out: Location) -> int:
-    """Write the new folder `out`; returns how many rows it holds.
+    """Write the new folder `out`; returns the number of rows in it.
 
-    rows: tables with the columns of `issues.parquet`, classes by name. Raises DataError when there are no images,
-    StorageError when `out` exists or is not on this machine, whose files FiftyOne reads.
+    Args:
+        run: directory of the run.
+        summary: content of its `summary.json`.
+        rows: tables with the columns of `issues.parquet`, classes by name.
+        out: a folder that does not exist yet.
+
+    Raises:
+        DataError: the data have no images, or an image is gone.
+        StorageError: `out` exists or is not on this machine, whose files FiftyOne reads.
     """
     if summary.data.kind != "image":
         raise DataError(expected_got("images to show in FiftyOne", "feature vectors", "export to .csv or .parquet"))
@@ -68,33 +75,33 @@ def _write(run: Location, summary: RunSummary, rows: Iterator[pa.Table], images:
 
 
 def _label(row: dict[str, Any]) -> dict[str, Any]:
-    """The given label, and what was found of it."""
-    found = {name: row[name] for name in schema.issues_schema().names if name != schema.GIVEN_LABEL}
-    return {"label": row[schema.GIVEN_LABEL], "confidence": row[schema.LABEL_QUALITY], "attributes": found}
+    """The given label and the results of its row."""
+    attributes = {name: row[name] for name in schema.issues_schema().names if name != schema.GIVEN_LABEL}
+    return {"label": row[schema.GIVEN_LABEL], "confidence": row[schema.LABEL_QUALITY], "attributes": attributes}
 
 
 def _files(run: Location, data: DataSummary, table: pa.Table, images: Location) -> dict[int, str]:
-    """Local path of each row's image; one that has none is written into `images`. Raises DataError for a lost one."""
+    """Local path of each row's image; one without a file is written into `images`. Raises DataError if one is gone."""
     ids, uris = table[schema.INSTANCE_ID].to_pylist(), table[schema.URI].to_pylist()
     root = locate(data.uri) if data.source in ("folder", "table") else None
     folder = folder_of(root) if root is not None and data.source == "table" else root
-    found = {i: path for i, uri in zip(ids, uris, strict=True) if (path := _local_path(uri, folder)) is not None}
-    missing = [i for i in ids if i not in found]
+    paths = {i: path for i, uri in zip(ids, uris, strict=True) if (path := _local_path(uri, folder)) is not None}
+    missing = [i for i in ids if i not in paths]
     packed = packed_images(run, data) if missing else None
     if packed is not None:
         for instance_id, content in read_images(packed, missing, 1 << 50):
             with Image.open(io.BytesIO(content)) as image:  # reads the header only
                 place = images / f"{instance_id}.{(image.format or 'image').lower()}"
             place.write_bytes(content)
-            found[instance_id] = place.path
-    lost = next((i for i in ids if i not in found), None)
+            paths[instance_id] = place.path
+    lost = next((i for i in ids if i not in paths), None)
     if lost is not None:
         got = f"none for instance_id {lost}: the packed images that the run read are gone"
         raise DataError(expected_got("an image of every row", got, "run the same dynacor detect to pack them"))
-    return found
+    return paths
 
 
 def _local_path(uri: str | None, folder: Location | None) -> str | None:
-    """Where a row's image is on this machine. folder: where relative paths start; None when images have no files."""
+    """Path of a row's image on this machine. folder: where relative paths start; None when images have no files."""
     place = place_of(uri, folder)[0] if folder is not None else None
     return place.path if place is not None and place.is_local and place.exists() and not place.is_dir() else None

@@ -22,18 +22,28 @@ _SIDE = 320
 
 
 def write_tasks(run: Location, summary: RunSummary, rows: Iterator[pa.Table], out: Location, prefix: str) -> int:
-    """Write tasks as a JSON list, one a line, and beside it the labeling configuration that they fit (.xml).
+    """Write tasks as a JSON list, one per line, and beside it the labeling configuration that they fit (.xml).
 
-    rows: tables with the columns of `issues.parquet`, classes by name; prefix: comes before each uri. Returns how many
-    rows were written. Raises DataError when Label Studio could not show them, ConfigError when `out` ends with .xml.
+    Args:
+        run: directory of the run.
+        summary: content of its `summary.json`.
+        rows: tables with the columns of `issues.parquet`, classes by name.
+        out: the file to write.
+        prefix: text before each uri.
+
+    Returns:
+        Number of rows written.
+
+    Raises:
+        DataError: Label Studio could not show a row.
+        ConfigError: `out` ends with .xml.
     """
     if summary.data.kind != "image":
         raise DataError(expected_got("images to show in Label Studio", "feature vectors", "export to .csv or .parquet"))
     config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
     if config.path == out.path:
-        raise ConfigError(
-            expected_got("another ending than .xml, that of the configuration", str(out), "name it .json")
-        )
+        expected = "another ending than .xml, that of the configuration"
+        raise ConfigError(expected_got(expected, str(out), "name it .json"))
     version = f"dynacor_ray {__version__}"
     count = 0
     with out.atomic_replace() as part, part.filesystem.open_output_stream(part.path) as stream:

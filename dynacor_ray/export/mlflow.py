@@ -1,4 +1,4 @@
-"""What MLflow is told of a finished run or sweep: options as parameters, what the summary says as metrics."""
+"""A finished run or sweep as MLflow runs: options as parameters, results as metrics."""
 
 from __future__ import annotations
 
@@ -14,19 +14,27 @@ _HEADLINE = ("num_rows", "num_flagged", "flagged_share", "estimated_noise_rate",
 
 
 def track_run(uri: str | None, run: str, summary: RunSummary, progress: Progress) -> None:
-    """Tell MLflow of a finished run; one that does not listen costs a warning, since the results are there."""
+    """Log a finished run to MLflow. A failure costs a warning only, since the results are saved."""
     if uri is not None:
         _track(uri, [tracked_run(run, summary)], progress)
 
 
 def track_sweep(uri: str | None, run: str, trials: list[dict[str, Any]], names: list[str], progress: Progress) -> None:
-    """The same for a sweep, a run per finished trial. trials: rows of `trials.parquet`; names: options that vary."""
+    """Log a sweep, one MLflow run per finished trial.
+
+    Args:
+        uri: tracking server or store, None for nothing.
+        run: directory of the sweep.
+        trials: rows of `trials.parquet`.
+        names: options that vary.
+        progress: where to report.
+    """
     if uri is not None:
         _track(uri, list(tracked_trials(run, trials, names)), progress)
 
 
 def tracked_run(run: str, summary: RunSummary) -> TrackedRun:
-    """The record of a run. run: its directory."""
+    """The MLflow run of a run. run: its directory; summary: its `summary.json`."""
     metrics = {name: getattr(summary, name) for name in _HEADLINE}
     if summary.noise_rate_range:
         metrics |= dict(zip(("noise_rate_low", "noise_rate_high"), summary.noise_rate_range, strict=True))
@@ -42,7 +50,7 @@ def tracked_run(run: str, summary: RunSummary) -> TrackedRun:
 
 
 def tracked_trials(run: str, trials: list[dict[str, Any]], names: list[str]) -> Iterator[TrackedRun]:
-    """The records of a sweep's finished trials."""
+    """The MLflow runs of a sweep's finished trials."""
     for trial in trials:
         if trial["status"] != "finished":
             continue
@@ -57,12 +65,12 @@ def _track(uri: str, runs: list[TrackedRun], progress: Progress) -> None:
     try:
         log_runs(uri, runs)
     except Exception as error:  # whatever the store of that kind raises
-        progress.say(f"Warning: MLflow at {uri} was not told: {type(error).__name__}: {error}")
+        progress.say(f"Warning: MLflow at {uri} failed: {type(error).__name__}: {error}")
     else:
         progress.say(f"MLflow: {len(runs)} run(s) in the experiment '{EXPERIMENT}' at {uri}")
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    """What MLflow takes as metrics: finite numbers."""
+    """Values that MLflow takes as metrics: finite numbers."""
     kept = {n: v for n, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
     return {name: float(value) for name, value in kept.items() if math.isfinite(value)}

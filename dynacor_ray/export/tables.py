@@ -1,4 +1,4 @@
-"""Hand rows on: CSV and parquet with cleanlab's column names, tasks for Label Studio, a data set for FiftyOne."""
+"""Export of rows: CSV and parquet with cleanlab's column names, tasks for Label Studio, a data set for FiftyOne."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dynacor_ray.runs.directory import ISSUES, finished_run
 from dynacor_ray.runs.records import RunSummary
 
 FORMATS = {"csv": ".csv", "parquet": ".parquet", "label-studio": ".json", "fiftyone": ""}
-"""Format -> the ending of a file's name that stands for it."""
+"""Format -> the file name's ending that selects it."""
 _BATCH, _IMAGE_BATCH = 65_536, 4096  # with images
 _FORMULA, _NUMBER = r"^[=+\-@\t\r]", r"^[+-]?[0-9.,]+$"
 
@@ -32,13 +32,27 @@ def export_run(
     prefix: str = "",
     form: str | None = None,
 ) -> int:
-    """Write rows of `issues.parquet` to `out`, most suspicious first; returns how many.
+    """Write rows of `issues.parquet`, most suspicious first.
 
-    form: one of FORMATS; None: what the name of `out` ends with. `csv`, `parquet`: all rows, or with `flagged` the
-    flagged ones, classes by name; a text that a spreadsheet would take for a formula is led by an apostrophe in CSV.
-    `label-studio`: flagged rows as pre-annotated tasks, with the labeling configuration beside them (.xml); `prefix`
-    comes before each uri. `fiftyone`: a folder that FiftyOne imports. limit: most rows. Raises ConfigError for another
-    format, DataError when Label Studio or FiftyOne could not show the rows, StorageError when a folder exists.
+    - `csv`, `parquet`: classes by name. In CSV a text that a spreadsheet would take for a formula gets an apostrophe.
+    - `label-studio`: flagged rows as pre-annotated tasks, with the labeling configuration beside them (.xml).
+    - `fiftyone`: a folder that FiftyOne imports.
+
+    Args:
+        run: a finished run.
+        out: what to write.
+        flagged: whether to write flagged rows only.
+        limit: maximum number of rows.
+        prefix: text before each uri in tasks for Label Studio.
+        form: one of FORMATS; None to go by the ending of `out`.
+
+    Returns:
+        Number of rows written.
+
+    Raises:
+        ConfigError: another format.
+        DataError: Label Studio or FiftyOne could not show the rows.
+        StorageError: the folder for FiftyOne exists.
     """
     run = finished_run(run)
     form = form or _form_of(out)
@@ -52,7 +66,7 @@ def export_run(
 
 
 def _form_of(out: Location) -> str:
-    """The format that the name of a file stands for."""
+    """The format that the ending of a file name selects."""
     ending = posixpath.splitext(out.path)[1].lower()
     forms = {end: form for form, end in FORMATS.items() if end}
     if ending not in forms:
@@ -62,14 +76,14 @@ def _form_of(out: Location) -> str:
 
 
 def _schema() -> pa.Schema:
-    """`issues.parquet` with classes by name."""
+    """The schema of `issues.parquet` with classes by name."""
     labels = (schema.GIVEN_LABEL, schema.PREDICTED_LABEL)
     fields = [pa.field(f.name, pa.string()) if f.name in labels else f for f in schema.issues_schema()]
     return pa.schema(fields)
 
 
 def _rows(run: Location, names: list[str], flagged: bool, limit: int | None, size: int) -> Iterator[pa.Table]:
-    """Batches of rows with class names instead of codes."""
+    """Batches of rows with class names instead of indices."""
     known = pa.array(names, pa.string())
     left = limit
     with (run / ISSUES).parquet() as file:
@@ -89,10 +103,10 @@ def _rows(run: Location, names: list[str], flagged: bool, limit: int | None, siz
 
 
 def _write_table(rows: Iterator[pa.Table], out: Location, form: str) -> int:
-    count, wanted = 0, _schema()
+    count = 0
     with out.atomic_replace() as part, part.filesystem.open_output_stream(part.path) as stream:
         make = pacsv.CSVWriter if form == "csv" else pq.ParquetWriter
-        with make(stream, wanted) as writer:
+        with make(stream, _schema()) as writer:
             for table in rows:
                 writer.write_table(without_formulas(table) if form == "csv" else table)
                 count += table.num_rows
@@ -100,7 +114,7 @@ def _write_table(rows: Iterator[pa.Table], out: Location, form: str) -> int:
 
 
 def without_formulas(table: pa.Table) -> pa.Table:
-    """Texts from data led by an apostrophe where a spreadsheet would compute them."""
+    """The table with an apostrophe before texts that a spreadsheet would compute."""
     for place, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             text = table.column(place)

@@ -1,1 +1,1 @@
-"""Noise models for experiments (App. A); with `evaluation` the only code that knows true labels."""
+"""The only readers of true labels: noise models for experiments (App. A), metrics and a supervised bound (App. B)."""

@@ -1,7 +1,7 @@
-"""How good a detection was, for those who have true labels (Kim et al., CVPR 2024, §5.1: F1 of "wrongly labeled").
+"""Detection metrics against true labels (Kim et al., CVPR 2024, §5.1: F1 of "wrongly labeled").
 
-This folder is the only reader of truth; nothing here feeds back into a detector. Values that the data do not
-define (a recall without a single wrong label) are None, so that every result is valid JSON.
+Nothing here feeds back into a detector. Values that the data do not define (a recall without a single wrong label) are
+None, so that every result is valid JSON.
 """
 
 from __future__ import annotations
@@ -14,29 +14,37 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import DataError, expected_got
 
-_NAMED = 10
+_LISTED = 10
 
 
 def detection_metrics(
     is_label_issue: NDArray[np.bool_], label_quality: NDArray[np.floating[Any]], is_mislabeled: NDArray[np.bool_]
 ) -> dict[str, float | int | None]:
-    """Agreement of flags and ranking with the truth, "wrongly labeled" being the positive class (§5.1).
+    """Agreement of flags and ranking with the truth; "wrongly labeled" is the positive class.
 
-    is_label_issue, is_mislabeled: bool (N,); label_quality: float (N,), low = bad. Returns `f1`, `precision`, `recall`
-    of the flags; `auroc`, `average_precision` of the ranking; `oracle_f1`, the best F1 of any cut of the ranking, which
-    nobody without the truth can reach on purpose; `noise_rate`; `n`. Shares in [0, 1]; None where undefined: everything
-    but `precision` without a positive (precision without a flag), `auroc` also without a negative.
-    Raises DataError when the lengths differ or a quality is NaN.
+    Args:
+        is_label_issue: bool (N,), the flags.
+        label_quality: float (N,), low = likely mislabeled.
+        is_mislabeled: bool (N,), the truth.
+
+    Returns:
+        `f1`, `precision`, `recall` of the flags; `auroc`, `average_precision` of the ranking; `oracle_f1`, the best F1
+        of any cut of the ranking, which cannot be chosen without the truth; `noise_rate`; `n`. Shares in [0, 1].
+        Undefined values are None: without a positive all but `precision`, without a flag `precision`, without a
+        negative `auroc`.
+
+    Raises:
+        DataError: the lengths differ, or a quality is NaN.
     """
     if not is_label_issue.shape == label_quality.shape == is_mislabeled.shape:
         got = f"shapes {is_label_issue.shape}, {label_quality.shape}, {is_mislabeled.shape}"
         raise DataError(expected_got("three arrays of one length", got, "align them by instance_id first"))
     if np.isnan(label_quality).any():
-        raise DataError(
-            expected_got("a label_quality for every instance", "NaN", "drop instances that were not judged")
-        )
+        remedy = "drop instances that have none"
+        raise DataError(expected_got("a label_quality for every instance", "NaN", remedy))
     caught = int((is_label_issue & is_mislabeled).sum())
     flagged, wrong, total = int(is_label_issue.sum()), int(is_mislabeled.sum()), len(is_mislabeled)
     metrics: dict[str, float | int | None] = {
@@ -50,10 +58,14 @@ def detection_metrics(
 
 
 def evaluate_issues(issues: pa.Table, truth: pa.Table) -> dict[str, float | int | None]:
-    """`detection_metrics` of the issues whose true label is known (§5.1); `n` says how many that were.
+    """`detection_metrics` of the issues whose true label is known; `n` is their number.
 
-    issues: columns of `schema.issues_schema()`; truth: `schema.truth_schema()`, in any order, maybe for a part of the
-    instances (Clothing1M). Raises DataError for two true labels of one instance.
+    Args:
+        issues: columns of `schema.issues_schema()`.
+        truth: `schema.truth_schema()` in any order, maybe of some instances only (Clothing1M).
+
+    Raises:
+        DataError: two true labels of one instance.
     """
     known = truth.filter(truth[schema.TRUE_LABEL].is_valid())
     audited = issues.filter(pc.is_in(issues[schema.INSTANCE_ID], value_set=known[schema.INSTANCE_ID]))
@@ -66,49 +78,72 @@ def evaluate_issues(issues: pa.Table, truth: pa.Table) -> dict[str, float | int 
 def match_truth(
     instance_id: NDArray[np.int64], given_label: NDArray[np.integer[Any]], truth: pa.Table
 ) -> NDArray[np.bool_]:
-    """Which instances carry a wrong label (§3): `given_label != true_label`, matched by instance_id.
+    """Which instances are mislabeled: `given_label != true_label`, matched by instance_id.
 
-    instance_id: int64 (N,); given_label: integers (N,); truth: `schema.truth_schema()`, in any order, more instances
-    allowed. Returns bool (N,), `is_mislabeled`. Raises DataError naming ids without truth or with two.
+    Args:
+        instance_id: int64 (N,).
+        given_label: integers (N,).
+        truth: `schema.truth_schema()` in any order; more instances are allowed.
+
+    Returns:
+        bool (N,), `is_mislabeled`.
+
+    Raises:
+        DataError: instances without true label or with two; the message names them.
     """
     known = truth.filter(truth[schema.TRUE_LABEL].is_valid())
     truth_id = known[schema.INSTANCE_ID].to_numpy().astype(np.int64)
     true_label = known[schema.TRUE_LABEL].to_numpy().astype(np.int64)
     order = np.argsort(truth_id, kind="stable")
     truth_id, true_label = truth_id[order], true_label[order]
-    doubled = truth_id[1:][truth_id[1:] == truth_id[:-1]]
-    if doubled.size:
-        got = f"several for instance_id {_named(doubled)}"
+    repeated = truth_id[1:][truth_id[1:] == truth_id[:-1]]
+    if repeated.size:
+        got = f"several for instance_id {_listed(repeated)}"
         raise DataError(expected_got("one true label per instance", got, "remove the repetitions"))
-    at = np.searchsorted(truth_id, instance_id)
-    found = at < len(truth_id)
-    found[found] = truth_id[at[found]] == instance_id[found]
-    if not found.all():
-        got = f"none for instance_id {_named(instance_id[~found])}"
-        raise DataError(
-            expected_got("a true label for every instance", got, "complete the truth, or evaluate a subset")
-        )
-    return np.asarray(true_label[at] != given_label, dtype=np.bool_)
+    position = sorted_positions(truth_id, instance_id)
+    missing = instance_id[position < 0]
+    if missing.size:
+        got = f"none for instance_id {_listed(missing)}"
+        remedy = "complete the truth, or evaluate a subset"
+        raise DataError(expected_got("a true label for every instance", got, remedy))
+    return np.asarray(true_label[position] != given_label, dtype=np.bool_)
+
+
+def f1_curve(
+    is_mislabeled: NDArray[np.bool_], score: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """F1 of every cut of a score.
+
+    Args:
+        is_mislabeled: bool (N,), with at least one positive.
+        score: float64 (N,), high = likely mislabeled.
+
+    Returns:
+        F1, float64 (n,), of flagging scores at or above each cut, and the cuts, float64 (n,), increasing.
+    """
+    # Takes a second, which a run without true labels need not pay.
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, cuts = precision_recall_curve(is_mislabeled, score)
+    sums = precision + recall
+    f1 = np.divide(2 * precision * recall, sums, out=np.zeros_like(sums), where=sums > 0)
+    return f1[:-1], cuts
 
 
 def _ranking_metrics(score: NDArray[np.float64], is_mislabeled: NDArray[np.bool_]) -> dict[str, float | int | None]:
-    """Metrics of a score, high = likely wrong. float64 (N,), bool (N,)."""
+    """Metrics of a score, high = likely mislabeled. float64 (N,), bool (N,)."""
     wrong = int(is_mislabeled.sum())
     if wrong == 0:
         return {"auroc": None, "average_precision": None, "oracle_f1": None}
-    # Takes a second, which a run without true labels need not pay.
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+    from sklearn.metrics import average_precision_score, roc_auc_score
 
-    precision, recall, _ = precision_recall_curve(is_mislabeled, score)
-    sums = precision + recall
-    f1 = np.divide(2 * precision * recall, sums, out=np.zeros_like(sums), where=sums > 0)
     return {
         "auroc": float(roc_auc_score(is_mislabeled, score)) if wrong < len(score) else None,
         "average_precision": float(average_precision_score(is_mislabeled, score)),
-        "oracle_f1": float(f1.max(axis=0)),
+        "oracle_f1": float(f1_curve(is_mislabeled, score)[0].max(axis=0)),
     }
 
 
-def _named(ids: NDArray[np.int64]) -> str:
-    shown = ", ".join(str(value) for value in ids[:_NAMED])
-    return shown if len(ids) <= _NAMED else f"{shown} and {len(ids) - _NAMED} more"
+def _listed(ids: NDArray[np.int64]) -> str:
+    shown = ", ".join(str(value) for value in ids[:_LISTED])
+    return shown if len(ids) <= _LISTED else f"{shown} and {len(ids) - _LISTED} more"

@@ -1,16 +1,19 @@
-"""How well wrong labels could be told from a training signal if it were known which are wrong (App. B, Figs. 2, 5, 6).
+"""How well a training signal could separate wrong labels if it were known which are wrong (App. B, Figs. 2, 5, 6).
 
-Not a detector: it learns from the truth, and says what a signal is worth at best. Two readers: the dynamics encoder of
-§4.4 as a binary classifier, which sees the signal of every epoch, and an MLP that sees only the mean over the epochs.
+Not a detector: it learns from the truth, and bounds what a signal is worth. Two readers: the dynamics encoder of §4.4
+as a binary classifier, which sees the signal of every epoch, and an MLP that sees only the mean over the epochs.
 
-Cross-validated: the model that judges a row has learned from other folds, and its epoch and its cut are chosen on yet
-another one. Fold k is judged by a model that learns from all folds but k and k + 1, the latter being the validation.
-Folds and the order of learning belong to the instances and the seed, so the order of the rows does not matter.
+Cross-validated: the model that scores a row was trained on other folds, and its epoch and its cut are chosen on yet
+another one. Fold k is scored by a model trained on all folds but k and k + 1, the latter being the validation. Folds
+and batches belong to the instances and the seed, so the order of the rows does not matter.
 
-Deviations from the paper, which has one split into learning, validation and test rows: five folds that take turns, so
-that every row is judged; signals are centered and scaled by the learning rows, since they differ in unit; the cut is
-the one of the highest F1 on the validation fold instead of probability 1/2, which F1 does not favor when few labels are
-wrong. A ReLU and one logit follow the encoder's 512-d embedding; the MLP has one hidden layer of that width.
+Deviations from the paper:
+
+- The paper has one split into training, validation and test rows. Here five folds take turns, so every row is scored.
+- Signals are centered and scaled by the training rows, since they differ in unit.
+- The cut is that of the highest F1 on the validation fold instead of probability 1/2, which F1 does not favor when
+  few labels are wrong.
+- A ReLU and one logit follow the encoder's 512-d embedding; the MLP has one hidden layer of that width.
 
 Cost: at 25,000 rows and E = 20 about 90 s of one core per signal for the encoder, 12 s for the MLP.
 """
@@ -24,14 +27,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import DataError, expected_got, require_choice
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.detectors.confident_learning import fold_of
 from dynacor_ray.detectors.evidence import Verdict
+from dynacor_ray.ground_truth.metrics import f1_curve
 from dynacor_ray.method.dynamics_encoder import EMBEDDING_DIM, DynamicsEncoder
 
 Reader = Literal["dynamics", "mean"]
@@ -43,10 +46,14 @@ _STREAM = 0x424F554E
 
 @dataclass(frozen=True, kw_only=True)
 class BoundConfig:
-    """Options of the supervised classifier; the defaults are the paper's (App. B).
+    """Options of the supervised classifier. The defaults are the paper's (App. B).
 
-    epochs, batch_size >= 1; learning_rate > 0 of Adadelta, multiplied by `decay` after every epoch; seed: folds,
-    initialization and order of rows.
+    Attributes:
+        epochs: >= 1.
+        batch_size: >= 1.
+        learning_rate: of Adadelta, > 0.
+        decay: factor of the learning rate after every epoch.
+        seed: folds, initialization and order of rows.
     """
 
     epochs: int = 20
@@ -57,8 +64,13 @@ class BoundConfig:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the model of one fold says. rows: int64 (n,), positions; score: float64 (n,), below 0 is flagged."""
+class FoldScores:
+    """Scores of one fold.
+
+    Attributes:
+        rows: int64 (n,), positions of its rows.
+        score: float64 (n,); below 0 is flagged.
+    """
 
     rows: NDArray[np.int64]
     score: NDArray[np.float64]
@@ -71,72 +83,74 @@ def supervised_bound(
     reader: str,
     config: BoundConfig | None = None,
 ) -> Verdict:
-    """Flags and scores of rows by models that learned from the truth of others (App. B).
+    """Flags and scores of rows by models trained on the truth of other rows (App. B).
 
-    signal: float (N, E); ids: int64 (N,), different; is_mislabeled: bool (N,); reader: one of READERS. Score: low =
-    likely wrong, 0 = the cut. Raises ConfigError and DataError as `judge_fold`.
+    Args:
+        signal: float (N, E).
+        ids: int64 (N,), distinct.
+        is_mislabeled: bool (N,).
+        reader: one of READERS.
+        config: options, None for the defaults.
+
+    Returns:
+        Score: low = likely mislabeled; flagged below 0.
+
+    Raises:
+        ConfigError: another reader.
+        DataError: the training or the validation rows of a fold are all right or all wrong.
     """
-    return merged([judge_fold(signal, ids, is_mislabeled, reader, fold, config) for fold in range(FOLDS)])
+    return merge_folds([score_fold(signal, ids, is_mislabeled, reader, fold, config) for fold in range(FOLDS)])
 
 
-def merged(folds: Sequence[Judged]) -> Verdict:
-    """What the models of all folds say of all rows (App. B). folds: in any order."""
+def merge_folds(folds: Sequence[FoldScores]) -> Verdict:
+    """Flags and scores of all rows from those of all folds, in any order."""
     score = np.empty(sum(len(fold.rows) for fold in folds))
     for fold in folds:
         score[fold.rows] = fold.score
     return Verdict(score < 0, score)
 
 
-def judge_fold(
+def score_fold(
     signal: NDArray[np.floating[Any]],
     ids: NDArray[np.int64],
     is_mislabeled: NDArray[np.bool_],
     reader: str,
     fold: int,
     config: BoundConfig | None = None,
-) -> Judged:
-    """One fold of `supervised_bound` (App. B), so that the folds can be spread over machines.
-
-    Raises ConfigError for another reader, DataError when the learning or the validation rows are all right or all
-    wrong.
-    """
+) -> FoldScores:
+    """One fold of `supervised_bound`, so that folds can be spread over machines. Arguments and errors as there."""
     config = config or BoundConfig()
-    if reader not in READERS:
-        raise ConfigError(expected_got(f"a reader among {', '.join(READERS)}", repr(reader), "pass one of these"))
+    require_choice("a reader", reader, READERS)
     order = np.argsort(ids, kind="stable")
     part = fold_of(ids[order], FOLDS, config.seed)
     validation = (fold + 1) % FOLDS
-    held = {
-        "judged": order[part == fold],
+    split = {
+        "test": order[part == fold],
         "validation": order[part == validation],
-        "learning": order[(part != fold) & (part != validation)],
+        "training": order[(part != fold) & (part != validation)],
     }
-    for name in ("learning", "validation"):
-        wrong = is_mislabeled[held[name]]
+    for name in ("training", "validation"):
+        wrong = is_mislabeled[split[name]]
         if wrong.all() or not wrong.any():
             got = f"{int(wrong.sum())} wrong of {len(wrong)} {name} rows"
-            raise DataError(
-                expected_got("wrong and right labels to learn a bound from", got, "use more rows, or more noise")
-            )
-    inputs = _inputs(signal, reader, held["learning"])
+            remedy = "use more rows, or more noise"
+            raise DataError(expected_got("wrong and right labels to learn a bound from", got, remedy))
+    inputs = _inputs(signal, reader, split["training"])
     truth = torch.from_numpy(is_mislabeled.astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, _STREAM, fold) % 2**63)
         network = _network(reader, signal.shape[1])
-        found = _learn(network, inputs, truth, held, config)
-    return Judged(held["judged"], found)
+        score = _learn(network, inputs, truth, split, config)
+    return FoldScores(split["test"], score)
 
 
-def _inputs(signal: NDArray[np.floating[Any]], reader: str, learning: NDArray[np.int64]) -> Tensor:
-    """What the reader sees, float32 (N, E) or (N, 1), centered and scaled by mean and deviation of the training rows.
-
-    A constant signal stays 0.
-    """
+def _inputs(signal: NDArray[np.floating[Any]], reader: str, training: NDArray[np.int64]) -> Tensor:
+    """Input of the reader, float32 (N, E) or (N, 1), centered and scaled by the training rows; 0 if constant."""
     wide = np.asarray(signal, np.float32)
-    seen = wide if reader == "dynamics" else wide.mean(axis=1, keepdims=True)
-    known = seen[learning].astype(np.float64)
+    inputs = wide if reader == "dynamics" else wide.mean(axis=1, keepdims=True)
+    known = inputs[training].astype(np.float64)
     deviation = float(known.std())
-    centered = seen - np.float32(known.mean())
+    centered = inputs - np.float32(known.mean())
     return torch.from_numpy(centered / np.float32(deviation) if deviation > 0 else centered)
 
 
@@ -147,24 +161,24 @@ def _network(reader: str, num_epochs: int) -> nn.Module:
 
 
 def _learn(
-    network: nn.Module, inputs: Tensor, truth: Tensor, held: dict[str, NDArray[np.int64]], config: BoundConfig
+    network: nn.Module, inputs: Tensor, truth: Tensor, split: dict[str, NDArray[np.int64]], config: BoundConfig
 ) -> NDArray[np.float64]:
-    """Scores of the judged rows by the epoch with the best F1 on the validation rows, relative to its cut there."""
-    learning = torch.from_numpy(held["learning"])
+    """Scores of the test rows in the epoch with the best F1 on the validation rows, relative to the cut there."""
+    training = torch.from_numpy(split["training"])
     optimizer = torch.optim.Adadelta(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.decay)
-    wrong = truth[held["validation"]].numpy() > 0
-    best, scores = -1.0, np.zeros(len(held["judged"]))
+    wrong = truth[split["validation"]].numpy() > 0
+    best, scores = -1.0, np.zeros(len(split["test"]))
     for _ in range(config.epochs):
-        for rows in torch.split(learning[torch.randperm(len(learning))], config.batch_size):
+        for rows in torch.split(training[torch.randperm(len(training))], config.batch_size):
             loss = F.binary_cross_entropy_with_logits(network(inputs[rows]).squeeze(dim=1), truth[rows])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
         schedule.step()
-        f1, cut = _best_cut(_logits(network, inputs[held["validation"]]), wrong)
+        f1, cut = _best_cut(_logits(network, inputs[split["validation"]]), wrong)
         if f1 > best:
-            best, scores = f1, cut - _logits(network, inputs[held["judged"]])
+            best, scores = f1, cut - _logits(network, inputs[split["test"]])
     return scores
 
 
@@ -177,9 +191,7 @@ def _logits(network: nn.Module, inputs: Tensor) -> NDArray[np.float64]:
 
 def _best_cut(logits: NDArray[np.float64], wrong: NDArray[np.bool_]) -> tuple[float, float]:
     """The highest F1 of any cut, and a cut that reaches it, half way to the next lower logit. float64, bool (n,)."""
-    precision, recall, cuts = precision_recall_curve(wrong, logits)
-    sums = precision + recall
-    f1 = np.divide(2 * precision * recall, sums, out=np.zeros_like(sums), where=sums > 0)[:-1]
-    at = int(f1.argmax())
-    below = logits[logits < cuts[at]]
-    return float(f1[at]), float((cuts[at] + below.max()) / 2) if below.size else float(cuts[at]) - 1.0
+    f1, cuts = f1_curve(wrong, logits)
+    best = int(f1.argmax())
+    below = logits[logits < cuts[best]]
+    return float(f1[best]), float((cuts[best] + below.max()) / 2) if below.size else float(cuts[best]) - 1.0

@@ -1,19 +1,21 @@
 """Clustering of training dynamics into clean and noisy (Kim et al., CVPR 2024, §4.4, Eq. 3-8; epoch choice Eq. 9).
 
-One function per equation, each on one batch; `fit` trains the encoder and the two centroids with them. Axes: n rows,
-u distinct sign patterns, B batch, D embedding, E epochs. Index 0 is the noisy centroid, 1 the clean one.
+`fit` trains the encoder and the two centroids with the losses of `losses`. Axes: n rows, u distinct sign patterns,
+B batch, D embedding, E epochs. Index 0 is the noisy centroid, 1 the clean one.
 
-Sign dynamics repeat, so rows with equal signs share one embedding: each minibatch is a random draw of rows as in the
-paper, but only its distinct patterns are encoded, weighted by how many of the batch's originals and copies have them.
-That is the per-row loss, exactly, in another order of summation. Rows are put in canonical order before they are
-shuffled (patterns in lexicographic order, originals first), so the fit does not depend on the order of the input.
+Sign dynamics repeat, so rows with equal signs share one embedding. Each minibatch is a random draw of rows, as in the
+paper, but only its distinct patterns are encoded, weighted by how many originals and copies of the batch have them.
+This is exactly the per-row loss, summed in another order. Rows are put in canonical order (patterns in lexicographic
+order, originals first) before they are shuffled, so the fit does not depend on the order of the input.
 
-Deviations from the paper (`preset("paper")`): none known; centroids get Adam's weight decay like every parameter.
-`preset("released")` is the authors' repository: KL averaged over the batch, squared Euclidean distance when assigning
-(training keeps the cosine), Eq. 9's second mean over originals with a copy, weight decay 1e-4, 15 epochs. Both: the
-Davies-Bouldin index of a fit with more than 16,384 distinct patterns is taken over 16,384 of them, evenly spaced.
+Deviations from the paper:
 
-Cost: at 55,000 rows and E = 20 about 0.3 s per epoch on one core, evaluation included; memory O(n + u E).
+- `preset("paper")`: none known. Centroids get Adam's weight decay like every parameter.
+- `preset("released")` is the authors' repository: KL averaged over the batch, squared Euclidean distance when
+  assigning (training keeps the cosine), Eq. 9's second mean over originals with a copy, weight decay 1e-4, 15 epochs.
+- Both: the Davies-Bouldin index of more than 16,384 distinct patterns uses 16,384 of them, evenly spaced.
+
+Cost: at 55,000 rows and E = 20 about 0.3 s per epoch on one core, evaluation included. Memory O(n + u E).
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, expected_got, require_choice
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.method.dynamics import SignPatterns, sign_patterns
 from dynacor_ray.method.dynamics_encoder import PatternEncoder, SignWindows, initial_encoder_state, sign_windows
 from dynacor_ray.method.losses import (
-    _CHOICES,
+    KL_REDUCTIONS,
     alignment_loss,
     clustering_loss,
     cosine_distance,
@@ -43,23 +45,37 @@ from dynacor_ray.method.losses import (
     target_distribution,
     total_loss,
 )
-from dynacor_ray.method.selection import EpochRecord, choose_epoch, davies_bouldin, validation_metric
+from dynacor_ray.method.selection import EPOCH_CHOICES, EpochRecord, choose_epoch, davies_bouldin, validation_metric
 
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "kl_reduction": KL_REDUCTIONS,
+    "assignment_distance": ("cosine", "squared_euclidean"),
+    "metric_rows": ("all", "copied"),
+    "epoch_choice": EPOCH_CHOICES,
+}
 _CHUNK = 8192
 _DAVIES_BOULDIN_PATTERNS = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusteringConfig:
-    """Options of the clustering (§4.4, Table 5); the defaults are the paper's for a frozen encoder.
+    """Options of the clustering (§4.4, Table 5). The defaults are the paper's for a frozen encoder.
 
-    alpha: weight of Eq. 7 in Eq. 8, >= 0. epochs >= 0. batch_size >= 1. learning_rate > 0, weight_decay >= 0: Adam's.
-    kl_reduction: "sum" (Eq. 6) or "batchmean". assignment_distance: "cosine" or "squared_euclidean", when assigning;
-    training uses the cosine. metric_rows: Eq. 9's second mean over "all" originals or those with a copy ("copied").
-    epoch_choice: one of `selection.EPOCH_CHOICES`. noise_rate: an estimate of it, for the choice of that name. seed:
-    initialization and order of rows.
+    Attributes:
+        alpha: weight of Eq. 7 in Eq. 8, >= 0.
+        epochs: passes over the dynamics, >= 0.
+        batch_size: rows of a minibatch, >= 1.
+        learning_rate: of Adam, > 0.
+        weight_decay: of Adam, >= 0.
+        kl_reduction: "sum" (Eq. 6) or "batchmean".
+        assignment_distance: "cosine" or "squared_euclidean", when assigning. Training uses the cosine.
+        metric_rows: Eq. 9's second mean over "all" originals or over those with a copy ("copied").
+        epoch_choice: one of `selection.EPOCH_CHOICES`.
+        noise_rate: an estimate of it in [0, 1], needed by the epoch choice of that name.
+        seed: initialization and order of rows.
 
-    Raises ConfigError for an unknown choice or a value out of range.
+    Raises:
+        ConfigError: unknown choice, or a value out of range.
     """
 
     alpha: float = 0.5
@@ -76,16 +92,13 @@ class ClusteringConfig:
 
     def __post_init__(self) -> None:
         for name, valid in _CHOICES.items():
-            if getattr(self, name) not in valid:
-                got = repr(getattr(self, name))
-                raise ConfigError(expected_got(f"{name} among {', '.join(valid)}", got, "pass one of these"))
-        for name, least in (("alpha", 0), ("epochs", 0), ("batch_size", 1), ("weight_decay", 0)):
-            if not getattr(self, name) >= least:
-                raise ConfigError(expected_got(f"{name} >= {least}", repr(getattr(self, name)), f"raise {name}"))
+            require_choice(name, getattr(self, name), valid)
+        for name, minimum in (("alpha", 0), ("epochs", 0), ("batch_size", 1), ("weight_decay", 0)):
+            if not getattr(self, name) >= minimum:
+                raise ConfigError(expected_got(f"{name} >= {minimum}", repr(getattr(self, name)), f"raise {name}"))
         if not self.learning_rate > 0:
-            raise ConfigError(
-                expected_got("learning_rate > 0", repr(self.learning_rate), "pass e.g. learning_rate=1e-5")
-            )
+            remedy = "pass e.g. learning_rate=1e-5"
+            raise ConfigError(expected_got("learning_rate > 0", repr(self.learning_rate), remedy))
 
 
 _PRESETS = {
@@ -101,25 +114,33 @@ _PRESETS = {
 
 
 def preset(variant: str, **overrides: Any) -> ClusteringConfig:
-    """Options of the "paper" (§4.4, Table 5) or of the authors' "released" code, with any option overridden.
+    """Options of the "paper" (§4.4, Table 5) or of the authors' "released" code.
 
-    Raises ConfigError, listing the valid ones, for an unknown variant or option.
+    Args:
+        variant: "paper" or "released".
+        **overrides: fields of `ClusteringConfig` to replace.
+
+    Raises:
+        ConfigError: unknown variant or option.
     """
-    if variant not in _PRESETS:
-        raise ConfigError(expected_got(f"a variant among {', '.join(_PRESETS)}", repr(variant), "pass one of these"))
+    require_choice("a variant", variant, _PRESETS)
     options = [field.name for field in dataclasses.fields(ClusteringConfig)]
     for name in overrides:
-        if name not in options:
-            raise ConfigError(expected_got(f"an option among {', '.join(options)}", repr(name), "correct its name"))
+        require_choice("an option", name, options, "correct its name")
     return dataclasses.replace(_PRESETS[variant], **overrides)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedClustering:
-    """A fitted clustering (§4.4): small, picklable, and enough to judge any dynamics of the same E.
+    """A fitted clustering (§4.4): small, picklable, and able to assign any dynamics of the same E.
 
-    encoder_state: state dict of `DynamicsEncoder(num_epochs)`; centroids: float32 (2, 512), noisy then clean;
-    epoch: the one kept; records: one per epoch from 0; num_epochs: E.
+    Attributes:
+        encoder_state: state dict of `DynamicsEncoder(num_epochs)`.
+        centroids: float32 (2, 512), noisy then clean.
+        epoch: the epoch that was kept.
+        records: one per epoch, from 0.
+        config: options of the fit.
+        num_epochs: E.
     """
 
     encoder_state: dict[str, Tensor]
@@ -132,13 +153,19 @@ class FittedClustering:
     def assign(self, margins: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """q_noisy (Eq. 3) of every row; each distinct sign pattern is encoded once.
 
-        margins: float (n, E). Returns float32 (n,) in [0, 1]. Raises DataError for another E.
+        Args:
+            margins: float (n, E).
+
+        Returns:
+            float32 (n,) in [0, 1].
+
+        Raises:
+            DataError: dynamics of another E.
         """
         if margins.ndim != 2 or margins.shape[1] != self.num_epochs:
             expected = f"margins of shape (n, {self.num_epochs})"
-            raise DataError(
-                expected_got(expected, f"shape {margins.shape}", "pass dynamics of the epochs it was fitted on")
-            )
+            remedy = "pass dynamics of the epochs it was fitted on"
+            raise DataError(expected_got(expected, f"shape {margins.shape}", remedy))
         patterns = sign_patterns(margins)
         if not len(patterns.counts):
             return np.empty(0, dtype=np.float32)
@@ -155,12 +182,20 @@ def fit(
     config: ClusteringConfig,
     on_epoch: Callable[[EpochRecord, NDArray[np.float32]], None] | None = None,
 ) -> FittedClustering:
-    """Train encoder and centroids on dynamics (Eq. 1) by Eq. 8 and keep the epoch chosen by `config.epoch_choice`.
+    """Train encoder and centroids on dynamics (Eq. 1) by Eq. 8, and keep the epoch chosen by `config.epoch_choice`.
 
-    margins: float (n, E), only their signs are used; is_corrupted: bool (n,); has_copy: bool (n,), originals whose copy
-    is among the rows. on_epoch: called from epoch 0 with its record and every row's q_noisy (Eq. 3), float32 (n,). The
-    fit depends on the set of rows, not on their order, and leaves the global random state alone. Raises DataError for
-    unusable rows, TrainingError when the assignment is no longer finite.
+    The result depends on the set of rows, not on their order. The global random state is left alone.
+
+    Args:
+        margins: float (n, E); only the signs are used.
+        is_corrupted: bool (n,).
+        has_copy: bool (n,), originals whose copy is among the rows.
+        config: options.
+        on_epoch: called from epoch 0 on with the record and every row's q_noisy (Eq. 3), float32 (n,).
+
+    Raises:
+        DataError: unusable rows.
+        TrainingError: the assignment is no longer finite.
     """
     _check_rows(margins, is_corrupted, has_copy)
     patterns = sign_patterns(margins)
@@ -171,7 +206,7 @@ def fit(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     records: list[EpochRecord] = []
-    kept, epoch_kept = model.snapshot(), 0
+    best, best_epoch = model.snapshot(), 0
     for epoch in range(config.epochs + 1):
         if epoch > 0:
             _train_epoch(model, optimizer, data, config, epoch)
@@ -179,14 +214,14 @@ def fit(
         q_noisy = model.assign(table, data.windows, config.assignment_distance)
         records.append(_evaluate(model, table, data, config, epoch, q_noisy))
         if choose_epoch(records, config.epoch_choice, config.noise_rate) == epoch:
-            kept, epoch_kept = model.snapshot(), epoch
+            best, best_epoch = model.snapshot(), epoch
         if on_epoch is not None:
             on_epoch(records[-1], q_noisy.numpy()[patterns.inverse])
-    state, centroids = kept
+    state, centroids = best
     return FittedClustering(
         encoder_state=state,
         centroids=centroids,
-        epoch=epoch_kept,
+        epoch=best_epoch,
         records=tuple(records),
         config=config,
         num_epochs=margins.shape[1],
@@ -195,9 +230,14 @@ def fit(
 
 @dataclass(frozen=True)
 class _PatternRows:
-    """Rows grouped by sign pattern: windows, int64 counts (u,) of each kind of row, and the rows themselves.
+    """Rows grouped by sign pattern.
 
-    rows: int64 (n,), `2 * pattern + is_corrupted` in ascending order, the canonical order of the rows.
+    Attributes:
+        windows: windows of the patterns.
+        originals: int64 (u,), originals with each pattern.
+        corrupted: int64 (u,), copies with each pattern.
+        copied: int64 (u,), originals that have a copy.
+        rows: int64 (n,), `2 * pattern + is_corrupted` in ascending order: the canonical order of the rows.
     """
 
     windows: SignWindows
@@ -208,7 +248,7 @@ class _PatternRows:
 
     @classmethod
     def of(cls, patterns: SignPatterns, is_corrupted: NDArray[np.bool_], has_copy: NDArray[np.bool_]) -> _PatternRows:
-        """Group rows (Eq. 1) by pattern. is_corrupted, has_copy: bool (n,)."""
+        """Group rows by pattern. is_corrupted, has_copy: bool (n,)."""
         num_patterns = len(patterns.counts)
 
         def _count(rows: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -246,12 +286,12 @@ class _Model(torch.nn.Module):
         return cls(state, (total / count.sum(dim=1, keepdim=True)).float())
 
     def snapshot(self) -> tuple[dict[str, Tensor], Tensor]:
-        """Copies of the encoder's state and of the centroids (§4.4)."""
+        """Copies of the encoder's state and of the centroids."""
         return self.encoder.to_state(), self.centroids.detach().clone()
 
     @torch.no_grad()
     def table(self, windows: SignWindows) -> Tensor:
-        """The encoder's table (§4.4) as it is now, to assign and evaluate with."""
+        """The encoder's table without gradients, to assign and evaluate with."""
         return self.encoder.table(windows)
 
     @torch.no_grad()
@@ -322,9 +362,8 @@ def _check_rows(
     margins: NDArray[np.floating[Any]], is_corrupted: NDArray[np.bool_], has_copy: NDArray[np.bool_]
 ) -> None:
     if margins.ndim != 2 or margins.shape[1] < 1:
-        raise DataError(
-            expected_got("margins of shape (n, E), E >= 1", f"shape {margins.shape}", "pass one row per key")
-        )
+        remedy = "pass one row per key"
+        raise DataError(expected_got("margins of shape (n, E), E >= 1", f"shape {margins.shape}", remedy))
     if is_corrupted.shape != margins.shape[:1] or has_copy.shape != margins.shape[:1]:
         got = f"shapes {is_corrupted.shape} and {has_copy.shape} for {len(margins)} rows"
         raise DataError(expected_got("is_corrupted and has_copy of shape (n,)", got, "pass one entry per row"))

@@ -1,11 +1,14 @@
 """Corrupted copies with labels known to be wrong (Kim et al., CVPR 2024, §4.2; Proposition 1, Eq. 12-14).
 
-Membership and the new label are pure functions of (seed, instance_id): the set is the same for any order of rows, block
-layout or number of workers, and the set for a small gamma is contained in the set for a larger one.
+Membership and the new label are pure functions of (seed, instance_id). The set is therefore the same for any order of
+rows, block layout or number of workers, and the set for a small gamma is contained in the set for a larger one.
 
-Deviations from the paper: the paper draws exactly `gamma * N` instances; here each instance is drawn independently, so
-that nobody has to know N and the share is `gamma` in expectation. `copy_pool = 0.9` gives the released code's
-behavior: copies come only from a fixed 90% of the data. The engine, not this module, augments the copy's payload.
+Deviations from the paper:
+
+- The paper draws exactly `gamma * N` instances. Here each instance is drawn independently, so N need not be known
+  and the share is `gamma` in expectation.
+- `copy_pool = 0.9` gives the released code's behavior: copies come only from a fixed 90% of the data.
+- The engine, not this module, augments the copy's payload.
 
 Cost: none of its own; applied on the fly in the pass that reads the data.
 """
@@ -20,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got, require_two_classes
 from dynacor_ray.core.rng import Purpose, keyed_choice, keyed_uniform
 
 LABEL = "label"
@@ -31,11 +34,13 @@ LABEL = "label"
 class CorruptionConfig:
     """Which instances get a corrupted copy (§4.2).
 
-    gamma: expected share of instances with a copy, in (0, 1].
-    seed: any integer; names the random set.
-    copy_pool: share of the data that copies may come from, in [gamma, 1]; 1 in the paper, 0.9 in the released code.
+    Attributes:
+        gamma: expected share of instances with a copy, in (0, 1].
+        seed: any integer; identifies the random set.
+        copy_pool: share of the data that copies may come from, in [gamma, 1]; 1 in the paper, 0.9 in the released code.
 
-    Raises ConfigError for values out of range.
+    Raises:
+        ConfigError: a value out of range.
     """
 
     gamma: float = 0.1
@@ -46,19 +51,25 @@ class CorruptionConfig:
         if not 0.0 < self.gamma <= 1.0:
             raise ConfigError(expected_got("gamma in (0, 1]", repr(self.gamma), "pass e.g. gamma=0.1"))
         if not 0.0 < self.copy_pool <= 1.0:
-            raise ConfigError(
-                expected_got("copy_pool in (0, 1]", repr(self.copy_pool), "pass copy_pool=1.0 for all rows")
-            )
+            remedy = "pass copy_pool=1.0 for all rows"
+            raise ConfigError(expected_got("copy_pool in (0, 1]", repr(self.copy_pool), remedy))
         if self.gamma > self.copy_pool:
             got = f"gamma {self.gamma} and copy_pool {self.copy_pool}"
             raise ConfigError(expected_got("gamma <= copy_pool", got, "lower gamma or raise copy_pool"))
 
 
 def is_selected(ids: NDArray[np.int64], config: CorruptionConfig) -> NDArray[np.bool_]:
-    """Members of the source set of the corrupted set (§4.2), nested in gamma.
+    """Which instances get a corrupted copy (§4.2); nested in gamma.
 
-    ids: int64 (N,). Returns bool (N,). With `copy_pool < 1` the pool is drawn by its own stream and membership is
-    thinned inside it, so that the overall share stays gamma.
+    With `copy_pool < 1` the pool is drawn by a stream of its own, and membership is thinned inside it so that the
+    overall share stays gamma.
+
+    Args:
+        ids: int64 (N,).
+        config: gamma, seed and pool.
+
+    Returns:
+        bool (N,).
     """
     member = keyed_uniform(config.seed, Purpose.CORRUPTION_MEMBER, ids) < config.gamma / config.copy_pool
     if config.copy_pool == 1.0:
@@ -72,20 +83,26 @@ def corrupted_label(
 ) -> NDArray[np.int32]:
     """A label drawn uniformly from the other C-1 classes, per instance (§4.2).
 
-    given: integers (N,) in 0..C-1; ids: int64 (N,). Returns int32 (N,), never equal to `given`.
-    Raises ConfigError when C < 2, DataError for a label out of range.
+    Args:
+        given: integers (N,) in 0..C-1.
+        ids: int64 (N,).
+        num_classes: C >= 2.
+        seed: seed of the corruption.
+
+    Returns:
+        int32 (N,), never equal to `given`.
+
+    Raises:
+        ConfigError: C < 2.
+        DataError: a label out of range.
     """
-    if num_classes < 2:
-        raise ConfigError(
-            expected_got("at least 2 classes", str(num_classes), "use a data set with two classes or more")
-        )
+    require_two_classes(num_classes)
     given = np.asarray(given, dtype=np.int64)
-    bad = np.flatnonzero((given < 0) | (given >= num_classes))
-    if bad.size:
-        got = f"label {given[bad[0]]} of instance {ids[bad[0]]}"
-        raise DataError(
-            expected_got(f"labels in 0..{num_classes - 1}", got, "encode the labels, or correct num_classes")
-        )
+    invalid = np.flatnonzero((given < 0) | (given >= num_classes))
+    if invalid.size:
+        got = f"label {given[invalid[0]]} of instance {ids[invalid[0]]}"
+        remedy = "encode the labels, or correct num_classes"
+        raise DataError(expected_got(f"labels in 0..{num_classes - 1}", got, remedy))
     step = 1 + keyed_choice(seed, Purpose.CORRUPTION_LABEL, ids, num_classes - 1)
     return ((given + step) % num_classes).astype(np.int32)
 
@@ -93,10 +110,19 @@ def corrupted_label(
 def corrupt(table: pa.Table, config: CorruptionConfig, num_classes: int) -> pa.Table:
     """Training rows of one block: every original, then the corrupted copies of its selected instances (§4.2).
 
-    table: `instance_id`, `given_label` and any payload columns, N rows. Returns `key` int64, `label` int32 and the
-    payload columns in their order: the N originals in the order given, followed by the copies in the same order.
-    Applied to blocks of any size it gives the same set of rows. Raises DataError when a column is missing, a name is
-    taken, or an instance_id has no key.
+    Applied to blocks of any size it gives the same set of rows.
+
+    Args:
+        table: N rows with `instance_id`, `given_label` and any payload columns.
+        config: which instances to copy.
+        num_classes: C >= 2.
+
+    Returns:
+        `key` int64, `label` int32 and the payload columns in their order: the N originals in the order given, then the
+        copies in the same order.
+
+    Raises:
+        DataError: a column is missing, a name is taken, or an instance_id has no key.
     """
     _check_columns(table)
     ids = table[schema.INSTANCE_ID].to_numpy().astype(np.int64)
@@ -116,15 +142,20 @@ def corrupt(table: pa.Table, config: CorruptionConfig, num_classes: int) -> pa.T
 def expected_noise_rates(eta: float, gamma: float, num_classes: int) -> tuple[float, float]:
     """Noise rate of the corrupted set, `1 - eta/(C-1)` (Eq. 12, 13), and of both sets together (Eq. 14).
 
-    eta: noise rate of the given labels in [0, 1]; gamma: copies per original, in (0, 1]; C >= 2.
-    Returns two floats in [0, 1]. Raises ConfigError for values out of range.
+    Args:
+        eta: noise rate of the given labels, in [0, 1].
+        gamma: copies per original, in (0, 1].
+        num_classes: C >= 2.
+
+    Returns:
+        Two floats in [0, 1].
+
+    Raises:
+        ConfigError: a value out of range.
     """
     if not 0.0 <= eta <= 1.0:
         raise ConfigError(expected_got("a noise rate in [0, 1]", repr(eta), "pass a share, not a percentage"))
-    if num_classes < 2:
-        raise ConfigError(
-            expected_got("at least 2 classes", str(num_classes), "use a data set with two classes or more")
-        )
+    require_two_classes(num_classes)
     gamma = CorruptionConfig(gamma=gamma).gamma
     corrupted = 1.0 - eta / (num_classes - 1)
     return corrupted, (eta + gamma * corrupted) / (1.0 + gamma)
@@ -137,9 +168,7 @@ def _check_columns(table: pa.Table) -> None:
             raise DataError(expected_got(f"a column {name!r}", f"columns {names}", "ingest the data set first"))
         if table[name].null_count:
             got = f"{table[name].null_count} nulls"
-            raise DataError(
-                expected_got(f"a value of {name!r} in every row", got, "set such rows aside when ingesting")
-            )
+            raise DataError(expected_got(f"a value of {name!r} in every row", got, "quarantine such rows in ingest"))
     for name in (schema.KEY, LABEL):
         if name in table.column_names:
             raise DataError(expected_got(f"no column named {name!r}", f"columns {names}", "rename that payload column"))

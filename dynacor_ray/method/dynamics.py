@@ -3,9 +3,11 @@
 Every signal is a pure function of one batch of logits (B, C) and labels (B,); nothing is kept between batches.
 Axes: N or n rows, B batch, C classes, D features, E epochs.
 
-Deviations from the paper: none in the signal, the sign of the logit margin with 0 counted as positive (the released
-code maps exactly 0 to 0); margins are stored as float16 with their sign protected. `row_weights` offers Eq. 2 ("paper")
-and the plain mean over the union of both sets ("uniform", the released code).
+Deviations from the paper:
+
+- A margin of exactly 0 counts as positive, as in the paper; the released code maps it to 0.
+- Margins are stored as float16 with their sign protected.
+- `row_weights` offers Eq. 2 ("paper") and the plain mean over both sets ("uniform", the released code).
 
 Cost: a gather, a scatter and a maximum over (B, C) on logits that training computes anyway; no extra pass.
 """
@@ -32,7 +34,10 @@ _WORD_BITS = 64
 class SignPatterns:
     """Distinct rows of sign dynamics (Eq. 1), in lexicographic order with -1 before +1.
 
-    signs: int8 (u, E) of -1/+1; inverse: int64 (n,), row -> pattern; counts: int64 (u,), rows per pattern.
+    Attributes:
+        signs: int8 (u, E) of -1/+1.
+        inverse: int64 (n,), row -> pattern.
+        counts: int64 (u,), rows per pattern.
     """
 
     signs: NDArray[np.int8]
@@ -43,22 +48,32 @@ class SignPatterns:
 def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Logit of the given label minus the largest other logit (§4.3): `f_y(x) - max_{c != y} f_c(x)`.
 
-    logits: float (B, C), C >= 2; labels: int64 (B,). Returns float (B,), unbounded; low = likely mislabeled.
-    Raises DataError when C < 2.
+    Args:
+        logits: float (B, C), C >= 2.
+        labels: int64 (B,), given labels.
+
+    Returns:
+        float (B,), unbounded; low = likely mislabeled.
+
+    Raises:
+        DataError: C < 2.
     """
     if logits.shape[1] < 2:
-        raise DataError(
-            expected_got("logits of 2 classes or more", str(logits.shape[1]), "check the number of classes")
-        )
-    column = labels.long().unsqueeze(1)
-    given = logits.gather(1, column).squeeze(dim=1)
-    return given - logits.scatter(1, column, -torch.inf).amax(dim=1)
+        remedy = "check the number of classes"
+        raise DataError(expected_got("logits of 2 classes or more", str(logits.shape[1]), remedy))
+    others = logits.scatter(1, labels.long().unsqueeze(1), -torch.inf)
+    return _at_label(logits, labels) - others.amax(dim=1)
 
 
 def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of the given label, per row (§4.3, Table 6): `-log p_y`.
 
-    logits: float (B, C); labels: int64 (B,). Returns float (B,) >= 0; high = likely mislabeled.
+    Args:
+        logits: float (B, C).
+        labels: int64 (B,), given labels.
+
+    Returns:
+        float (B,) >= 0; high = likely mislabeled.
     """
     return F.cross_entropy(logits, labels.long(), reduction="none")
 
@@ -66,26 +81,38 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def given_label_probability(logits: Tensor, labels: Tensor) -> Tensor:
     """Probability of the given label (§4.3, Table 6): `p_y = softmax(f)_y`.
 
-    logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; low = likely mislabeled.
+    Args:
+        logits: float (B, C).
+        labels: int64 (B,), given labels.
+
+    Returns:
+        float (B,) in [0, 1]; low = likely mislabeled.
     """
-    return torch.softmax(logits, dim=1).gather(1, labels.long().unsqueeze(1)).squeeze(dim=1)
+    return _at_label(torch.softmax(logits, dim=1), labels)
 
 
 def probability_difference(logits: Tensor, labels: Tensor) -> Tensor:
     """Largest probability minus that of the given label (§4.3, Table 6): `max_c p_c - p_y`.
 
-    logits: float (B, C); labels: int64 (B,). Returns float (B,) in [0, 1]; high = likely mislabeled.
+    Args:
+        logits: float (B, C).
+        labels: int64 (B,), given labels.
+
+    Returns:
+        float (B,) in [0, 1]; high = likely mislabeled.
     """
     probability = torch.softmax(logits, dim=1)
-    given = probability.gather(1, labels.long().unsqueeze(1)).squeeze(dim=1)
-    return probability.amax(dim=1) - given
+    return probability.amax(dim=1) - _at_label(probability, labels)
 
 
 def first_eigenvectors(grams: Tensor) -> Tensor:
     """First eigenvector of each class's gram matrix `sum of v_x v_x^T` (§4.3, Table 6; FINE, Kim et al. 2021).
 
-    grams: float (C, D, D). Returns float (C, D), rows of length 1, up to sign; the row of a class whose matrix is 0,
-    which has no rows, is 0.
+    Args:
+        grams: float (C, D, D).
+
+    Returns:
+        float (C, D), rows of length 1, up to sign; 0 for a class without rows, whose matrix is 0.
     """
     directions = grams.new_zeros(grams.shape[:2])
     for label, gram in enumerate(grams):
@@ -98,8 +125,13 @@ def first_eigenvectors(grams: Tensor) -> Tensor:
 def alignment(features: Tensor, labels: Tensor, directions: Tensor) -> Tensor:
     """Squared projection of the pre-logits on the given class's direction (§4.3, Table 6; FINE): `<u_y, v_x>^2`.
 
-    features: float (B, D); labels: int64 (B,); directions: float (C, D) from `first_eigenvectors`.
-    Returns float (B,) >= 0; low = likely mislabeled.
+    Args:
+        features: float (B, D), pre-logits.
+        labels: int64 (B,), given labels.
+        directions: float (C, D) from `first_eigenvectors`.
+
+    Returns:
+        float (B,) >= 0; low = likely mislabeled.
     """
     return (features * directions[labels.long()]).sum(dim=1).square()
 
@@ -110,10 +142,17 @@ def margin_sign(margin: Tensor) -> Tensor:
 
 
 def to_float16_keeping_sign(margin: NDArray[np.floating[Any]] | Tensor) -> NDArray[np.float16]:
-    """Margins in the stored type (§4.3); `>= 0` holds after rounding exactly where it held before.
+    """Margins as float16 (§4.3); `>= 0` holds after rounding exactly where it held before.
 
-    margin: float, any shape. Returns float16, same shape, in [-65504, 65504]: larger values saturate, and a negative
-    margin too small for float16 becomes the smallest negative subnormal. Raises TrainingError when a margin is NaN.
+    Args:
+        margin: float, any shape.
+
+    Returns:
+        float16, same shape, in [-65504, 65504]. Larger values saturate; a negative margin too small for float16 becomes
+        the smallest negative subnormal.
+
+    Raises:
+        TrainingError: a margin is NaN.
     """
     wide = margin.detach().cpu().float().numpy() if isinstance(margin, Tensor) else np.asarray(margin)
     if np.isnan(wide).any():
@@ -124,11 +163,19 @@ def to_float16_keeping_sign(margin: NDArray[np.floating[Any]] | Tensor) -> NDArr
 
 
 def row_weights(is_corrupted: Tensor, gamma_actual: float, weighting: str) -> Tensor:
-    """Weights that make a mean over the union of both sets the classifier's loss (Eq. 2).
+    """Weights that turn a mean over the union of both sets into the classifier's loss (Eq. 2).
 
-    "paper": mean over originals + mean over copies, i.e. `1 + g` for an original and `(1 + g)/g` for a copy;
-    "uniform" (released code): 1 for every row. is_corrupted: bool (B,); gamma_actual: copies / originals, g > 0.
-    Returns float32 (B,). Raises ConfigError for another weighting, or for "paper" without copies.
+    Args:
+        is_corrupted: bool (B,).
+        gamma_actual: copies per original, g > 0.
+        weighting: "paper" for mean over originals + mean over copies, i.e. `1 + g` for an original and `(1 + g)/g` for
+            a copy; "uniform" (released code) for 1 everywhere.
+
+    Returns:
+        float32 (B,).
+
+    Raises:
+        ConfigError: another weighting, or "paper" without copies.
     """
     if weighting == "uniform":
         return torch.ones(is_corrupted.shape, dtype=torch.float32, device=is_corrupted.device)
@@ -141,15 +188,22 @@ def row_weights(is_corrupted: Tensor, gamma_actual: float, weighting: str) -> Te
 
 
 def sign_patterns(margins: NDArray[np.floating[Any]]) -> SignPatterns:
-    """Distinct sign dynamics and their counts (Eq. 1, §4.3): sign dynamics repeat, so work on each pattern once.
+    """Distinct sign dynamics and their counts (Eq. 1, §4.3), so that repeated work is done once per pattern.
 
-    margins: float (n, E), n >= 0, E >= 1. Returns SignPatterns; `signs[inverse]` is the sign of every row. The answer
-    depends on the order of rows only through `inverse`. Raises DataError when margins is not 2-d or E = 0.
+    Args:
+        margins: float (n, E), n >= 0, E >= 1.
+
+    Returns:
+        SignPatterns; `signs[inverse]` is the sign of every row. Only `inverse` depends on the order of rows.
+
+    Raises:
+        DataError: margins are not 2-d, or E = 0.
     """
     if margins.ndim != 2:
         raise DataError(expected_got("margins of shape (n, E)", f"shape {margins.shape}", "pass one row per key"))
-    _check_epochs(margins.shape[1])
     num_epochs = margins.shape[1]
+    if num_epochs < 1:
+        raise DataError(expected_got("dynamics of at least one epoch", "none", "train for one epoch or more"))
     words = _packed_words(margins >= 0)
     if words.shape[1] == 1:
         distinct, inverse, counts = np.unique(words[:, 0], return_inverse=True, return_counts=True)
@@ -160,9 +214,9 @@ def sign_patterns(margins: NDArray[np.floating[Any]]) -> SignPatterns:
     return SignPatterns(bits.astype(np.int8) * np.int8(2) - np.int8(1), inverse.astype(np.int64), counts)
 
 
-def _check_epochs(num_epochs: int) -> None:
-    if num_epochs < 1:
-        raise DataError(expected_got("dynamics of at least one epoch", "none", "train for one epoch or more"))
+def _at_label(values: Tensor, labels: Tensor) -> Tensor:
+    """The value of each row's label. (B, C), (B,) -> (B,)."""
+    return values.gather(1, labels.long().unsqueeze(1)).squeeze(dim=1)
 
 
 def _packed_words(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:

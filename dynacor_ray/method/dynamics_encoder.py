@@ -1,9 +1,9 @@
 """Dynamics encoder `Enc: R^E -> R^512` (Kim et al., CVPR 2024, §4.4; Eq. 3 works on its output).
 
-`DynamicsEncoder` is the network as published. `PatternEncoder` is the same function for inputs of -1/+1, evaluated from
-a table: three convolutions of width 3 see 7 epochs, so each output position takes at most 2^7 values (fewer at the
-ends), and the linear layer is a sum over positions of table rows. Exact but for rounding, gradients included; the
-parameters are the same numbers, with the linear layer's weight held position first.
+`DynamicsEncoder` is the network as published. `PatternEncoder` is the same function for inputs of -1/+1, evaluated by
+a table. Three convolutions of width 3 see 7 epochs, so each output position takes at most 2^7 values (fewer at the
+ends), and the linear layer is a sum over positions of table rows. It is exact up to rounding, gradients included. The
+parameters are the same numbers; the weight of the linear layer is stored position first.
 
 Deviations from the paper: none. Neither dropout nor batch norm, as in the released forward pass.
 
@@ -40,7 +40,7 @@ class DynamicsEncoder(nn.Module):
         self.project = nn.Linear(third * num_epochs, EMBEDDING_DIM)
 
     def forward(self, dynamics: Tensor) -> Tensor:
-        """Embedding z (§4.4). dynamics: float (B, E), DynaCor feeds -1/+1. Returns float (B, 512)."""
+        """Embedding z (§4.4). float (B, E), of -1/+1 in DynaCor -> float (B, 512)."""
         hidden = torch.relu(self.conv1(dynamics.unsqueeze(1)))
         hidden = torch.relu(self.conv2(hidden))
         hidden = torch.relu(self.conv3(hidden))
@@ -50,11 +50,13 @@ class DynamicsEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class SignWindows:
-    """Where each 7-epoch window of some sign patterns is found in the table of `PatternEncoder` (§4.4).
+    """Index of the 7-epoch windows of some sign patterns in the table of `PatternEncoder`.
 
-    values: float32 (W, 7), the distinct windows, 0 where a window reaches beyond the first or last epoch.
-    window_of: int64 (E, V), the window in row v of position e's part of the table; V = most windows at one position.
-    slots: int32 (u, E), pattern and position -> row e * V + v of the table.
+    Attributes:
+        values: float32 (W, 7), the distinct windows; 0 where a window reaches beyond the first or last epoch.
+        window_of: int64 (E, V), the window in row v of position e's part of the table; V = most windows at one
+            position.
+        slots: int32 (u, E), pattern and position -> row e * V + v of the table.
     """
 
     values: Tensor
@@ -62,9 +64,13 @@ class SignWindows:
     slots: Tensor
 
     def select(self, patterns: Tensor) -> SignWindows:
-        """The same for some of the patterns (§4.4): a smaller table, without the windows they do not have.
+        """The windows of some patterns only, for a smaller table.
 
-        patterns: int64 (B,), indices into `slots`. Returns SignWindows with `slots` (B, E), in their order.
+        Args:
+            patterns: int64 (B,), indices into `slots`.
+
+        Returns:
+            SignWindows with `slots` (B, E), in the order of `patterns`.
         """
         slots = self.slots[patterns].long()
         position, width = torch.arange(self.window_of.shape[0]).unsqueeze(1), self.window_of.shape[1]
@@ -78,21 +84,21 @@ class SignWindows:
 
 
 def sign_windows(signs: NDArray[np.int8]) -> SignWindows:
-    """Index the windows of sign patterns (§4.4, Eq. 1). signs: int8 (u, E) of -1/+1, u >= 1, E >= 1."""
+    """Index the windows of sign patterns (Eq. 1). signs: int8 (u, E) of -1/+1, u >= 1, E >= 1."""
     num_epochs = signs.shape[1]
     padded = np.pad(signs.astype(np.int16) + np.int16(1), ((0, 0), (_REACH, _REACH)), constant_values=1)
     code = np.zeros(signs.shape, dtype=np.int16)
     for offset in range(_WINDOW):
         code += padded[:, offset : offset + num_epochs] * np.int16(3**offset)
     position = np.arange(num_epochs)
-    seen = np.zeros((num_epochs, 3**_WINDOW), dtype=np.bool_)
-    seen[position, code] = True
-    rank = np.cumsum(seen, axis=1) - 1
+    present = np.zeros((num_epochs, 3**_WINDOW), dtype=np.bool_)
+    present[position, code] = True
+    rank = np.cumsum(present, axis=1) - 1
     width = int(rank[:, -1].max()) + 1
-    codes = np.flatnonzero(seen.any(axis=0))
+    codes = np.flatnonzero(present.any(axis=0))
     window_of = np.zeros((num_epochs, width), dtype=np.int64)
-    at, code_there = np.nonzero(seen)
-    window_of[at, rank[at, code_there]] = np.searchsorted(codes, code_there)
+    epoch, present_code = np.nonzero(present)
+    window_of[epoch, rank[epoch, present_code]] = np.searchsorted(codes, present_code)
     values = codes[:, None] // 3 ** np.arange(_WINDOW) % 3 - 1
     slots = (rank + position[:, None] * width).astype(np.int32)[position, code]
     return SignWindows(
@@ -101,7 +107,7 @@ def sign_windows(signs: NDArray[np.int8]) -> SignWindows:
 
 
 class PatternEncoder(nn.Module):
-    """`DynamicsEncoder` for sign patterns, evaluated through a table (§4.4); same values, same gradients.
+    """`DynamicsEncoder` for sign patterns, evaluated by a table: same values, same gradients.
 
     Its parameters are copies of the encoder's; `to_state` returns them in the layout of `DynamicsEncoder`.
     """
@@ -115,18 +121,26 @@ class PatternEncoder(nn.Module):
         self.project_weight = nn.Parameter(by_position.contiguous().clone())
 
     def to_state(self) -> dict[str, Tensor]:
-        """A copy of the parameters as a state dict of `DynamicsEncoder` (§4.4)."""
+        """A copy of the parameters as a state dict of `DynamicsEncoder`."""
         weight = self.project_weight.detach().permute(2, 1, 0).reshape(EMBEDDING_DIM, -1)
         state = {name: self._parameter(name).detach().clone() for name in self._names}
         return state | {"project.weight": weight.clone()}
 
     def table(self, windows: SignWindows) -> Tensor:
-        """Contribution of every window at every position to z (§4.4). Returns float (E * V, 512)."""
+        """Contribution of every window at every position to z. Returns float (E * V, 512)."""
         hidden = self._window_features(windows.values)
         return torch.bmm(hidden[windows.window_of], self.project_weight).flatten(0, 1)
 
     def forward(self, table: Tensor, slots: Tensor) -> Tensor:
-        """Embedding z (§4.4). table: from `table`; slots: int32 (B, E), rows of `SignWindows.slots`; float (B, 512)."""
+        """Embedding z (§4.4).
+
+        Args:
+            table: from `table`.
+            slots: int32 (B, E), rows of `SignWindows.slots`.
+
+        Returns:
+            float (B, 512).
+        """
         return F.embedding_bag(slots, table, mode="sum") + self._parameter("project.bias")
 
     def _parameter(self, name: str) -> Tensor:
@@ -150,9 +164,12 @@ class PatternEncoder(nn.Module):
 
 
 def initial_encoder_state(num_epochs: int, seed: int) -> dict[str, Tensor]:
-    """Parameters of a fresh `DynamicsEncoder` (§4.4), PyTorch's default initialization under `seed`.
+    """Parameters of a fresh `DynamicsEncoder` (§4.4): PyTorch's default initialization under `seed`.
 
-    The global random state is left as it was. Returns the state dict, float32.
+    The global random state is left as it was.
+
+    Returns:
+        State dict, float32.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed every GPU

@@ -1,4 +1,7 @@
-"""The clustering's distances, soft assignment, target and losses (§4.4, Eq. 3 to 8)."""
+"""Distances, soft assignment, target and losses of the clustering (Kim et al., CVPR 2024, §4.4, Eq. 3-8).
+
+All work on distinct entries with counts: the rows behind each entry. Axes: B entries, K centroids, D embedding.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dynacor_ray.core.errors import ConfigError, expected_got
-from dynacor_ray.method.selection import EPOCH_CHOICES
 
 NOISY, CLEAN = 0, 1
 """Row of a centroid, and column of a distance, of each cluster."""
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "kl_reduction": ("sum", "batchmean"),
-    "assignment_distance": ("cosine", "squared_euclidean"),
-    "metric_rows": ("all", "copied"),
-    "epoch_choice": EPOCH_CHOICES,
-}
+KL_REDUCTIONS = ("sum", "batchmean")
 
 
 def cosine_distance(embedding: Tensor, centroids: Tensor) -> Tensor:
@@ -32,14 +28,18 @@ def cosine_distance(embedding: Tensor, centroids: Tensor) -> Tensor:
 
 
 def squared_euclidean_distance(embedding: Tensor, centroids: Tensor) -> Tensor:
-    """`|a - b|^2`, in Eq. 3's place for d when the released code assigns. float (B, D) and (K, D) -> (B, K) >= 0."""
+    """`|a - b|^2`: what the released code takes for d in Eq. 3 when it assigns. float (B, D), (K, D) -> (B, K) >= 0."""
     return (embedding.unsqueeze(1) - centroids.unsqueeze(0)).square().sum(dim=2)
 
 
 def soft_assignment(distance: Tensor) -> Tensor:
     """Eq. 3: `q_noisy = (1+d_noisy)^-1 / ((1+d_noisy)^-1 + (1+d_clean)^-1)`; `q_clean = 1 - q_noisy`.
 
-    distance: float (B, 2), to the noisy and the clean centroid, >= 0. Returns float (B,) in (0, 1).
+    Args:
+        distance: float (B, 2), to the noisy and to the clean centroid, >= 0.
+
+    Returns:
+        float (B,) in (0, 1).
     """
     similarity = (1.0 + distance).reciprocal()
     return similarity[:, NOISY] / similarity.sum(dim=1)
@@ -53,8 +53,12 @@ def flag(q_noisy: Tensor) -> Tensor:
 def target_distribution(q_noisy: Tensor, counts: Tensor | None = None) -> Tensor:
     """Eq. 5: `p_noisy = (q_noisy^2/s_noisy) / (q_noisy^2/s_noisy + q_clean^2/s_clean)`, `s_k = sum of q_k`.
 
-    q_noisy: float (B,) in (0, 1); counts: rows behind each entry, (B,), 1 when None. Returns float (B,) in [0, 1],
-    detached: no gradient flows through the target.
+    Args:
+        q_noisy: float (B,) in (0, 1).
+        counts: (B,), rows behind each entry; 1 when None.
+
+    Returns:
+        float (B,) in [0, 1], detached: no gradient flows through the target.
     """
     q = torch.stack((q_noisy.detach(), 1.0 - q_noisy.detach()), dim=1)
     weighted = q if counts is None else q * counts.unsqueeze(1)
@@ -65,10 +69,19 @@ def target_distribution(q_noisy: Tensor, counts: Tensor | None = None) -> Tensor
 def clustering_loss(p_noisy: Tensor, q_noisy: Tensor, reduction: str = "sum", counts: Tensor | None = None) -> Tensor:
     """Eq. 6: sum over rows of `KL(p || q)`, or its mean ("batchmean", released code).
 
-    p_noisy, q_noisy: float (B,) in [0, 1]; counts: rows behind each entry, (B,), 1 when None. Returns a scalar >= 0.
-    Raises ConfigError for another reduction.
+    Args:
+        p_noisy: float (B,) in [0, 1], the target.
+        q_noisy: float (B,) in [0, 1].
+        reduction: "sum" or "batchmean".
+        counts: (B,), rows behind each entry; 1 when None.
+
+    Returns:
+        A scalar >= 0.
+
+    Raises:
+        ConfigError: another reduction.
     """
-    if reduction not in _CHOICES["kl_reduction"]:
+    if reduction not in KL_REDUCTIONS:
         raise ConfigError(expected_got("a reduction of 'sum' or 'batchmean'", repr(reduction), "pass one of these"))
     p = torch.stack((p_noisy, 1.0 - p_noisy), dim=1)
     q = torch.stack((q_noisy, 1.0 - q_noisy), dim=1)
@@ -81,14 +94,19 @@ def clustering_loss(p_noisy: Tensor, q_noisy: Tensor, reduction: str = "sum", co
 def alignment_loss(embedding: Tensor, flagged: Tensor, original_count: Tensor, corrupted_count: Tensor) -> Tensor:
     """Eq. 7: half the sum of `d(mean z of originals, mean z of corrupted)` over the flagged and the unflagged.
 
-    embedding: float (B, D); flagged: bool (B,); the counts: float (B,), originals and corrupted rows behind each entry
-    (for plain rows `~is_corrupted` and `is_corrupted`). A term whose two groups are not both non-empty is dropped.
-    Returns a scalar in [0, 2].
+    A term whose two groups are not both non-empty is dropped.
+
+    Args:
+        embedding: float (B, D).
+        flagged: bool (B,).
+        original_count: float (B,), originals behind each entry; `~is_corrupted` for plain rows.
+        corrupted_count: float (B,), copies behind each entry; `is_corrupted` for plain rows.
+
+    Returns:
+        A scalar in [0, 2].
     """
     inside = torch.stack((flagged, ~flagged), dim=0).to(embedding.dtype)
-    groups = torch.cat(
-        (inside * original_count, inside * corrupted_count), dim=0
-    )  # (4, B): both originals, both copies
+    groups = torch.cat((inside * original_count, inside * corrupted_count), dim=0)  # (4, B)
     size = groups.sum(dim=1)
     means = groups @ embedding / size.clamp(min=1.0).unsqueeze(1)
     distance = cosine_distance(means[:2], means[2:]).diagonal()

@@ -1,11 +1,14 @@
-"""Choosing an epoch, or among runs, without clean labels (Kim et al., CVPR 2024, §4.4, Eq. 9; Table 3).
+"""Choosing an epoch, or a run, without clean labels (Kim et al., CVPR 2024, §4.4, Eq. 9; Table 3).
 
 All statistics take one entry per distinct sign pattern and the number of rows behind it; with counts of 1 they are the
 plain per-row formulas.
 
-Deviations from the paper: where a group of Eq. 9 is empty the metric is 0, the least a square can be, so that a
-collapsed clustering is never preferred. The released code averages Eq. 9's second mean over the originals whose copy is
-in the corrupted set only: the caller passes their counts instead.
+Deviations from the paper:
+
+- Where a group of Eq. 9 is empty the metric is 0, the minimum of a square, so that a collapsed clustering is never
+  preferred.
+- The released code averages Eq. 9's second mean only over the originals whose copy is in the corrupted set: the
+  caller passes their counts instead.
 
 Cost: one pass over the distinct patterns per epoch.
 """
@@ -14,18 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.core.errors import ConfigError, expected_got, require_choice
 
 _CHUNK = 256
-EPOCH_CHOICES = ("validation_metric", "noise_rate", "davies_bouldin", "last")
-
-
-RUN_RULES = ("validation_metric", "noise_rate")
+EpochChoice = Literal["validation_metric", "noise_rate", "davies_bouldin", "last"]
+EPOCH_CHOICES: tuple[str, ...] = get_args(EpochChoice)
+RunRule = Literal["validation_metric", "noise_rate"]
+RUN_RULES: tuple[str, ...] = get_args(RunRule)
 """Rules that can also choose among runs."""
 
 
@@ -33,8 +36,12 @@ RUN_RULES = ("validation_metric", "noise_rate")
 class EpochRecord:
     """What is known about one epoch of the clustering without clean labels (§4.4, Table 3).
 
-    epoch: 0 is the state before training. validation_metric: Eq. 9, in [0, 1]. davies_bouldin: >= 0, None where it is
-    infinite, which JSON cannot say. flagged_originals, flagged_corrupted: flagged share of each set, in [0, 1].
+    Attributes:
+        epoch: 0 is the state before training.
+        validation_metric: Eq. 9, in [0, 1].
+        davies_bouldin: >= 0; None where it is infinite, which JSON cannot express.
+        flagged_originals: flagged share of the originals, in [0, 1].
+        flagged_corrupted: flagged share of the copies, in [0, 1].
     """
 
     epoch: int
@@ -52,16 +59,22 @@ def validation_metric(
 ) -> float:
     """Eq. 9: `(mean q_noisy over flagged corrupted - mean q_noisy over unflagged originals)^2`; larger is better.
 
-    q_noisy: float (u,) in [0, 1]; flagged: bool (u,); the counts: int (u,), rows of each set behind an entry (for the
-    released code: `original_count` counts only the originals with a copy). Returns a float in [0, 1], 0 when either
-    group is empty.
+    Args:
+        q_noisy: float (u,) in [0, 1].
+        flagged: bool (u,).
+        corrupted_count: int64 (u,), copies behind each entry.
+        original_count: int64 (u,), originals behind each entry; for the released code only those with a copy.
+
+    Returns:
+        A float in [0, 1]; 0 when either group is empty.
     """
-    caught = np.where(flagged, corrupted_count, 0)
-    kept = np.where(flagged, 0, original_count)
-    if caught.sum() == 0 or kept.sum() == 0:
+    flagged_copies = np.where(flagged, corrupted_count, 0)
+    unflagged_originals = np.where(flagged, 0, original_count)
+    if flagged_copies.sum() == 0 or unflagged_originals.sum() == 0:
         return 0.0
     q = np.asarray(q_noisy, dtype=np.float64)
-    return float((np.average(q, weights=caught, axis=0) - np.average(q, weights=kept, axis=0)) ** 2)
+    noisy, clean = (np.average(q, weights=counts, axis=0) for counts in (flagged_copies, unflagged_originals))
+    return float((noisy - clean) ** 2)
 
 
 def davies_bouldin(
@@ -69,9 +82,15 @@ def davies_bouldin(
 ) -> float:
     """Davies-Bouldin index of the clusters flagged / unflagged (Table 3, §4.4): `(S_1 + S_0) / |m_1 - m_0|`.
 
-    S_k is the mean Euclidean distance of cluster k's rows to their mean m_k. embedding: float (u, D); flagged: bool
-    (u,); counts: int (u,), rows behind an entry. Returns a float >= 0, smaller is better; infinite when a cluster is
-    empty or both means coincide.
+    S_k is the mean Euclidean distance of cluster k's rows to their mean m_k.
+
+    Args:
+        embedding: float (u, D).
+        flagged: bool (u,).
+        counts: int64 (u,), rows behind each entry.
+
+    Returns:
+        A float >= 0, smaller is better; infinite when a cluster is empty or both means coincide.
     """
     weights = np.stack((flagged, ~flagged), axis=0) * counts
     size = weights.sum(axis=1)
@@ -89,11 +108,18 @@ def davies_bouldin(
 
 
 def rate_agreement(flagged_originals: float, noise_rate: float) -> float:
-    """Minus the distance between the flagged share and an estimate of the noise rate (§3, §4.4); larger is better.
+    """Minus the distance between the flagged share and an estimated noise rate (§3, §4.4); ours. Larger is better.
 
-    The cut of a ranking with the largest F1 flags about as many rows as are wrong (where precision equals recall it is
-    exactly as many), and F1 falls on both sides; how many are wrong is estimated apart from the clustering
-    (`noise_rate.estimate_noise_rate`). Both in [0, 1]; returns a float in [-1, 0].
+    The cut of a ranking with the largest F1 flags about as many rows as are wrong (exactly as many where precision
+    equals recall), and F1 falls on both sides. The noise rate is estimated apart from the clustering
+    (`decision.noise_rate`).
+
+    Args:
+        flagged_originals: flagged share of the originals, in [0, 1].
+        noise_rate: the estimate, in [0, 1].
+
+    Returns:
+        A float in [-1, 0].
     """
     return -abs(flagged_originals - noise_rate)
 
@@ -101,22 +127,29 @@ def rate_agreement(flagged_originals: float, noise_rate: float) -> float:
 def choose_epoch(records: Sequence[EpochRecord], rule: str, noise_rate: float | None = None) -> int:
     """The epoch to keep (§4.4, Table 3): best by a rule of RUN_RULES, smallest Davies-Bouldin index, or the last.
 
-    records: one per epoch, epoch 0 included. noise_rate: needed by the rule of that name. Of equally good epochs the
-    earliest. Returns its `epoch`. Raises ConfigError for an unknown rule, no records or no noise rate where needed.
+    Args:
+        records: one per epoch, epoch 0 included.
+        rule: one of EPOCH_CHOICES.
+        noise_rate: an estimate in [0, 1], needed by the rule of that name.
+
+    Returns:
+        `epoch` of the best record, the earliest of equally good ones.
+
+    Raises:
+        ConfigError: unknown rule, no records, or no noise rate where it is needed.
     """
-    if rule not in EPOCH_CHOICES:
-        raise ConfigError(expected_got(f"a rule among {', '.join(EPOCH_CHOICES)}", repr(rule), "pass one of these"))
+    require_choice("a rule", rule, EPOCH_CHOICES)
     if not records:
         raise ConfigError(expected_got("at least one epoch", "none", "record epoch 0 before training"))
     if rule == "last":
         return records[-1].epoch
     if rule == "davies_bouldin":
-        return min(records, key=_davies_bouldin_or_infinity).epoch
+        return min(records, key=lambda record: _infinite_if_none(record.davies_bouldin)).epoch
     return max(records, key=lambda record: score(record, rule, noise_rate)).epoch
 
 
 def score(record: EpochRecord, rule: str, noise_rate: float | None = None) -> float:
-    """What a rule of RUN_RULES says of an epoch (§4.4); larger is better. Raises ConfigError as `choose_epoch` does."""
+    """Score of an epoch by a rule of RUN_RULES (§4.4); larger is better. Raises ConfigError as `choose_epoch` does."""
     if rule == "validation_metric":
         return record.validation_metric
     if noise_rate is None:
@@ -125,5 +158,5 @@ def score(record: EpochRecord, rule: str, noise_rate: float | None = None) -> fl
     return rate_agreement(record.flagged_originals, noise_rate)
 
 
-def _davies_bouldin_or_infinity(record: EpochRecord) -> float:
-    return float("inf") if record.davies_bouldin is None else record.davies_bouldin
+def _infinite_if_none(value: float | None) -> float:
+    return float("inf") if value is None else value

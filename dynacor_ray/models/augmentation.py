@@ -1,6 +1,6 @@
-"""The usual augmentation of training images, batched and on the device of the images: random crop and mirror image.
+"""Random crop and mirror image of training images, batched and on the device of the images.
 
-What happens to an image is a pure function of (seed, epoch, key): the same for any order of rows, batch or worker.
+The change of an image is a pure function of (seed, epoch, key): the same for any order of rows, batch or worker.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch.nn import functional
 from dynacor_ray.core.rng import Purpose, derive_seed, keyed_hash
 
 PADDED_UP_TO = 64
-"""Images up to this side are padded by an eighth and cropped, as is usual for CIFAR; larger ones are cropped."""
+"""Images up to this side are padded by an eighth and cropped, as usual for CIFAR; larger ones are only cropped."""
 
 _BY_IMAGE = ("cpu",)
-"""Where images are cut out one by one."""
+"""Devices on which images are cropped one by one."""
 
 
 def stored_side(side: int, kind: str) -> int:
-    """Side to which images are decoded so that crops of `side` can be cut: 256 for 224, 32 for 32."""
+    """Side in pixels at which images are decoded so that crops of `side` can be cut: 256 for 224, 32 for 32."""
     return side if side <= PADDED_UP_TO or kind == "none" else round(side * 256 / 224)
 
 
@@ -31,7 +31,11 @@ def stored_side(side: int, kind: str) -> int:
 class TrainingAugmentation:
     """Crops of `side` from images of `stored` pixels, drawn anew in every epoch.
 
-    kind: "crop_flip", "crop" (without mirror images), or "none".
+    Attributes:
+        side: side of a crop in pixels.
+        stored: side of the decoded image in pixels.
+        kind: "crop_flip", "crop" (without mirror images), or "none".
+        seed: any integer.
     """
 
     side: int
@@ -47,7 +51,15 @@ class TrainingAugmentation:
     def draws(
         self, keys: NDArray[np.int64], epoch: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """First row, first column and whether mirrored, of each image. keys: int64 (B,); returns (B,) each."""
+        """The crops of some images in one epoch.
+
+        Args:
+            keys: int64 (B,).
+            epoch: number of the epoch.
+
+        Returns:
+            First row int64 (B,), first column int64 (B,), and whether mirrored, bool (B,).
+        """
         places = self.stored + 2 * self.padding - self.side + 1
         if self.kind == "none":
             middle = np.full(len(keys), (places - 1) // 2)
@@ -58,7 +70,16 @@ class TrainingAugmentation:
         return (top % np.uint64(places)).astype(np.int64), (left % np.uint64(places)).astype(np.int64), mirrored
 
     def __call__(self, images: Tensor, keys: Tensor, epoch: int) -> Tensor:
-        """uint8 (B, stored, stored, 3) -> uint8 (B, side, side, 3). keys: int64 (B,), on the CPU."""
+        """Crop and mirror a batch.
+
+        Args:
+            images: uint8 (B, stored, stored, 3).
+            keys: int64 (B,), on the CPU.
+            epoch: number of the epoch.
+
+        Returns:
+            uint8 (B, side, side, 3).
+        """
         if self.kind == "none" and self.stored == self.side:
             return images
         top, left, mirrored = self.draws(keys.numpy(), epoch)
@@ -76,7 +97,7 @@ class TrainingAugmentation:
     def _cut(
         self, images: NDArray[np.uint8], top: NDArray[np.int64], left: NDArray[np.int64], mirrored: NDArray[np.bool_]
     ) -> NDArray[np.uint8]:
-        """Image by image, which takes a CPU a quarter of the time of picking single pixels."""
+        """Crop image by image, which takes a CPU a quarter of the time of indexing single pixels."""
         cut = np.empty((len(images), self.side, self.side, 3), np.uint8)
         for at, (image, row, column) in enumerate(zip(images, top.tolist(), left.tolist(), strict=True)):
             crop = image[row : row + self.side, column : column + self.side]

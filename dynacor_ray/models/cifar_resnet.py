@@ -19,7 +19,7 @@ def conv3x3(wide_in: int, wide_out: int, stride: int = 1) -> nn.Conv2d:
 
 
 class PaddedShortcut(nn.Module):
-    """He et al.'s option A: every `stride`-th pixel, and zeros for the new channels; no parameters."""
+    """He et al.'s option A: every `stride`-th pixel, and zeros for the new channels. No parameters."""
 
     def __init__(self, more: int, stride: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class PaddedShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, each with batch norm, beside a shortcut; ReLU after their sum."""
+    """Two 3x3 convolutions, each with batch norm, beside a shortcut; ReLU after the sum."""
 
     def __init__(self, wide_in: int, wide_out: int, stride: int, padded: bool = False) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class BasicBlock(nn.Module):
 
 
 class PreActBlock(nn.Module):
-    """Batch norm and ReLU before each 3x3 convolution; what is added up passes unchanged."""
+    """Batch norm and ReLU before each 3x3 convolution; the shortcut passes unchanged."""
 
     def __init__(self, wide_in: int, wide_out: int, stride: int) -> None:
         super().__init__()
@@ -71,9 +71,12 @@ class PreActBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Stem, stages of blocks whose first halves the side (but in the first stage), mean over the pixels.
+    """Stem, stages of blocks, mean over the pixels. The first block of each stage but the first halves the side.
 
-    widths: channels per stage; depths: blocks per stage. `num_features` is the length of the vector given.
+    Args:
+        widths: channels per stage; `num_features` is the last.
+        depths: blocks per stage.
+        kind: "basic", "padded" (shortcuts without parameters) or "preact".
     """
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], kind: str = "basic") -> None:

@@ -1,4 +1,4 @@
-"""What every encoder does, and the simplest one. No torch here."""
+"""The interface of all encoders, and the simplest one. No torch here."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ from dynacor_ray.core.errors import expected_got
 
 
 class Encoder(ABC):
-    """A function from images to vectors that never changes."""
+    """A fixed function from images to vectors."""
 
     image_size: int
-    """Side of the square images that `encode` takes."""
+    """Side in pixels of the square images that `encode` takes."""
     dim: int
-    """Length D of the vectors that `encode` gives."""
+    """Length D of the vectors that `encode` returns."""
 
     def encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Encode a batch. images: uint8 (B, H, W, 3), H = W = image_size, B >= 0; returns float32 (B, D).
+        """Encode a batch.
 
-        Raises ValueError for another shape or type.
+        Args:
+            images: uint8 (B, S, S, 3), S = image_size, B >= 0.
+
+        Returns:
+            float32 (B, D).
+
+        Raises:
+            ValueError: another shape or type.
         """
         shape = (self.image_size, self.image_size, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
             got = f"{images.dtype} {images.shape}"
-            raise ValueError(
-                expected_got(f"uint8 images of shape (B, {shape[0]}, {shape[1]}, 3)", got, "resize them first")
-            )
+            remedy = "resize them first"
+            raise ValueError(expected_got(f"uint8 images of shape (B, {shape[0]}, {shape[1]}, 3)", got, remedy))
         if len(images) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
         return self._encode(images)

@@ -1,4 +1,4 @@
-"""How an encoder is named and told apart from others: the texts that a user may write, and what travels to a worker."""
+"""Names of encoders: the texts that a user may write, and the description that travels to a worker."""
 
 from __future__ import annotations
 
@@ -26,15 +26,18 @@ VALID_FORMS = (
     "open_clip:MODEL@weights.pt",
     "open_clip:config.json@weights.pt",
 )
-"""What a user may write for an encoder; `auto` is for `resolve_auto`, all others for `parse_encoder`."""
+"""Texts that name an encoder; `auto` is for `resolve_auto`, all others for `parse_encoder`."""
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
     """Which encoder: enough to build the same one on another machine that sees the same files.
 
-    `name` is the network (open_clip: `MODEL/TAG`, `MODEL`, or the path of a JSON model config), `weights` the path of a
-    local weight file, `image_size` the side of the square input in pixels (None: the network's own).
+    Attributes:
+        kind: family of encoders.
+        name: the network; open_clip: `MODEL/TAG`, `MODEL`, or the path of a JSON model config.
+        weights: path of a local weight file, None for published weights.
+        image_size: side of the square input in pixels, None for the network's own.
     """
 
     kind: EncoderKind
@@ -51,7 +54,8 @@ class EncoderSpec:
     def fingerprint(self) -> str:
         """16 hex digits that change with network, image size, content of local files and version of packaged weights.
 
-        Raises EncoderError when a local file cannot be read.
+        Raises:
+            EncoderError: a local file cannot be read.
         """
         words = [self.kind, self.name, str(self.image_size)]
         if self.weights is not None:
@@ -60,30 +64,35 @@ class EncoderSpec:
             words[1] = file_digest(self.name)
         if self.packaged_weights() is not None:
             words.append(f"{LITE0_PACKAGE}=={importlib.metadata.version(LITE0_PACKAGE)}")
-        return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+        return words_digest(words)
 
     def packaged_weights(self) -> Path | None:
-        """The file of the installed package, when this encoder takes its weights from there."""
+        """The weight file of the installed package, if this encoder uses it."""
         named = self.kind == "timm" and self.name in (LITE0, f"{LITE0}.in1k")
         return package_weights() if named and self.weights is None else None
 
     @property
     def slug(self) -> str:
-        """A name for a directory: readable, and different for different fingerprints."""
+        """A readable directory name, different for different fingerprints."""
         base = Path(self.name).stem if self.name.endswith(".json") else self.name
         words = [self.kind] if self.kind == self.name else [self.kind, re.sub(r"[^A-Za-z0-9_.]+", "-", base)]
         words += [] if self.image_size is None else [str(self.image_size)]
         return "-".join([*words, self.fingerprint()[:8]])
 
 
-def unknown(library: str, name: str, known: list[str]) -> EncoderError:
-    """The error for a name that the library does not have, with the nearest names that it has."""
+def words_digest(words: list[str]) -> str:
+    """16 hex digits of a SHA-256 over some words."""
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """A question with the names closest to an unknown one, or with all if they are few; empty without any."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or (known if len(known) <= 12 else [])
-    remedy = f"did you mean {', '.join(close)}? " if close else ""
-    return EncoderError(
-        expected_got(
-            f"an encoder ({', '.join(VALID_FORMS)})",
-            f"{name!r}, which {library} does not know",
-            f"{remedy}see its list",
-        )
-    )
+    return f"did you mean {', '.join(close)}? " if close else ""
+
+
+def unknown(library: str, name: str, known: list[str]) -> EncoderError:
+    """The error for a name that the library does not know, with the closest names."""
+    got = f"{name!r}, which {library} does not know"
+    remedy = f"{did_you_mean(name, known)}see its list"
+    return EncoderError(expected_got(f"an encoder ({', '.join(VALID_FORMS)})", got, remedy))

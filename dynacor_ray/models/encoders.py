@@ -1,8 +1,8 @@
 """Frozen image encoders: pixels, any timm network, any open_clip image tower. Weights are read, never executed.
 
 An encoder is named by a text (`parse_encoder`), described by an `EncoderSpec` that can travel to a worker, and built
-where it is needed (`load_encoder`). `resolve_auto` says which one to take when the user did not choose. torch, timm and
-open_clip are imported only when a network is asked for.
+where it is needed (`load_encoder`). `resolve_auto` chooses one when the user did not. torch, timm and open_clip are
+imported only when a network is asked for.
 """
 
 from __future__ import annotations
@@ -22,15 +22,21 @@ PIXELS_SIZE = 32
 
 
 def parse_encoder(text: str, image_size: int | None = None) -> EncoderSpec:
-    """Read what a user wrote for an encoder, see `VALID_FORMS` (all but `auto`); a bare NAME is taken for timm's.
+    """Parse the name of an encoder.
 
-    Raises EncoderError when network, tag or weight file do not exist, ConfigError for a bad `image_size`. Checks
-    everything that can be checked without a network connection and without building the model.
+    Checks everything that can be checked without a network connection and without building the model.
+
+    Args:
+        text: one of VALID_FORMS but `auto`; a bare NAME is taken for timm's.
+        image_size: side of the input in pixels, None for the network's own.
+
+    Raises:
+        EncoderError: network, tag or weight file do not exist.
+        ConfigError: invalid `image_size`.
     """
     if image_size is not None and image_size < 1:
-        raise ConfigError(
-            expected_got("an image size of at least 1 pixel", str(image_size), "pass e.g. --image-size 224")
-        )
+        remedy = "pass e.g. --image-size 224"
+        raise ConfigError(expected_got("an image size of at least 1 pixel", str(image_size), remedy))
     kind, _, rest = text.partition(":")
     if text == "features":
         return EncoderSpec("features", "features")
@@ -49,11 +55,16 @@ def parse_encoder(text: str, image_size: int | None = None) -> EncoderSpec:
 
 
 def resolve_auto(kind: Literal["image", "feature"], max_side: int, gray: bool = False) -> EncoderSpec:
-    """The encoder for data of this kind whose largest image side is `max_side` pixels (ignored for features).
+    """The encoder for data for which the user named none.
 
     Tiny images, and gray ones up to 32 pixels (digits, glyphs), are used as they are: a network trained on photographs
-    sees little in them. Others go through a pretrained network: the one whose weights are installed as a
-    package, else CLIP from the hub. Small images (<= 64) are enlarged to 128 only, which costs a third of 224.
+    sees little in them. Others go through a pretrained network: the one whose weights are installed as a package, else
+    CLIP from the hub. Small images (<= 64) are enlarged to 128 only, which costs a third of 224.
+
+    Args:
+        kind: what a row holds.
+        max_side: largest image side in pixels; ignored for features.
+        gray: whether all images have one channel.
     """
     if kind == "feature":
         return EncoderSpec("features", "features")
@@ -67,7 +78,9 @@ def resolve_auto(kind: Literal["image", "feature"], max_side: int, gray: bool = 
 def load_encoder(spec: EncoderSpec, device: str = "cpu") -> Encoder:
     """Build the encoder and read its weights, from the hub where they are neither local nor packaged.
 
-    Raises EncoderError when the weights cannot be had, do not fit or hold code, and for `features`: no images there.
+    Raises:
+        EncoderError: the weights are unavailable, do not fit or hold code; or the spec is `features`, which has no
+            images.
     """
     if spec.kind == "pixels":
         return PixelEncoder(spec.image_size or PIXELS_SIZE)
@@ -79,9 +92,8 @@ def load_encoder(spec: EncoderSpec, device: str = "cpu") -> Encoder:
         from dynacor_ray.models.open_clip_encoders import load_open_clip
 
         return load_open_clip(spec, device)
-    raise EncoderError(
-        expected_got("an encoder of images", "'features'", "use the feature column as it is, or `pixels`")
-    )
+    remedy = "use the feature column as it is, or `pixels`"
+    raise EncoderError(expected_got("an encoder of images", "'features'", remedy))
 
 
 def _pixels_size(written: str, image_size: int | None) -> int:

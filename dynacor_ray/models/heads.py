@@ -1,6 +1,6 @@
 """Classifiers on feature vectors, and the registry that builds one by name.
 
-Paper: Table 5, "two fully connected layers with hidden dimension 512 and ReLU" on frozen CLIP features.
+Table 5: "two fully connected layers with hidden dimension 512 and ReLU" on frozen CLIP features.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.core.errors import ConfigError, expected_got, require_two_classes
 
 HIDDEN = 512
-"""Width of the hidden layer, Table 5."""
+"""Width of the hidden layer (Table 5)."""
 
 
 class FeatureScaling(nn.Module):
-    """x' = (x - mean) * scale, with one scale for all features. Not in the paper: it makes one learning rate fit all.
+    """`x' = (x - mean) * scale`, with one scale for all features. Ours: it makes one learning rate fit all encoders.
 
-    mean: (D,); scale: a positive number. Both are buffers: saved with the model, moved with it, never trained.
+    Both are buffers: saved with the model, moved with it, never trained.
+
+    Args:
+        mean: (D,).
+        scale: a positive number.
     """
 
     mean: Tensor
@@ -33,25 +37,31 @@ class FeatureScaling(nn.Module):
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shift and scale. x: float (B, D); returns float (B, D)."""
+        """Shift and scale. float (B, D) -> float (B, D)."""
         return (x - self.mean) * self.scale
 
 
+class OutputLayer(nn.Linear):
+    """The last layer, in full precision also under autocast: bfloat16 logits tie, and a tied margin has no sign."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Logits. float (B, D) -> float (B, C)."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input)
+
+
 class MlpHead(nn.Module):
-    """Linear(D, 512) - ReLU - Linear(512, C) on scaled features, Table 5."""
+    """Linear(D, 512) - ReLU - Linear(512, C) on scaled features (Table 5)."""
 
     def __init__(self, num_features: int, num_classes: int, scaling: FeatureScaling) -> None:
         super().__init__()
         self.scaling = scaling
         self.hidden = nn.Sequential(nn.Linear(num_features, HIDDEN), nn.ReLU())
-        self.output = nn.Linear(HIDDEN, num_classes)
+        self.output = OutputLayer(HIDDEN, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits. x: float (B, D); returns float (B, C)."""
-        hidden = self.hidden(self.scaling(x))
-        # In full precision under autocast too: bfloat16 logits tie, and the sign of a tied margin says nothing.
-        with torch.autocast(x.device.type, enabled=False):
-            logits: Tensor = self.output(hidden.float())
+        """Logits. float (B, D) -> float (B, C)."""
+        logits: Tensor = self.output(self.hidden(self.scaling(x)).float())
         return logits
 
 
@@ -64,23 +74,27 @@ CLASSIFIERS: dict[str, Builder] = {"mlp": MlpHead}
 def build_classifier(
     name: str, *, num_features: int, num_classes: int, mean: NDArray[np.float32] | Tensor, scale: float
 ) -> nn.Module:
-    """Build a classifier with torch's default initialization; seed torch before. mean: float (D,).
+    """Build a classifier with torch's default initialization; seed torch before.
 
-    Raises ConfigError for an unknown name, fewer than two classes, or a mean or scale that does not fit.
+    Args:
+        name: a key of CLASSIFIERS.
+        num_features: D.
+        num_classes: C >= 2.
+        mean: float (D,), subtracted from the features.
+        scale: positive factor for the centered features.
+
+    Raises:
+        ConfigError: unknown name, fewer than two classes, or a mean or scale that does not fit.
     """
     if name not in CLASSIFIERS:
-        raise ConfigError(
-            expected_got(f"a classifier ({', '.join(sorted(CLASSIFIERS))})", repr(name), "choose one of these")
-        )
-    if num_classes < 2:
-        raise ConfigError(expected_got("at least 2 classes", str(num_classes), "check the label column"))
+        remedy = "choose one of these"
+        raise ConfigError(expected_got(f"a classifier ({', '.join(sorted(CLASSIFIERS))})", repr(name), remedy))
+    require_two_classes(num_classes, "check the label column")
     vector = torch.as_tensor(np.array(mean) if isinstance(mean, np.ndarray) else mean)
     if vector.shape != (num_features,) or not bool(torch.isfinite(vector).all()):
-        raise ConfigError(
-            expected_got(f"a finite mean of shape ({num_features},)", str(tuple(vector.shape)), "recompute it")
-        )
+        remedy = "recompute it"
+        raise ConfigError(expected_got(f"a finite mean of shape ({num_features},)", str(tuple(vector.shape)), remedy))
     if not 0 < scale < float("inf"):
-        raise ConfigError(
-            expected_got("a positive, finite scale", str(scale), "check for constant or non-finite features")
-        )
+        remedy = "check for constant or non-finite features"
+        raise ConfigError(expected_got("a positive, finite scale", str(scale), remedy))
     return CLASSIFIERS[name](num_features, num_classes, FeatureScaling(vector, scale))

@@ -1,4 +1,4 @@
-"""Weights from the hub: whether it answers, and what is done and said when it does not."""
+"""Weights from the Hugging Face hub, and a quick error with a remedy when it does not answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ HUB_REMEDY = (
 
 @contextmanager
 def hub_errors(name: str, remedy: str = HUB_REMEDY) -> Iterator[None]:
-    """Ask the hub for files; offline, use what is cached and say quickly what to do when nothing is: the `remedy`."""
+    """Let the block download files; offline only cached files are used.
+
+    Args:
+        name: the encoder, for the message.
+        remedy: what to do when the weights are unavailable.
+
+    Raises:
+        EncoderError: the hub does not answer and nothing is cached, or it refuses.
+    """
     import huggingface_hub.errors
 
     endpoint = huggingface_hub.constants.ENDPOINT
@@ -34,7 +42,7 @@ def hub_errors(name: str, remedy: str = HUB_REMEDY) -> Iterator[None]:
 
 
 def hub_problem(endpoint: str) -> str | None:
-    """Why the hub does not answer within a few seconds, or None when it does. Honours the proxy settings.
+    """Why the hub does not answer within a few seconds, or None when it does. Honors the proxy settings.
 
     huggingface_hub itself tries for 46 seconds before it gives up.
     """
@@ -51,7 +59,7 @@ def hub_problem(endpoint: str) -> str | None:
 
 @contextmanager
 def _only_cached_files() -> Iterator[None]:
-    """What HF_HUB_OFFLINE=1 does, for a moment and without touching the environment."""
+    """The effect of HF_HUB_OFFLINE=1 while the block runs, without touching the environment."""
     import huggingface_hub.constants
 
     before = huggingface_hub.constants.HF_HUB_OFFLINE

@@ -1,14 +1,13 @@
 """Networks that are trained on the images themselves: one registry of image classifiers by name.
 
-`cifar_*` are for images of about 32 px and start from random numbers; `resnet50` (torchvision's, with its ImageNet
-weights) and any timm network start from published weights. A file with weights may be given after `@`, and `@none`
-starts from random numbers. A file for `cifar_*` holds a whole classifier; else the last layer always starts anew.
+- `cifar_*` are for images of about 32 px and start from random numbers.
+- `resnet50` (torchvision's, with its ImageNet weights) and any timm network start from published weights.
+- `NAME@FILE` starts from a weight file, `NAME@none` from random numbers. A file for `cifar_*` holds a whole
+  classifier; for the others the last layer always starts anew.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dynacor_ray.core.errors import ConfigError, EncoderError, expected_got, first_line
+from dynacor_ray.core.errors import EncoderError, expected_got, first_line, require_two_classes
 from dynacor_ray.models.cifar_resnet import CifarResNet, cifar_preact_resnet18, cifar_resnet, cifar_resnet34
-from dynacor_ray.models.encoder_spec import EncoderSpec
+from dynacor_ray.models.encoder_spec import EncoderSpec, did_you_mean, words_digest
+from dynacor_ray.models.heads import OutputLayer
 from dynacor_ray.models.load_errors import unfit
+from dynacor_ray.models.torch_encoder import pixel_scaling
 from dynacor_ray.models.weights import existing_weights, file_digest, load_exactly, read_state_dict
 
 CIFAR: dict[str, Callable[[], CifarResNet]] = {
@@ -31,20 +32,23 @@ CIFAR: dict[str, Callable[[], CifarResNet]] = {
 }
 """Name -> network of this package."""
 SHORT = {"resnet50": "resnet50.tv_in1k"}
-"""Name -> what timm calls it: the same layers and weights as in torchvision."""
+"""Name -> timm's name of the network with torchvision's layers and weights."""
 CIFAR_SIDE = 32
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-"""Of the training images of CIFAR-10, which other small photographs are like."""
+"""Mean and deviation of CIFAR-10's training images, used for all small photographs."""
 _HEADS = ("linear", "fc", "output")
-"""What the last layer is called in files of CIFAR networks."""
+"""Names of the last layer in files of CIFAR networks."""
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
     """Which network: enough to build the same one on another machine that sees the same files.
 
-    weights: path of a local file; None for the published ones, or random numbers where there are none. scratch: random
-    numbers although there are published ones. image_size: side of the square input in pixels.
+    Attributes:
+        name: the network.
+        image_size: side of the square input in pixels.
+        weights: path of a local file; None for published weights, or random numbers where there are none.
+        scratch: random numbers although there are published weights.
     """
 
     name: str
@@ -58,7 +62,7 @@ class NetworkSpec:
         words.append(file_digest(self.weights) if self.weights else "")
         if self.name not in CIFAR:
             words.append(self.encoder().fingerprint())
-        return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+        return words_digest(words)
 
     @property
     def slug(self) -> str:
@@ -68,19 +72,25 @@ class NetworkSpec:
 
     @property
     def whole_file(self) -> bool:
-        """Whether it starts from a file with a whole classifier, which is of one number of classes."""
+        """Whether it starts from a file with a whole classifier, which fixes the number of classes."""
         return self.name in CIFAR and self.weights is not None
 
     def encoder(self) -> EncoderSpec:
-        """The same network as timm's encoders are named."""
+        """The same network as the spec of a timm encoder."""
         return EncoderSpec("timm", self.name, self.weights, self.image_size)
 
 
 def parse_network(text: str, image_size: int | None = None) -> NetworkSpec:
-    """Read NAME, NAME@FILE or NAME@none, with or without `timm:` in front.
+    """Parse NAME, NAME@FILE or NAME@none, with or without `timm:` in front.
 
-    Raises EncoderError when network or weight file do not exist. Checks everything that can be checked without a
-    network connection and without building the model.
+    Checks everything that can be checked without a network connection and without building the model.
+
+    Args:
+        text: what the user wrote.
+        image_size: side of the input in pixels, None for the network's own.
+
+    Raises:
+        EncoderError: network or weight file do not exist.
     """
     name, at, start = text.removeprefix("timm:").partition("@")
     scratch = start == "none"
@@ -92,12 +102,9 @@ def parse_network(text: str, image_size: int | None = None) -> NetworkSpec:
     known = SHORT.get(name, name) if not text.startswith("timm:") else name
     if not timm.is_model(known):
         names = list(dict.fromkeys([*CIFAR, *SHORT, *timm.list_models()]))
-        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        remedy = f"did you mean {', '.join(close)}? " if close else ""
         expected = f"a network ({', '.join([*CIFAR, *SHORT])}, or any of timm's)"
-        raise EncoderError(
-            expected_got(expected, repr(text), f"{remedy}NAME@FILE and NAME@none say what it starts from")
-        )
+        remedy = f"{did_you_mean(name, names)}NAME@FILE and NAME@none say what it starts from"
+        raise EncoderError(expected_got(expected, repr(text), remedy))
     from dynacor_ray.models.timm_encoders import parse_timm
 
     parse_timm(known, image_size)
@@ -106,7 +113,15 @@ def parse_network(text: str, image_size: int | None = None) -> NetworkSpec:
 
 
 class ImageClassifier(nn.Module):
-    """Normalizes images, gives them to a network without its last layer, and adds a linear layer for the classes."""
+    """A network without its last layer on normalized images, followed by a linear layer for the classes.
+
+    Args:
+        body: float (B, 3, S, S) -> float (B, D).
+        num_features: D.
+        num_classes: C.
+        mean: per channel, of values in [0, 1].
+        std: per channel, of values in [0, 1].
+    """
 
     scale: Tensor
     shift: Tensor
@@ -117,46 +132,43 @@ class ImageClassifier(nn.Module):
         super().__init__()
         # Images arrive with channels last, and convolutions are faster when they stay so.
         self.body = body.to(memory_format=torch.channels_last)
-        self.output = nn.Linear(num_features, num_classes)
-        self.register_buffer("scale", (1.0 / (255.0 * torch.tensor(std))).view(1, 3, 1, 1))
-        self.register_buffer("shift", (torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1))
+        self.output = OutputLayer(num_features, num_classes)
+        scale, shift = pixel_scaling(mean, std)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits. images: uint8 (B, S, S, 3); returns float (B, C)."""
+        """Logits. uint8 (B, S, S, 3) -> float (B, C)."""
         pixels = images.permute(0, 3, 1, 2).float() * self.scale - self.shift
-        vectors = self.body(pixels)
-        # In full precision under autocast too: bfloat16 logits tie, and the sign of a tied margin says nothing.
-        with torch.autocast(images.device.type, enabled=False):
-            logits: Tensor = self.output(vectors.float())
+        logits: Tensor = self.output(self.body(pixels).float())
         return logits
 
 
 def build_network(spec: NetworkSpec, num_classes: int) -> ImageClassifier:
-    """Build the network and read what it starts from; seed torch before.
+    """Build the network and read the weights that it starts from; seed torch before.
 
-    Raises EncoderError when weights cannot be had or do not fit, also when they are of another number of classes, and
-    ConfigError for fewer than two classes.
+    Raises:
+        EncoderError: weights are unavailable or do not fit, for example to the number of classes.
+        ConfigError: fewer than two classes.
     """
-    if num_classes < 2:
-        raise ConfigError(expected_got("at least 2 classes", str(num_classes), "check the label column"))
+    require_two_classes(num_classes, "check the label column")
     if spec.name in CIFAR:
         network = CIFAR[spec.name]()
-        built = ImageClassifier(network, network.num_features, num_classes, CIFAR_MEAN, CIFAR_STD)
+        classifier = ImageClassifier(network, network.num_features, num_classes, CIFAR_MEAN, CIFAR_STD)
         if spec.weights is not None:
-            _load_whole(built, Path(spec.weights), num_classes)
-    else:
-        from dynacor_ray.models.timm_encoders import timm_body
+            _load_whole(classifier, Path(spec.weights), num_classes)
+        return classifier
+    from dynacor_ray.models.timm_encoders import timm_body
 
-        remedy = f"give a file ({spec.name}@weights.safetensors) or start from random numbers ({spec.name}@none)"
-        body = timm_body(spec.encoder(), spec.scratch, remedy)
-        config = body.pretrained_cfg
-        mean, std = tuple(config.get("mean", CIFAR_MEAN)), tuple(config.get("std", CIFAR_STD))
-        built = ImageClassifier(body, _length(body, spec), num_classes, mean, std)
-    return built
+    remedy = f"give a file ({spec.name}@weights.safetensors) or start from random numbers ({spec.name}@none)"
+    body = timm_body(spec.encoder(), spec.scratch, remedy)
+    config = body.pretrained_cfg
+    mean, std = tuple(config.get("mean", CIFAR_MEAN)), tuple(config.get("std", CIFAR_STD))
+    return ImageClassifier(body, _length(body, spec), num_classes, mean, std)
 
 
 def _length(body: nn.Module, spec: NetworkSpec) -> int:
-    """Length of the vector that a network gives for an image. Raises EncoderError when it does not take such images."""
+    """Length of the network's vector for an image. Raises EncoderError when it does not take such images."""
     body.eval()
     try:
         with torch.no_grad():
@@ -169,11 +181,10 @@ def _length(body: nn.Module, spec: NetworkSpec) -> int:
     return int(vector.shape[1])
 
 
-def _load_whole(built: ImageClassifier, path: Path, num_classes: int) -> None:
-    """A file with a whole classifier, as this package or the usual CIFAR code saves it."""
-    state = read_state_dict(path)
+def _load_whole(classifier: ImageClassifier, path: Path, num_classes: int) -> None:
+    """Load a whole classifier, as this package or the usual CIFAR code saves it."""
     renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
+    for key, value in read_state_dict(path).items():
         first, _, rest = key.partition(".")
         if first in _HEADS:
             renamed[f"output.{rest}"] = value
@@ -181,6 +192,5 @@ def _load_whole(built: ImageClassifier, path: Path, num_classes: int) -> None:
             renamed[key if first == "body" else f"body.{key}"] = value
     head = renamed.get("output.weight")
     if head is not None and len(head) != num_classes:
-        got = f"those of a classifier of {len(head)} classes"
-        raise unfit(path, f"{got} where the data have {num_classes}")
-    load_exactly(built, renamed | {"scale": built.scale, "shift": built.shift}, (), path)
+        raise unfit(path, f"those of a classifier of {len(head)} classes where the data have {num_classes}")
+    load_exactly(classifier, renamed | {"scale": classifier.scale, "shift": classifier.shift}, (), path)

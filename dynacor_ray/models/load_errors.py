@@ -1,4 +1,4 @@
-"""Errors that several of the encoder modules raise."""
+"""Errors shared by the modules that build networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dynacor_ray.core.errors import EncoderError, expected_got, first_line
 
 
 def unfit(path: Path, got: str) -> EncoderError:
-    """The error for a weight file at `path` that has `got` instead of the weights of the network."""
+    """The error for a weight file that holds `got` instead of the weights of the network."""
     return EncoderError(
         expected_got(f"weights of this network in {path}", got, "give the weight file of the named network")
     )
@@ -18,7 +18,7 @@ def unfit(path: Path, got: str) -> EncoderError:
 
 @contextmanager
 def build_errors(name: str) -> Iterator[None]:
-    """A network that cannot be built as asked becomes an EncoderError."""
+    """Turn the errors of a network that cannot be built as asked into an EncoderError."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, ImportError) as error:

@@ -1,6 +1,6 @@
 """Encoders that are image towers of open_clip, with weights from the hub or a local file.
 
-Importing this module imports open_clip; `encoders` does so when such a tower is asked for.
+Importing this module imports open_clip.
 """
 
 from __future__ import annotations
@@ -36,16 +36,15 @@ def parse_open_clip(rest: str, image_size: int | None) -> EncoderSpec:
     elif (name if at else model) not in open_clip.list_models():
         raise unknown("open_clip", name if at else model, open_clip.list_models())
     elif not at and tag not in open_clip.list_pretrained_tags_by_model(model):
-        raise unknown(
-            "open_clip", name, [f"{model}/{known}" for known in open_clip.list_pretrained_tags_by_model(model)]
-        )
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        raise unknown("open_clip", name, [f"{model}/{known}" for known in tags])
     if name.endswith(".json") and not at:
         raise EncoderError(expected_got("weights for a model config", repr(rest), f"write open_clip:{name}@weights.pt"))
     return EncoderSpec("open_clip", name, existing_weights(weights) if at else None, image_size)
 
 
 def load_open_clip(spec: EncoderSpec, device: str) -> Encoder:
-    """Build the image tower and read its weights. Raises EncoderError when they cannot be had or do not fit."""
+    """Build the image tower and read its weights. Raises EncoderError when they are unavailable or do not fit."""
     model = _from_hub(spec) if spec.weights is None else _from_file(spec)
     for name, _ in list(model.named_children()):
         if name != "visual":  # the text tower would only take memory
@@ -85,13 +84,12 @@ def _from_file(spec: EncoderSpec) -> Any:
 
 
 def _read_model_config(path: str) -> dict[str, Any]:
-    """A JSON model config, bare or under `model_cfg` as the hub's `open_clip_config.json` has it."""
+    """Read a JSON model config, bare or under `model_cfg` as in the hub's `open_clip_config.json`."""
     try:
         config = json.loads(Path(path).expanduser().read_bytes())
     except (OSError, ValueError) as error:
-        raise EncoderError(
-            expected_got("a JSON model config", f"{path!r} ({first_line(error)})", "check the file")
-        ) from error
+        remedy = "check the file"
+        raise EncoderError(expected_got("a JSON model config", f"{path!r} ({first_line(error)})", remedy)) from error
     config = config if isinstance(config, dict) and "model_cfg" in config else {"model_cfg": config}
     model = config["model_cfg"]
     if not isinstance(model, dict) or not {"embed_dim", "vision_cfg"} <= model.keys():
@@ -102,7 +100,7 @@ def _read_model_config(path: str) -> dict[str, Any]:
 
 @contextmanager
 def _root_logger_quiet() -> Iterator[None]:
-    """open_clip logs through the root logger, which would otherwise give it a handler for the rest of the process."""
+    """Silence the root logger: open_clip logs through it, which would add a handler for the rest of the process."""
     root, handler, level = logging.getLogger(), logging.NullHandler(), logging.root.manager.disable
     root.addHandler(handler)
     logging.disable(logging.CRITICAL)

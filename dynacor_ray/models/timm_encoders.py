@@ -1,6 +1,6 @@
 """Encoders that are timm networks, with weights from the hub, the installed package or a local file.
 
-Importing this module imports timm; `encoders` does so when a timm network is asked for.
+Importing this module imports timm.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def parse_timm(rest: str, image_size: int | None) -> EncoderSpec:
 
 
 def load_timm(spec: EncoderSpec, device: str) -> Encoder:
-    """Build the network and read its weights. Raises EncoderError when they cannot be had or do not fit."""
+    """Build the network and read its weights. Raises EncoderError when they are unavailable or do not fit."""
     model = timm_body(spec)
     config = model.pretrained_cfg
     size = spec.image_size or int(config["input_size"][1])
@@ -42,9 +42,15 @@ def load_timm(spec: EncoderSpec, device: str) -> Encoder:
 
 
 def timm_body(spec: EncoderSpec, scratch: bool = False, offline_remedy: str = HUB_REMEDY) -> Any:
-    """The network without its last layer, with its weights, or from scratch with random ones.
+    """Build a network without its last layer and read its weights.
 
-    Raises EncoderError when they cannot be had (with `offline_remedy`) or do not fit.
+    Args:
+        spec: which network and weights.
+        scratch: random numbers instead of weights.
+        offline_remedy: what to do when the hub does not answer.
+
+    Raises:
+        EncoderError: the weights are unavailable or do not fit.
     """
     packaged = None if scratch else spec.packaged_weights()
     from_hub = packaged is None and spec.weights is None and not scratch
@@ -60,14 +66,14 @@ def timm_body(spec: EncoderSpec, scratch: bool = False, offline_remedy: str = HU
 
 
 def _size_arguments(spec: EncoderSpec) -> dict[str, int]:
-    """Networks with a fixed input size (position embeddings) are told another one when they are built."""
+    """The input size, for networks that fix it when they are built (position embeddings)."""
     config = timm.get_pretrained_cfg(spec.name)
     fixed = config is not None and config.fixed_input_size
     return {"img_size": spec.image_size} if fixed and spec.image_size is not None else {}
 
 
 def _load_local(model: Any, path: Path) -> None:
-    """Read a file in timm's own layout, or in a layout or input size that timm knows how to convert."""
+    """Load a file in timm's own layout, or in a layout or input size that timm can convert."""
     state, expected = read_state_dict(path), model.state_dict()
     heads = model.pretrained_cfg.get("classifier") or ()
     prefixes = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
@@ -83,9 +89,10 @@ def _load_local(model: Any, path: Path) -> None:
 
 
 def _rename_by_order(state: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Give the tensors of one file the names of a model whose tensors stand in the same order; the head is left out.
+    """Rename the tensors of a file to those of a model that stand in the same order; the head is left out.
 
-    Raises EncoderError unless roles (the last word of the name) and shapes agree one by one.
+    Raises:
+        EncoderError: roles (the last word of the name) or shapes do not agree one by one.
     """
     renamed: dict[str, Tensor] = {}
     body = [(key, value) for key, value in state.items() if not key.startswith("_fc.")]

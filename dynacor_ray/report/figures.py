@@ -25,17 +25,22 @@ TITLES = {
     "noise_rate": "agreement with the noise rate",
     "f1": "F1 against the truth",
 }
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-"""Told apart with any color vision (Okabe and Ito); without their yellow, which is too pale on white."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+"""Distinguishable with any color vision (Okabe and Ito); without their yellow, which is too pale on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 ROW_INCHES = 12.0
-"""Widest row of noises in a comparison."""
+"""Maximum width of a row of noises in a comparison."""
 
 
 def heat_map(rows: Sequence[dict[str, Any]], select: str) -> bytes:
     """The selection's score over alpha and gamma, beside it F1 where the truth is known; the chosen cell is framed.
 
-    rows: of `trials.parquet`; trials that differ in other options are averaged.
+    Args:
+        rows: of `trials.parquet`. Trials that differ in other options are averaged.
+        select: name of the selection rule.
+
+    Returns:
+        A PNG.
     """
     finished = [row for row in rows if row["status"] == "finished"]
     known = any(row["f1"] is not None for row in finished)
@@ -51,6 +56,11 @@ def heat_map(rows: Sequence[dict[str, Any]], select: str) -> bytes:
             if row["is_chosen"]:
                 corner = (gammas.index(row["gamma"]) - 0.5, alphas.index(row["alpha"]) - 0.5)
                 axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2.5))
+    return png(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     return picture.getvalue()
@@ -61,9 +71,9 @@ def _grid(rows: list[dict[str, Any]], gammas: list[float], alphas: list[float], 
     grid = np.full((len(alphas), len(gammas)), np.nan)
     for i, alpha in enumerate(alphas):
         for j, gamma in enumerate(gammas):
-            found = [r[value] for r in rows if r["alpha"] == alpha and r["gamma"] == gamma and r[value] is not None]
-            if found:
-                grid[i, j] = sum(found) / len(found)
+            values = [r[value] for r in rows if r["alpha"] == alpha and r["gamma"] == gamma and r[value] is not None]
+            if values:
+                grid[i, j] = sum(values) / len(values)
     return grid
 
 
@@ -79,16 +89,21 @@ def _draw(axes: Axes, grid: NDArray[np.float64], gammas: list[float], alphas: li
     low, high = np.nanmin(grid), np.nanmax(grid)
     for (i, j), value in np.ndenumerate(grid):
         if not np.isnan(value):
-            dark = value < (low + high) / 2
-            color = "white" if dark else "black"
+            color = "white" if value < (low + high) / 2 else "black"
             axes.text(j, i, f"{value:.3f}", ha="center", va="center", color=color, fontsize=8)
 
 
 def comparison_figure(judgments: Sequence[Judgment]) -> bytes:
     """F1 of every detector per noise: mean and standard deviation over seeds, with a tick at the oracle cut.
 
-    A detector that has no F1 for some noise is absent there, and the legend says for how many. Many noises take several
+    A detector without F1 for some noise is absent there, and the legend gives the number. Many noises take several
     rows.
+
+    Args:
+        judgments: results of all detectors.
+
+    Returns:
+        A PNG.
     """
     summary = build_comparison(judgments)
     detectors = summary["detectors"]
@@ -110,9 +125,7 @@ def comparison_figure(judgments: Sequence[Judgment]) -> bytes:
     spread = ": mean ± standard deviation" if seeds > 1 else ""
     panels[0].set_title(f"Detectors compared{spread}", fontsize="medium")
     _legend(figure, handles, [_entry(row) for row in detectors])
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    return picture.getvalue()
+    return png(figure)
 
 
 def _scale(axes: Axes, shown: range, headings: list[str], columns: int) -> None:
@@ -130,7 +143,7 @@ def _scale(axes: Axes, shown: range, headings: list[str], columns: int) -> None:
 
 def _dots(axes: Axes, row: dict[str, Any], place: int, count: int) -> Artist:
     """One detector, beside the others within each noise."""
-    color, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+    color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
     cells = row["noises"].values()
     means, spreads, oracle = (
         np.array([np.nan if value is None else 100 * value for value in values])

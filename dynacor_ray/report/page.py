@@ -1,4 +1,4 @@
-"""`report.html`: plain data in, one self-contained page out. No network, no file, nothing from data unescaped."""
+"""`report.html`: plain data in, one self-contained page out. No network, no file; data are always escaped."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def embedded(value: Any) -> str:
 
 
 def shown(text: str) -> str:
-    """Text from data without characters that cannot be seen or that turn the reading direction."""
+    """Text from data without invisible characters or those that change the reading direction."""
     return clean(text).plain
 
 
@@ -77,7 +77,7 @@ def shown(text: str) -> str:
 
 
 def _data(page: Page) -> dict[str, Any]:
-    """What the script reads."""
+    """Input of the script."""
     summary, names = page.summary, page.names
     epochs = int(summary.config["epochs"])
     return {
@@ -99,9 +99,9 @@ def _row(suspect: Suspect, names: list[str], epochs: int) -> dict[str, Any]:
         "id": str(suspect.instance_id),  # a script's numbers end at 2^53
         "uri": shown(suspect.uri or ""),
         "rank": suspect.rank,
-        "given": suspect.given,
-        "suggested": suspect.predicted,
-        "flagged": suspect.is_flagged,
+        "given": suspect.given_label,
+        "suggested": suspect.predicted_label,
+        "flagged": suspect.is_label_issue,
         "sampled": suspect.sample_place,
         "quality": round(suspect.label_quality, 6),
         "score": round(suspect.noise_score, 4),
@@ -131,7 +131,7 @@ def _context(page: Page) -> dict[str, Any]:
         "noise": _noise(summary),
         "trust": wording.trust(summary) | {"high": wording.HIGH, "fair": wording.FAIR},
         "notes": [shown(note) for note in wording.warnings(summary)],
-        "checked": wording.format_precision(page.review),
+        "review": wording.format_precision(page.review),
         "matrix": _matrix(page),
         "classes": classes[:TABLE_CLASSES],
         "hidden_classes": len(classes) - TABLE_CLASSES,
@@ -148,7 +148,7 @@ def _context(page: Page) -> dict[str, Any]:
 
 
 def _noise(summary: RunSummary) -> dict[str, float] | None:
-    """The estimate, and its range as positions on a bar of 100 units."""
+    """The estimate and its range, and the end of the scale that they are drawn on."""
     value = summary.estimated_noise_rate
     if value is None or summary.noise_rate_range is None:
         return None
@@ -162,14 +162,14 @@ def _round_end(most: float) -> float:
 
 
 def _stages(seconds: dict[str, float], cluster: dict[str, float] | None) -> list[tuple[str, float, float, str]]:
-    """Name, seconds, share of the longest stage, which is drawn, and what of the cluster was held for so long."""
+    """Name, seconds, share of the longest stage (its bar), and cost."""
     parts = [(name, value) for name, value in seconds.items() if name != "total"]
     most = max((value for _, value in parts), default=0.0) or 1.0
     return [(name, value, value / most, wording.format_cost(value, cluster)) for name, value in parts]
 
 
 def _matrix(page: Page) -> dict[str, Any]:
-    """The class-pair matrix: classes in demand, and per cell count and shade; the diagonal is empty."""
+    """The class-pair matrix: its classes, and per cell count and shade. The diagonal is empty."""
     names = page.names
     off = sorted(((g, p, n) for g, p, n in page.pairs if g != p), key=lambda pair: -pair[2])
     chosen: list[int] = []
@@ -197,7 +197,7 @@ def _matrix(page: Page) -> dict[str, Any]:
 
 
 def _shade(count: int, most: int) -> int:
-    """0 for none, then 1 to SHADES by the root of the count, so that rare pairs can be told from none."""
+    """0 for none, then 1 to SHADES by the root of the count, so that rare pairs differ from none."""
     return 0 if count == 0 else max(1, round(SHADES * (count / most) ** 0.5))
 
 

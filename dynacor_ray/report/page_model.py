@@ -1,4 +1,4 @@
-"""What `report.html` shows, as plain data."""
+"""Content of `report.html` as plain data."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from dynacor_ray.runs.records import RunSummary
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """One row that the page shows.
+    """One row on the page, with the columns of `issues.parquet`.
 
-    rank: place in `issues.parquet`, 1 is the most suspicious. given, predicted: classes. sample_place: place in the
-    random sample of the flagged, None outside. margins: its dynamics, empty when unknown.
-    thumbnail: a `data:` URI made by `thumbnails.thumbnail`.
+    Attributes:
+        rank: position in `issues.parquet`, 1 is the most suspicious.
+        sample_place: position in the random sample of the flagged, None outside.
+        margins: its dynamics, empty when unknown.
+        thumbnail: a `data:` URI made by `thumbnails.thumbnail`.
     """
 
     instance_id: int
     uri: str | None
-    rank: int
-    given: int
-    predicted: int
-    is_flagged: bool
-    sample_place: int | None
+    given_label: int
+    predicted_label: int
+    is_label_issue: bool
     label_quality: float
     noise_score: float
     mean_margin: float
     predicted_share: float
+    rank: int
+    sample_place: int | None
     margins: tuple[float, ...] = ()
     thumbnail: str | None = None
 
@@ -38,10 +40,14 @@ class Suspect:
 class Page:
     """Everything on the page.
 
-    pairs: (given, predicted, flagged rows) of all pairs, also of equal classes. histogram:
-    label quality in equal bins over [0, 1], counts of flagged and of other rows. bands: per group of `GROUPS`.
-    images: why there are no thumbnails, or not of all rows; empty when there is nothing to say. review:
-    `review.json`, if a person marked rows.
+    Attributes:
+        summary: content of `summary.json`.
+        suspects: the rows shown.
+        pairs: (given, predicted, flagged rows) of all pairs, also of equal classes.
+        histogram: label quality in equal bins over [0, 1]; counts of flagged and of other rows.
+        bands: per group of `GROUPS`.
+        images: why thumbnails are missing; empty when there is nothing to say.
+        review: content of `review.json`, if a person marked rows.
     """
 
     summary: RunSummary
@@ -54,5 +60,5 @@ class Page:
 
     @property
     def names(self) -> list[str]:
-        """Class names, harmless to look at."""
+        """Class names without control characters."""
         return [clean(name).plain for name in self.summary.class_names]

@@ -1,7 +1,7 @@
-"""From the files of a run to what `report.html` shows: a few passes in batches; only rows that are shown are kept.
+"""From the files of a run to the content of `report.html`: a few passes in batches, which keep only the rows shown.
 
-Rows shown are the most suspicious ones, the worst of each frequent class pair, those on both sides of the threshold,
-and a random sample of the flagged ones, which alone tells without bias how many of the flags are right.
+Rows shown are the most suspicious ones, the most suspicious of each frequent class pair, those on both sides of the
+threshold, and a random sample of the flagged ones, which alone gives an unbiased precision.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.storage import Location
@@ -34,7 +34,7 @@ BATCH = 65_536
 
 @dataclass
 class _Survey:
-    """What one pass over `issues.parquet` tells: counts, ids of flagged rows, and which of them are the sample."""
+    """Counts of one pass over `issues.parquet`."""
 
     num_classes: int
     pairs: Counter[int] = field(default_factory=Counter)
@@ -61,8 +61,14 @@ def read_page(
 ) -> Page:
     """Read what the page shows of a finished run.
 
-    dataset: packed data whose images are shown as thumbnails; None for a page without, and `images` says why.
     Memory: one batch, the rows shown, and 8 bytes per flagged row.
+
+    Args:
+        issues: `issues.parquet`.
+        dynamics: `dynamics.parquet`.
+        summary: content of `summary.json`.
+        dataset: packed data whose images are shown as thumbnails; None for a page without.
+        images: why there are no thumbnails.
     """
     survey = _Survey(len(summary.classes))
     for _, batch in _batches(issues, _NUMBERS):
@@ -75,9 +81,15 @@ def read_page(
     thumbnails: dict[int, str] = {}
     if dataset is not None:
         thumbnails, images = _thumbnails(dataset, rows)
-    place_in_sample = {instance_id: place for place, instance_id in enumerate(sample.tolist())}
+    sample_places = {instance_id: place for place, instance_id in enumerate(sample.tolist())}
     suspects = [
-        _suspect(row, int(place) + 1, paths, thumbnails, place_in_sample)
+        Suspect(
+            **row,
+            rank=int(place) + 1,
+            sample_place=sample_places.get(row[schema.INSTANCE_ID]),
+            margins=paths.get(row[schema.INSTANCE_ID], ()),
+            thumbnail=thumbnails.get(row[schema.INSTANCE_ID]),
+        )
         for row, place in zip(rows.to_pylist(), places, strict=True)
     ]
     pairs = [(code // survey.num_classes, code % survey.num_classes, n) for code, n in sorted(survey.pairs.items())]
@@ -95,12 +107,12 @@ def read_page(
 def flagged_ids(issues: Location) -> NDArray[np.int64]:
     """Ids of all flagged rows, increasing; 8 bytes each."""
     batches = _batches(issues, [schema.INSTANCE_ID, schema.IS_LABEL_ISSUE])
-    found = [batch[schema.INSTANCE_ID].to_numpy()[_flags(batch)] for _, batch in batches]
-    return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
+    ids = [batch[schema.INSTANCE_ID].to_numpy()[_flags(batch)] for _, batch in batches]
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *ids]))
 
 
 def random_sample(flagged: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """SAMPLE of the flagged ids in random order, the same each time: whoever reviews the first n has a fair sample."""
+    """SAMPLE of the flagged ids in a fixed random order, so that the first n are a random sample too."""
     order = np.argsort(keyed_uniform(seed, Purpose.REVIEW_SAMPLE, flagged), kind="stable")
     return flagged[order[:SAMPLE]]
 
@@ -112,7 +124,7 @@ _NUMBERS = [
 
 
 def _batches(place: Location, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Batches of a parquet file with the place of their first row."""
+    """Batches of a parquet file with the number of their first row."""
     first = 0
     with place.parquet() as file:
         for batch in file.iter_batches(BATCH, columns=columns):
@@ -132,7 +144,7 @@ def _pair_codes(batch: pa.Table, num_classes: int) -> NDArray[np.int64]:
 
 
 def _places(issues: Location, survey: _Survey, sample: NDArray[np.int64], num_flagged: int) -> NDArray[np.int64]:
-    """Places in `issues.parquet`, increasing, of the rows that are shown."""
+    """Positions in `issues.parquet`, increasing, of the rows that are shown."""
     chosen = set(range(min(TOP, num_flagged)))
     chosen |= set(range(max(0, num_flagged - NEAR), min(num_flagged + NEAR, survey.histogram.sum())))
     missing = dict.fromkeys(survey.frequent_pairs().tolist(), PER_PAIR)
@@ -149,72 +161,37 @@ def _places(issues: Location, survey: _Survey, sample: NDArray[np.int64], num_fl
 
 
 def _rows_at(issues: Location, places: NDArray[np.int64]) -> pa.Table:
-    """The rows at some places, increasing; row groups without any are not read."""
-    found, first = [], 0
+    """The rows at some positions, increasing; row groups without any are not read."""
+    first = 0
     with issues.parquet() as file:
-        wanted = file.schema_arrow
+        tables = [file.schema_arrow.empty_table()]
         for index in range(file.num_row_groups):
             last = first + file.metadata.row_group(index).num_rows
             here = places[(places >= first) & (places < last)] - first
             if len(here):
-                found.append(file.read_row_group(index).take(pa.array(here)))
+                tables.append(file.read_row_group(index).take(pa.array(here)))
             first = last
-    return pa.concat_tables([wanted.empty_table(), *found])
+    return pa.concat_tables(tables)
 
 
 def _read_dynamics(
     dynamics: Location, summary: RunSummary, flagged: NDArray[np.int64], shown: NDArray[np.int64]
 ) -> tuple[dict[str, Band], dict[int, tuple[float, ...]]]:
     """Bands over all rows, and the margins of the rows that are shown, by instance_id."""
-    total, paths = Trajectories(int(summary.config["epochs"])), dict[int, tuple[float, ...]]()
+    trajectories, paths = Trajectories(int(summary.config["epochs"])), dict[int, tuple[float, ...]]()
     for _, batch in _batches(dynamics, [schema.KEY, schema.MARGIN]):
         ids, is_copy = schema.decode_key(batch[schema.KEY].to_numpy())
         margins = schema.matrix(batch[schema.MARGIN])
-        group = np.where(is_copy, 2, np.where(_is_in(ids, flagged), 0, 1))
-        total.add(margins, group.astype(np.int64))
+        group = np.where(is_copy, 2, np.where(sorted_positions(flagged, ids) >= 0, 0, 1))
+        trajectories.add(margins, group.astype(np.int64))
         for row in np.flatnonzero(np.isin(ids, shown) & ~is_copy).tolist():
             paths[int(ids[row])] = tuple(margins[row].astype(float).tolist())
-    return total.bands(), paths
-
-
-def _is_in(ids: NDArray[np.int64], ordered: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each id is among increasing ones."""
-    if len(ordered) == 0:
-        return np.zeros(len(ids), bool)
-    at = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
-    found: NDArray[np.bool_] = ordered[at] == ids
-    return found
+    return trajectories.bands(), paths
 
 
 def _thumbnails(dataset: PackedDataset, rows: pa.Table) -> tuple[dict[int, str], str]:
-    """Thumbnails of the shown rows by instance_id, and what to say where some are missing."""
-    found = read_thumbnails(dataset, rows[schema.INSTANCE_ID].to_pylist())
-    missing = rows.num_rows - len(found)
-    return found, f"{missing:,} of {rows.num_rows:,} rows have no picture here: reading them takes long." * bool(
-        missing
-    )
-
-
-def _suspect(
-    row: dict[str, Any],
-    rank: int,
-    paths: dict[int, tuple[float, ...]],
-    thumbnails: dict[int, str],
-    sample: dict[int, int],
-) -> Suspect:
-    instance_id = row[schema.INSTANCE_ID]
-    return Suspect(
-        instance_id=instance_id,
-        uri=row[schema.URI],
-        rank=rank,
-        given=row[schema.GIVEN_LABEL],
-        predicted=row[schema.PREDICTED_LABEL],
-        is_flagged=row[schema.IS_LABEL_ISSUE],
-        sample_place=sample.get(instance_id),
-        label_quality=row[schema.LABEL_QUALITY],
-        noise_score=row[schema.NOISE_SCORE],
-        mean_margin=row[schema.MEAN_MARGIN],
-        predicted_share=row[schema.PREDICTED_SHARE],
-        margins=paths.get(instance_id, ()),
-        thumbnail=thumbnails.get(instance_id),
-    )
+    """Thumbnails of the shown rows by instance_id, and a note where some are missing."""
+    thumbnails = read_thumbnails(dataset, rows[schema.INSTANCE_ID].to_pylist())
+    missing = rows.num_rows - len(thumbnails)
+    note = f"{missing:,} of {rows.num_rows:,} rows have no picture here: reading them takes long."
+    return thumbnails, note if missing else ""

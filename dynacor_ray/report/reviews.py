@@ -1,4 +1,4 @@
-"""What a person made of the flagged rows: marks read back from CSV, and the precision that they measure."""
+"""A person's review of flagged rows: marks read back from CSV, and the precision that they measure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ MARKS = ("wrong", "right", "unsure")
 def read_marks(place: Location) -> dict[int, str]:
     """Marks by instance_id, from a CSV with the columns `instance_id` and `mark`, as the report saves it.
 
-    Rows without a mark are left out. Raises DataError for another table, an unknown mark, or a row marked twice.
+    Rows without a mark are left out.
+
+    Raises:
+        DataError: another table, an unknown mark, or a row marked twice.
     """
     kinds = {schema.INSTANCE_ID: pa.int64(), MARK: pa.string()}
     convert = pacsv.ConvertOptions(column_types=kinds, include_columns=list(kinds), strings_can_be_null=True)
@@ -33,29 +36,38 @@ def read_marks(place: Location) -> dict[int, str]:
             got = f"'{str(error).splitlines()[0]}'"
             remedy = "save it with the report's button, or write these two columns"
             raise DataError(expected_got(f"columns {schema.INSTANCE_ID} and {MARK} in {place}", got, remedy)) from error
-    found: dict[int, str] = {}
+    marks: dict[int, str] = {}
     for instance_id, text in zip(*(table[name].to_pylist() for name in kinds), strict=True):
         mark = (text or "").strip().lower()
         if mark and (instance_id is None or mark not in MARKS):
             expected = f"one of {', '.join(MARKS)} as mark of instance_id {instance_id}"
             raise DataError(expected_got(expected, repr(text), f"correct {place}"))
-        if mark and found.setdefault(instance_id, mark) != mark:
-            got = f"'{found[instance_id]}' and '{mark}' for instance_id {instance_id}"
+        if mark and marks.setdefault(instance_id, mark) != mark:
+            got = f"'{marks[instance_id]}' and '{mark}' for instance_id {instance_id}"
             raise DataError(expected_got(f"one mark per row in {place}", got, "keep one of them"))
-    return found
+    return marks
 
 
 def review_run(run: Location, marks: Location) -> dict[str, Any]:
-    """Measure precision with a person's marks and write it to `review.json`, where the next report shows it.
+    """Measure precision with a person's marks, and write it to `review.json` for the next report.
 
     Precision is the share of wrong labels among flagged rows with a mark other than unsure, with its 95% interval
-    (Wilson). `sampled` counts only rows of the report's random sample and says it of all flagged rows; `flagged` counts
-    every marked one, and is too good where a person begins with the most suspicious. Raises DataError for rows that the
-    run does not have.
+    (Wilson). `sampled` counts only rows of the report's random sample and is representative of all flagged rows.
+    `flagged` counts every marked one, and is too high where a person begins with the most suspicious.
+
+    Args:
+        run: a finished run.
+        marks: the CSV.
+
+    Returns:
+        Content of `review.json`.
+
+    Raises:
+        DataError: the run does not have a marked row.
     """
     run = finished_run(run)
-    known = read_marks(marks)
-    ids = np.array(sorted(known), np.int64)
+    mark_of = read_marks(marks)
+    ids = np.array(sorted(mark_of), np.int64)
     unknown = _unknown(run, ids)
     if len(unknown):
         got = f"instance_id {unknown[0]}" + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else "")
@@ -63,27 +75,27 @@ def review_run(run: Location, marks: Location) -> dict[str, Any]:
     flagged = flagged_ids(run / ISSUES)
     sample = random_sample(flagged, RunSummary.read(run).seed)
     review = {
-        "marked": {mark: sum(value == mark for value in known.values()) for mark in MARKS},
-        "sampled": _precision(known, ids[np.isin(ids, sample)]),
-        "flagged": _precision(known, ids[np.isin(ids, flagged)]),
-        "not_flagged": _precision(known, ids[~np.isin(ids, flagged)]),
+        "marked": {mark: sum(value == mark for value in mark_of.values()) for mark in MARKS},
+        "sampled": _precision(mark_of, ids[np.isin(ids, sample)]),
+        "flagged": _precision(mark_of, ids[np.isin(ids, flagged)]),
+        "not_flagged": _precision(mark_of, ids[~np.isin(ids, flagged)]),
     }
     (run / REVIEW).write_json(review)
     return review
 
 
 def _unknown(run: Location, ids: np.ndarray) -> list[int]:
-    """Which of these ids the run does not have."""
-    seen = np.zeros(len(ids), bool)
+    """Ids that the run does not have."""
+    present = np.zeros(len(ids), bool)
     with (run / ISSUES).parquet() as file:
         for batch in file.iter_batches(columns=[schema.INSTANCE_ID]):
-            seen |= np.isin(ids, batch.column(0).to_numpy())
-    missing: list[int] = ids[~seen].tolist()
+            present |= np.isin(ids, batch.column(0).to_numpy())
+    missing: list[int] = ids[~present].tolist()
     return missing
 
 
 def _precision(marks: dict[int, str], ids: np.ndarray) -> dict[str, Any] | None:
-    """Wrong labels among some marked rows; None where no mark decides."""
+    """Precision of some marked rows; None if all marks are unsure."""
     decided = [marks[instance_id] for instance_id in ids.tolist() if marks[instance_id] != "unsure"]
     if not decided:
         return None
@@ -93,9 +105,10 @@ def _precision(marks: dict[int, str], ids: np.ndarray) -> dict[str, Any] | None:
 
 
 def review_sentences(review: dict[str, Any]) -> list[str]:
-    """What a review tells, in words."""
+    """A review in sentences."""
     marked = review["marked"]
-    found = [f"{sum(marked.values()):,} rows marked: " + ", ".join(f"{marked[mark]:,} {mark}" for mark in MARKS) + "."]
+    counts = ", ".join(f"{marked[mark]:,} {mark}" for mark in MARKS)
+    sentences = [f"{sum(marked.values()):,} rows marked: {counts}."]
     kinds = {
         "sampled": "Precision, by the random sample of the flagged",
         "flagged": "Wrong among all flagged rows that were marked",
@@ -104,15 +117,15 @@ def review_sentences(review: dict[str, Any]) -> list[str]:
     for kind, text in kinds.items():
         if (part := review[kind]) is not None:
             ends = f"{part['low']:.1%} to {part['high']:.1%}"
-            found.append(f"{text}: {part['wrong']:,} of {part['rows']:,}, {part['share']:.1%} (95%: {ends}).")
+            sentences.append(f"{text}: {part['wrong']:,} of {part['rows']:,}, {part['share']:.1%} (95%: {ends}).")
     if review["sampled"] is None:
-        found.append("None is of the report's random sample, which alone speaks for all flagged rows.")
-    return found
+        sentences.append("None is of the report's random sample, which alone is representative of all flagged rows.")
+    return sentences
 
 
 def wilson_interval(hits: int, total: int) -> tuple[float, float]:
     """95% interval of the share of `hits` in `total` >= 1 trials by Wilson's score (1927): low and high in [0, 1]."""
     from scipy.stats import binomtest  # its import takes long, and only reviews need it
 
-    found = binomtest(hits, total).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(found.low), float(found.high)
+    interval = binomtest(hits, total).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 
 from dynacor_ray.method.signals import SIGNALS
 from dynacor_ray.report.comparison_summary import build_comparison, comparison_table, noise_headings
-from dynacor_ray.report.figures import COLOURS, MARKERS
+from dynacor_ray.report.figures import COLORS, MARKERS
 from dynacor_ray.runs.records import Finding, Judgment
 
 UNSUPERVISED = {"dynacor_paper": "no truth: Eq. 4", "dynacor": "no truth: default"}
@@ -99,7 +99,7 @@ def _over_gammas(axes: Axes, findings: Sequence[Finding], gammas: list[float]) -
     for place, series in enumerate(dict.fromkeys(finding.series for finding in findings)):
         mine = [finding for finding in findings if finding.series == series]
         mean, spread = _spread([[f for f in mine if f.gamma == gamma] for gamma in gammas])
-        style: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        style: dict[str, Any] = {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
         style |= {"linestyle": "-" if mine[0].signal else "--", "markersize": 5}
         axes.errorbar(gammas, mean, spread, **style)
         handles[mine[0].judgment.title] = Line2D([], [], **style)
@@ -114,12 +114,12 @@ def _over_signals(axes: Axes, findings: Sequence[Finding]) -> dict[str, Line2D]:
     for place, reader in enumerate(SUPERVISED):
         groups = [[f for f in findings if (f.signal, f.reader) == (signal, reader)] for signal in signals]
         mean, spread = _spread(groups)
-        style: dict[str, Any] = {"color": COLOURS[place], "marker": MARKERS[place], "linestyle": "none"}
+        style: dict[str, Any] = {"color": COLORS[place], "marker": MARKERS[place], "linestyle": "none"}
         axes.errorbar(np.arange(len(signals)) + 0.2 * (place - 0.5), mean, spread, **style)
         handles[f"supervised, {SUPERVISED[reader]}"] = Line2D([], [], **style)
     for place, (reader, title) in enumerate(UNSUPERVISED.items()):
         mean, _ = _spread([[f for f in findings if f.reader == reader]])
-        style = {"color": COLOURS[len(SUPERVISED) + place], "linestyle": "--", "linewidth": 1.2}
+        style = {"color": COLORS[len(SUPERVISED) + place], "linestyle": "--", "linewidth": 1.2}
         axes.axhline(mean[0], **style)
         handles[title] = Line2D([], [], **style)
     titles = [SIGNALS[signal].title for signal in signals]

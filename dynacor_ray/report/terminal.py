@@ -1,4 +1,4 @@
-"""The short table that a run ends with."""
+"""The short table at the end of a run."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from dynacor_ray.runs.records import RunSummary
 
 WORST_CLASSES = 5
 NAME_CELLS = 16
-"""Widest column of class names on a narrow terminal."""
+"""Maximum width of a column of class names on a narrow terminal."""
 LEAST_URI_CELLS = 12
 QUALITY_CELLS = len("quality")
 
 
 def print_summary(summary: RunSummary, worst: list[dict[str, Any]], run: str, console: Console | None = None) -> None:
-    """Print what a run found, and how long it took. `worst`: first rows of issues.parquet."""
+    """Print the result of a run and its duration.
+
+    Args:
+        summary: content of `summary.json`.
+        worst: first rows of `issues.parquet`.
+        run: the run directory, for the last lines.
+        console: where to print, None for stdout.
+    """
     console = console or Console()
     console.print()
     console.print(_headline(summary))
@@ -33,12 +40,10 @@ def print_summary(summary: RunSummary, worst: list[dict[str, Any]], run: str, co
 
 
 def _headline(summary: RunSummary) -> Table:
-    table = Table(title="Wrong labels", show_header=False, title_justify="left")
-    table.add_column()
-    table.add_column(justify="right")
+    table = Table("", Column(justify="right"), title="Wrong labels", show_header=False, title_justify="left")
     table.add_row("rows", f"{summary.num_rows:,}")
     if summary.data.quarantined:
-        table.add_row("set aside as unusable", f"{summary.data.quarantined:,}")
+        table.add_row("quarantined as unusable", f"{summary.data.quarantined:,}")
     table.add_row("classes", f"{summary.num_classes:,}")
     table.add_row("labels that look wrong", f"{summary.num_flagged:,} ({summary.flagged_share:.1%})")
     if summary.noise_rate_range is not None:
@@ -69,7 +74,7 @@ def _classes(summary: RunSummary) -> Table:
 
 
 def _suspects(summary: RunSummary, worst: list[dict[str, Any]], width: int) -> Table:
-    """Ids and qualities are shown whole; names and uris share what is left of `width`."""
+    """Ids and qualities are shown whole; names and uris share the remaining width."""
     names = [_cell(name) for name in summary.class_names]
     shown = [(names[row["given_label"]], names[row["predicted_label"]]) for row in worst]
     id_cells = max(len(text) for text in ("instance_id", *(str(row["instance_id"]) for row in worst)))
@@ -95,7 +100,7 @@ def _suspects(summary: RunSummary, worst: list[dict[str, Any]], width: int) -> T
 
 
 def _end(uri: str, cells: int) -> Text:
-    """The end of a path, which says more than its beginning, in at most that many cells of the terminal."""
+    """The end of a path, which is more specific than its beginning, in at most `cells` cells of the terminal."""
     text = clean(uri).plain
     if cell_len(text) <= cells:
         return Text(text)
@@ -111,7 +116,7 @@ def _times(summary: RunSummary) -> str:
 
 
 def clean(text: str) -> Text:
-    """Text from data, harmless to the terminal: no control characters, and neither markup nor emoji codes."""
+    """Text from data, safe for the terminal: no control characters, and neither markup nor emoji codes."""
     return Text("".join(c if c.isprintable() else "?" for c in text))
 
 

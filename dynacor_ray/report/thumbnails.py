@@ -1,4 +1,4 @@
-"""Small copies of images for the report, decoded and encoded anew: no byte of a source file gets through."""
+"""Small copies of images for the report, decoded and encoded anew: no byte of a source file passes through."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +22,19 @@ SIDE = 112
 """Longest side of a thumbnail in pixels."""
 _QUALITY = 80
 READ_BYTES = 2 << 30
-"""Most that is read of the packed images: rows that are shown may lie far apart, and images are read in groups."""
+"""Most bytes to read of the packed images: the rows shown may lie far apart, and images are read in groups."""
 
 
 @dataclass(frozen=True)
 class _Group:
-    """A row group of a packed file that holds rows in demand. rank: place of the first of them in the demand."""
+    """A row group of a packed file with some of the requested rows.
+
+    Attributes:
+        part: name of the file.
+        index: number of the row group.
+        size: bytes of its images.
+        rank: position of the first of its rows in the request.
+    """
 
     part: str
     index: int
@@ -35,7 +43,7 @@ class _Group:
 
 
 def thumbnail(image: bytes, side: int = SIDE) -> str | None:
-    """A `data:` URI of the image's center square, `side` pixels wide, as JPEG; None when it cannot be decoded."""
+    """A `data:` URI of the image's center square as JPEG, `side` pixels wide; None when it cannot be decoded."""
     try:
         pixels = load_rgb(image, side)
     except ImageError:
@@ -48,9 +56,13 @@ def thumbnail(image: bytes, side: int = SIDE) -> str | None:
 def read_thumbnails(
     dataset: PackedDataset, ids: Sequence[int], most_bytes: int = READ_BYTES, side: int = SIDE
 ) -> dict[int, str]:
-    """Thumbnails by instance_id, for as many of `ids` as can be had by reading `most_bytes`; the first go first.
+    """Thumbnails by instance_id. An image that cannot be decoded is left out. One row group is in memory at a time.
 
-    An image that cannot be decoded is left out. One group of rows is held at a time.
+    Args:
+        dataset: the packed images.
+        ids: instances in order of priority.
+        most_bytes: most bytes to read; what does not fit is left out.
+        side: width in pixels.
     """
     side = min(side, dataset.manifest.max_side or side)
     small = ((i, thumbnail(image, side)) for i, image in read_images(dataset, ids, most_bytes))
@@ -60,7 +72,7 @@ def read_thumbnails(
 def read_images(
     dataset: PackedDataset, ids: Sequence[int], most_bytes: int = READ_BYTES
 ) -> Iterator[tuple[int, bytes]]:
-    """instance_id and packed image, as it is, of as many of `ids` as can be had by reading `most_bytes`."""
+    """instance_id and packed image of as many of `ids` as `most_bytes` allow; the first have priority."""
     left = most_bytes
     for group in sorted(_groups(dataset, ids), key=lambda group: group.rank):
         if group.size > left:
@@ -70,18 +82,19 @@ def read_images(
 
 
 def _groups(dataset: PackedDataset, ids: Sequence[int]) -> Iterator[_Group]:
-    wanted, rank = np.unique(np.asarray(ids, np.int64), return_index=True)
+    ordered, rank = np.unique(np.asarray(ids, np.int64), return_index=True)
     for part in dataset.manifest.parts:
-        if not _within(wanted, part.first_id, part.last_id).any():
+        if not _within(ordered, part.first_id, part.last_id).any():
             continue
         with (dataset.folder / part.name).parquet() as file:
             for index in range(file.num_row_groups):
-                if not _within(wanted, *_id_range(file, index)).any():
+                if not _within(ordered, *_id_range(file, index)).any():
                     continue
-                here = file.read_row_group(index, [schema.INSTANCE_ID])[schema.INSTANCE_ID].to_numpy()
-                places = rank[np.isin(wanted, here)]
-                if len(places):
-                    yield _Group(part.name, index, _image_bytes(file, index), int(places.min()))
+                group_ids = file.read_row_group(index, [schema.INSTANCE_ID])[schema.INSTANCE_ID].to_numpy()
+                ranks = rank[np.isin(ordered, group_ids)]
+                if len(ranks):
+                    size = sum(column.total_compressed_size for column in _columns(file, index, schema.IMAGE))
+                    yield _Group(part.name, index, size, int(ranks.min()))
 
 
 def _within(ids: np.ndarray, first: int, last: int) -> np.ndarray:
@@ -89,23 +102,22 @@ def _within(ids: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 def _id_range(file: pq.ParquetFile, index: int) -> tuple[int, int]:
-    """Smallest and largest id of a row group by its statistics, which spare reading most groups."""
+    """Smallest and largest id of a row group by its statistics, which saves reading most groups."""
+    statistics = next(_columns(file, index, schema.INSTANCE_ID)).statistics
+    known = statistics is not None and statistics.has_min_max
+    return (statistics.min, statistics.max) if known else (0, schema.MAX_INSTANCE_ID)
+
+
+def _columns(file: pq.ParquetFile, index: int, name: str) -> Iterator[Any]:
+    """Metadata of the columns of this name in a row group."""
     group = file.metadata.row_group(index)
     columns = (group.column(i) for i in range(group.num_columns))
-    known = next(column.statistics for column in columns if column.path_in_schema == schema.INSTANCE_ID)
-    return (known.min, known.max) if known is not None and known.has_min_max else (0, schema.MAX_INSTANCE_ID)
+    return (column for column in columns if column.path_in_schema == name)
 
 
-def _image_bytes(file: pq.ParquetFile, index: int) -> int:
-    group = file.metadata.row_group(index)
-    columns = (group.column(i) for i in range(group.num_columns))
-    return sum(column.total_compressed_size for column in columns if column.path_in_schema == schema.IMAGE)
-
-
-def _images(place: Location, index: int, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
+def _images(place: Location, index: int, ids: set[int]) -> Iterator[tuple[int, bytes]]:
     with place.parquet() as file:
         rows: pa.Table = file.read_row_group(index, [schema.INSTANCE_ID, schema.IMAGE])
-    ids = rows[schema.INSTANCE_ID].to_pylist()
-    for place_in_group, instance_id in enumerate(ids):
-        if instance_id in wanted:
-            yield instance_id, rows[schema.IMAGE][place_in_group].as_py()
+    for row, instance_id in enumerate(rows[schema.INSTANCE_ID].to_pylist()):
+        if instance_id in ids:
+            yield instance_id, rows[schema.IMAGE][row].as_py()

@@ -1,4 +1,4 @@
-"""Mean training dynamics of groups of rows with their middle half (Eq. 1), in one pass and little memory."""
+"""Mean training dynamics of groups of rows with their quartiles (Eq. 1), in one pass and little memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CODES = 1 << (16 - _DROPPED_BITS)
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """One group: mean margin, lower and upper quartile per epoch; of no rows, all empty."""
+    """Mean margin, lower and upper quartile per epoch of one group; empty if it has no rows."""
 
     rows: int
     mean: tuple[float, ...]
@@ -27,7 +27,7 @@ class Band:
 
 
 class Trajectories:
-    """Counts of margins by group, epoch and size, which add up over batches."""
+    """Counts of margins by group, epoch and value, which add up over batches."""
 
     def __init__(self, num_epochs: int) -> None:
         self._shape = (len(GROUPS), num_epochs, _CODES)
@@ -36,12 +36,11 @@ class Trajectories:
         self._rows = np.zeros(len(GROUPS), np.int64)
 
     def add(self, margins: NDArray[np.float16], group: NDArray[np.int64]) -> None:
-        """Count one batch. margins: float16 (n, E), finite; group: int64 (n,), place in GROUPS."""
+        """Count one batch. margins: float16 (n, E), finite; group: int64 (n,), index in GROUPS."""
         if margins.shape[1] != self._shape[1]:
             got = f"{margins.shape[1]}"
-            raise DataError(
-                expected_got(f"{self._shape[1]} epochs in every row", got, "run again in an empty directory")
-            )
+            remedy = "run again in an empty directory"
+            raise DataError(expected_got(f"{self._shape[1]} epochs in every row", got, remedy))
         epochs = np.arange(self._shape[1])
         flat = (group[:, None] * self._shape[1] + epochs) * _CODES + _codes(margins)
         self._counts += np.bincount(flat.ravel(), minlength=self._counts.size).reshape(self._shape)
@@ -65,7 +64,7 @@ class Trajectories:
 
 
 def _codes(margins: NDArray[np.float16]) -> NDArray[np.int64]:
-    """Whole numbers in the order of the margins: float16 sorts by its bits once the sign is taken care of."""
+    """Integers in the order of the margins: float16 sorts by its bits once the sign is handled."""
     bits = np.ascontiguousarray(margins).view(np.uint16)
     ordered = np.where(bits & 0x8000, ~bits, bits | 0x8000)
     return (ordered >> _DROPPED_BITS).astype(np.int64)

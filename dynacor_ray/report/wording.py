@@ -1,4 +1,4 @@
-"""What the report says in plain words: of a run, of a class, of a row."""
+"""The report in plain words: of a run, of a class, of a row."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.runs.records import RunSummary
 
 RARE_ROWS = 30
-"""A class with fewer rows is called rare: one row more or less changes its share by more than three points."""
+"""A class with fewer rows is called rare: a single row changes its share by more than three percentage points."""
 _LATE = 0.5
 HIGH, FAIR = 0.85, 0.6
-"""Shares of planted errors found from which trust is called high and fair: rules of thumb, and the page says so."""
+"""Shares of planted errors found from which trust is called high and fair: rules of thumb, as the page states."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -24,7 +24,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def headline(summary: RunSummary) -> str:
-    """The one sentence at the top."""
+    """The sentence at the top."""
     flagged, rows = summary.num_flagged, summary.num_rows
     if flagged == 0:
         return f"None of {rows:,} labels looks wrong"
@@ -32,35 +32,35 @@ def headline(summary: RunSummary) -> str:
 
 
 def trust(summary: RunSummary) -> dict[str, str]:
-    """What the share of planted errors that were found means, as a word, a CSS class and a sentence."""
+    """The share of planted errors found, as a word, a CSS class and a sentence."""
     recall = summary.corrupted_recall
-    found = f"of the {summary.num_corrupted:,} errors that were planted on purpose"
+    subject = f"of the {summary.num_corrupted:,} errors that were planted on purpose"
     if recall >= HIGH:
-        return {"word": "high", "level": "good", "text": f"{found}. Few errors of that kind are missed."}
+        return {"word": "high", "level": "good", "text": f"{subject}. Few errors of that kind are missed."}
     if recall >= FAIR:
-        return {"word": "fair", "level": "fair", "text": f"{found}. Expect that some wrong labels are missed."}
-    return {"word": "low", "level": "poor", "text": f"{found}. Many wrong labels will be missed."}
+        return {"word": "fair", "level": "fair", "text": f"{subject}. Expect that some wrong labels are missed."}
+    return {"word": "low", "level": "poor", "text": f"{subject}. Many wrong labels will be missed."}
 
 
 def warnings(summary: RunSummary) -> list[str]:
-    """Sentences on what makes the answer doubtful: the run's own warnings, rare classes, a wide range."""
-    found = list(summary.warnings)
+    """Sentences about what makes the result uncertain: the run's own warnings, rare classes, a wide range."""
+    sentences = list(summary.warnings)
     rare = [row["class"] for row in summary.classes if 1 < row["rows"] < RARE_ROWS]
     if rare:
         listed = ", ".join(rare[:5]) + (" and others" if len(rare) > 5 else "")
-        found.append(
-            f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be judged well: {listed}. "
+        sentences.append(
+            f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be reliable: {listed}. "
             "Their shares mean little; look at the rows."
         )
     value = summary.estimated_noise_rate
     if value is not None and summary.noise_rate_range is not None:
         low, high = summary.noise_rate_range
         if high - low > max(0.03, 0.5 * value):
-            found.append(
+            sentences.append(
                 f"How many labels are wrong is uncertain, between {percent(low)} and {percent(high)}: the list may be "
                 "cut too early or too late. Look at the rows closest to the threshold."
             )
-    return found
+    return sentences
 
 
 def format_precision(review: dict[str, Any] | None) -> dict[str, str] | None:
@@ -76,7 +76,7 @@ def format_precision(review: dict[str, Any] | None) -> dict[str, str] | None:
 
 
 def class_remark(row: dict[str, Any]) -> str:
-    """A word on a class that cannot be judged well; empty for the others. row: of the summary's class table."""
+    """A remark on a class with an unreliable result, else empty. row: of the summary's class table."""
     if row["rows"] == 0:
         return "no rows"
     if row["rows"] < RARE_ROWS:
@@ -85,25 +85,25 @@ def class_remark(row: dict[str, Any]) -> str:
 
 
 def explain_row(suspect: Suspect, names: list[str], epochs: int) -> str:
-    """Why a row looks wrong, or why not, from what the classifier did with it in training."""
-    given, predicted = names[suspect.given], names[suspect.predicted]
+    """Why a row looks wrong, or why not, by the classifier's predictions during training."""
+    given, predicted = names[suspect.given_label], names[suspect.predicted_label]
     times = round(suspect.predicted_share * epochs)
-    if suspect.given == suspect.predicted:
-        margin = "with doubt" if suspect.is_flagged else "as its label says"
-        return f"Seen as {given} in {times} of {epochs} epochs, {margin}."
+    if suspect.given_label == suspect.predicted_label:
+        certainty = "uncertain" if suspect.is_label_issue else "as its label says"
+        return f"Seen as {given} in {times} of {epochs} epochs, {certainty}."
     text = f"Seen as {predicted} in {times} of {epochs} epochs"
     if not suspect.margins:
         return f"{text}."
-    led = [epoch for epoch, margin in enumerate(suspect.margins) if margin >= 0]
-    if not led:
+    agreeing = [epoch for epoch, margin in enumerate(suspect.margins) if margin >= 0]
+    if not agreeing:
         return f"{text}; {given} never came first."
-    if led[0] >= _LATE * epochs:
-        return f"{text}; {given} came first only from epoch {led[0] + 1} on: learned by heart."
-    return f"{text}; {given} came first in {len(led)}."
+    if agreeing[0] >= _LATE * epochs:
+        return f"{text}; {given} came first only from epoch {agreeing[0] + 1} on: memorized."
+    return f"{text}; {given} came first in {len(agreeing)}."
 
 
 def option(value: Any) -> str:
-    """The value of an option as a person writes it."""
+    """The value of an option in words."""
     if value is None:
         return "default"
     if isinstance(value, bool):
@@ -112,7 +112,7 @@ def option(value: Any) -> str:
 
 
 def format_cost(seconds: float, cluster: dict[str, float] | None) -> str:
-    """What a stage cost: hours of all processors of the cluster, used or not; empty where they were not noted.
+    """Cost of a stage: hours of all processors of the cluster, used or not; empty where these are unknown.
 
     >>> format_cost(90, {"nodes": 1, "cpus": 2.0, "gpus": 0.0})
     '0.05 CPU-h'
@@ -125,12 +125,12 @@ def format_cost(seconds: float, cluster: dict[str, float] | None) -> str:
 
 
 def run_overview(summary: RunSummary) -> list[tuple[str, str]]:
-    """Name and value of what a reader asks first about a run."""
+    """Name and value of the main facts about a run."""
     data, config = summary.data, summary.config
     return [
         ("Data", f"{config['data']} ({data.source}, each row with one {data.kind})"),
-        ("Rows judged", f"{summary.num_rows:,} in {summary.num_classes:,} classes"),
-        ("Rows set aside as unusable", f"{data.quarantined:,}"),
+        ("Rows checked", f"{summary.num_rows:,} in {summary.num_classes:,} classes"),
+        ("Rows quarantined as unusable", f"{data.quarantined:,}"),
         ("Encoder", summary.encoder),
         ("Epochs", f"{config['epochs']}"),
         ("Planted errors", f"{summary.num_corrupted:,} (gamma {config['gamma']:g})"),
@@ -145,7 +145,7 @@ def _time_and_cost(summary: RunSummary) -> str:
 
 
 def charts(page: Page) -> dict[str, str]:
-    """What each chart shows, for those who cannot see it."""
+    """Text alternatives of the charts."""
     summary = page.summary
     ends = {name: band.mean[-1] for name, band in page.bands.items() if band.mean}
     means = ", ".join(f"{name} {value:.1f}" for name, value in ends.items())

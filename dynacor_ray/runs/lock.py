@@ -1,8 +1,8 @@
-"""One driver per run directory: a file there says who holds it, and changes every few seconds while the holder lives.
+"""One driver per run directory: a lock file there names the driver, and changes every few seconds while it is alive.
 
 Every driver writes a file of its own and looks for others only then, so of two that start together at least one sees
-the other. A driver on this machine is known to live by its process; one elsewhere by its file, which is watched, so no
-two clocks are ever compared. The file of a dead driver is removed by whoever takes over.
+the other. A driver on this machine is checked by its process, one elsewhere by changes of its file: no two clocks are
+ever compared. The file of a dead driver is removed by the one that takes over.
 """
 
 from __future__ import annotations
@@ -27,47 +27,51 @@ from dynacor_ray.core.storage import Location
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
-"""A driver elsewhere whose file does not change for so long is taken to be dead."""
+"""A driver elsewhere whose file has not changed for so long counts as dead."""
 ATTEMPTS = 20
 _PREFIX, _SUFFIX = "driver-", ".lock"
-_NOBODY = {"host": "?", "pid": "?", "since": "?", "machine": "", "started": "", "holds": True, "beat": -1, "took": []}
+_BROKEN = {"host": "?", "pid": "?", "since": "?", "machine": "", "started": "", "holds": True, "beat": -1, "took": []}
 
 
 def is_lock(name: str) -> bool:
-    """Whether a file in a run directory is a driver's sign of life."""
+    """Whether a file in a run directory is a driver's lock."""
     return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
 
 
 @contextmanager
 def run_lock(run: Location, progress: Progress) -> Iterator[Callable[[], None]]:
-    """Hold the run directory while the block runs; yields a check that raises if another driver took over meanwhile.
+    """Lock the run directory while the block runs.
 
-    Raises RunDirectoryError when a living driver holds it, naming that one.
+    Yields:
+        A check that raises RunDirectoryError if another driver has taken over.
+
+    Raises:
+        RunDirectoryError: a living driver has the lock; the message names it.
     """
-    mine = _Lease(run)
-    mine.claim(progress)
+    lock = _Lock(run)
+    lock.claim(progress)
     stop = threading.Event()
-    heart = threading.Thread(target=mine.beat_until, args=(stop,), daemon=True)
-    heart.start()
+    heartbeat = threading.Thread(target=lock.keep_alive, args=(stop,), daemon=True)
+    heartbeat.start()
     try:
-        yield mine.check
+        yield lock.check
     finally:
         stop.set()
-        heart.join()
+        heartbeat.join()
         with contextlib.suppress(StorageError):
-            mine.place.delete()
+            lock.place.delete()
 
 
-class _Lease:
-    """What this driver says of itself in the directory."""
+class _Lock:
+    """The lock file of this driver."""
 
     def __init__(self, run: Location) -> None:
         self.run, self.name = run, f"{_PREFIX}{uuid.uuid4().hex[:12]}{_SUFFIX}"
         self.place = run / self.name
-        self.took_over: str | None = None
-        """Who took the directory from this driver."""
+        self.new_owner: str | None = None
+        """The driver that took over."""
         pid = os.getpid()
-        self.says: dict[str, Any] = {
+        self.content: dict[str, Any] = {
             "host": platform.node(),
             "pid": pid,
             "since": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -79,103 +83,99 @@ class _Lease:
         }
 
     def claim(self, progress: Progress) -> None:
+        """Take the lock, if need be from drivers that are dead."""
         dead: dict[str, int] = {}
         for _ in range(ATTEMPTS):
-            self.place.write_json(self.says)
+            self.place.write_json(self.content)
             rivals = {name: other for name, other in self._others().items() if dead.get(name) != other["beat"]}
             if not rivals:
-                self.says |= {"holds": True, "took": sorted(dead)}
-                self.place.write_json(self.says)
+                self.content |= {"holds": True, "took": sorted(dead)}
+                self.place.write_json(self.content)
                 for name in dead:
                     (self.run / name).delete()
                 return
             self.place.delete()
             for name, other in rivals.items():
-                if not _lives(self.run / name, other, progress):
+                if not _is_alive(self.run / name, other, progress):
                     dead[name] = other["beat"]
                 elif other["holds"]:
                     raise RunDirectoryError(_message(self.run, other))
             time.sleep(random.uniform(0.05, 0.5))  # both began at the same moment: not at the same moment again
         raise RunDirectoryError(_message(self.run, other))
 
-    def beat_until(self, stop: threading.Event) -> None:
-        """Show life until told to stop, or until another driver took over."""
-        while not stop.wait(BEAT_SECONDS) and self.took_over is None:
+    def keep_alive(self, stop: threading.Event) -> None:
+        """Renew the file until told to stop, or until another driver takes over."""
+        while not stop.wait(BEAT_SECONDS) and self.new_owner is None:
             # Storage that fails now may work at the next beat; whether another took over is seen then.
             with contextlib.suppress(StorageError):
-                self._look()
-                if self.took_over is None:
-                    self.says["beat"] += 1
-                    self.place.write_json(self.says)
+                self._detect_takeover()
+                if self.new_owner is None:
+                    self.content["beat"] += 1
+                    self.place.write_json(self.content)
 
     def check(self) -> None:
-        """Raise RunDirectoryError if another driver took the directory, thinking that this one was dead."""
-        self._look()
-        if self.took_over is not None:
-            got = f"{self.took_over} took over, since this driver gave no sign of life for {STALE_SECONDS:.0f} s"
+        """Raise RunDirectoryError if another driver took over, believing that this one was dead."""
+        self._detect_takeover()
+        if self.new_owner is not None:
+            got = f"{self.new_owner} took over, since this driver gave no sign of life for {STALE_SECONDS:.0f} s"
             remedy = "let that one finish, or run the same command again after it"
             raise RunDirectoryError(expected_got(f"to hold {self.run} to the end", got, remedy))
 
-    def _look(self) -> None:
+    def _detect_takeover(self) -> None:
         others = self._others().values()
-        takers = [_who(other) for other in others if self.name in other["took"]]
+        takers = [_describe(other) for other in others if self.name in other["took"]]
         if takers or not self.place.exists():
-            self.took_over = takers[0] if takers else "another driver"
+            self.new_owner = takers[0] if takers else "another driver"
 
     def _others(self) -> dict[str, dict[str, Any]]:
-        """What the other drivers say. A file that vanishes or is no lock is none."""
-        found = {}
-        for name in self.run.names():
-            if is_lock(name) and name != self.name:
-                other = _read(self.run / name)
-                if other is not None:
-                    found[name] = other
-        return found
+        """Locks of other drivers. A file that vanishes is none."""
+        names = [name for name in self.run.names() if is_lock(name) and name != self.name]
+        locks = {name: _read(self.run / name) for name in names}
+        return {name: lock for name, lock in locks.items() if lock is not None}
 
 
 def _read(place: Location) -> dict[str, Any] | None:
     try:
-        said = json.loads(place.read_bytes())
+        content = json.loads(place.read_bytes())
     except StorageError:
         if place.exists():
             raise
         return None
-    except ValueError:  # a machine went down while it was written: nobody will change it
-        return _NOBODY
-    return said if isinstance(said, dict) and said.keys() >= _NOBODY.keys() else _NOBODY
+    except ValueError:  # a machine went down while writing it: it will not change
+        return _BROKEN
+    return content if isinstance(content, dict) and content.keys() >= _BROKEN.keys() else _BROKEN
 
 
-def _lives(place: Location, other: dict[str, Any], progress: Progress) -> bool:
+def _is_alive(place: Location, other: dict[str, Any], progress: Progress) -> bool:
     """Whether the driver behind a lock is alive; one that ended itself is not."""
     if other["machine"] and other["machine"] == _machine():
         return bool(_started(other["pid"]) == other["started"])
-    deadline, told = time.monotonic() + STALE_SECONDS, False
+    deadline, announced = time.monotonic() + STALE_SECONDS, False
     while time.monotonic() < deadline:
         now = _read(place)
         if now is None:
             return False
         if now["beat"] != other["beat"]:
             return True
-        if not told and time.monotonic() > deadline - STALE_SECONDS + 2 * BEAT_SECONDS:
-            progress.say(
-                f"{_who(other)} holds the run directory; waiting for {STALE_SECONDS:.0f} s to see if it lives ..."
-            )
-            told = True
+        if not announced and time.monotonic() > deadline - STALE_SECONDS + 2 * BEAT_SECONDS:
+            wait = f"waiting for {STALE_SECONDS:.0f} s to see if it is alive"
+            progress.say(f"{_describe(other)} holds the run directory; {wait} ...")
+            announced = True
         time.sleep(BEAT_SECONDS / 5)
     return False
 
 
 def _message(run: Location, other: dict[str, Any]) -> str:
     remedy = "wait for it, end it, or choose another --out"
-    return expected_got(f"{run} to be free", f"{_who(other)} working in it", remedy)
+    return expected_got(f"{run} to be free", f"{_describe(other)} working in it", remedy)
 
 
-def _who(other: dict[str, Any]) -> str:
+def _describe(other: dict[str, Any]) -> str:
     return f"process {other['pid']} on {other['host']} (since {other['since']})"
 
 
 def _machine() -> str:
-    """Names this boot of this machine and this container's view of its processes; empty where that cannot be known."""
+    """Identifies this boot of this machine and this container's view of its processes; empty where unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -184,7 +184,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process began, in ticks since the boot; empty when it is gone. A number may be used again."""
+    """When a process began, in ticks since the boot; empty when it is gone. A process id may be used again."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""What every source of labeled data offers: shards that can be read anywhere, labels first. No Ray here."""
+"""The interface of every source of labeled data: shards that can be read anywhere, labels first. No Ray here."""
 
 from __future__ import annotations
 
@@ -12,8 +12,18 @@ import pyarrow as pa
 Kind = Literal["image", "feature"]
 
 
+COLUMN_OPTIONS = ("label_column", "image_column", "feature_column", "uri_column", "truth_column")
+"""The options of a source that name a column."""
+
+
+@dataclass(frozen=True)
 class Shard(ABC):
-    """A picklable piece of a source: rows `first_row .. first_row + num_rows - 1`, in the source's own order."""
+    """A picklable piece of a source: rows `first_row .. first_row + num_rows - 1` in the source's own order.
+
+    Attributes:
+        first_row: number of its first row in the source.
+        num_rows: number of rows.
+    """
 
     first_row: int
     num_rows: int
@@ -24,17 +34,18 @@ class Shard(ABC):
 
     @abstractmethod
     def read(self) -> pa.Table:
-        """The raw rows, never raising for one bad row.
+        """The raw rows. A single invalid row raises nothing.
 
-        Columns: `row` int64 (position in the source), `uri` string, `label` string (null = missing), `error` string
-        (null = readable, else the reason, e.g. "missing file"), and `image` binary or `feature` list<float>; plus
-        `instance_id` int64 when the source carries its own ids and `true_label` string when it carries the truth.
+        Returns:
+            Columns `row` int64 (position in the source), `uri` string, `label` string (null = missing), `error` string
+            (null = readable, else the reason, e.g. "missing file"), and `image` binary or `feature` list<float>. Also
+            `instance_id` int64 when the source carries its own ids, and `true_label` string when it carries the truth.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """What a user may say about the columns of a table. `None` means: find it out."""
+    """Options of a run that a source reads. A column of None is detected."""
 
     label_column: str | None = None
     image_column: str | None = None
@@ -48,34 +59,34 @@ class SourceOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> SourceOptions:
-        """Those of a run's options that a source reads, also as they come back from JSON."""
+        """The options of a source among all options of a run, also after a round trip through JSON."""
         known = {field.name: options[field.name] for field in fields(cls)}
         return cls(**known | {"classes": tuple(known["classes"]) if known["classes"] is not None else None})
 
 
 class Source(ABC):
-    """A labeled data set as the user has it. Opening one raises DataError, StorageError or ConfigError at once."""
+    """A labeled data set as the user has it. Opening an unusable one raises DataError, StorageError or ConfigError."""
 
     name: str
     """Kind of source, e.g. "parquet"."""
     uri: str
-    """Where it is, as the user said it."""
+    """Where it is, as the user wrote it."""
     kind: Kind
     """Whether a row carries an image or a feature vector."""
     num_rows: int
-    """Rows including those that will be quarantined."""
+    """Rows, including those that will be quarantined."""
     class_names: tuple[str, ...] | None
-    """The declared classes in order, or None: the distinct labels found."""
+    """The declared classes in order, or None to take the distinct labels of the data."""
     label_codes: dict[str, int] | None = None
-    """Label as it stands in the data -> class index, when classes are declared; other labels are out of vocabulary."""
+    """Label in the data -> class index, when classes are declared; other labels are out of vocabulary."""
     has_instance_ids: bool = False
     has_truth: bool = False
     allows_thumbnails: bool = True
-    """False when the terms of the data set forbid to show its images to others."""
+    """False when the terms of the data set forbid showing its images to others."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hex digest that changes when a file of the source or an option that matters changes (paths, sizes, times)."""
+        """Hex digest that changes with a file of the source (path, size, time) or an option that matters."""
 
     @abstractmethod
     def shards(self, max_rows: int) -> list[Shard]:

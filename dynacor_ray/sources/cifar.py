@@ -1,17 +1,16 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 50,000 training images of 32x32 pixels, with human labels on request.
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 50,000 training images of 32x32 pixels, optionally with human labels.
 
 Given labels are the archive's own, or those of CIFAR-10N and CIFAR-100N (`--label-column worse_label` and so on) from
-`CIFAR-10_human.pt` or `CIFAR-100_human.pt` in the root or its `data/`; the archive's own labels (the fine ones of
+`CIFAR-10_human.pt` or `CIFAR-100_human.pt` in the root or its `data/`. The archive's own labels (the fine ones of
 CIFAR-100) are the truth in both cases. Rows are in the order of the training batches, which is that of CIFAR-N.
 
-Files are read by torchvision. Its reader unpickles them, which could run anything; only the published files pass the
-MD5 sums that it compares first, so that what is unpickled is known. An archive is unpacked into the root, and
-downloaded into it when the root has neither archive nor unpacked files.
+Files are read by torchvision. Its reader unpickles them, which could execute anything, but compares MD5 sums first:
+only the published files pass, so what is unpickled is known. An archive is unpacked into the root, and downloaded
+into it when the root has neither archive nor unpacked files.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import posixpath
 import warnings
@@ -25,7 +24,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.hashing import digest
@@ -33,12 +31,21 @@ from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.cifar_human_labels import CLEAN, read_human_labels
 from dynacor_ray.sources.columns import label_codes
-from dynacor_ray.sources.image_files import cut, file_stamp, is_inside, raw_images
+from dynacor_ray.sources.image_files import cut, file_stamp, is_inside, png, raw_images
 
 
 @dataclass(frozen=True)
 class Published:
-    """Names under which a data set is published: torchvision's reader, files, and the kinds of human labels."""
+    """How a data set is published.
+
+    Attributes:
+        reader: name of torchvision's class.
+        title: name of the data set.
+        folder: name of the unpacked folder.
+        archive: name of the archive.
+        human_file: name of the file of human labels.
+        kinds: kinds of human labels in it.
+    """
 
     reader: str
     title: str
@@ -69,23 +76,17 @@ DATA_SETS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """One file of the archive: pixels uint8 (n, 32, 32, 3), labels int32 (n,), and the names of all classes."""
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-    class_names: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class CifarShard(Shard):
-    """Some of the images: their place and range, and their labels, int32 (num_rows,) both; pixels are read late.
+    """Some of the images and their labels; pixels are read late.
 
-    starts: first row of every batch file.
+    Attributes:
+        name: "cifar10" or "cifar100".
+        root: path of the folder.
+        starts: first row of every batch file.
+        given: int32 (num_rows,).
+        truths: int32 (num_rows,).
     """
 
-    first_row: int
-    num_rows: int
     name: str
     root: str
     starts: tuple[int, ...]
@@ -106,24 +107,28 @@ class CifarShard(Shard):
 
     def _png(self, row: int) -> bytes:
         index = bisect_right(self.starts, row) - 1
-        buffer = io.BytesIO()
-        pixels = _batch(self.name, self.root, index).pixels[row - self.starts[index]]
-        Image.fromarray(pixels).save(buffer, "PNG")
-        return buffer.getvalue()
+        return png(_batch(self.name, self.root, index).data[row - self.starts[index]])
 
 
 class CifarSource(Source):
-    """The training images of CIFAR-10 or CIFAR-100, with the published labels or with those that people gave."""
+    """The training images of CIFAR-10 or CIFAR-100, with the published labels or with human labels."""
 
     kind = "image"
     has_truth = True
 
     def __init__(self, name: str, data: str, options: SourceOptions) -> None:
-        """name: "cifar10" or "cifar100". data: path of the folder. options: only `label_column` counts.
+        """Open the data set; files that are missing are unpacked or downloaded.
 
-        Raises ConfigError for an unknown kind of human labels, DataError when files are missing and cannot be
-        downloaded, are not the published ones, or do not belong together; StorageError when one cannot be read or
-        unpacked.
+        Args:
+            name: "cifar10" or "cifar100".
+            data: path of the folder.
+            options: only `label_column` counts.
+
+        Raises:
+            ConfigError: unknown kind of human labels.
+            DataError: files are missing and cannot be downloaded, are not the published ones, or do not belong
+                together.
+            StorageError: a file cannot be read or unpacked.
         """
         self.name, self.uri = name, data
         self._published, self._label_kind = DATA_SETS[name], options.label_column
@@ -138,8 +143,8 @@ class CifarSource(Source):
         labels = []
         for index in range(len(_reader(name).train_list)):
             batch = _batch(name, self._root.path, index)
-            labels.append(batch.labels)
-            self.class_names = batch.class_names
+            labels.append(np.array(batch.targets, dtype=np.int32))
+            self.class_names = tuple(batch.classes)
         self._starts = tuple(accumulate(map(len, labels[:-1]), initial=0))
         self._truths = np.concatenate(labels)
         self.num_rows = len(self._truths)
@@ -150,7 +155,7 @@ class CifarSource(Source):
             self._given = self._human_labels(self._human_file, self._label_kind, len(self.class_names))
 
     def _human_labels(self, place: Location, kind: str, num_classes: int) -> NDArray[np.int32]:
-        """Labels of one kind, int32 (N,), once the clean ones beside them are known to be the archive's."""
+        """Labels of one kind, int32 (N,), after checking that the clean ones beside them are the archive's."""
         human = read_human_labels(place, kind, num_classes)
         if len(human.given) != self.num_rows:
             remedy = f"use {self._published.human_file} as published"
@@ -164,7 +169,7 @@ class CifarSource(Source):
         return human.given
 
     def _file_stamps(self) -> list[list[Any]]:
-        """What identifies the files in use, taken before they are read."""
+        """Versions of the files in use, taken before they are read."""
         reader, folder = _reader(self.name), self._root / self._published.folder
         names = [*(name for name, _ in reader.train_list), reader.meta["filename"]]
         human = [] if self._human_file is None else [file_stamp(self._human_file.uri, self._human_file.info())]
@@ -185,10 +190,10 @@ class CifarSource(Source):
         return cut(self.num_rows, max_rows, make)
 
 
-def held_data_sets(names: Collection[str]) -> list[str]:
-    """Which of "cifar10" and "cifar100" a folder with entries of these names holds, unpacked or as an archive.
+def present_data_sets(names: Collection[str]) -> list[str]:
+    """Which of "cifar10" and "cifar100" a folder with these entries holds, unpacked or as an archive.
 
-    >>> held_data_sets(["cifar-10-batches-py", "notes.txt"])
+    >>> present_data_sets(["cifar-10-batches-py", "notes.txt"])
     ['cifar10']
     """
     return [name for name, published in DATA_SETS.items() if {published.folder, published.archive} & set(names)]
@@ -206,10 +211,14 @@ def _reader(name: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _batch(name: str, root: str, index: int) -> Batch:
-    """One training batch; the last one stays in memory, which is safe: its MD5 sum says that it cannot have changed.
+def _batch(name: str, root: str, index: int) -> Any:
+    """One training batch as torchvision reads it: pixels uint8 (n, 32, 32, 3), labels and class names.
 
-    Raises DataError when the file is missing or not the published one, StorageError when it cannot be read.
+    The last one stays in memory, which is safe: its MD5 sum guarantees its content.
+
+    Raises:
+        DataError: the file is missing or not the published one.
+        StorageError: it cannot be read.
     """
     reader, published = _reader(name), DATA_SETS[name]
     batch = reader.train_list[index]
@@ -218,13 +227,11 @@ def _batch(name: str, root: str, index: int) -> Batch:
     try:
         with storage_errors("read", locate(root)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how the Python 2 of 2009 wrote arrays
-            loaded = part(root, train=True, download=False)
+            return part(root, train=True, download=False)
     except RuntimeError as error:
         expected = f"{published.folder}/{batch[0]} and {reader.meta['filename']} in {root} as published"
         remedy = f"delete {published.folder}, and put {published.archive} in its place or unpack it there"
         raise DataError(expected_got(expected, "missing or damaged files (other MD5 sums)", remedy)) from error
-    labels = np.array(loaded.targets, dtype=np.int32)
-    return Batch(np.asarray(loaded.data), labels, tuple(loaded.classes))
 
 
 def _local_folder(data: str, published: Published) -> Location:
@@ -242,7 +249,9 @@ def _local_folder(data: str, published: Published) -> Location:
 def _complete(name: str, root: Location) -> None:
     """Unpack the archive where unpacked files are missing, and download it first where it is missing too.
 
-    Raises DataError when the archive is damaged or cannot be had, StorageError when the root cannot be written.
+    Raises:
+        DataError: the archive is damaged or unavailable.
+        StorageError: the root cannot be written.
     """
     reader, published, utils = _reader(name), DATA_SETS[name], _torchvision().utils
     files = [*(batch for batch, _ in reader.train_list), reader.meta["filename"]]
@@ -265,7 +274,7 @@ def _complete(name: str, root: Location) -> None:
 
 
 def _download(archive: Location, published: Published, reader: Any) -> None:
-    """Fetch the archive, whole or not at all. Raises DataError when it cannot be had."""
+    """Fetch the archive, whole or not at all. Raises DataError when that fails."""
     folder = posixpath.dirname(archive.path)
     with archive.atomic_replace() as part:
         try:

@@ -1,11 +1,11 @@
-"""Observed label noise: the human labels of CIFAR-10N and CIFAR-100N (Wei et al., ICLR 2022), read as published.
+"""Human label noise: the labels of CIFAR-10N and CIFAR-100N (Wei et al., ICLR 2022), read as published.
 
 A file is a dictionary of integer arrays written by `torch.save`: `CIFAR-10_human.pt` with `clean_label`, `aggre_label`
 (about 9 % wrong), `worse_label` (40 %) and `random_label1..3` (17-18 %); `CIFAR-100_human.pt` with `clean_label` and
 `noisy_label` (40 %). All follow the order of the data set's training batches, as torchvision reads them.
 
-Such a file is a pickle, which could run anything. Nothing in it is executed here: torch's restricted unpickler gets an
-allow-list of what an integer array is made of, under numpy's old module name and its new one, and refuses the rest.
+Such a file is a pickle, which could execute anything. Nothing in it is executed here: torch's restricted unpickler gets
+an allow-list of what an integer array consists of, under numpy's old and new module name, and refuses the rest.
 
 Cost: one read of a file of a few megabytes.
 """
@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import re
-import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.models.weights import describe_pickle, load_without_code
 
 CLEAN = "clean_label"
 """Key of the labels that the others are compared with."""
@@ -36,18 +35,29 @@ _CODES = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
 
 @dataclass(frozen=True, eq=False)
 class HumanLabels:
-    """What people said and what the data set's authors say, int32 (N,) both, in 0..C-1, in the order of the data."""
+    """Labels by people and by the authors of the data set, in the order of the data.
+
+    Attributes:
+        given: int32 (N,) in 0..C-1, the human labels.
+        true: int32 (N,) in 0..C-1, the clean labels.
+    """
 
     given: NDArray[np.int32]
     true: NDArray[np.int32]
 
 
 def read_human_labels(path: Location | str, kind: str, num_classes: int) -> HumanLabels:
-    """Labels of one kind, and the clean ones beside them.
+    """Read labels of one kind, and the clean ones beside them.
 
-    path: a file as published. kind: a key of it, e.g. "worse_label". num_classes: C, 10 or 100.
-    Raises DataError when the file is missing, is damaged or holds anything but data, has no such key, or has labels
-    that are no integers in 0..C-1 or not as many as clean ones; StorageError when the place cannot be read.
+    Args:
+        path: a file as published.
+        kind: a key of it, e.g. "worse_label".
+        num_classes: C, 10 or 100.
+
+    Raises:
+        DataError: the file is missing, damaged or holds anything but data; it has no such key; or its labels are not
+            integers in 0..C-1, one per clean label.
+        StorageError: the file cannot be read.
     """
     place = locate(path) if isinstance(path, str) else path
     content = _load(place)
@@ -66,9 +76,7 @@ def read_human_labels(path: Location | str, kind: str, num_classes: int) -> Huma
 
 
 def _load(place: Location) -> Any:
-    """The content of the file, with nothing but data in it."""
-    import torch
-
+    """The content of the file, which must be nothing but data."""
     info = place.info()
     if not info.is_file:
         raise DataError(expected_got(f"a file of human labels at {place}", "no such file", "check the path"))
@@ -79,20 +87,15 @@ def _load(place: Location) -> Any:
     if unpacked > _MAX_BYTES:
         raise _unfit(place, f"a file that unpacks to {unpacked >> 20:,} MiB")
     try:
-        # The warnings are about how old numpy wrote its types.
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_allowed()):
-            warnings.simplefilter("ignore")
-            return torch.load(data, map_location="cpu", weights_only=True)
+        return load_without_code(data, _allowed())
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        got = f"a pickle with code ({found.group(1)})" if found else "a pickle of other things, maybe code, or damage"
-        raise _unfit(place, got) from error
+        raise _unfit(place, describe_pickle(error)) from error
     except Exception as error:  # a damaged file may stumble over anything
         raise _unfit(place, f"a file that cannot be read ({type(error).__name__})") from error
 
 
 def _unpacked_bytes(data: io.BytesIO) -> int:
-    """What the members of a zip archive, torch's present format, say that they unpack to; 0 for the older format."""
+    """Unpacked size of the members of a zip archive, torch's present format; 0 for the older format."""
     try:
         with zipfile.ZipFile(data) as archive:
             return sum(member.file_size for member in archive.infolist())
@@ -103,7 +106,7 @@ def _unpacked_bytes(data: io.BytesIO) -> int:
 
 
 def _allowed() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What an integer array is pickled as: how to rebuild it, its class, and the classes of its type."""
+    """Parts of a pickled integer array: the function that rebuilds it, its class, and those of its types."""
     rebuild = np.empty(0).__reduce__()[0]
     assert callable(rebuild)
     names = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
@@ -114,9 +117,9 @@ def _labels(values: Any, key: str, num_classes: int, place: Location) -> NDArray
     """The values of one key as int32 (N,); a single column counts as flat."""
     try:
         labels = np.asarray(values)
-    except Exception as error:  # rows of different lengths, and what else may stand there
+    except Exception as error:  # for example rows of different lengths
         raise _unfit(place, f"no array as {key}") from error
-    # A view may claim more values than its file has bytes: judged by its shape before any value is looked at.
+    # A view may claim more values than its file has bytes: its shape is checked before any value is read.
     if (
         labels.dtype.kind not in "iu"
         or not 0 < labels.size <= _MAX_BYTES

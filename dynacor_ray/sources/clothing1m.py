@@ -1,13 +1,12 @@
 """Clothing1M (Xiao et al., CVPR 2015): a million web images of clothes with noisy labels in 14 classes.
 
 The root holds `noisy_train_key_list.txt`, `noisy_label_kv.txt` and others, maybe below `annotations/`, and the images
-below `images/` or directly. Its terms forbid to pass the images on, so reports show no thumbnails of it.
+below `images/` or directly. Its terms forbid passing the images on, so reports show no thumbnails.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import posixpath
 import re
 from collections import Counter
@@ -22,7 +21,7 @@ from dynacor_ray.core.rng import Purpose, keyed_hash
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import label_codes
-from dynacor_ray.sources.image_files import OUTSIDE, cut, file_stamp, raw_images, read_rows
+from dynacor_ray.sources.image_files import OUTSIDE, cut, file_stamp, raw_images, read_below
 
 CLASS_NAMES = (
     "T-shirt",
@@ -52,7 +51,14 @@ _ABSOLUTE = re.compile(r"/|~|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 
 @dataclass(frozen=True)
 class Entry:
-    """One image: its key as listed, given label, why it may not be read, and the clean label where asked for."""
+    """One image of the key list.
+
+    Attributes:
+        key: as listed.
+        label: the given label, None if missing.
+        error: why it must not be read, None if it may.
+        truth: the clean label, where asked for.
+    """
 
     key: str
     label: str | None
@@ -62,10 +68,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Clothing1MShard(Shard):
-    """Some entries of the key list."""
+    """Some entries of the key list.
 
-    first_row: int
-    num_rows: int
+    Attributes:
+        root: root of the data set.
+        drops_level: whether the images lie in the root without the folder `images/`.
+        entries: one per row.
+        has_truth: whether clean labels are included.
+    """
+
     root: Location
     drops_level: bool
     entries: tuple[Entry, ...]
@@ -79,23 +90,20 @@ class Clothing1MShard(Shard):
         """See `Shard.read`."""
         keys = [entry.key for entry in self.entries]
         paths = [key.removeprefix(_LEVEL) if self.drops_level else key for key in keys]
-        errors = [entry.error for entry in self.entries]
-        places = [self.root / path if error is None else None for path, error in zip(paths, errors, strict=True)]
-        root = os.path.realpath(self.root.path) if self.root.is_local else None
-        images, errors = read_rows(places, errors, root)
+        images, errors = read_below(self.root, paths, [entry.error for entry in self.entries])
         truths = [entry.truth for entry in self.entries] if self.has_truth else None
         return raw_images(self.first_row, keys, self.read_labels(), errors, images, truths)
 
 
 class Clothing1MSource(Source):
-    """The noisy training images, or a class-balanced sample of them, and on request the double-labeled ones."""
+    """The noisy training images, or a class-balanced sample of them, optionally with the double-labeled ones."""
 
     name = "clothing1m"
     kind = "image"
     allows_thumbnails = False
 
     def __init__(self, data: str, options: SourceOptions) -> None:
-        """data: path or URI of the root. Raises DataError when a text file is missing or a class is too small."""
+        """Read the lists. Raises DataError when a text file is missing or a class is too small."""
         self.uri, self._options = data, options
         self._root = locate(data)
         self._texts = find_texts(self._root)
@@ -113,7 +121,7 @@ class Clothing1MSource(Source):
         self.has_truth = options.include_double_labeled
 
     def _with_double_labeled(self, entries: list[Entry], noisy: dict[str, str]) -> list[Entry]:
-        """Entries, and after them the images with both labels; the clean label is the truth of these only."""
+        """Append the images with both labels; only these have the clean label as truth."""
         clean = _read_labels(self._texts / CLEAN_LABELS)
         lists = [self._texts / name for name in CLEAN_KEYS]
         keys = [key for place in lists if place.exists() for key in _read_lines(place)]
@@ -122,14 +130,13 @@ class Clothing1MSource(Source):
             got = f"none in {', '.join(CLEAN_KEYS)}"
             remedy = "unpack all text files, or leave out --include-double-labeled"
             raise DataError(expected_got(f"images with a noisy and a clean label in {self._texts}", got, remedy))
-        here = set(both)
-        kept = [replace(entry, truth=clean[entry.key]) if entry.key in here else entry for entry in entries]
-        known = {entry.key for entry in entries}
-        added = _entries([key for key in both if key not in known], noisy)
-        return kept + [replace(entry, truth=clean[entry.key]) for entry in added]
+        listed = {entry.key for entry in entries}
+        entries = entries + _entries([key for key in both if key not in listed], noisy)
+        doubly = set(both)
+        return [replace(entry, truth=clean[entry.key]) if entry.key in doubly else entry for entry in entries]
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`; covers the text files and which images are chosen, not the images."""
+        """See `Source.fingerprint`; covers the text files and the choice of images, not the images."""
         names = (NOISY_KEYS, NOISY_LABELS, NAMES, CLEAN_LABELS, *CLEAN_KEYS)
         stamps = [file_stamp(name, (self._texts / name).info()) for name in names]
         options = self._options
@@ -163,7 +170,7 @@ def find_texts(root: Location) -> Location:
 
 
 def key_error(key: str) -> str | None:
-    """Why a key may not be read: it must stay below the root. None when it does as far as its text says."""
+    """Why a key must not be read: by its text it leaves the root. None if it stays below."""
     parts = key.split("/")
     if _ABSOLUTE.match(key) or ".." in parts or "\\" in key or "\0" in key:
         return OUTSIDE
@@ -171,30 +178,37 @@ def key_error(key: str) -> str | None:
 
 
 def balanced_sample(entries: list[Entry], names: tuple[str, ...], size: int, seed: int) -> list[Entry]:
-    """`size` entries, equally many of every class (the first classes get the remainder), in their old order.
+    """A sample with equally many entries of every class, in their old order; the first classes get the remainder.
 
-    Within a class those with the smallest hash of (seed, key) are taken, so a sample does not depend on the order of
+    Within a class the entries with the smallest hash of (seed, key) are taken: a sample does not depend on the order of
     the list, and a smaller one is contained in a larger one. Entries without a usable label or key are not sampled.
-    Raises ConfigError when `size` is below one per class, DataError when a class is too small.
+
+    Args:
+        entries: the key list.
+        names: the classes.
+        size: number of entries to take.
+        seed: any integer.
+
+    Raises:
+        ConfigError: `size` is below one per class.
+        DataError: a class is too small.
     """
     if size < len(names):
-        raise ConfigError(
-            expected_got(f"a balanced sample of at least {len(names)}", str(size), "raise --balanced-sample")
-        )
+        remedy = "raise --balanced-sample"
+        raise ConfigError(expected_got(f"a balanced sample of at least {len(names)}", str(size), remedy))
     codes = label_codes(names, index_first=True)
     labels = np.array([-1 if e.error or e.label is None else codes.get(e.label, -1) for e in entries], dtype=np.int64)
     hashes = keyed_hash(seed, Purpose.CLASS_SAMPLE, np.array([stable_id(e.key) for e in entries], dtype=np.int64))
-    wanted = [size // len(names) + (code < size % len(names)) for code in range(len(names))]
-    found = np.bincount(labels[labels >= 0], minlength=len(names))
-    short = [code for code in range(len(names)) if found[code] < wanted[code]]
+    quota = [size // len(names) + (code < size % len(names)) for code in range(len(names))]
+    available = np.bincount(labels[labels >= 0], minlength=len(names))
+    short = [code for code in range(len(names)) if available[code] < quota[code]]
     if short:
-        what = ", ".join(f"{names[code]} has {found[code]:,}" for code in short)
-        remedy = f"pass --balanced-sample of at most {int(found.min()) * len(names)}"
-        raise DataError(
-            expected_got(f"at least {max(wanted):,} images of each class for the balanced sample", what, remedy)
-        )
+        expected = f"at least {max(quota):,} images of each class for the balanced sample"
+        got = ", ".join(f"{names[code]} has {available[code]:,}" for code in short)
+        remedy = f"pass --balanced-sample of at most {int(available.min()) * len(names)}"
+        raise DataError(expected_got(expected, got, remedy))
     chosen: list[int] = []
-    for code, count in enumerate(wanted):
+    for code, count in enumerate(quota):
         members = np.flatnonzero(labels == code)
         chosen += members[np.argsort(hashes[members], kind="stable")[:count]].tolist()
     return [entries[row] for row in sorted(chosen)]
@@ -206,7 +220,7 @@ def stable_id(key: str) -> int:
 
 
 def _entries(keys: list[str], labels: dict[str, str]) -> list[Entry]:
-    """One entry per listed key; a key listed again is an error of that row."""
+    """One entry per listed key. A repeated key is an error of that row."""
     counts: Counter[str] = Counter()
     entries = []
     for key in keys:
@@ -217,13 +231,13 @@ def _entries(keys: list[str], labels: dict[str, str]) -> list[Entry]:
 
 
 def _read_lines(place: Location) -> list[str]:
-    """Non-empty lines of a text file, without what ends them."""
+    """Non-empty lines of a text file, without line ends."""
     text = place.read_bytes().decode("utf-8-sig", errors="replace")
     return [line for line in (raw.rstrip("\r") for raw in text.split("\n")) if line.strip()]
 
 
 def _read_labels(place: Location) -> dict[str, str]:
-    """key -> label; a line is split at its last space, for keys contain commas and may contain spaces."""
+    """key -> label. A line is split at its last space, since keys contain commas and may contain spaces."""
     if not place.exists():
         remedy = "unpack it there, or leave out --include-double-labeled"
         raise DataError(expected_got(f"{posixpath.basename(place.path)} in {place}", "no such file", remedy))
@@ -232,13 +246,12 @@ def _read_labels(place: Location) -> dict[str, str]:
 
 
 def _read_names(place: Location) -> tuple[str, ...]:
-    """The 14 class names of the file, or those of the data set's paper when there is none."""
+    """The 14 class names of the file, or those of the paper when there is none."""
     if not place.exists():
         return CLASS_NAMES
     names = tuple(line.strip() for line in _read_lines(place))
     if len(set(names)) != len(CLASS_NAMES) or len(names) != len(CLASS_NAMES):
         expected = f"{len(CLASS_NAMES)} distinct class names in {place}"
-        raise DataError(
-            expected_got(expected, str(len(set(names))), "restore the file, or delete it for the usual names")
-        )
+        remedy = "restore the file, or delete it for the usual names"
+        raise DataError(expected_got(expected, str(len(set(names))), remedy))
     return names

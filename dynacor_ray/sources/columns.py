@@ -1,4 +1,4 @@
-"""Which column of a table is what, and labels of any type as strings. No file is read here."""
+"""Roles of the columns of a table, and labels of any type as strings. Reads no file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.schema import INSTANCE_ID, TRUE_LABEL
-from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.base import COLUMN_OPTIONS, SourceOptions
 
 LABEL_COLUMNS = ("given_label", "label", "labels", "class", "target", "y", "noisy_label")
 IMAGE_COLUMNS = ("image", "img", "images")
@@ -24,11 +24,21 @@ URI_COLUMNS = ("uri", "path", "image_path", "file", "filename", "file_name")
 _INTEGER = re.compile(r"-?[0-9]+")
 _NEGATIVE = r"^-[0-9]+$"
 _SHOWN = 50
+_TypeTest = Callable[[pa.DataType], bool]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns in use; `payload` is None when the table only names image files in `uri`."""
+    """The columns in use.
+
+    Attributes:
+        label: given labels.
+        payload: images or feature vectors; None when the table only names image files in `uri`.
+        kind: what the payload holds.
+        uri: origin of a row.
+        truth: true labels.
+        instance_id: ids of the table's own.
+    """
 
     label: str
     payload: str | None
@@ -39,8 +49,8 @@ class Columns:
 
     def names(self) -> list[str]:
         """All of them, each once."""
-        found = [self.label, self.payload, self.uri, self.truth, self.instance_id]
-        return list(dict.fromkeys(name for name in found if name is not None))
+        names = [self.label, self.payload, self.uri, self.truth, self.instance_id]
+        return list(dict.fromkeys(name for name in names if name is not None))
 
     def explicit(self) -> SourceOptions:
         """Options that name each of these columns, to check whether another file has them too."""
@@ -54,30 +64,35 @@ class Columns:
 
 
 def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Columns:
-    """Decide which column is what, from the options or else from names and types.
+    """Assign a role to each column, by the options or else by names and types.
 
-    Raises DataError listing the columns present when one is missing, ambiguous or of a type that cannot be used.
+    Args:
+        schema: columns of the table.
+        options: columns that the user named.
+        where: the file, for messages.
+
+    Raises:
+        DataError: a column is missing, ambiguous or of an unusable type; the message lists those present.
+        ConfigError: both an image and a feature column are named.
     """
     if len(set(schema.names)) < len(schema.names):
         raise DataError(expected_got(f"distinct column names in {where}", _present(schema), "rename the repeated ones"))
-    for role, name in _named(options).items():
+    for option in COLUMN_OPTIONS:
+        name = getattr(options, option)
         if name is not None and name not in schema.names:
-            remedy = f"correct --{role.replace('_', '-')}"
+            remedy = f"correct --{option.replace('_', '-')}"
             raise DataError(expected_got(f"a column {name!r} in {where}", _present(schema), remedy))
     truth = options.truth_column or (TRUE_LABEL if TRUE_LABEL in schema.names else None)
     label = options.label_column or _only(schema, LABEL_COLUMNS, "label", where, is_label_type)
     for name in (label, truth):
         if name is not None and not is_label_type(schema.field(name).type):
             got = f"column {name!r} of type {schema.field(name).type}"
-            raise DataError(
-                expected_got("labels that are strings or integers", got, "convert them or name another column")
-            )
+            remedy = "convert them or name another column"
+            raise DataError(expected_got("labels that are strings or integers", got, remedy))
     instance_id = INSTANCE_ID if INSTANCE_ID in schema.names else None
-    if instance_id and not pa.types.is_integer(schema.field(INSTANCE_ID).type):
-        got = f"type {schema.field(INSTANCE_ID).type}"
-        raise DataError(
-            expected_got(f"integers in column {INSTANCE_ID!r} of {where}", got, "convert or rename the column")
-        )
+    if instance_id:
+        expected = f"integers in column {INSTANCE_ID!r} of {where}"
+        _require_type(schema, INSTANCE_ID, pa.types.is_integer, expected, "convert or rename the column")
     payload, kind = _find_payload(schema, options, where)
     uri = _find_uri(schema, options, where, required=payload is None)
     return Columns(label, payload, kind, uri, truth, instance_id)
@@ -99,7 +114,7 @@ def is_string_type(kind: pa.DataType) -> bool:
 
 
 def is_image_type(kind: pa.DataType) -> bool:
-    """Whether values of this type can be encoded images: binary, or Hugging Face's struct with a field `bytes`."""
+    """Whether values can be encoded images: binary, or Hugging Face's struct with a field `bytes`."""
     if pa.types.is_struct(kind):
         index = kind.get_field_index("bytes")
         return index >= 0 and is_image_type(kind.field(index).type)
@@ -107,7 +122,7 @@ def is_image_type(kind: pa.DataType) -> bool:
 
 
 def is_feature_type(kind: pa.DataType) -> bool:
-    """Whether values of this type are vectors of floats; tensor extension types count by their storage."""
+    """Whether values are vectors of floats; tensor extension types count by their storage."""
     return _is_list(kind) and pa.types.is_floating(storage_type(kind).value_type)
 
 
@@ -121,7 +136,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def storage_type(kind: pa.DataType) -> pa.DataType:
-    """The plain type beneath an extension type such as Ray's tensors."""
+    """The plain type beneath an extension type, such as Ray's tensors."""
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
@@ -133,10 +148,16 @@ def plain(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
 
 
 def label_strings(column: pa.ChunkedArray[Any], *, negative_is_missing: bool) -> pa.StringArray:
-    """Labels of any usable type as strings, trimmed, null where missing (null, NaN, empty).
+    """Labels of any usable type as trimmed strings, null where missing (null, NaN, empty).
 
-    column: (N,); integral floats become integers, booleans 0 and 1. negative_is_missing: negative integers, which many
-    data sets use for "no label", become null. Returns a string array (N,).
+    Integral floats become integers, booleans 0 and 1.
+
+    Args:
+        column: labels (N,).
+        negative_is_missing: whether negative integers, which many data sets use for "no label", become null.
+
+    Returns:
+        A string array (N,).
     """
     values = _combined(column)
     if pa.types.is_dictionary(values.type):
@@ -162,7 +183,7 @@ def _combined(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
 
 
 def _utf8(text: pa.StringArray) -> pa.StringArray:
-    """Strings whose bytes are UTF-8, which a file may claim without being right; other bytes become U+FFFD."""
+    """Strings that are valid UTF-8, which a file may claim wrongly; invalid bytes become U+FFFD."""
     try:
         text.validate(full=True)
     except pa.ArrowInvalid:
@@ -180,7 +201,7 @@ def _float_strings(values: pa.Array[Any]) -> pa.StringArray:
 
 
 def is_integer_text(label: str) -> bool:
-    """Whether a label is an integer written out."""
+    """Whether a label is an integer in decimal digits."""
     return _INTEGER.fullmatch(label) is not None
 
 
@@ -190,17 +211,16 @@ def check_class_names(names: Sequence[str], where: str) -> tuple[str, ...]:
     repeated = sorted({name for name in trimmed if trimmed.count(name) > 1}) if len(set(trimmed)) < len(trimmed) else []
     if repeated or not all(trimmed):
         got = f"repeated {', '.join(map(repr, repeated))}" if repeated else "an empty name"
-        raise ConfigError(
-            expected_got(f"distinct, non-empty class names in {where}", got, "correct the list of classes")
-        )
+        remedy = "correct the list of classes"
+        raise ConfigError(expected_got(f"distinct, non-empty class names in {where}", got, remedy))
     return trimmed
 
 
 def label_codes(names: Sequence[str], *, index_first: bool = False) -> dict[str, int]:
-    """Label as it stands in the data -> class index. A label may be a name or an index.
+    """Label in the data -> class index. A label may be a name or an index.
 
     Where a name looks like an index the name wins, unless `index_first` (integer labels whose names come with the
-    data). If all names are integers they are taken for the labels themselves, and indices are not.
+    data). If all names are integers they are the labels themselves, and indices are not accepted.
 
     >>> label_codes(["cat", "dog"])
     {'0': 0, '1': 1, 'cat': 0, 'dog': 1}
@@ -217,21 +237,22 @@ def label_codes(names: Sequence[str], *, index_first: bool = False) -> dict[str,
 def declared_classes(
     schema: pa.Schema, columns: Columns, options: SourceOptions, where: str
 ) -> tuple[tuple[str, ...] | None, dict[str, int] | None]:
-    """Class names and label codes, from the options or the file's metadata; (None, None) if neither."""
+    """Class names and label codes from the options or the file's metadata; (None, None) if neither has them."""
     if options.classes is not None:
         names = check_class_names(options.classes, "--classes")
         return names, label_codes(names)
-    found = metadata_class_names(schema, columns.label, where)
-    if found is None:
+    listed = metadata_class_names(schema, columns.label, where)
+    if listed is None:
         return None, None
-    names = check_class_names(found, where)
+    names = check_class_names(listed, where)
     return names, label_codes(names, index_first=pa.types.is_integer(schema.field(columns.label).type))
 
 
 def metadata_class_names(schema: pa.Schema, label: str, where: str) -> list[str] | None:
     """Class names in the metadata of a parquet file: key `class_names`, or Hugging Face's ClassLabel; else None.
 
-    Raises DataError when `class_names` is there but is no JSON list of strings.
+    Raises:
+        DataError: `class_names` is not a JSON list of strings.
     """
     metadata = schema.metadata or {}
     if b"class_names" in metadata:
@@ -255,26 +276,27 @@ def _json(data: bytes) -> Any:
         return None
 
 
-def _named(options: SourceOptions) -> dict[str, str | None]:
-    return {
-        "label_column": options.label_column,
-        "image_column": options.image_column,
-        "feature_column": options.feature_column,
-        "uri_column": options.uri_column,
-        "truth_column": options.truth_column,
-    }
-
-
 def _present(schema: pa.Schema) -> str:
     more = f" and {len(schema.names) - _SHOWN:,} more" if len(schema.names) > _SHOWN else ""
     return "the columns " + ", ".join(schema.names[:_SHOWN]) + more if schema.names else "no columns"
 
 
-def _only(schema: pa.Schema, known: Sequence[str], role: str, where: str, fits: Callable[[pa.DataType], bool]) -> str:
-    """The one column whose name is known for this role. Raises DataError when there is none, or several."""
-    found = [name for name in known if name in schema.names and fits(schema.field(name).type)]
-    if len(found) == 1:
-        return found[0]
+def _require_type(schema: pa.Schema, name: str, fits: _TypeTest, expected: str, remedy: str) -> None:
+    kind = schema.field(name).type
+    if not fits(kind):
+        raise DataError(expected_got(expected, f"type {kind}", remedy))
+
+
+def _fitting(schema: pa.Schema, names: Sequence[str], fits: _TypeTest) -> list[str]:
+    """The names that are columns of a fitting type."""
+    return [name for name in names if name in schema.names and fits(schema.field(name).type)]
+
+
+def _only(schema: pa.Schema, known: Sequence[str], role: str, where: str, fits: _TypeTest) -> str:
+    """The one column with a name known for this role. Raises DataError when there is none, or several."""
+    candidates = _fitting(schema, known, fits)
+    if len(candidates) == 1:
+        return candidates[0]
     expected = f"exactly one {role} column ({', '.join(known)}) in {where}"
     raise DataError(expected_got(expected, _present(schema), f"name it with --{role}-column"))
 
@@ -285,49 +307,39 @@ def _find_payload(
     if options.image_column is not None and options.feature_column is not None:
         raise ConfigError(expected_got("an image column or a feature column", "both", "name only one of the two"))
     if options.image_column is not None:
-        kind = schema.field(options.image_column).type
-        if is_image_type(kind):
-            return options.image_column, "image"
+        expected = f"image bytes in column {options.image_column!r}"
         remedy = "name another column, or the column of paths with --uri-column"
-        raise DataError(expected_got(f"image bytes in column {options.image_column!r}", f"type {kind}", remedy))
+        _require_type(schema, options.image_column, is_image_type, expected, remedy)
+        return options.image_column, "image"
     if options.feature_column is not None:
-        kind = schema.field(options.feature_column).type
-        if _is_vector_type(kind):
-            return options.feature_column, "feature"
         expected = f"vectors of floats in column {options.feature_column!r}"
-        raise DataError(expected_got(expected, f"type {kind}", "name another column"))
+        _require_type(schema, options.feature_column, _is_vector_type, expected, "name another column")
+        return options.feature_column, "feature"
     image = _guess(schema, IMAGE_COLUMNS, "image", is_image_type, where)
     if image is not None:
         return image, "image"
     return _guess(schema, FEATURE_COLUMNS, "feature", is_feature_type, where), "feature"
 
 
-def _guess(
-    schema: pa.Schema, known: Sequence[str], role: str, fits: Callable[[pa.DataType], bool], where: str
-) -> str | None:
+def _guess(schema: pa.Schema, known: Sequence[str], role: str, fits: _TypeTest, where: str) -> str | None:
     """A column of a known name and a fitting type, else the only column of a fitting type, else None."""
-    fitting = [field.name for field in schema if fits(field.type)]
-    found = [name for name in known if name in fitting] or fitting
-    if len(found) > 1:
-        got = ", ".join(found)
+    candidates = _fitting(schema, known, fits) or _fitting(schema, schema.names, fits)
+    if len(candidates) > 1:
+        got = ", ".join(candidates)
         raise DataError(expected_got(f"one {role} column in {where}", got, f"choose one with --{role}-column"))
-    return found[0] if found else None
+    return candidates[0] if candidates else None
 
 
 def _find_uri(schema: pa.Schema, options: SourceOptions, where: str, *, required: bool) -> str | None:
     if options.uri_column is not None:
-        kind = schema.field(options.uri_column).type
-        if not is_string_type(kind):
-            raise DataError(
-                expected_got(f"text in column {options.uri_column!r}", f"type {kind}", "name another column")
-            )
+        expected = f"text in column {options.uri_column!r}"
+        _require_type(schema, options.uri_column, is_string_type, expected, "name another column")
         return options.uri_column
-    known = (*URI_COLUMNS, *IMAGE_COLUMNS)
-    found = [name for name in known if name in schema.names and is_string_type(schema.field(name).type)]
+    candidates = _fitting(schema, (*URI_COLUMNS, *IMAGE_COLUMNS), is_string_type)
     if not required:
-        return found[0] if found else None
-    if len(found) == 1:
-        return found[0]
+        return candidates[0] if candidates else None
+    if len(candidates) == 1:
+        return candidates[0]
     expected = f"one column of images, feature vectors or image paths in {where}"
     remedy = "name it with --image-column, --feature-column or --uri-column"
     raise DataError(expected_got(expected, _present(schema), remedy))

@@ -1,25 +1,23 @@
-"""The embedded demo: scikit-learn's 1,797 handwritten digits with 20 % of the labels made wrong, and known truth."""
+"""The embedded demo: scikit-learn's 1,797 handwritten digits with 20% of the labels made wrong, and known truth."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.ground_truth.synthetic_noise import symmetric
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import label_codes
-from dynacor_ray.sources.image_files import cut, raw_images
+from dynacor_ray.sources.image_files import cut, png, raw_images
 
 NOISE_RATE = 0.2
 SCALE = 4
-"""8x8 digits become 32x32 images, each pixel a square, so that averaging squares gives the digit back."""
+"""8x8 digits become 32x32 images, each pixel a square, so that averaging over squares restores the digit."""
 
 
 @lru_cache(maxsize=1)
@@ -33,24 +31,16 @@ def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
 
 
 def _given(seed: int) -> NDArray[np.int32]:
-    """Labels with planted symmetric noise, keyed by instance; int32 (1797,)."""
+    """Labels with symmetric noise, keyed by instance; int32 (1797,)."""
     true_labels = _digits()[1]
     ids = np.arange(len(true_labels), dtype=np.int64)
     return np.asarray(symmetric(true_labels, ids, NOISE_RATE, 10, seed), dtype=np.int32)
 
 
-def _png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 @dataclass(frozen=True)
 class DemoShard(Shard):
-    """Some of the digits."""
+    """Some of the digits. seed: decides which labels are wrong."""
 
-    first_row: int
-    num_rows: int
     seed: int
 
     def _slice(self) -> slice:
@@ -64,7 +54,7 @@ class DemoShard(Shard):
         """See `Shard.read`."""
         images, true_labels = _digits()
         uris = [f"digits/{row:05d}" for row in range(self.first_row, self.first_row + self.num_rows)]
-        contents = [_png(image) for image in images[self._slice()]]
+        contents = [png(image) for image in images[self._slice()]]
         truths = pa.array(true_labels[self._slice()]).cast(pa.string())
         return raw_images(self.first_row, uris, self.read_labels(), [None] * len(uris), contents, truths)
 
@@ -80,7 +70,7 @@ class DemoSource(Source):
     has_truth = True
 
     def __init__(self, options: SourceOptions) -> None:
-        """options: only the seed counts; it decides which labels are made wrong."""
+        """Load the digits. Of the options only the seed counts, which decides which labels are wrong."""
         self._seed = options.seed
         self.num_rows = len(_digits()[1])
 

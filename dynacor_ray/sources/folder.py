@@ -22,13 +22,20 @@ from dynacor_ray.sources.image_files import (
     is_image_name,
     is_inside,
     raw_images,
-    read_rows,
+    read_below,
 )
 
 
 @dataclass(frozen=True)
 class FolderFile:
-    """One image: path below the root with `/`, why it cannot be read, and its version."""
+    """One image of a folder.
+
+    Attributes:
+        path: below the root, with `/`.
+        error: why it cannot be read, None if it can.
+        size: bytes, part of its version.
+        mtime_ns: modification time, part of its version.
+    """
 
     path: str
     error: str | None
@@ -37,7 +44,7 @@ class FolderFile:
 
     @property
     def label(self) -> str | None:
-        """First-level directory; None for a link in place of one, which must not make a class of its own."""
+        """First-level directory; None for a link in its place, which must not become a class."""
         folder, slash, _ = self.path.partition("/")
         return folder if slash else None
 
@@ -46,8 +53,6 @@ class FolderFile:
 class FolderShard(Shard):
     """Some files of the folder."""
 
-    first_row: int
-    num_rows: int
     root: Location
     files: tuple[FolderFile, ...]
 
@@ -58,14 +63,12 @@ class FolderShard(Shard):
     def read(self) -> pa.Table:
         """See `Shard.read`."""
         uris = [file.path for file in self.files]
-        places = [self.root / file.path if file.error is None else None for file in self.files]
-        root = os.path.realpath(self.root.path) if self.root.is_local else None
-        images, errors = read_rows(places, [file.error for file in self.files], root)
+        images, errors = read_below(self.root, uris, [file.error for file in self.files])
         return raw_images(self.first_row, uris, self.read_labels(), errors, images)
 
 
 class FolderSource(Source):
-    """root/<class>/**/*.jpg and so on; files at the root itself, hidden ones and other extensions are no rows."""
+    """root/<class>/**/*.jpg and so on. Files at the root itself, hidden ones and other extensions are no rows."""
 
     name = "folder"
     kind = "image"
@@ -74,13 +77,13 @@ class FolderSource(Source):
     """In the order of the rows."""
 
     def __init__(self, data: str, options: SourceOptions) -> None:
-        """data: path or URI of the root. Raises DataError when there is no image in a class folder."""
+        """List the images below `data`, a path or URI. Raises DataError when no class folder has any."""
         self.uri = data
         self.root = locate(data)
         self._classes = None if options.classes is None else check_class_names(options.classes, "--classes")
         with storage_errors("read", self.root):
-            found = _scan_local(self.root.path) if self.root.is_local else _scan(self.root)
-            self.files = sorted(found, key=lambda file: file.path)
+            files = _scan_local(self.root.path) if self.root.is_local else _scan(self.root)
+            self.files = sorted(files, key=lambda file: file.path)
         if not self.files:
             expected = f"images ({', '.join(sorted(EXTENSIONS))}) in one sub-folder per class of {data}"
             raise DataError(expected_got(expected, "none", "check the path, and move the images into class folders"))
@@ -112,7 +115,7 @@ def _scan(root: Location) -> Iterator[FolderFile]:
 
 
 def _scan_local(root: str) -> Iterator[FolderFile]:
-    """Images below the class folders of a local root. Links to folders are not followed: they may run in circles."""
+    """Images below the class folders of a local root. Links to folders are not followed: they may form cycles."""
     real = os.path.realpath(root)
     folders = [""]
     while folders:
@@ -129,7 +132,7 @@ def _scan_local(root: str) -> Iterator[FolderFile]:
 
 
 def _local_file(path: str, entry: os.DirEntry[str], root: str) -> FolderFile:
-    """A file or link as a row; whatever keeps it from being read later on is its error."""
+    """A file or link as a row; whatever prevents reading it later is its error."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,8 @@
-"""Reading many image files, one bad file never stopping the rest; and digests of what a source consists of."""
+"""Reading many image files, where one invalid file never stops the rest; cutting sources; versions of files."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
+from numpy.typing import NDArray
+from PIL import Image
 
 from dynacor_ray.core.schema import IMAGE, INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, retry_transient
@@ -25,14 +28,19 @@ _THREADS = 8
 
 
 def is_image_name(name: str) -> bool:
-    """Whether the extension claims an image."""
+    """Whether the extension is that of an image."""
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def read_file(place: Location, root: str | None = None) -> tuple[bytes | None, str | None]:
-    """(content, None), or (None, reason) when the file cannot be had.
+    """Read one file.
 
-    root: real path that a local file may not leave through a link; None when it may lie anywhere.
+    Args:
+        place: the file.
+        root: real path that a local file must not leave through a link; None when it may lie anywhere.
+
+    Returns:
+        (content, None), or (None, reason) when the file cannot be read.
     """
     if root is not None and place.is_local and not is_inside(place.path, root):
         return None, OUTSIDE
@@ -70,14 +78,33 @@ def is_inside(path: str, root: str) -> bool:
 def read_rows(
     places: Sequence[Location | None], errors: Sequence[str | None], root: str | None = None
 ) -> tuple[list[bytes | None], list[str | None]]:
-    """Read every place without an error yet, several at once; returns contents and errors, both in order."""
+    """Read several files at once, except those that have an error already.
+
+    Returns:
+        Contents and errors, both in order.
+    """
 
     def one(place: Location | None, error: str | None) -> tuple[bytes | None, str | None]:
         return (None, error) if error is not None or place is None else read_file(place, root)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(one, places, errors))
-    return [content for content, _ in found], [error for _, error in found]
+        results = list(pool.map(one, places, errors))
+    return [content for content, _ in results], [error for _, error in results]
+
+
+def read_below(
+    root: Location, paths: Sequence[str], errors: Sequence[str | None]
+) -> tuple[list[bytes | None], list[str | None]]:
+    """`read_rows` of paths relative to a root that no link may leave."""
+    places = [root / path if error is None else None for path, error in zip(paths, errors, strict=True)]
+    return read_rows(places, errors, os.path.realpath(root.path) if root.is_local else None)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """An image as PNG. uint8 (H, W) or (H, W, 3)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def raw_images(
@@ -112,5 +139,5 @@ def cut(rows: int, max_rows: int, make: Callable[[int, int], _T]) -> list[_T]:
 
 
 def file_stamp(name: str, info: pafs.FileInfo) -> list[Any]:
-    """What identifies one version of a file: its name, size and time of change."""
+    """The version of a file: name, size and modification time."""
     return [name, info.size, info.mtime_ns]

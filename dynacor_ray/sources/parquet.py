@@ -26,11 +26,12 @@ from dynacor_ray.sources.image_files import cut, file_stamp
 _BUFFER_BYTES = 8 << 20
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB
 _THREADS = 16
+_ONE_DATA_SET = "keep only files of one data set"
 
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """What the footer of one file says; no data is read for it."""
+    """Footer of one file, read without its data."""
 
     place: Location
     name: str
@@ -46,10 +47,18 @@ class ParquetFile:
 
 @dataclass(frozen=True)
 class ParquetShard(Shard):
-    """Rows of one file: `num_rows` rows of some row groups, after skipping `skip` rows of the first of them."""
+    """Rows of one file.
 
-    first_row: int
-    num_rows: int
+    Attributes:
+        place: the file.
+        name: its name in uris and messages.
+        row_groups: the row groups to read.
+        skip: rows of the first of them to skip.
+        first_in_file: number of its first row in the file.
+        columns: roles of the columns.
+        is_declared: whether classes are declared, so that no label means "missing".
+    """
+
     place: Location
     name: str
     row_groups: tuple[int, ...]
@@ -84,7 +93,7 @@ class ParquetShard(Shard):
         return label_strings(table[self.columns.label], negative_is_missing=not self.is_declared)
 
     def _uris(self, table: pa.Table) -> Any:
-        """The table's own uris; where it has none, the file's name and the row in it."""
+        """The table's own uris; where it has none, file name and row number."""
         rows = pa.array(np.arange(self.first_in_file, self.first_in_file + self.num_rows))
         places = pc.binary_join_element_wise(self.name, rows.cast(pa.string()), "#")
         if self.columns.uri is None:
@@ -95,8 +104,8 @@ class ParquetShard(Shard):
     def _load(self, names: list[str]) -> pa.Table:
         with _opened(self.place, self.name) as file:
             batches = file.iter_batches(_BATCH_ROWS[self.columns.kind], row_groups=list(self.row_groups), columns=names)
-            wanted = list(_window(batches, self.skip, self.num_rows))
-        return pa.Table.from_batches(wanted)
+            rows = list(_window(batches, self.skip, self.num_rows))
+        return pa.Table.from_batches(rows)
 
 
 def _window(batches: Iterator[pa.RecordBatch], skip: int, count: int) -> Iterator[pa.RecordBatch]:
@@ -113,30 +122,30 @@ def _window(batches: Iterator[pa.RecordBatch], skip: int, count: int) -> Iterato
 
 @contextmanager
 def _opened(place: Location, name: str) -> Iterator[pq.ParquetFile]:
-    """An open parquet file; trouble in reading it becomes a DataError or StorageError that names the file."""
+    """An open parquet file; errors of reading it become a DataError or StorageError that names it."""
     with storage_errors("read", place):
         try:
             options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
             with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
                 yield file
-        except (pa.ArrowException, ValueError) as error:  # a type of somebody's own may refuse its description
+        except (pa.ArrowException, ValueError) as error:  # a custom type may refuse its description
             got = f"'{first_line(error)}'"
-            raise DataError(
-                expected_got(f"{name} to be a readable parquet file", got, "write the file again")
-            ) from error
+            remedy = "write the file again"
+            raise DataError(expected_got(f"{name} to be a readable parquet file", got, remedy)) from error
 
 
 def read_footers(data: str) -> list[ParquetFile]:
     """Footers of one parquet file, or of all below a directory in order of their paths; hidden files are skipped.
 
-    Raises DataError when there is none, or when one cannot be read.
+    Raises:
+        DataError: there is none, or one cannot be read.
     """
     root = locate(data)
     info = root.info()
     if info.type == pafs.FileType.Directory:
         with storage_errors("read", root):
-            found = list(_walk(root)) if root.is_local else root.filesystem.get_file_info(_everything(root.path))
-        named = sorted((item.path[len(root.path) :].lstrip("/"), item) for item in found if item.is_file)
+            infos = list(_walk(root)) if root.is_local else root.filesystem.get_file_info(_everything(root.path))
+        named = sorted((item.path[len(root.path) :].lstrip("/"), item) for item in infos if item.is_file)
         files = [(name, root / name, item) for name, item in named if _is_data(name)]
     else:
         files = [(info.base_name, root, info)] if info.type == pafs.FileType.File else []
@@ -151,9 +160,9 @@ def _everything(path: str) -> pafs.FileSelector:
 
 
 def _walk(root: Location) -> Iterator[pafs.FileInfo]:
-    """All below a local folder. Links are followed, as caches of data sets consist of them, but no folder twice.
+    """All files below a local folder. Links are followed, as caches of data sets consist of them, but no folder twice.
 
-    Two links back to their own folder would else be walked 2^40 times.
+    Two links back to their own folder would otherwise be walked 2^40 times.
     """
     seen = set[str]()
     for folder, inner, files in os.walk(root.path, followlinks=True):
@@ -177,15 +186,25 @@ def _read_footer(name: str, place: Location, info: pafs.FileInfo) -> ParquetFile
         return ParquetFile(place, name, file.schema_arrow, groups, tuple(file_stamp(name, info)))
 
 
+def same_columns(file: ParquetFile, columns: Columns, first: str) -> Columns:
+    """The columns of another file, which must have those in use. Raises DataError when one does not fit."""
+    absent = [name for name in columns.names() if name not in file.schema.names]
+    if absent:
+        got = f"{file.name} without {', '.join(absent)}"
+        raise DataError(expected_got(f"the columns of {first} in every file", got, _ONE_DATA_SET))
+    return find_columns(file.schema, columns.explicit(), file.name)
+
+
 class ParquetSource(Source):
     """A parquet file, or all parquet files below a directory. Opening it reads the footers only."""
 
     name = "parquet"
 
     def __init__(self, data: str, options: SourceOptions, files: list[ParquetFile] | None = None) -> None:
-        """data: path or URI of a file or directory. files: footers, if read already.
+        """Read the footers, unless `files` has them already, and find the columns.
 
-        Raises DataError when columns are missing or ambiguous, or the files do not fit each other.
+        Raises:
+            DataError: columns are missing or ambiguous, or the files do not agree.
         """
         self.uri, self._options = data, options
         self._files = read_footers(data) if files is None else files
@@ -204,22 +223,14 @@ class ParquetSource(Source):
             self._check_agrees(file)
 
     def _check_agrees(self, file: ParquetFile) -> None:
-        """Raises DataError unless `file` has the same columns and classes as the first one."""
+        """Check that `file` has the same columns and classes as the first one."""
         first = self._files[0].name
-        absent = [name for name in self._columns.names() if name not in file.schema.names]
-        if absent:
-            got = f"{file.name} without {', '.join(absent)}"
-            raise DataError(
-                expected_got(f"the columns of {first} in every file", got, "keep only files of one data set")
-            )
-        found = find_columns(file.schema, self._columns.explicit(), file.name)
-        classes = declared_classes(file.schema, found, self._options, file.name)[0]
-        if found.kind != self.kind or classes != self.class_names:
-            what = "classes" if found.kind == self.kind else "kind of data"
+        columns = same_columns(file, self._columns, first)
+        classes = declared_classes(file.schema, columns, self._options, file.name)[0]
+        if columns.kind != self.kind or classes != self.class_names:
+            what = "classes" if columns.kind == self.kind else "kind of data"
             got = f"others in {file.name}"
-            raise DataError(
-                expected_got(f"the {what} of {first} in every file", got, "keep only files of one data set")
-            )
+            raise DataError(expected_got(f"the {what} of {first} in every file", got, _ONE_DATA_SET))
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`."""

@@ -10,8 +10,8 @@ import pyarrow.fs as pafs
 
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.storage import Location, locate, storage_errors
-from dynacor_ray.sources.base import Source, SourceOptions
-from dynacor_ray.sources.cifar import DATA_SETS, CifarSource, held_data_sets
+from dynacor_ray.sources.base import COLUMN_OPTIONS, Source, SourceOptions
+from dynacor_ray.sources.cifar import DATA_SETS, CifarSource, present_data_sets
 from dynacor_ray.sources.clothing1m import Clothing1MSource, is_clothing1m
 from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.demo import DemoSource
@@ -25,16 +25,15 @@ UNDERSTOOD = (
     "a folder with one sub-folder of images per class, the root of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
 )
 
-_COLUMN_OPTIONS = ("label_column", "image_column", "feature_column", "uri_column", "truth_column")
 _SAMPLE_OPTIONS = ("balanced_sample", "include_double_labeled")
-_CIFAR_OPTIONS = (*_SAMPLE_OPTIONS, *(option for option in _COLUMN_OPTIONS if option != "label_column"), "classes")
+_CIFAR_OPTIONS = (*_SAMPLE_OPTIONS, *(option for option in COLUMN_OPTIONS if option != "label_column"), "classes")
 _IGNORED: dict[str, tuple[str, ...]] = {
     "parquet": _SAMPLE_OPTIONS,
     "table": (*_SAMPLE_OPTIONS, "image_column", "feature_column"),
-    "folder": (*_SAMPLE_OPTIONS, *_COLUMN_OPTIONS),
-    "clothing1m": (*_COLUMN_OPTIONS, "classes"),
+    "folder": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS),
+    "clothing1m": (*COLUMN_OPTIONS, "classes"),
     **dict.fromkeys(DATA_SETS, _CIFAR_OPTIONS),
-    "demo": (*_SAMPLE_OPTIONS, *_COLUMN_OPTIONS, "classes"),
+    "demo": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "classes"),
 }
 
 
@@ -47,25 +46,30 @@ SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
     "clothing1m": _open_clothing1m,
     **{name: functools.partial(CifarSource, name) for name in DATA_SETS},
 }
-"""Prefix -> what opens `PREFIX:ROOT`. A row more makes `detect` understand more (see `dynacor_ray.sources`)."""
+"""Prefix -> what opens `PREFIX:ROOT`. An added row makes `detect` understand more (see `dynacor_ray.sources`)."""
 
 
 def open_source(data: str, options: SourceOptions) -> Source:
-    """Open `data`: "demo", a kind with its root (of SOURCES), or a path or URI whose content tells what it is.
+    """Open a source.
 
-    Raises DataError when there is nothing, nothing that is understood, or no row; ConfigError when an option does not
-    apply to this kind of data; StorageError when the place cannot be read.
+    Args:
+        data: "demo", `PREFIX:ROOT` with a prefix of SOURCES, or a path or URI whose content tells what it is.
+        options: columns, classes and samples that the user asked for.
+
+    Raises:
+        DataError: there is nothing, nothing that is understood, or no row.
+        ConfigError: an option does not apply to this kind of data.
+        StorageError: the location cannot be read.
     """
     name, make = _recognize(data, options)
-    useless = [option for option in _IGNORED.get(name, ()) if getattr(options, option) not in (None, False)]
-    if useless:
-        flags = ", ".join(f"--{option.replace('_', '-')}" for option in useless)
+    unused = [option for option in _IGNORED.get(name, ()) if getattr(options, option) not in (None, False)]
+    if unused:
+        flags = ", ".join(f"--{option.replace('_', '-')}" for option in unused)
         raise ConfigError(expected_got(f"options that apply to data of kind '{name}'", flags, "leave them out"))
     source = make()
     if source.num_rows == 0:
-        raise DataError(
-            expected_got(f"labeled rows in {data}", "0 rows", "check the path and how the data was written")
-        )
+        remedy = "check the path and how the data was written"
+        raise DataError(expected_got(f"labeled rows in {data}", "0 rows", remedy))
     return source
 
 
@@ -94,12 +98,12 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
     selector = pafs.FileSelector(place.path)
     with storage_errors("read", place):
         infos = [info for info in place.filesystem.get_file_info(selector) if not info.base_name.startswith(".")]
-    held = held_data_sets([info.base_name for info in infos])
-    if len(held) > 1:
-        remedy = f"say {' or '.join(f'--data {name}:{data}' for name in held)}"
-        raise DataError(expected_got(f"one data set in {data}", " and ".join(held), remedy))
-    if held:
-        return held[0], lambda: CifarSource(held[0], data, options)
+    present = present_data_sets([info.base_name for info in infos])
+    if len(present) > 1:
+        remedy = f"say {' or '.join(f'--data {name}:{data}' for name in present)}"
+        raise DataError(expected_got(f"one data set in {data}", " and ".join(present), remedy))
+    if present:
+        return present[0], lambda: CifarSource(present[0], data, options)
     files = sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
     if any(name.endswith(".parquet") for name in files):
         return _recognize_parquet(data, options)

@@ -19,7 +19,7 @@ from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings
 from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows
-from dynacor_ray.sources.parquet import ParquetFile, read_footers
+from dynacor_ray.sources.parquet import ParquetFile, read_footers, same_columns
 
 CHAIN = "chain of protocols"
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -27,10 +27,13 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 @dataclass(frozen=True)
 class TableShard(Shard):
-    """Some rows of the table; `rows` holds uri, label, error and, where known, instance_id and truth."""
+    """Some rows of the table.
 
-    first_row: int
-    num_rows: int
+    Attributes:
+        folder: where relative paths start.
+        rows: uri, label, error and, where known, instance_id and truth.
+    """
+
     folder: Location
     rows: pa.Table
 
@@ -57,9 +60,12 @@ def _flat(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
 
 
 def place_of(uri: str | None, folder: Location) -> tuple[Location | None, str | None]:
-    """Place of an image: a URI, an absolute local path, or a path relative to the table's folder, wherever that leads.
+    """Location of an image: a URI, an absolute local path, or a path relative to the table's folder.
 
     fsspec's chains of protocols are refused: some write what they read to a local disk, others unpack archives.
+
+    Returns:
+        (location, None), or (None, reason).
     """
     if not uri:
         return None, "missing path"
@@ -86,15 +92,21 @@ def _locate_host(uri: str) -> Location:
 
 
 class TableSource(Source):
-    """A table of paths or URIs and labels; its rows, not the images, are held in memory."""
+    """A table of paths or URIs and labels. Its rows, not the images, are held in memory."""
 
     name = "table"
     kind = "image"
 
     def __init__(self, data: str, options: SourceOptions, files: list[ParquetFile] | None = None) -> None:
-        """data: path or URI of a .csv, .tsv or .parquet file. files: parquet footers, if read already.
+        """Read the table.
 
-        Raises DataError when the table cannot be parsed or columns are missing or ambiguous.
+        Args:
+            data: path or URI of a .csv, .tsv or .parquet file.
+            options: columns and classes that the user named.
+            files: parquet footers, if read already.
+
+        Raises:
+            DataError: the table cannot be parsed, or columns are missing or ambiguous.
         """
         self.uri, self._options = data, options
         self._place = locate(data)
@@ -113,7 +125,7 @@ class TableSource(Source):
         self.has_truth = columns.truth is not None
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`; covers the table, not the images it names."""
+        """See `Source.fingerprint`; covers the table, not the images that it names."""
         return digest([self.name, str(self._folder), self._stamps, asdict(self._columns), self._options.classes])
 
     def shards(self, max_rows: int) -> list[Shard]:
@@ -127,7 +139,7 @@ class TableSource(Source):
 
 
 def folder_of(place: Location) -> Location:
-    """Where relative paths of a table start: a folder of parquet files itself, or the folder that a file is in."""
+    """Where relative paths of a table start: a folder of parquet files itself, or the folder of the file."""
     if place.is_dir():
         return place
     return Location(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.uri))
@@ -137,16 +149,16 @@ Declared = tuple[tuple[str, ...] | None, dict[str, int] | None]
 
 
 def _read_csv(place: Location, options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
-    """The rows of a CSV table; a line with too many or too few fields becomes a row with an error, at the end."""
+    """The rows of a CSV table. A line with too many or too few fields becomes a row with an error, at the end."""
     name = posixpath.basename(place.path)
     broken: list[str] = []
 
-    def set_aside(row: pacsv.InvalidRow) -> str:
+    def quarantine(row: pacsv.InvalidRow) -> str:
         broken.append(f"line with {row.actual_columns} instead of {row.expected_columns} columns")
         return "skip"
 
     delimiter = DELIMITERS[posixpath.splitext(place.path)[1].lower()]
-    parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside)
+    parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=quarantine)
     with storage_errors("read", place):
         try:
             with place.stream() as stream:
@@ -173,12 +185,7 @@ def _read_parquet(files: list[ParquetFile], options: SourceOptions) -> tuple[pa.
     declared = declared_classes(files[0].schema, columns, options, files[0].name)
     parts = []
     for file in files:
-        absent = [name for name in columns.names() if name not in file.schema.names]
-        if absent:
-            got = f"{file.name} without {', '.join(absent)}"
-            expected = f"the columns of {files[0].name} in every file"
-            raise DataError(expected_got(expected, got, "keep only files of one data set"))
-        find_columns(file.schema, columns.explicit(), file.name)  # of types that can be used, here too
+        same_columns(file, columns, files[0].name)
         parts.append(_rows(file.place.read_table(columns.names()), columns, declared))
     return pa.concat_tables(parts), columns, declared
 
@@ -187,20 +194,20 @@ def _rows(table: pa.Table, columns: Columns, declared: Declared) -> pa.Table:
     """uri, label, error and, where known, instance_id and truth of every row of the table."""
     assert columns.uri is not None
     inferred = declared[0] is None
-    found: dict[str, Any] = {
+    rows: dict[str, Any] = {
         URI: label_strings(table[columns.uri], negative_is_missing=False),
         RAW_LABEL: label_strings(table[columns.label], negative_is_missing=inferred),
         RAW_ERROR: pa.nulls(table.num_rows, pa.string()),
     }
     if columns.truth is not None:
-        found[TRUE_LABEL] = label_strings(table[columns.truth], negative_is_missing=inferred)
+        rows[TRUE_LABEL] = label_strings(table[columns.truth], negative_is_missing=inferred)
     if columns.instance_id is not None:
-        found[INSTANCE_ID] = table[columns.instance_id].cast(pa.int64(), safe=False)
-    return pa.table(found)
+        rows[INSTANCE_ID] = table[columns.instance_id].cast(pa.int64(), safe=False)
+    return pa.table(rows)
 
 
 def _with_broken(rows: pa.Table, reasons: list[str]) -> pa.Table:
-    """Append one row per line that could not be parsed, with no label and the reason as its error."""
+    """Append one row per line that could not be parsed: no label, and the reason as its error."""
     if not reasons:
         return rows
     extra = {name: pa.nulls(len(reasons), rows.schema.field(name).type) for name in rows.column_names}

@@ -1,4 +1,4 @@
-"""Labels to class indices, and raw rows to clean ones; every unusable row is set aside with its reason. Pure."""
+"""From labels to class indices and from raw rows to valid ones; every invalid row is quarantined. Pure."""
 
 from __future__ import annotations
 
@@ -27,75 +27,53 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class LabelVocabulary:
-    """Class names in order of their index, and the index of every label as it stands in the data."""
+    """The classes of a data set.
+
+    Attributes:
+        names: class names in order of their index.
+        codes: label in the data -> class index.
+    """
 
     names: tuple[str, ...]
     codes: dict[str, int]
 
 
 @dataclass(frozen=True)
-class ImageStats:
-    """Extremes of the images seen, sizes as stored; `gray` when all have a single channel."""
-
-    min_width: int
-    max_width: int
-    min_height: int
-    max_height: int
-    gray: bool
-
-    @staticmethod
-    def of(infos: Sequence[ImageInfo]) -> ImageStats | None:
-        """Statistics of some images, None of no image."""
-        if not infos:
-            return None
-        widths, heights = [info.width for info in infos], [info.height for info in infos]
-        gray = all(info.channels == 1 for info in infos)
-        return ImageStats(min(widths), max(widths), min(heights), max(heights), gray)
-
-    def merge(self, other: ImageStats) -> ImageStats:
-        """Statistics of the union of two sets of images."""
-        return ImageStats(
-            min(self.min_width, other.min_width),
-            max(self.max_width, other.max_width),
-            min(self.min_height, other.min_height),
-            max(self.max_height, other.max_height),
-            self.gray and other.gray,
-        )
-
-
-@dataclass(frozen=True)
 class Validated:
-    """Rows as in `dataset/`, what was set aside, and the truth where known (only of rows kept, known classes only)."""
+    """The rows of one shard after checking.
+
+    Attributes:
+        rows: valid rows, as in `dataset/`.
+        quarantine: invalid rows with their reason.
+        truth: true labels of the valid rows, where known and one of the classes; None if the source has none.
+        max_side: longest side of any image in pixels, None without images.
+        gray: whether no image has more than one channel.
+    """
 
     rows: pa.Table
     quarantine: pa.Table
     truth: pa.Table | None
-    image_sizes: ImageStats | None
-
-    @property
-    def max_side(self) -> int | None:
-        """Longest side of any image, None without images."""
-        return None if self.image_sizes is None else max(self.image_sizes.max_width, self.image_sizes.max_height)
-
-    @property
-    def gray(self) -> bool:
-        """Whether no image seen has more than one channel."""
-        return self.image_sizes is None or self.image_sizes.gray
+    max_side: int | None
+    gray: bool
 
 
 def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabulary:
-    """The declared classes, else the labels found: integers by value, others by name.
+    """The declared classes, else the labels of the data: integers by value, others by name.
 
-    counts: rows per label as it stands in the data. Raises DataError when there are fewer than two classes, or so many
-    that the labels must be something else.
+    Args:
+        counts: rows per label in the data.
+        source: what the labels belong to.
+
+    Raises:
+        DataError: fewer than two classes, or so many that the column cannot be a label.
     """
     if source.class_names is not None:
         codes = source.label_codes or {name: code for code, name in enumerate(source.class_names)}
         _check_classes(source.class_names, "declared")
         return LabelVocabulary(tuple(source.class_names), dict(codes))
-    found = [label for label, count in counts.items() if count > 0]
-    numeric = all(map(is_integer_text, found))
-    names = tuple(sorted(found, key=lambda label: (int(label), label)) if numeric else sorted(found))
+    labels = [label for label, count in counts.items() if count > 0]
+    numeric = all(map(is_integer_text, labels))
+    names = tuple(sorted(labels, key=lambda label: (int(label), label)) if numeric else sorted(labels))
     _check_classes(names, "found")
     total = sum(counts.values())
     if len(names) * 2 > total:
@@ -107,9 +85,8 @@ def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabula
 def _check_classes(names: Sequence[str], how: str) -> None:
     if len(names) < 2:
         got = f"{len(names)} {how}{': ' + repr(names[0]) if names else ''}"
-        raise DataError(
-            expected_got("at least two classes", got, "check the label column, or declare classes with --classes")
-        )
+        remedy = "check the label column, or declare classes with --classes"
+        raise DataError(expected_got("at least two classes", got, remedy))
     longest = max(map(len, names))
     if longest > MAX_CLASS_NAME:
         expected, got = f"class names of at most {MAX_CLASS_NAME} characters", f"one of {longest:,}"
@@ -117,7 +94,7 @@ def _check_classes(names: Sequence[str], how: str) -> None:
 
 
 def vocabulary_warnings(counts: Mapping[str, int], vocabulary: LabelVocabulary) -> list[str]:
-    """Sentences about classes that cannot be judged well. counts: rows per class name or label."""
+    """Sentences about classes with too few rows to be checked. counts: rows per class name or label."""
     totals = Counter[int]()
     for label, count in counts.items():
         if label in vocabulary.codes:
@@ -127,16 +104,23 @@ def vocabulary_warnings(counts: Mapping[str, int], vocabulary: LabelVocabulary) 
         if totals[code] == 0:
             sentences.append(f"Class {name!r} is declared, but no instance has this label.")
         elif totals[code] == 1:
-            sentences.append(f"Class {name!r} has one instance, which cannot be judged.")
+            sentences.append(f"Class {name!r} has one instance, which cannot be checked.")
     return sentences
 
 
 def validate_rows(raw: pa.Table, kind: str, vocabulary: LabelVocabulary, feature_dim: int | None) -> Validated:
-    """Encode labels, verify every payload, and set unusable rows aside with their reason.
+    """Encode labels, verify every payload, and quarantine invalid rows with their reason.
 
-    raw: rows as `Shard.read` returns them. kind: "image" or "feature". feature_dim: length of every feature vector.
     A row with several faults is reported with the first: its error, its label, its payload.
-    Raises DataError when the table's own instance ids are missing or out of range.
+
+    Args:
+        raw: rows as `Shard.read` returns them.
+        kind: "image" or "feature".
+        vocabulary: the classes.
+        feature_dim: length of every feature vector, None for images.
+
+    Raises:
+        DataError: the table's own instance ids are missing or out of range.
     """
     ids = _ids(raw)
     faults = _Faults(raw.num_rows)
@@ -144,27 +128,24 @@ def validate_rows(raw: pa.Table, kind: str, vocabulary: LabelVocabulary, feature
     codes = _encode(raw[schema.RAW_LABEL], vocabulary)
     faults.note(codes == _MISSING, lambda rows: ["missing label"] * len(rows))
     faults.note(codes == _UNKNOWN, lambda rows: _unknown_labels(raw, rows, vocabulary))
-    sizes = None
+    images: list[ImageInfo] = []
     if kind == "image":
-        sizes = ImageStats.of(_probe_images(raw[schema.IMAGE], faults))
+        images = _probe_images(raw[schema.IMAGE], faults)
         payload = _images(raw[schema.IMAGE], faults.good)
     else:
         assert feature_dim is not None
         payload = _features(raw[schema.FEATURE], faults, feature_dim)
     good = faults.good
-    columns = [
-        pa.array(ids[good]),
-        raw[schema.URI].filter(pa.array(good)).cast(pa.string()),
-        pa.array(codes[good]),
-        payload,
-    ]
-    wanted = schema.dataset_schema(feature_dim if kind == "feature" else None)
-    rows = pa.Table.from_arrays(columns, schema=wanted)
-    return Validated(rows, _quarantine(raw, faults), _truth(raw, ids, good, vocabulary), sizes)
+    uris = raw[schema.URI].filter(pa.array(good)).cast(pa.string())
+    columns = [pa.array(ids[good]), uris, pa.array(codes[good]), payload]
+    rows = pa.Table.from_arrays(columns, schema=schema.dataset_schema(feature_dim if kind == "feature" else None))
+    max_side = max((max(image.width, image.height) for image in images), default=None)
+    gray = all(image.channels == 1 for image in images)
+    return Validated(rows, _quarantine(raw, faults), _truth(raw, ids, good, vocabulary), max_side, gray)
 
 
 def check_unique_ids(ids: NDArray[np.int64]) -> None:
-    """ids: int64 (N,). Raises DataError naming some that occur more than once."""
+    """Raise DataError when an id, of int64 (N,), occurs more than once."""
     ordered = np.sort(ids)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if len(repeated):
@@ -175,9 +156,10 @@ def check_unique_ids(ids: NDArray[np.int64]) -> None:
 
 
 def feature_dim_of(raw: pa.Table) -> int:
-    """The most common length of the feature vectors; the greater one of equally common lengths.
+    """The most common length of the feature vectors; of equally common lengths the greater.
 
-    Raises DataError when no row has a vector with at least one value.
+    Raises:
+        DataError: no row has a vector with at least one value.
     """
     column = raw[schema.FEATURE]
     counts = pc.value_counts(pc.list_value_length(column).drop_null().combine_chunks()).to_pylist()
@@ -188,10 +170,16 @@ def feature_dim_of(raw: pa.Table) -> int:
 
 
 def check_quarantine(quarantined: int, num_rows: int, limit: float, reasons: Mapping[str, int]) -> None:
-    """Refuse data of which too much is unusable.
+    """Check that not too many rows are invalid.
 
-    quarantined: rows set aside. num_rows: all rows, these included. limit: largest share allowed, 0..1. reasons: rows
-    per reason. Raises DataError with the most frequent reasons.
+    Args:
+        quarantined: invalid rows.
+        num_rows: all rows, these included.
+        limit: largest allowed share, in [0, 1].
+        reasons: rows per reason.
+
+    Raises:
+        DataError: too many are invalid; the message lists the most frequent reasons.
     """
     if quarantined == 0 or (quarantined <= limit * num_rows and quarantined < num_rows):
         return
@@ -202,7 +190,7 @@ def check_quarantine(quarantined: int, num_rows: int, limit: float, reasons: Map
 
 
 def reason_kind(reason: str) -> str:
-    """A reason without what is particular to its row, so that equal troubles can be counted together.
+    """A reason without the details of its row, so that equal faults can be counted together.
 
     >>> reason_kind("label 'cot' is not among the 10 classes")
     'label is not among the 10 classes'
@@ -219,9 +207,9 @@ def _ids(raw: pa.Table) -> NDArray[np.int64]:
         return np.asarray(raw[schema.RAW_ROW].to_numpy())
     column = raw[schema.INSTANCE_ID]
     ids = pc.fill_null(column, -1).cast(pa.int64()).to_numpy()
-    bad = np.flatnonzero((ids < 0) | (ids > MAX_INSTANCE_ID))
-    if len(bad):
-        shown = ", ".join(_id_at(raw, int(row)) for row in bad[:_SHOWN])
+    invalid = np.flatnonzero((ids < 0) | (ids > MAX_INSTANCE_ID))
+    if len(invalid):
+        shown = ", ".join(_id_at(raw, int(row)) for row in invalid[:_SHOWN])
         remedy = f"correct them, or rename the column {schema.INSTANCE_ID!r} to have rows numbered"
         raise DataError(expected_got(f"{schema.INSTANCE_ID} in 0..{MAX_INSTANCE_ID}", shown, remedy))
     return np.asarray(ids)
@@ -233,14 +221,19 @@ def _id_at(raw: pa.Table, row: int) -> str:
 
 
 class _Faults:
-    """Which rows are good so far, and the first fault of every other one."""
+    """Which rows are valid so far, and the first fault of every other one."""
 
     def __init__(self, num_rows: int) -> None:
         self.good: NDArray[np.bool_] = np.ones(num_rows, dtype=np.bool_)
         self.reasons: dict[int, str] = {}
 
     def note(self, bad: Any, explanations: Callable[[NDArray[np.int64]], list[str]]) -> None:
-        """Set rows aside. bad: mask (N,). explanations: numbers of the rows not set aside before -> their reasons."""
+        """Quarantine rows.
+
+        Args:
+            bad: mask (N,).
+            explanations: row numbers -> their reasons, called with the rows that had no fault before.
+        """
         mask = np.asarray(bad.to_numpy() if isinstance(bad, pa.ChunkedArray) else bad, dtype=np.bool_)
         rows = np.flatnonzero(mask & self.good)
         if len(rows):
@@ -269,7 +262,7 @@ def _quoted(label: str) -> str:
 
 
 def _probe_images(images: pa.ChunkedArray[Any], faults: _Faults) -> list[ImageInfo]:
-    """Sizes of the good images; the others get their reason."""
+    """Sizes of the valid images; the others get their reason."""
     infos, broken = [], {}
     for row in np.flatnonzero(faults.good).tolist():
         data = images[row].as_py()
@@ -286,7 +279,7 @@ def _probe_images(images: pa.ChunkedArray[Any], faults: _Faults) -> list[ImageIn
 
 
 def _images(images: pa.ChunkedArray[Any], good: NDArray[np.bool_]) -> pa.ChunkedArray[Any]:
-    """The good images as plain binary, in chunks that 32-bit offsets can hold."""
+    """The valid images as plain binary, in chunks that 32-bit offsets can hold."""
     kept = images.filter(pa.array(good))
     if kept.type == pa.binary():
         return kept
@@ -296,7 +289,7 @@ def _images(images: pa.ChunkedArray[Any], good: NDArray[np.bool_]) -> pa.Chunked
 
 
 def _features(column: pa.ChunkedArray[Any], faults: _Faults, dim: int) -> pa.Array[Any]:
-    """The good vectors as float32 lists of length `dim`; the others get their reason. No loop over good rows."""
+    """The valid vectors as float32 lists of length `dim`; the others get their reason. No loop over valid rows."""
     faults.note(pc.is_null(column), lambda rows: ["missing feature"] * len(rows))
     lengths = pc.fill_null(pc.list_value_length(column), dim).to_numpy()
     faults.note(lengths != dim, lambda rows: [_wrong_length(length, dim) for length in lengths[rows].tolist()])
@@ -323,12 +316,12 @@ def _wrong_length(length: int, dim: int) -> str:
 def _matrix(chunk: pa.Array[Any], dim: int) -> NDArray[np.float32]:
     """Lists without nulls, all of length `dim`, as float32 (N, dim); null values become NaN."""
     flat = chunk.flatten().to_numpy(zero_copy_only=False)
-    with np.errstate(over="ignore"):  # a double too large for float32 becomes infinite, and is set aside for it
+    with np.errstate(over="ignore"):  # a double too large for float32 becomes infinite, hence invalid
         return np.asarray(flat, dtype=np.float32).reshape(-1, dim)
 
 
 def _finite_rows(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which rows of (N, D) have finite values only; bool (N,)."""
+    """Which rows of (N, D) have only finite values; bool (N,)."""
     step = max(1, (1 << 24) // max(1, values.shape[1]))
     parts = [np.isfinite(values[i : i + step]).all(axis=1) for i in range(0, len(values), step)]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.bool_)
@@ -348,7 +341,7 @@ def _quarantine(raw: pa.Table, faults: _Faults) -> pa.Table:
 def _truth(
     raw: pa.Table, ids: NDArray[np.int64], good: NDArray[np.bool_], vocabulary: LabelVocabulary
 ) -> pa.Table | None:
-    """Truth of the rows kept, where it is known and one of the classes."""
+    """True labels of the valid rows, where known and one of the classes."""
     if schema.TRUE_LABEL not in raw.column_names:
         return None
     codes = _encode(raw[schema.TRUE_LABEL], vocabulary)

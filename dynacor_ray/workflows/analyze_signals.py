@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig, make_analyze_signals_config
+from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core.errors import DynacorError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
@@ -22,7 +23,7 @@ from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.engine.runtime.parallel_map import map_shared
 from dynacor_ray.engine.training.signal_files import RecordedSignals
 from dynacor_ray.ground_truth.metrics import detection_metrics
-from dynacor_ray.ground_truth.supervised_bound import FOLDS, READERS, BoundConfig, Judged, judge_fold, merged
+from dynacor_ray.ground_truth.supervised_bound import FOLDS, READERS, BoundConfig, FoldScores, merge_folds, score_fold
 from dynacor_ray.method.signals import signal_of
 from dynacor_ray.report.comparison_table import print_comparison
 from dynacor_ray.report.signal_analysis import (
@@ -49,13 +50,13 @@ def analyze_signals(data: str | None = None, **options: Any) -> AnalyzeSignalsRe
     Options are those of `AnalyzeSignalsConfig` (label_noise, seeds, gammas, signals) and of `DetectConfig`. Resumes in
     the same directory, and extends what is there. Raises a DynacorError, before any work where possible.
     """
-    return run_analyze_signals(make_analyze_signals_config(data, **options))
+    return run_analyze_signals(make_config(AnalyzeSignalsConfig, data, **options))
 
 
 def run_analyze_signals(config: AnalyzeSignalsConfig) -> AnalyzeSignalsResult:
     """`analyze_signals` for a configuration that is already built."""
-    chosen = {"gammas": config.all_gammas, "signals": config.chosen}
-    plan = functools.partial(_SignalAnalysis.open, "signals", config, config.widest, chosen, ("gamma",))
+    chosen = {"gammas": config.effective_gammas, "signals": config.effective_signals}
+    plan = functools.partial(_SignalAnalysis.open, "signals", config, config.largest_corruption, chosen, ("gamma",))
     result = run_once(plan, Progress(config.detect.quiet))
     if not config.detect.quiet:
         print_comparison(result.summary, str(result.run), stem="signal_analysis", note=NOTE)
@@ -73,10 +74,10 @@ class _SignalAnalysis(Experiment[Finding, AnalyzeSignalsResult]):
     figure = staticmethod(signals_figure)
 
     def find_all(self, progress: Progress) -> Iterator[Finding]:
-        shared = self.open_shared(_SIGNAL_FACTOR * len(self.config.all_gammas), progress)
+        shared = self.open_shared(_SIGNAL_FACTOR * len(self.config.effective_gammas), progress)
         for cell in self.cells(shared, SignalCell):
-            for gamma in self.config.all_gammas:
-                yield from cell.find(gamma, self.config.chosen)
+            for gamma in self.config.effective_gammas:
+                yield from cell.find(gamma, self.config.effective_signals)
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class _Known:
 class _Fold:
     """What one fold of one bound came to: what it says, or why it failed."""
 
-    judged: Judged | None
+    judged: FoldScores | None
     seconds: float
     message: str | None
 
@@ -166,7 +167,7 @@ class SignalCell(GridCell):
         message = next((fold.message for fold in folds if fold.message is not None), None)
         if message is not None:
             return self.judgment(name, title, None, {}, seconds, message)
-        verdict = merged([fold.judged for fold in folds if fold.judged is not None])
+        verdict = merge_folds([fold.judged for fold in folds if fold.judged is not None])
         metrics = detection_metrics(verdict.is_label_issue, verdict.score, is_mislabeled)
         return self.judgment(name, title, verdict, metrics, seconds)
 
@@ -178,7 +179,7 @@ def _judge_fold(known: _Known, item: tuple[str, str, int]) -> _Fold:
     try:
         dynamics = signal.read(known.columns[signal.column])
         config = BoundConfig(seed=known.seed)
-        judged = judge_fold(dynamics, known.ids, known.is_mislabeled, reader, number, config)
+        judged = score_fold(dynamics, known.ids, known.is_mislabeled, reader, number, config)
     except (DynacorError, ValueError) as error:  # one that diverges does not end the others
         message = str(error)
     return _Fold(judged, time.monotonic() - start, message)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dynacor_ray.config.compare import CompareConfig, make_compare_config
+from dynacor_ray.config.compare import CompareConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core.errors import ConfigError, DataError, DynacorError, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
@@ -40,12 +41,13 @@ def compare(data: str | None = None, **options: Any) -> CompareResult:
     and one of all baselines' classifiers serve all detectors. Resumes in the same directory. Raises a DynacorError,
     before any work where possible; a detector that fails is named in the result and ends nothing.
     """
-    return run_compare(make_compare_config(data, **options))
+    return run_compare(make_config(CompareConfig, data, **options))
 
 
 def run_compare(config: CompareConfig) -> CompareResult:
     """`compare` for a configuration that is already built."""
-    plan = functools.partial(_Comparison.open, "compare", config, config.detect, {"detectors": config.chosen})
+    detectors = {"detectors": config.effective_detectors}
+    plan = functools.partial(_Comparison.open, "compare", config, config.detect, detectors)
     result = run_once(plan, Progress(config.detect.quiet))
     if not config.detect.quiet:
         print_comparison(result.summary, str(result.run))
@@ -63,7 +65,7 @@ class _Comparison(Experiment[Judgment, CompareResult]):
     figure = staticmethod(comparison_figure)
 
     def find_all(self, progress: Progress) -> Iterator[Judgment]:
-        for name in self.config.left_out:
+        for name in self.config.unavailable_detectors:
             library = DETECTORS[name].library
             progress.say(f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{library}]'")
         shared = self.open_shared(TRAININGS, progress)
@@ -74,13 +76,13 @@ class _Comparison(Experiment[Judgment, CompareResult]):
 
 def _possible(config: CompareConfig, num_classes: int, progress: Progress) -> list[str]:
     """The detectors that can be compared with so many classes; one that was asked for by name must be among them."""
-    for name in config.chosen:
+    for name in config.effective_detectors:
         most = DETECTORS[name].max_classes
         if most is not None and num_classes > most:
             if config.detectors:
                 raise ConfigError(expected_got(f"at most {most} classes for {name}", str(num_classes), "leave it out"))
             progress.say(f"{DETECTORS[name].title} is left out: it takes at most {most} classes")
-    return [name for name in config.chosen if num_classes <= (DETECTORS[name].max_classes or num_classes)]
+    return [name for name in config.effective_detectors if num_classes <= (DETECTORS[name].max_classes or num_classes)]
 
 
 class CompareCell(GridCell):

@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from dynacor_ray.config.detect import DetectConfig, make_config
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.progress import Progress
@@ -44,7 +45,7 @@ def detect(data: str | None = None, **options: Any) -> DetectResult:
         options["data"] = data
     if not options.get("data"):
         raise ConfigError(expected_got("data to search", "none", 'pass e.g. detect("demo")'))
-    return run_detect(make_config(**options))
+    return run_detect(make_config(DetectConfig, **options))
 
 
 def run_detect(config: DetectConfig) -> DetectResult:
@@ -123,7 +124,7 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         # A network is unsure for longer than a head on features, and its estimate of the noise rate too high by far.
         most = MOST_RECALL if config.network is None else config.target_recall
         recall = {"target_recall": config.target_recall, "most_recall": most}
-        threshold = find_threshold(sample, fitted, config.policy, config.ranking, **recall)
+        threshold = find_threshold(sample, fitted, config.effective_flag_rule, config.effective_ranking_score, **recall)
         assigned = assign(dynamics, fitted, threshold)
     with progress.timed("output"):
         with progress.stage("output", None, "rows"):

@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dynacor_ray.config.detect import DetectConfig, make_config
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.engine.data.ingest import count_labels
@@ -79,7 +80,7 @@ def doctor(data: str, price_per_hour: float | None = None, **options: Any) -> Do
 
     price_per_hour: of the whole cluster, in any currency, for an estimate of what the run costs.
     """
-    return run_doctor(make_config(data=data, **options), price_per_hour)
+    return run_doctor(make_config(DetectConfig, data, **options), price_per_hour)
 
 
 def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> DoctorReport:

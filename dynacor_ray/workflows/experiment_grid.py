@@ -92,17 +92,17 @@ class Experiment(ResumableRun[list[Found], Result], Generic[Found, Result]):
         run = locate(detect.out or f"{default_out(detect.data)}-{name}")
         cache = detect.cache or str(run / "cache")
         prepared: dict[int, PreparedRun] = {}
-        for seed in config.all_seeds:
+        for seed in config.effective_seeds:
             first = next(iter(prepared.values()), None)
             made = prepare(dataclasses.replace(detect, seed=seed, cache=cache, out=str(run)), first)
             # All seeds are judged on the rows of the first, also where a seed would choose others.
             prepared[seed] = dataclasses.replace(made, packed=first.packed, source=first.source) if first else made
-        first = prepared[config.all_seeds[0]]
+        first = prepared[config.effective_seeds[0]]
         if not first.source.has_truth:
             remedy = "name their column with --truth-column (Clothing1M: --include-double-labeled), or use detect"
             raise ConfigError(expected_got("true labels to judge by", f"none in {detect.data}", remedy))
-        made_from = {str(noise): noise.made_from for noise in config.kinds}
-        facts = dataclasses.asdict(config) | {"seeds": config.all_seeds} | chosen | {"made_from": made_from}
+        made_from = {str(noise): noise.made_from for noise in config.noises}
+        facts = dataclasses.asdict(config) | {"seeds": config.effective_seeds} | chosen | {"made_from": made_from}
         tied = first.identity(without=("seed", *varied))
         tied["options"] |= {name: True}
         run_directory.check(run, tied)
@@ -148,7 +148,7 @@ class Experiment(ResumableRun[list[Found], Result], Generic[Found, Result]):
 
         trainings: how many each cell makes.
         """
-        first, kinds = next(iter(self.seeds.values())), self.config.kinds
+        first, kinds = next(iter(self.seeds.values())), self.config.noises
         with progress.timed("start"):
             plan = plan_for(first.config)
             signals = first.source.num_rows * first.config.epochs * BYTES_PER_SIGNAL
@@ -162,7 +162,7 @@ class Experiment(ResumableRun[list[Found], Result], Generic[Found, Result]):
 
     def cells(self, shared: SharedData, make: type[AnyCell]) -> Iterator[AnyCell]:
         """The cells, one after the other, each with its labels."""
-        for noise in self.config.kinds:
+        for noise in self.config.noises:
             for seed, prepared in self.seeds.items():
                 place = self.run / CELLS / f"{str(noise).replace(':', '-')}-seed{seed}"
                 shared.progress.say(f"{noise}, seed {seed}")

@@ -95,7 +95,7 @@ def training_config(config: DetectConfig, **changes: Any) -> TrainConfig:
         *("lr_schedule", "lr_decay", "sync_batchnorm", "compile"),
     )
     options = {name: getattr(config, name) for name in same}
-    more = {"network": network, "augmentation": augmentation, "lr_milestones": config.steps_at}
+    more = {"network": network, "augmentation": augmentation, "lr_milestones": config.effective_lr_milestones}
     return TrainConfig(**options | more | changes)
 
 

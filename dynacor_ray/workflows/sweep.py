@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dynacor_ray.config.sweep import CLUSTER_OPTIONS, SweepConfig, make_sweep_config, training_options
+from dynacor_ray.config.options import make_config
+from dynacor_ray.config.sweep import CLUSTERING_OPTIONS, SweepConfig, training_options
 from dynacor_ray.core.errors import ConfigError, RunDirectoryError, TrainingError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
@@ -65,7 +66,7 @@ def sweep(
     clustering. Resumes an interrupted sweep in the same directory. Raises a DynacorError, before any work where
     possible; a failing trial is named in the result and ends nothing.
     """
-    config = make_sweep_config(data, **options)
+    config = make_config(SweepConfig, data, **options)
     return run_sweep(config, _search(config, space, searcher, scheduler), scheduler)
 
 
@@ -113,7 +114,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
         opened = cls(config, run, cache, search, scheduler, trainings)
         run_directory.check(run, opened.identity())
         for prepared in trainings.values():
-            run_directory.check(prepared.run, prepared.identity(CLUSTER_OPTIONS))
+            run_directory.check(prepared.run, prepared.identity(CLUSTERING_OPTIONS))
         return opened
 
     @property
@@ -128,7 +129,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
 
     def identity(self) -> dict[str, Any]:
         """What ties the directory: all but what is varied, so that a sweep may be extended."""
-        varied = {*self.config.choices, *CLUSTER_OPTIONS}
+        varied = {*self.config.choices, *CLUSTERING_OPTIONS}
         options = {n: v for n, v in self.config.detect.result_options().items() if n not in varied}
         return {"options": options | {"sweep": True}, "data": self.first.source.fingerprint()}
 
@@ -191,7 +192,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
                 check_encoder(prepared)
         flows = {}
         for name, prepared in self.trainings.items():
-            identity, config = prepared.identity(CLUSTER_OPTIONS), prepared.config
+            identity, config = prepared.identity(CLUSTERING_OPTIONS), prepared.config
             run_directory.claim(prepared.run, identity, dataclasses.asdict(config))
             opened = open_data(prepared, plan.use_gpu, progress)
             flows[name] = DynamicsFlow(config, prepared.run, opened.dataset, opened.rows, plan)
@@ -262,7 +263,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
 
     def _listed(self, trial: Callable[[dict[str, Any]], None], progress: Progress) -> tuple[list[str], Failures]:
         """Names of the listed trials' records, and what failed or was stopped."""
-        wanted = {record_name(self.config.trial(options)): options for options in self.config.listed() or []}
+        wanted = {record_name(self.config.trial(options)): options for options in self.config.trials() or []}
 
         def missing() -> list[str]:
             have = set(self.records.names())
@@ -300,7 +301,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
 def _training_name(config: SweepConfig, options: dict[str, Any]) -> str:
     """Readable, and different for trainings that differ."""
     one = config.trial(training_options(options))
-    known = {n: v for n, v in one.result_options().items() if n not in CLUSTER_OPTIONS}
+    known = {n: v for n, v in one.result_options().items() if n not in CLUSTERING_OPTIONS}
     return f"gamma{one.gamma:g}-seed{one.seed}-{digest(known)[:8]}"
 
 
@@ -311,8 +312,8 @@ def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, sc
     if searcher is None and space is None:
         return None
     for name in space or {}:
-        if name not in CLUSTER_OPTIONS:
+        if name not in CLUSTERING_OPTIONS:
             remedy = "give lists of the others (gammas, seeds, also): each value costs a training"
-            raise ConfigError(expected_got(f"space over {', '.join(CLUSTER_OPTIONS)}", repr(name), remedy))
+            raise ConfigError(expected_got(f"space over {', '.join(CLUSTERING_OPTIONS)}", repr(name), remedy))
     alphas = None if space and "alpha" in space else config.alpha_range()
     return make_search(config.choices, alphas, space or {}, config.num_samples, searcher, scheduler)

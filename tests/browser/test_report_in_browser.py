@@ -93,7 +93,7 @@ def test_filters(opened: Opened, tmp_path: Path) -> None:
     one(page, "#query").clear()
     one(page, "#query").send_keys("999999")
     assert shown_ids(page) == []
-    assert "not inside the report" in one(page, "#count").text
+    assert "not in the report" in one(page, "#count").text
 
 
 def test_matrix(opened: Opened, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_one_epoch_one_metric_and_no_flag(opened: Opened) -> None:
     page = opened(epochs=1, noise=0.0, validation=validation, estimated_noise_rate=None, noise_rate_range=None)
     assert one(page, "h1").text == "None of 300 labels looks wrong"
     assert "Too few epochs" in one(page, ".tiles").text
-    assert one(page, "#count").text == "No row here fits these filters."
+    assert one(page, "#count").text == "No row matches these filters."
     Select(one(page, "#order")).select_by_value("near")
     one(page, ".card").click()
     assert one(page, "#detail-why").text.startswith("Seen as ")

@@ -13,7 +13,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from dynacor_ray.config.detect import make_config
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import (
     ClusterError,
@@ -230,7 +231,7 @@ def test_fsspec_run_directory(
 ) -> None:
     """A file system that only fsspec knows serves for every output."""
     monkeypatch.setattr("dynacor_ray.core.storage.pafs", _PyarrowWithoutProtocols())
-    result = run_detect(make_config(data=str(feature_set(400)), out=f"local://{tmp_path}/run", **FAST))
+    result = run_detect(make_config(DetectConfig, str(feature_set(400)), out=f"local://{tmp_path}/run", **FAST))
     assert isinstance(result.run.filesystem, pafs.PyFileSystem)
     assert {"config.json", "summary.json", "dynamics.parquet"} <= {p.name for p in (tmp_path / "run").iterdir()}
     assert result.issues.num_rows == 400

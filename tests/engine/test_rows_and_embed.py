@@ -15,7 +15,7 @@ import ray
 from PIL import Image
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.image_decoding import centre_crop_resize, flip
+from dynacor_ray.core.image_decoding import center_crop_resize, flip
 from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
@@ -131,7 +131,7 @@ def read_store(folder: Location, files: tuple[str, ...]) -> dict[int, np.ndarray
     return dict(zip(table["key"].to_pylist(), schema.matrix(table["feature"]), strict=True))
 
 
-@pytest.mark.parametrize(("augmentation", "change"), [("flip", flip), ("crop", centre_crop_resize), ("none", None)])
+@pytest.mark.parametrize(("augmentation", "change"), [("flip", flip), ("crop", center_crop_resize), ("none", None)])
 def test_copies_are_augmented_and_originals_are_not(
     images: Path, tmp_path: Path, augmentation: str, change: Callable[[np.ndarray], np.ndarray] | None
 ) -> None:

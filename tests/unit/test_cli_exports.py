@@ -1,4 +1,4 @@
-"""`dynacor export`, `review` and `apply` as they are typed."""
+"""`dynacor export`, `review` and `clean` as they are typed."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     marks.write_text(f"instance_id,mark\n{flagged[0]['instance_id']},right\n")
     assert status_of("review", str(run), str(marks)) == 0
     assert capsys.readouterr().out.startswith("1 rows marked: 0 wrong, 1 right, 0 unsure.\n")
-    assert status_of("apply", str(run), str(out)) == 2
+    assert status_of("clean", str(run), str(out)) == 2
     assert "Expected --drop or --relabel, but got neither" in capsys.readouterr().err
-    assert status_of("apply", str(run), str(out), "--drop", "--marks", str(marks)) == 0
+    assert status_of("clean", str(run), str(out), "--drop", "--marks", str(marks)) == 0
     said = capsys.readouterr().out
     assert said == f"9 rows left out, 1 flagged rows stay: {out}\nChanges: {out}.changes.csv\n"
     assert pq.read_table(out).num_rows == 91

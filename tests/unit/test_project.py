@@ -38,7 +38,14 @@ TOP_LEVEL = {
 REDUCTIONS = {"softmax", "log_softmax", "mean", "normalize", "squeeze"}
 
 TESTS = ROOT / "tests" / "unit"
-TESTS_OF_MORE = {"test_cluster_yaml.py", "test_docs.py", "test_jobs.py", "test_project.py", "test_security.py"}
+TESTS_OF_MORE = {
+    "test_cluster_yaml.py",
+    "test_docs.py",
+    "test_jobs.py",
+    "test_project.py",
+    "test_security.py",
+    "method/test_index.py",
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 METHOD_FILES = sorted((PACKAGE / "method").rglob("*.py"))
@@ -150,23 +157,31 @@ def test_truth_is_quarantined() -> None:
     assert not found, f"only {TRUTH_READERS} may touch the truth"
 
 
-# --------------------------------------------------------------------------------------------------------------- method
+# ---------------------------------------------------------------------------------------------------- method, decision
 
 
-def public_functions() -> list[tuple[str, ast.FunctionDef]]:
+def public_functions(paths: list[Path]) -> list[tuple[str, ast.FunctionDef]]:
     return [
         (f"{path.stem}.{node.name}", node)
-        for path in METHOD_FILES
+        for path in paths
         for node in parsed(path).body
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
     ]
 
 
 def test_method_functions_cite_the_paper() -> None:
-    functions = public_functions()
+    functions = public_functions(METHOD_FILES)
     assert functions
     silent = [name for name, node in functions if not re.search(r"Eq\.|§", ast.get_docstring(node) or "")]
     assert not silent, f"say in the docstring which equation or section it is: {silent}"
+
+
+def test_decision_modules_name_their_origin() -> None:
+    paths = [path for path in sorted((PACKAGE / "decision").rglob("*.py")) if public_functions([path])]
+    assert paths
+    origin = r"\b(19|20)\d\d\b|\bours\b|\bour own\b|Eq\.|§|Table"
+    silent = [name_of(path) for path in paths if not re.search(origin, ast.get_docstring(parsed(path)) or "")]
+    assert not silent, f"cite a publication in the module's docstring, or say that the rules are ours: {silent}"
 
 
 def test_method_names_its_axes() -> None:
@@ -257,15 +272,12 @@ def reasons() -> dict[str, str]:
     return found
 
 
-def test_the_readme_lists_every_dependency_with_its_reason() -> None:
+def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     needed = project["dependencies"] + [item for name, items in extras.items() if name != "dev" for item in items]
     assert list(reasons()) == needed
     assert all(reasons().values()), "say in pyproject what each is for"
-    listed = re.findall(r"^\| `([^`]+)` \| (.+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    table = [(name, reason) for name, reason in listed if re.search("[<=>]", name)]
-    assert table == list(reasons().items())
 
 
 def test_only_listed_dependencies_are_imported() -> None:

@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
-from dynacor_ray.core.image_decoding import centre_crop_resize, flip, load_rgb
+from dynacor_ray.core.image_decoding import center_crop_resize, flip, load_rgb
 from dynacor_ray.core.manifest import MANIFEST, DatasetManifest, FeatureStats, read_stats
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
@@ -112,7 +112,7 @@ def augmented(image: np.ndarray, augmentation: str) -> np.ndarray:
     """The image of a copy (§4.2): "flip", "crop" or "none". uint8 (S, S, 3) -> uint8 (S, S, 3)."""
     if augmentation == "none":
         return image
-    return flip(image) if augmentation == "flip" else centre_crop_resize(image)
+    return flip(image) if augmentation == "flip" else center_crop_resize(image)
 
 
 class _Embedder:

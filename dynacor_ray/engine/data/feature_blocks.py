@@ -13,7 +13,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.packed_dataset import GivenLabels
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
-from dynacor_ray.detectors.fm_srm import NEIGHBOURS, PrototypeSums, prototype_margin
+from dynacor_ray.detectors.fm_srm import NEIGHBORS, PrototypeSums, prototype_margin
 from dynacor_ray.detectors.nearest_neighbors import NearestNeighbors, normalized
 from dynacor_ray.engine.runtime.session import remote_errors
 
@@ -107,7 +107,7 @@ def gather_neighbors(blocks: FeatureBlocks, progress: Progress) -> dict[str, np.
         ids: np.ndarray, features: np.ndarray, numbers: tuple[np.ndarray, ...], references: list[list[ray.ObjectRef]]
     ) -> tuple[np.ndarray, np.ndarray]:
         torch.set_num_threads(1)
-        found = [NearestNeighbors(normalized(rows), own, NEIGHBOURS) for own, rows in _cut(ids, features)]
+        found = [NearestNeighbors(normalized(rows), own, NEIGHBORS) for own, rows in _cut(ids, features)]
         for other_ids, (other,) in zip(numbers, references, strict=True):
             for reference_ids, rows in _cut(other_ids, ray.get(other)):
                 reference = normalized(rows)

@@ -20,7 +20,7 @@ from ray.exceptions import OutOfDiskError, RayTaskError
 
 from dynacor_ray.core.errors import ClusterError, DynacorError, StorageError, expected_got
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import passing_messages
+from dynacor_ray.core.storage import transient_messages
 
 SPILL_UNTIL = 0.95
 """How full a disk may be before Ray refuses to spill to it (its local_fs_capacity_threshold)."""
@@ -108,7 +108,7 @@ def set_up_data() -> None:
     context.print_on_execution_start = False
     context.raise_original_map_exception = True
     known = context.retried_io_errors
-    context.retried_io_errors = [*known, *(text for text in passing_messages() if text not in known)]
+    context.retried_io_errors = [*known, *(text for text in transient_messages() if text not in known)]
 
 
 def _is_no_notice(record: logging.LogRecord) -> bool:

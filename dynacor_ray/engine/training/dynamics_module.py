@@ -20,7 +20,7 @@ from dynacor_ray.engine.training.module import Recorded, TrainingModule, classif
 from dynacor_ray.engine.training.signal_files import signal_table
 from dynacor_ray.method.corruption import LABEL, is_selected
 from dynacor_ray.method.dynamics import logit_margin, to_float16_keeping_sign
-from dynacor_ray.method.signals import COLUMNS, ClassGrams, Seen, record_signals
+from dynacor_ray.method.signals import COLUMNS, BatchOutputs, ClassGrams, record_signals
 
 _LOGITS, _PRE_LOGITS = "logits", "pre_logits"
 
@@ -176,7 +176,7 @@ class AllSignalsModule(DynamicsModule):
             self._grams = ClassGrams.empty(logits.shape[1], features.shape[1], logits.device)
         originals = ((keys >= 0) & (keys & 1 == 0)).to(logits.device)
         self._grams.add(features[originals], labels[originals])
-        return record_signals(Seen(logits, labels, features, self._directions))
+        return record_signals(BatchOutputs(logits, labels, features, self._directions))
 
     def end_epoch(self, epoch: int, world: int) -> None:
         """Merge all ranks' gram matrices as well: the directions for the next epoch."""

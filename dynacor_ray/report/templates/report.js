@@ -26,18 +26,18 @@
 
   // ---------------------------------------------------------------------------------------------------------- charts
 
-  function ticks(low, high, wanted) {
-    const raw = (high - low) / wanted || 1;
+  function ticks(low, high, intervals) {
+    const raw = (high - low) / intervals || 1;
     const power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
-    const found = [];
-    for (let at = Math.ceil(low / step) * step; at <= high + step / 1e6; at += step) found.push(Math.abs(at) < step / 1e6 ? 0 : at);
-    return found;
+    const values = [];
+    for (let at = Math.ceil(low / step) * step; at <= high + step / 1e6; at += step) values.push(Math.abs(at) < step / 1e6 ? 0 : at);
+    return values;
   }
 
   const label = (value) => (Math.abs(value) >= 1000 ? `${Number((value / 1000).toPrecision(3))}k` : String(Number(value.toPrecision(3))));
 
-  // Axes of a chart: returns what maps values to places.
+  // Draw the axes of a chart; returns the functions that map values to positions.
   function axes(svg, width, height, xs, ys, names) {
     const left = 44, right = 12, top = 10, bottom = 34;
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -60,11 +60,11 @@
   function drawDynamics(svg, key, width, height, row) {
     const bands = Object.entries(data.bands).filter(([, band]) => band.rows);
     const epochs = Math.max(...bands.map(([, band]) => band.mean.length), row ? row.path.length : 0);
-    const seen = [0, ...bands.flatMap(([, band]) => [...band.low, ...band.high, ...band.mean]), ...(row ? row.path : [])];
-    const span = [Math.min(...seen), Math.max(...seen)];
-    const room = 0.04 * (span[1] - span[0] || 1);
-    const whole = ticks(1, epochs, 8).filter((at) => Number.isInteger(at) && at > 0);
-    const { x, y } = axes(svg, width, height, [1, Math.max(epochs, 2)], [span[0] - room, span[1] + room], { x: "epoch", at: whole });
+    const margins = [0, ...bands.flatMap(([, band]) => [...band.low, ...band.high, ...band.mean]), ...(row ? row.path : [])];
+    const range = [Math.min(...margins), Math.max(...margins)];
+    const padding = 0.04 * (range[1] - range[0] || 1);
+    const epochTicks = ticks(1, epochs, 8).filter((at) => Number.isInteger(at) && at > 0);
+    const { x, y } = axes(svg, width, height, [1, Math.max(epochs, 2)], [range[0] - padding, range[1] + padding], { x: "epoch", at: epochTicks });
     const points = (values) => values.map((value, epoch) => [x(epoch + 1), y(value)]);
     for (const [name, band] of bands) {
       svg.append(draw("path", { class: `band ${name}`, d: `${path([...points(band.high), ...points(band.low).reverse()])}Z` }));
@@ -80,8 +80,8 @@
 
   function drawHistogram(svg) {
     const [below, above] = data.histogram;
-    const most = Math.max(...below.map((value, i) => value + above[i]), 1);
-    const { x, y } = axes(svg, 400, 220, [0, 1], [0, most], { x: "label quality (0 bad, 1 good)" });
+    const tallest = Math.max(...below.map((value, i) => value + above[i]), 1);
+    const { x, y } = axes(svg, 400, 220, [0, 1], [0, tallest], { x: "label quality (0 bad, 1 good)" });
     const width = x(1 / below.length) - x(0) - 1;
     below.forEach((low, i) => {
       let base = y(0);
@@ -100,13 +100,13 @@
 
   function drawMetric(svg) {
     const last = Math.max(data.metric.length - 1, 1);
-    const whole = ticks(0, last, 8).filter(Number.isInteger);
-    const { x, y } = axes(svg, 400, 220, [0, last], [0, Math.max(...data.metric, 1e-6) * 1.18], { x: "epoch of the clustering", at: whole });
+    const epochTicks = ticks(0, last, 8).filter(Number.isInteger);
+    const { x, y } = axes(svg, 400, 220, [0, last], [0, Math.max(...data.metric, 1e-6) * 1.18], { x: "epoch of the clustering", at: epochTicks });
     svg.append(draw("path", { class: "line metric", d: path(data.metric.map((value, epoch) => [x(epoch), y(value)])) }));
-    const at = [x(data.chosen), y(data.metric[data.chosen])];
-    svg.append(draw("circle", { class: "dot", r: 5, cx: at[0], cy: at[1] }));
-    const end = data.chosen > last / 2;
-    svg.append(draw("text", { x: at[0], y: at[1] - 11, "text-anchor": end ? "end" : "start" }, `chosen: epoch ${data.chosen}`));
+    const left = x(data.chosen), top = y(data.metric[data.chosen]);
+    svg.append(draw("circle", { class: "dot", r: 5, cx: left, cy: top }));
+    const anchor = data.chosen > last / 2 ? "end" : "start";
+    svg.append(draw("text", { x: left, y: top - 11, "text-anchor": anchor }, `chosen: epoch ${data.chosen}`));
   }
 
   function spark(row) {
@@ -127,7 +127,7 @@
   const ORDERS = {
     rank: (a, b) => a.rank - b.rank,
     near: (a, b) => Math.abs(a.quality - 0.5) - Math.abs(b.quality - 0.5) || a.rank - b.rank,
-    sampled: (a, b) => a.sampled - b.sampled, // a random order: the first n are a fair sample too
+    sampled: (a, b) => a.sampled - b.sampled, // a random order: the first n are a random sample too
     id: (a, b) => (a.id.length - b.id.length) || (a.id < b.id ? -1 : 1),
   };
 
@@ -136,11 +136,11 @@
     return make("img", { src: row.image, alt: alternative, loading: "lazy", decoding: "async" });
   }
 
-  const said = (row) =>
+  const describe = (row) =>
     row.given === row.suggested ? `given ${names[row.given]}` : `given ${names[row.given]}, looks like ${names[row.suggested]}`;
 
   function card(row, place) {
-    const view = make("span", { class: row.image ? "view" : "view spark" }, picture(row, `Row ${row.id}, ${said(row)}`) || spark(row));
+    const view = make("span", { class: row.image ? "view" : "view spark" }, picture(row, `Row ${row.id}, ${describe(row)}`) || spark(row));
     const mark = marks.get(row.id);
     if (mark) view.append(make("span", { class: `mark ${mark}` }, mark));
     const differs = row.given !== row.suggested;
@@ -148,7 +148,7 @@
     text.append(make("span", { class: "label given" }, make("i", {}, "given"), make("bdi", {}, names[row.given])));
     if (differs) text.append(make("span", { class: "label suggested" }, make("i", {}, "looks like"), make("bdi", {}, names[row.suggested])));
     text.append(make("span", { class: "id" }, make("span", {}, `row ${row.id}`), make("span", {}, row.quality.toFixed(3))));
-    const button = make("button", { type: "button", class: "card", "aria-label": `Row ${row.id}: ${said(row)}. ${row.why}`, title: row.why }, view, text);
+    const button = make("button", { type: "button", class: "card", "aria-label": `Row ${row.id}: ${describe(row)}. ${row.why}`, title: row.why }, view, text);
     button.addEventListener("click", () => open(place));
     return make("li", { "data-id": row.id }, button);
   }
@@ -156,20 +156,20 @@
   function matching() {
     const query = fields.query.value.trim().toLowerCase();
     const order = fields.order.value;
-    const searched = query !== "";
-    const found = data.rows.filter(
+    const searching = query !== "";
+    const rows = data.rows.filter(
       (row) =>
         (fields.given.value === "" || row.given === Number(fields.given.value)) &&
         (fields.suggested.value === "" || row.suggested === Number(fields.suggested.value)) &&
-        (!searched || row.id === query || (query.length > 2 && row.uri.toLowerCase().includes(query)) || row.id.startsWith(query)) &&
+        (!searching || row.id === query || (query.length > 2 && row.uri.toLowerCase().includes(query)) || row.id.startsWith(query)) &&
         (order !== "sampled" || row.sampled !== null) &&
-        (order !== "rank" || row.flagged || searched)
+        (order !== "rank" || row.flagged || searching)
     );
-    return found.sort(ORDERS[order]);
+    return rows.sort(ORDERS[order]);
   }
 
-  function total() {
-    // Flagged rows of the chosen pair in all, not only those that are inside.
+  function totalFlagged() {
+    // All flagged rows of the selected pair, not only those in the report.
     if (fields.order.value !== "rank" || fields.query.value.trim()) return null;
     const given = fields.given.value, suggested = fields.suggested.value;
     if (given === "" && suggested === "") return data.flagged;
@@ -186,13 +186,13 @@
     if (!more) byId("cards").replaceChildren();
     byId("cards").append(...visible.slice(first).map((row, i) => card(row, first + i)));
     byId("more").hidden = state.rows.length <= state.shown;
-    const all = total();
-    const rest = all !== null && all > state.rows.length ? ` of ${count(all)} flagged; the others are in issues.parquet` : "";
-    const none = fields.query.value.trim() ? "This row is not inside the report, which holds the most suspicious ones; issues.parquet has all." : "No row here fits these filters.";
-    byId("count").textContent = state.rows.length ? `${count(state.rows.length)} rows${rest}.` : none;
+    const all = totalFlagged();
+    const others = all !== null && all > state.rows.length ? ` of ${count(all)} flagged; the others are in issues.parquet` : "";
+    const none = fields.query.value.trim() ? "This row is not in the report, which shows the most suspicious rows; issues.parquet has all." : "No row matches these filters.";
+    byId("count").textContent = state.rows.length ? `${count(state.rows.length)} rows${others}.` : none;
     for (const cell of document.querySelectorAll(".cell")) {
-      const on = cell.dataset.given === fields.given.value && cell.dataset.suggested === fields.suggested.value;
-      cell.setAttribute("aria-pressed", String(on));
+      const selected = cell.dataset.given === fields.given.value && cell.dataset.suggested === fields.suggested.value;
+      cell.setAttribute("aria-pressed", String(selected));
     }
     for (const head of document.querySelectorAll(".matrix th button")) {
       const side = head.dataset.given === undefined ? "suggested" : "given";
@@ -222,17 +222,17 @@
     byId("detail-suggested").textContent = names[row.suggested];
     byId("detail-suggested").parentElement.hidden = row.given === row.suggested;
     byId("detail-why").textContent = row.why;
-    const image = picture(row, `Row ${row.id}, ${said(row)}`);
+    const image = picture(row, `Row ${row.id}, ${describe(row)}`);
     byId("detail-picture").replaceChildren(...(image ? [image] : []));
     byId("detail-picture").hidden = !image;
     byId("detail-picture").parentElement.classList.toggle("plain", !image);
     const facts = [
-      ["Place among all rows", count(row.rank)],
+      ["Rank among all rows", count(row.rank)],
       ["Flagged", row.flagged ? "yes" : "no"],
       ["Label quality", row.quality.toFixed(4)],
       ["Noise score", row.score.toFixed(4)],
       ["Mean margin", row.margin.toFixed(3)],
-      ...(row.uri ? [["Where", row.uri]] : []),
+      ...(row.uri ? [["Path", row.uri]] : []),
     ];
     byId("detail-facts").replaceChildren(
       ...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, make("bdi", {}, value))))
@@ -264,10 +264,10 @@
   });
   dialog.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const marked = { w: "wrong", r: "right", u: "unsure" }[event.key];
+    const mark = { w: "wrong", r: "right", u: "unsure" }[event.key];
     if (event.key === "ArrowLeft") step(-1);
     else if (event.key === "ArrowRight") step(1);
-    else if (marked) setMark(marked);
+    else if (mark) setMark(mark);
     else return;
     event.preventDefault();
   });
@@ -282,26 +282,26 @@
   try {
     for (const [id, mark] of Object.entries(JSON.parse(localStorage.getItem(KEY) || "{}"))) marks.set(id, mark);
   } catch {
-    marks.clear(); // no storage here: marks last as long as the page is open
+    marks.clear(); // no storage: marks last as long as the page is open
   }
 
-  function keepMarks() {
+  function saveMarks() {
     try {
       localStorage.setItem(KEY, JSON.stringify(Object.fromEntries(marks)));
     } catch {
       // see above
     }
-    const tally = { wrong: 0, right: 0, unsure: 0 };
-    for (const mark of marks.values()) tally[mark] += 1;
+    const counts = { wrong: 0, right: 0, unsure: 0 };
+    for (const mark of marks.values()) counts[mark] += 1;
     byId("marks").hidden = marks.size === 0;
-    byId("marks-text").textContent = `${count(marks.size)} rows marked: ${tally.wrong} wrong, ${tally.right} right, ${tally.unsure} unsure.`;
+    byId("marks-text").textContent = `${count(marks.size)} rows marked: ${counts.wrong} wrong, ${counts.right} right, ${counts.unsure} unsure.`;
   }
 
   function setMark(mark) {
     const row = state.rows[state.at];
     if (marks.get(row.id) === mark) marks.delete(row.id);
     else marks.set(row.id, mark);
-    keepMarks();
+    saveMarks();
     const old = byId("cards").children[state.at];
     if (old) old.replaceWith(card(row, state.at));
     open(state.at);
@@ -318,7 +318,7 @@
   });
   byId("forget").addEventListener("click", () => {
     marks.clear();
-    keepMarks();
+    saveMarks();
     show();
   });
 
@@ -350,7 +350,7 @@
     });
   }
 
-  // One stop for the tabulator in the matrix; arrows go from cell to cell.
+  // One tab stop for the matrix; arrow keys move from cell to cell.
   const cells = [...document.querySelectorAll(".cell")];
   cells.forEach((cell, i) => cell.setAttribute("tabindex", i ? "-1" : "0"));
   const table = document.querySelector(".matrix");
@@ -394,6 +394,6 @@
   if (byId("dynamics-chart")) drawDynamics(byId("dynamics-chart"), byId("dynamics-key"), 400, 220, null);
   drawHistogram(byId("histogram-chart"));
   drawMetric(byId("metric-chart"));
-  keepMarks();
+  saveMarks();
   show();
 })();

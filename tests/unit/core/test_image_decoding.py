@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dynacor_ray.core.image_decoding import ImageError, ImageInfo, centre_crop_resize, flip, load_rgb, probe
+from dynacor_ray.core.image_decoding import ImageError, ImageInfo, center_crop_resize, flip, load_rgb, probe
 from tests.opened_sources import png
 
 RAMP = np.linspace(0, 255, 40 * 30).reshape(30, 40).astype(np.uint8)
@@ -172,11 +172,11 @@ def test_flip_is_its_own_inverse() -> None:
     np.testing.assert_array_equal(flip(flip(image)), image)
 
 
-def test_centre_crop_resize_cuts_an_eighth() -> None:
+def test_center_crop_resize_cuts_an_eighth() -> None:
     image = np.zeros((32, 64, 3), dtype=np.uint8)
     image[4:-4, 8:-8] = 200
-    assert (centre_crop_resize(image) == 200).all()
-    assert centre_crop_resize(np.zeros((2, 3, 3), dtype=np.uint8)).shape == (2, 3, 3)
+    assert (center_crop_resize(image) == 200).all()
+    assert center_crop_resize(np.zeros((2, 3, 3), dtype=np.uint8)).shape == (2, 3, 3)
 
 
 @pytest.mark.parametrize("value", [5.0, -3.0])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.detectors.nearest_neighbors import NO_INSTANCE, NearestNeighbors, normalized
 
 
@@ -49,20 +49,6 @@ def test_any_split_and_order_equals_brute_force(data: st.DataObject) -> None:
     assert nearest.similarity.tolist() == values
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 2**16), st.integers(0, 20), st.booleans())
-def test_merging_equals_one_pass(seed: int, cut: int, swapped: bool) -> None:
-    generator = np.random.default_rng(seed)
-    features, ids = generator.integers(-2, 3, (20, 2)).astype(np.float32), generator.permutation(20)
-    everything = np.arange(20)
-    parts = [found(features, ids, 6, [part]) for part in (everything[:cut], everything[cut:])]
-    first, second = parts[::-1] if swapped else parts
-    first.merge(second)
-    whole = found(features, ids, 6, [everything])
-    assert torch.equal(first.ids, whole.ids)
-    assert torch.equal(first.similarity, whole.similarity)
-
-
 def test_real_features_are_those_of_brute_force() -> None:
     rows = normalized(torch.from_numpy(np.random.default_rng(0).normal(size=(300, 16)))).numpy()
     ids = np.arange(300)[::-1].copy()
@@ -98,6 +84,3 @@ def test_unusable_input_is_refused() -> None:
     rows, ids = torch.eye(2), torch.arange(2)
     with pytest.raises(ConfigError, match="at least 1 neighbor, but got 0"):
         NearestNeighbors(rows, ids, 0)
-    for other in (NearestNeighbors(rows, ids + 1, 3), NearestNeighbors(rows, ids, 2)):
-        with pytest.raises(DataError, match="neighbors of the same queries"):
-            NearestNeighbors(rows, ids, 3).merge(other)

@@ -16,7 +16,7 @@ import pytest
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, StorageError
 from dynacor_ray.core.storage import locate
-from dynacor_ray.export.cleaned_copy import apply_run
+from dynacor_ray.export.cleaned_copy import clean_run
 from tests.made_runs import NAMES, at, given_labels, lines, make_run, run_of_data
 
 LABELS = {
@@ -40,7 +40,7 @@ def test_a_cleaned_parquet_file(kind: str, action: Any, tmp_path: Path) -> None:
     pq.write_table(table, data, row_group_size=400)
     before = data.read_bytes()
     run, flagged = run_of_data(tmp_path, data, "parquet")
-    done = apply_run(at(run), at(out), action)
+    done = clean_run(at(run), at(out), action)
     assert (done.changed, done.left) == (150, 0)
     assert data.read_bytes() == before
     clean = pq.read_table(out)
@@ -78,7 +78,7 @@ def test_a_cleaned_folder_with_ids_of_its_own_and_marks(tmp_path: Path) -> None:
         flagged[1]["instance_id"]: "unsure",
         flagged[2]["instance_id"]: "wrong",
     }
-    done = apply_run(at(run), at(tmp_path / "clean"), "drop", marks)
+    done = clean_run(at(run), at(tmp_path / "clean"), "drop", marks)
     assert (done.changed, done.left) == (58, 2)
     assert sorted(path.name for path in (tmp_path / "clean").iterdir()) == ["part-0.parquet", "part-1.parquet"]
     kept = set(pq.read_table(tmp_path / "clean")["instance_id"].to_pylist())
@@ -98,7 +98,7 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
         file.write("\r\nonly one field\r\n")
         writer.writerows(rows[20:])
     run, flagged = run_of_data(tmp_path, data, "table")
-    apply_run(at(run), at(out), action)
+    clean_run(at(run), at(out), action)
     wanted = {row["instance_id"]: NAMES[row["predicted_label"]] for row in flagged}
     with out.open(newline="", encoding="utf-8") as file:
         found = list(csv.reader(file))
@@ -108,7 +108,7 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
     assert [row for row in found[1:] if len(row) == 3] == kept
     assert ["only one field"] in found
     with pytest.raises(StorageError, match=r"beside the table, but got .* relative paths such as 'images/"):
-        apply_run(at(run), at(tmp_path / "elsewhere" / "clean.csv"), action)
+        clean_run(at(run), at(tmp_path / "elsewhere" / "clean.csv"), action)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def images_in(folder: Path) -> dict[str, str]:
 def test_a_folder_of_images_without_the_flagged(pictures: Any, hard_links: bool, tmp_path: Path) -> None:
     run, data, flagged, paths = pictures
     before, out = images_in(data), tmp_path / "clean"
-    done = apply_run(at(run), at(out), "drop", {flagged[0]["instance_id"]: "right"}, hard_links)
+    done = clean_run(at(run), at(out), "drop", {flagged[0]["instance_id"]: "right"}, hard_links)
     assert (done.changed, done.left) == (5, 1)
     gone = {row["uri"] for row in flagged[1:]}
     assert images_in(out) == {path: path for path in paths if path not in gone}
@@ -163,7 +163,7 @@ def test_relabeled_images_move_to_the_other_class_and_replace_none(pictures: Any
     moved_ids = pa.array([ids[uri] for uri in table["uri"].to_pylist()], pa.int64())
     pq.write_table(table.set_column(0, "instance_id", moved_ids), run / "issues.parquet")
     run, flagged = run_of_data(tmp_path, data, "folder")
-    done = apply_run(at(run), at(tmp_path / "clean"), "relabel")
+    done = clean_run(at(run), at(tmp_path / "clean"), "relabel")
     assert (done.changed, done.left) == (6, 0)
     found = images_in(tmp_path / "clean")
     assert len(found) == 61
@@ -178,16 +178,16 @@ def test_relabeled_images_move_to_the_other_class_and_replace_none(pictures: Any
 def test_a_folder_that_cannot_be_copied(pictures: Any, tmp_path: Path) -> None:
     run, data, _, paths = pictures
     with pytest.raises(StorageError, match=r"a place outside of .*/data, but got .*/data/clean"):
-        apply_run(at(run), at(data / "clean"), "drop")
+        clean_run(at(run), at(data / "clean"), "drop")
     remote = locate("memory://clean")
     with pytest.raises(StorageError, match=r"on this machine for --hard-links, but got folder data from .*memory"):
-        apply_run(at(run), remote, "drop", hard_links=True)
-    assert apply_run(at(run), remote, "drop").changed == 6
+        clean_run(at(run), remote, "drop", hard_links=True)
+    assert clean_run(at(run), remote, "drop").changed == 6
     copied = remote.filesystem.get_file_info(pafs.FileSelector(remote.path, recursive=True))
     assert sum(info.is_file for info in copied) == 54
     (data / paths[0]).unlink()
     with pytest.raises(DataError, match="the data that the run read, but got other files"):
-        apply_run(at(run), at(tmp_path / "clean"), "drop")
+        clean_run(at(run), at(tmp_path / "clean"), "drop")
     assert not (tmp_path / "clean").exists()
 
 
@@ -201,9 +201,9 @@ def test_a_folder_of_parquet_files_that_cannot_be_copied(tmp_path: Path) -> None
     pq.write_table(pa.table(columns), data / "part.parquet")
     run, _ = run_of_data(tmp_path, data, "table")
     with pytest.raises(StorageError, match=r"a place outside of .*/data, but got .*/data/clean"):
-        apply_run(at(run), at(data / "clean"), "drop")
+        clean_run(at(run), at(data / "clean"), "drop")
     with pytest.raises(StorageError, match=r"absolute paths or URIs in a folder of tables, but got .*'images/"):
-        apply_run(at(run), at(tmp_path / "clean"), "drop")
+        clean_run(at(run), at(tmp_path / "clean"), "drop")
 
 
 def test_rows_that_suggest_no_other_class_stay(tmp_path: Path) -> None:
@@ -217,12 +217,12 @@ def test_rows_that_suggest_no_other_class_stay(tmp_path: Path) -> None:
     features = schema.fixed_size_list(np.zeros((100, 2), np.float32))
     pq.write_table(pa.table({"feature": features, "label": [NAMES[c] for c in given_labels(tmp_path / "run")]}), data)
     run, _ = run_of_data(tmp_path, data, "parquet")
-    done = apply_run(at(run), at(tmp_path / "a.parquet"), "relabel")
+    done = clean_run(at(run), at(tmp_path / "a.parquet"), "relabel")
     assert (done.changed, done.left) == (9, 1)
     with pytest.raises(StorageError, match="which exists; choose another"):
-        apply_run(at(run), at(tmp_path / "a.parquet"), "relabel")
+        clean_run(at(run), at(tmp_path / "a.parquet"), "relabel")
     with pytest.raises(StorageError, match="which exists"):
-        apply_run(at(run), at(data), "drop")
+        clean_run(at(run), at(data), "drop")
 
 
 def test_other_data_than_the_run_read_are_refused(tmp_path: Path) -> None:
@@ -233,13 +233,13 @@ def test_other_data_than_the_run_read_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"feature": features, "label": labels[::-1]}), data)
     run, _ = run_of_data(tmp_path, data, "parquet")
     with pytest.raises(DataError, match="the labels of its rows are others now, but got '"):
-        apply_run(at(run), at(tmp_path / "clean.parquet"), "drop")
+        clean_run(at(run), at(tmp_path / "clean.parquet"), "drop")
     assert not (tmp_path / "clean.parquet").exists()
     pq.write_table(pa.table({"feature": features, "label": labels, "more": labels}), data)
     with pytest.raises(DataError, match="the data that the run read, but got other files"):
-        apply_run(at(run), at(tmp_path / "clean.parquet"), "drop")
+        clean_run(at(run), at(tmp_path / "clean.parquet"), "drop")
     summary = json.loads((run / "summary.json").read_text())
     summary["data"]["source"] = "demo"
     (run / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(DataError, match="but got data of kind 'demo'; use dynacor export"):
-        apply_run(at(run), at(tmp_path / "clean.parquet"), "drop")
+        clean_run(at(run), at(tmp_path / "clean.parquet"), "drop")

@@ -70,7 +70,7 @@ def test_a_run_is_finished_also_when_mlflow_is_gone(
 
     monkeypatch.setattr(tracking, "log_runs", fail)
     track_run("http://gone", "runs/demo", summary, Progress())
-    assert capsys.readouterr().err == "Warning: MLflow at http://gone was not told: ConnectionError: no route\n"
+    assert capsys.readouterr().err == "Warning: MLflow at http://gone failed: ConnectionError: no route\n"
 
 
 def test_comparisons_are_not_tracked() -> None:

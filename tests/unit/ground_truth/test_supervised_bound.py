@@ -53,10 +53,10 @@ def test_no_row_is_judged_by_a_model_that_learned_its_truth() -> None:
     dynamics, ids, wrong = separable(200)
     seen = []
     for fold in range(bound.FOLDS):
-        before = bound.judge_fold(dynamics, ids, wrong, "dynamics", fold, QUICK)
+        before = bound.score_fold(dynamics, ids, wrong, "dynamics", fold, QUICK)
         other = wrong.copy()
         other[before.rows] = ~other[before.rows]
-        after = bound.judge_fold(dynamics, ids, other, "dynamics", fold, QUICK)
+        after = bound.score_fold(dynamics, ids, other, "dynamics", fold, QUICK)
         assert np.array_equal(before.score, after.score)
         seen.append(before.rows)
     assert sorted(ids[np.concatenate(seen)].tolist()) == [7 * i for i in range(200)], "every row once"
@@ -101,5 +101,5 @@ def test_wrong_input_is_told() -> None:
     dynamics, ids, wrong = separable(100)
     with pytest.raises(ConfigError, match="a reader among dynamics, mean, but got 'shape'"):
         bound.supervised_bound(dynamics, ids, wrong, "shape")
-    with pytest.raises(DataError, match=r"0 wrong of .* learning rows; use more rows, or more noise"):
+    with pytest.raises(DataError, match=r"0 wrong of .* training rows; use more rows, or more noise"):
         bound.supervised_bound(dynamics, ids, np.zeros(100, bool), "mean")

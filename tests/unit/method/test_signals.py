@@ -12,9 +12,9 @@ from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.method import signals as s
 
 
-def batch_of(rows: int = 50, classes: int = 4, dim: int = 6) -> s.Seen:
+def batch_of(rows: int = 50, classes: int = 4, dim: int = 6) -> s.BatchOutputs:
     generator = torch.Generator().manual_seed(0)
-    return s.Seen(
+    return s.BatchOutputs(
         torch.randn(rows, classes, generator=generator),
         torch.randint(classes, (rows,), generator=generator),
         torch.randn(rows, dim, generator=generator),
@@ -50,7 +50,7 @@ def test_the_orientation_of_every_signal() -> None:
     """A row whose label fits, and one whose does not."""
     logits = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
     features, directions = torch.tensor([[2.0, 0.1], [0.1, 2.0]]), torch.eye(2)
-    recorded = s.record_signals(s.Seen(logits, torch.tensor([0, 0]), features, directions))
+    recorded = s.record_signals(s.BatchOutputs(logits, torch.tensor([0, 0]), features, directions))
     for signal in s.SIGNALS.values():
         right, wrong = signal.read(recorded[signal.column].numpy()[:, None])[:, 0]
         assert (wrong > right) == signal.high_is_wrong, signal.name
@@ -59,7 +59,7 @@ def test_the_orientation_of_every_signal() -> None:
 
 def test_alignment_without_directions_is_nothing() -> None:
     seen = batch_of()
-    first = s.record_signals(s.Seen(seen.logits, seen.label, seen.features, None))
+    first = s.record_signals(s.BatchOutputs(seen.logits, seen.label, seen.features, None))
     assert first["alignment"].tolist() == [0.0] * 50
 
 

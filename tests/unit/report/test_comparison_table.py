@@ -80,7 +80,7 @@ def test_the_oracle_is_called_so_wherever_its_f1_is_shown() -> None:
     heading, values = (next(line for line in text.splitlines() if word in line) for word in ("AUROC", "72.0"))
     assert heading.split("  ")[-2].strip() == "oracle F1"
     assert values.split() == ["AUM", "72.0", "83.0", "61.0", "2.0"]
-    assert "oracle F1: of the best possible cut, which nobody finds without the truth." in text
+    assert "oracle F1: of the best possible cut, which cannot be found without the truth." in text
 
 
 def test_missing_and_failed_cells_are_visible_and_explained() -> None:

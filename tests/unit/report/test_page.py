@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dynacor_ray.core.storage import locate
+from dynacor_ray.report import page as pages
 from dynacor_ray.report.page import MATRIX_CLASSES, embedded, render
 from dynacor_ray.report.page_reader import read_page
 from dynacor_ray.runs.records import RunSummary
@@ -160,3 +161,10 @@ def test_a_page_without_uris_or_dynamics(tmp_path: Path) -> None:
     data = json.loads(read(render(bare)).raw["script"][0])
     assert {row["uri"] for row in data["rows"]} == {""}
     assert {tuple(row["path"]) for row in data["rows"]} == {()}
+
+
+def test_every_label_reference_names_an_element() -> None:
+    template = (Path(pages.__file__).parent / "templates" / "report.html").read_text(encoding="utf-8")
+    references = set(re.findall(r'aria-labelledby="([^"]+)"', template))
+    assert len(references) > 5
+    assert references <= set(re.findall(r'\bid="([^"]+)"', template))

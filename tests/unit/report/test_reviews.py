@@ -54,7 +54,7 @@ def test_marks_outside_the_sample_say_less(tmp_path: Path) -> None:
     (tmp_path / "marks.csv").write_text(f"mark,note,instance_id\nwrong,=1,{other}\n")
     review = review_run(at(run), at(tmp_path / "marks.csv"))
     assert review["sampled"] is None
-    assert "which alone speaks for all flagged rows" in review_sentences(review)[-1]
+    assert "which alone is representative of all flagged rows" in review_sentences(review)[-1]
     assert "not a random choice" in Path(make_report(at(run)).path).read_text()
 
 

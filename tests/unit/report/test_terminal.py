@@ -63,7 +63,7 @@ def test_scores_against_the_truth() -> None:
     assert cells(lines, "true noise rate")[1] == "20.0%"
     assert cells(lines, "f1 against the truth")[1] == "undefined"
     assert cells(lines, "recall against the truth")[1] == "25.0%"
-    assert cells(lines, "set aside as unusable")[1] == "1,234"
+    assert cells(lines, "quarantined as unusable")[1] == "1,234"
 
 
 @pytest.mark.parametrize("width", [50, 60, 80, 120])

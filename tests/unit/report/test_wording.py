@@ -14,7 +14,7 @@ from tests.made_runs import summary_of
 
 def suspect(**changes: Any) -> Suspect:
     values: dict[str, Any] = {
-        **{"instance_id": 1, "uri": None, "rank": 1, "given": 0, "predicted": 1, "is_flagged": True},
+        **{"instance_id": 1, "uri": None, "rank": 1, "given_label": 0, "predicted_label": 1, "is_label_issue": True},
         **{
             "sample_place": None,
             "label_quality": 0.1,
@@ -33,11 +33,11 @@ def suspect(**changes: Any) -> Suspect:
         ({"margins": (-1.0,) * 4}, "Seen as dog in 3 of 4 epochs; cat never came first."),
         (
             {"margins": (-1.0, -1.0, -1.0, 1.0)},
-            "Seen as dog in 3 of 4 epochs; cat came first only from epoch 4 on: learned by heart.",
+            "Seen as dog in 3 of 4 epochs; cat came first only from epoch 4 on: memorized.",
         ),
         ({"margins": (1.0, -1.0, -1.0, -1.0)}, "Seen as dog in 3 of 4 epochs; cat came first in 1."),
-        ({"predicted": 0}, "Seen as cat in 3 of 4 epochs, with doubt."),
-        ({"predicted": 0, "is_flagged": False}, "Seen as cat in 3 of 4 epochs, as its label says."),
+        ({"predicted_label": 0}, "Seen as cat in 3 of 4 epochs, uncertain."),
+        ({"predicted_label": 0, "is_label_issue": False}, "Seen as cat in 3 of 4 epochs, as its label says."),
     ],
 )
 def test_why(changes: dict[str, Any], text: str) -> None:
@@ -53,7 +53,7 @@ def test_notes_name_rare_classes_and_a_wide_range() -> None:
     assert wording.warnings(told()) == []
     rare = [{"class": name, "rows": 29, "flagged": 0} for name in "abcdef"]
     (note,) = wording.warnings(told(classes=rare))
-    assert note.startswith("6 class(es) have fewer than 30 rows, too few to be judged well: a, b, c, d, e and others.")
+    assert note.startswith("6 class(es) have fewer than 30 rows, too few to be reliable: a, b, c, d, e and others.")
     assert wording.warnings(told(estimated_noise_rate=0.1, noise_rate_range=[0.09, 0.12])) == []
     (note,) = wording.warnings(told(estimated_noise_rate=0.083, noise_rate_range=[0.034, 0.098]))
     assert "between 3.4% and 9.8%" in note

@@ -14,7 +14,6 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.sources.base import Shard, Source
 from dynacor_ray.sources.validate import (
-    ImageStats,
     LabelVocabulary,
     Validated,
     build_vocabulary,
@@ -84,15 +83,14 @@ def test_images_good_and_bad() -> None:
         6: "missing image",
     }
     assert checked.truth is None
-    assert checked.image_sizes == ImageStats(4, 9, 3, 8, False)
     assert checked.max_side == 9
+    assert not checked.gray
 
 
-def test_gray_images_and_merge() -> None:
+def test_gray_images() -> None:
     checked = validate_rows(raw(["cat"], image=pa.array([png(mode="L")])), "image", VOCABULARY, None)
-    assert checked.image_sizes is not None
-    assert checked.image_sizes.gray
-    assert checked.image_sizes.merge(ImageStats(1, 2, 1, 50, True)) == ImageStats(1, 4, 1, 50, True)
+    assert checked.gray
+    assert checked.max_side == 4
 
 
 @pytest.mark.parametrize(
@@ -108,7 +106,6 @@ def test_features_good_and_bad(kind: pa.DataType) -> None:
     np.testing.assert_array_equal(schema.matrix(checked.rows["feature"]), [[1, 2], [3, 4]])
     bad = "feature has NaN or infinite values"
     assert reasons(checked) == {1: "missing feature", 2: bad, 3: bad, 5: bad}
-    assert checked.image_sizes is None
     assert checked.max_side is None
 
 
@@ -195,7 +192,7 @@ def test_vocabulary_warnings() -> None:
     vocabulary = LabelVocabulary(("a", "b", "c"), {"0": 0, "1": 1, "2": 2, "a": 0, "b": 1, "c": 2})
     assert vocabulary_warnings({"0": 1, "a": 1, "c": 1, "zzz": 4}, vocabulary) == [
         "Class 'b' is declared, but no instance has this label.",
-        "Class 'c' has one instance, which cannot be judged.",
+        "Class 'c' has one instance, which cannot be checked.",
     ]
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.image_decoding import centre_crop_resize, load_rgb
+from dynacor_ray.core.image_decoding import center_crop_resize, load_rgb
 from dynacor_ray.core.packed_dataset import GivenLabels
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.embed import EmbeddingChunk
@@ -61,7 +61,7 @@ def test_the_reader_gives_originals_and_augmented_copies(tmp_path: Path) -> None
     assert sorted(number[is_copy]) == copied.tolist() != []
     for at, (instance, copy) in enumerate(zip(number, is_copy, strict=True)):
         image = load_rgb(images[instance - 100], SIDE)
-        assert np.array_equal(pixels[at], centre_crop_resize(image) if copy else image)
+        assert np.array_equal(pixels[at], center_crop_resize(image) if copy else image)
     label = table[LABEL].to_numpy()
     assert np.array_equal(label[~is_copy], given[number[~is_copy] - 100])
     wrong = corrupted_label(given[number[is_copy] - 100], number[is_copy], CLASSES, 5)
