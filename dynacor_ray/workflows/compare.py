@@ -13,26 +13,23 @@ import numpy as np
 from dynacor_ray.config.compare import CompareConfig
 from dynacor_ray.config.options import make_config
 from dynacor_ray.core.errors import ConfigError, DataError, DynacorError, expected_got
-from dynacor_ray.core.manifest import MANIFEST
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.detectors.baseline_classifiers import CLASSIFIERS
-from dynacor_ray.detectors.evidence import Evidence, EvidencePart
+from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
+from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.detectors.registry import DETECTORS
-from dynacor_ray.detectors.simifeat import MAX_CLASSES
 from dynacor_ray.engine.data.feature_blocks import gather_prototypes
-from dynacor_ray.engine.training.signal_files import SIGNALS
+from dynacor_ray.engine.training.signal_files import RecordedSignals
 from dynacor_ray.report.comparison_summary import build_comparison, comparison_table
 from dynacor_ray.report.comparison_table import print_comparison
 from dynacor_ray.report.figures import comparison_figure
 from dynacor_ray.runs.records import Judgment
 from dynacor_ray.runs.resumable import run_once
 from dynacor_ray.workflows.experiment_grid import Experiment, GridCell
-from dynacor_ray.workflows.gather_evidence import ABLATION_SECONDS, gather_dynamics, gather_panel
+from dynacor_ray.workflows.gather_evidence import ABLATION_SECONDS, gather_dynamics, gather_trained
 from dynacor_ray.workflows.results import CompareResult
 
 TRAININGS = 2
 """Of each cell: one of DynaCor, one of the baselines' classifiers."""
-SIMIFEAT_R = "simifeat_r"
 NO_LABEL = -1
 """Label of a neighbor that there is not."""
 
@@ -79,14 +76,13 @@ class _Comparison(Experiment[Judgment, CompareResult]):
 
 def _possible(config: CompareConfig, num_classes: int, progress: Progress) -> list[str]:
     """The detectors that can be compared with so many classes; one that was asked for by name must be among them."""
-    if num_classes <= MAX_CLASSES or SIMIFEAT_R not in config.effective_detectors:
-        return config.effective_detectors
-    if config.detectors:
-        raise ConfigError(
-            expected_got(f"at most {MAX_CLASSES} classes for {SIMIFEAT_R}", str(num_classes), "leave it out")
-        )
-    progress.say(f"{DETECTORS[SIMIFEAT_R].title} is left out: it takes at most {MAX_CLASSES} classes")
-    return [name for name in config.effective_detectors if name != SIMIFEAT_R]
+    for name in config.effective_detectors:
+        most = DETECTORS[name].max_classes
+        if most is not None and num_classes > most:
+            if config.detectors:
+                raise ConfigError(expected_got(f"at most {most} classes for {name}", str(num_classes), "leave it out"))
+            progress.say(f"{DETECTORS[name].title} is left out: it takes at most {most} classes")
+    return [name for name in config.effective_detectors if num_classes <= (DETECTORS[name].max_classes or num_classes)]
 
 
 class CompareCell(GridCell):
@@ -96,8 +92,8 @@ class CompareCell(GridCell):
         """Every detector's judgment, from its record where there is one."""
         records = self.place / "judgments"
         missing = [name for name in names if not (records / f"{name}.json").exists()]
-        parts = sorted({part for name in missing for part in DETECTORS[name].reads})
-        evidence, seconds, broken = self._gather(parts) if missing else (None, {}, {})
+        reads = dict.fromkeys(part for name in missing for part in DETECTORS[name].reads)
+        evidence, seconds, broken = self._gather(list(reads)) if missing else (None, {}, {})
         for name in names:
             if name not in missing:
                 yield Judgment(**(records / f"{name}.json").read_json())
@@ -108,13 +104,13 @@ class CompareCell(GridCell):
                 (records / f"{name}.json").write_json(judgment.as_json())
             yield judgment
 
-    def _gather(self, parts: list[EvidencePart]) -> tuple[Evidence, dict[str, float], dict[str, str]]:
+    def _gather(self, parts: list[str | BaselineTraining]) -> tuple[Evidence, dict[str, float], dict[str, str]]:
         """The evidence, seconds per part, and messages of the parts that could not be gathered."""
         classes, progress = self.dataset.num_classes, self.shared.progress
         found: dict[str, Any] = {}
         seconds: dict[str, float] = {}
         broken: dict[str, str] = {}
-        panel = tuple(part for part in CLASSIFIERS if part in parts)
+        trainings = [part for part in parts if isinstance(part, BaselineTraining)]
         # What is gathered in one step, with each part's share of its time.
         steps: list[tuple[dict[str, float], Callable[[], dict[str, Any]]]] = []
         if {"dynamics", "ablation"} & set(parts):
@@ -125,9 +121,11 @@ class CompareCell(GridCell):
                     lambda: gather_dynamics(self.flow("dynacor"), ablation, progress),
                 )
             )
-        if panel:
-            total = sum(CLASSIFIERS[part] for part in panel)
-            steps.append(({part: CLASSIFIERS[part] / total for part in panel}, lambda: self._panel(panel)))
+        if trainings:
+            counts = self.labels.counts(classes)
+            sizes = {one.part: len(one.classifiers(classes, counts, self.seed)) for one in trainings}
+            shares = {name: size / sum(sizes.values()) for name, size in sizes.items()}
+            steps.append((shares, lambda: {"trained": self._trained(trainings)}))
         if "neighbors" in parts:
             steps.append(({"neighbors": 1.0}, self._neighbors))
         if "prototypes" in parts:
@@ -148,15 +146,13 @@ class CompareCell(GridCell):
         evidence = Evidence(given_label=self.labels.labels, num_classes=classes, **found)
         return evidence, self.longest(seconds), broken
 
-    def _panel(self, parts: tuple[str, ...]) -> dict[str, Any]:
-        flow = self.flow(self._panel_name(parts), with_copies=False)
-        return gather_panel(flow, parts, self.shared.progress)
-
-    def _panel_name(self, parts: tuple[str, ...]) -> str:
-        """A finished panel that has these parts and maybe more, or a new one."""
-        finished = (name for name in self.place.names() if (self.place / name / SIGNALS / MANIFEST).exists())
+    def _trained(self, trainings: list[BaselineTraining]) -> dict[str, Any]:
+        """From a finished training that has these classifiers and maybe more, or from a new one."""
+        parts = [training.part for training in trainings]
+        finished = (name for name in self.place.names() if RecordedSignals.read(self.place / name) is not None)
         enough = (name for name in finished if set(parts) <= set(name.split("-")[1:]))
-        return next(enough, "-".join(("panel", *parts)))
+        flow = self.flow(next(enough, "-".join(("panel", *parts))), with_copies=False)
+        return gather_trained(flow, trainings, self.shared.progress)
 
     def _neighbors(self) -> dict[str, Any]:
         """The given labels of the nearest instances in this cell."""
@@ -168,7 +164,7 @@ class CompareCell(GridCell):
     def _judged(self, name: str, evidence: Evidence, seconds: dict[str, float], broken: dict[str, str]) -> Judgment:
         detector = DETECTORS[name]
         start = time.monotonic()
-        verdict, message = None, next((broken[part] for part in detector.reads if part in broken), None)
+        verdict, message = None, next((broken[part] for part in detector.parts if part in broken), None)
         metrics: dict[str, Any] = {}
         if message is None:
             try:
@@ -178,5 +174,5 @@ class CompareCell(GridCell):
                 metrics = self.metrics(verdict)
             except (DynacorError, ValueError, ArithmeticError) as error:  # of libraries too: others go on
                 verdict, message = None, str(error)
-        spent = sum(seconds[part] for part in detector.reads) + time.monotonic() - start
+        spent = sum(seconds[part] for part in detector.parts) + time.monotonic() - start
         return self.judgment(name, detector.title, verdict, metrics, spent, message)

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.detectors.aum import threshold_samples
-from dynacor_ray.detectors.baseline_classifiers import AUM, CORES, PROBABILITIES
+from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.engine.dynamics.clustering import fit_clusters
 from dynacor_ray.engine.training.driver import train
 from dynacor_ray.engine.training.signal_files import RecordedSignals
@@ -70,23 +69,32 @@ def read_signals(signals: RecordedSignals, ids: np.ndarray) -> dict[str, np.ndar
     return found
 
 
-def gather_panel(flow: DynamicsFlow, parts: Sequence[str], progress: Progress) -> dict[str, Any]:
-    """What the baselines' classifiers say, trained side by side on the originals. flow: its rows without copies."""
-    config, classes = flow.config, flow.dataset.num_classes
+@dataclass(frozen=True)
+class _Recorded:
+    """`RecordedColumns` of a training."""
+
+    signals: RecordedSignals
+    ids: np.ndarray
+    num_classes: int
+    seed: int
+
+    def mean(self, names: Sequence[str]) -> np.ndarray:
+        total = np.zeros((len(names), len(self.ids)))
+        for epoch in self.signals.epochs:
+            total += np.stack([*self.signals.columns(epoch, self.ids << 1, names).values()])
+        mean: np.ndarray = total / len(self.signals.epochs)
+        return mean
+
+    def last(self, name: str) -> np.ndarray:
+        return self.signals.columns(self.signals.epochs[-1], self.ids << 1, [name])[name]
+
+
+def gather_trained(
+    flow: DynamicsFlow, trainings: Sequence[BaselineTraining], progress: Progress
+) -> dict[str, np.ndarray]:
+    """What the classifiers say that detectors declare, trained side by side. flow: its rows without copies."""
     with progress.timed("train"):
-        training = training_config(config, panel=tuple(parts))
+        training = training_config(flow.config, baselines=tuple(trainings))
         signals = train(flow.rows, training, flow.plan, flow.run, progress)
-    ids = flow.dataset.labels().ids
-    last = signals.epochs[-1]
-    found: dict[str, Any] = {}
-    if "aum" in parts:
-        total = np.zeros((len(AUM), len(ids)))
-        for epoch in signals.epochs:
-            total += np.stack(list(signals.columns(epoch, ids << 1, AUM).values()))
-        found["aum"] = total / config.epochs
-        found["threshold_sample"] = np.stack([threshold_samples(ids, classes, config.seed, run) for run in (0, 1)])
-    if "out_of_sample" in parts:
-        found["probabilities"] = signals.columns(last, ids << 1, (PROBABILITIES,))[PROBABILITIES]
-    if "cores" in parts:
-        found["cores"] = signals.columns(last, ids << 1, (CORES,))[CORES]
-    return found
+    recorded = _Recorded(signals, flow.dataset.labels().ids, flow.dataset.num_classes, flow.config.seed)
+    return {name: values for one in trainings for name, values in one.read(recorded).items()}

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.core.errors import ClusterError, ConfigError, expected_got
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
@@ -68,7 +68,7 @@ def prepare(config: DetectConfig, like: PreparedRun | None = None) -> PreparedRu
     if config.network is not None:
         parse_network(config.network, config.image_size)
     shared = like is not None and _data_digest(like.config) == _data_digest(config)
-    source = like.source if like is not None and shared else open_source(config.data, _source_options(config))
+    source = like.source if like is not None and shared else open_source(config.data, SourceOptions.of(vars(config)))
     if config.network is not None and source.kind != "image":
         got = f"{source.kind}s in {config.data}"
         raise ConfigError(expected_got(f"images for --network {config.network}", got, "leave out --network"))
@@ -111,29 +111,12 @@ def default_out(data: str) -> str:
 
 def plan_for(config: DetectConfig, at_once: int = 1) -> TrainPlan:
     """Spread `at_once` trainings over the connected cluster. Raises ClusterError when it is too small for one."""
-    plan = plan_training(
-        workers=config.workers,
-        min_workers=config.min_workers,
-        gpu=config.gpu,
-        checkpoint_seconds=config.checkpoint_seconds,
-        max_failures=config.max_failures,
-        worker_cache_gb=config.worker_cache_gb,
-        have=resources(),
-        at_once=at_once,
-    )
-    if config.sync_batchnorm and not plan.use_gpu:
-        remedy = "leave it out: torch has it on GPUs only"
-        raise ClusterError(expected_got("GPUs for --sync-batchnorm", "a training on CPUs", remedy))
-    return plan
-
-
-def _source_options(config: DetectConfig) -> SourceOptions:
-    return SourceOptions.of(vars(config))
+    return plan_training(config, resources(), at_once)
 
 
 def _data_digest(config: DetectConfig) -> str:
     """Names the packed data: the same for every seed, except where the seed decides which rows there are."""
-    options = dataclasses.asdict(_source_options(config))
+    options = dataclasses.asdict(SourceOptions.of(vars(config)))
     if config.data != "demo" and config.balanced_sample is None:
         del options["seed"]
     return digest({"data": config.data, "options": options})

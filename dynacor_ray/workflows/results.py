@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
@@ -100,11 +100,27 @@ def load(run: str) -> DetectResult:
 
 
 @dataclass(frozen=True)
-class SweepResult:
-    """What a finished sweep left in its directory."""
+class _TableResult:
+    """A finished run directory whose rows lie in one table."""
 
     run: Location
     summary: dict[str, Any]
+    """The content of its summary.json."""
+
+    _table: ClassVar[str]
+
+    def _rows(self) -> pa.Table:
+        return (self.run / self._table).read_table()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The table as a pandas data frame."""
+        return self._rows().to_pandas()
+
+
+class SweepResult(_TableResult):
+    """What a finished sweep left in its directory."""
+
+    _table = TRIALS
 
     def __repr__(self) -> str:
         chosen = ", ".join(f"{name}={value}" for name, value in self.summary["chosen"]["options"].items())
@@ -117,46 +133,30 @@ class SweepResult:
 
     def trials(self) -> pa.Table:
         """`trials.parquet` as an Arrow table, one row per trial."""
-        return (self.run / TRIALS).read_table()
-
-    def to_pandas(self) -> pd.DataFrame:
-        """`trials.parquet` as a pandas data frame."""
-        return self.trials().to_pandas()
+        return self._rows()
 
 
-@dataclass(frozen=True)
-class CompareResult:
+class CompareResult(_TableResult):
     """What a finished comparison left in its directory."""
 
-    run: Location
-    summary: dict[str, Any]
+    _table = COMPARISON
 
     def __repr__(self) -> str:
         return f"<CompareResult {self.run}: {len(self.summary['detectors'])} detectors>"
 
     def judgments(self) -> pa.Table:
         """`comparison.parquet` as an Arrow table: one row per detector, noise and seed."""
-        return (self.run / COMPARISON).read_table()
-
-    def to_pandas(self) -> pd.DataFrame:
-        """`comparison.parquet` as a pandas data frame."""
-        return self.judgments().to_pandas()
+        return self._rows()
 
 
-@dataclass(frozen=True)
-class AnalyzeSignalsResult:
+class AnalyzeSignalsResult(_TableResult):
     """What a finished analysis of signals left in its directory."""
 
-    run: Location
-    summary: dict[str, Any]
+    _table = SIGNAL_ANALYSIS
 
     def __repr__(self) -> str:
         return f"<AnalyzeSignalsResult {self.run}: {len(self.summary['detectors'])} readers>"
 
     def findings(self) -> pa.Table:
         """`signal_analysis.parquet` as an Arrow table: one row per reader, signal, noise, seed and corruption rate."""
-        return (self.run / SIGNAL_ANALYSIS).read_table()
-
-    def to_pandas(self) -> pd.DataFrame:
-        """`signal_analysis.parquet` as a pandas data frame."""
-        return self.findings().to_pandas()
+        return self._rows()

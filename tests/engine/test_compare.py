@@ -21,9 +21,9 @@ from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import locate
 from dynacor_ray.detectors import registry
-from dynacor_ray.detectors.aum import threshold_samples
-from dynacor_ray.detectors.baseline_classifiers import FOLDS
-from dynacor_ray.detectors.confident_learning import fold_of
+from dynacor_ray.detectors.aum import AUM_TRAINING, threshold_samples
+from dynacor_ray.detectors.confident_learning import FOLDS, OUT_OF_SAMPLE, fold_of
+from dynacor_ray.detectors.cores import CORES_TRAINING
 from dynacor_ray.detectors.evidence import Verdict
 from dynacor_ray.detectors.fm_srm import PrototypeSums, prototype_margin
 from dynacor_ray.detectors.nearest_neighbors import normalized
@@ -34,7 +34,7 @@ from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.workflows.compare import compare
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
-from dynacor_ray.workflows.gather_evidence import gather_panel
+from dynacor_ray.workflows.gather_evidence import gather_trained
 from dynacor_ray.workflows.prepare import plan_for
 
 QUIET = Progress(quiet=True)
@@ -79,7 +79,7 @@ def test_the_panel_records_every_row_and_predicts_what_it_did_not_learn(
     config = DetectConfig(data="x", workers=2, epochs=4, learning_rate=0.1, batch_size=32)
     rows, plan = rows_of_features(dataset, None), plan_for(config)
     flow = DynamicsFlow(config, locate(str(tmp_path / "run")), dataset, rows, plan)
-    found = gather_panel(flow, ("aum", "out_of_sample", "cores"), QUIET)
+    found = gather_trained(flow, (AUM_TRAINING, OUT_OF_SAMPLE, CORES_TRAINING), QUIET)
     ids, given = dataset.labels().ids, dataset.labels().labels
     assert found["probabilities"].shape == (401, 4)
     assert found["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)

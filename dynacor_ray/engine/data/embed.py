@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,37 +70,42 @@ class _Folders:
         return self.originals if kind == ORIGINALS else self.copies
 
 
-@dataclass(frozen=True)
-class _Decoder:
-    """Unit -> one row with the decoded images of its missing originals and copies; copies are augmented (§4.2)."""
+def decode_chunk(
+    dataset: Location,
+    chunk: EmbeddingChunk,
+    corruption: CorruptionConfig | None,
+    side: int,
+    augmentation: str,
+    kinds: Sequence[str] = (ORIGINALS, COPIES),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the images of a chunk, each once; a copy's is `augmented` (§4.2).
 
-    dataset: Location
-    corruption: CorruptionConfig
-    image_size: int
-    augmentation: str
+    Args:
+        dataset: Folder of the packed images.
+        chunk: Which rows.
+        corruption: Which of them get a copy; None: none.
+        side: Of the squares that images are made, in pixels.
+        augmentation: Of the copies, as in `augmented`.
+        kinds: Which are wanted: originals, copies or both.
 
-    def __call__(self, unit: EmbeddingChunk) -> pa.Table:
-        rows = read_range(self.dataset / unit.part, unit.first, unit.rows, [schema.INSTANCE_ID, schema.IMAGE])
-        # Which rows get a copy is settled on their ids alone, before an image is decoded.
-        ids = rows[schema.INSTANCE_ID].to_numpy()
-        wanted = {ORIGINALS: np.arange(len(ids)), COPIES: np.flatnonzero(is_selected(ids, self.corruption))}
-        position = np.concatenate([wanted[kind] for kind in unit.needs])
-        is_copy = np.concatenate([np.full(len(wanted[kind]), kind == COPIES) for kind in unit.needs])
-        encoded = rows[schema.IMAGE]
-        images = [self._load(encoded[int(at)].as_py(), bool(copy)) for at, copy in zip(position, is_copy, strict=True)]
-        keys = schema.encode_key(ids[position], is_copy)
-        pixels = np.stack(images) if images else np.empty((0, self.image_size, self.image_size, 3), np.uint8)
-        return pa.table(
-            {
-                "unit": pa.array([json.dumps(asdict(unit))]),
-                "keys": pa.array([keys.tobytes()], pa.binary()),
-                "pixels": pa.array([pixels.tobytes()], pa.large_binary()),
-            }
-        )
-
-    def _load(self, data: bytes, is_copy: bool) -> np.ndarray:
-        image = load_rgb(data, self.image_size)
-        return augmented(image, self.augmentation) if is_copy else image
+    Returns:
+        Keys int64 (n,) and images uint8 (n, side, side, 3): originals first, then copies.
+    """
+    rows = read_range(dataset / chunk.part, chunk.first, chunk.rows, [schema.INSTANCE_ID, schema.IMAGE])
+    # Which rows get a copy is settled on their ids alone, before an image is decoded.
+    ids = rows[schema.INSTANCE_ID].to_numpy()
+    copied = np.flatnonzero(is_selected(ids, corruption)) if corruption is not None and COPIES in kinds else ids[:0]
+    originals = np.arange(len(ids)) if ORIGINALS in kinds else ids[:0]
+    keys = np.concatenate([schema.encode_key(ids[originals], False), schema.encode_key(ids[copied], True)])
+    images = np.empty((len(keys), side, side, 3), np.uint8)
+    places = {row: len(originals) + number for number, row in enumerate(copied.tolist())}
+    for row in originals.tolist() if len(originals) else copied.tolist():
+        image = load_rgb(rows[schema.IMAGE][row].as_py(), side)
+        if len(originals):
+            images[row] = image
+        if row in places:
+            images[places[row]] = augmented(image, augmentation)
+    return keys, images
 
 
 def augmented(image: np.ndarray, augmentation: str) -> np.ndarray:
@@ -166,8 +171,18 @@ def embed(
     units = plan_chunks(dataset.manifest, size)
     todo = _missing(units, folders)
     if todo:
-        decoder = _Decoder(dataset.folder, corruption, size, augmentation)
-        _run(todo, decoder, spec, folders, use_gpu, progress)
+
+        def decode(chunk: EmbeddingChunk) -> pa.Table:
+            keys, pixels = decode_chunk(dataset.folder, chunk, corruption, size, augmentation, chunk.needs)
+            return pa.table(
+                {
+                    "unit": pa.array([json.dumps(asdict(chunk))]),
+                    "keys": pa.array([keys.tobytes()], pa.binary()),
+                    "pixels": pa.array([pixels.tobytes()], pa.large_binary()),
+                }
+            )
+
+        _run(todo, decode, spec, folders, use_gpu, progress)
     return _open(folders, units, dataset.manifest.num_rows)
 
 
@@ -209,21 +224,21 @@ def _missing(units: list[EmbeddingChunk], folders: _Folders) -> list[EmbeddingCh
 
 def _run(
     todo: list[EmbeddingChunk],
-    decoder: _Decoder,
+    decode: Callable[[EmbeddingChunk], pa.Table],
     spec: EncoderSpec,
     folders: _Folders,
     use_gpu: bool,
     progress: Progress,
 ) -> None:
-    def decode(block: pa.Table) -> pa.Table:
-        return pa.concat_tables([decoder(unit) for unit in items_of(block)])
+    def decode_block(block: pa.Table) -> pa.Table:
+        return pa.concat_tables([decode(unit) for unit in items_of(block)])
 
     have = resources()
     # On CPUs an actor and a decoder share a core: together they ask for no more than there is, so neither can starve.
     size = int(have.gpus) if use_gpu else max(1, int(have.cpus))
     actor: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0.25} if use_gpu else {"num_cpus": min(0.75, have.cpus / 2)}
     dataset = items_dataset(todo).map_batches(
-        decode, batch_format="pyarrow", batch_size=1, num_cpus=min(1.0, have.cpus / 2) if use_gpu else 0.25
+        decode_block, batch_format="pyarrow", batch_size=1, num_cpus=min(1.0, have.cpus / 2) if use_gpu else 0.25
     )
     dataset = dataset.map_batches(
         _Embedder,

@@ -17,11 +17,11 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.embed import EmbeddingChunk, FeatureStore, plan_chunks
-from dynacor_ray.engine.data.image_rows import ImageReader
+from dynacor_ray.engine.data.image_rows import ImageReader, labels_of
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.parquet_datasource import read_chunks, read_parts
 from dynacor_ray.engine.runtime.session import resources, set_up_data
-from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, corrupted_label, is_selected
+from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, is_selected
 
 PADDING_KEY = -1
 READ_CPUS = 0.25
@@ -80,13 +80,9 @@ def rows_of_embeddings(
         def label(block: pa.Table) -> pa.Table:
             ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
             if corruption is not None:
-                chosen = ~is_copy | is_selected(ids, corruption)
-                block, ids, is_copy = block.filter(pa.array(chosen)), ids[chosen], is_copy[chosen]
-            given = ray.get(known).of(ids)
-            if corruption is not None:
-                given[is_copy] = corrupted_label(given[is_copy], ids[is_copy], num_classes, corruption.seed)
-            columns = {schema.KEY: block[schema.KEY], LABEL: pa.array(given, pa.int32())}
-            return pa.table(columns | {schema.FEATURE: block[schema.FEATURE]})
+                block = block.filter(pa.array(~is_copy | is_selected(ids, corruption)))
+            given = labels_of(block[schema.KEY].to_numpy(), ray.get(known), num_classes, corruption)
+            return pa.table({schema.KEY: block[schema.KEY], LABEL: given, schema.FEATURE: block[schema.FEATURE]})
 
         rows = read_rows(files, [schema.KEY, schema.FEATURE], shuffled)
         return rows.map_batches(label, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)

@@ -71,7 +71,7 @@ def train(
     if not complete(manifest, config.epochs):
         got = f"those of {len(manifest)}"
         raise CoverageError(expected_got(f"signals of {config.epochs} epochs", got, "report this as a defect"))
-    if not config.panel:
+    if not config.baselines:
         write_joints(run / SIGNALS, saved["task"]["joints"])
         write_confidence(run / SIGNALS, saved["task"]["confidence"])
     (run / SIGNALS / MANIFEST).write_json(manifest)

@@ -27,7 +27,6 @@ from dynacor_ray.method.dynamics import to_float16_keeping_sign
 SignalManifest: TypeAlias = dict[str, list[str]]
 """Epoch (as a string, since it is kept as JSON) -> file names below `signals/`, one per rank."""
 
-_EMPTY = np.empty(0, np.int64)
 SIGNALS = "signals"
 PROGRESS = "progress.json"
 """Epochs done, and seconds of the last attempt: in training, and of these in waiting for rows."""
@@ -99,30 +98,23 @@ def complete(manifest: SignalManifest, num_epochs: int) -> bool:
 
 def write_joints(signals: Location, joints: Mapping[int, Any]) -> None:
     """Write the class statistics of all epochs. joints: epoch -> `JointCounter.cells`, int64 (n, 3)."""
-    epochs = np.concatenate([np.full(len(cells), epoch, np.int64) for epoch, cells in joints.items()] or [_EMPTY])
-    cells = np.concatenate([np.asarray(cells) for cells in joints.values()] or [np.empty((0, 3), np.int64)])
-    columns = {
-        "epoch": epochs,
-        schema.GIVEN_LABEL: cells[:, 0],
-        schema.PREDICTED_LABEL: cells[:, 1],
-        "count": cells[:, 2],
-    }
-    (signals / JOINTS).write_table(pa.table(columns), compression="zstd")
+    rows = [np.insert(np.asarray(cells), 0, epoch, axis=1) for epoch, cells in joints.items()]
+    columns = np.concatenate([np.empty((0, 4), np.int64), *rows]).T
+    names = ("epoch", schema.GIVEN_LABEL, schema.PREDICTED_LABEL, "count")
+    (signals / JOINTS).write_table(pa.table(dict(zip(names, columns, strict=True))), compression="zstd")
 
 
 def write_confidence(signals: Location, counts: Mapping[int, Any]) -> None:
     """Write the counts by certainty of all epochs. counts: epoch -> `JointCounter.confidence`, int64 (2, 2, BINS)."""
     epochs = sorted(counts)
-    stacked = (
-        np.stack([np.asarray(counts[epoch]) for epoch in epochs]) if epochs else np.empty((0, 2, 2, BINS), np.int64)
-    )
-    at = np.nonzero(stacked)
+    stacked = np.stack([np.zeros((2, 2, BINS), np.int64), *(np.asarray(counts[epoch]) for epoch in epochs)])
+    epoch, corrupted, disagrees, place = np.nonzero(stacked)
     columns = {
-        "epoch": np.array(epochs, np.int64)[at[0]],
-        "is_corrupted": at[1].astype(bool),
-        "disagrees": at[2].astype(bool),
-        "bin": at[3],
-        "count": stacked[at],
+        "epoch": np.array([-1, *epochs])[epoch],
+        "is_corrupted": corrupted.astype(bool),
+        "disagrees": disagrees.astype(bool),
+        "bin": place,
+        "count": stacked[epoch, corrupted, disagrees, place],
     }
     (signals / CONFIDENCE).write_table(pa.table(columns), compression="zstd")
 
@@ -247,12 +239,12 @@ def _shown(ids: np.ndarray, most: int = 5) -> str:
 def _confidence(signals: Location) -> dict[int, np.ndarray]:
     """Epoch -> int64 (2, 2, BINS)."""
     table = (signals / CONFIDENCE).read_table()
-    number, count = table["epoch"].to_numpy(), table["count"].to_numpy()
-    cell = [table[name].to_numpy().astype(np.int64) for name in ("is_corrupted", "disagrees", "bin")]
-    counts = {int(epoch): np.zeros((2, 2, BINS), np.int64) for epoch in np.unique(number)}
+    names = ("epoch", "is_corrupted", "disagrees", "bin", "count")
+    epochs, *cell, count = (table[name].to_numpy().astype(np.int64) for name in names)
+    counts = {epoch: np.zeros((2, 2, BINS), np.int64) for epoch in np.unique(epochs).tolist()}
     for epoch, one in counts.items():
-        here = number == epoch
-        one[cell[0][here], cell[1][here], cell[2][here]] = count[here]
+        here = epochs == epoch
+        one[tuple(index[here] for index in cell)] = count[here]
     return counts
 
 

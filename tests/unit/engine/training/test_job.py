@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ClusterError
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.row_facts import RowFacts
@@ -25,16 +26,8 @@ def plan(
     least: int | None = None,
     **have: Any,
 ) -> TrainPlan:
-    return plan_training(
-        workers=workers,
-        min_workers=least,
-        gpu=gpu,
-        checkpoint_seconds=15,
-        max_failures=3,
-        worker_cache_gb=cache,
-        have=machine(**have),
-        at_once=at_once,
-    )
+    options: dict[str, Any] = {"workers": workers, "min_workers": least, "gpu": gpu, "worker_cache_gb": cache}
+    return plan_training(DetectConfig(data="demo", **options), machine(**have), at_once)
 
 
 def test_one_machine() -> None:
