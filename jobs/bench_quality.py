@@ -22,8 +22,11 @@ import tyro
 from numpy.typing import NDArray
 
 from dynacor_ray.decision.corrupted_copy_rate import with_corrupted_copies
+from dynacor_ray.decision.early_scores import own_label_influence, two_class_influence, without_own_label
+from dynacor_ray.decision.label_noise_model import fit_label_noise
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
-from dynacor_ray.decision.noise_rate import count_confidence, estimate_noise_rate
+from dynacor_ray.decision.noise_decision import decide
+from dynacor_ray.decision.noise_rate import NoiseRate, count_confidence, estimate_noise_rate
 from dynacor_ray.decision.random_features import RandomFeatures
 from dynacor_ray.decision.thresholds import RowSignals, choose_threshold, row_score
 from dynacor_ray.detectors.confident_learning import fold_of, prune_by_noise_rate
@@ -254,8 +257,8 @@ def _signals(training: Training, q_noisy: NDArray[np.float32] | None = None) -> 
     return both.of(~is_copy), both.of(is_copy)
 
 
-def landed(labels: LabelSet, training: Training) -> Judged:
-    """The first round: both margins, cut at the settled noise rate."""
+def surest(labels: LabelSet, training: Training) -> NoiseRate:
+    """How often the surest predictions disagree with the labels, completed by the corrupted copies."""
     originals, copies = _signals(training)
     is_copy = torch.arange(len(training.labels)) >= training.num_originals
     disagrees = torch.from_numpy(training.predicted.astype(np.int64) != training.labels[:, None])
@@ -267,9 +270,41 @@ def landed(labels: LabelSet, training: Training) -> Judged:
     first = estimate_noise_rate(counts, EPOCHS, -(-len(training.labels) // batch))
     assert first is not None
     early = [row_score("early_margin", rows) for rows in (originals, copies)]
-    rate = with_corrupted_copies(first, early[0], early[1], labels.num_classes)
+    return with_corrupted_copies(first, early[0], early[1], labels.num_classes)
+
+
+def landed(labels: LabelSet, training: Training) -> Judged:
+    """The first round: both margins, cut at the rate of the surest predictions."""
+    originals, copies = _signals(training)
+    rate = surest(labels, training)
     cut = choose_threshold("noise_rate", "combined_margin", originals, copies, noise_rate=rate.value)
-    return Judged(cut.apply(originals)[0], cut.apply(originals)[1], (rate.value, rate.low, rate.high))
+    return Judged(*cut.apply(originals), (rate.value, rate.low, rate.high))
+
+
+def score_blocks(labels: LabelSet, training: Training) -> NDArray[np.float64]:
+    """What the model is fitted to, float (3, N, C): both regressions, and early logits without the own label."""
+    rows, given, source = training.num_originals, labels.given, training.source
+    copied = training.labels[rows:]
+    if labels.num_classes > 2:
+        influence = own_label_influence(training.logits[rows:], given[source], copied)
+    else:
+        has_copy = np.isin(np.arange(rows), source)
+        influence = two_class_influence(training.logits[:rows], given, has_copy, _signals(training)[0].leave_one_out)
+    also = np.full(rows, -1)
+    also[source] = copied
+    early = without_own_label(training.logits[:rows], given, influence, also)
+    return np.stack([training.ridge[:rows], training.wide_ridge[:rows], early])
+
+
+def model(labels: LabelSet, training: Training) -> Judged:
+    """The label noise model, its rate settled with the surest predictions, cut where expected F1 is largest."""
+    blocks = score_blocks(labels, training)
+    fitted = fit_label_noise(blocks, labels.given)
+    log_odds = fitted.log_odds(blocks, labels.given)
+    doubt = float((1.0 - fitted.class_probability(blocks).max(axis=1)).mean(axis=0))
+    decision = decide(log_odds, doubt, surest(labels, training))
+    rate = decision.rate
+    return Judged(decision.flag(log_odds), -log_odds, (rate.value, rate.low, rate.high))
 
 
 def paper(labels: LabelSet, training: Training) -> Judged:
@@ -325,6 +360,7 @@ def cleanlab(labels: LabelSet, training: Training) -> Judged:
 
 
 DETECTORS: dict[str, Callable[[LabelSet, Training], Judged]] = {
+    "model": model,
     "landed": landed,
     "paper": paper,
     "leave-one-out": left_out,

@@ -42,19 +42,25 @@ def own_label_influence(
 
 
 def two_class_influence(
-    early: NDArray[np.floating[Any]], has_copy: NDArray[np.bool_], other: NDArray[np.floating[Any]]
+    originals: NDArray[np.floating[Any]],
+    labels: NDArray[np.integer[Any]],
+    has_copy: NDArray[np.bool_],
+    other: NDArray[np.floating[Any]],
 ) -> float:
-    """`own_label_influence` for C = 2, from the margins of the originals alone.
+    """`own_label_influence` for C = 2, from the originals alone.
 
-    early: float (N,), z_y minus the other logit; has_copy: bool (N,); other: float (N,), another margin of the same
-    rows, which takes most of their spread away. 0 unless there are rows of both kinds.
+    originals: float (N, 2), early logits; labels: ints (N,); has_copy: bool (N,); other: float (N,), another margin of
+    the same rows, which takes most of the spread away. 0 unless there are rows of both kinds.
     """
     if has_copy.all() or not has_copy.any():
         return 0.0
-    columns = np.stack([np.ones(len(early)), other, np.minimum(other, 0.0), has_copy], axis=1).astype(np.float64)
-    solution, *_ = np.linalg.lstsq(columns, early.astype(np.float64), rcond=None)
-    # margins differ by both logits, and a residual is near 1/2 on average where a row has both labels
-    return float(max(0.0, -solution[3]))
+    rows = np.arange(len(labels))
+    margin = originals[rows, labels] - originals[rows, 1 - labels]
+    columns = np.stack([np.ones(len(margin)), other, np.minimum(other, 0.0), has_copy], axis=1).astype(np.float64)
+    solution, *_ = np.linalg.lstsq(columns, margin.astype(np.float64), rcond=None)
+    # the copy has the other label, whose residual is the probability of this one
+    residual = _probability(originals[has_copy].astype(np.float64), labels[has_copy])
+    return float(max(0.0, -solution[3] / residual.mean(axis=0)))
 
 
 def without_own_label(

@@ -4,7 +4,7 @@ Let `s(x)` be class scores that have not seen the row's own label (`leave_one_ou
 `p_c = softmax(weight s(x) + bias)_c`, its given label y from `T[c, y]`, where `T[c, c] = 1 - error_c` and
 `T[c, j] = error_c pairs[c, j]`. The parameters are those of the largest penalized likelihood of the given labels,
 
-    sum_i log sum_c p_ic T[c, y_i] - 1/2 |bias|^2 - 1/2 sum_c (e_c - mean e)^2 - 1/2 sum_cj q_cj^2,
+    sum_i log sum_c p_ic T[c, y_i] - 1/2 |bias|^2 - 1/2 sum_c (e_c - mean e)^2 - w sum_cj log(1 + (q_cj / s)^2),
 
 with `error = sigmoid(e)` and the rows of `pairs` softmax of q: error rates are shrunk to one rate, pairs to the uniform
 distribution, the more the fewer rows a class has. A pair (c, j) is no parameter if no row labeled j ranks c first.
@@ -28,8 +28,12 @@ from scipy.optimize import minimize
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.noise_rate import SIGMAS
 
+PAIR_WEIGHT, PAIR_WIDTH = 4.0, 0.5
+"""w and s of the penalty on pairs, which is that of a Student distribution: chance hardly moves them from the uniform
+distribution, and a class that is really taken for another goes as far as it must."""
 _EVALUATIONS = 150
-_START_ERROR = 0.1
+_START_WEIGHT, _START_ERROR, _START_ROWS = 8.0, 0.1, 10.0
+_TINY = 1e-300
 _MOST_PAIRS = 2000
 """With more classes pairs stay uniform: the C x C matrix would be too large."""
 
@@ -55,6 +59,14 @@ class LabelNoiseModel:
         joint = self.class_probability(scores) * transition(self.error, self.pairs).T[labels]
         normal: NDArray[np.float64] = joint / joint.sum(axis=1, keepdims=True)
         return normal
+
+    def log_odds(self, scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """log P(wrong) / P(right) of each row, float64 (N,). scores: float (K, N, C); labels: ints (N,)."""
+        joint, rows = self.joint(scores, labels), np.arange(len(labels))
+        right = np.maximum(joint[rows, labels], _TINY)
+        joint[rows, labels] = 0.0
+        odds: NDArray[np.float64] = np.log(np.maximum(joint.sum(axis=1), _TINY)) - np.log(right)
+        return odds
 
 
 def transition(error: NDArray[np.float64], pairs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -103,16 +115,16 @@ def pair_interval(
 ) -> Interval:
     """P(given = j | true = c), float (C, C), with the sampling error of each entry alone.
 
-    From `dL_i/dlogit T_cj = r_ic (1[y_i = j] - T_cj)`, whose squares add up to the information on an entry. A quarter
-    of a row is added, so that an entry without any information has a wide interval.
+    The value is the share of label j among the rows that the model takes for class c, which chance moves less from the
+    truth than the penalty moves `model.pairs`. From `dL_i/dlogit T_cj = r_ic (1[y_i = j] - T_cj)`, whose squares add up
+    to the information on an entry. A quarter of a row is added, so that an entry without any has a wide interval.
     """
     joint = model.joint(scores, labels)
-    matrix = transition(model.error, model.pairs)
-    squares = joint**2
-    total = squares.sum(axis=0)[:, None]
-    labeled = np.zeros_like(matrix)
-    np.add.at(labeled.T, labels, squares)
-    information = labeled * (1.0 - matrix) ** 2 + (total - labeled) * matrix**2
+    counts, labeled = np.full_like(model.pairs, 0.5), np.zeros_like(model.pairs)
+    np.add.at(counts.T, labels, joint)
+    np.add.at(labeled.T, labels, joint**2)
+    matrix = counts / (counts.sum(axis=1, keepdims=True) - 0.5 * (counts.shape[1] - 2))
+    information = labeled * (1.0 - matrix) ** 2 + (labeled.sum(axis=1, keepdims=True) - labeled) * matrix**2
     return _logit_interval(matrix, 1.0 / np.sqrt(information + 0.25))
 
 
@@ -145,21 +157,33 @@ class _Objective:
         self.scores, self.labels = np.ascontiguousarray(scores[:, order]), labels[order]
         self.num_blocks, self.num_rows, self.num_classes = scores.shape
         self.present, self.first = np.unique(self.labels, return_index=True)
-        top = self.scores.sum(axis=0).argmax(axis=1)
+        spread = self.scores.std(axis=(1, 2))
+        self.unit = 1.0 / np.where(spread > 0, spread, 1.0)
         seen = np.zeros((self.num_classes, self.num_classes), np.bool_)
         if self.num_classes <= _MOST_PAIRS:
-            seen[top, self.labels] = True
+            seen[self._top(), self.labels] = True
         np.fill_diagonal(seen, False)
         self.seen = np.flatnonzero(seen)
 
     def start(self) -> NDArray[np.float64]:
-        """Scores in units of their spread, no bias, uniform pairs, the same error everywhere."""
-        spread = self.scores.std(axis=(1, 2))
-        error = np.full(self.num_classes, np.log(_START_ERROR / (1.0 - _START_ERROR)))
-        unit = 2.0 / np.where(spread > 0, spread, 1.0) / self.num_blocks
-        self.unit = np.where(spread > 0, 1.0 / np.where(spread > 0, spread, 1.0), 1.0)
-        weight = unit / self.unit
-        return np.concatenate([weight, np.zeros(self.num_classes), error, np.zeros(len(self.seen))])
+        """Scores in units of their spread, well apart; errors and pairs as often as labels differ from the top class.
+
+        From scores that are less apart the search may end where every error is taken for doubt.
+        """
+        counts = np.zeros((self.num_classes, self.num_classes))
+        np.add.at(counts, (self._top(), self.labels), 1.0)
+        total = counts.sum(axis=1)
+        wrong = (total - np.diagonal(counts) + _START_ROWS * _START_ERROR) / (total + _START_ROWS)
+        pairs = np.log1p(counts)
+        pairs -= pairs.mean(axis=1, keepdims=True)
+        weight = np.full(self.num_blocks, _START_WEIGHT / self.num_blocks)
+        error = np.log(wrong) - np.log1p(-wrong)
+        return np.concatenate([weight, np.zeros(self.num_classes), error, pairs.reshape(-1)[self.seen]])
+
+    def _top(self) -> NDArray[np.int64]:
+        """The class of the largest score, blocks in units of their spread."""
+        top: NDArray[np.int64] = np.einsum("k,knc->nc", self.unit, self.scores).argmax(axis=1)
+        return top
 
     def model(self, parameters: NDArray[np.float64]) -> LabelNoiseModel:
         """The model of a vector of parameters."""
@@ -179,11 +203,12 @@ class _Objective:
         probability = model.class_probability(self.scores)
         matrix = transition(model.error, model.pairs)
         joint = probability * matrix.T[self.labels]
-        likelihood = np.maximum(joint.sum(axis=1, keepdims=True), 1e-300)
+        likelihood = np.maximum(joint.sum(axis=1, keepdims=True), _TINY)
         joint /= likelihood
         away = e - e.mean()
         listed = q.reshape(-1)[self.seen]
-        loss = -np.log(likelihood).sum() + 0.5 * ((bias**2).sum() + (away**2).sum() + (listed**2).sum())
+        tails = np.log1p((listed / PAIR_WIDTH) ** 2).sum()
+        loss = -np.log(likelihood).sum() + 0.5 * ((bias**2).sum() + (away**2).sum()) + PAIR_WEIGHT * tails
         # expected number of rows of class c with label y
         counts = np.zeros((self.num_classes, self.num_classes))
         counts[:, self.present] = np.add.reduceat(joint, self.first, axis=0).T
@@ -194,7 +219,8 @@ class _Objective:
         by_weight = np.einsum("nc,knc->k", residual, self.scores) * self.unit
         by_error = wrong - model.error * (wrong + right)
         by_pair = (counts - wrong[:, None] * model.pairs).reshape(-1)[self.seen]
-        gradient = np.concatenate([-by_weight, bias - residual.sum(axis=0), away - by_error, listed - by_pair])
+        by_tail = 2.0 * PAIR_WEIGHT * listed / (PAIR_WIDTH**2 + listed**2)
+        gradient = np.concatenate([-by_weight, bias - residual.sum(axis=0), away - by_error, by_tail - by_pair])
         return float(loss / self.num_rows), gradient / self.num_rows
 
 

@@ -49,8 +49,11 @@ def test_labels_are_taken_off_where_they_were_seen() -> None:
 
 def test_two_classes_compare_rows_with_and_without_a_copy() -> None:
     rng = np.random.default_rng(1)
-    other = rng.normal(1, 1, 5000)
+    other, labels = rng.normal(1, 1, 5000), rng.integers(0, 2, 5000)
     has_copy = rng.random(5000) < 0.1
-    early = 2 * other + rng.normal(0, 0.3, 5000) - 0.5 * has_copy
-    assert two_class_influence(early, has_copy, other) == pytest.approx(0.5, abs=0.06)
-    assert two_class_influence(early, np.zeros(5000, np.bool_), other) == 0
+    margin = 2 * other + rng.normal(0, 0.3, 5000)
+    margin -= 0.5 * has_copy / (1 + np.exp(-margin))
+    logits = np.zeros((5000, 2))
+    logits[np.arange(5000), labels] = margin
+    assert two_class_influence(logits, labels, has_copy, other) == pytest.approx(0.5, abs=0.08)
+    assert two_class_influence(logits, labels, np.zeros(5000, np.bool_), other) == 0

@@ -1,0 +1,78 @@
+"""How many labels are wrong, with a range, and from which P(wrong) on a row is flagged (ours).
+
+Two readings err downwards, for different reasons. The label noise model takes errors that lie where classes are hard to
+tell apart for doubt: those of people, of a weak annotator. The surest predictions (`noise_rate`) are those of the clean
+classes where noise differs between classes, so they see too little of it there. So the rate is the larger of the two;
+the model's log odds are raised until they agree with it, and the expected F1 says how many rows to flag.
+
+Where the model alone says that labels are wrong, and even the best cut would have an expected F1 that doubt alone can
+give (`LEAST_F1`), only rows that are more likely wrong than right are flagged.
+
+No reading of labels alone can tell doubt from errors that are a function of what a row shows. The range says so: its
+high end takes `DOUBT_SHARE` of the model's doubt, the mean of 1 - max p, for errors. Its low end is the model's rate
+less `TOO_MUCH` of it, or that of the surest predictions where the model is not sure of its errors, less the sampling
+error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynacor_ray.decision.expected_f1 import best_cut, shift_to_rate, wrong_probability
+from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
+
+LEAST_F1 = 0.55
+DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
+_LIKELY = 0.5
+
+
+@dataclass(frozen=True)
+class NoiseDecision:
+    """What was decided. rate: with its range; shift: added to the model's log odds; cut: P(wrong) that flags a row.
+
+    expected_f1: of that cut, in [0, 1]; model_rate, surest_rate: the two readings; doubt: mean of 1 - max p over the
+    rows, in [0, 1].
+    """
+
+    rate: NoiseRate
+    shift: float
+    cut: float
+    expected_f1: float
+    model_rate: float
+    surest_rate: float
+    doubt: float
+
+    def probability(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """P(wrong) of rows of any block, float64 (n,) in [0, 1]. log_odds: float64 (n,), of the model."""
+        return wrong_probability(log_odds + self.shift)
+
+    def flag(self, log_odds: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which rows of any block are flagged, bool (n,). log_odds: float64 (n,), of the model."""
+        flagged: NDArray[np.bool_] = self.probability(log_odds) >= self.cut
+        return flagged
+
+
+def decide(log_odds: NDArray[np.float64], doubt: float, surest: NoiseRate | None) -> NoiseDecision:
+    """Rate, range and cut from (a sample of) the originals.
+
+    log_odds: float64 (n,), n >= 1, log P(wrong) / P(right) of the model; doubt: mean of 1 - max p over the same rows;
+    surest: the reading of the surest predictions with its range, None where training was too short for it.
+    """
+    own = wrong_probability(log_odds)
+    model_rate = float(own.mean(axis=0))
+    other = surest if surest is not None else NoiseRate(0.0, 0.0, 0.0, 0.0)
+    value = max(model_rate, other.value)
+    shift = shift_to_rate(log_odds, value) if other.value > model_rate else 0.0
+    cut, expected = best_cut(wrong_probability(log_odds + shift))
+    if shift == 0.0 and expected < LEAST_F1:
+        cut = max(cut, _LIKELY)
+    sampling = SIGMAS * float(np.sqrt(max(value * (1.0 - value), 1.0 / len(log_odds)) / len(log_odds)))
+    low = (1.0 - TOO_MUCH) * model_rate
+    if best_cut(own)[1] < SURE_F1:
+        low = min(low, other.low)
+    high = max(value + DOUBT_SHARE * doubt, other.high) + sampling
+    rate = NoiseRate(value, max(0.0, low - sampling), min(1.0, high), other.surest)
+    return NoiseDecision(rate, shift, cut, expected, model_rate, other.value, doubt)

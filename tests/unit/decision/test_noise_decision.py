@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dynacor_ray.decision.expected_f1 import wrong_probability
+from dynacor_ray.decision.noise_decision import LEAST_F1, decide
+from dynacor_ray.decision.noise_rate import NoiseRate
+
+
+def separated(share: float, rows: int = 2000) -> np.ndarray:
+    """Log odds of rows of which `share` is surely wrong."""
+    wrong = np.arange(rows) < share * rows
+    return np.where(wrong, 6.0, -6.0) + np.linspace(-1, 1, rows)
+
+
+def test_the_model_counts_what_the_surest_predictions_miss() -> None:
+    found = decide(separated(0.2), 0.02, NoiseRate(0.01, 0.0, 0.03, 0.0))
+    assert found.rate.value == pytest.approx(0.2, abs=0.01)
+    assert found.shift == 0
+    assert found.flag(separated(0.2)).mean() == pytest.approx(0.2, abs=0.005)
+    assert found.rate.low < 0.2 < found.rate.high
+
+
+def test_the_surest_predictions_count_what_the_model_takes_for_doubt() -> None:
+    log_odds = np.linspace(-12, -1, 2000)
+    found = decide(log_odds, 0.3, NoiseRate(0.25, 0.15, 0.3, 0.25))
+    assert found.rate.value == 0.25
+    assert found.probability(log_odds).mean() == pytest.approx(0.25, abs=1e-4)
+    assert 0.2 < found.flag(log_odds).mean() < 0.4
+    assert found.flag(log_odds)[-400:].all(), "the ranking is the model's"
+
+
+def test_doubt_alone_flags_only_what_is_more_likely_wrong_than_right() -> None:
+    log_odds = np.linspace(-8, 0.5, 2000)
+    found = decide(log_odds, 0.2, NoiseRate(0.0, 0.0, 0.01, 0.0))
+    assert found.expected_f1 < LEAST_F1
+    flagged = found.flag(log_odds)
+    assert (flagged == (wrong_probability(log_odds) >= 0.5)).all()
+
+
+def test_the_range_says_that_doubt_may_be_errors() -> None:
+    narrow, wide = (decide(separated(0.1), doubt, None).rate for doubt in (0.0, 0.4))
+    assert narrow.high < 0.13
+    assert wide.high > 0.35
+    assert narrow.low == wide.low
+
+
+def test_without_another_reading_the_model_decides() -> None:
+    assert decide(separated(0.1), 0.01, None).surest_rate == 0
+
+
+def test_no_errors_at_all() -> None:
+    found = decide(np.full(500, -800.0), 0.0, None)
+    assert not found.flag(np.full(500, -800.0)).any()
+    assert found.rate.value == 0
+    assert found.rate.low == 0
