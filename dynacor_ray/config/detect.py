@@ -167,12 +167,16 @@ class DetectConfig(Checked):
     @property
     def effective_flag_rule(self) -> str:
         """The rule by which rows are flagged."""
-        return self.flag_rule or ("paper" if self.variant else "noise_rate")
+        if self.flag_rule or self.variant:
+            return self.flag_rule or "paper"
+        has_scores = self.network is None and self.ranking_score in (None, "label_noise") and self.epochs > 1
+        return "label_noise_model" if has_scores else "noise_rate"
 
     @property
     def effective_ranking_score(self) -> str:
         """The score that rows are ranked by."""
-        return self.ranking_score or ("soft_assignment" if self.effective_flag_rule == "paper" else self.margin_score)
+        own = {"paper": "soft_assignment", "label_noise_model": "label_noise"}
+        return self.ranking_score or own.get(self.effective_flag_rule, self.margin_score)
 
     @property
     def margin_score(self) -> str:
@@ -208,15 +212,17 @@ def _check_numbers(config: DetectConfig) -> None:
 
 def _check_decision(config: DetectConfig) -> None:
     """Rules and scores that contradict each other, or that one epoch cannot give."""
-    if config.effective_flag_rule == "paper" and config.effective_ranking_score != "soft_assignment":
-        expected = "--ranking-score soft_assignment with the paper's threshold"
+    own = {"paper": "soft_assignment", "label_noise_model": "label_noise"}
+    rule, score = config.effective_flag_rule, config.effective_ranking_score
+    if score != own.get(rule, score) or (score == "label_noise" and rule != "label_noise_model"):
+        expected = f"--ranking-score {own[rule]} with --flag-rule {rule}" if rule in own else "another --ranking-score"
         got = f"--ranking-score {config.ranking_score}"
         raise ConfigError(expected_got(expected, got, "leave out one of the two"))
     if config.epochs >= 2:
         return
-    if config.ranking_score == "leave_one_out":
-        expected, remedy = "for --ranking-score leave_one_out", "choose another score"
-    elif "noise_rate" in (config.effective_flag_rule, config.epoch_choice):
+    if config.ranking_score in ("leave_one_out", "label_noise"):
+        expected, remedy = f"for --ranking-score {config.ranking_score}", "choose another score"
+    elif {"noise_rate", "label_noise_model"} & {config.effective_flag_rule, config.epoch_choice}:
         expected, remedy = "to estimate the noise rate", "pass --flag-rule paper"
     else:
         return
@@ -232,7 +238,10 @@ def _check_network(config: DetectConfig) -> None:
         got = f"--network {config.network} --encoder {config.encoder}"
         remedy = "leave out one: a network is trained on the images, an encoder is frozen and a head is trained"
         raise ConfigError(expected_got("a network or an encoder", got, remedy))
-    if config.ranking_score in ("combined_margin", "leave_one_out"):
+    if config.flag_rule == "label_noise_model":
+        remedy = "leave out --flag-rule: the label noise model needs fixed features, which a network has not"
+        raise ConfigError(expected_got("a rule for networks", "--flag-rule label_noise_model with --network", remedy))
+    if config.ranking_score in ("combined_margin", "leave_one_out", "label_noise"):
         expected = "a score of the network's own margins (early_margin, mean_margin, soft_assignment)"
         remedy = "leave out --ranking-score: the leave-one-out regression needs fixed features, which a network has not"
         raise ConfigError(expected_got(expected, f"--ranking-score {config.ranking_score} with --network", remedy))

@@ -32,6 +32,8 @@ RIDGE_SCORES, WIDE_RIDGE_SCORES, EARLY_LOGITS = "ridge_scores", "wide_ridge_scor
 CLASS_SCORES = (RIDGE_SCORES, WIDE_RIDGE_SCORES, EARLY_LOGITS)
 """Scores of every class that the label noise model reads, float16 (C,) per row: two leave-one-out ridge regressions,
 and the network's logits."""
+ALL_CLASS_SCORES = "class_scores"
+"""The three of a row one after the other, float16 (3 C,)."""
 LOG_ODDS = "log_odds"
 """log P(wrong) / P(right) of a label by the label noise model."""
 

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.decision.gaussian_mixture import cut_of_mixture
 
-RankingScore = Literal["combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment"]
-FlagRule = Literal["noise_rate", "corrupted_recall", "mixture", "paper"]
+RankingScore = Literal[
+    "label_noise", "combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment"
+]
+FlagRule = Literal["label_noise_model", "noise_rate", "corrupted_recall", "mixture", "paper"]
 SCORES: tuple[str, ...] = get_args(RankingScore)
 THRESHOLDS: tuple[str, ...] = get_args(FlagRule)
 TARGET_RECALL = 0.92
@@ -44,11 +46,15 @@ class RowSignals:
     margins: NDArray[np.floating[Any]]
     q_noisy: NDArray[np.float32]
     leave_one_out: NDArray[np.float32]
+    log_odds: NDArray[np.float64] | None = None
 
     def of(self, rows: NDArray[np.bool_]) -> RowSignals:
         """Those of some rows. rows: bool (n,)."""
         return RowSignals(
-            margins=self.margins[rows], q_noisy=self.q_noisy[rows], leave_one_out=self.leave_one_out[rows]
+            margins=self.margins[rows],
+            q_noisy=self.q_noisy[rows],
+            leave_one_out=self.leave_one_out[rows],
+            log_odds=None if self.log_odds is None else self.log_odds[rows],
         )
 
 
@@ -87,6 +93,10 @@ def row_score(name: str, signals: RowSignals, weight: float = 0.0) -> NDArray[np
     """
     if name not in SCORES:
         raise ConfigError(expected_got(f"a score among {', '.join(SCORES)}", repr(name), "pass one of these"))
+    if name == "label_noise":
+        if signals.log_odds is None:
+            raise ConfigError(expected_got("the log odds of a label noise model", "none", "fit one, or another score"))
+        return -signals.log_odds
     margins, left_out = signals.margins, signals.leave_one_out.astype(np.float64)
     if name == "soft_assignment":
         return assignment_quality(signals.q_noisy, margins.astype(np.float32).mean(axis=1))
@@ -135,6 +145,7 @@ def choose_threshold(
     noise_rate: float | None = None,
     target_recall: float = TARGET_RECALL,
     most_recall: float = MOST_RECALL,
+    log_odds_cut: float | None = None,
 ) -> DecisionThreshold:
     """The cut of a policy of THRESHOLDS (§4.2, Eq. 4) on a score of SCORES, from (a sample of) both sets.
 
@@ -158,7 +169,12 @@ def choose_threshold(
         raise ConfigError(expected_got("leave-one-out margins", "none, as with more than 4,096 features", remedy))
     weight = common_unit(originals) if score == "combined_margin" else 0.0
     scores = row_score(score, originals, weight)
-    if threshold == "corrupted_recall":
+    if threshold == "label_noise_model":
+        if log_odds_cut is None or score != "label_noise":
+            remedy = "fit a label noise model, or choose another rule"
+            raise ConfigError(expected_got("its cut, and the score label_noise", repr(score), remedy))
+        value = float(np.nextafter(-log_odds_cut, np.inf))
+    elif threshold == "corrupted_recall":
         value = quantile_threshold(row_score(score, copies, weight), target_recall)
     elif threshold == "mixture":
         value = cut_of_mixture(scores)

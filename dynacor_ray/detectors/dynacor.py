@@ -15,18 +15,26 @@ from dynacor_ray.detectors.evidence import Evidence, Verdict
 def decided(evidence: Evidence, threshold: str, score: str) -> Verdict:
     """A threshold of `decision.thresholds` on one of its scores. Raises ConfigError as `choose_threshold` does."""
     originals, copies = _signals(evidence, ""), _signals(evidence, "copy_")
-    rate = evidence.noise_rate
-    cut = choose_threshold(threshold, score, originals, copies, noise_rate=rate)
+    rate, log_odds_cut = evidence.noise_rate, evidence.log_odds_cut
+    cut = choose_threshold(threshold, score, originals, copies, noise_rate=rate, log_odds_cut=log_odds_cut)
     return Verdict(cut.apply(originals)[0], row_score(score, originals, cut.weight))
 
 
 def _signals(evidence: Evidence, prefix: str) -> RowSignals:
     margins, q_noisy, left_out = (evidence.part(prefix + name) for name in ("margins", "q_noisy", "leave_one_out"))
-    return RowSignals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out)
+    log_odds = getattr(evidence, prefix + "log_odds")
+    return RowSignals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out, log_odds=log_odds)
 
 
-dynacor = functools.partial(decided, threshold="noise_rate", score="combined_margin")
-"""The default of `detect`: as many rows as the training estimates to be wrong, by both margins."""
+def dynacor(evidence: Evidence) -> Verdict:
+    """The default of `detect`: the label noise model; without its class scores, both margins at the estimated rate."""
+    if evidence.log_odds is None:
+        return combined_margin(evidence)
+    return decided(evidence, "label_noise_model", "label_noise")
+
+
+combined_margin = functools.partial(decided, threshold="noise_rate", score="combined_margin")
+"""As many rows as the training estimates to be wrong, by both margins."""
 early_margin = functools.partial(decided, threshold="noise_rate", score="early_margin")
 """The default's threshold on early margins alone."""
 leave_one_out = functools.partial(decided, threshold="noise_rate", score="leave_one_out")

@@ -39,6 +39,8 @@ class Evidence:
     leave_one_out: float32 (N,), margins of a ridge regression without the row (`method.ridge`).
     copy_margins: float (M, E), copy_q_noisy and copy_leave_one_out: float32 (M,), the same of the corrupted copies
     (§4.2); noise_rate: the rate which that training estimates, None when it was too short.
+    log_odds: float64 (N,) and copy_log_odds (M,), of P(wrong) by the label noise model, None where it could not be
+    fitted; log_odds_cut: from where on it flags.
     q_untrained, q_clustering_only: float32 (N,), Eq. 3 without both losses and without the alignment loss (Table 4).
     neighbor_labels: int32 (N, K), given labels of the nearest other instances, nearest first; similarity: float32
     (N, K), their cosine similarity.
@@ -55,6 +57,9 @@ class Evidence:
     leave_one_out: NDArray[np.float32] | None = None
     copy_leave_one_out: NDArray[np.float32] | None = None
     noise_rate: float | None = None
+    log_odds: NDArray[np.float64] | None = None
+    copy_log_odds: NDArray[np.float64] | None = None
+    log_odds_cut: float | None = None
     q_untrained: NDArray[np.float32] | None = None
     q_clustering_only: NDArray[np.float32] | None = None
     neighbor_labels: NDArray[np.int32] | None = None

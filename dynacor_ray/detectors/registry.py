@@ -61,6 +61,7 @@ OURS = {
     detector.name: detector
     for detector in (
         Detector("dynacor", "DynaCor (default)", ("dynamics",), dynacor.dynacor),
+        Detector("combined_margin", "Both margins", ("dynamics",), dynacor.combined_margin),
         Detector("dynacor_paper", "DynaCor (paper)", ("dynamics",), dynacor.dynacor_paper),
         Detector("dynacor_at_noise_rate", "DynaCor (q, noise rate)", ("dynamics",), dynacor.dynacor_at_noise_rate),
         Detector("early_margin", "Early margin", ("dynamics",), dynacor.early_margin),

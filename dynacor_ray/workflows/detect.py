@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
@@ -14,8 +16,9 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.core.storage import Location, require_space
+from dynacor_ray.decision.fitted_decision import FittedDecision
 from dynacor_ray.decision.noise_rate import NoiseRate
-from dynacor_ray.decision.thresholds import MOST_RECALL
+from dynacor_ray.decision.thresholds import MOST_RECALL, DecisionThreshold
 from dynacor_ray.engine.dynamics.assemble import write_dynamics
 from dynacor_ray.engine.dynamics.clustering import assign, count_flags, find_threshold, write_issues
 from dynacor_ray.engine.runtime.mlflow_client import check_tracking
@@ -23,6 +26,7 @@ from dynacor_ray.engine.runtime.session import resources
 from dynacor_ray.engine.training.signal_files import SIGNALS, RecordedSignals
 from dynacor_ray.export.mlflow import track_run
 from dynacor_ray.ground_truth.metrics import evaluate_issues
+from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.report.summary import build_summary
 from dynacor_ray.report.terminal import print_summary
 from dynacor_ray.runs import directory as run_directory
@@ -121,11 +125,9 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
     with progress.timed("cluster"):
         sample = flow.sample(dynamics)
         noise_rate, fitted = flow.cluster(signals, sample, progress)
-        # A network is unsure for longer than a head on features, and its estimate of the noise rate too high by far.
-        most = MOST_RECALL if config.network is None else config.target_recall
-        recall = {"target_recall": config.target_recall, "most_recall": most}
-        threshold = find_threshold(sample, fitted, config.effective_flag_rule, config.effective_ranking_score, **recall)
-        assigned = assign(dynamics, fitted, threshold)
+        decision = flow.decide(signals, sample, progress)
+        assigned = assign(flow.score(dynamics, decision), fitted, _threshold(flow, sample, fitted, decision))
+        noise_rate = decision.decision.rate if decision else noise_rate
     with progress.timed("output"):
         with progress.stage("output", None, "rows"):
             counts = count_flags(assigned, dataset.num_classes)
@@ -146,6 +148,21 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         waiting_share=signals.waiting_share(),
         cluster={name: getattr(have, name) for name in ("nodes", "cpus", "gpus")},
     )
+
+
+def _threshold(
+    flow: DynamicsFlow, sample: pa.Table, fitted: FittedClustering, decision: FittedDecision | None
+) -> DecisionThreshold:
+    """Where the ranking is cut; without class scores the default is the rule of the margins."""
+    config = flow.config
+    rule, score = config.effective_flag_rule, config.effective_ranking_score
+    if decision is None and rule == "label_noise_model":
+        rule, score = "noise_rate", config.margin_score
+    # A network is unsure for longer than a head on features, and its estimate of the noise rate too high by far.
+    most = MOST_RECALL if config.network is None else config.target_recall
+    more = {"target_recall": config.target_recall, "most_recall": most}
+    cut = decision.log_odds_cut if decision else None
+    return find_threshold(flow.score_sample(sample, decision), fitted, rule, score, **more, log_odds_cut=cut)
 
 
 def _class_noise_rates(

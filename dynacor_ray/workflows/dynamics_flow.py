@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core import schema
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
+from dynacor_ray.decision.fitted_decision import FittedDecision
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.dynamics.assemble import Dataset, assemble
 from dynacor_ray.engine.dynamics.clustering import fit_clusters, sample_for_fit, settle_noise_rate
+from dynacor_ray.engine.dynamics.label_noise import fit_label_noise, score_rows, with_log_odds
 from dynacor_ray.engine.training.driver import train
 from dynacor_ray.engine.training.job import TrainPlan
 from dynacor_ray.engine.training.signal_files import RecordedSignals
@@ -64,3 +67,20 @@ class DynamicsFlow:
         """The estimated noise rate, and the clustering that is fitted with it."""
         noise_rate = self.estimate(signals, sample)
         return noise_rate, fit_clusters(sample, clustering_config(self.config, noise_rate), progress)
+
+    def decide(self, signals: RecordedSignals, sample: pa.Table, progress: Progress) -> FittedDecision | None:
+        """The label noise model on the sample; None where the class scores that it reads were not recorded."""
+        surest = signals.noise_rate(self.config.batch_size)
+        if surest is not None and schema.ALL_CLASS_SCORES in sample.column_names:
+            surest = settle_noise_rate(surest, sample, "early_margin", self.dataset.num_classes)
+        return fit_label_noise(sample, self.dataset.num_classes, self.config.seed, surest, progress)
+
+    def score_sample(self, sample: pa.Table, decision: FittedDecision | None) -> pa.Table:
+        """The sample with the model's log odds, where there is a model."""
+        if decision is None:
+            return sample
+        return with_log_odds(sample, decision, self.dataset.num_classes, self.config.seed)
+
+    def score(self, dynamics: Dataset, decision: FittedDecision | None) -> Dataset:
+        """All rows with the model's log odds, where there is a model."""
+        return score_rows(dynamics, decision, self.dataset.num_classes, self.config.seed) if decision else dynamics

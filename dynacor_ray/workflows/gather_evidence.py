@@ -40,7 +40,11 @@ def gather_dynamics(flow: DynamicsFlow, ablation: bool, progress: Progress) -> d
     margins = schema.matrix(everything[schema.MARGIN].combine_chunks())
     rows = {"margins": margins, "q_noisy": _assigned(fitted, margins)}
     rows |= {"leave_one_out": everything[schema.LEAVE_ONE_OUT].to_numpy()}
+    decision = flow.decide(signals, sample, progress)
     found: dict[str, Any] = {"noise_rate": estimate.value if estimate else None}
+    if decision is not None:
+        rows |= {"log_odds": flow.score_sample(everything, decision)[schema.LOG_ODDS].to_numpy()}
+        found |= {"noise_rate": decision.decision.rate.value, "log_odds_cut": decision.log_odds_cut}
     for name, values in rows.items():
         found |= {name: values[~is_copy], f"copy_{name}": values[is_copy]}
     if ablation:

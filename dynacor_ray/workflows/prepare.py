@@ -96,7 +96,8 @@ def training_config(config: DetectConfig, **changes: Any) -> TrainConfig:
     )
     options = {name: getattr(config, name) for name in same}
     more = {"network": network, "augmentation": augmentation, "lr_milestones": config.effective_lr_milestones}
-    return TrainConfig(**options | more | changes)
+    class_scores = config.effective_flag_rule == "label_noise_model"
+    return TrainConfig(**options | more | {"class_scores": class_scores} | changes)
 
 
 def default_out(data: str) -> str:

@@ -39,6 +39,7 @@ class _Assembler:
     dataset: Location
     signals: RecordedSignals
     corruption: CorruptionConfig
+    has_class_scores: bool
 
     def __call__(self, low: int, high: int, parts: tuple[DataFile, ...], labels: GivenLabels) -> pa.Table:
         rows = self._instances(low, high, parts)
@@ -64,7 +65,11 @@ class _Assembler:
         given = labels.of(known[schema.INSTANCE_ID].to_numpy())
         table = table.append_column(schema.GIVEN_LABEL, pa.array(given, pa.int32()))
         table = table.append_column(schema.URI, known[schema.URI])
-        return table.append_column(HAS_COPY, pa.array(has_copy[source]))
+        table = table.append_column(HAS_COPY, pa.array(has_copy[source]))
+        if not self.has_class_scores:
+            return table
+        scores = schema.fixed_size_list(self.signals.class_scores(keys))
+        return table.append_column(schema.ALL_CLASS_SCORES, scores)
 
     def _instances(self, low: int, high: int, parts: tuple[DataFile, ...]) -> pa.Table:
         columns = [schema.INSTANCE_ID, schema.URI]
@@ -76,10 +81,11 @@ def assemble(
 ) -> Dataset:
     """Dynamics of all rows as blocks in the object store, sorted by key.
 
-    Columns: those of `schema.dynamics_schema`, and given_label, uri and has_copy of the row's instance. The blocks are
-    results of tasks that the driver submitted: lost ones are made again.
+    Columns: those of `schema.dynamics_schema`, and given_label, uri and has_copy of the row's instance; class_scores
+    where they were recorded. The blocks are results of tasks that the driver submitted: lost ones are made again.
     """
-    assembler = _Assembler(dataset.folder, signals, corruption)
+    has_scores = signals.has_class_scores
+    assembler = _Assembler(dataset.folder, signals, corruption, has_scores)
 
     # DEFAULT: inside a trial of Ray Tune a task would else be held to the trial's own small share of the cluster.
     @ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")
@@ -87,7 +93,7 @@ def assemble(
         return assembler(low, high, parts, labels)
 
     known, rows = ray.put(dataset.labels()), dataset.manifest.num_rows
-    refs = [make.remote(*piece, known) for piece in id_ranges(dataset, len(signals.files))]
+    refs = [make.remote(*piece, known) for piece in id_ranges(dataset, len(signals.files), has_scores)]
     with progress.stage("assemble", rows, "rows") as bar, remote_errors():
         for done in range(1, len(refs) + 1):  # blocks of about as many rows each
             ray.wait(refs, num_returns=done, fetch_local=False)
@@ -95,9 +101,12 @@ def assemble(
         return ray.data.from_arrow_refs(refs)
 
 
-def id_ranges(dataset: PackedDataset, num_epochs: int) -> Iterator[tuple[int, int, tuple[DataFile, ...]]]:
+def id_ranges(
+    dataset: PackedDataset, num_epochs: int, has_scores: bool = False
+) -> Iterator[tuple[int, int, tuple[DataFile, ...]]]:
     """Ranges [low, high) of instance_id with about BLOCK_BYTES of dynamics each, and the packed files they touch."""
-    most = max(1, BLOCK_BYTES // (num_epochs * BYTES_PER_SIGNAL))
+    scores = 2 * len(schema.CLASS_SCORES) * dataset.num_classes * has_scores
+    most = max(1, BLOCK_BYTES // (num_epochs * BYTES_PER_SIGNAL + scores))
     for low, high in itertools.pairwise(_edges(dataset, most)):
         touched = tuple(part for part in dataset.manifest.parts if part.first_id < high and part.last_id >= low)
         if touched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,8 @@ def sample_for_fit(dynamics: ray.data.Dataset, total: int, clustering_sample: in
 
     def choose(block: pa.Table) -> pa.Table:
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
-        rows = block.select([schema.KEY, schema.MARGIN, schema.LEAVE_ONE_OUT, HAS_COPY, schema.GIVEN_LABEL])
+        names = [schema.KEY, schema.MARGIN, schema.LEAVE_ONE_OUT, HAS_COPY, schema.GIVEN_LABEL, schema.ALL_CLASS_SCORES]
+        rows = block.select([name for name in names if name in block.column_names])
         return rows if share >= 1 else rows.filter(pa.array(keyed_uniform(seed, Purpose.FIT_SAMPLE, ids) < share))
 
     chosen = dynamics.map_batches(choose, batch_format="pyarrow", batch_size=None)
@@ -78,14 +80,14 @@ def fit_sample(
 
 
 def find_threshold(
-    sample: pa.Table, fitted: FittedClustering, threshold: str, score: str, **recall: float
+    sample: pa.Table, fitted: FittedClustering, threshold: str, score: str, **more: Any
 ) -> DecisionThreshold:
     """Where the ranking is cut, from the rows that the clustering was fitted on.
 
-    recall: target_recall and most_recall, as in `thresholds.choose_threshold`.
+    more: target_recall, most_recall and log_odds_cut, as in `thresholds.choose_threshold`.
     """
     originals, copies = _both_sets(sample, fitted)
-    return choose_threshold(threshold, score, originals, copies, noise_rate=fitted.config.noise_rate, **recall)
+    return choose_threshold(threshold, score, originals, copies, noise_rate=fitted.config.noise_rate, **more)
 
 
 def _both_sets(sample: pa.Table, fitted: FittedClustering | None) -> tuple[RowSignals, RowSignals]:
@@ -100,7 +102,9 @@ def row_signals(rows: pa.Table, fitted: FittedClustering | None) -> RowSignals:
     margins = schema.matrix(rows[schema.MARGIN])
     q_noisy = np.zeros(len(rows)) if fitted is None else fitted.assign(margins)
     left_out = rows[schema.LEAVE_ONE_OUT].to_numpy()
-    return RowSignals(margins=margins, q_noisy=q_noisy.astype(np.float32), leave_one_out=left_out)
+    log_odds = rows[schema.LOG_ODDS].to_numpy() if schema.LOG_ODDS in rows.column_names else None
+    q_noisy = q_noisy.astype(np.float32)
+    return RowSignals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out, log_odds=log_odds)
 
 
 def assign(dynamics: ray.data.Dataset, fitted: FittedClustering, cut: DecisionThreshold) -> ray.data.Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from torch import nn
 
 from dynacor_ray.core import schema
 from dynacor_ray.decision.confident_joint import PADDING, JointCounter
-from dynacor_ray.decision.leave_one_out_ridge import MAX_FEATURES, Ridge, RidgeSums
+from dynacor_ray.decision.leave_one_out_ridge import MAX_FEATURES
 from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.job import Job
+from dynacor_ray.engine.training.left_out_scores import LeftOutScores
 from dynacor_ray.engine.training.module import Recorded, TrainingModule, classifier, forward, pictures
 from dynacor_ray.engine.training.signal_files import signal_table
 from dynacor_ray.method.corruption import LABEL, is_selected
@@ -23,6 +23,8 @@ from dynacor_ray.method.dynamics import logit_margin, to_float16_keeping_sign
 from dynacor_ray.method.signals import COLUMNS, BatchOutputs, ClassGrams, record_signals
 
 _LOGITS, _PRE_LOGITS = "logits", "pre_logits"
+MOST_CLASSES = 100
+"""With more classes the scores of all of them are too much to keep per row."""
 
 
 class DynamicsModule(TrainingModule):
@@ -38,8 +40,12 @@ class DynamicsModule(TrainingModule):
         self._confidence: dict[int, torch.Tensor] = {}
         self._counter: JointCounter
         self._epoch = 0
-        self._sums: RidgeSums | None = None
-        self._ridge: Ridge | None = None
+        rows, config = job.rows, job.config
+        # On images there are no fixed features to fit it to.
+        has_features = config.network is None and rows.dim <= MAX_FEATURES
+        regresses = has_features and config.epochs > schema.LEAVE_ONE_OUT_EPOCH
+        self._records_scores = regresses and config.class_scores and rows.num_classes <= MOST_CLASSES
+        self._left_out = LeftOutScores(rows, config.seed, device, self._records_scores) if regresses else None
 
     def network(self) -> nn.Module:
         """The classifier of Table 5: a head on features, or a network on images."""
@@ -49,10 +55,8 @@ class DynamicsModule(TrainingModule):
         """Start to count, with the class thresholds of the epoch before."""
         self._epoch, rows = epoch, self._job.rows
         self._counter = JointCounter(rows.num_classes, self._thresholds, self._device)
-        # On images there are no fixed features to fit it to.
-        has_features = self._job.config.network is None and rows.dim <= MAX_FEATURES
-        if epoch == 0 and self._job.config.epochs > schema.LEAVE_ONE_OUT_EPOCH and has_features:
-            self._sums = RidgeSums(rows.num_classes, torch.from_numpy(rows.mean).to(self._device), rows.scale)
+        if epoch == 0 and self._left_out is not None:
+            self._left_out.begin()
 
     def step(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
         """Weighted mean cross-entropy of the real rows (Eq. 2)."""
@@ -73,11 +77,12 @@ class DynamicsModule(TrainingModule):
         logits, labels = seen[_LOGITS], seen[LABEL]
         predicted = self._counter.add(logits, labels, torch.where(keys < 0, PADDING, keys & 1))  # a copy's key is odd
         recorded = self.signals(keys, seen) | {schema.PREDICTED: predicted.int()}
-        if self._sums is not None:
-            fitted = self._is_fitted(keys)
-            self._sums.add(seen[schema.FEATURE][fitted], labels[fitted])
+        if self._records_scores and self._epoch in schema.EARLY_EPOCHS:
+            recorded[schema.EARLY_LOGITS] = logits
+        if self._looks_at_features and self._left_out is not None and self._epoch < schema.LEAVE_ONE_OUT_EPOCH:
+            self._left_out.add(keys, seen[schema.FEATURE], labels, self._is_fitted(keys))
         if self._epoch == schema.LEAVE_ONE_OUT_EPOCH:
-            recorded[schema.LEAVE_ONE_OUT] = self._leave_one_out(keys, seen)
+            recorded |= self._leave_one_out(keys, seen)
         return recorded
 
     def signals(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
@@ -86,7 +91,7 @@ class DynamicsModule(TrainingModule):
 
     @property
     def _looks_at_features(self) -> bool:
-        return self._sums is not None or self._ridge is not None
+        return self._left_out is not None and self._left_out.is_open
 
     def _is_fitted(self, keys: torch.Tensor) -> torch.Tensor:
         """Originals without a copy, bool (n,) on the device. keys: int64 (n,), negative for padding."""
@@ -96,12 +101,15 @@ class DynamicsModule(TrainingModule):
             fitted &= ~is_selected(key >> 1, corruption)
         return torch.from_numpy(fitted).to(self._device)
 
-    def _leave_one_out(self, keys: torch.Tensor, seen: Recorded) -> torch.Tensor:
-        """Margin without the row's own label, float (n,); 0 where there is no regression."""
-        if self._ridge is None:
-            return torch.zeros(len(keys), device=self._device)
-        scores = self._ridge.predict(seen[schema.FEATURE], seen[LABEL], self._is_fitted(keys))
-        return logit_margin(scores, seen[LABEL])
+    def _leave_one_out(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
+        """Margin without the row's own label, float (n,), 0 where there is no regression; and the scores it is of."""
+        scores = {}
+        if self._left_out is not None and self._looks_at_features:
+            scores = self._left_out.ask(keys, seen[schema.FEATURE], seen[LABEL], self._is_fitted(keys))
+        if schema.RIDGE_SCORES not in scores:
+            return {schema.LEAVE_ONE_OUT: torch.zeros(len(keys), device=self._device)}
+        margin = {schema.LEAVE_ONE_OUT: logit_margin(scores[schema.RIDGE_SCORES], seen[LABEL])}
+        return margin | scores if self._records_scores else margin
 
     def end_epoch(self, epoch: int, world: int) -> None:
         """Merge all ranks' class statistics: this epoch's joint, and the thresholds for the next one."""
@@ -113,13 +121,10 @@ class DynamicsModule(TrainingModule):
             self._joints[epoch] = counter.cells()
         self._confidence[epoch] = counter.confidence.cpu()
         self._thresholds = counter.thresholds()
-        if self._sums is not None:
-            if world > 1:
-                for total in self._sums.totals:
-                    dist.all_reduce(total)
-            self._ridge, self._sums = self._sums.solve(), None
-        elif epoch == schema.LEAVE_ONE_OUT_EPOCH:
-            self._ridge = None
+        if self._left_out is not None and epoch < schema.LEAVE_ONE_OUT_EPOCH:
+            self._left_out.solve(world)
+        elif self._left_out is not None:
+            self._left_out.close()
 
     def table(self, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
         """`schema.signal_schema`."""
@@ -127,17 +132,17 @@ class DynamicsModule(TrainingModule):
 
     def state(self) -> dict[str, Any]:
         """Thresholds, joints, counts by certainty, and the ridge regression between its two epochs."""
-        ridge = dataclasses.asdict(self._ridge) if self._ridge is not None else None
+        ridges = self._left_out.state() if self._left_out is not None else []
         counts = {"joints": self._joints, "confidence": self._confidence}
-        return {"thresholds": self._thresholds, "ridge": ridge, **counts}
+        return {"thresholds": self._thresholds, "ridges": ridges, **counts}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Inverse of `state`."""
         thresholds = saved["thresholds"]
         self._joints, self._confidence = saved["joints"], saved["confidence"]
         self._thresholds = thresholds.to(self._device) if thresholds is not None else None
-        if saved["ridge"] is not None:
-            self._ridge = Ridge(**saved["ridge"]).to(self._device)
+        if self._left_out is not None:
+            self._left_out.restore(saved["ridges"])
 
 
 class AllSignalsModule(DynamicsModule):

@@ -42,6 +42,8 @@ class TrainConfig:
     compile: bool = False
     signals: bool = False
     """Whether DynaCor's own classifier records all signals of Table 6 (`method.signals`)."""
+    class_scores: bool = False
+    """Whether the scores of every class that the label noise model reads are recorded (`schema.CLASS_SCORES`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -166,6 +166,28 @@ class RecordedSignals:
             raise CoverageError(coverage_message(epoch, keys, found[order]))
         return {name: _values(table[name])[order] for name in names}
 
+    @property
+    def has_class_scores(self) -> bool:
+        """Whether the scores that the label noise model reads were recorded."""
+        epoch = str(schema.LEAVE_ONE_OUT_EPOCH)
+        if epoch not in self.files:
+            return False
+        with (self.folder / self.files[epoch][0]).parquet() as file:
+            return set(schema.CLASS_SCORES) <= set(file.schema_arrow.names)
+
+    def class_scores(self, keys: np.ndarray) -> np.ndarray:
+        """The scores of `schema.CLASS_SCORES`, of logits their mean over the early epochs: float16 (n, 3 C).
+
+        keys: As in `columns`.
+        """
+        early = [epoch for epoch in schema.EARLY_EPOCHS if epoch in self.epochs]
+        logits = [self.columns(epoch, keys, [schema.EARLY_LOGITS])[schema.EARLY_LOGITS] for epoch in early]
+        mean = np.mean([one.astype(np.float32) for one in logits], axis=0)
+        regressions = [schema.RIDGE_SCORES, schema.WIDE_RIDGE_SCORES]
+        scores = self.columns(schema.LEAVE_ONE_OUT_EPOCH, keys, regressions)
+        found: np.ndarray = np.concatenate([*(scores[name] for name in regressions), mean], axis=1).astype(np.float16)
+        return found
+
     def waiting_share(self) -> float | None:
         """Share of the training's time that went into waiting for rows, in [0, 1]; None when it is not known."""
         place = self.folder / PROGRESS
