@@ -47,8 +47,14 @@ _SIGNAL_FACTOR = 3
 def analyze_signals(data: str | None = None, **options: Any) -> AnalyzeSignalsResult:
     """What training signals and corruption rates are worth, on data whose true labels are known (Figs. 2, 5, 6).
 
-    Options are those of `AnalyzeSignalsConfig` (label_noise, seeds, gammas, signals) and of `DetectConfig`. Resumes in
-    the same directory, and extends what is there. Raises a DynacorError, before any work where possible.
+    Resumes in the same directory, and extends what is there.
+
+    Args:
+        data: What to search, as of `detect`.
+        options: Those of `AnalyzeSignalsConfig` (label_noise, seeds, gammas, signals) and of `DetectConfig`.
+
+    Raises:
+        DynacorError: Something could not run; before any work where possible.
     """
     return run_analyze_signals(make_config(AnalyzeSignalsConfig, data, **options))
 

@@ -37,9 +37,15 @@ NO_LABEL = -1
 def compare(data: str | None = None, **options: Any) -> CompareResult:
     """Compare detectors on data whose true labels are known (§5.2, Tables 1 and 2).
 
-    Options are those of `CompareConfig` (label_noise, seeds, detectors) and of `DetectConfig`. One training of DynaCor
-    and one of all baselines' classifiers serve all detectors. Resumes in the same directory. Raises a DynacorError,
-    before any work where possible; a detector that fails is named in the result and ends nothing.
+    One training of DynaCor and one of all baselines' classifiers serve all detectors. Resumes in the same directory. A
+    detector that fails is named in the result and ends nothing.
+
+    Args:
+        data: What to search, as of `detect`.
+        options: Those of `CompareConfig` (label_noise, seeds, detectors) and of `DetectConfig`.
+
+    Raises:
+        DynacorError: Something could not run; before any work where possible.
     """
     return run_compare(make_config(CompareConfig, data, **options))
 

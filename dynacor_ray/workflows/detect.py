@@ -39,7 +39,14 @@ def detect(data: str | None = None, **options: Any) -> DetectResult:
     """Find the wrong labels of a data set. Options are those of `DetectConfig`.
 
     Starts a Ray cluster on this machine unless connected to one. Resumes a run directory that holds the same
-    configuration; returns at once when it is complete. Raises a DynacorError, before any work where possible.
+    configuration; returns at once when it is complete.
+
+    Args:
+        data: What to search: a path, URI or name that `--data` takes.
+        options: Those of `DetectConfig`.
+
+    Raises:
+        DynacorError: Something could not run; before any work where possible.
     """
     if data is not None:
         options["data"] = data

@@ -74,10 +74,21 @@ class _Assembler:
 def assemble(
     dataset: PackedDataset, signals: RecordedSignals, corruption: CorruptionConfig, progress: Progress
 ) -> Dataset:
-    """Dynamics of all rows as blocks in the object store, sorted by key.
+    """Dynamics of all rows (Eq. 1) as blocks in the object store, sorted by key.
 
-    Columns: those of `schema.dynamics_schema`, and given_label, uri and has_copy of the row's instance. The blocks are
-    results of tasks that the driver submitted: lost ones are made again.
+    The blocks are results of tasks that the driver submitted: lost ones are made again.
+
+    Args:
+        dataset: The packed data, with the labels that were trained on.
+        signals: What the training recorded.
+        corruption: Which rows got a copy.
+        progress: Where the rows done are shown.
+
+    Returns:
+        The columns of `schema.dynamics_schema`, and given_label, uri and has_copy of the row's instance.
+
+    Raises:
+        CoverageError: A row does not have exactly one signal per epoch.
     """
     assembler = _Assembler(dataset.folder, signals, corruption)
 
