@@ -21,7 +21,7 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.engine.runtime.parallel_map import map_shared
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.ground_truth.metrics import detection_metrics
 from dynacor_ray.ground_truth.supervised_bound import FOLDS, READERS, BoundConfig, FoldScores, merge_folds, score_fold
 from dynacor_ray.method.signals import signal_of

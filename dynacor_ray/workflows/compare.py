@@ -18,7 +18,7 @@ from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.engine.data.feature_blocks import gather_prototypes
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.report.comparison_summary import build_comparison, comparison_table
 from dynacor_ray.report.comparison_table import print_comparison
 from dynacor_ray.report.figures import comparison_figure

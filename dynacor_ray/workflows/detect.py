@@ -20,7 +20,8 @@ from dynacor_ray.engine.dynamics.assemble import write_dynamics
 from dynacor_ray.engine.dynamics.clustering import assign, count_flags, find_threshold, write_issues
 from dynacor_ray.engine.runtime.mlflow_client import check_tracking
 from dynacor_ray.engine.runtime.session import resources
-from dynacor_ray.engine.training.signal_files import SIGNALS, RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
+from dynacor_ray.engine.training.signal_files import SIGNALS
 from dynacor_ray.export.mlflow import track_run
 from dynacor_ray.ground_truth.metrics import evaluate_issues
 from dynacor_ray.report.summary import build_summary

@@ -16,7 +16,7 @@ from dynacor_ray.engine.dynamics.assemble import Dataset, assemble
 from dynacor_ray.engine.dynamics.clustering import fit_clusters, sample_for_fit, settle_noise_rate
 from dynacor_ray.engine.training.driver import train
 from dynacor_ray.engine.training.job import TrainPlan
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.workflows.prepare import clustering_config, corruption_config, training_config
 

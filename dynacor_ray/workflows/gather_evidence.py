@@ -17,7 +17,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.engine.dynamics.clustering import fit_clusters
 from dynacor_ray.engine.training.driver import train
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.method.signals import COLUMNS
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow

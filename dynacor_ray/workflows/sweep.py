@@ -27,7 +27,8 @@ from dynacor_ray.engine.runtime.tune import (
 )
 from dynacor_ray.engine.training.driver import poll_progress, rows_done
 from dynacor_ray.engine.training.job import trainings_at_once
-from dynacor_ray.engine.training.signal_files import PROGRESS, SIGNALS, RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
+from dynacor_ray.engine.training.signal_files import PROGRESS, SIGNALS
 from dynacor_ray.export.mlflow import track_sweep
 from dynacor_ray.report.figures import heat_map
 from dynacor_ray.report.sweep import print_sweep

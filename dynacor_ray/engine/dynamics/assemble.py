@@ -22,7 +22,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.prediction_summary import summarize_predictions
 from dynacor_ray.engine.runtime.session import remote_errors
-from dynacor_ray.engine.training.signal_files import RecordedSignals, read_between
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals, read_between
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 
 BLOCK_BYTES = 96 << 20

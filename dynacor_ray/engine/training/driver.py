@@ -20,11 +20,11 @@ from dynacor_ray.engine.data.training_rows import PaddedDataConfig, TrainingRows
 from dynacor_ray.engine.runtime.placement_groups import MEMORY, new_reservation_tag, release_reservation
 from dynacor_ray.engine.runtime.session import remote_errors, root_cause
 from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.engine.training.signal_files import (
     FAILED,
     PROGRESS,
     SIGNALS,
-    RecordedSignals,
     complete,
     remove_unlisted,
     write_confidence,
