@@ -47,15 +47,17 @@ lint: venv
 docs: venv
 	$(BIN)/python .ci/docs.py build/docs
 
+PYTEST := $(BIN)/pytest --durations=10
+
 test: lint docs
-	$(BIN)/pytest tests/unit
-	$(BIN)/pytest tests/browser  # the report; skipped where there is no chromium
-	$(BIN)/pytest tests/engine -m "not slow"
-	$(BIN)/pytest tests/jobs -m "not slow"  # apart: a second cluster on the same machine could not take jobs
+	$(PYTEST)  # tests/unit, and the examples in docstrings
+	$(PYTEST) tests/browser  # the report; skipped where there is no chromium
+	$(PYTEST) tests/engine -m "not slow"
+	$(PYTEST) tests/jobs -m "not slow"  # apart: a second cluster on the same machine could not take jobs
 
 slow: venv
-	$(BIN)/pytest tests/engine -m slow
-	$(BIN)/pytest tests/jobs -m slow
+	$(PYTEST) tests/engine -m slow
+	$(PYTEST) tests/jobs -m slow
 
 SEED ?= 0
 soak: venv

@@ -172,7 +172,11 @@ def choose_threshold(
 
 
 def quantile_threshold(scores: NDArray[np.float64], share: float) -> float:
-    """A value with `share` of the scores below it (§4.2), half-way between two scores. float64 (N,), N >= 1."""
+    """A value with `share` of the scores below it (§4.2), half-way between two scores. float64 (N,), N >= 1.
+
+    >>> quantile_threshold(np.array([3.0, 1.0, 2.0, 9.0]), share=0.5)
+    2.5
+    """
     ordered = np.sort(scores)
     below = round(share * len(ordered))
     if below == 0:

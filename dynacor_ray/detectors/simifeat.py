@@ -21,6 +21,7 @@ and backward, which is why it takes no more than 100 classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,8 @@ def votes(
         Own and strongest other vote, float64 (N,) in [0, 1] each; 0 where there is no other class.
     """
     own, other = np.ones(len(given)), np.zeros(len(given))
-    for start in range(0, len(given), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        labels, weight = neighbor_labels[rows], _weights(neighbor_labels[rows], similarity[rows])
+    for rows, labels, weight, same_class in _blocks(neighbor_labels, similarity):
         total = weight.sum(axis=1)
-        same_class = labels[:, :, None] == labels[:, None, :]
         class_weight = (same_class * weight[:, None, :]).sum(axis=2)
         mine = labels == given[rows, None]
         voted = total > 0
@@ -83,10 +81,7 @@ def wrong_label_votes(evidence: Evidence) -> tuple[NDArray[np.float64], int]:
     """
     labels, similarity = nearest(evidence)
     given, positive = np.asarray(evidence.given_label), [np.empty(0)]
-    for start in range(0, len(given), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        here, weight = labels[rows], _weights(labels[rows], similarity[rows])
-        same_class = here[:, :, None] == here[:, None, :]
+    for rows, here, weight, same_class in _blocks(labels, similarity):
         share = (same_class * weight[:, None, :]).sum(axis=2) / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
         # Each class once per row: at the nearest neighbor that has it.
         nearest_of_class = ~np.tril(same_class, -1).any(axis=2)
@@ -264,6 +259,16 @@ def _weights(labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[A
     exists = labels >= 0
     weight = np.where(exists, np.maximum(similarity, 0.0), 0.0).astype(np.float64)
     return np.where(weight.sum(axis=1, keepdims=True) > 0, weight, exists.astype(np.float64))
+
+
+def _blocks(
+    labels: NDArray[np.integer[Any]], similarity: NDArray[np.floating[Any]]
+) -> Iterator[tuple[slice, NDArray[np.integer[Any]], NDArray[np.float64], NDArray[np.bool_]]]:
+    """Blocks of rows: their range, labels (n, K), weights (n, K), and which neighbors agree (n, K, K)."""
+    for start in range(0, len(labels), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        block = labels[rows]
+        yield rows, block, _weights(block, similarity[rows]), block[:, :, None] == block[:, None, :]
 
 
 def nearest(evidence: Evidence) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

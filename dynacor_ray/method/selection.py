@@ -120,6 +120,9 @@ def rate_agreement(flagged_originals: float, noise_rate: float) -> float:
 
     Returns:
         A float in [-1, 0].
+
+    >>> rate_agreement(flagged_originals=0.25, noise_rate=0.5)
+    -0.25
     """
     return -abs(flagged_originals - noise_rate)
 

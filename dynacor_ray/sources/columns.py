@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
-from dynacor_ray.core.schema import INSTANCE_ID, TRUE_LABEL
+from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL
 from dynacor_ray.sources.base import COLUMN_OPTIONS, SourceOptions
 
 LABEL_COLUMNS = ("given_label", "label", "labels", "class", "target", "y", "noisy_label")
@@ -173,6 +173,23 @@ def label_strings(column: pa.ChunkedArray[Any], *, negative_is_missing: bool) ->
     if negative_is_missing:
         missing = pc.or_(missing, pc.match_substring_regex(text, _NEGATIVE))
     return pc.if_else(missing, pa.scalar(None, pa.string()), text)
+
+
+def raw_columns(table: pa.Table, columns: Columns, is_declared: bool) -> dict[str, pa.Array[Any]]:
+    """Label, error and, where known, truth and instance id of every row, as in `Shard.read`; no row has an error.
+
+    is_declared: whether classes are declared, so that no integer means a missing label.
+    """
+
+    def labels(name: str) -> pa.StringArray:
+        return label_strings(table[name], negative_is_missing=not is_declared)
+
+    raw = {RAW_LABEL: labels(columns.label), RAW_ERROR: pa.nulls(table.num_rows, pa.string())}
+    if columns.truth is not None:
+        raw[TRUE_LABEL] = labels(columns.truth)
+    if columns.instance_id is not None:
+        raw[INSTANCE_ID] = table[columns.instance_id].cast(pa.int64(), safe=False)
+    return raw
 
 
 def _combined(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
-from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
+from dynacor_ray.core.schema import RAW_ROW, URI
 from dynacor_ray.core.storage import Location, locate, retry_transient, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, plain
+from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, plain, raw_columns
 from dynacor_ray.sources.image_files import cut, file_stamp
 
 _BUFFER_BYTES = 8 << 20
@@ -69,7 +69,8 @@ class ParquetShard(Shard):
 
     def read_labels(self) -> pa.StringArray:
         """See `Shard.read_labels`."""
-        return self._labels(self._load([self.columns.label]))
+        labels = self._load([self.columns.label])[self.columns.label]
+        return label_strings(labels, negative_is_missing=not self.is_declared)
 
     def read(self) -> pa.Table:
         """See `Shard.read`."""
@@ -79,18 +80,9 @@ class ParquetShard(Shard):
         raw: dict[str, Any] = {
             RAW_ROW: pa.array(np.arange(self.first_row, self.first_row + self.num_rows, dtype=np.int64)),
             URI: self._uris(table),
-            RAW_LABEL: self._labels(table),
-            RAW_ERROR: pa.nulls(self.num_rows, pa.string()),
             columns.kind: pc.struct_field(payload, "bytes") if pa.types.is_struct(payload.type) else payload,
         }
-        if columns.instance_id is not None:
-            raw[INSTANCE_ID] = table[columns.instance_id].cast(pa.int64(), safe=False)
-        if columns.truth is not None:
-            raw[TRUE_LABEL] = label_strings(table[columns.truth], negative_is_missing=not self.is_declared)
-        return pa.table(raw)
-
-    def _labels(self, table: pa.Table) -> pa.StringArray:
-        return label_strings(table[self.columns.label], negative_is_missing=not self.is_declared)
+        return pa.table(raw | raw_columns(table, columns, self.is_declared))
 
     def _uris(self, table: pa.Table) -> Any:
         """The table's own uris; where it has none, file name and row number."""

@@ -17,7 +17,7 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings
+from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, raw_columns
 from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows
 from dynacor_ray.sources.parquet import ParquetFile, read_footers, same_columns
 
@@ -193,17 +193,8 @@ def _read_parquet(files: list[ParquetFile], options: SourceOptions) -> tuple[pa.
 def _rows(table: pa.Table, columns: Columns, declared: Declared) -> pa.Table:
     """uri, label, error and, where known, instance_id and truth of every row of the table."""
     assert columns.uri is not None
-    inferred = declared[0] is None
-    rows: dict[str, Any] = {
-        URI: label_strings(table[columns.uri], negative_is_missing=False),
-        RAW_LABEL: label_strings(table[columns.label], negative_is_missing=inferred),
-        RAW_ERROR: pa.nulls(table.num_rows, pa.string()),
-    }
-    if columns.truth is not None:
-        rows[TRUE_LABEL] = label_strings(table[columns.truth], negative_is_missing=inferred)
-    if columns.instance_id is not None:
-        rows[INSTANCE_ID] = table[columns.instance_id].cast(pa.int64(), safe=False)
-    return pa.table(rows)
+    uris = {URI: label_strings(table[columns.uri], negative_is_missing=False)}
+    return pa.table(uris | raw_columns(table, columns, declared[0] is not None))
 
 
 def _with_broken(rows: pa.Table, reasons: list[str]) -> pa.Table:
