@@ -1,9 +1,8 @@
-# make demo   find the planted errors in the embedded demo data: the quickest way to see a result
-# make test   everything that must pass before a change is merged
-# make docs   guides and all docstrings as HTML, in build/docs
-# make bench  what it costs, small: each benchmark prints JSON; larger sizes by options, see jobs/bench_*.py
-# make slow   more faults: lost nodes, storage that fails, workers killed at the worst moments; hostile data;
-#             and the commands of the README that train often
+# make demo   find the wrong labels in the embedded demo data: the quickest way to see a result
+# make test   lint, types, documentation and all tests that must pass before a change is merged
+# make docs   README, guides and docstrings as one site, in build/docs
+# make bench  the benchmarks at small sizes, as JSON; larger sizes by options, see jobs/bench_*.py
+# make slow   tests of rarer faults, untrusted input, and the documented commands that train often
 # make soak   a run whose processes are killed ten times at random (SEED=7: at other moments); some minutes
 # Another interpreter: make demo PYTHON=python3.12
 PYTHON ?= python3
@@ -48,15 +47,17 @@ lint: venv
 docs: venv
 	$(BIN)/python .ci/docs.py build/docs
 
+PYTEST := $(BIN)/pytest --durations=10
+
 test: lint docs
-	$(BIN)/pytest tests/unit
-	$(BIN)/pytest tests/browser  # the report; skipped where there is no chromium
-	$(BIN)/pytest tests/engine -m "not slow"
-	$(BIN)/pytest tests/jobs -m "not slow"  # apart: a second cluster on the same machine could not take jobs
+	$(PYTEST)  # tests/unit, and the examples in docstrings
+	$(PYTEST) tests/browser  # the report; skipped where there is no chromium
+	$(PYTEST) tests/engine -m "not slow"
+	$(PYTEST) tests/jobs -m "not slow"  # apart: a second cluster on the same machine could not take jobs
 
 slow: venv
-	$(BIN)/pytest tests/engine -m slow
-	$(BIN)/pytest tests/jobs -m slow
+	$(PYTEST) tests/engine -m slow
+	$(PYTEST) tests/jobs -m slow
 
 SEED ?= 0
 soak: venv

@@ -2,180 +2,212 @@
 
 from __future__ import annotations
 
-import difflib
+import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import MISSING, dataclass
+from typing import Any, Literal, NoReturn, get_type_hints
 
-import tyro
 from rich.console import Console
 from rich.text import Text
 
 from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
+from dynacor_ray.config.command_line import CommandParser
 from dynacor_ray.config.compare import CompareConfig
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.config.recipes import recipe_options
+from dynacor_ray.config.options import Checked, make_config, option, wrong_choice
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.storage import locate
 from dynacor_ray.core.version import __version__
 from dynacor_ray.report.terminal import clean
 
-COMMANDS = {
-    "detect": "find the wrong labels of a data set",
-    "doctor": "check data, encoder, storage and cluster, and say what `detect` would do",
-    "sweep": "try corruption rates and alignment weights, and choose among them without labels",
-    "compare": "compare detectors on data with known true labels, as given or with noise made from them",
-    "analyze-signals": "say what training signals and corruption rates are worth, bounded by known true labels",
-    "report": "make report.html of a finished run or sweep",
-    "export": "write the rows of a finished run as CSV, parquet, Label Studio tasks or for FiftyOne",
-    "review": "measure the precision of a finished run with a person's marks",
-    "apply": "write a copy of the data without the flagged rows, or with their suggested labels",
-}
-_SWITCHES = {f"--{no}thumbnails": ["--thumbnails", str(not no)] for no in ("", "no-")}
-"""tyro makes a switch of a bool only if it has two values; this one has a default that depends on the data."""
 BAD_INPUT = 2
 """Exit status when the message says what to correct."""
 
 
-class _Unchecked(DetectConfig):
-    """The options before they are checked: tyro would put the message of a failed check into a frame, and cut it up."""
-
-    def __post_init__(self) -> None:
-        pass
-
-
 @dataclass(frozen=True, kw_only=True)
-class _UncheckedDoctor(_Unchecked):
-    """The options of a run, and what only its estimate needs."""
+class DoctorConfig(Checked):
+    """Options of `dynacor doctor`: those of the run, and what only its estimate needs."""
 
-    price_per_hour: float | None = None
+    detect: DetectConfig
+    """The run that is looked at."""
+    price_per_hour: float | None = option(None, "cluster", within="[0, inf)", hint="give what the cluster costs")
     """Price of the whole cluster per hour, in any currency, for an estimate of what the run costs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _UncheckedSweep(SweepConfig):
-    """The same for a sweep."""
+class _FinishedRun(Checked):
+    """What every command on a finished run is told."""
 
-    detect: tyro.conf.OmitArgPrefixes[_Unchecked]
-
-    def __post_init__(self) -> None:
-        pass
+    run: str = option(MISSING, "arguments", positional=True)
+    """Directory of a finished `dynacor detect` or `dynacor sweep`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _UncheckedCompare(CompareConfig):
-    """The same for a comparison."""
-
-    detect: tyro.conf.OmitArgPrefixes[_Unchecked]
-
-    def __post_init__(self) -> None:
-        pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class _UncheckedAnalyzeSignals(AnalyzeSignalsConfig):
-    """The same for an analysis of signals."""
-
-    detect: tyro.conf.OmitArgPrefixes[_Unchecked]
-
-    def __post_init__(self) -> None:
-        pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Report:
+class ReportConfig(_FinishedRun):
     """Options of `dynacor report`."""
 
-    run: tyro.conf.Positional[str]
-    """Directory of a finished `dynacor detect` or `dynacor sweep`."""
-    thumbnails: bool | None = None
-    """Small copies of the images: `--thumbnails` or `--no-thumbnails`. Default: as the run was configured."""
+    thumbnails: bool | None = option(None, "options")
+    """Small copies of the images. Default: as the run was configured."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Export:
+class ExportConfig(_FinishedRun):
     """Options of `dynacor export`."""
 
-    run: tyro.conf.Positional[str]
-    """Directory of a finished `dynacor detect` or `dynacor sweep`."""
-    out: tyro.conf.Positional[str]
+    out: str = option(MISSING, "arguments", positional=True)
     """File to write: .csv or .parquet with cleanlab's column names, or .json with Label Studio tasks; or the folder of
     another --format."""
-    format: Literal["csv", "parquet", "label-studio", "fiftyone"] | None = None
+    format: Literal["csv", "parquet", "label-studio", "fiftyone"] | None = option(None, "options")
     """What to write; `fiftyone`: a new folder that FiftyOne imports. Default: by the ending of the file."""
-    flagged: bool = False
+    flagged: bool = option(False, "options")
     """Only flagged rows; tasks are always of flagged rows."""
-    limit: int | None = None
+    limit: int | None = option(None, "options")
     """Most rows, the most suspicious first."""
-    prefix: str = ""
+    prefix: str = option("", "options")
     """What Label Studio needs before each path, such as `/data/local-files/?d=images/`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Review:
+class ReviewConfig(_FinishedRun):
     """Options of `dynacor review`."""
 
-    run: tyro.conf.Positional[str]
-    """Directory of a finished `dynacor detect` or `dynacor sweep`."""
-    marks: tyro.conf.Positional[str]
+    marks: str = option(MISSING, "arguments", positional=True)
     """CSV with the columns instance_id and mark (wrong, right or unsure), as the report saves it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Apply:
-    """Options of `dynacor apply`."""
+class CleanConfig(_FinishedRun):
+    """Options of `dynacor clean`."""
 
-    run: tyro.conf.Positional[str]
-    """Directory of a finished `dynacor detect` or `dynacor sweep`."""
-    out: tyro.conf.Positional[str]
+    out: str = option(MISSING, "arguments", positional=True)
     """Where to write the copy; a log of the changes comes beside it."""
-    drop: bool = False
+    drop: bool = option(False, "options")
     """Leave flagged rows out."""
-    relabel: bool = False
+    relabel: bool = option(False, "options")
     """Give flagged rows their suggested label."""
-    marks: str | None = None
+    marks: str | None = option(None, "options")
     """CSV of marks: rows marked right or unsure stay as they are."""
-    hard_links: bool = False
+    hard_links: bool = option(False, "options")
     """Of an image folder: names for the same files instead of copies, which need no space."""
 
 
-_UNCHECKED: dict[str, type[Any]] = {
-    "doctor": _UncheckedDoctor,
-    "sweep": _UncheckedSweep,
-    "compare": _UncheckedCompare,
-    "analyze-signals": _UncheckedAnalyzeSignals,
+# Each command: its help is the text of the function, its options are the parameter's class. What it does loads Ray or
+# torch, which `dynacor --help` need not wait for.
+
+
+def _detect(config: DetectConfig) -> None:
+    """Find the wrong labels of a data set."""
+    from dynacor_ray.workflows.detect import run_detect
+
+    run_detect(config)
+
+
+def _doctor(config: DoctorConfig) -> int:
+    """Check data, encoder, storage and cluster before a run."""
+    from dynacor_ray.workflows.doctor import run_doctor
+
+    return 0 if run_doctor(config.detect, config.price_per_hour).ok else 1
+
+
+def _sweep(config: SweepConfig) -> None:
+    """Choose corruption rate and alignment weight without labels."""
+    from dynacor_ray.workflows.sweep import run_sweep
+
+    run_sweep(config)
+
+
+def _compare(config: CompareConfig) -> None:
+    """Compare detectors on data with known true labels."""
+    from dynacor_ray.workflows.compare import run_compare
+
+    run_compare(config)
+
+
+def _analyze_signals(config: AnalyzeSignalsConfig) -> None:
+    """Measure training signals and corruption rates by true labels."""
+    from dynacor_ray.workflows.analyze_signals import run_analyze_signals
+
+    run_analyze_signals(config)
+
+
+def _report(config: ReportConfig) -> None:
+    """Make report.html of a finished run or sweep."""
+    from dynacor_ray.report.build import make_report
+
+    _say(f"Report: {make_report(locate(config.run), config.thumbnails)}")
+
+
+def _export(config: ExportConfig) -> None:
+    """Write a run's rows: CSV, parquet, Label Studio, FiftyOne."""
+    from dynacor_ray.export.tables import export_run
+
+    run, out = locate(config.run), locate(config.out)
+    rows = export_run(run, out, config.flagged, config.limit, config.prefix, config.format)
+    _say(f"{rows:,} rows written to {config.out}")
+
+
+def _review(config: ReviewConfig) -> None:
+    """Measure a run's precision with a person's marks."""
+    from dynacor_ray.report.reviews import review_run, review_sentences
+
+    _say(*review_sentences(review_run(locate(config.run), locate(config.marks))))
+
+
+def _clean(config: CleanConfig) -> None:
+    """Write a cleaned copy of the data: rows dropped or relabeled."""
+    from dynacor_ray.export.cleaned_copy import clean_run
+    from dynacor_ray.report.reviews import read_marks
+
+    if config.drop == config.relabel:
+        got = "both" if config.drop else "neither"
+        raise ConfigError(expected_got("--drop or --relabel", got, "say which of the two"))
+    marks = read_marks(locate(config.marks)) if config.marks else None
+    action: Literal["drop", "relabel"] = "drop" if config.drop else "relabel"
+    done = clean_run(locate(config.run), locate(config.out), action, marks, config.hard_links)
+    did = "left out" if config.drop else "relabeled"
+    _say(f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {config.out}", f"Changes: {done.log}")
+
+
+COMMANDS: dict[str, Callable[[Any], int | None]] = {
+    "detect": _detect,
+    "doctor": _doctor,
+    "sweep": _sweep,
+    "compare": _compare,
+    "analyze-signals": _analyze_signals,
+    "report": _report,
+    "export": _export,
+    "review": _review,
+    "clean": _clean,
 }
 
 
-def main(argv: Sequence[str] | None = None, adjust: Callable[[DetectConfig], DetectConfig] = lambda c: c) -> None:
+def main(argv: Sequence[str] | None = None, adjust: Callable[[Any], Any] = lambda config: config) -> NoReturn:
     """Run a command and leave with its exit status: 0 done, 1 checks failed, 2 wrong input or a failed run.
 
-    `adjust`: a job's last word on the options.
+    Args:
+        argv: The words after `dynacor`. Default: those of this process.
+        adjust: A job's last word on the options.
     """
-    args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help"):
-        print(usage())
-        raise SystemExit(0 if args else BAD_INPUT)
-    if args[0] == "--version":
-        print(f"dynacor_ray {__version__}")
-        raise SystemExit(0)
-    if args[0] not in COMMANDS:
-        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        remedy = f"perhaps {close[0]!r} is meant" if close else "see dynacor --help"
-        _fail(expected_got(f"a command, one of {', '.join(COMMANDS)}", repr(args[0]), remedy))
     try:
-        raise SystemExit(_run(args[0], args[1:], adjust))
+        raise SystemExit(_run(sys.argv[1:] if argv is None else argv, adjust))
     except DynacorError as error:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("Stopped. The same command resumes where it was.", 130)
 
 
+def config_class(command: str) -> type[Any]:
+    """The class of a command's options."""
+    found: type[Any] = get_type_hints(COMMANDS[command])["config"]
+    return found
+
+
 def usage() -> str:
     """What `dynacor --help` prints."""
-    commands = "\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:<15}  {inspect.getdoc(run)}" for name, run in COMMANDS.items())
     return f"""usage: dynacor COMMAND [OPTIONS]
 
 Find wrong labels in large labeled data sets.
@@ -185,100 +217,30 @@ Find wrong labels in large labeled data sets.
 `dynacor COMMAND --help` lists the options. Try: dynacor detect --data demo"""
 
 
-def _run(command: str, args: Sequence[str], adjust: Callable[[DetectConfig], DetectConfig]) -> int:
-    args = _recipe_words(args) + [word for arg in args for word in _SWITCHES.get(arg, [arg])]
-    if command in _AFTERWARDS:
-        options, act = _AFTERWARDS[command]
-        asked = tyro.cli(options, prog=f"dynacor {command}", description=COMMANDS[command], args=args)
-        for line in act(asked):
-            print(clean(line))
+def _run(args: Sequence[str], adjust: Callable[[Any], Any]) -> int:
+    name, words = (args[0], args[1:]) if args else ("--help", ())
+    if name in ("-h", "--help", "--version"):
+        _say(*(f"dynacor_ray {__version__}" if name == "--version" else usage()).splitlines())
+        return 0 if args else BAD_INPUT
+    if name not in COMMANDS:
+        raise wrong_choice("the command", name, list(COMMANDS))
+    run, kind = COMMANDS[name], config_class(name)
+    parser = CommandParser(f"dynacor {name}", inspect.getdoc(run) or "", kind)
+    if {"-h", "--help"} & set(words):
+        _say(*parser.format_help().splitlines())
         return 0
-    parsed: Any = tyro.cli(
-        _UNCHECKED.get(command, _Unchecked), prog=f"dynacor {command}", description=COMMANDS[command], args=args
-    )
-    options = dict(vars(getattr(parsed, "detect", parsed)))
-    price_per_hour = options.pop("price_per_hour", None)
-    config = adjust(DetectConfig(**options))
-    if command == "sweep":
-        from dynacor_ray.workflows.sweep import run_sweep
-
-        run_sweep(SweepConfig(**vars(parsed) | {"detect": config}))
-        return 0
-    if command == "compare":
-        from dynacor_ray.workflows.compare import run_compare
-
-        run_compare(CompareConfig(**vars(parsed) | {"detect": config}))
-        return 0
-    if command == "analyze-signals":
-        from dynacor_ray.workflows.analyze_signals import run_analyze_signals
-
-        run_analyze_signals(AnalyzeSignalsConfig(**vars(parsed) | {"detect": config}))
-        return 0
-    if command == "detect":
-        from dynacor_ray.workflows.detect import run_detect
-
-        run_detect(config)
-        return 0
-    from dynacor_ray.workflows.doctor import run_doctor
-
-    return 0 if run_doctor(config, price_per_hour).ok else 1
+    return run(adjust(make_config(kind, **parser.given(words)))) or 0
 
 
-def _recipe_words(args: Sequence[str]) -> list[str]:
-    """The options of a named recipe as words: put before the user's own, which win."""
-    pairs = zip([*args, ""], [*args[1:], "", ""], strict=True)
-    named = [after for word, after in pairs if word == "--recipe"]
-    named += [word.removeprefix("--recipe=") for word in args if word.startswith("--recipe=")]
-    words: list[str] = []
-    for name, value in (recipe_options(named[-1]) if named else {}).items():
-        values = value if isinstance(value, tuple) else (value,)
-        words += ["--" + name.replace("_", "-"), *map(str, values)]
-    return words
+def _say(*lines: str) -> None:
+    """Print lines; a reader that has seen enough, as in `dynacor detect --help | head`, is no error."""
+    try:
+        print(*map(clean, lines), sep="\n", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
 
 
-def _report(asked: _Report) -> list[str]:
-    from dynacor_ray.report.build import make_report
-
-    return [f"Report: {make_report(locate(asked.run), asked.thumbnails)}"]
-
-
-def _export(asked: _Export) -> list[str]:
-    from dynacor_ray.export.tables import export_run
-
-    run, out = locate(asked.run), locate(asked.out)
-    rows = export_run(run, out, asked.flagged, asked.limit, asked.prefix, asked.format)
-    return [f"{rows:,} rows written to {asked.out}"]
-
-
-def _review(asked: _Review) -> list[str]:
-    from dynacor_ray.report.reviews import review_run, review_sentences
-
-    return review_sentences(review_run(locate(asked.run), locate(asked.marks)))
-
-
-def _apply(asked: _Apply) -> list[str]:
-    from dynacor_ray.export.cleaned_copy import apply_run
-    from dynacor_ray.report.reviews import read_marks
-
-    if asked.drop == asked.relabel:
-        got = "both" if asked.drop else "neither"
-        raise ConfigError(expected_got("--drop or --relabel", got, "say which of the two"))
-    marks = read_marks(locate(asked.marks)) if asked.marks else None
-    action: Literal["drop", "relabel"] = "drop" if asked.drop else "relabel"
-    done = apply_run(locate(asked.run), locate(asked.out), action, marks, asked.hard_links)
-    did = "left out" if asked.drop else "relabeled"
-    return [f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {asked.out}", f"Changes: {done.log}"]
-
-
-_AFTERWARDS: dict[str, tuple[Any, Callable[[Any], list[str]]]] = {
-    "report": (_Report, _report),
-    "export": (_Export, _export),
-    "review": (_Review, _review),
-    "apply": (_Apply, _apply),
-}
-
-
-def _fail(message: str, status: int = BAD_INPUT) -> None:
+def _fail(message: str, status: int = BAD_INPUT) -> NoReturn:
     lines = [clean(line) for line in f"dynacor: {message}".splitlines()]
     Console(stderr=True).print(Text("\n").join(lines), style="red", soft_wrap=True)
     raise SystemExit(status)

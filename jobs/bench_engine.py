@@ -20,12 +20,11 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.training.driver import train
 from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan
-from dynacor_ray.engine.training.signal_files import SIGNALS
 from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.models.heads import build_classifier
 from dynacor_ray.runs.directory import claim
 from dynacor_ray.workflows.open_data import open_data
-from dynacor_ray.workflows.prepare import Prepared, identity, plan_for, prepare, ray_session
+from dynacor_ray.workflows.prepare import PreparedRun, plan_for, prepare, ray_session
 
 QUIET = Progress(quiet=True)
 
@@ -75,10 +74,10 @@ def main(options: Options) -> None:
 
 
 @contextmanager
-def training_rows(config: DetectConfig) -> Iterator[tuple[Prepared, TrainingRows]]:
+def training_rows(config: DetectConfig) -> Iterator[tuple[PreparedRun, TrainingRows]]:
     """A prepared run and its training rows, in a Ray session."""
     prepared = prepare(config)
-    claim(prepared.run, identity(prepared), {})
+    claim(prepared.run, prepared.identity(), {})
     with ray_session(config, QUIET):
         yield prepared, open_data(prepared, False, QUIET).rows
 
@@ -93,9 +92,9 @@ def engine_epoch(
 ) -> Lap:
     """Seconds per epoch of one training by the engine."""
     run = place / str(next(numbers))
-    files = train(rows, config, plan, run, QUIET)
+    signals = train(rows, config, plan, run, QUIET)
     written = [
-        max((run / SIGNALS / name).info().mtime_ns for name in files[str(epoch)]) / 1e9
+        max((signals.folder / name).info().mtime_ns for name in signals.files[str(epoch)]) / 1e9
         for epoch in range(config.epochs)
     ]
     return Lap(statistics.median(np.diff(written).tolist()))

@@ -21,9 +21,9 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.training.job import TrainConfig
-from dynacor_ray.engine.training.signal_files import SIGNALS, read_waiting_share
+from dynacor_ray.engine.training.signal_files import RecordedSignals
 from dynacor_ray.models.image_classifiers import build_network
-from dynacor_ray.workflows.prepare import Prepared, plan_for
+from dynacor_ray.workflows.prepare import PreparedRun, plan_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,9 @@ def main(options: Options) -> None:
                 },
                 options.repeats,
             )
-            last = {name: place / max(place.names(), key=int) / SIGNALS for name, place in places.items()}
-            waiting = {name: round(read_waiting_share(place) or 0.0, 4) for name, place in last.items()}
+            last = {name: place / max(place.names(), key=int) for name, place in places.items()}
+            done = {name: RecordedSignals.read(run) for name, run in last.items()}
+            waiting = {name: round((signals and signals.waiting_share()) or 0.0, 4) for name, signals in done.items()}
     print_report(
         "Rows per second, ours over theirs, on the same JPEG files (ours packed before, not counted) and cores. "
         "Reading: decode, resize, random crop, mirror image, as bytes in batches, by Ray Data and the worker's batched "
@@ -120,7 +121,7 @@ def write_images(folder: Path, options: Options) -> Path:
     return part.rename(folder)
 
 
-def ours(rows: TrainingRows, prepared: Prepared) -> Lap:
+def ours(rows: TrainingRows, prepared: PreparedRun) -> Lap:
     """One pass over the originals and copies as a worker sees them."""
     import torch
 
@@ -133,14 +134,14 @@ def ours(rows: TrainingRows, prepared: Prepared) -> Lap:
     return Lap(watch.lap().seconds / seen * 1000)
 
 
-def theirs(images: Path, prepared: Prepared) -> Lap:
+def theirs(images: Path, prepared: PreparedRun) -> Lap:
     """One pass over the files as is usual with PyTorch."""
     watch, loader = Watch(), data_loader(images, prepared)
     seen = sum(len(labels) for _, labels in loader)
     return Lap(watch.lap().seconds / seen * 1000)
 
 
-def data_loader(images: Path, prepared: Prepared) -> Any:
+def data_loader(images: Path, prepared: PreparedRun) -> Any:
     """torchvision's folder of images with its transforms, a process per core."""
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms
@@ -162,7 +163,7 @@ def _per_row(total: int, *arguments: Any) -> Lap:
     return Lap(engine_epoch(*arguments).seconds / total * 1000)
 
 
-def plain_loop(images: Path, prepared: Prepared, threads: int) -> Lap:
+def plain_loop(images: Path, prepared: PreparedRun, threads: int) -> Lap:
     """What one would write without this package: DataLoader, the same network, SGD."""
     import torch
 

@@ -54,7 +54,7 @@ def measure(data: Path, options: Options) -> None:
     ray.init("local", include_dashboard=False, object_store_memory=store, logging_level="WARNING")
     result = detect(str(data), out=str(data.with_name("run")), epochs=options.epochs, gpu="no", quiet=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"driver_mb": round(peak), "seconds": result.summary["seconds"]}))
+    print(json.dumps({"driver_mb": round(peak), "seconds": result.summary.seconds}))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from typing import Any
 
 from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
 from dynacor_ray.config.compare import CompareConfig
-from dynacor_ray.config.detect import DetectConfig, make_config
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.options import make_config
 
 
 def demo() -> DetectConfig:
@@ -40,7 +41,7 @@ def clothing1m(root: str, **options: Any) -> DetectConfig:
 
     Command: `ray job submit --working-dir . -- python jobs/clothing1m.py --data ROOT --out OUT`.
     """
-    return make_config(data="clothing1m:" + root.removeprefix("clothing1m:"), **options)
+    return make_config(DetectConfig, "clothing1m:" + root.removeprefix("clothing1m:"), **options)
 
 
 def comparison(data: str) -> CompareConfig:

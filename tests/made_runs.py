@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,55 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dynacor_ray.config.detect import DetectConfig, Threshold
+from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DataFile, DatasetManifest
-from dynacor_ray.report.summary import RunResults, build_summary
+from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.decision.noise_rate import NoiseRate
+from dynacor_ray.decision.thresholds import FlagRule
+from dynacor_ray.method.selection import EpochRecord
+from dynacor_ray.report.summary import FlagCounts, build_summary
+from dynacor_ray.runs.records import DataSummary, RunSummary
+from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.registry import open_source
+
+NAMES = ("cat", "dog", "owl")
 
 
-@dataclass
-class Counted:
-    """Counts as `engine.cluster.Tally` has them."""
+def counts_of(pairs: np.ndarray, given: np.ndarray, copies: int, copies_flagged: int) -> FlagCounts:
+    """Flags by class as a run counts them. pairs: int64 (C, C) [given, predicted]; given: int64 (C,)."""
+    counts = FlagCounts(len(given), int(given.sum()), int(pairs.sum()), copies, copies_flagged)
+    counts.pairs, counts.given = pairs, given
+    return counts
 
-    originals: int
-    flagged: int
-    copies: int
-    copies_flagged: int
-    pairs: np.ndarray
-    given: np.ndarray
+
+def summary_of(names: tuple[str, ...] = NAMES, **changes: Any) -> RunSummary:
+    """The summary of a large run; the class at place i has 100 rows, i of them flagged."""
+    data: dict[str, Any] = {
+        **{"source": "parquet", "uri": "/data", "kind": "feature", "fingerprint": "f", "content_hash": "c"},
+        **{"payload_hash": "p", "num_rows": 1_000_000, "class_names": names, "feature_dim": 2, "quarantine": "q"},
+        **{"truth": None, "allows_thumbnails": True, "max_side": None, "gray": False, "quarantined": 0},
+        **{"quarantine_reasons": {}, "quarantine_examples": []},
+    }
+    classes = [
+        {"class": name, "rows": 100, "flagged": i, "flagged_share": i / 100, "estimated_noise_rate": None}
+        for i, name in enumerate(names)
+    ]
+    values: dict[str, Any] = {
+        **{"versions": {"dynacor_ray": "0.1.0"}, "config": {}, "seed": 0, "encoder": "features"},
+        **{"num_rows": 1_000_000, "num_classes": len(names), "num_flagged": 123_456, "flagged_share": 0.123456},
+        **{"estimated_noise_rate": 0.1, "noise_rate_range": [0.08, 0.12]},
+        **{"num_corrupted": 100_000, "corrupted_recall": 0.9, "classes": classes, "pairs": []},
+        **{"transition_matrix": None, "validation": {"chosen_epoch": 0, "epochs": []}, "evaluation": None},
+        **{"warnings": [], "seconds": {"ingest": 2.0, "train": 30.25, "total": 32.5}},
+    }
+    return RunSummary(data=DataSummary(**data | changes.pop("data", {})), **values | changes)
 
 
 def make_run(
     folder: Path,
     rows: int = 300,
-    names: tuple[str, ...] = ("cat", "dog", "owl"),
+    names: tuple[str, ...] = NAMES,
     noise: float = 0.1,
     epochs: int = 6,
     images: bool = False,
@@ -89,30 +117,26 @@ def make_run(
     pq.write_table(dynamics.cast(schema.dynamics_schema(epochs)), folder / "dynamics.parquet", row_group_size=100_000)
     pairs = np.zeros((classes, classes), np.int64)
     np.add.at(pairs, (given[wrong], predicted[wrong]), 1)
-    counts = Counted(
-        rows, int(wrong.sum()), len(copies), len(copies), pairs, np.bincount(given, minlength=classes).astype(np.int64)
-    )
+    counts = counts_of(pairs, np.bincount(given, minlength=classes).astype(np.int64), len(copies), len(copies))
     manifest = _pack(folder / "cache" / "dataset", given, names, images)
-    threshold: Threshold = "noise_rate" if epochs > 1 else "paper"
-    config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs, flag_rule=threshold))
-    records = [{"epoch": i, "validation_metric": 0.2 + 0.05 * i, "davies_bouldin": None} for i in range(3)]
-    facts = RunResults(
+    flag_rule: FlagRule = "noise_rate" if epochs > 1 else "paper"
+    config = asdict(DetectConfig(data="/data/animals.parquet", epochs=epochs, flag_rule=flag_rule))
+    same = {"davies_bouldin": None, "flagged_originals": noise, "flagged_corrupted": 1.0}
+    summary = build_summary(
         config,
-        {"dynacor_ray": "0.1.0", "ray": "2.60"},
         manifest,
-        "pixels@8",
         counts,
-        records,
-        2,
-        None,
-        {"value": noise, "low": 0.9 * noise, "high": 1.1 * noise},
-        [noise] * classes,
+        versions={"dynacor_ray": "0.1.0", "ray": "2.60"},
+        encoder="pixels@8",
+        epochs=[EpochRecord(epoch=i, validation_metric=0.2 + 0.05 * i, **same) for i in range(3)],
+        chosen_epoch=2,
+        noise_rate=NoiseRate(noise, 0.9 * noise, 1.1 * noise, noise),
+        class_noise_rates=[noise] * classes,
+        seconds={"start": 1.0, "ingest": 2.5, "train": 30.25, "total": 34.0},
         packed="cache/dataset",
         cluster={"nodes": 1, "cpus": 4.0, "gpus": 0.0},
     )
-    seconds = {"start": 1.0, "ingest": 2.5, "train": 30.25, "total": 34.0}
-    summary = build_summary(facts, seconds) | changes
-    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "summary.json").write_text(json.dumps(summary.as_json() | changes))
     return folder
 
 
@@ -158,3 +182,45 @@ def _png(i: int) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (24, 16), (i * 37 % 256, i * 59 % 256, i * 83 % 256)).save(stream, "PNG")
     return stream.getvalue()
+
+
+def at(path: Path) -> Location:
+    return locate(str(path))
+
+
+def issues(run: Path) -> list[dict[str, Any]]:
+    """All rows of a run, the most suspicious first."""
+    rows: list[dict[str, Any]] = pq.read_table(run / "issues.parquet").to_pylist()
+    return rows
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by the names of its columns."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def run_of_data(
+    tmp_path: Path, data: Path, source: str, ids: list[int] | None = None
+) -> tuple[Path, list[dict[str, Any]]]:
+    """A run of `data`, whose given labels are those of `make_run`; and its flagged rows."""
+    run = tmp_path / "run"
+    config = DetectConfig(data=str(data))
+    summary = json.loads((run / "summary.json").read_text())
+    summary["config"] = vars(config)
+    summary["data"]["source"] = source
+    (run / "summary.json").write_text(json.dumps(summary))
+    found = open_source(str(data), SourceOptions.of(vars(config))).fingerprint()
+    (run / "config.json").write_text(json.dumps({"identity": {"options": {}, "data": found}}))
+    if ids is not None:
+        table = pq.read_table(run / "issues.parquet")
+        own = pa.array([ids[i] for i in table["instance_id"].to_pylist()], pa.int64())
+        pq.write_table(table.set_column(0, "instance_id", own), run / "issues.parquet")
+    return run, [row for row in issues(run) if row["is_label_issue"]]
+
+
+def given_labels(run: Path) -> np.ndarray:
+    """Given labels in the order of the ids."""
+    table = pq.read_table(run / "issues.parquet").sort_by("instance_id")
+    labels: np.ndarray = table["given_label"].to_numpy()
+    return labels

@@ -8,10 +8,7 @@ the epochs for CIFAR, after half of them where the paper follows DivideMix (PreA
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
-
-from dynacor_ray.core.errors import ConfigError, expected_got
 
 _CLIP: dict[str, Any] = {
     "encoder": "open_clip:ViT-B-32/openai",
@@ -20,7 +17,7 @@ _CLIP: dict[str, Any] = {
     "batch_size": 128,
     "alpha": 0.5,
 }
-_CIFAR: dict[str, Any] = {
+_NETWORK: dict[str, Any] = {
     "augmentation": "crop",
     "lr_schedule": "multistep",
     "lr_decay": 0.1,
@@ -28,35 +25,17 @@ _CIFAR: dict[str, Any] = {
     "batch_size": 128,
     "alpha": 0.05,
 }
-_RESNET34 = _CIFAR | {"network": "cifar_resnet34", "learning_rate": 0.1, "epochs": 100}
+_RESNET34 = _NETWORK | {"network": "cifar_resnet34", "learning_rate": 0.1, "epochs": 100}
 
 RECIPES: dict[str, dict[str, Any]] = {
     "frozen_clip": _CLIP | {"learning_rate": 0.1, "epochs": 30},
     "frozen_clip_released": _CLIP | {"learning_rate": 0.02, "epochs": 20},
     "cifar_resnet34": _RESNET34 | {"lr_milestones": (0.5, 0.75)},
     "cifar_resnet34_released": _RESNET34 | {"lr_milestones": (0.5, 0.6, 0.7, 0.8, 0.9), "lr_decay": 0.01},
-    "cifar_preact_resnet18": _CIFAR
+    "cifar_preact_resnet18": _NETWORK
     | {"network": "cifar_preact_resnet18", "learning_rate": 0.02, "epochs": 300, "lr_milestones": (0.5,)},
-    "clothing1m_resnet50": {
-        "network": "resnet50",
-        "augmentation": "crop",
-        "learning_rate": 0.002,
-        "lr_schedule": "multistep",
-        "lr_milestones": (0.5,),
-        "lr_decay": 0.1,
-        "weight_decay": 1e-3,
-        "batch_size": 64,
-        "epochs": 10,
-        "alpha": 0.5,
-    },
+    "clothing1m_resnet50": _NETWORK
+    | {"network": "resnet50", "learning_rate": 0.002, "epochs": 10, "lr_milestones": (0.5,)}
+    | {"weight_decay": 1e-3, "batch_size": 64, "alpha": 0.5},
 }
 """Name -> options of DetectConfig; milestones are shares of the epochs, so they move along when --epochs is given."""
-
-
-def recipe_options(name: str) -> dict[str, Any]:
-    """The options of a recipe, its name among them. Raises ConfigError for an unknown name."""
-    if name not in RECIPES:
-        close = difflib.get_close_matches(str(name), RECIPES, n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else "choose one of these"
-        raise ConfigError(expected_got(f"--recipe to be one of {', '.join(RECIPES)}", repr(name), remedy))
-    return RECIPES[name] | {"recipe": name}

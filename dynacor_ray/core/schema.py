@@ -40,12 +40,20 @@ REASON = "reason"
 
 
 def encode_key(instance_id: NDArray[np.int64], is_corrupted: NDArray[np.bool_] | bool) -> NDArray[np.int64]:
-    """`key = instance_id << 1 | is_corrupted`. int64 (N,) and bool (N,) or scalar -> int64 (N,)."""
+    """`key = instance_id << 1 | is_corrupted`. int64 (N,) and bool (N,) or scalar -> int64 (N,).
+
+    >>> encode_key(np.array([5, 5, 6]), np.array([False, True, False]))
+    array([10, 11, 12])
+    """
     return (np.asarray(instance_id, dtype=np.int64) << 1) | np.asarray(is_corrupted, dtype=np.int64)
 
 
 def decode_key(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Inverse of `encode_key`: (instance_id int64 (N,), is_corrupted bool (N,))."""
+    """Inverse of `encode_key`: (instance_id int64 (N,), is_corrupted bool (N,)).
+
+    >>> decode_key(np.array([10, 11]))
+    (array([5, 5]), array([False,  True]))
+    """
     key = np.asarray(key, dtype=np.int64)
     return key >> 1, (key & 1).astype(np.bool_)
 

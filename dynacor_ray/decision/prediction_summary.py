@@ -19,6 +19,9 @@ def summarize_predictions(predicted: NDArray[np.int32]) -> tuple[NDArray[np.int3
 
     predicted: int32 (n, E), E >= 1. Returns the mode, int32 (n,), and its share, float32 (n,) in (0, 1]. Among equally
     frequent classes the one predicted latest wins: later epochs know more. Raises DataError when E = 0.
+
+    >>> summarize_predictions(np.array([[1, 1, 2, 1], [3, 0, 0, 3]], np.int32))
+    (array([1, 3], dtype=int32), array([0.75, 0.5 ], dtype=float32))
     """
     num_rows, num_epochs = predicted.shape
     if num_epochs < 1:

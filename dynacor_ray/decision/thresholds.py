@@ -14,7 +14,7 @@ Cost: one sort of the sampled scores; the rest is a comparison per row.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,12 @@ from numpy.typing import NDArray
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.decision.gaussian_mixture import cut_of_mixture
 
-SCORES = ("combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment")
-THRESHOLDS = ("noise_rate", "corrupted_recall", "mixture", "paper")
+RankingScore = Literal["combined_margin", "early_margin", "mean_margin", "leave_one_out", "soft_assignment"]
+FlagRule = Literal["noise_rate", "corrupted_recall", "mixture", "paper"]
+SCORES: tuple[str, ...] = get_args(RankingScore)
+THRESHOLDS: tuple[str, ...] = get_args(FlagRule)
+TARGET_RECALL = 0.92
+"""Share of the planted errors that "corrupted_recall" catches by default."""
 MOST_RECALL = 0.98
 """Share of the planted errors beyond which "noise_rate" flags no more. With early margins it changed nothing on the 50
 label sets that the estimate was made with; it keeps an unsure classifier from having all rows flagged."""
@@ -129,7 +133,7 @@ def choose_threshold(
     copies: RowSignals,
     *,
     noise_rate: float | None = None,
-    target_recall: float = 0.92,
+    target_recall: float = TARGET_RECALL,
     most_recall: float = MOST_RECALL,
 ) -> DecisionThreshold:
     """The cut of a policy of THRESHOLDS (§4.2, Eq. 4) on a score of SCORES, from (a sample of) both sets.
@@ -168,7 +172,11 @@ def choose_threshold(
 
 
 def quantile_threshold(scores: NDArray[np.float64], share: float) -> float:
-    """A value with `share` of the scores below it (§4.2), half-way between two scores. float64 (N,), N >= 1."""
+    """A value with `share` of the scores below it (§4.2), half-way between two scores. float64 (N,), N >= 1.
+
+    >>> quantile_threshold(np.array([3.0, 1.0, 2.0, 9.0]), share=0.5)
+    2.5
+    """
     ordered = np.sort(scores)
     below = round(share * len(ordered))
     if below == 0:

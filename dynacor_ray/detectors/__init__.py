@@ -1,32 +1,4 @@
-"""The detectors that `dynacor compare` runs: pure functions, one file per method, no Ray here.
+"""The detectors that `dynacor compare` judges: pure functions, one file per method, no Ray here.
 
-# Add a detector
-
-A detector reads an `evidence.Evidence`, whose parts are gathered once for all detectors that ask for them, and returns
-an `evidence.Verdict`: a flag and a score per row, low where the label is likely wrong. This one ranks by the second
-half of the training:
-
-```python
-import numpy as np
-
-import dynacor_ray
-from dynacor_ray.detectors.evidence import Evidence, Verdict
-from dynacor_ray.detectors.registry import DETECTORS, Detector
-
-
-def late_margin(evidence: Evidence) -> Verdict:
-    margins = evidence.part("margins").astype(np.float64)
-    score = margins[:, margins.shape[1] // 2 :].mean(axis=1)
-    return Verdict(is_label_issue=score < 0, score=score)
-
-
-DETECTORS["late_margin"] = Detector("late_margin", "Late margin", reads=("dynamics",), judge=late_margin)
-result = dynacor_ray.compare("labeled.parquet", out="runs/late", detectors=["dynacor", "late_margin"])
-print(result.to_pandas())
-```
-
-In this package a detector is a file here, whose docstring cites the paper and lists what differs from it, and a row of
-`registry.BASELINES`, which enrolls it in the shared tests (`tests/unit/detectors/test_registry.py`): permuted rows, an
-absent class, a better score for right labels. One that needs new evidence adds an `evidence.EvidencePart` and the step
-that gathers it (`workflows/gather_evidence.py`). True labels are never part of the evidence.
+To add one, see the guide *extend* (`dynacor_ray/guides/extend.md`).
 """

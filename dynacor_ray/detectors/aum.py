@@ -16,15 +16,21 @@ Cost: two trainings; one percentile.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got, require_two_classes
 from dynacor_ray.core.rng import Purpose, keyed_uniform
+from dynacor_ray.detectors.baseline_classifiers import BaselineClassifier, BaselineTraining, RecordedColumns
 from dynacor_ray.detectors.evidence import Evidence, Verdict
+from dynacor_ray.method.dynamics import logit_margin
 
 PERCENTILE = 99.0
 """Percentile of the threshold samples' AUM that is the threshold."""
+RUNS = 2
 
 
 def threshold_samples(ids: NDArray[np.int64], num_classes: int, seed: int, run: int) -> NDArray[np.bool_]:
@@ -49,6 +55,37 @@ def threshold_samples(ids: NDArray[np.int64], num_classes: int, seed: int, run: 
         raise ConfigError(expected_got("run 0 or 1", str(run), "train two times"))
     position = keyed_uniform(seed, Purpose.THRESHOLD_SAMPLE, ids) * (num_classes + 1)
     return (position >= run) & (position < run + 1)
+
+
+class AumClassifier(BaselineClassifier):
+    """A training with an extra class, to which threshold samples are relabeled (Pleiss et al. 2020)."""
+
+    extra_classes, records = 1, True
+
+    def __init__(self, run: int, num_classes: int, seed: int) -> None:
+        self._run, self._num_classes, self._seed = run, num_classes, seed
+        self.stream = run
+
+    def label(self, ids: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The given label, or C for a threshold sample."""
+        return np.where(threshold_samples(ids, self._num_classes, self._seed, self._run), self._num_classes, labels)
+
+    def record(self, logits: Tensor, labels: Tensor, ids: NDArray[np.int64], last: bool) -> dict[str, Tensor]:
+        """The logit margin."""
+        return {f"aum_{self._run}": logit_margin(logits, labels)}
+
+
+def _classifiers(num_classes: int, class_counts: NDArray[np.int64], seed: int) -> list[AumClassifier]:
+    return [AumClassifier(run, num_classes, seed) for run in range(RUNS)]
+
+
+def _read(recorded: RecordedColumns) -> dict[str, NDArray[Any]]:
+    samples = [threshold_samples(recorded.ids, recorded.num_classes, recorded.seed, run) for run in range(RUNS)]
+    return {"aum": recorded.mean([f"aum_{run}" for run in range(RUNS)]), "threshold_sample": np.stack(samples)}
+
+
+AUM_TRAINING = BaselineTraining("aum", _classifiers, _read)
+"""aum: float (2, N), mean margin of both runs; threshold_sample: bool (2, N), which instances were relabeled."""
 
 
 def aum(evidence: Evidence) -> Verdict:

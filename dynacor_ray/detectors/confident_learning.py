@@ -22,11 +22,16 @@ import functools
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.rng import Purpose, keyed_choice
+from dynacor_ray.detectors.baseline_classifiers import BaselineClassifier, BaselineTraining
 from dynacor_ray.detectors.evidence import Evidence, Verdict
+
+FOLDS = 5
 
 
 def fold_of(ids: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
@@ -38,6 +43,34 @@ def fold_of(ids: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
     if folds < 2:
         raise ConfigError(expected_got("2 folds or more", str(folds), "5 is usual"))
     return keyed_choice(seed, Purpose.FOLD, ids, folds)
+
+
+class FoldClassifier(BaselineClassifier):
+    """A training without one fold, whose probabilities it predicts at the end (Northcutt et al. 2021)."""
+
+    def __init__(self, fold: int, seed: int) -> None:
+        self._fold, self._seed = fold, seed
+        self.stream = 10 + fold
+
+    def learns(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """All but its fold."""
+        others: NDArray[np.bool_] = fold_of(ids, FOLDS, self._seed) != self._fold
+        return others
+
+    def record(self, logits: Tensor, labels: Tensor, ids: NDArray[np.int64], last: bool) -> dict[str, Tensor]:
+        """Probabilities (B, C) of the rows of its fold, 0 for all others: the sum over the folds has every row's."""
+        if not last:
+            return {}
+        mine = torch.from_numpy(fold_of(ids, FOLDS, self._seed) == self._fold).to(logits.device)
+        return {"probabilities": torch.softmax(logits, dim=1) * mine[:, None]}
+
+
+OUT_OF_SAMPLE = BaselineTraining(
+    "out_of_sample",
+    lambda num_classes, class_counts, seed: [FoldClassifier(fold, seed) for fold in range(FOLDS)],
+    lambda recorded: {"probabilities": recorded.last("probabilities")},
+)
+"""probabilities: float (N, C), rows sum to 1, of classifiers that did not see the instance."""
 
 
 def among_present(

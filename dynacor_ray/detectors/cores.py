@@ -16,11 +16,15 @@ Cost: one training; per row and epoch one softmax and one weighted sum over clas
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.detectors.baseline_classifiers import BaselineClassifier, BaselineTraining
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
 BETA = 2.0
@@ -80,6 +84,35 @@ def cores_statistic(logits: Tensor, labels: Tensor) -> Tensor:
         float (B,). The log-sum-exp cancels, which leaves mean_k f_k - f_y.
     """
     return logits.mean(dim=1) - logits.gather(1, labels.unsqueeze(1)).squeeze(dim=1)
+
+
+class CoresClassifier(BaselineClassifier):
+    """A training with the confidence regularization of CORES (Cheng et al. 2021)."""
+
+    stream = 20
+
+    def __init__(self, prior: NDArray[np.floating[Any]]) -> None:
+        self._prior = torch.from_numpy(np.asarray(prior, np.float32))
+
+    def loss(self, logits: Tensor, labels: Tensor, epoch: int, num_epochs: int) -> Tensor:
+        """Cross-entropy minus beta times its mean over labels drawn like the given ones."""
+        return cores_loss(logits, labels, self._prior.to(logits.device), beta(epoch, num_epochs))
+
+    def rate_factor(self, epoch: int, num_epochs: int) -> float:
+        """1 / (1 + beta)."""
+        return learning_rate_factor(beta(epoch, num_epochs))
+
+    def record(self, logits: Tensor, labels: Tensor, ids: NDArray[np.int64], last: bool) -> dict[str, Tensor]:
+        """The sieve's statistic at the end."""
+        return {"cores": cores_statistic(logits, labels)} if last else {}
+
+
+CORES_TRAINING = BaselineTraining(
+    "cores",
+    lambda num_classes, class_counts, seed: [CoresClassifier(class_counts / class_counts.sum())],
+    lambda recorded: {"cores": recorded.last("cores")},
+)
+"""cores: float (N,), cross-entropy minus its mean over all labels, at the end of the training."""
 
 
 def cores(evidence: Evidence) -> Verdict:

@@ -11,15 +11,12 @@ import functools
 from dynacor_ray.decision.thresholds import RowSignals, assignment_quality, choose_threshold, row_score
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
-TARGET_RECALL = 0.92
-"""Share of the corrupted copies that "corrupted_recall" flags, as in `detect`."""
-
 
 def decided(evidence: Evidence, threshold: str, score: str) -> Verdict:
     """A threshold of `decision.thresholds` on one of its scores. Raises ConfigError as `choose_threshold` does."""
     originals, copies = _signals(evidence, ""), _signals(evidence, "copy_")
     rate = evidence.noise_rate
-    cut = choose_threshold(threshold, score, originals, copies, noise_rate=rate, target_recall=TARGET_RECALL)
+    cut = choose_threshold(threshold, score, originals, copies, noise_rate=rate)
     return Verdict(cut.apply(originals)[0], row_score(score, originals, cut.weight))
 
 

@@ -6,7 +6,8 @@ by all detectors that ask for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import ConfigError, expected_got
 
-EvidencePart = Literal["dynamics", "ablation", "aum", "out_of_sample", "cores", "neighbors", "prototypes"]
-"""A part of the evidence that has to be gathered."""
+EvidencePart = Literal["dynamics", "ablation", "neighbors", "prototypes"]
+"""A part of the evidence that is gathered for all detectors alike; others come from trainings of their own."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,10 @@ class Evidence:
     copy_margins: float (M, E), copy_q_noisy and copy_leave_one_out: float32 (M,), the same of the corrupted copies
     (§4.2); noise_rate: the rate which that training estimates, None when it was too short.
     q_untrained, q_clustering_only: float32 (N,), Eq. 3 without both losses and without the alignment loss (Table 4).
-    aum: float (2, N), mean margin of two trainings with an extra class; threshold_sample: bool (2, N), which instances
-    were relabeled to it.
-    probabilities: float (N, C), rows sum to 1, of classifiers that did not see the instance.
-    cores: float (N,), cross-entropy minus its mean over all labels, at the end of a CORES training.
     neighbor_labels: int32 (N, K), given labels of the nearest other instances, nearest first; similarity: float32
     (N, K), their cosine similarity.
     prototype_margin: float (N,), cosine to the own class's prototype minus the largest to another's.
+    trained: what the detectors' own classifiers say, by name (`baseline_classifiers.BaselineTraining`).
     """
 
     given_label: NDArray[np.integer[Any]]
@@ -59,17 +57,14 @@ class Evidence:
     noise_rate: float | None = None
     q_untrained: NDArray[np.float32] | None = None
     q_clustering_only: NDArray[np.float32] | None = None
-    aum: NDArray[np.floating[Any]] | None = None
-    threshold_sample: NDArray[np.bool_] | None = None
-    probabilities: NDArray[np.floating[Any]] | None = None
-    cores: NDArray[np.floating[Any]] | None = None
     neighbor_labels: NDArray[np.int32] | None = None
     similarity: NDArray[np.float32] | None = None
     prototype_margin: NDArray[np.floating[Any]] | None = None
+    trained: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def part(self, name: str) -> NDArray[Any]:
         """An array of the evidence by its name. Raises ConfigError when it was not gathered."""
-        value: NDArray[Any] | None = getattr(self, name)
+        value: NDArray[Any] | None = self.trained.get(name, getattr(self, name, None))
         if value is None:
             raise ConfigError(expected_got(f"evidence with {name}", "none", "gather what the detector reads first"))
         return value

@@ -7,29 +7,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dynacor_ray.detectors import dynacor
-from dynacor_ray.detectors.aum import aum
-from dynacor_ray.detectors.confident_learning import both, confident_learning, prune_by_noise_rate
-from dynacor_ray.detectors.cores import cores
+from dynacor_ray.detectors.aum import AUM_TRAINING, aum
+from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
+from dynacor_ray.detectors.confident_learning import OUT_OF_SAMPLE, both, confident_learning, prune_by_noise_rate
+from dynacor_ray.detectors.cores import CORES_TRAINING, cores
 from dynacor_ray.detectors.evidence import Evidence, EvidencePart, Verdict
 from dynacor_ray.detectors.fm_srm import fm_srm
 from dynacor_ray.detectors.mean_margin import avg_encoder, mean_margin
 from dynacor_ray.detectors.rethresholded import at_noise_rate, aum_corrupted_recall, simifeat_corrupted_recall
-from dynacor_ray.detectors.simifeat import simifeat_r, simifeat_v
+from dynacor_ray.detectors.simifeat import MAX_CLASSES, simifeat_r, simifeat_v
 
 
 @dataclass(frozen=True)
 class Detector:
     """A detector under a name (Tables 1, 2).
 
-    title: what a table shows; reads: parts of the evidence to gather; judge: pure; library: a package that it needs
-    and that may not be installed, which is also the name of the extra.
+    title: what a table shows; reads: parts of the evidence to gather, and trainings of its own; judge: pure; library: a
+    package that it needs and that may not be installed, which is also the name of the extra.
     """
 
     name: str
     title: str
-    reads: tuple[EvidencePart, ...]
+    reads: tuple[EvidencePart | BaselineTraining, ...]
     judge: Callable[[Evidence], Verdict]
     library: str | None = None
+    max_classes: int | None = None
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of what it reads."""
+        return [part.part if isinstance(part, BaselineTraining) else part for part in self.reads]
 
 
 BASELINES: dict[str, Detector] = {
@@ -37,13 +44,13 @@ BASELINES: dict[str, Detector] = {
     for detector in (
         Detector("mean_margin", "Mean margin", ("dynamics",), mean_margin),
         Detector("avg_encoder", "Avg.Encoder", ("dynamics",), avg_encoder),
-        Detector("aum", "AUM", ("aum",), aum),
-        Detector("cl_prune_by_noise_rate", "CL (noise rate)", ("out_of_sample",), prune_by_noise_rate, "cleanlab"),
-        Detector("cl_both", "CL (both)", ("out_of_sample",), both, "cleanlab"),
-        Detector("cl_confident_learning", "CL (confident joint)", ("out_of_sample",), confident_learning, "cleanlab"),
-        Detector("cores", "CORES", ("cores",), cores),
+        Detector("aum", "AUM", (AUM_TRAINING,), aum),
+        Detector("cl_prune_by_noise_rate", "CL (noise rate)", (OUT_OF_SAMPLE,), prune_by_noise_rate, "cleanlab"),
+        Detector("cl_both", "CL (both)", (OUT_OF_SAMPLE,), both, "cleanlab"),
+        Detector("cl_confident_learning", "CL (confident joint)", (OUT_OF_SAMPLE,), confident_learning, "cleanlab"),
+        Detector("cores", "CORES", (CORES_TRAINING,), cores),
         Detector("simifeat_v", "SimiFeat-V", ("neighbors",), simifeat_v),
-        Detector("simifeat_r", "SimiFeat-R", ("neighbors",), simifeat_r),
+        Detector("simifeat_r", "SimiFeat-R", ("neighbors",), simifeat_r, max_classes=MAX_CLASSES),
         Detector("fm_srm", "FM-SRM (stage 1)", ("prototypes", "neighbors"), fm_srm),
     )
 }
@@ -80,7 +87,7 @@ RECUT = {
 } | {
     detector.name: detector
     for detector in (
-        Detector("aum_corrupted_recall", "AUM (planted recall)", ("aum",), aum_corrupted_recall),
+        Detector("aum_corrupted_recall", "AUM (planted recall)", (AUM_TRAINING,), aum_corrupted_recall),
         Detector("simifeat_corrupted_recall", "SimiFeat-R (planted recall)", ("neighbors",), simifeat_corrupted_recall),
     )
 }

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import ConfigError, expected_got
-from dynacor_ray.decision.thresholds import quantile_threshold
+from dynacor_ray.decision.thresholds import TARGET_RECALL, quantile_threshold
 from dynacor_ray.detectors.aum import aum, corrupted_aum
-from dynacor_ray.detectors.dynacor import TARGET_RECALL
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 from dynacor_ray.detectors.simifeat import nearest, votes, wrong_label_votes
 

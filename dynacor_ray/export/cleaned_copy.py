@@ -14,8 +14,9 @@ from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.export.copy_rows import CHANGED, Action, RowChanges, copy_folder, copy_table
 from dynacor_ray.export.tables import without_formulas
-from dynacor_ray.runs import directory as rundir
-from dynacor_ray.runs.directory import ISSUES, SUMMARY, finished_run
+from dynacor_ray.runs import directory as run_directory
+from dynacor_ray.runs.directory import ISSUES, finished_run
+from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.registry import open_source
@@ -39,7 +40,7 @@ class Cleaned:
     log: Location
 
 
-def apply_run(
+def clean_run(
     run: Location, out: Location, action: Action, marks: dict[int, str] | None = None, hard_links: bool = False
 ) -> Cleaned:
     """Write a copy of the run's data without its flagged rows, or with them under their suggested class.
@@ -60,8 +61,8 @@ def apply_run(
         StorageError: `out` exists or cannot hold links.
     """
     run = finished_run(run)
-    summary = (run / SUMMARY).read_json()
-    config, kind = summary["config"], summary["data"]["source"]
+    summary = RunSummary.read(run)
+    config, kind = summary.config, summary.data.source
     if kind not in ("parquet", "table", "folder"):
         expected, got = "parquet, a table or an image folder", f"data of kind '{kind}'"
         raise DataError(expected_got(expected, got, "use dynacor export to .csv instead"))
@@ -69,7 +70,7 @@ def apply_run(
         raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
     options = SourceOptions.of(config)
     source = open_source(config["data"], options)
-    if source.fingerprint() != rundir.fingerprint(run):
+    if source.fingerprint() != run_directory.fingerprint(run):
         got = "other files or times of change"
         raise DataError(expected_got("the data that the run read", got, "run detect again"))
     data = locate(config["data"])
@@ -81,7 +82,7 @@ def apply_run(
         got = f"{kind} data from {data} to {out}"
         expected = "an image folder on this machine for --hard-links"
         raise StorageError(expected_got(expected, got, "leave the option out"))
-    names = [row["class"] for row in summary["classes"]]
+    names = summary.class_names
     codes = source.label_codes or {name: code for code, name in enumerate(names)}
     changes, left = _changes(run, action, marks or {}, names, codes)
     moved: dict[int, str | None] = {}

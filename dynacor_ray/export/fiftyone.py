@@ -20,12 +20,13 @@ from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.report.build import packed_images
 from dynacor_ray.report.thumbnails import read_images
+from dynacor_ray.runs.records import DataSummary, RunSummary
 from dynacor_ray.sources.table import folder_of, place_of
 
 LABELS, DATA, IMAGES = "labels.json", "data.json", "images"
 
 
-def write_dataset(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table], out: Location) -> int:
+def write_dataset(run: Location, summary: RunSummary, rows: Iterator[pa.Table], out: Location) -> int:
     """Write the new folder `out`; returns the number of rows in it.
 
     Args:
@@ -38,7 +39,7 @@ def write_dataset(run: Location, summary: dict[str, Any], rows: Iterator[pa.Tabl
         DataError: the data have no images, or an image is gone.
         StorageError: `out` exists or is not on this machine, whose files FiftyOne reads.
     """
-    if summary["data"]["kind"] != "image":
+    if summary.data.kind != "image":
         raise DataError(expected_got("images to show in FiftyOne", "feature vectors", "export to .csv or .parquet"))
     if not out.is_local:
         raise StorageError(expected_got("a folder on this machine for FiftyOne", str(out), "choose one"))
@@ -51,9 +52,9 @@ def write_dataset(run: Location, summary: dict[str, Any], rows: Iterator[pa.Tabl
         raise
 
 
-def _write(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table], images: Location) -> int:
+def _write(run: Location, summary: RunSummary, rows: Iterator[pa.Table], images: Location) -> int:
     folder = Location(images.filesystem, posixpath.dirname(images.path), posixpath.dirname(images.uri))
-    classes = json.dumps([row["class"] for row in summary["classes"]])
+    classes = json.dumps(summary.class_names)
     count = 0
     with (
         folder.filesystem.open_output_stream((folder / LABELS).path) as labels,
@@ -62,7 +63,7 @@ def _write(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table], ima
         labels.write(f'{{"classes": {classes},\n"labels": {{'.encode())
         places.write(b"{")
         for table in rows:
-            files = _files(run, summary["data"], table, images)
+            files = _files(run, summary.data, table, images)
             for row in table.to_pylist():
                 key, comma = json.dumps(str(row[schema.INSTANCE_ID])), "," if count else ""
                 labels.write(f"{comma}\n{key}: {json.dumps(_label(row))}".encode())
@@ -79,16 +80,16 @@ def _label(row: dict[str, Any]) -> dict[str, Any]:
     return {"label": row[schema.GIVEN_LABEL], "confidence": row[schema.LABEL_QUALITY], "attributes": attributes}
 
 
-def _files(run: Location, data: dict[str, Any], table: pa.Table, images: Location) -> dict[int, str]:
+def _files(run: Location, data: DataSummary, table: pa.Table, images: Location) -> dict[int, str]:
     """Local path of each row's image; one without a file is written into `images`. Raises DataError if one is gone."""
     ids, uris = table[schema.INSTANCE_ID].to_pylist(), table[schema.URI].to_pylist()
-    root = locate(data["uri"]) if data["source"] in ("folder", "table") else None
-    folder = folder_of(root) if root is not None and data["source"] == "table" else root
+    root = locate(data.uri) if data.source in ("folder", "table") else None
+    folder = folder_of(root) if root is not None and data.source == "table" else root
     paths = {i: path for i, uri in zip(ids, uris, strict=True) if (path := _local_path(uri, folder)) is not None}
     missing = [i for i in ids if i not in paths]
     packed = packed_images(run, data) if missing else None
     if packed is not None:
-        for instance_id, content in read_images(*packed, missing, 1 << 50):
+        for instance_id, content in read_images(packed, missing, 1 << 50):
             with Image.open(io.BytesIO(content)) as image:  # reads the header only
                 place = images / f"{instance_id}.{(image.format or 'image').lower()}"
             place.write_bytes(content)

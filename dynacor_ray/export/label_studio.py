@@ -16,11 +16,12 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.core.version import __version__
 from dynacor_ray.report.build import ROWS_BY_URI, packed_images
 from dynacor_ray.report.thumbnails import read_thumbnails
+from dynacor_ray.runs.records import RunSummary
 
 _SIDE = 320
 
 
-def write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table], out: Location, prefix: str) -> int:
+def write_tasks(run: Location, summary: RunSummary, rows: Iterator[pa.Table], out: Location, prefix: str) -> int:
     """Write tasks as a JSON list, one per line, and beside it the labeling configuration that they fit (.xml).
 
     Args:
@@ -37,7 +38,7 @@ def write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table]
         DataError: Label Studio could not show a row.
         ConfigError: `out` ends with .xml.
     """
-    if summary["data"]["kind"] != "image":
+    if summary.data.kind != "image":
         raise DataError(expected_got("images to show in Label Studio", "feature vectors", "export to .csv or .parquet"))
     config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
     if config.path == out.path:
@@ -58,7 +59,7 @@ def write_tasks(run: Location, summary: dict[str, Any], rows: Iterator[pa.Table]
                 stream.write(f"{',' if count else ''}\n{task}".encode())
                 count += 1
         stream.write(b"\n]\n")
-    config.write_bytes(labeling_config([row["class"] for row in summary["classes"]]).encode())
+    config.write_bytes(labeling_config(summary.class_names).encode())
     return count
 
 
@@ -66,10 +67,10 @@ def _beside(path: str) -> str:
     return posixpath.splitext(path)[0] + ".xml"
 
 
-def _pictures(run: Location, summary: dict[str, Any], table: pa.Table) -> dict[int, str]:
+def _pictures(run: Location, summary: RunSummary, table: pa.Table) -> dict[int, str]:
     """Images of rows that no uri leads to, because the data hold the images themselves."""
-    packed = None if summary["data"]["source"] in ROWS_BY_URI else packed_images(run, summary["data"])
-    return read_thumbnails(*packed, table[schema.INSTANCE_ID].to_pylist(), 1 << 50, _SIDE) if packed else {}
+    packed = None if summary.data.source in ROWS_BY_URI else packed_images(run, summary.data)
+    return read_thumbnails(packed, table[schema.INSTANCE_ID].to_pylist(), 1 << 50, _SIDE) if packed else {}
 
 
 def _task(row: dict[str, Any], image: str, version: str) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.engine.runtime.mlflow_client import EXPERIMENT, TrackedRun, log_runs
+from dynacor_ray.runs.records import RunSummary
 
 _HEADLINE = ("num_rows", "num_flagged", "flagged_share", "estimated_noise_rate", "num_corrupted", "corrupted_recall")
 
 
-def track_run(uri: str | None, run: str, summary: dict[str, Any], progress: Progress) -> None:
+def track_run(uri: str | None, run: str, summary: RunSummary, progress: Progress) -> None:
     """Log a finished run to MLflow. A failure costs a warning only, since the results are saved."""
     if uri is not None:
         _track(uri, [tracked_run(run, summary)], progress)
@@ -32,20 +33,19 @@ def track_sweep(uri: str | None, run: str, trials: list[dict[str, Any]], names: 
         _track(uri, list(tracked_trials(run, trials, names)), progress)
 
 
-def tracked_run(run: str, summary: dict[str, Any]) -> TrackedRun:
+def tracked_run(run: str, summary: RunSummary) -> TrackedRun:
     """The MLflow run of a run. run: its directory; summary: its `summary.json`."""
-    metrics = {name: summary[name] for name in _HEADLINE}
-    if summary["noise_rate_range"]:
-        metrics |= dict(zip(("noise_rate_low", "noise_rate_high"), summary["noise_rate_range"], strict=True))
-    metrics |= {f"seconds_{name}": value for name, value in summary["seconds"].items()}
-    metrics |= summary["evaluation"] or {}
-    epochs = summary["validation"]["epochs"]
+    metrics = {name: getattr(summary, name) for name in _HEADLINE}
+    if summary.noise_rate_range:
+        metrics |= dict(zip(("noise_rate_low", "noise_rate_high"), summary.noise_rate_range, strict=True))
+    metrics |= {f"seconds_{name}": value for name, value in summary.seconds.items()}
+    metrics |= summary.evaluation or {}
     return TrackedRun(
         name=run.rstrip("/").rpartition("/")[2],
-        params=summary["config"],
+        params=summary.config,
         metrics=_numbers(metrics),
-        series={"validation_metric": [float(record["validation_metric"]) for record in epochs]},
-        tags={"dynacor.run": run, "dynacor.version": summary["versions"]["dynacor_ray"]},
+        series={"validation_metric": summary.validation_metric},
+        tags={"dynacor.run": run, "dynacor.version": summary.versions["dynacor_ray"]},
     )
 
 

@@ -15,7 +15,8 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.export.fiftyone import write_dataset
 from dynacor_ray.export.label_studio import write_tasks
-from dynacor_ray.runs.directory import ISSUES, SUMMARY, finished_run
+from dynacor_ray.runs.directory import ISSUES, finished_run
+from dynacor_ray.runs.records import RunSummary
 
 FORMATS = {"csv": ".csv", "parquet": ".parquet", "label-studio": ".json", "fiftyone": ""}
 """Format -> the file name's ending that selects it."""
@@ -55,8 +56,8 @@ def export_run(
     """
     run = finished_run(run)
     form = form or _form_of(out)
-    summary = (run / SUMMARY).read_json()
-    names = [row["class"] for row in summary["classes"]]
+    summary = RunSummary.read(run)
+    names = summary.class_names
     if form == "label-studio":
         return write_tasks(run, summary, _rows(run, names, True, limit, _IMAGE_BATCH), out, prefix)
     if form == "fiftyone":

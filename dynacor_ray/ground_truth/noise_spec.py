@@ -1,10 +1,12 @@
 """Label noise by name, as an experiment asks for it (Kim et al., CVPR 2024, §5.1, App. A).
 
-`given`, `symmetric:0.6`, `asymmetric:0.3` or `instance_dependent:0.4`.
+`given`, `symmetric:0.6`, `asymmetric:0.3`, `instance_dependent:0.4`, `by_class:0.4,0.1,0`, `ramp:0.4`,
+`one_sided:0.3:4:9`, `hard_rows:0.2`, `weak_annotator:0.5`: what the labels of an experiment are made of.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,59 +16,100 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
-from dynacor_ray.ground_truth.synthetic_noise import asymmetric, instance_dependent, symmetric
+from dynacor_ray.ground_truth import synthetic_noise
 
 GIVEN, INSTANCE_DEPENDENT = "given", "instance_dependent"
-KINDS = (GIVEN, "symmetric", "asymmetric", INSTANCE_DEPENDENT)
+_FROM_LABELS: dict[str, Callable[..., NDArray[np.int32]]] = {
+    "symmetric": synthetic_noise.symmetric,
+    "asymmetric": synthetic_noise.asymmetric,
+    "ramp": synthetic_noise.ramp,
+}
+_FROM_FEATURES = {
+    INSTANCE_DEPENDENT: synthetic_noise.instance_dependent,
+    "hard_rows": synthetic_noise.hard_rows,
+    "weak_annotator": synthetic_noise.weak_annotator,
+}
+_BY_CLASS, _ONE_SIDED = "by_class", "one_sided"
+KINDS = (
+    GIVEN,
+    "symmetric",
+    "asymmetric",
+    INSTANCE_DEPENDENT,
+    _BY_CLASS,
+    "ramp",
+    _ONE_SIDED,
+    "hard_rows",
+    "weak_annotator",
+)
 FEATURE_NORM = 10.0
-"""Length of the centered features that instance-dependent noise is drawn from; it decides how peaked the draw is."""
+"""Length of the centered features that noise is drawn from; it decides how peaked the draw is."""
+_SAID = {
+    GIVEN: "the data's own labels",
+    "symmetric": "true labels",
+    "asymmetric": "true labels; class i becomes (i + 1) mod C",
+    _BY_CLASS: "true labels; the rates in the order of the classes",
+    "ramp": "true labels; the rate grows from 0 in the first class to this in the last",
+    _ONE_SIDED: "true labels; one class is taken for another",
+}
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A kind of noise and its rate.
+    """A kind of noise (§5.1) and its rates.
 
     Attributes:
         kind: one of KINDS.
-        rate: in [0, 1], None for the labels as given.
+        rates: in [0, 1], one for most kinds, one or more for `by_class`, none for the labels as given.
+        pair: for `one_sided`, the true class and the class it is taken for.
     """
 
     kind: str
-    rate: float | None = None
+    rates: tuple[float, ...] = ()
+    pair: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        return self.kind if self.rate is None else f"{self.kind}:{self.rate!r}"
+        rates = [",".join(repr(rate) for rate in self.rates)] if self.rates else []
+        return ":".join([self.kind, *rates, *(str(one) for one in self.pair or ())])
 
     @property
     def needs_features(self) -> bool:
-        """Whether `given_labels` needs features."""
-        return self.kind == INSTANCE_DEPENDENT
+        """Whether `given_labels` asks for features."""
+        return self.kind in _FROM_FEATURES
+
+    @property
+    def needs_all_rows(self) -> bool:
+        """Whether `given_labels` must see all instances in one call, because it fits something to them."""
+        return self.kind in ("hard_rows", "weak_annotator")
 
     @property
     def made_from(self) -> str:
-        """Origin of the labels, for a result to state: results on labels of different origin are not comparable."""
-        if self.kind == GIVEN:
-            return "the data's own labels"
+        """What the labels are made from, for a result to name: columns made from other things cannot be compared."""
         if self.needs_features:
             return f"true labels and encoder features, centered and scaled to length {FEATURE_NORM:g}"
-        return "true labels; asymmetric: class i becomes (i + 1) mod C" if self.kind == "asymmetric" else "true labels"
+        return _SAID[self.kind]
 
 
 def parse_noise(text: str) -> Noise:
-    """Parse `given` or `KIND:RATE`. Raises ConfigError for anything else."""
-    kind, _, rate = text.partition(":")
-    example = "pass e.g. given, symmetric:0.6, asymmetric:0.3 or instance_dependent:0.4"
-    if kind not in KINDS or (kind == GIVEN) != (rate == ""):
+    """`given`, `KIND:RATE`, `by_class:RATE,RATE,...` or `one_sided:RATE[:FROM:TO]` (§5.1).
+
+    Raises ConfigError for anything else.
+    """
+    example = "pass e.g. given, symmetric:0.6, instance_dependent:0.4, by_class:0.4,0.1,0 or one_sided:0.3:4:9"
+    kind, *parts = text.split(":")
+    if kind not in KINDS or (kind == GIVEN) != (not parts):
         raise ConfigError(expected_got(f"a noise kind among {', '.join(KINDS)}, with :RATE", repr(text), example))
     if kind == GIVEN:
         return Noise(GIVEN)
     try:
-        value = float(rate)
+        rates, pair = tuple(float(rate) for rate in parts[0].split(",")), tuple(int(one) for one in parts[1:])
     except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
+        rates, pair = (), ()
+    one_rate = kind == _BY_CLASS or len(rates) == 1
+    if not (rates and one_rate and all(0.0 <= rate <= 1.0 for rate in rates)):
         raise ConfigError(expected_got("a noise rate in [0, 1]", repr(text), example))
-    return Noise(kind, value)
+    if len(parts) > 1 and (kind != _ONE_SIDED or len(pair) != 2):
+        raise ConfigError(expected_got("two classes after the rate of one_sided only", repr(text), example))
+    return Noise(kind, rates, (pair[0], pair[1]) if pair else None)
 
 
 def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -110,7 +153,7 @@ def given_labels(
         ids: int64 (N,).
         num_classes: C >= 2.
         seed: any integer.
-        features: float (N, D), centered, for instance-dependent noise; scaled here to length FEATURE_NORM.
+        features: float (N, D), centered, where `noise.needs_features`; scaled here to length FEATURE_NORM.
 
     Returns:
         int32 (N,).
@@ -118,14 +161,15 @@ def given_labels(
     Raises:
         ConfigError: the kind is `given`, or features are missing.
     """
-    rate = noise.rate or 0.0
-    if noise.kind == "symmetric":
-        return symmetric(truth, ids, rate, num_classes, seed)
-    if noise.kind == "asymmetric":
-        return asymmetric(truth, ids, rate, num_classes, seed)
+    if noise.kind == _BY_CLASS:
+        return synthetic_noise.by_class(truth, ids, noise.rates, num_classes, seed)
+    if noise.kind == _ONE_SIDED:
+        return synthetic_noise.one_sided(truth, ids, noise.rates[0], num_classes, seed, noise.pair or (0, 1))
+    if noise.kind in _FROM_LABELS:
+        return _FROM_LABELS[noise.kind](truth, ids, noise.rates[0], num_classes, seed)
     if features is None or not noise.needs_features:
         got = f"{noise} without features"
         raise ConfigError(expected_got("a noise that is made from true labels", got, "pass features, or another kind"))
     length = np.linalg.norm(features, axis=1, keepdims=True)
     scaled = features * (FEATURE_NORM / np.where(length > 0, length, 1.0))
-    return instance_dependent(truth, ids, rate, num_classes, seed, scaled)
+    return _FROM_FEATURES[noise.kind](truth, ids, noise.rates[0], num_classes, seed, scaled)

@@ -26,6 +26,7 @@ from dynacor_ray.core.errors import ConfigError, DataError, expected_got, requir
 from dynacor_ray.core.rng import Purpose, derive_seed, keyed_choice, keyed_uniform
 
 _RATE_SPREAD = 0.1
+_WEAK_FEATURES, _WEAK_ROWS = 12, 0.25
 
 
 def symmetric(
@@ -92,9 +93,7 @@ def instance_dependent(
     features of another length or with NaN.
     """
     labels = _checked(true_labels, rate, num_classes)
-    if features.ndim != 2 or len(features) != len(labels) or not np.isfinite(features).all():
-        expected = f"finite features of shape ({len(labels)}, D)"
-        raise DataError(expected_got(expected, f"shape {features.shape}", "pass one vector per label, without NaN"))
+    features = _checked_features(features, labels)
     own_rate = _truncated_normal(keyed_uniform(seed, Purpose.NOISE_RATE, ids), rate)
     flipped = keyed_uniform(seed, Purpose.NOISE_MEMBER, ids) < own_rate
     draw = keyed_uniform(seed, Purpose.NOISE_LABEL, ids)
@@ -104,6 +103,125 @@ def instance_dependent(
         projection = _projection(seed, true_class, features.shape[1], num_classes)
         given[rows] = _drawn_class(features[rows] @ projection, true_class, draw[rows])
     return given.astype(np.int32)
+
+
+def by_class(
+    true_labels: NDArray[np.integer[Any]],
+    ids: NDArray[np.int64],
+    rates: Sequence[float],
+    num_classes: int,
+    seed: int,
+) -> NDArray[np.int32]:
+    """Given labels where each true class has a rate of its own: a uniformly chosen other class at that rate (ours).
+
+    rates: R values in [0, 1], stretched over the classes in their order: class c has `rates[c * R // C]`. The rest as
+    in `symmetric`. Raises ConfigError also without a rate.
+    """
+    if not len(rates):
+        raise ConfigError(expected_got("a rate or more", "none", "pass e.g. 0.4,0.4,0,0,0"))
+    for rate in rates:
+        labels = _checked(true_labels, rate, num_classes)
+    own = np.asarray(rates, np.float64)[labels * len(rates) // num_classes]
+    step = 1 + keyed_choice(seed, Purpose.NOISE_LABEL, ids, num_classes - 1)
+    return _flip(labels, (labels + step) % num_classes, ids, own, seed)
+
+
+def ramp(
+    true_labels: NDArray[np.integer[Any]], ids: NDArray[np.int64], rate: float, num_classes: int, seed: int
+) -> NDArray[np.int32]:
+    """`by_class` with rates that grow evenly from 0 in the first class to `rate` in the last (ours)."""
+    return by_class(true_labels, ids, np.linspace(0.0, rate, num_classes).tolist(), num_classes, seed)
+
+
+def one_sided(
+    true_labels: NDArray[np.integer[Any]],
+    ids: NDArray[np.int64],
+    rate: float,
+    num_classes: int,
+    seed: int,
+    pair: tuple[int, int] = (0, 1),
+) -> NDArray[np.int32]:
+    """Given labels where one class is taken for another at `rate` and nothing else is wrong (ours).
+
+    pair: the true class and the class it is taken for. The rest as in `symmetric`. Raises ConfigError also for a pair
+    that is not two of the classes.
+    """
+    if pair[0] == pair[1] or not 0 <= min(pair) <= max(pair) < num_classes:
+        raise ConfigError(expected_got(f"two classes in 0..{num_classes - 1}", repr(pair), "name two that exist"))
+    target = np.arange(num_classes)
+    target[pair[0]] = pair[1]
+    return asymmetric(true_labels, ids, rate, num_classes, seed, target.tolist())
+
+
+def hard_rows(
+    true_labels: NDArray[np.integer[Any]],
+    ids: NDArray[np.int64],
+    rate: float,
+    num_classes: int,
+    seed: int,
+    features: NDArray[np.floating[Any]],
+) -> NDArray[np.int32]:
+    """Given labels that are wrong only where a class is hard to see: the other class that is nearest (ours).
+
+    A row is as hard as it is far from its own class's mean compared with the nearest other mean. Of the hardest
+    2 * `rate` of the rows every second one, drawn by its id, gets the label of that other class. All rows at once: the
+    means are theirs. features: float (N, D). The rest as in `instance_dependent`.
+    """
+    labels = _checked(true_labels, rate, num_classes)
+    rows = _checked_features(features, labels)
+    distance = _distances_to_means(rows, labels, num_classes)
+    own = np.take_along_axis(distance, labels[:, None], axis=1)[:, 0]
+    np.put_along_axis(distance, labels[:, None], np.inf, axis=1)
+    order = np.argsort(distance.min(axis=1) - own, kind="stable")
+    is_hard = np.zeros(len(labels), np.bool_)
+    is_hard[order[: round(min(1.0, 2.0 * rate) * len(labels))]] = True
+    return _flip(labels, distance.argmin(axis=1), ids, np.where(is_hard, max(0.5, rate), 0.0), seed)
+
+
+def weak_annotator(
+    true_labels: NDArray[np.integer[Any]],
+    ids: NDArray[np.int64],
+    rate: float,
+    num_classes: int,
+    seed: int,
+    features: NDArray[np.floating[Any]],
+) -> NDArray[np.int32]:
+    """Given labels of which a share `rate` comes from a weak classifier: errors that are a function of x (ours).
+
+    A logistic regression on 12 random projections of the features, fitted on a quarter of the rows with their true
+    labels, draws the label of the rows chosen by their ids; it may be right. All rows at once. The rest as in
+    `instance_dependent`.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    labels = _checked(true_labels, rate, num_classes)
+    rows = _checked_features(features, labels)
+    stream = np.random.Generator(np.random.PCG64(derive_seed(seed, int(Purpose.NOISE_LABEL))))
+    seen = rows @ stream.standard_normal((rows.shape[1], _WEAK_FEATURES)) / np.sqrt(rows.shape[1])
+    fitted = keyed_uniform(seed, Purpose.NOISE_RATE, ids) < _WEAK_ROWS
+    if len(np.unique(labels[fitted])) < 2:
+        return labels.astype(np.int32)
+    model = LogisticRegression(max_iter=200).fit(seen[fitted], labels[fitted])
+    upto = np.cumsum(model.predict_proba(seen), axis=1)
+    draw = keyed_uniform(seed, Purpose.NOISE_LABEL, ids)
+    chosen = np.asarray(model.classes_)[np.argmax(upto > (draw * upto[:, -1])[:, None], axis=1)]
+    return _flip(labels, chosen, ids, rate, seed)
+
+
+def junk_features(
+    features: NDArray[np.floating[Any]], ids: NDArray[np.int64], rate: float, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Features of which a share `rate` shows no class, and which those are: float32 (N, D), bool (N,) (ours).
+
+    A junk row is drawn from a normal distribution with every column's mean and spread, which no class has.
+    """
+    is_junk = keyed_uniform(seed, Purpose.NOISE_MEMBER, ids) < rate
+    rows = np.array(features, dtype=np.float32)
+    mean, spread = rows.mean(axis=0), rows.std(axis=0)
+    for row in np.flatnonzero(is_junk):
+        stream = np.random.Generator(np.random.PCG64(derive_seed(seed, int(Purpose.NOISE_RATE), int(ids[row]))))
+        rows[row] = mean + spread * stream.standard_normal(rows.shape[1])
+    return rows, is_junk
 
 
 def _truncated_normal(uniform: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
@@ -130,10 +248,31 @@ def _drawn_class(scores: NDArray[np.floating[Any]], excluded: int, draw: NDArray
 
 
 def _flip(
-    labels: NDArray[np.int64], wrong: NDArray[np.int64], ids: NDArray[np.int64], rate: float, seed: int
+    labels: NDArray[np.int64],
+    wrong: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    rate: float | NDArray[np.float64],
+    seed: int,
 ) -> NDArray[np.int32]:
     flipped = keyed_uniform(seed, Purpose.NOISE_MEMBER, ids) < rate
     return np.where(flipped, wrong, labels).astype(np.int32)
+
+
+def _distances_to_means(
+    features: NDArray[np.floating[Any]], labels: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float64]:
+    """Squared distance of every row to every class's mean, float64 (N, C); infinite for a class without rows."""
+    distance = np.full((len(labels), num_classes), np.inf)
+    for one in np.unique(labels):
+        distance[:, one] = ((features - features[labels == one].mean(axis=0)) ** 2).sum(axis=1)
+    return distance
+
+
+def _checked_features(features: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    if features.ndim != 2 or len(features) != len(labels) or not np.isfinite(features).all():
+        expected = f"finite features of shape ({len(labels)}, D)"
+        raise DataError(expected_got(expected, f"shape {features.shape}", "pass one vector per label, without NaN"))
+    return features
 
 
 def _checked(labels: NDArray[np.integer[Any]], rate: float, num_classes: int) -> NDArray[np.int64]:

@@ -152,6 +152,9 @@ def expected_noise_rates(eta: float, gamma: float, num_classes: int) -> tuple[fl
 
     Raises:
         ConfigError: a value out of range.
+
+    >>> expected_noise_rates(eta=0.2, gamma=0.5, num_classes=5)
+    (0.95, 0.45)
     """
     if not 0.0 <= eta <= 1.0:
         raise ConfigError(expected_got("a noise rate in [0, 1]", repr(eta), "pass a share, not a percentage"))

@@ -57,6 +57,9 @@ def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
 
     Raises:
         DataError: C < 2.
+
+    >>> logit_margin(torch.tensor([[2.0, 0.5, -1.0], [1.0, 4.0, 0.0]]), torch.tensor([0, 0]))
+    tensor([ 1.5000, -3.0000])
     """
     if logits.shape[1] < 2:
         remedy = "check the number of classes"

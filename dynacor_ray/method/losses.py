@@ -40,6 +40,9 @@ def soft_assignment(distance: Tensor) -> Tensor:
 
     Returns:
         float (B,) in (0, 1).
+
+    >>> soft_assignment(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    tensor([0.6667, 0.3333])
     """
     similarity = (1.0 + distance).reciprocal()
     return similarity[:, NOISY] / similarity.sum(dim=1)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,10 @@ from numpy.typing import NDArray
 from dynacor_ray.core.errors import ConfigError, expected_got, require_choice
 
 _CHUNK = 256
-EPOCH_CHOICES = ("validation_metric", "noise_rate", "davies_bouldin", "last")
-RUN_RULES = ("validation_metric", "noise_rate")
+EpochChoice = Literal["validation_metric", "noise_rate", "davies_bouldin", "last"]
+EPOCH_CHOICES: tuple[str, ...] = get_args(EpochChoice)
+RunRule = Literal["validation_metric", "noise_rate"]
+RUN_RULES: tuple[str, ...] = get_args(RunRule)
 """Rules that can also choose among runs."""
 
 
@@ -118,6 +120,9 @@ def rate_agreement(flagged_originals: float, noise_rate: float) -> float:
 
     Returns:
         A float in [-1, 0].
+
+    >>> rate_agreement(flagged_originals=0.25, noise_rate=0.5)
+    -0.25
     """
     return -abs(flagged_originals - noise_rate)
 

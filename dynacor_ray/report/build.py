@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import Location
 from dynacor_ray.report.page import render
 from dynacor_ray.report.page_reader import read_page
-from dynacor_ray.runs.directory import DYNAMICS, ISSUES, REPORT, REVIEW, SUMMARY, finished_run, packed_place
+from dynacor_ray.runs.directory import DYNAMICS, ISSUES, REPORT, REVIEW, finished_run, packed_place
+from dynacor_ray.runs.records import DataSummary, RunSummary
 
 ROWS_BY_URI = ("folder", "table", "clothing1m")
 """Kinds of sources whose images are files of their own."""
@@ -27,10 +27,10 @@ def make_report(run: Location, thumbnails: bool | None = None) -> Location:
     terms forbid it. Raises RunDirectoryError when the run is not finished.
     """
     run = finished_run(run)
-    summary = (run / SUMMARY).read_json()
+    summary = RunSummary.read(run)
     if thumbnails is None:
-        thumbnails = summary["config"].get("thumbnails")
-    dataset, images = images_of(run, summary["data"], thumbnails)
+        thumbnails = summary.config.get("thumbnails")
+    dataset, images = images_of(run, summary.data, thumbnails)
     page = read_page(run / ISSUES, run / DYNAMICS, summary, dataset, images)
     if (run / REVIEW).exists():
         page = dataclasses.replace(page, review=(run / REVIEW).read_json())
@@ -38,22 +38,19 @@ def make_report(run: Location, thumbnails: bool | None = None) -> Location:
     return run / REPORT
 
 
-def images_of(run: Location, data: dict[str, Any], thumbnails: bool | None) -> tuple[Location | None, str]:
-    """Where the packed images are, if they are to be shown; else why there are none."""
-    if data["kind"] != "image":
+def images_of(run: Location, data: DataSummary, thumbnails: bool | None) -> tuple[PackedDataset | None, str]:
+    """The packed images, if they are to be shown; else why there are none."""
+    if data.kind != "image":
         return None, ""
-    if thumbnails is None and not data["allows_thumbnails"]:
+    if thumbnails is None and not data.allows_thumbnails:
         return None, _TERMS
     if thumbnails is False:
         return None, _LEFT_OUT
-    place = packed_place(run, data.get("packed", ""))
-    manifest = DatasetManifest.read(place)
-    known = manifest is not None and manifest.content_hash == data["content_hash"]
-    return (place, "") if known else (None, _GONE)
+    dataset = PackedDataset.read(packed_place(run, data.packed))
+    known = dataset is not None and dataset.manifest.content_hash == data.content_hash
+    return (dataset, "") if known else (None, _GONE)
 
 
-def packed_images(run: Location, data: dict[str, Any]) -> tuple[Location, DatasetManifest] | None:
-    """The packed images that the run read, and what is said of them; None when they are gone or there were none."""
-    place, _ = images_of(run, data, True)
-    manifest = DatasetManifest.read(place) if place is not None else None
-    return None if place is None or manifest is None else (place, manifest)
+def packed_images(run: Location, data: DataSummary) -> PackedDataset | None:
+    """The packed images that the run read; None when they are gone or there were none."""
+    return images_of(run, data, True)[0]

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from dynacor_ray.report import wording
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.terminal import clean
+from dynacor_ray.runs.records import RunSummary
 
 MATRIX_CLASSES = 24
 """Most classes on a side of the class-pair matrix; of more, those with the most frequent pairs."""
@@ -78,7 +79,7 @@ def shown(text: str) -> str:
 def _data(page: Page) -> dict[str, Any]:
     """Input of the script."""
     summary, names = page.summary, page.names
-    epochs = int(summary["config"]["epochs"])
+    epochs = int(summary.config["epochs"])
     return {
         "classes": names,
         "rows": [_row(suspect, names, epochs) for suspect in page.suspects],
@@ -87,9 +88,9 @@ def _data(page: Page) -> dict[str, Any]:
             for name, band in page.bands.items()
         },
         "histogram": page.histogram,
-        "metric": [record["validation_metric"] for record in summary["validation"]["epochs"]],
-        "chosen": summary["validation"]["chosen_epoch"],
-        "flagged": summary["num_flagged"],
+        "metric": summary.validation_metric,
+        "chosen": summary.validation["chosen_epoch"],
+        "flagged": summary.num_flagged,
     }
 
 
@@ -124,7 +125,7 @@ def _context(page: Page) -> dict[str, Any]:
     classes = _classes(page)
     return {
         "title": wording.headline(summary),
-        "source": shown(str(summary["config"]["data"])),
+        "source": shown(str(summary.config["data"])),
         "summary": summary,
         "percent": wording.percent,
         "noise": _noise(summary),
@@ -134,24 +135,24 @@ def _context(page: Page) -> dict[str, Any]:
         "matrix": _matrix(page),
         "classes": classes[:TABLE_CLASSES],
         "hidden_classes": len(classes) - TABLE_CLASSES,
-        "with_rates": any(row["estimated_noise_rate"] is not None for row in summary["classes"]),
+        "with_rates": any(row["estimated_noise_rate"] is not None for row in summary.classes),
         "with_remarks": any(row["remark"] for row in classes),
         "charts": wording.charts(page),
         "images": page.images,
         "has_dynamics": bool(page.bands["unflagged"].rows or page.bands["flagged"].rows),
-        "stages": _stages(summary["seconds"], summary.get("cluster")),
-        "config": [(name, shown(wording.option(value))) for name, value in summary["config"].items()],
-        "versions": summary["versions"].items(),
+        "stages": _stages(summary.seconds, summary.cluster),
+        "config": [(name, shown(wording.option(value))) for name, value in summary.config.items()],
+        "versions": summary.versions.items(),
         "facts": [(name, shown(text)) for name, text in wording.run_overview(summary)],
     }
 
 
-def _noise(summary: dict[str, Any]) -> dict[str, float] | None:
+def _noise(summary: RunSummary) -> dict[str, float] | None:
     """The estimate and its range, and the end of the scale that they are drawn on."""
-    value = summary["estimated_noise_rate"]
-    if value is None:
+    value = summary.estimated_noise_rate
+    if value is None or summary.noise_rate_range is None:
         return None
-    low, high = summary["noise_rate_range"]
+    low, high = summary.noise_rate_range
     return {"value": value, "low": low, "high": high, "end": _round_end(max(high, value))}
 
 
@@ -216,6 +217,6 @@ def _classes(page: Page) -> list[dict[str, Any]]:
             "suggested_rows": best[index][1] if index in best else 0,
             "remark": wording.class_remark(row),
         }
-        for index, row in enumerate(page.summary["classes"])
+        for index, row in enumerate(page.summary.classes)
     ]
     return sorted(rows, key=lambda row: (-row["flagged"], row["index"]))

@@ -7,6 +7,7 @@ from typing import Any
 
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.report.trajectories import Band
+from dynacor_ray.runs.records import RunSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Page:
         review: content of `review.json`, if a person marked rows.
     """
 
-    summary: dict[str, Any]
+    summary: RunSummary
     suspects: tuple[Suspect, ...]
     pairs: tuple[tuple[int, int, int], ...]
     histogram: tuple[tuple[int, ...], tuple[int, ...]]
@@ -60,4 +61,4 @@ class Page:
     @property
     def names(self) -> list[str]:
         """Class names without control characters."""
-        return [clean(row["class"]).plain for row in self.summary["classes"]]
+        return [clean(name).plain for name in self.summary.class_names]

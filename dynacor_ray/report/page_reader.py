@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +16,13 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
-from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.storage import Location
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.thumbnails import read_thumbnails
 from dynacor_ray.report.trajectories import Band, Trajectories
+from dynacor_ray.runs.records import RunSummary
 
 TOP = 400
 PER_PAIR, PAIRS = 10, 60
@@ -57,7 +57,7 @@ class _Survey:
 
 
 def read_page(
-    issues: Location, dynamics: Location, summary: dict[str, Any], dataset: Location | None, images: str = ""
+    issues: Location, dynamics: Location, summary: RunSummary, dataset: PackedDataset | None, images: str = ""
 ) -> Page:
     """Read what the page shows of a finished run.
 
@@ -70,17 +70,17 @@ def read_page(
         dataset: packed data whose images are shown as thumbnails; None for a page without.
         images: why there are no thumbnails.
     """
-    survey = _Survey(len(summary["classes"]))
+    survey = _Survey(len(summary.classes))
     for _, batch in _batches(issues, _NUMBERS):
         survey.add(batch)
     flagged = flagged_ids(issues)
-    sample = random_sample(flagged, summary["seed"])
-    places = _places(issues, survey, sample, summary["num_flagged"])
+    sample = random_sample(flagged, summary.seed)
+    places = _places(issues, survey, sample, summary.num_flagged)
     rows = _rows_at(issues, places)
     bands, paths = _read_dynamics(dynamics, summary, flagged, rows[schema.INSTANCE_ID].to_numpy())
     thumbnails: dict[int, str] = {}
     if dataset is not None:
-        thumbnails, images = _thumbnails(dataset, rows, images)
+        thumbnails, images = _thumbnails(dataset, rows)
     sample_places = {instance_id: place for place, instance_id in enumerate(sample.tolist())}
     suspects = [
         Suspect(
@@ -175,10 +175,10 @@ def _rows_at(issues: Location, places: NDArray[np.int64]) -> pa.Table:
 
 
 def _read_dynamics(
-    dynamics: Location, summary: dict[str, Any], flagged: NDArray[np.int64], shown: NDArray[np.int64]
+    dynamics: Location, summary: RunSummary, flagged: NDArray[np.int64], shown: NDArray[np.int64]
 ) -> tuple[dict[str, Band], dict[int, tuple[float, ...]]]:
     """Bands over all rows, and the margins of the rows that are shown, by instance_id."""
-    trajectories, paths = Trajectories(int(summary["config"]["epochs"])), dict[int, tuple[float, ...]]()
+    trajectories, paths = Trajectories(int(summary.config["epochs"])), dict[int, tuple[float, ...]]()
     for _, batch in _batches(dynamics, [schema.KEY, schema.MARGIN]):
         ids, is_copy = schema.decode_key(batch[schema.KEY].to_numpy())
         margins = schema.matrix(batch[schema.MARGIN])
@@ -189,12 +189,9 @@ def _read_dynamics(
     return trajectories.bands(), paths
 
 
-def _thumbnails(dataset: Location, rows: pa.Table, images: str) -> tuple[dict[int, str], str]:
+def _thumbnails(dataset: PackedDataset, rows: pa.Table) -> tuple[dict[int, str], str]:
     """Thumbnails of the shown rows by instance_id, and a note where some are missing."""
-    manifest = DatasetManifest.read(dataset)
-    if manifest is None:
-        return {}, images
-    thumbnails = read_thumbnails(dataset, manifest, rows[schema.INSTANCE_ID].to_pylist())
+    thumbnails = read_thumbnails(dataset, rows[schema.INSTANCE_ID].to_pylist())
     missing = rows.num_rows - len(thumbnails)
     note = f"{missing:,} of {rows.num_rows:,} rows have no picture here: reading them takes long."
     return thumbnails, note if missing else ""

@@ -12,7 +12,8 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, storage_errors
 from dynacor_ray.report.page_reader import flagged_ids, random_sample
-from dynacor_ray.runs.directory import ISSUES, REVIEW, SUMMARY, finished_run
+from dynacor_ray.runs.directory import ISSUES, REVIEW, finished_run
+from dynacor_ray.runs.records import RunSummary
 
 MARK = "mark"
 MARKS = ("wrong", "right", "unsure")
@@ -72,7 +73,7 @@ def review_run(run: Location, marks: Location) -> dict[str, Any]:
         got = f"instance_id {unknown[0]}" + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else "")
         raise DataError(expected_got(f"rows of {run} in {marks}", got, "review the rows of this run"))
     flagged = flagged_ids(run / ISSUES)
-    sample = random_sample(flagged, (run / SUMMARY).read_json()["seed"])
+    sample = random_sample(flagged, RunSummary.read(run).seed)
     review = {
         "marked": {mark: sum(value == mark for value in mark_of.values()) for mark in MARKS},
         "sampled": _precision(mark_of, ids[np.isin(ids, sample)]),

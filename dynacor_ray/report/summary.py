@@ -1,93 +1,127 @@
-"""`summary.json`: everything that a script needs to know of a finished run."""
+"""`RunSummary` from what a run counted, and its warnings: all that a script needs to know of a finished run."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.decision.noise_rate import NoiseRate
+from dynacor_ray.method.selection import EpochRecord
+from dynacor_ray.runs.records import DataSummary, RunSummary
 
 PAIRS_KEPT = 50
 MATRIX_CLASSES = 100
 
 
-class Counts(Protocol):
-    """Counts over all rows of a run."""
+@dataclass
+class FlagCounts:
+    """Counts over all rows, gathered block by block."""
 
-    originals: int
-    flagged: int
-    copies: int
-    copies_flagged: int
-    pairs: NDArray[np.int64]
-    given: NDArray[np.int64]
+    num_classes: int
+    originals: int = 0
+    flagged: int = 0
+    copies: int = 0
+    copies_flagged: int = 0
+    pairs: NDArray[np.int64] = field(init=False)
+    """[given, predicted] counts over flagged originals, int64 (C, C)."""
+    given: NDArray[np.int64] = field(init=False)
+    """Originals per given class, int64 (C,)."""
 
+    def __post_init__(self) -> None:
+        self.pairs = np.zeros((self.num_classes, self.num_classes), np.int64)
+        self.given = np.zeros(self.num_classes, np.int64)
 
-@dataclass(frozen=True)
-class RunResults:
-    """What a run found, before it is put into words."""
+    def add(self, block: pa.Table) -> None:
+        """Count one block of assigned rows: the columns of `issues.parquet` and key."""
+        _, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
+        flags = block[schema.IS_LABEL_ISSUE].to_numpy().astype(bool)
+        given, predicted = block[schema.GIVEN_LABEL].to_numpy(), block[schema.PREDICTED_LABEL].to_numpy()
+        chosen = flags & ~is_copy
+        self.originals += int((~is_copy).sum())
+        self.copies += int(is_copy.sum())
+        self.flagged += int(chosen.sum())
+        self.copies_flagged += int((flags & is_copy).sum())
+        self.given += np.bincount(given[~is_copy], minlength=self.num_classes)
+        flat = given[chosen].astype(np.int64) * self.num_classes + predicted[chosen]
+        self.pairs += np.bincount(flat, minlength=self.num_classes**2).reshape(self.pairs.shape)
 
-    config: dict[str, Any]
-    versions: dict[str, str]
-    manifest: DatasetManifest
-    encoder: str
-    counts: Counts
-    records: list[dict[str, Any]]
-    chosen_epoch: int
-    evaluation: dict[str, Any] | None
-    noise_rate: dict[str, float] | None = None
-    """Estimate of the training: value, low, high."""
-    class_noise_rates: list[float | None] | None = None
-    """The same per given class; a class's is None where nothing is known of it."""
-    packed: str = ""
-    """Where the packed data are, seen from the run directory."""
-    waiting_share: float | None = None
-    """Share of the training's time that went into waiting for rows."""
-    cluster: dict[str, float] | None = None
-    """What the cluster had: nodes, cpus, gpus."""
-
-
-def build_summary(facts: RunResults, seconds: dict[str, float]) -> dict[str, Any]:
-    """The content of summary.json. `seconds`: wall time per stage."""
-    counts, manifest = facts.counts, facts.manifest
-    warnings = list(manifest.warnings) + trust_warnings(counts, manifest) + rate_warnings(facts)
-    return {
-        "versions": facts.versions,
-        "config": facts.config,
-        "seed": facts.config["seed"],
-        "encoder": facts.encoder,
-        "data": _data(manifest) | {"packed": facts.packed},
-        "num_rows": counts.originals,
-        "num_classes": manifest.num_classes,
-        "num_flagged": counts.flagged,
-        "flagged_share": counts.flagged / counts.originals,
-        "estimated_noise_rate": facts.noise_rate["value"] if facts.noise_rate else None,
-        "noise_rate_range": [facts.noise_rate["low"], facts.noise_rate["high"]] if facts.noise_rate else None,
-        "num_corrupted": counts.copies,
-        "corrupted_recall": counts.copies_flagged / counts.copies,
-        "classes": class_table(counts, manifest.class_names, facts.class_noise_rates),
-        "pairs": pair_table(counts.pairs, manifest.class_names),
-        "transition_matrix": transition_matrix(counts) if manifest.num_classes <= MATRIX_CLASSES else None,
-        "validation": {"chosen_epoch": facts.chosen_epoch, "epochs": facts.records},
-        "evaluation": facts.evaluation,
-        "warnings": warnings,
-        "seconds": seconds,
-        "training_waited_for_rows": facts.waiting_share,
-        "cluster": facts.cluster,
-    }
+    @property
+    def corrupted_recall(self) -> float:
+        """Share of the corrupted copies that were flagged."""
+        return self.copies_flagged / self.copies
 
 
-def _data(manifest: DatasetManifest) -> dict[str, Any]:
-    skip = {"parts", "stats", "class_counts", "warnings", "quarantine_examples"}
-    return {k: v for k, v in asdict(manifest).items() if k not in skip} | {
-        "quarantine_examples": list(manifest.quarantine_examples[:10])
-    }
+def build_summary(
+    config: dict[str, Any],
+    manifest: DatasetManifest,
+    counts: FlagCounts,
+    *,
+    versions: dict[str, str],
+    encoder: str,
+    epochs: Sequence[EpochRecord],
+    chosen_epoch: int,
+    noise_rate: NoiseRate | None = None,
+    class_noise_rates: Sequence[float | None] | None = None,
+    evaluation: dict[str, Any] | None = None,
+    seconds: dict[str, float] | None = None,
+    packed: str = "",
+    waiting_share: float | None = None,
+    cluster: dict[str, float] | None = None,
+) -> RunSummary:
+    """The summary of a run.
+
+    Args:
+        config: The options of the run.
+        manifest: Of the packed data.
+        counts: Flags over all rows.
+        versions: Of this package and of what it stands on.
+        encoder: Which one made the features, or the network.
+        epochs: What is known of each epoch of the clustering.
+        chosen_epoch: The epoch of the clustering that was kept.
+        noise_rate: The training's estimate, if it was long enough for one.
+        class_noise_rates: The same per given class; None for a class of which nothing is known.
+        evaluation: `ground_truth.metrics.detection_metrics`, where true labels are known.
+        seconds: Wall time per stage.
+        packed: Where the packed data are, seen from the run directory.
+        waiting_share: Share of the training's time spent waiting for rows.
+        cluster: What the cluster had: nodes, cpus, gpus.
+    """
+    warnings = [*manifest.warnings, *trust_warnings(counts, manifest), *rate_warnings(counts, config, noise_rate)]
+    return RunSummary(
+        versions=versions,
+        config=config,
+        seed=config["seed"],
+        encoder=encoder,
+        data=DataSummary.of(manifest, packed),
+        num_rows=counts.originals,
+        num_classes=manifest.num_classes,
+        num_flagged=counts.flagged,
+        flagged_share=counts.flagged / counts.originals,
+        estimated_noise_rate=noise_rate.value if noise_rate else None,
+        noise_rate_range=[noise_rate.low, noise_rate.high] if noise_rate else None,
+        num_corrupted=counts.copies,
+        corrupted_recall=counts.corrupted_recall,
+        classes=class_table(counts, manifest.class_names, class_noise_rates),
+        pairs=pair_table(counts.pairs, manifest.class_names),
+        transition_matrix=transition_matrix(counts) if manifest.num_classes <= MATRIX_CLASSES else None,
+        validation={"chosen_epoch": chosen_epoch, "epochs": [asdict(epoch) for epoch in epochs]},
+        evaluation=evaluation,
+        warnings=warnings,
+        seconds=seconds or {},
+        training_waited_for_rows=waiting_share,
+        cluster=cluster,
+    )
 
 
 def class_table(
-    counts: Counts, names: tuple[str, ...], noise_rates: list[float | None] | None = None
+    counts: FlagCounts, names: Sequence[str], noise_rates: Sequence[float | None] | None = None
 ) -> list[dict[str, Any]]:
     """Rows, flagged rows, their share and the estimated noise rate per given class, in class order."""
     flagged, rates = counts.pairs.sum(axis=1), noise_rates or [None] * len(names)
@@ -103,7 +137,7 @@ def class_table(
     ]
 
 
-def pair_table(pairs: NDArray[np.int64], names: tuple[str, ...]) -> list[dict[str, Any]]:
+def pair_table(pairs: NDArray[np.int64], names: Sequence[str]) -> list[dict[str, Any]]:
     """The most frequent (given, predicted) pairs among flagged rows, where the two differ."""
     off = pairs.copy()
     np.fill_diagonal(off, 0)
@@ -112,7 +146,7 @@ def pair_table(pairs: NDArray[np.int64], names: tuple[str, ...]) -> list[dict[st
     return [{"given": names[i], "predicted": names[j], "flagged": int(off[i, j])} for i, j in cells if off[i, j]]
 
 
-def transition_matrix(counts: Counts) -> list[list[float]]:
+def transition_matrix(counts: FlagCounts) -> list[list[float]]:
     """Estimate of P(given=j | true=i): a flagged row's true class is taken to be the predicted one. Rows sum to 1."""
     unflagged = counts.given - counts.pairs.sum(axis=1)
     joint = counts.pairs.T + np.diag(unflagged)
@@ -121,24 +155,23 @@ def transition_matrix(counts: Counts) -> list[list[float]]:
     return np.where(total > 0, joint / np.maximum(total, 1), identity).tolist()  # type: ignore[no-any-return]
 
 
-def rate_warnings(facts: RunResults) -> list[str]:
+def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate | None) -> list[str]:
     """Says when fewer rows are flagged than the estimate asks for (`thresholds.choose_threshold`, most_recall)."""
-    flagged, rate = facts.counts.flagged / facts.counts.originals, facts.noise_rate
-    by_rate = facts.config["flag_rule"] == "noise_rate" or not (facts.config["flag_rule"] or facts.config["variant"])
-    if rate is None or not by_rate or flagged >= 0.95 * rate["value"] - 0.005:
+    flagged = counts.flagged / counts.originals
+    by_rate = config["flag_rule"] == "noise_rate" or not (config["flag_rule"] or config["variant"])
+    if rate is None or not by_rate or flagged >= 0.95 * rate.value - 0.005:
         return []
-    found = facts.counts.copies_flagged / facts.counts.copies
     return [
-        f"The estimated noise rate of {rate['value']:.0%} is not to be believed: flagging {flagged:.0%} of the rows "
-        f"finds {found:.0%} of the planted errors. The classifier is too unsure for an estimate; more --epochs or a "
-        "stronger --encoder or --network help."
+        f"The estimated noise rate of {rate.value:.0%} is not to be believed: flagging {flagged:.0%} of the rows "
+        f"finds {counts.corrupted_recall:.0%} of the planted errors. The classifier is too unsure for an estimate; "
+        "more --epochs or a stronger --encoder or --network help."
     ]
 
 
-def trust_warnings(counts: Counts, manifest: DatasetManifest) -> list[str]:
+def trust_warnings(counts: FlagCounts, manifest: DatasetManifest) -> list[str]:
     """Plain sentences on what makes the answer doubtful."""
     found = []
-    recall = counts.copies_flagged / counts.copies
+    recall = counts.corrupted_recall
     if recall < 0.5:
         found.append(
             f"Only {recall:.0%} of the errors that were planted on purpose were found: the features do not tell the "

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from dynacor_ray.runs.records import RunSummary
+
 WORST_CLASSES = 5
 NAME_CELLS = 16
 """Maximum width of a column of class names on a narrow terminal."""
@@ -16,9 +18,7 @@ LEAST_URI_CELLS = 12
 QUALITY_CELLS = len("quality")
 
 
-def print_summary(
-    summary: dict[str, Any], worst: list[dict[str, Any]], run: str, console: Console | None = None
-) -> None:
+def print_summary(summary: RunSummary, worst: list[dict[str, Any]], run: str, console: Console | None = None) -> None:
     """Print the result of a run and its duration.
 
     Args:
@@ -32,25 +32,25 @@ def print_summary(
     console.print(_headline(summary))
     console.print(_classes(summary))
     console.print(_suspects(summary, worst, console.width))
-    console.print(_times(summary["seconds"]), highlight=False)
-    for warning in summary["warnings"]:
+    console.print(_times(summary), highlight=False)
+    for warning in summary.warnings:
         console.print(clean(f"Warning: {warning}"), style="yellow", soft_wrap=True)
     console.print(clean(f"Results: {run} (issues.parquet, summary.json, dynamics.parquet)"), soft_wrap=True)
     console.print(clean(f"Report: {run}/report.html"), soft_wrap=True)
 
 
-def _headline(summary: dict[str, Any]) -> Table:
+def _headline(summary: RunSummary) -> Table:
     table = Table("", Column(justify="right"), title="Wrong labels", show_header=False, title_justify="left")
-    table.add_row("rows", f"{summary['num_rows']:,}")
-    if summary["data"]["quarantined"]:
-        table.add_row("quarantined as unusable", f"{summary['data']['quarantined']:,}")
-    table.add_row("classes", f"{summary['num_classes']:,}")
-    table.add_row("labels that look wrong", f"{summary['num_flagged']:,} ({summary['flagged_share']:.1%})")
-    if summary["estimated_noise_rate"] is not None:
-        low, high = summary["noise_rate_range"]
-        table.add_row("estimated noise rate", f"{summary['estimated_noise_rate']:.1%} ({low:.1%} - {high:.1%})")
-    table.add_row("planted errors found", f"{summary['corrupted_recall']:.1%} of {summary['num_corrupted']:,}")
-    scores = summary["evaluation"]
+    table.add_row("rows", f"{summary.num_rows:,}")
+    if summary.data.quarantined:
+        table.add_row("quarantined as unusable", f"{summary.data.quarantined:,}")
+    table.add_row("classes", f"{summary.num_classes:,}")
+    table.add_row("labels that look wrong", f"{summary.num_flagged:,} ({summary.flagged_share:.1%})")
+    if summary.noise_rate_range is not None:
+        low, high = summary.noise_rate_range
+        table.add_row("estimated noise rate", f"{summary.estimated_noise_rate:.1%} ({low:.1%} - {high:.1%})")
+    table.add_row("planted errors found", f"{summary.corrupted_recall:.1%} of {summary.num_corrupted:,}")
+    scores = summary.evaluation
     if scores:
         table.add_row("true noise rate", _percent(scores["noise_rate"]))
         for name in ("f1", "precision", "recall", "auroc"):
@@ -62,20 +62,20 @@ def _percent(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.1%}"
 
 
-def _classes(summary: dict[str, Any]) -> Table:
+def _classes(summary: RunSummary) -> Table:
     table = Table(title="Most affected classes", title_justify="left")
     table.add_column("class", max_width=40)
     for name in ("rows", "flagged", "share"):
         table.add_column(name, justify="right", no_wrap=True)
-    rows = sorted(summary["classes"], key=lambda row: (-row["flagged_share"], row["class"]))
+    rows = sorted(summary.classes, key=lambda row: (-row["flagged_share"], row["class"]))
     for row in rows[:WORST_CLASSES]:
         table.add_row(_cell(row["class"]), f"{row['rows']:,}", f"{row['flagged']:,}", f"{row['flagged_share']:.1%}")
     return table
 
 
-def _suspects(summary: dict[str, Any], worst: list[dict[str, Any]], width: int) -> Table:
+def _suspects(summary: RunSummary, worst: list[dict[str, Any]], width: int) -> Table:
     """Ids and qualities are shown whole; names and uris share the remaining width."""
-    names = [_cell(row["class"]) for row in summary["classes"]]
+    names = [_cell(name) for name in summary.class_names]
     shown = [(names[row["given_label"]], names[row["predicted_label"]]) for row in worst]
     id_cells = max(len(text) for text in ("instance_id", *(str(row["instance_id"]) for row in worst)))
     room = width - id_cells - QUALITY_CELLS - 5 * len("│  ") - len("│")
@@ -110,9 +110,9 @@ def _end(uri: str, cells: int) -> Text:
     return Text(f"…{text}")
 
 
-def _times(seconds: dict[str, float]) -> str:
-    parts = [f"{name} {value:.1f}" for name, value in seconds.items() if name != "total"]
-    return f"Seconds: {', '.join(parts)}; total {seconds.get('total', sum(seconds.values())):.1f}"
+def _times(summary: RunSummary) -> str:
+    parts = [f"{name} {value:.1f}" for name, value in summary.seconds.items() if name != "total"]
+    return f"Seconds: {', '.join(parts)}; total {summary.total_seconds:.1f}"
 
 
 def clean(text: str) -> Text:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.image_decoding import ImageError, load_rgb
-from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import Location
 
 SIDE = 112
@@ -54,40 +54,39 @@ def thumbnail(image: bytes, side: int = SIDE) -> str | None:
 
 
 def read_thumbnails(
-    dataset: Location, manifest: DatasetManifest, ids: Sequence[int], most_bytes: int = READ_BYTES, side: int = SIDE
+    dataset: PackedDataset, ids: Sequence[int], most_bytes: int = READ_BYTES, side: int = SIDE
 ) -> dict[int, str]:
     """Thumbnails by instance_id. An image that cannot be decoded is left out. One row group is in memory at a time.
 
     Args:
-        dataset: where the packed images are.
-        manifest: their manifest.
+        dataset: the packed images.
         ids: instances in order of priority.
         most_bytes: most bytes to read; what does not fit is left out.
         side: width in pixels.
     """
-    side = min(side, manifest.max_side or side)
-    small = ((i, thumbnail(image, side)) for i, image in read_images(dataset, manifest, ids, most_bytes))
+    side = min(side, dataset.manifest.max_side or side)
+    small = ((i, thumbnail(image, side)) for i, image in read_images(dataset, ids, most_bytes))
     return {instance_id: text for instance_id, text in small if text is not None}
 
 
 def read_images(
-    dataset: Location, manifest: DatasetManifest, ids: Sequence[int], most_bytes: int = READ_BYTES
+    dataset: PackedDataset, ids: Sequence[int], most_bytes: int = READ_BYTES
 ) -> Iterator[tuple[int, bytes]]:
     """instance_id and packed image of as many of `ids` as `most_bytes` allow; the first have priority."""
     left = most_bytes
-    for group in sorted(_groups(dataset, manifest, ids), key=lambda group: group.rank):
+    for group in sorted(_groups(dataset, ids), key=lambda group: group.rank):
         if group.size > left:
             break
         left -= group.size
-        yield from _images(dataset / group.part, group.index, set(ids))
+        yield from _images(dataset.folder / group.part, group.index, set(ids))
 
 
-def _groups(dataset: Location, manifest: DatasetManifest, ids: Sequence[int]) -> Iterator[_Group]:
+def _groups(dataset: PackedDataset, ids: Sequence[int]) -> Iterator[_Group]:
     ordered, rank = np.unique(np.asarray(ids, np.int64), return_index=True)
-    for part in manifest.parts:
+    for part in dataset.manifest.parts:
         if not _within(ordered, part.first_id, part.last_id).any():
             continue
-        with (dataset / part.name).parquet() as file:
+        with (dataset.folder / part.name).parquet() as file:
             for index in range(file.num_row_groups):
                 if not _within(ordered, *_id_range(file, index)).any():
                     continue

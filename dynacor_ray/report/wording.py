@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynacor_ray.report.page_model import Page, Suspect
+from dynacor_ray.runs.records import RunSummary
 
 RARE_ROWS = 30
 """A class with fewer rows is called rare: a single row changes its share by more than three percentage points."""
@@ -22,18 +23,18 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "unknown" if share is None else f"{share:.{digits}%}"
 
 
-def headline(summary: dict[str, Any]) -> str:
+def headline(summary: RunSummary) -> str:
     """The sentence at the top."""
-    flagged, rows = summary["num_flagged"], summary["num_rows"]
+    flagged, rows = summary.num_flagged, summary.num_rows
     if flagged == 0:
         return f"None of {rows:,} labels looks wrong"
     return f"{flagged:,} of {rows:,} labels {'looks' if flagged == 1 else 'look'} wrong"
 
 
-def trust(summary: dict[str, Any]) -> dict[str, str]:
+def trust(summary: RunSummary) -> dict[str, str]:
     """The share of planted errors found, as a word, a CSS class and a sentence."""
-    recall = summary["corrupted_recall"]
-    subject = f"of the {summary['num_corrupted']:,} errors that were planted on purpose"
+    recall = summary.corrupted_recall
+    subject = f"of the {summary.num_corrupted:,} errors that were planted on purpose"
     if recall >= HIGH:
         return {"word": "high", "level": "good", "text": f"{subject}. Few errors of that kind are missed."}
     if recall >= FAIR:
@@ -41,19 +42,19 @@ def trust(summary: dict[str, Any]) -> dict[str, str]:
     return {"word": "low", "level": "poor", "text": f"{subject}. Many wrong labels will be missed."}
 
 
-def warnings(summary: dict[str, Any]) -> list[str]:
+def warnings(summary: RunSummary) -> list[str]:
     """Sentences about what makes the result uncertain: the run's own warnings, rare classes, a wide range."""
-    sentences = list(summary["warnings"])
-    rare = [row["class"] for row in summary["classes"] if 1 < row["rows"] < RARE_ROWS]
+    sentences = list(summary.warnings)
+    rare = [row["class"] for row in summary.classes if 1 < row["rows"] < RARE_ROWS]
     if rare:
         listed = ", ".join(rare[:5]) + (" and others" if len(rare) > 5 else "")
         sentences.append(
             f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be reliable: {listed}. "
             "Their shares mean little; look at the rows."
         )
-    value = summary["estimated_noise_rate"]
-    if value is not None:
-        low, high = summary["noise_rate_range"]
+    value = summary.estimated_noise_rate
+    if value is not None and summary.noise_rate_range is not None:
+        low, high = summary.noise_rate_range
         if high - low > max(0.03, 0.5 * value):
             sentences.append(
                 f"How many labels are wrong is uncertain, between {percent(low)} and {percent(high)}: the list may be "
@@ -123,25 +124,24 @@ def format_cost(seconds: float, cluster: dict[str, float] | None) -> str:
     return ", ".join(f"{text} {name}-h" for text, name in zip(texts, ("CPU", "GPU"), strict=True) if text != "0")
 
 
-def run_overview(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def run_overview(summary: RunSummary) -> list[tuple[str, str]]:
     """Name and value of the main facts about a run."""
-    data, config = summary["data"], summary["config"]
+    data, config = summary.data, summary.config
     return [
-        ("Data", f"{config['data']} ({data['source']}, each row with one {data['kind']})"),
-        ("Rows checked", f"{summary['num_rows']:,} in {summary['num_classes']:,} classes"),
-        ("Rows quarantined as unusable", f"{data['quarantined']:,}"),
-        ("Encoder", summary["encoder"]),
+        ("Data", f"{config['data']} ({data.source}, each row with one {data.kind})"),
+        ("Rows checked", f"{summary.num_rows:,} in {summary.num_classes:,} classes"),
+        ("Rows quarantined as unusable", f"{data.quarantined:,}"),
+        ("Encoder", summary.encoder),
         ("Epochs", f"{config['epochs']}"),
-        ("Planted errors", f"{summary['num_corrupted']:,} (gamma {config['gamma']:g})"),
-        ("Seed", f"{summary['seed']}"),
+        ("Planted errors", f"{summary.num_corrupted:,} (gamma {config['gamma']:g})"),
+        ("Seed", f"{summary.seed}"),
         ("Time in all", _time_and_cost(summary)),
     ]
 
 
-def _time_and_cost(summary: dict[str, Any]) -> str:
-    seconds = summary["seconds"].get("total", sum(summary["seconds"].values()))
-    cost = format_cost(seconds, summary.get("cluster"))
-    return f"{seconds:,.1f} s" + (f" ({cost})" if cost else "")
+def _time_and_cost(summary: RunSummary) -> str:
+    cost = format_cost(summary.total_seconds, summary.cluster)
+    return f"{summary.total_seconds:,.1f} s" + (f" ({cost})" if cost else "")
 
 
 def charts(page: Page) -> dict[str, str]:
@@ -149,12 +149,11 @@ def charts(page: Page) -> dict[str, str]:
     summary = page.summary
     ends = {name: band.mean[-1] for name, band in page.bands.items() if band.mean}
     means = ", ".join(f"{name} {value:.1f}" for name, value in ends.items())
-    metric = [record["validation_metric"] for record in summary["validation"]["epochs"]]
-    chosen = summary["validation"]["chosen_epoch"]
+    metric, chosen = summary.validation_metric, summary.validation["chosen_epoch"]
     return {
         "dynamics": f"Mean logit margin per epoch with its middle half. In the last epoch: {means or 'nothing'}.",
-        "histogram": f"Histogram of label quality from 0 to 1, cut at 0.5: {summary['num_flagged']:,} rows below, "
-        f"{summary['num_rows'] - summary['num_flagged']:,} above.",
+        "histogram": f"Histogram of label quality from 0 to 1, cut at 0.5: {summary.num_flagged:,} rows below, "
+        f"{summary.num_rows - summary.num_flagged:,} above.",
         "metric": f"Validation metric in {len(metric)} epochs of the clustering; chosen: epoch {chosen} "
         f"with {metric[chosen]:.4f}.",
     }

@@ -15,10 +15,7 @@ from dynacor_ray.runs.lock import is_lock
 CONFIG, SUMMARY, REPORT = "config.json", "summary.json", "report.html"
 REVIEW = "review.json"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
-CELLS, COMPARISON = "cells", "comparison.parquet"
-COMPARISON_FIGURE, COMPARISON_TEXT = "comparison.png", "comparison.md"
-SIGNAL_ANALYSIS = "signal_analysis.parquet"
-SIGNAL_ANALYSIS_FIGURE, SIGNAL_ANALYSIS_TEXT = "signal_analysis.png", "signal_analysis.md"
+CELLS, COMPARISON, SIGNAL_ANALYSIS = "cells", "comparison.parquet", "signal_analysis.parquet"
 TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "trainings"
 
 

@@ -18,10 +18,8 @@ Result = TypeVar("Result")
 class ResumableRun(ABC, Generic[Made, Result]):
     """A checked configuration with everything opened that can be opened without work, and what is to be done."""
 
-    @property
-    @abstractmethod
-    def run(self) -> Location:
-        """The run directory."""
+    run: Location
+    """The run directory."""
 
     @abstractmethod
     def finished(self) -> Result | None:

@@ -5,25 +5,27 @@ Table 6, Figs. 2, 5 and 6, App. B. One training per kind of noise, seed and corr
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig, make_analyze_signals_config
+from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core.errors import DynacorError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
-from dynacor_ray.detectors.evidence import Evidence, Verdict
+from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.engine.runtime.parallel_map import map_shared
+from dynacor_ray.engine.training.signal_files import RecordedSignals
 from dynacor_ray.ground_truth.metrics import detection_metrics
 from dynacor_ray.ground_truth.supervised_bound import FOLDS, READERS, BoundConfig, FoldScores, merge_folds, score_fold
 from dynacor_ray.method.signals import signal_of
-from dynacor_ray.report.comparison_table import markdown_table, print_comparison
+from dynacor_ray.report.comparison_table import print_comparison
 from dynacor_ray.report.signal_analysis import (
     NOTE,
     UNSUPERVISED,
@@ -32,24 +34,11 @@ from dynacor_ray.report.signal_analysis import (
     series_of,
     signals_figure,
 )
-from dynacor_ray.runs import directory as rundir
-from dynacor_ray.runs.directory import SIGNAL_ANALYSIS, SIGNAL_ANALYSIS_FIGURE, SIGNAL_ANALYSIS_TEXT, SUMMARY
 from dynacor_ray.runs.records import Finding, Judgment
 from dynacor_ray.runs.resumable import run_once
-from dynacor_ray.workflows.experiment_grid import (
-    Experiment,
-    ExperimentPlan,
-    GridCell,
-    each_cell,
-    made_from,
-    open_shared,
-)
+from dynacor_ray.workflows.experiment_grid import Experiment, GridCell
 from dynacor_ray.workflows.gather_evidence import gather_dynamics, read_signals
-from dynacor_ray.workflows.prepare import ray_session
 from dynacor_ray.workflows.results import AnalyzeSignalsResult
-
-if TYPE_CHECKING:
-    pass
 
 _SIGNAL_FACTOR = 3
 """Room that all signals of a training take, in those of a training that records the margin and the class."""
@@ -61,12 +50,14 @@ def analyze_signals(data: str | None = None, **options: Any) -> AnalyzeSignalsRe
     Options are those of `AnalyzeSignalsConfig` (label_noise, seeds, gammas, signals) and of `DetectConfig`. Resumes in
     the same directory, and extends what is there. Raises a DynacorError, before any work where possible.
     """
-    return run_analyze_signals(make_analyze_signals_config(data, **options))
+    return run_analyze_signals(make_config(AnalyzeSignalsConfig, data, **options))
 
 
 def run_analyze_signals(config: AnalyzeSignalsConfig) -> AnalyzeSignalsResult:
     """`analyze_signals` for a configuration that is already built."""
-    result = run_once(lambda: _SignalAnalysis.of(config), Progress(config.detect.quiet))
+    chosen = {"gammas": config.effective_gammas, "signals": config.effective_signals}
+    plan = functools.partial(_SignalAnalysis.open, "signals", config, config.largest_corruption, chosen, ("gamma",))
+    result = run_once(plan, Progress(config.detect.quiet))
     if not config.detect.quiet:
         print_comparison(result.summary, str(result.run), stem="signal_analysis", note=NOTE)
     return result
@@ -76,39 +67,17 @@ def run_analyze_signals(config: AnalyzeSignalsConfig) -> AnalyzeSignalsResult:
 class _SignalAnalysis(Experiment[Finding, AnalyzeSignalsResult]):
     """All readers of all signals in all cells."""
 
-    config: AnalyzeSignalsConfig
+    stem = "signal_analysis"
+    result = AnalyzeSignalsResult
+    summarize = staticmethod(build_signal_summary)
+    table = staticmethod(findings_table)
+    figure = staticmethod(signals_figure)
 
-    @classmethod
-    def of(cls, config: AnalyzeSignalsConfig) -> _SignalAnalysis:
-        """Open the data. Raises a DynacorError for whatever could not run."""
-        plan = ExperimentPlan.of("signals", config.widest, config.kinds, config.all_seeds, _facts(config), ("gamma",))
-        return cls(plan, config)
-
-    def result(self, summary: dict[str, Any]) -> AnalyzeSignalsResult:
-        return AnalyzeSignalsResult(self.run, summary)
-
-    def execute(self, progress: Progress) -> list[Finding]:
-        with ray_session(self.config.detect, progress):
-            return list(_find_all(self.config, self.plan, progress))
-
-    def write(self, made: list[Finding], seconds: dict[str, float]) -> AnalyzeSignalsResult:
-        return _write(self.plan, made, seconds)
-
-
-def _facts(config: AnalyzeSignalsConfig) -> dict[str, Any]:
-    return dataclasses.asdict(config) | {
-        "gammas": config.all_gammas,
-        "signals": config.chosen,
-        "seeds": config.all_seeds,
-        "made_from": made_from(config.kinds),
-    }
-
-
-def _find_all(config: AnalyzeSignalsConfig, plan: ExperimentPlan, progress: Progress) -> Iterator[Finding]:
-    shared, spread = open_shared(plan, _SIGNAL_FACTOR * len(config.all_gammas), progress)
-    for cell in each_cell(plan, shared, spread, SignalCell):
-        for gamma in config.all_gammas:
-            yield from cell.find(gamma, config.chosen)
+    def find_all(self, progress: Progress) -> Iterator[Finding]:
+        shared = self.open_shared(_SIGNAL_FACTOR * len(self.config.effective_gammas), progress)
+        for cell in self.cells(shared, SignalCell):
+            for gamma in self.config.effective_gammas:
+                yield from cell.find(gamma, self.config.effective_signals)
 
 
 @dataclass(frozen=True)
@@ -156,39 +125,28 @@ class SignalCell(GridCell):
         yield from (found[one] for one in wanted)
 
     def _judge(self, gamma: float, name: str, missing: Sequence[_Row]) -> Iterator[tuple[_Row, Judgment]]:
-        one, place = self.prepared, self.place / name
-        corruption = dataclasses.replace(one.corruption, gamma=gamma)
-        prepared = dataclasses.replace(one, corruption=corruption)
-        labels = self.ground.labels.read()
-        classes = self.ground.manifest.num_classes
         start = time.monotonic()
-        dynamics = gather_dynamics(
-            self.ground,
-            self.rows(prepared, with_copies=True),
-            dataclasses.replace(one.training, signals=True),
-            corruption,
-            one.cluster,
-            one.config.clustering_sample,
-            False,
-            place,
-        )
+        flow = self.flow(name, gamma, all_signals=True)
+        dynamics = gather_dynamics(flow, False, self.shared.progress)
         spent = self.longest({name: time.monotonic() - start})[name]
-        evidence = Evidence(given_label=labels.labels, num_classes=classes, **dynamics)
+        evidence = Evidence(given_label=self.labels.labels, num_classes=self.dataset.num_classes, **dynamics)
         for signal, reader in missing:
             if signal is None:
                 verdict = DETECTORS[reader].judge(evidence)
-                yield (signal, reader), self._judgment(signal, reader, verdict, self.metrics(verdict), spent)
-        yield from self._supervised(place, [(signal, reader) for signal, reader in missing if signal], spent)
+                series, title = series_of(signal, reader)
+                yield (signal, reader), self.judgment(series, title, verdict, self.metrics(verdict), spent)
+        yield from self._supervised(flow.run, [(signal, reader) for signal, reader in missing if signal], spent)
 
     def _supervised(
-        self, place: Location, wanted: Sequence[tuple[str, str]], spent: float
+        self, run: Location, wanted: Sequence[tuple[str, str]], spent: float
     ) -> Iterator[tuple[_Row, Judgment]]:
         """The bound of every signal and reader, all folds side by side on the cluster."""
         if not wanted:
             return
-        ids = self.ground.labels.read().ids
-        known, is_mislabeled = self.known()
-        columns = {name: values[known] for name, values in read_signals(place, ids).items()}
+        signals = RecordedSignals.read(run)
+        assert signals is not None
+        ids, (known, is_mislabeled) = self.labels.ids, self.known
+        columns = {name: values[known] for name, values in read_signals(signals, ids).items()}
         shared = _Known(columns, ids[known], is_mislabeled, self.seed)
         items = [(*one, fold) for one in wanted for fold in range(FOLDS)]
         folds: dict[tuple[str, str], dict[int, _Fold]] = {one: {} for one in wanted}
@@ -205,34 +163,13 @@ class SignalCell(GridCell):
         self, signal: str, reader: str, folds: Sequence[_Fold], is_mislabeled: np.ndarray, spent: float
     ) -> Judgment:
         """The judgment of all folds together."""
-        seconds = spent + sum(fold.seconds for fold in folds)
+        (name, title), seconds = series_of(signal, reader), spent + sum(fold.seconds for fold in folds)
         message = next((fold.message for fold in folds if fold.message is not None), None)
         if message is not None:
-            return self._judgment(signal, reader, None, {}, seconds, message)
+            return self.judgment(name, title, None, {}, seconds, message)
         verdict = merge_folds([fold.judged for fold in folds if fold.judged is not None])
         metrics = detection_metrics(verdict.is_label_issue, verdict.score, is_mislabeled)
-        return self._judgment(signal, reader, verdict, metrics, seconds)
-
-    def _judgment(
-        self,
-        signal: str | None,
-        reader: str,
-        verdict: Verdict | None,
-        metrics: dict[str, Any],
-        seconds: float,
-        message: str | None = None,
-    ) -> Judgment:
-        name, title = series_of(signal, reader)
-        return Judgment(
-            noise=str(self.noise),
-            seed=self.seed,
-            detector=name,
-            title=title,
-            flagged_share=float(verdict.is_label_issue.mean()) if verdict else None,
-            metrics=metrics,
-            seconds=round(seconds, 3),
-            message=message,
-        )
+        return self.judgment(name, title, verdict, metrics, seconds)
 
 
 def _judge_fold(known: _Known, item: tuple[str, str, int]) -> _Fold:
@@ -246,13 +183,3 @@ def _judge_fold(known: _Known, item: tuple[str, str, int]) -> _Fold:
     except (DynacorError, ValueError) as error:  # one that diverges does not end the others
         message = str(error)
     return _Fold(judged, time.monotonic() - start, message)
-
-
-def _write(plan: ExperimentPlan, findings: list[Finding], seconds: dict[str, float]) -> AnalyzeSignalsResult:
-    summary = build_signal_summary(findings, config=plan.facts, versions=rundir.versions(plan.run), seconds=seconds)
-    (plan.run / SIGNAL_ANALYSIS).write_table(findings_table(findings))
-    (plan.run / SIGNAL_ANALYSIS_FIGURE).write_bytes(signals_figure(findings))
-    (plan.run / SIGNAL_ANALYSIS_TEXT).write_bytes(markdown_table(summary).encode())
-    # Last of all files: its presence says that the analysis is complete.
-    (plan.run / SUMMARY).write_json(summary)
-    return AnalyzeSignalsResult(plan.run, (plan.run / SUMMARY).read_json())

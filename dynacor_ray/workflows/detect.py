@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dynacor_ray.config.detect import DetectConfig, make_config
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.progress import Progress
@@ -15,46 +16,23 @@ from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.core.storage import Location, require_space
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.decision.thresholds import MOST_RECALL
-from dynacor_ray.engine.dynamics.assemble import assemble, write_dynamics
-from dynacor_ray.engine.dynamics.clustering import (
-    assign,
-    count_flags,
-    find_threshold,
-    fit_clusters,
-    sample_for_fit,
-    settle_noise_rate,
-    write_issues,
-)
+from dynacor_ray.engine.dynamics.assemble import write_dynamics
+from dynacor_ray.engine.dynamics.clustering import assign, count_flags, find_threshold, write_issues
 from dynacor_ray.engine.runtime.mlflow_client import check_tracking
 from dynacor_ray.engine.runtime.session import resources
-from dynacor_ray.engine.training.driver import train
-from dynacor_ray.engine.training.signal_files import (
-    SIGNALS,
-    read_class_noise_rates,
-    read_noise_rate,
-    read_waiting_share,
-)
+from dynacor_ray.engine.training.signal_files import SIGNALS, RecordedSignals
 from dynacor_ray.export.mlflow import track_run
 from dynacor_ray.ground_truth.metrics import evaluate_issues
-from dynacor_ray.report.summary import RunResults, build_summary
+from dynacor_ray.report.summary import build_summary
 from dynacor_ray.report.terminal import print_summary
-from dynacor_ray.runs import directory as rundir
+from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY, packed_name
+from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.runs.resumable import ResumableRun, run_once
+from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.open_data import check_encoder, open_data
-from dynacor_ray.workflows.prepare import (
-    Prepared,
-    check_storage,
-    identity,
-    plan_for,
-    prepare,
-    ray_session,
-    with_noise_rate,
-)
+from dynacor_ray.workflows.prepare import PreparedRun, check_storage, plan_for, prepare, ray_session
 from dynacor_ray.workflows.results import DetectResult
-
-if TYPE_CHECKING:
-    pass
 
 
 def detect(data: str | None = None, **options: Any) -> DetectResult:
@@ -67,43 +45,45 @@ def detect(data: str | None = None, **options: Any) -> DetectResult:
         options["data"] = data
     if not options.get("data"):
         raise ConfigError(expected_got("data to search", "none", 'pass e.g. detect("demo")'))
-    return run_detect(make_config(**options))
+    return run_detect(make_config(DetectConfig, **options))
 
 
 def run_detect(config: DetectConfig) -> DetectResult:
     """`detect` for a configuration that is already built."""
-    result = run_once(lambda: _Detection(prepare(config)), Progress(config.quiet))
+    result = run_once(lambda: _Detection.open(config), Progress(config.quiet))
     if not config.quiet:
         print_summary(result.summary, result.worst(), str(result.run))
     return result
 
 
-def finished(prepared: Prepared) -> DetectResult | None:
+def finished(prepared: PreparedRun) -> DetectResult | None:
     """The result, when the run directory is complete. Raises RunDirectoryError when it holds something else."""
-    rundir.check(prepared.run, identity(prepared))
-    place = prepared.run / SUMMARY
-    return DetectResult(prepared.run, place.read_json()) if place.exists() else None
+    run_directory.check(prepared.run, prepared.identity())
+    return DetectResult.read(prepared.run) if (prepared.run / SUMMARY).exists() else None
 
 
 @dataclass(frozen=True)
-class _Detection(ResumableRun[RunResults, DetectResult]):
+class _Detection(ResumableRun[RunSummary, DetectResult]):
     """One search of one data set."""
 
-    prepared: Prepared
+    run: Location
+    prepared: PreparedRun
 
-    @property
-    def run(self) -> Location:
-        return self.prepared.run
+    @classmethod
+    def open(cls, config: DetectConfig) -> _Detection:
+        """Open the data. Raises a DynacorError for whatever could not run."""
+        prepared = prepare(config)
+        return cls(prepared.run, prepared)
 
     def finished(self) -> DetectResult | None:
         return finished(self.prepared)
 
-    def execute(self, progress: Progress) -> RunResults:
+    def execute(self, progress: Progress) -> RunSummary:
         prepared, config = self.prepared, self.prepared.config
         with progress.timed("start"):
             check_tracking(config.mlflow_uri)
             require_space(self.run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
-            rundir.claim(self.run, identity(prepared), dataclasses.asdict(config))
+            run_directory.claim(self.run, prepared.identity(), dataclasses.asdict(config))
         with ray_session(config, progress):
             return _stages(prepared, progress)
 
@@ -112,9 +92,9 @@ class _Detection(ResumableRun[RunResults, DetectResult]):
             for name in (CONFIG, QUARANTINE):
                 (self.run / name).delete()
 
-    def write(self, made: RunResults, seconds: dict[str, float]) -> DetectResult:
-        (self.run / SUMMARY).write_json(build_summary(made, seconds))
-        result = DetectResult(self.run, (self.run / SUMMARY).read_json())
+    def write(self, made: RunSummary, seconds: dict[str, float]) -> DetectResult:
+        dataclasses.replace(made, seconds=seconds).write(self.run)
+        result = DetectResult.read(self.run)
         result.report()
         config = self.prepared.config
         track_run(config.mlflow_uri, str(self.run), result.summary, Progress(config.quiet))
@@ -125,58 +105,56 @@ class _Detection(ResumableRun[RunResults, DetectResult]):
             result.report()
 
 
-def _stages(prepared: Prepared, progress: Progress) -> RunResults:
+def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
+    """All work of a run; returns its summary, but for the seconds."""
     config, run = prepared.config, prepared.run
     with progress.timed("start"):
         plan, have = plan_for(config), resources()
         check_storage(prepared, progress)
         check_encoder(prepared)
     opened = open_data(prepared, plan.use_gpu, progress)
-    dataset, manifest, rows = opened.dataset, opened.manifest, opened.rows
-    with progress.timed("train"):
-        files = train(rows, prepared.training, plan, run, progress)
+    dataset = opened.dataset
+    flow = DynamicsFlow(config, run, dataset, opened.rows, plan)
+    signals, dynamics = flow.record(progress)
     with progress.timed("assemble"):
-        dynamics = assemble(dataset, manifest, run / SIGNALS, files, prepared.corruption, opened.labels, progress)
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)
-    first = read_noise_rate(run / SIGNALS, config.epochs, config.batch_size)
     with progress.timed("cluster"):
-        sample = sample_for_fit(dynamics, rows.facts.total, config.clustering_sample, config.seed)
-        noise_rate = settle_noise_rate(first, sample, config.margin_score, manifest.num_classes)
-        clustering = with_noise_rate(prepared.cluster, noise_rate)
-        fitted = fit_clusters(sample, clustering, progress)
+        sample = flow.sample(dynamics)
+        noise_rate, fitted = flow.cluster(signals, sample, progress)
         # A network is unsure for longer than a head on features, and its estimate of the noise rate too high by far.
         most = MOST_RECALL if config.network is None else config.target_recall
         recall = {"target_recall": config.target_recall, "most_recall": most}
-        cut = find_threshold(sample, fitted, config.policy, config.ranking, **recall)
-        assigned = assign(dynamics, fitted, cut)
+        threshold = find_threshold(sample, fitted, config.effective_flag_rule, config.effective_ranking_score, **recall)
+        assigned = assign(dynamics, fitted, threshold)
     with progress.timed("output"):
         with progress.stage("output", None, "rows"):
-            counts = count_flags(assigned, manifest.num_classes)
+            counts = count_flags(assigned, dataset.num_classes)
             write_issues(assigned, run / ISSUES)
-        evaluation = _evaluate(run, dataset / manifest.truth) if manifest.truth else None
-    return RunResults(
-        config=dataclasses.asdict(config),
-        versions=rundir.versions(run),
-        manifest=manifest,
+        evaluation = _evaluate(run, dataset.truth) if dataset.truth else None
+    return build_summary(
+        dataclasses.asdict(config),
+        dataset.manifest,
+        counts,
+        versions=run_directory.versions(run),
         encoder=opened.spec.slug,
-        counts=counts,
-        records=[dataclasses.asdict(record) for record in fitted.records],
+        epochs=fitted.records,
         chosen_epoch=fitted.epoch,
+        noise_rate=noise_rate,
+        class_noise_rates=_class_noise_rates(flow, signals, noise_rate),
         evaluation=evaluation,
-        noise_rate=dataclasses.asdict(noise_rate) if noise_rate else None,
-        class_noise_rates=_class_noise_rates(prepared, manifest.num_classes, noise_rate),
-        packed=packed_name(run, dataset),
-        waiting_share=read_waiting_share(run / SIGNALS),
+        packed=packed_name(run, dataset.folder),
+        waiting_share=signals.waiting_share(),
         cluster={name: getattr(have, name) for name in ("nodes", "cpus", "gpus")},
     )
 
 
-def _class_noise_rates(prepared: Prepared, num_classes: int, noise_rate: NoiseRate | None) -> list[float | None] | None:
+def _class_noise_rates(
+    flow: DynamicsFlow, signals: RecordedSignals, noise_rate: NoiseRate | None
+) -> list[float | None] | None:
     """Estimated share of wrong labels per given class; None for a class of which nothing is known."""
     if noise_rate is None:
         return None
-    signals, config = prepared.run / SIGNALS, prepared.config
-    rates = read_class_noise_rates(signals, num_classes, noise_rate.value, config.epochs, config.batch_size)
+    rates = signals.class_noise_rates(flow.dataset.num_classes, noise_rate.value, flow.config.batch_size)
     return [None if math.isnan(rate) else rate for rate in rates.tolist()]
 
 

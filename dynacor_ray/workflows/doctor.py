@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dynacor_ray.config.detect import DetectConfig, make_config
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.engine.data.ingest import count_labels
@@ -36,7 +37,7 @@ from dynacor_ray.workflows.cost_estimate import (
 )
 from dynacor_ray.workflows.detect import finished
 from dynacor_ray.workflows.open_data import choose_encoder
-from dynacor_ray.workflows.prepare import Prepared, plan_for, prepare, store_bytes
+from dynacor_ray.workflows.prepare import PreparedRun, plan_for, prepare, store_bytes
 
 SAMPLE_ROWS = 64
 SAMPLE_SHARDS = 4
@@ -79,7 +80,7 @@ def doctor(data: str, price_per_hour: float | None = None, **options: Any) -> Do
 
     price_per_hour: of the whole cluster, in any currency, for an estimate of what the run costs.
     """
-    return run_doctor(make_config(data=data, **options), price_per_hour)
+    return run_doctor(make_config(DetectConfig, data, **options), price_per_hour)
 
 
 def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> DoctorReport:
@@ -91,7 +92,7 @@ def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> Doc
         raise ConfigError(
             expected_got("--price-per-hour of at least 0", repr(price_per_hour), "give what the cluster costs")
         )
-    report, opened = DoctorReport(), list[Prepared]()
+    report, opened = DoctorReport(), list[PreparedRun]()
     report.plan["base_bytes"] = process_bytes()  # before the data: what a worker has without any row
 
     def open_all() -> str:
@@ -114,7 +115,7 @@ def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> Doc
     return report
 
 
-def _sample(prepared: Prepared, plan: dict[str, Any]) -> str:
+def _sample(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     """Count all labels; read and validate a few rows spread over the data."""
     source = prepared.source
     counts = count_labels(source.shards(4096))
@@ -135,7 +136,7 @@ def _sample(prepared: Prepared, plan: dict[str, Any]) -> str:
     return "; ".join(notes + vocabulary_warnings(counts, vocabulary))
 
 
-def _encoder(prepared: Prepared, plan: dict[str, Any]) -> str:
+def _encoder(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     """Load the encoder and time a few images."""
     config, kind = prepared.config, prepared.source.kind
     if prepared.training.network is not None:
@@ -158,7 +159,7 @@ def _encoder(prepared: Prepared, plan: dict[str, Any]) -> str:
     return f"{found}; {1 / plan['encode']:,.0f} images/s on {where} of this machine, decoding {1 / plan['decode']:,.0f}"
 
 
-def _network(prepared: Prepared, plan: dict[str, Any]) -> str:
+def _network(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     """Build the network and time how images are decoded for it."""
     training, timed = prepared.training, plan.get("timed")
     assert training.network is not None
@@ -171,7 +172,7 @@ def _network(prepared: Prepared, plan: dict[str, Any]) -> str:
     return f"{training.network.name} at {training.network.image_size} px, {size:,} parameters; nothing to embed"
 
 
-def _directory(prepared: Prepared) -> str:
+def _directory(prepared: PreparedRun) -> str:
     if finished(prepared) is not None:
         return f"{prepared.run} is complete: detect would only show it"
     probe = prepared.run / ".probe"
@@ -201,7 +202,7 @@ class _Timed:
     seconds: float
 
     @classmethod
-    def read(cls, prepared: Prepared, validate: Callable[[pa.Table], pa.Table]) -> _Timed:
+    def read(cls, prepared: PreparedRun, validate: Callable[[pa.Table], pa.Table]) -> _Timed:
         """Read and validate the first rows, as a packing task does."""
         shard = prepared.source.shards(TIMED_ROWS[prepared.source.kind])[0]
         start = time.perf_counter()
@@ -209,7 +210,7 @@ class _Timed:
         return cls(rows, (time.perf_counter() - start) / shard.num_rows)
 
 
-def _estimate(prepared: Prepared, plan: dict[str, Any], price_per_hour: float | None) -> dict[str, Any]:
+def _estimate(prepared: PreparedRun, plan: dict[str, Any], price_per_hour: float | None) -> dict[str, Any]:
     """What the run would do, in rows, and what that takes by what was measured."""
     config, rows, dim = prepared.config, prepared.source.num_rows, int(plan["dim"])
     copies = round(rows * config.gamma)

@@ -7,81 +7,70 @@ from dataclasses import dataclass
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ConfigError, expected_got
-from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.embed import FeatureStore, embed
 from dynacor_ray.engine.data.ingest import ingest
-from dynacor_ray.engine.data.labels import LabelTable
 from dynacor_ray.engine.data.training_rows import TrainingRows, rows_of_embeddings, rows_of_features, rows_of_images
+from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, resolve_auto
 from dynacor_ray.models.image_classifiers import NetworkSpec, build_network
-from dynacor_ray.runs import directory as rundir
+from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import QUARANTINE
 from dynacor_ray.sources.base import Kind
-from dynacor_ray.workflows.prepare import Prepared
+from dynacor_ray.workflows.prepare import PreparedRun, corruption_config
 
 
 @dataclass(frozen=True)
-class Opened:
-    """Data that are packed and embedded: what training and assembly read."""
+class OpenedData:
+    """Data that are packed and embedded."""
 
-    dataset: Location
-    manifest: DatasetManifest
+    dataset: PackedDataset
     spec: EncoderSpec | NetworkSpec
     rows: TrainingRows
-    labels: LabelTable
     store: FeatureStore | None
     """None for data that are features themselves, and for a network."""
-    features: tuple[Location, ...]
-    """Files with the features of the originals; none for a network."""
+
+    @property
+    def features(self) -> list[Location]:
+        """Files with the features of the originals; of no use with a network."""
+        return self.dataset.files if self.store is None else [self.store.originals / name for name in self.store.files]
 
 
-def open_data(prepared: Prepared, use_gpu: bool, progress: Progress) -> Opened:
+def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress) -> OpenedData:
     """Pack and embed what is not yet packed and embedded; ties the run directory to the encoder."""
-    dataset, run = prepared.cache.make_dir() / "dataset", prepared.run
+    config, run = prepared.config, prepared.run
     with progress.timed("ingest"):
-        manifest = ingest(prepared.source, dataset, prepared.config.max_invalid_share, progress)
-        _show_quarantine(manifest, dataset, run, progress)
-    labels = LabelTable.of_dataset(dataset, manifest)
-    network = prepared.training.network
+        dataset = ingest(prepared.source, prepared.packed.make_dir(), config.max_invalid_share, progress)
+        _show_quarantine(dataset, run, progress)
+    training, corruption = prepared.training, corruption_config(config)
+    network = training.network
     if network is not None:
-        rundir.tie_encoder(run, f"{network.slug} {network.fingerprint()}")
+        run_directory.tie_encoder(run, f"{network.slug} {network.fingerprint()}")
         if network.whole_file:
-            build_network(network, manifest.num_classes)
-        return Opened(dataset, manifest, network, _image_rows(prepared, manifest, labels), labels, None, ())
+            build_network(network, dataset.num_classes)
+        assert training.augmentation is not None
+        kind = "none" if config.augmentation == "auto" else config.augmentation
+        rows = rows_of_images(dataset, corruption, kind, training.augmentation.stored)
+        return OpenedData(dataset, network, rows, None)
     with progress.timed("embed"):
-        spec = choose_encoder(prepared.config, prepared.source.kind, manifest.max_side or 0, manifest.gray)
-        rundir.tie_encoder(run, f"{spec.slug} {spec.fingerprint()}")
-        store = feature_store(prepared, manifest, spec, use_gpu, progress)
-        rows = training_rows(prepared, manifest, store, labels)
-    files = [store.originals / name for name in store.files] if store else [dataset / p.name for p in manifest.parts]
-    return Opened(dataset, manifest, spec, rows, labels, store, tuple(files))
+        manifest = dataset.manifest
+        spec = choose_encoder(config, prepared.source.kind, manifest.max_side or 0, manifest.gray)
+        run_directory.tie_encoder(run, f"{spec.slug} {spec.fingerprint()}")
+        store = feature_store(prepared, dataset, spec, use_gpu, progress)
+        return OpenedData(dataset, spec, training_rows(dataset, store, corruption), store)
 
 
-def _image_rows(prepared: Prepared, manifest: DatasetManifest, labels: LabelTable) -> TrainingRows:
-    """What a network is trained on: images, and as copies those that §4.2 makes of them."""
-    assert prepared.training.augmentation is not None
-    kind = prepared.config.augmentation
-    return rows_of_images(
-        prepared.cache / "dataset",
-        manifest,
-        labels,
-        prepared.corruption,
-        "none" if kind == "auto" else kind,
-        prepared.training.augmentation.stored,
-    )
-
-
-def _show_quarantine(manifest: DatasetManifest, dataset: Location, run: Location, progress: Progress) -> None:
+def _show_quarantine(dataset: PackedDataset, run: Location, progress: Progress) -> None:
     """Put the list of rows set aside where the user looks."""
-    if manifest.quarantined:
+    if dataset.manifest.quarantined:
         place = run / QUARANTINE
-        place.write_table((dataset / manifest.quarantine).read_table())
-        progress.say(f"{manifest.quarantined:,} unusable rows set aside; see {place}")
+        place.write_table((dataset.folder / dataset.manifest.quarantine).read_table())
+        progress.say(f"{dataset.manifest.quarantined:,} unusable rows set aside; see {place}")
 
 
-def check_encoder(prepared: Prepared) -> None:
+def check_encoder(prepared: PreparedRun) -> None:
     """Find out now, not after ingest, that an encoder does not fit the data or that its weights cannot be had."""
     network = prepared.training.network
     if network is not None:
@@ -110,35 +99,22 @@ def choose_encoder(config: DetectConfig, kind: Kind, max_side: int, gray: bool) 
 
 
 def feature_store(
-    prepared: Prepared, manifest: DatasetManifest, spec: EncoderSpec, use_gpu: bool, progress: Progress
+    prepared: PreparedRun, dataset: PackedDataset, spec: EncoderSpec, use_gpu: bool, progress: Progress
 ) -> FeatureStore | None:
     """Embeddings of the images and of the copies, made once per encoder; None for data that are features."""
     if spec.kind == "features":
         return None
-    augmentation = prepared.config.augmentation
+    augmentation: str = prepared.config.augmentation
     if augmentation == "auto":
         augmentation = "none" if spec.kind == "pixels" else "flip"
-    return embed(
-        prepared.cache / "dataset",
-        manifest,
-        spec,
-        prepared.corruption,
-        augmentation,
-        prepared.features,
-        use_gpu,
-        progress,
-    )
+    corruption = corruption_config(prepared.config)
+    return embed(dataset, spec, corruption, augmentation, prepared.features, use_gpu, progress)
 
 
 def training_rows(
-    prepared: Prepared,
-    manifest: DatasetManifest,
-    store: FeatureStore | None,
-    labels: LabelTable,
-    with_copies: bool = True,
+    dataset: PackedDataset, store: FeatureStore | None, corruption: CorruptionConfig | None
 ) -> TrainingRows:
-    """What a classifier is trained on: features as given, or embeddings; `with_copies`: and corrupted copies (§4.2)."""
-    corruption = prepared.corruption if with_copies else None
+    """What a classifier is trained on: features as given, or embeddings, and corrupted copies unless None (§4.2)."""
     if store is None:
-        return rows_of_features(prepared.cache / "dataset", manifest, labels, corruption)
-    return rows_of_embeddings(store, manifest, labels, corruption)
+        return rows_of_features(dataset, corruption)
+    return rows_of_embeddings(store, dataset, corruption)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.core.errors import ClusterError, ConfigError, expected_got
+from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
@@ -27,74 +27,76 @@ from dynacor_ray.method.clustering import ClusteringConfig, preset
 from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.models.augmentation import TrainingAugmentation, stored_side
 from dynacor_ray.models.encoders import parse_encoder
-from dynacor_ray.models.image_classifiers import NetworkSpec, parse_network
+from dynacor_ray.models.image_classifiers import parse_network
 from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.registry import open_source
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """A checked configuration with everything opened that can be opened without work."""
 
     config: DetectConfig
     run: Location
-    cache: Location
-    """Where the packed data are."""
+    source: Source
+    packed: Location
+    """Where the packed data are, or shall be."""
     features: Location
     """Where all embeddings are, named after encoder and images."""
-    source: Source
-    corruption: CorruptionConfig
-    cluster: ClusteringConfig
-    training: TrainConfig
+
+    @property
+    def training(self) -> TrainConfig:
+        """Options of the training."""
+        return training_config(self.config)
+
+    def identity(self, without: Sequence[str] = ()) -> dict[str, Any]:
+        """What the outputs depend on: two runs with the same identity would give the same outputs.
+
+        without: options that are left out.
+        """
+        options = {name: value for name, value in self.config.result_options().items() if name not in without}
+        return {"options": options, "data": self.source.fingerprint()}
 
 
-def prepare(config: DetectConfig, like: Prepared | None = None) -> Prepared:
+def prepare(config: DetectConfig, like: PreparedRun | None = None) -> PreparedRun:
     """Check all that can be checked without Ray and without reading the data: options, source, name of the encoder.
 
     like: shares its source where both read the same rows.
     """
-    clustering = clustering_config(config)
     if config.encoder != "auto":
         parse_encoder(config.encoder, config.image_size)
-    network = parse_network(config.network, config.image_size) if config.network is not None else None
+    if config.network is not None:
+        parse_network(config.network, config.image_size)
     shared = like is not None and _data_digest(like.config) == _data_digest(config)
-    source = like.source if like is not None and shared else open_source(config.data, _source_options(config))
-    if network is not None and source.kind != "image":
+    source = like.source if like is not None and shared else open_source(config.data, SourceOptions.of(vars(config)))
+    if config.network is not None and source.kind != "image":
         got = f"{source.kind}s in {config.data}"
         raise ConfigError(expected_got(f"images for --network {config.network}", got, "leave out --network"))
     run = locate(config.out or default_out(config.data))
     cache = locate(config.cache) if config.cache else run / "cache"
-    return Prepared(
-        config=config,
-        run=run,
-        cache=cache / f"{source.name}-{_data_digest(config)[:8]}",
-        features=cache / "features",
-        source=source,
-        corruption=CorruptionConfig(gamma=config.gamma, seed=config.seed, copy_pool=config.copy_pool),
-        cluster=clustering,
-        training=TrainConfig(
-            epochs=config.epochs,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            batch_size=config.batch_size,
-            corrupted_weight=config.corrupted_weight,
-            seed=config.seed,
-            network=network,
-            augmentation=_training_augmentation(config, network),
-            lr_schedule=config.lr_schedule,
-            lr_milestones=config.steps_at,
-            lr_decay=config.lr_decay,
-            sync_batchnorm=config.sync_batchnorm,
-            compile=config.compile,
-        ),
+    packed = cache / f"{source.name}-{_data_digest(config)[:8]}" / "dataset"
+    return PreparedRun(config, run, source, packed, cache / "features")
+
+
+def corruption_config(config: DetectConfig) -> CorruptionConfig:
+    """Options of the corruption (§4.2)."""
+    return CorruptionConfig(gamma=config.gamma, seed=config.seed, copy_pool=config.copy_pool)
+
+
+def training_config(config: DetectConfig, **changes: Any) -> TrainConfig:
+    """Options of the training (§4.3); changes: fields of TrainConfig to be set otherwise."""
+    network = parse_network(config.network, config.image_size) if config.network is not None else None
+    augmentation = None
+    if network is not None:
+        kind, side = config.training_augmentation, network.image_size
+        augmentation = TrainingAugmentation(side, stored_side(side, kind), kind, config.seed)
+    same = (
+        *("epochs", "learning_rate", "weight_decay", "batch_size", "corrupted_weight", "seed"),
+        *("lr_schedule", "lr_decay", "sync_batchnorm", "compile"),
     )
-
-
-def _training_augmentation(config: DetectConfig, network: NetworkSpec | None) -> TrainingAugmentation | None:
-    if network is None:
-        return None
-    kind, side = config.training_augmentation, network.image_size
-    return TrainingAugmentation(side, stored_side(side, kind), kind, config.seed)
+    options = {name: getattr(config, name) for name in same}
+    more = {"network": network, "augmentation": augmentation, "lr_milestones": config.effective_lr_milestones}
+    return TrainConfig(**options | more | changes)
 
 
 def default_out(data: str) -> str:
@@ -109,36 +111,22 @@ def default_out(data: str) -> str:
 
 def plan_for(config: DetectConfig, at_once: int = 1) -> TrainPlan:
     """Spread `at_once` trainings over the connected cluster. Raises ClusterError when it is too small for one."""
-    plan = plan_training(
-        workers=config.workers,
-        min_workers=config.min_workers,
-        gpu=config.gpu,
-        checkpoint_seconds=config.checkpoint_seconds,
-        max_failures=config.max_failures,
-        worker_cache_gb=config.worker_cache_gb,
-        have=resources(),
-        at_once=at_once,
-    )
-    if config.sync_batchnorm and not plan.use_gpu:
-        remedy = "leave it out: torch has it on GPUs only"
-        raise ClusterError(expected_got("GPUs for --sync-batchnorm", "a training on CPUs", remedy))
-    return plan
-
-
-def _source_options(config: DetectConfig) -> SourceOptions:
-    return SourceOptions.of(vars(config))
+    return plan_training(config, resources(), at_once)
 
 
 def _data_digest(config: DetectConfig) -> str:
     """Names the packed data: the same for every seed, except where the seed decides which rows there are."""
-    options = dataclasses.asdict(_source_options(config))
+    options = dataclasses.asdict(SourceOptions.of(vars(config)))
     if config.data != "demo" and config.balanced_sample is None:
         del options["seed"]
     return digest({"data": config.data, "options": options})
 
 
-def clustering_config(config: DetectConfig) -> ClusteringConfig:
-    """Options of the clustering: those of the variant, and what was chosen otherwise."""
+def clustering_config(config: DetectConfig, noise_rate: NoiseRate | None) -> ClusteringConfig:
+    """Options of the clustering (§4.4): those of the variant, what was chosen otherwise, and the estimated noise rate.
+
+    noise_rate: what the training says of it, if it was long enough.
+    """
     chosen: dict[str, Any] = {"alpha": config.alpha, "seed": config.seed}
     if config.epoch_choice is not None:
         chosen["epoch_choice"] = config.epoch_choice
@@ -146,17 +134,8 @@ def clustering_config(config: DetectConfig) -> ClusteringConfig:
         chosen["epochs"] = config.clustering_epochs
     if config.clustering_learning_rate is not None:
         chosen["learning_rate"] = config.clustering_learning_rate
+    chosen["noise_rate"] = noise_rate.value if noise_rate else None
     return preset(config.variant or "paper", **chosen)
-
-
-def identity(prepared: Prepared) -> dict[str, Any]:
-    """What the outputs depend on: two runs with the same identity would give the same outputs."""
-    return {"options": prepared.config.result_options(), "data": prepared.source.fingerprint()}
-
-
-def with_noise_rate(clustering: ClusteringConfig, estimate: NoiseRate | None) -> ClusteringConfig:
-    """The options of the clustering, completed by what the training said of the noise rate."""
-    return dataclasses.replace(clustering, noise_rate=estimate.value if estimate else None)
 
 
 @contextmanager
@@ -171,7 +150,7 @@ def ray_session(config: DetectConfig, progress: Progress) -> Iterator[None]:
         yield
 
 
-def store_bytes(prepared: Prepared) -> int:
+def store_bytes(prepared: PreparedRun) -> int:
     """Most that a run keeps in Ray's object stores at a time: rows that are read, dynamics, the ranking.
 
     0.84 GB were measured with a million rows of 512 features, 10 epochs and a store of 0.3 GB; here it is 1.5 GB.
@@ -180,9 +159,9 @@ def store_bytes(prepared: Prepared) -> int:
     return min(1 << 30, rows << 16) + int(rows * (1 + config.gamma) * (2 * config.epochs + 400))
 
 
-def check_storage(prepared: Prepared, progress: Progress) -> None:
+def check_storage(prepared: PreparedRun, progress: Progress) -> None:
     """Say so when several nodes could not see what one of them writes. Raises StorageError when Ray has no room."""
     require_spill_space(store_bytes(prepared))
-    run, cache = prepared.run, prepared.cache
-    if resources().nodes > 1 and (run.is_local or cache.is_local):
-        progress.say(f"Warning: {run} and {cache} must be on storage that all nodes see, such as NFS or s3://.")
+    run, packed = prepared.run, prepared.packed
+    if resources().nodes > 1 and (run.is_local or packed.is_local):
+        progress.say(f"Warning: {run} and {packed} must be on storage that all nodes see, such as NFS or s3://.")

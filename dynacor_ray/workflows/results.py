@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
@@ -22,10 +22,10 @@ from dynacor_ray.runs.directory import (
     ISSUES,
     REPORT,
     SIGNAL_ANALYSIS,
-    SUMMARY,
     TRIALS,
     finished_run,
 )
+from dynacor_ray.runs.records import RunSummary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,13 +37,18 @@ WORST = 10
 
 @dataclass(frozen=True)
 class DetectResult:
-    """What a finished run left in its directory."""
+    """What a finished run left in its directory; `summary` is its summary.json."""
 
     run: Location
-    summary: dict[str, Any]
+    summary: RunSummary
+
+    @classmethod
+    def read(cls, run: Location) -> DetectResult:
+        """The result in a finished run's directory."""
+        return cls(run, RunSummary.read(run))
 
     def __repr__(self) -> str:
-        flagged, rows = self.summary["num_flagged"], self.summary["num_rows"]
+        flagged, rows = self.summary.num_flagged, self.summary.num_rows
         return f"<DetectResult {self.run}: {flagged:,} of {rows:,} labels look wrong>"
 
     def _repr_html_(self) -> str:
@@ -69,7 +74,7 @@ class DetectResult:
 
     def to_datalab(self) -> Datalab:
         """The rows as `label` issues of a cleanlab Datalab, by instance_id (`dynacor_ray.export.datalab`)."""
-        return as_datalab(self.issues, [row["class"] for row in self.summary["classes"]])
+        return as_datalab(self.issues, self.summary.class_names)
 
     def report(self, thumbnails: bool | None = None) -> str:
         """Make `report.html` anew and say where it is. thumbnails: as in `make_report`."""
@@ -91,16 +96,31 @@ def load(run: str) -> DetectResult:
 
     Raises RunDirectoryError when there is none.
     """
-    place = finished_run(locate(run))
-    return DetectResult(place, (place / SUMMARY).read_json())
+    return DetectResult.read(finished_run(locate(run)))
 
 
 @dataclass(frozen=True)
-class SweepResult:
-    """What a finished sweep left in its directory."""
+class _TableResult:
+    """A finished run directory whose rows lie in one table."""
 
     run: Location
     summary: dict[str, Any]
+    """The content of its summary.json."""
+
+    _table: ClassVar[str]
+
+    def _rows(self) -> pa.Table:
+        return (self.run / self._table).read_table()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The table as a pandas data frame."""
+        return self._rows().to_pandas()
+
+
+class SweepResult(_TableResult):
+    """What a finished sweep left in its directory."""
+
+    _table = TRIALS
 
     def __repr__(self) -> str:
         chosen = ", ".join(f"{name}={value}" for name, value in self.summary["chosen"]["options"].items())
@@ -109,51 +129,34 @@ class SweepResult:
     @property
     def best(self) -> DetectResult:
         """The chosen trial's run directory, as `detect` leaves it."""
-        place = self.run / BEST
-        return DetectResult(place, (place / SUMMARY).read_json())
+        return DetectResult.read(self.run / BEST)
 
     def trials(self) -> pa.Table:
         """`trials.parquet` as an Arrow table, one row per trial."""
-        return (self.run / TRIALS).read_table()
-
-    def to_pandas(self) -> pd.DataFrame:
-        """`trials.parquet` as a pandas data frame."""
-        return self.trials().to_pandas()
+        return self._rows()
 
 
-@dataclass(frozen=True)
-class CompareResult:
+class CompareResult(_TableResult):
     """What a finished comparison left in its directory."""
 
-    run: Location
-    summary: dict[str, Any]
+    _table = COMPARISON
 
     def __repr__(self) -> str:
         return f"<CompareResult {self.run}: {len(self.summary['detectors'])} detectors>"
 
     def judgments(self) -> pa.Table:
         """`comparison.parquet` as an Arrow table: one row per detector, noise and seed."""
-        return (self.run / COMPARISON).read_table()
-
-    def to_pandas(self) -> pd.DataFrame:
-        """`comparison.parquet` as a pandas data frame."""
-        return self.judgments().to_pandas()
+        return self._rows()
 
 
-@dataclass(frozen=True)
-class AnalyzeSignalsResult:
+class AnalyzeSignalsResult(_TableResult):
     """What a finished analysis of signals left in its directory."""
 
-    run: Location
-    summary: dict[str, Any]
+    _table = SIGNAL_ANALYSIS
 
     def __repr__(self) -> str:
         return f"<AnalyzeSignalsResult {self.run}: {len(self.summary['detectors'])} readers>"
 
     def findings(self) -> pa.Table:
         """`signal_analysis.parquet` as an Arrow table: one row per reader, signal, noise, seed and corruption rate."""
-        return (self.run / SIGNAL_ANALYSIS).read_table()
-
-    def to_pandas(self) -> pd.DataFrame:
-        """`signal_analysis.parquet` as a pandas data frame."""
-        return self.findings().to_pandas()
+        return self._rows()

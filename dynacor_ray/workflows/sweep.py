@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.config.sweep import CLUSTER_OPTIONS, SweepConfig, make_sweep_config, training_options
+from dynacor_ray.config.options import make_config
+from dynacor_ray.config.sweep import CLUSTERING_OPTIONS, SweepConfig, training_options
 from dynacor_ray.core.errors import ConfigError, RunDirectoryError, TrainingError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
@@ -27,29 +27,27 @@ from dynacor_ray.engine.runtime.tune import (
 )
 from dynacor_ray.engine.training.driver import poll_progress, rows_done
 from dynacor_ray.engine.training.job import trainings_at_once
-from dynacor_ray.engine.training.signal_files import PROGRESS, SIGNALS, _copy_signals
+from dynacor_ray.engine.training.signal_files import PROGRESS, SIGNALS, RecordedSignals
 from dynacor_ray.export.mlflow import track_sweep
 from dynacor_ray.report.figures import heat_map
-from dynacor_ray.report.sweep import build_sweep_summary, print_sweep, trials_table
-from dynacor_ray.runs import directory as rundir
+from dynacor_ray.report.sweep import print_sweep
+from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import BEST, CONFIG, HEAT_MAP, REPORT, SUMMARY, TRAININGS, TRIALS
-from dynacor_ray.runs.records import Trial, choose_trial
 from dynacor_ray.runs.resumable import ResumableRun, run_once
+from dynacor_ray.runs.sweep_records import Trial, build_sweep_summary, choose_trial, trials_table
 from dynacor_ray.workflows.detect import finished, run_detect
+from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.open_data import check_encoder, open_data
-from dynacor_ray.workflows.prepare import Prepared, check_storage, default_out, identity, plan_for, prepare, ray_session
-from dynacor_ray.workflows.results import SweepResult
-from dynacor_ray.workflows.sweep_trials import (
-    SAMPLE,
-    ClusteringTrial,
-    TrainingTrial,
-    record_name,
-    run_clustering_trial,
-    run_training_trial,
+from dynacor_ray.workflows.prepare import (
+    PreparedRun,
+    check_storage,
+    default_out,
+    plan_for,
+    prepare,
+    ray_session,
 )
-
-if TYPE_CHECKING:
-    pass
+from dynacor_ray.workflows.results import SweepResult
+from dynacor_ray.workflows.sweep_trials import SAMPLE, record_name, run_clustering_trial, run_training_trial
 
 
 def sweep(
@@ -68,284 +66,243 @@ def sweep(
     clustering. Resumes an interrupted sweep in the same directory. Raises a DynacorError, before any work where
     possible; a failing trial is named in the result and ends nothing.
     """
-    config = make_sweep_config(data, **options)
+    config = make_config(SweepConfig, data, **options)
     return run_sweep(config, _search(config, space, searcher, scheduler), scheduler)
 
 
 def run_sweep(config: SweepConfig, search: Search | None = None, scheduler: Any = None) -> SweepResult:
     """`sweep` for a configuration that is already built; `search` replaces its list of trials."""
     search = search or _search(config, None, None, scheduler)
-    result = run_once(lambda: _Sweep(SweepPlan.of(config, search), scheduler), Progress(config.detect.quiet))
+    result = run_once(lambda: _Sweep.open(config, search, scheduler), Progress(config.detect.quiet))
     if not config.detect.quiet:
         print_sweep(result.summary, result.trials().to_pylist(), str(result.run))
     return result
 
 
-@dataclass(frozen=True)
-class SweepPlan:
-    """A checked sweep with everything opened that can be opened without work."""
-
-    config: SweepConfig
-    run: Location
-    shared: DetectConfig
-    """What all runs of the sweep share, cache included."""
-    listed: list[dict[str, Any]] | None
-    search: Search | None
-    trainings: dict[str, Prepared]
-    """By name of the training, largest gamma first."""
-
-    @classmethod
-    def of(cls, config: SweepConfig, search: Search | None) -> SweepPlan:
-        """Open the data and prepare every training. Raises a DynacorError for whatever could not run."""
-        detect = config.detect
-        run = locate(detect.out or default_out(detect.data) + "-sweep")
-        shared = dataclasses.replace(detect, cache=detect.cache or str(run / "cache"), quiet=True)
-        trainings: dict[str, Prepared] = {}
-        for options in config.trainings():
-            name = _training_name(config, options)
-            one = dataclasses.replace(config.trial(options), cache=shared.cache, out=str(run / TRAININGS / name))
-            trainings[name] = prepare(one, next(iter(trainings.values()), None))
-        plan = cls(config, run, shared, None if search else config.listed(), search, trainings)
-        rundir.check(run, plan.identity())
-        for prepared in trainings.values():
-            rundir.check(prepared.run, _training_identity(prepared))
-        return plan
-
-    def identity(self) -> dict[str, Any]:
-        """What ties the directory: all but what is varied, so that a sweep may be extended."""
-        varied = {*self.config.choices, *CLUSTER_OPTIONS}
-        options = {n: v for n, v in self.config.detect.result_options().items() if n not in varied}
-        return {"options": options | {"sweep": True}, "data": next(iter(self.trainings.values())).source.fingerprint()}
-
-    @property
-    def trials(self) -> Location:
-        """Where the records of the trials are kept."""
-        kind = self.config.search if self.search is None else self.search.kind
-        return self.run / "trials" / kind
-
-    def finished(self) -> SweepResult | None:
-        """The result, when just this sweep was completed here without a failed trial."""
-        place = self.run / SUMMARY
-        if not place.exists():
-            return None
-        summary = place.read_json()
-        same = summary["config"] == rundir.as_json(_varied(self.config)) and self.search is None
-        return SweepResult(self.run, summary) if same and not summary["failed"] else None
+Failures = list[tuple[Any, str]]
+"""Options of trials that failed, and why."""
 
 
 @dataclass(frozen=True)
 class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]):
-    """All trainings and trials of a plan; what it makes are the finished trials and the failed ones."""
+    """A checked sweep with everything opened that can be opened without work.
 
-    plan: SweepPlan
+    What it makes are the finished trials and the failed ones.
+    """
+
+    config: SweepConfig
+    run: Location
+    cache: str
+    """Of all trainings."""
+    search: Search | None
+    """What replaces the list of trials."""
     scheduler: Any
+    trainings: dict[str, PreparedRun]
+    """By name of the training, largest gamma first."""
+
+    @classmethod
+    def open(cls, config: SweepConfig, search: Search | None, scheduler: Any) -> _Sweep:
+        """Open the data and prepare every training. Raises a DynacorError for whatever could not run."""
+        detect = config.detect
+        run = locate(detect.out or default_out(detect.data) + "-sweep")
+        cache = detect.cache or str(run / "cache")
+        trainings: dict[str, PreparedRun] = {}
+        for options in config.trainings():
+            name = _training_name(config, options)
+            one = dataclasses.replace(config.trial(options), cache=cache, out=str(run / TRAININGS / name))
+            trainings[name] = prepare(one, next(iter(trainings.values()), None))
+        opened = cls(config, run, cache, search, scheduler, trainings)
+        run_directory.check(run, opened.identity())
+        for prepared in trainings.values():
+            run_directory.check(prepared.run, prepared.identity(CLUSTERING_OPTIONS))
+        return opened
 
     @property
-    def run(self) -> Location:
-        return self.plan.run
+    def first(self) -> PreparedRun:
+        """The training with the largest gamma."""
+        return next(iter(self.trainings.values()))
+
+    @property
+    def records(self) -> Location:
+        """Where the records of the trials are kept."""
+        return self.run / "trials" / (self.config.search if self.search is None else self.search.kind)
+
+    def identity(self) -> dict[str, Any]:
+        """What ties the directory: all but what is varied, so that a sweep may be extended."""
+        varied = {*self.config.choices, *CLUSTERING_OPTIONS}
+        options = {n: v for n, v in self.config.detect.result_options().items() if n not in varied}
+        return {"options": options | {"sweep": True}, "data": self.first.source.fingerprint()}
 
     def finished(self) -> SweepResult | None:
-        return self.plan.finished()
+        """The result, when just this sweep was completed here without a failed trial."""
+        place = self.run / SUMMARY
+        if self.search is not None or not place.exists():
+            return None
+        summary = place.read_json()
+        same = summary["config"] == run_directory.as_json(dataclasses.asdict(self.config))
+        return SweepResult(self.run, summary) if same and not summary["failed"] else None
 
     def execute(self, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
-        with ray_session(self.plan.config.detect, progress):
-            trials, failed = _run_trials(self.plan, self.scheduler, progress)
-            _keep_best(self.plan, choose_trial(trials, self.plan.config.selection_rule), progress)
+        with ray_session(self.config.detect, progress):
+            trials, failed = self._run_trials(progress)
+            with progress.timed("output"):
+                self._keep(choose_trial(trials, self.config.selection_rule))
         return trials, failed
 
     def release_if_empty(self) -> None:
-        if not any((prepared.run / SIGNALS).exists() for prepared in self.plan.trainings.values()):
+        if not any((prepared.run / SIGNALS).exists() for prepared in self.trainings.values()):
             for name in (CONFIG, TRAININGS):
                 (self.run / name).delete()
 
     def write(self, made: tuple[list[Trial], list[dict[str, Any]]], seconds: dict[str, float]) -> SweepResult:
-        result, detect = _write(self.plan, *made, seconds), self.plan.config.detect
-        names, trials = list(self.plan.config.choices), result.trials().to_pylist()
-        track_sweep(detect.mlflow_uri, str(self.run), trials, names, Progress(detect.quiet))
-        return result
+        config, detect = self.config, self.config.detect
+        summary = build_sweep_summary(
+            *made,
+            select=config.selection_rule,
+            default={name: getattr(detect, name) for name in config.choices},
+            trainings=len(self.trainings),
+            config=dataclasses.asdict(config),
+            versions=run_directory.versions(self.run),
+            seconds=seconds,
+        )
+        table = trials_table(*made, summary)
+        (self.run / TRIALS).write_table(table)
+        (self.run / HEAT_MAP).write_bytes(heat_map(table.to_pylist(), config.selection_rule))
+        # Last of all files: its presence says that the sweep is complete.
+        (self.run / SUMMARY).write_json(summary)
+        track_sweep(detect.mlflow_uri, str(self.run), table.to_pylist(), list(config.choices), Progress(detect.quiet))
+        return SweepResult(self.run, (self.run / SUMMARY).read_json())
 
     def on_already_complete(self, result: SweepResult) -> None:
         if not (self.run / BEST / REPORT).exists():
             result.best.report()
 
+    def _run_trials(self, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
+        """Train, then cluster. Returns the finished trials and the failed ones with their messages."""
+        with progress.timed("start"):
+            have, detect = resources(), self.config.detect
+            check_tracking(detect.mlflow_uri)
+            at_once = trainings_at_once(detect.workers, detect.gpu, have)
+            plan = plan_for(detect, min(at_once, len(self.trainings)))
+            signals = self.first.source.num_rows * detect.epochs * BYTES_PER_SIGNAL
+            require_space(self.run, signals * (len(self.trainings) + 1))
+            run_directory.claim(self.run, self.identity(), dataclasses.asdict(self.config))
+            check_storage(self.first, progress)
+            for prepared in self.trainings.values():
+                check_encoder(prepared)
+        flows = {}
+        for name, prepared in self.trainings.items():
+            identity, config = prepared.identity(CLUSTERING_OPTIONS), prepared.config
+            run_directory.claim(prepared.run, identity, dataclasses.asdict(config))
+            opened = open_data(prepared, plan.use_gpu, progress)
+            flows[name] = DynamicsFlow(config, prepared.run, opened.dataset, opened.rows, plan)
+        with progress.timed("train"):
+            broken = self._train(flows, at_once, progress)
+        if len(broken) == len(flows):
+            raise TrainingError(next(iter(broken.values())))
+        with progress.timed("cluster"):
+            return self._cluster(flows, broken, progress)
 
-def _run_trials(plan: SweepPlan, scheduler: Any, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
-    """Train, then cluster. Returns the finished trials and the failed ones with their messages."""
-    with progress.timed("start"):
-        have, detect = resources(), plan.config.detect
-        check_tracking(detect.mlflow_uri)
-        at_once = trainings_at_once(detect.workers, detect.gpu, have)
-        spread = plan_for(detect, min(at_once, len(plan.trainings)))
-        rows = next(iter(plan.trainings.values())).source.num_rows
-        require_space(plan.run, rows * detect.epochs * BYTES_PER_SIGNAL * (len(plan.trainings) + 1))
-        rundir.claim(plan.run, plan.identity(), _varied(plan.config))
-        check_storage(next(iter(plan.trainings.values())), progress)
-        for prepared in plan.trainings.values():
-            check_encoder(prepared)
-    tasks = {}
-    for name, prepared in plan.trainings.items():
-        rundir.claim(prepared.run, _training_identity(prepared), dataclasses.asdict(prepared.config))
-        opened = open_data(prepared, spread.use_gpu, progress)
-        tasks[name] = TrainingTrial.of(prepared, opened, spread)
-    with progress.timed("train"):
-        broken = _train(plan, tasks, at_once, progress)
-    if len(broken) == len(tasks):
-        raise TrainingError(next(iter(broken.values())))
-    with progress.timed("cluster"):
-        return _cluster(plan, tasks, broken, scheduler, progress)
-
-
-def _train(plan: SweepPlan, tasks: dict[str, TrainingTrial], at_once: int, progress: Progress) -> dict[str, str]:
-    """Run the trainings that are not finished; returns name -> message of those that failed."""
-    todo = {name: task for name, task in tasks.items() if not (task.place / SAMPLE).exists()}
-    if not todo:
-        return {}
-    for task in todo.values():
-        (task.place / SIGNALS / PROGRESS).delete()
-    runs = [(task.place, task.rows.facts.total) for task in todo.values()]
-    progress.say(f"{len(todo)} of {len(tasks)} trainings to do, {min(at_once, len(todo))} at a time")
-    stage = progress.stage("train", plan.config.detect.epochs * sum(rows for _, rows in runs), "rows")
-    with stage as bar, poll_progress(lambda: rows_done(runs), bar):
-        failed = run_listed(
-            lambda options: run_training_trial(todo[options["training"]]),
-            [{"training": name} for name in todo],
-            TRAINING_BUNDLE,
-            at_once,
-            plan.run / "tune",
-            "train",
-            plan.config.detect.max_failures,
-        )
-    return {options["training"]: f"Its training failed: {message}" for options, message in failed}
-
-
-def _cluster(
-    plan: SweepPlan, tasks: dict[str, TrainingTrial], broken: dict[str, str], scheduler: Any, progress: Progress
-) -> tuple[list[Trial], list[dict[str, Any]]]:
-    trials, config, shared = plan.trials, plan.config, plan.shared
-
-    def trial(options: dict[str, Any]) -> None:
-        typed = config.typed(options)
-        name = _training_name(config, typed)
-        if name in broken:
-            raise TrainingError(broken[name])
-        one, task = dataclasses.replace(config.trial(typed), cache=shared.cache), tasks[name]
-        classes = task.manifest.num_classes
-        run_clustering_trial(
-            ClusteringTrial(one, typed, name, task.place, task.truth, classes, config.selection_rule), trials
-        )
-
-    if plan.search is not None:
-        names, failed = _searched(plan, plan.search, trial, progress)
-    else:
-        names, failed = _listed(plan, plan.listed or [], trial, scheduler, progress)
-    found = [Trial(**(trials / name).read_json()) for name in names if (trials / name).exists()]
-    messages = [{"options": options, "message": message} for options, message in failed]
-    if not found:
-        raise TrainingError(messages[0]["message"] if messages else "No trial finished.")
-    return found, messages
-
-
-def _searched(
-    plan: SweepPlan, search: Search, trial: Callable[[dict[str, Any]], None], progress: Progress
-) -> tuple[list[str], list[tuple[Any, str]]]:
-    """Names of all records of the search, and (options, message) of what failed."""
-
-    def records() -> list[str]:
-        return [name for name in plan.trials.names() if name.endswith(".json")]
-
-    name = f"search-{search.kind}-{search.samples}"
-    stage = progress.stage("cluster", search.samples, "trials")
-    with stage as bar, poll_progress(lambda: len(records()), bar):
-        failed = run_search(trial, search, CLUSTERING_BUNDLE, plan.run / "tune", name, plan.config.detect.max_failures)
-    return records(), failed
-
-
-def _listed(
-    plan: SweepPlan,
-    listed: list[dict[str, Any]],
-    trial: Callable[[dict[str, Any]], None],
-    scheduler: Any,
-    progress: Progress,
-) -> tuple[list[str], list[tuple[Any, str]]]:
-    """Names of the listed trials' records, and (options, message) of what failed or was stopped."""
-    wanted = {record_name(plan.config.trial(options)): options for options in listed}
-
-    def missing() -> list[str]:
-        have = set(plan.trials.names())
-        return [name for name in wanted if name not in have]
-
-    pending = missing()
-    stage, failed = progress.stage("cluster", len(wanted), "trials"), []
-    with stage as bar, poll_progress(lambda: len(wanted) - len(missing()), bar):
-        if pending:
+    def _train(self, flows: dict[str, DynamicsFlow], at_once: int, progress: Progress) -> dict[str, str]:
+        """Run the trainings that are not finished; returns name -> message of those that failed."""
+        todo = {name: flow for name, flow in flows.items() if not (flow.run / SAMPLE).exists()}
+        if not todo:
+            return {}
+        for flow in todo.values():
+            (flow.run / SIGNALS / PROGRESS).delete()
+        runs = [(flow.run, flow.rows.facts.total) for flow in todo.values()]
+        progress.say(f"{len(todo)} of {len(flows)} trainings to do, {min(at_once, len(todo))} at a time")
+        stage = progress.stage("train", self.config.detect.epochs * sum(rows for _, rows in runs), "rows")
+        with stage as bar, poll_progress(lambda: rows_done(runs), bar):
             failed = run_listed(
-                trial,
-                [wanted[name] for name in pending],
-                CLUSTERING_BUNDLE,
-                None,
-                plan.run / "tune",
-                "cluster",
-                plan.config.detect.max_failures,
-                scheduler,
+                lambda options: run_training_trial(todo[options["training"]]),
+                [{"training": name} for name in todo],
+                TRAINING_BUNDLE,
+                at_once,
+                self.run / "tune",
+                "train",
+                self.config.detect.max_failures,
             )
-    told = {record_name(plan.config.trial(options)) for options, _ in failed}
-    stopped = [(wanted[name], "Stopped by the scheduler.") for name in missing() if name not in told]
-    return list(wanted), failed + stopped
+        return {options["training"]: f"Its training failed: {message}" for options, message in failed}
 
+    def _cluster(
+        self, flows: dict[str, DynamicsFlow], broken: dict[str, str], progress: Progress
+    ) -> tuple[list[Trial], list[dict[str, Any]]]:
+        """Run the clusterings that have no record; returns the finished trials and the failed ones."""
+        records, config, cache = self.records, self.config, self.cache
 
-def _keep_best(plan: SweepPlan, chosen: Trial, progress: Progress) -> None:
-    """Give the chosen trial a run directory of its own, as `detect` leaves it; its signals are there already."""
-    with progress.timed("output"):
-        config = plan.config.trial(chosen.options)
-        config = dataclasses.replace(config, out=str(plan.run / BEST), cache=plan.shared.cache, quiet=True)
-        prepared = prepare(config, next(iter(plan.trainings.values())))
+        def trial(options: dict[str, Any]) -> None:
+            typed = config.typed(options)
+            name = _training_name(config, typed)
+            if name in broken:
+                raise TrainingError(broken[name])
+            one = dataclasses.replace(config.trial(typed), cache=cache)
+            flow = dataclasses.replace(flows[name], config=one)
+            run_clustering_trial(flow, name, typed, config.selection_rule, records)
+
+        names, failed = (self._listed if self.search is None else self._searched)(trial, progress)
+        found = [Trial(**(records / name).read_json()) for name in names if (records / name).exists()]
+        messages = [{"options": options, "message": message} for options, message in failed]
+        if not found:
+            raise TrainingError(messages[0]["message"] if messages else "No trial finished.")
+        return found, messages
+
+    def _searched(self, trial: Callable[[dict[str, Any]], None], progress: Progress) -> tuple[list[str], Failures]:
+        """Names of all records of the search, and what failed."""
+        assert self.search is not None
+
+        def records() -> list[str]:
+            return [name for name in self.records.names() if name.endswith(".json")]
+
+        place, failures = self.run / "tune", self.config.detect.max_failures
+        name = f"search-{self.search.kind}-{self.search.samples}"
+        stage = progress.stage("cluster", self.search.samples, "trials")
+        with stage as bar, poll_progress(lambda: len(records()), bar):
+            failed = run_search(trial, self.search, CLUSTERING_BUNDLE, place, name, failures)
+        return records(), failed
+
+    def _listed(self, trial: Callable[[dict[str, Any]], None], progress: Progress) -> tuple[list[str], Failures]:
+        """Names of the listed trials' records, and what failed or was stopped."""
+        wanted = {record_name(self.config.trial(options)): options for options in self.config.trials() or []}
+
+        def missing() -> list[str]:
+            have = set(self.records.names())
+            return [name for name in wanted if name not in have]
+
+        pending, failed = missing(), Failures()
+        place, failures = self.run / "tune", self.config.detect.max_failures
+        stage = progress.stage("cluster", len(wanted), "trials")
+        with stage as bar, poll_progress(lambda: len(wanted) - len(missing()), bar):
+            if pending:
+                listed = [wanted[name] for name in pending]
+                failed = run_listed(trial, listed, CLUSTERING_BUNDLE, None, place, "cluster", failures, self.scheduler)
+        told = {record_name(self.config.trial(options)) for options, _ in failed}
+        stopped = [(wanted[name], "Stopped by the scheduler.") for name in missing() if name not in told]
+        return list(wanted), failed + stopped
+
+    def _keep(self, chosen: Trial) -> None:
+        """Give the chosen trial a run directory of its own, as `detect` leaves it; its signals are there already."""
+        config = self.config.trial(chosen.options)
+        config = dataclasses.replace(config, out=str(self.run / BEST), cache=self.cache, quiet=True)
+        prepared = prepare(config, self.first)
         try:
             done = finished(prepared)
         except RunDirectoryError:  # an earlier sweep here chose another trial
             prepared.run.delete()
             done = None
         if done is None:
-            rundir.claim(prepared.run, identity(prepared), dataclasses.asdict(config))
-            _copy_signals(plan.trainings[chosen.training].run / SIGNALS, prepared.run / SIGNALS)
+            run_directory.claim(prepared.run, prepared.identity(), dataclasses.asdict(config))
+            signals = RecordedSignals.read(self.trainings[chosen.training].run)
+            assert signals is not None
+            signals.copy_to(prepared.run)
             run_detect(config)
-
-
-def _write(
-    plan: SweepPlan, trials: list[Trial], failed: list[dict[str, Any]], seconds: dict[str, float]
-) -> SweepResult:
-    config = plan.config
-    summary = build_sweep_summary(
-        trials,
-        failed,
-        select=config.selection_rule,
-        default={name: getattr(config.detect, name) for name in config.choices},
-        trainings=len(plan.trainings),
-        config=_varied(config),
-        versions=rundir.versions(plan.run),
-        seconds=seconds,
-    )
-    table = trials_table(trials, failed, summary)
-    (plan.run / TRIALS).write_table(table)
-    (plan.run / HEAT_MAP).write_bytes(heat_map(table.to_pylist(), config.selection_rule))
-    # Last of all files: its presence says that the sweep is complete.
-    (plan.run / SUMMARY).write_json(summary)
-    return SweepResult(plan.run, (plan.run / SUMMARY).read_json())
-
-
-def _varied(config: SweepConfig) -> dict[str, Any]:
-    return dataclasses.asdict(config)
 
 
 def _training_name(config: SweepConfig, options: dict[str, Any]) -> str:
     """Readable, and different for trainings that differ."""
     one = config.trial(training_options(options))
-    known = {n: v for n, v in one.result_options().items() if n not in CLUSTER_OPTIONS}
+    known = {n: v for n, v in one.result_options().items() if n not in CLUSTERING_OPTIONS}
     return f"gamma{one.gamma:g}-seed{one.seed}-{digest(known)[:8]}"
-
-
-def _training_identity(prepared: Prepared) -> dict[str, Any]:
-    held = identity(prepared)
-    return held | {"options": {n: v for n, v in held["options"].items() if n not in CLUSTER_OPTIONS}}
 
 
 def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, scheduler: Any) -> Search | None:
@@ -355,8 +312,8 @@ def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, sc
     if searcher is None and space is None:
         return None
     for name in space or {}:
-        if name not in CLUSTER_OPTIONS:
+        if name not in CLUSTERING_OPTIONS:
             remedy = "give lists of the others (gammas, seeds, also): each value costs a training"
-            raise ConfigError(expected_got(f"space over {', '.join(CLUSTER_OPTIONS)}", repr(name), remedy))
+            raise ConfigError(expected_got(f"space over {', '.join(CLUSTERING_OPTIONS)}", repr(name), remedy))
     alphas = None if space and "alpha" in space else config.alpha_range()
     return make_search(config.choices, alphas, space or {}, config.num_samples, searcher, scheduler)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,88 +14,29 @@ import pyarrow.parquet as pq
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.core.hashing import digest
-from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.thresholds import assignment_quality
-from dynacor_ray.engine.data.labels import LabelTable
-from dynacor_ray.engine.data.training_rows import TrainingRows
-from dynacor_ray.engine.dynamics.assemble import assemble
-from dynacor_ray.engine.dynamics.clustering import fit_sample, sample_for_fit, settle_noise_rate
+from dynacor_ray.engine.dynamics.clustering import fit_sample
 from dynacor_ray.engine.runtime.session import connect
 from dynacor_ray.engine.runtime.tune import SCORE, report
-from dynacor_ray.engine.training.driver import train
-from dynacor_ray.engine.training.job import TrainConfig, TrainPlan
-from dynacor_ray.engine.training.signal_files import SIGNALS, read_noise_rate
+from dynacor_ray.engine.training.signal_files import RecordedSignals
 from dynacor_ray.ground_truth.metrics import evaluate_issues
-from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.method.selection import EpochRecord, choose_epoch, score
-from dynacor_ray.runs.records import Trial
-from dynacor_ray.workflows.open_data import Opened
-from dynacor_ray.workflows.prepare import Prepared, clustering_config, with_noise_rate
+from dynacor_ray.runs.sweep_records import Trial
+from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
+from dynacor_ray.workflows.prepare import clustering_config
 
 SAMPLE = "sample.parquet"
 """Dynamics of at most `clustering_sample` rows, which every clustering reads; the last file of a training."""
 
 
-@dataclass(frozen=True)
-class TrainingTrial:
-    """All that a training needs to know."""
-
-    place: Location
-    rows: TrainingRows
-    training: TrainConfig
-    plan: TrainPlan
-    dataset: Location
-    manifest: DatasetManifest
-    corruption: CorruptionConfig
-    labels: LabelTable
-    clustering_sample: int
-
-    @classmethod
-    def of(cls, prepared: Prepared, opened: Opened, plan: TrainPlan) -> TrainingTrial:
-        """The training of a prepared run."""
-        return cls(
-            place=prepared.run,
-            rows=opened.rows,
-            training=prepared.training,
-            plan=plan,
-            dataset=opened.dataset,
-            manifest=opened.manifest,
-            corruption=prepared.corruption,
-            labels=opened.labels,
-            clustering_sample=prepared.config.clustering_sample,
-        )
-
-    @property
-    def truth(self) -> Location | None:
-        """Where the true labels are, if they are known."""
-        return self.dataset / self.manifest.truth if self.manifest.truth else None
-
-
-def run_training_trial(task: TrainingTrial) -> None:
+def run_training_trial(flow: DynamicsFlow) -> None:
     """Train, or resume; leave the signals and a sample of the dynamics (Eq. 1)."""
     connect()
-    silent = Progress(quiet=True)
-    files = train(task.rows, task.training, task.plan, task.place, silent)
-    signals = task.place / SIGNALS
-    dynamics = assemble(task.dataset, task.manifest, signals, files, task.corruption, task.labels, silent)
-    sample = sample_for_fit(dynamics, task.rows.facts.total, task.clustering_sample, task.training.seed)
-    (task.place / SAMPLE).write_table(sample, compression="zstd")
-    report({"rows": task.rows.facts.total, "epochs": task.training.epochs})
-
-
-@dataclass(frozen=True)
-class ClusteringTrial:
-    """All that a clustering needs to know."""
-
-    config: DetectConfig
-    options: dict[str, Any]
-    training: str
-    place: Location
-    truth: Location | None
-    num_classes: int
-    select: str
+    _, dynamics = flow.record(Progress(quiet=True))
+    (flow.run / SAMPLE).write_table(flow.sample(dynamics), compression="zstd")
+    report({"rows": flow.rows.facts.total, "epochs": flow.config.epochs})
 
 
 def record_name(config: DetectConfig) -> str:
@@ -104,37 +44,45 @@ def record_name(config: DetectConfig) -> str:
     return f"{digest(config.result_options())}.json"
 
 
-def run_clustering_trial(task: ClusteringTrial, records: Location) -> None:
+def run_clustering_trial(
+    flow: DynamicsFlow, training: str, options: dict[str, Any], rule: str, records: Location
+) -> None:
     """Cluster a training's dynamics (§4.4) and write the trial's record, unless it is there already.
 
     Shares and metrics are those of the sample that was fitted, which is all rows up to `clustering_sample`.
+
+    Args:
+        flow: The training, with the options of this clustering.
+        training: Its name.
+        options: What the sweep varies.
+        rule: What the trial's score is by.
+        records: Where the records are kept.
     """
     import torch
 
     torch.set_num_threads(1)
-    place = records / record_name(task.config)
+    place = records / record_name(flow.config)
     if place.exists():
-        report({SCORE: Trial(**place.read_json()).score(task.select)})
+        report({SCORE: Trial(**place.read_json()).score(rule)})
         return
     start = time.monotonic()
-    sample = (task.place / SAMPLE).read_table()
-    judge = _Judge(sample, task.truth)
-    first = read_noise_rate(task.place / SIGNALS, task.config.epochs, task.config.batch_size)
-    estimate = settle_noise_rate(first, sample, task.config.margin_score, task.num_classes)
-    config = with_noise_rate(clustering_config(task.config), estimate)
+    sample, signals = (flow.run / SAMPLE).read_table(), RecordedSignals.read(flow.run)
+    assert signals is not None
+    judge = _Judge(sample, flow.dataset.truth)
+    config = clustering_config(flow.config, flow.estimate(signals, sample))
     known: list[EpochRecord] = []
 
     def on_epoch(record: EpochRecord, q_noisy: np.ndarray) -> None:
         known.append(record)
         judge.look(q_noisy)
         chosen = known[choose_epoch(known, config.epoch_choice, config.noise_rate)]
-        report({SCORE: score(chosen, task.select, config.noise_rate), **_epoch(record, judge.metrics[-1])})
+        report({SCORE: score(chosen, rule, config.noise_rate), **_epoch(record, judge.metrics[-1])})
 
     fitted = fit_sample(sample, config, on_epoch)
     epochs = [_epoch(record, metrics) for record, metrics in zip(known, judge.metrics, strict=True)]
     trial = Trial(
-        options=task.options,
-        training=task.training,
+        options=options,
+        training=training,
         epoch=fitted.epoch,
         noise_rate=config.noise_rate,
         evaluation=judge.metrics[fitted.epoch],

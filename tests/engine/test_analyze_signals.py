@@ -47,7 +47,7 @@ def test_signals_and_rates_are_learned_once_and_extended(
     assert mine["f1"].tolist() == other["f1"].loc[names].tolist()
 
     # A second call has nothing to do; another rate trains for it alone, another choice of signals not at all.
-    monkeypatch.setattr("dynacor_ray.workflows.analyze_signals.joined", forbidden)
+    monkeypatch.setattr("dynacor_ray.workflows.experiment_grid.ray_session", forbidden)
     assert analyze_signals(data, out=str(out), **QUICK).summary == result.summary
     monkeypatch.undo()
     before = manifests(out)
@@ -55,7 +55,7 @@ def test_signals_and_rates_are_learned_once_and_extended(
     after = manifests(out)
     assert len(after) == 2
     assert {path: after[path] for path in before} == before
-    assert rates.summary["label_noise"] == ["given @ 0.1", "given @ 0.4"]
+    assert rates.summary["noises"] == ["given @ 0.1", "given @ 0.4"]
     assert rates.to_pandas()["gamma"].value_counts().to_dict() == {0.1: 4, 0.4: 4}
     with pytest.raises(RunDirectoryError, match="epochs=3 there, 4 here"):
         analyze_signals(data, out=str(out), **QUICK | {"epochs": 4})

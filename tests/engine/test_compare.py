@@ -17,35 +17,32 @@ from sklearn.neighbors import NearestNeighbors as Reference
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import locate
 from dynacor_ray.detectors import registry
-from dynacor_ray.detectors.aum import threshold_samples
-from dynacor_ray.detectors.baseline_classifiers import FOLDS
-from dynacor_ray.detectors.confident_learning import fold_of
+from dynacor_ray.detectors.aum import AUM_TRAINING, threshold_samples
+from dynacor_ray.detectors.confident_learning import FOLDS, OUT_OF_SAMPLE, fold_of
+from dynacor_ray.detectors.cores import CORES_TRAINING
 from dynacor_ray.detectors.evidence import Verdict
 from dynacor_ray.detectors.fm_srm import PrototypeSums, prototype_margin
 from dynacor_ray.detectors.nearest_neighbors import normalized
 from dynacor_ray.engine.data.feature_blocks import gather_neighbors, gather_prototypes, load_blocks
 from dynacor_ray.engine.data.ingest import ingest
-from dynacor_ray.engine.data.labels import LabelTable
 from dynacor_ray.engine.data.training_rows import rows_of_features
-from dynacor_ray.engine.training.job import TrainConfig
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.workflows.compare import compare
-from dynacor_ray.workflows.gather_evidence import DetectionInputs, gather_panel
+from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
+from dynacor_ray.workflows.gather_evidence import gather_trained
 from dynacor_ray.workflows.prepare import plan_for
 
 QUIET = Progress(quiet=True)
 QUICK: dict[str, Any] = {"epochs": 3, "clustering_epochs": 1, "quiet": True}
 
 
-def ground_of(data: Path, tmp_path: Path, workers: int) -> DetectionInputs:
-    place = locate(str(tmp_path / "packed"))
-    manifest = ingest(open_source(str(data), SourceOptions()), place, 0.01, QUIET)
-    plan = plan_for(DetectConfig(data="x", workers=workers))
-    return DetectionInputs(place, manifest, LabelTable.of_dataset(place, manifest), plan, QUIET)
+def packed(data: Path, tmp_path: Path) -> PackedDataset:
+    return ingest(open_source(str(data), SourceOptions()), locate(str(tmp_path / "packed")), 0.01, QUIET)
 
 
 def features_of(data: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -59,15 +56,15 @@ def test_features_neighbors_and_prototypes(
     """Block by block, and as a library does it with all rows at once."""
     monkeypatch.setattr("dynacor_ray.engine.data.feature_blocks.BLOCK_ROWS", 128)
     data = feature_set(401)
-    ground = ground_of(data, tmp_path, workers=1)
-    blocks = load_blocks([ground.dataset / part.name for part in ground.manifest.parts])
+    dataset = packed(data, tmp_path)
+    blocks = load_blocks(dataset.files)
     ids, features = features_of(data)
     found = gather_neighbors(blocks, QUIET)
     unit = normalized(torch.from_numpy(features)).numpy()
     distance, index = Reference(n_neighbors=21, metric="cosine", algorithm="brute").fit(unit).kneighbors(unit)
     assert found["similarity"] == pytest.approx(1 - distance[:, 1:], abs=1e-5)
     assert (found["ids"] == ids[index[:, 1:]]).mean() > 0.999, "but for the last bit of a tie"
-    labels = ground.labels.read()
+    labels = dataset.labels()
     margins = gather_prototypes(blocks, labels, 4)["prototype_margin"]
     sums = PrototypeSums(4, features.shape[1])
     sums.add(torch.from_numpy(features), torch.from_numpy(labels.labels))
@@ -78,11 +75,12 @@ def test_features_neighbors_and_prototypes(
 def test_the_panel_records_every_row_and_predicts_what_it_did_not_learn(
     feature_set: Callable[..., Path], tmp_path: Path
 ) -> None:
-    ground = ground_of(feature_set(401), tmp_path, workers=2)
-    rows = rows_of_features(ground.dataset, ground.manifest, ground.labels, None)
-    training = TrainConfig(epochs=4, learning_rate=0.1, batch_size=32)
-    found = gather_panel(ground, rows, training, ("aum", "out_of_sample", "cores"), locate(str(tmp_path / "run")))
-    ids, given = ground.labels.read().ids, ground.labels.read().labels
+    dataset = packed(feature_set(401), tmp_path)
+    config = DetectConfig(data="x", workers=2, epochs=4, learning_rate=0.1, batch_size=32)
+    rows, plan = rows_of_features(dataset, None), plan_for(config)
+    flow = DynamicsFlow(config, locate(str(tmp_path / "run")), dataset, rows, plan)
+    found = gather_trained(flow, (AUM_TRAINING, OUT_OF_SAMPLE, CORES_TRAINING), QUIET)
+    ids, given = dataset.labels().ids, dataset.labels().labels
     assert found["probabilities"].shape == (401, 4)
     assert found["probabilities"].sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert (found["probabilities"].argmax(axis=1) == given).mean() > 0.5, "the folds have learned"
@@ -110,14 +108,14 @@ def test_all_detectors_on_several_kinds_of_noise(
     assert (tmp_path / "run" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
 
     # A second call has nothing to do; one more kind of noise trains for it alone.
-    monkeypatch.setattr("dynacor_ray.workflows.compare.joined", forbidden)
+    monkeypatch.setattr("dynacor_ray.workflows.experiment_grid.ray_session", forbidden)
     assert compare(data, out=out, label_noise=noises, **QUICK).summary == result.summary
     monkeypatch.undo()
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "cells").rglob("*") if path.is_file()}
     names, noises = ["dynacor", "simifeat_v"], [*noises, "instance_dependent:0.3"]
     more = compare(data, out=out, label_noise=noises, detectors=names, **QUICK)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps, "what was judged is not judged again"
-    assert more.summary["label_noise"] == noises
+    assert more.summary["noises"] == noises
     rates = more.to_pandas().groupby("noise")["noise_rate"].first()
     assert rates["instance_dependent:0.3"] == pytest.approx(0.3, abs=0.06)
     assert "encoder features" in more.summary["config"]["made_from"]["instance_dependent:0.3"]

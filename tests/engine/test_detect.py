@@ -13,7 +13,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from dynacor_ray.config.detect import make_config
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import (
     ClusterError,
@@ -28,7 +29,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.dynamics.clustering import settle_noise_rate
-from dynacor_ray.engine.training.signal_files import SIGNALS, read_noise_rate
+from dynacor_ray.engine.training.signal_files import RecordedSignals
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.models.encoders import EncoderSpec
 from dynacor_ray.sources.base import SourceOptions
@@ -59,12 +60,12 @@ def test_a_run_leaves_the_documented_files(pristine: Finished) -> None:
     flags = issues["is_label_issue"].to_numpy(zero_copy_only=False)
     assert np.array_equal(flags, quality < 0.5)
     summary = json.loads((out / "summary.json").read_text())
-    assert summary == result.summary
+    assert result.summary.as_json() == summary
     assert repr(result) == f"<DetectResult {out}: {summary['num_flagged']:,} of 1,001 labels look wrong>"
     assert summary["num_flagged"] == flags.sum() == sum(row["flagged"] for row in summary["classes"])
     assert summary["num_rows"] == 1001
     assert summary["estimated_noise_rate"] == pytest.approx(0.2, abs=0.04)
-    first = read_noise_rate(locate(str(out)) / SIGNALS, 4, summary["config"]["batch_size"])
+    first = RecordedSignals.read(locate(str(out))).noise_rate(summary["config"]["batch_size"])
     settled = settle_noise_rate(first, pq.read_table(out / "dynamics.parquet"), "combined_margin", 4)
     assert settled is not None
     assert [summary["estimated_noise_rate"], *summary["noise_rate_range"]] == [settled.value, settled.low, settled.high]
@@ -88,7 +89,7 @@ def test_the_same_command_says_that_it_is_complete(finished: Finished, capsys: p
     out, first = finished.run, json.loads((finished.run / "summary.json").read_text())
     stamp = (out / "issues.parquet").stat().st_mtime_ns
     (out / "report.html").unlink()
-    assert again(finished, quiet=False).summary == first
+    assert again(finished, quiet=False).summary.as_json() == first
     assert (out / "issues.parquet").stat().st_mtime_ns == stamp
     said = capsys.readouterr()
     assert "is complete: nothing to do" in said.err
@@ -134,9 +135,9 @@ def test_one_two_and_four_workers_and_streaming_agree(
         keys, margins = dynamics(Path(result.run.path))
         assert np.array_equal(keys, expected)
         assert margins.shape == (len(expected), 4)
-    scores = [result.summary["evaluation"]["f1"] for result in results]
-    ranks = [result.summary["evaluation"]["auroc"] for result in results]
-    assert len({result.summary["num_corrupted"] for result in results}) == 1
+    scores = [result.summary.evaluation["f1"] for result in results]
+    ranks = [result.summary.evaluation["auroc"] for result in results]
+    assert len({result.summary.num_corrupted for result in results}) == 1
     assert max(ranks) - min(ranks) < 0.02, ranks
     # So few rows and epochs leave the estimate of the noise rate, and with it the cut, some way to move.
     assert max(scores) - min(scores) < 0.1, scores
@@ -160,9 +161,9 @@ def test_truth_does_not_touch_the_result(pristine: Finished, tmp_path: Path) -> 
     pq.write_table(table.set_column(at, "true_label", table["true_label"].take(order)), other, row_group_size=300)
     first, second = again(pristine), detect(str(other), out=str(tmp_path / "permuted"), **FAST)
     assert first.issues.equals(second.issues)
-    assert first.summary["evaluation"] != second.summary["evaluation"]
+    assert first.summary.evaluation != second.summary.evaluation
     assert np.array_equal(dynamics(pristine.run)[1], dynamics(tmp_path / "permuted")[1])
-    assert second.summary["data"]["packed"].startswith("cache/parquet-"), "moves with the run directory"
+    assert second.summary.data.packed.startswith("cache/parquet-"), "moves with the run directory"
 
 
 def test_ids_are_kept_and_unusable_rows_set_aside(feature_set: Callable[..., Path], tmp_path: Path) -> None:
@@ -177,8 +178,8 @@ def test_ids_are_kept_and_unusable_rows_set_aside(feature_set: Callable[..., Pat
     with pytest.raises(DataError, match="1 of 400"):
         detect(str(data), out=str(out), max_invalid_share=0.0, **FAST)
     result = detect(str(data), out=str(out), classes=["0", "1", "2", "3"], **FAST)
-    assert result.summary["data"]["quarantined"] == 1
-    assert result.summary["data"]["quarantine_reasons"] == {"missing label": 1}
+    assert result.summary.data.quarantined == 1
+    assert result.summary.data.quarantine_reasons == {"missing label": 1}
     assert set(result.issues["instance_id"].to_pylist()) == set(ids.tolist()) - {ids[7]}
     assert result.dynamics().schema().names == schema.dynamics_schema(4).names
     assert detect(str(data), out=str(out), classes=("0", "1", "2", "3"), **FAST).summary == result.summary
@@ -230,7 +231,7 @@ def test_fsspec_run_directory(
 ) -> None:
     """A file system that only fsspec knows serves for every output."""
     monkeypatch.setattr("dynacor_ray.core.storage.pafs", _PyarrowWithoutProtocols())
-    result = run_detect(make_config(data=str(feature_set(400)), out=f"local://{tmp_path}/run", **FAST))
+    result = run_detect(make_config(DetectConfig, str(feature_set(400)), out=f"local://{tmp_path}/run", **FAST))
     assert isinstance(result.run.filesystem, pafs.PyFileSystem)
     assert {"config.json", "summary.json", "dynamics.parquet"} <= {p.name for p in (tmp_path / "run").iterdir()}
     assert result.issues.num_rows == 400
@@ -284,7 +285,7 @@ def test_packing_again_beside_a_run_leaves_its_files_in_place(finished: Finished
     ingest(open_source(str(finished.data), SourceOptions()), place, 0.01, Progress(quiet=True))
     assert before < {p.relative_to(folder) for p in folder.rglob("part-*.parquet")}
     other = again(finished, out=str(tmp_path / "other"), seed=3)
-    assert other.summary["num_rows"] == 1001
+    assert other.summary.num_rows == 1001
 
 
 @pytest.mark.parametrize("content", ['{"model_type": "bert"}', "[1]", "{"])

@@ -1,4 +1,4 @@
-"""What the documentation shows is done once, on small data: commands, snippets, guides, the notebook.
+"""What README, guides and results show is done once, on small data: commands, snippets, the notebook.
 
 Runs are shared: what is done with a run uses the one that a command before it made. Commands that train for every
 noise, seed or gamma, or a network, take minutes and are left to `make slow`. Commands for a store, an archive or a GPU
@@ -28,7 +28,7 @@ from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core import schema
 from dynacor_ray.workflows import sweep as sweeps
 from dynacor_ray.workflows.results import load
-from tests.documented import GUIDES, README, ROOT, commands, own_arguments, snippets
+from tests.documented import GUIDES, PAGES, README, ROOT, Snippet, commands, own_arguments, snippets
 
 MLFLOW = "sqlite:///mlflow.db"
 PARSED_ONLY = ("detect --data s3:", "detect --data cifar10:", "detect --data ROOT")
@@ -56,7 +56,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     columns = {"feature": schema.fixed_size_list(features), "label": given[:300], "true_label": digits.target[:300]}
     pq.write_table(pa.table(columns), folder / "labeled.parquet")
     pictures = {"image": [png(image) for image in images[:90]], "label": given[:90], "true_label": digits.target[:90]}
-    pq.write_table(pa.table(pictures), folder / "cifar10n.parquet")
+    for name in ("cifar10n.parquet", "fashion.parquet"):
+        pq.write_table(pa.table(pictures), folder / name)
     np.savez(folder / "arrays.npz", features=features, labels=given[:300])
     before = Path.cwd()
     os.chdir(folder)
@@ -90,7 +91,7 @@ def test_the_notebook(place: Path) -> None:
     assert (place / "runs" / "demo" / "report.html").exists()
 
 
-COMMANDS = {" ".join(own): own for _, words in commands(README) if (own := own_arguments(words)) is not None}
+COMMANDS = {" ".join(own): own for _, words in commands(*PAGES) if (own := own_arguments(words)) is not None}
 RUN = sorted(
     (text for text in COMMANDS if not text.startswith(PARSED_ONLY + SLOW)),
     key=lambda text: not text.startswith("detect"),
@@ -98,7 +99,7 @@ RUN = sorted(
 
 
 @pytest.mark.parametrize("text", RUN)
-def test_commands_of_the_readme(text: str, place: Path) -> None:
+def test_commands(text: str, place: Path) -> None:
     """Runs first: what is done with them stands further up."""
     issues = place / "runs" / "demo" / "issues.parquet"
     marked = pq.read_table(issues)["instance_id"][:3].to_pylist()
@@ -109,12 +110,23 @@ def test_commands_of_the_readme(text: str, place: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [text for text in COMMANDS if text.startswith(SLOW)])
-def test_commands_of_the_readme_that_train_often(text: str, place: Path) -> None:
+def test_commands_that_train_often(text: str, place: Path) -> None:
     assert called(*COMMANDS[text]) == 0
     assert (place / COMMANDS[text][COMMANDS[text].index("--out") + 1] / "summary.json").exists()
 
 
-def test_snippets_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [README, GUIDES["results"]], ids=lambda path: path.stem)
+def test_snippets(page: Path, place: Path) -> None:
+    (snippet,) = snippets(page, "python")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    done(snippet.text, namespace)
+    assert (Path(namespace["result"].run.path) / "report.html").exists()
+    if "lab" in namespace:
+        flagged = namespace["result"].issues["is_label_issue"].to_pylist().count(True)
+        assert namespace["lab"].get_issue_summary("label")["num_issues"].tolist() == [flagged]
+
+
+def test_snippet_of_a_sweep(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the sweep itself, which `test_sweep.py` runs: what it is asked for is checked, and answered by a run."""
     asked: list[Any] = []
 
@@ -123,11 +135,8 @@ def test_snippets_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) ->
         return SimpleNamespace(to_pandas=list, best=load("runs/demo"))
 
     monkeypatch.setattr(sweeps, "run_sweep", answer)
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    for snippet in snippets(README, "python"):
-        done(snippet.text, namespace)
-    flagged = json.loads((place / "runs" / "demo" / "summary.json").read_text())["num_flagged"]
-    assert namespace["lab"].get_issue_summary("label")["num_issues"].tolist() == [flagged]
+    (snippet,) = snippets(GUIDES["sweeps"], "python")
+    done(snippet.text, {"__name__": "__main__"})
     assert asked == [((0.1, 0.2), 20, ["gamma", "alpha"])]
 
 
@@ -143,9 +152,8 @@ def test_mlflow_has_the_run(place: Path) -> None:
     assert len(steps) == len(summary["validation"]["epochs"])
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.parent.name)
-def test_guides(guide: Path, place: Path) -> None:
-    (snippet,) = snippets(guide, "python")
+@pytest.mark.parametrize("snippet", list(snippets(GUIDES["extend"], "python")), ids=["detector", "source"])
+def test_extensions(snippet: Snippet, place: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     done(snippet.text, namespace)
     assert namespace["result"].to_pandas().shape[0] > 0

@@ -66,7 +66,7 @@ def test_a_worker_killed_in_mid_epoch(feature_set: Callable[..., Path], tmp_path
     listed = json.loads((run / "signals" / "manifest.json").read_text())
     attempts = {Path(file).name.split("-")[0] for files in listed.values() for file in files}
     assert len(attempts) > workers, "epochs of the first and of the second attempt both count"
-    assert result.summary["evaluation"]["f1"] > 0.6
+    assert result.summary.evaluation["f1"] > 0.6
 
 
 @pytest.mark.slow

@@ -87,8 +87,8 @@ def test_a_hostile_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     )
     assert seen(tmp_path, out) == before
     assert not (tmp_path / "trace").exists()
-    assert (result.summary["num_rows"], result.summary["num_classes"]) == (160, 4)
-    assert result.summary["data"]["quarantine_reasons"] == {
+    assert (result.summary.num_rows, result.summary.num_classes) == (160, 4)
+    assert result.summary.data.quarantine_reasons == {
         "points outside the data root": 4,
         "not an image": 2,
         "image has 3,600,000,000 pixels; the limit is 89,478,485": 1,

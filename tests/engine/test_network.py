@@ -71,7 +71,7 @@ def test_a_network_from_pixels(image_set: Path, tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in run.iterdir() if path.name != "cache"] == []
     result = detect(str(image_set), out=str(run), batch_size=16, **options)
     assert_whole(run, ROWS, 6)
-    assert result.summary["encoder"].startswith("network-cifar_resnet8-16-")
-    assert 0 <= result.summary["training_waited_for_rows"] < 1
-    assert result.summary["evaluation"]["auroc"] > 0.8
+    assert result.summary.encoder.startswith("network-cifar_resnet8-16-")
+    assert 0 <= result.summary.training_waited_for_rows < 1
+    assert result.summary.evaluation["auroc"] > 0.8
     assert not pq.read_table(run / "dynamics.parquet")["leave_one_out_margin"].to_numpy().any()

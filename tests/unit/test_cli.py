@@ -12,7 +12,8 @@ import pytest
 
 import dynacor_ray
 from dynacor_ray import cli
-from dynacor_ray.config.detect import DetectConfig, make_config
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.options import all_options, make_config
 from dynacor_ray.core.errors import DataError, StorageError
 from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.method.signals import SIGNALS
@@ -36,9 +37,9 @@ def status_of(*args: str) -> Any:
     return left.value.code
 
 
-def plain(text: str) -> str:
-    """What tyro says, without its frames and line ends."""
-    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert status_of(command, "--help") == 0
+    return capsys.readouterr().out
 
 
 def raising(error: BaseException) -> Any:
@@ -57,7 +58,9 @@ def test_no_arguments_show_the_usage(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(flag) == 0
-    assert "usage: dynacor" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("usage: dynacor COMMAND")
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,69 +68,111 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"dynacor_ray {dynacor_ray.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["detect", "doctor", "sweep", "compare", "analyze-signals"])
-def test_help_of_a_command_explains_the_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of(command, "--help") == 0
-    said = plain(capsys.readouterr().out)
-    assert f"usage: dynacor {command}" in said
-    assert "--learning-rate FLOAT" in said
-    assert "Corruption rate" in said
-    assert "(default: 0.1)" in said
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_of_a_command_explains_every_option(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = help_of(command, capsys)
+    assert said.startswith(f"usage: dynacor {command} ")
+    assert max(map(len, said.splitlines())) <= 80
+    for one in all_options(cli.config_class(command)).values():
+        (place,) = re.findall(rf"^  {one.flag}\b", said, re.MULTILINE)
+        assert place
 
 
-@pytest.mark.parametrize("command", ["report", "export", "review", "apply"])
-def test_help_of_what_is_done_with_a_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of(command, "--help") == 0
-    said = plain(capsys.readouterr().out)
-    assert f"usage: dynacor {command}" in said
-    assert "Directory of a finished" in said
+def test_help_shows_what_most_people_need_first_and_the_rest_by_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    said = help_of("detect", capsys)
+    assert re.findall(r"^([a-z ]+):$", said, re.MULTILINE) == [
+        *("most used", "data", "encoder", "corruption", "training", "decision", "clustering", "cluster", "output")
+    ]
+    first = said[: said.index("\ndata:\n")]
+    names = ("data", "label-column", "encoder", "gamma", "epochs", "seed", "workers", "gpu", "cluster", "out")
+    assert re.findall(r"^  --([a-z-]+)", first, re.MULTILINE) == list(names)
+    assert re.findall(r"^([a-z ]+):$", help_of("sweep", capsys), re.MULTILINE)[:3] == ["most used", "sweep", "data"]
 
 
-def test_help_names_every_detector(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of("compare", "--help") == 0
-    said = plain(capsys.readouterr().out)
-    assert not [name for name in DETECTORS if f"`{name}`" not in said]
+def test_help_tells_defaults_choices_and_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    said = " ".join(help_of("sweep", capsys).split())
+    assert "--gpu {auto,yes,no} Use GPUs" in said
+    assert "mislabeled copy. Range: (0, 1]. (default: 0.1)" in said
+    assert "--alphas FLOAT [FLOAT ...] Weights of the alignment loss" in said
+    assert "no more than it takes to catch 98% of the planted errors" in said
+    assert "at each milestone. Only with --lr-schedule multistep. Range: (0, 1]. (default: 0.1)" in said
 
 
-def test_help_names_every_signal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of("analyze-signals", "--help") == 0
-    said = plain(capsys.readouterr().out)
-    assert not [name for name in SIGNALS if f"`{name}`" not in said]
+@pytest.mark.parametrize(("command", "names"), [("compare", DETECTORS), ("analyze-signals", SIGNALS)])
+def test_help_names_every_detector_and_signal(
+    command: str, names: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = help_of(command, capsys)
+    assert not [name for name in names if f"`{name}`" not in said]
+
+
+def test_help_is_quick_and_may_be_cut_off() -> None:
+    code = (
+        "import sys; from dynacor_ray.cli import main\n"
+        "try: main(['compare', '--help'])\n"
+        "finally: sys.stderr.write(str([m for m in ('torch', 'ray', 'sklearn', 'scipy') if m in sys.modules]))"
+    )
+    done = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert done.stdout is not None
+    assert done.stderr is not None
+    done.stdout.close()  # as `head` does when it has seen enough
+    with done.stderr:
+        assert done.stderr.read() == "[]"
+    assert done.wait(60) == 0
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("detct", "--data", "demo") == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"dynacor: Expected a command, one of {', '.join(cli.COMMANDS)}, but got 'detct'; ")
+    assert told.startswith(f"dynacor: Expected the command to be one of {', '.join(cli.COMMANDS)}, but got 'detct'; ")
     assert told.endswith("perhaps 'detect' is meant.\n")
     assert status_of("xyz") == 2
-    assert capsys.readouterr().err.endswith("see dynacor --help.\n")
+    assert capsys.readouterr().err.endswith("; choose one of these.\n")
 
 
-def test_unknown_option(configs: list[DetectConfig], capsys: pytest.CaptureFixture[str]) -> None:
-    assert status_of("detect", "--data", "demo", "--gama", "0.2") == 2
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--gama 0.2", "a known option, but got '--gama'; did you mean '--gamma'? Valid options: --data, "),
+        ("--gama=0.2", "a known option, but got '--gama'; did you mean '--gamma'?"),
+        ("more", "a known option, but got 'more'; valid options: --data, "),
+        ("--epochs ten", "--epochs to be a whole number, but got 'ten'; the default is 20."),
+        ("--variant published", "--variant to be one of paper, released, but got 'published'; choose one of these."),
+        ("--lr-milestones 0.5 x", "each of --lr-milestones to be a finite number, but got 'x'; leave it out."),
+        ("--alpha -1", "--alpha of at least 0, but got -1.0; the paper uses 0.5 or 0.05."),
+        (
+            "--gamma",
+            "a command as `dynacor detect --help` explains it, but got argument --gamma: expected one argument; ",
+        ),
+        ("--classes", "but got argument --classes: expected at least one argument; "),
+        ("--quiet=yes", "but got argument --quiet: ignored explicit argument 'yes'; "),
+    ],
+)
+def test_wrong_options(words: str, told: str, configs: list[DetectConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("detect", "--data", "demo", *words.split()) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert "--gama" in said.err
-    assert "--gamma" in said.err
+    assert told in said.err
+    assert said.err.startswith("dynacor: Expected ")
+    assert said.err.count("\n") == 1
     assert not configs
 
 
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (("--epochs", "ten"), "--epochs"),
-        (("--variant", "published"), "'released'"),
-        ((), "--gamma"),
+        (("detect",), "Expected --data, but got none; pass e.g. --data demo."),
+        (("report",), "but got the following arguments are required: RUN; "),
+        (("export", "runs/a"), "but got the following arguments are required: OUT; "),
+        (("doctor", "--data", "demo", "--price-per-hour", "-1"), "--price-per-hour of at least 0, but got -1.0; give"),
     ],
 )
-def test_wrong_type_or_choice(args: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    data = ("--data", "demo") if args else ("--gamma",)
-    assert status_of("detect", *data, *args) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert told in plain(said.err)
-    assert "Traceback" not in said.err
+def test_what_is_missing(args: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(*args) == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["detect", "doctor", "sweep", "compare", "analyze-signals"])
@@ -135,13 +180,22 @@ def test_a_value_out_of_range_is_told_in_one_line(command: str, capsys: pytest.C
     assert status_of(command, "--data", "demo", "--gamma", "nan") == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "dynacor: Expected --gamma to be a finite number, but got nan; the default is 0.1.\n"
+    assert said.err == "dynacor: Expected --gamma to be a finite number, but got nan; the paper uses 0.1.\n"
 
 
 def test_detect_runs_with_the_options(configs: list[DetectConfig]) -> None:
     assert status_of("detect", "--data", "demo", "--gamma", "0.2", "--classes", "a", "b", "--quiet") == 0
     assert configs == [DetectConfig(data="demo", gamma=0.2, classes=("a", "b"), quiet=True)]
-    assert type(configs[0]) is DetectConfig
+
+
+def test_only_what_is_given_is_passed_on() -> None:
+    parser = cli.CommandParser("dynacor sweep", "Try.", cli.config_class("sweep"))
+    words = "--data demo --gammas 0.1 1 --vary epochs=2,3 --seed 0 --thumbnails --alpha=5e-1 --quiet"
+    assert parser.given(words.split()) == {
+        **{"data": "demo", "gammas": [0.1, 1.0], "vary": ["epochs=2,3"], "seed": 0},
+        **{"thumbnails": True, "alpha": 0.5, "quiet": True},
+    }
+    assert parser.given([]) == {}
 
 
 @pytest.mark.parametrize("named", [["--recipe", "cifar_resnet34"], ["--recipe=cifar_resnet34"]])
@@ -149,8 +203,10 @@ def test_options_win_over_a_recipe_wherever_they_stand(named: list[str], configs
     own = ["--epochs", "3", "--lr-milestones", "0.25"]
     assert status_of("detect", "--data", "demo", *named, *own) == 0
     assert status_of("detect", *own, *named, "--data", "demo") == 0
-    expected = make_config(data="demo", recipe="cifar_resnet34", epochs=3, lr_milestones=(0.25,))
+    expected = make_config(DetectConfig, "demo", recipe="cifar_resnet34", epochs=3, lr_milestones=(0.25,))
     assert configs == [expected, expected]
+    assert status_of("detect", "--data", "demo", *named, "--lr-schedule", "cosine", "--epochs", "20") == 0
+    assert (configs[-1].network, configs[-1].lr_schedule, configs[-1].epochs) == ("cifar_resnet34", "cosine", 20)
     assert (expected.network, expected.learning_rate, expected.lr_schedule) == ("cifar_resnet34", 0.1, "multistep")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
+import functools
 import json
 import re
+import runpy
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +17,8 @@ import numpy as np
 import pytest
 
 from dynacor_ray import cli
-from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
 from dynacor_ray.config.compare import CompareConfig
-from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.config.sweep import SweepConfig
+from dynacor_ray.config.options import all_options
 from dynacor_ray.detectors import registry as detectors
 from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.sources import registry
@@ -29,15 +28,22 @@ from dynacor_ray.workflows import compare as comparisons
 from dynacor_ray.workflows import detect as pipeline
 from dynacor_ray.workflows import doctor as checks
 from dynacor_ray.workflows import sweep as sweeps
-from tests.documented import GUIDES, README, ROOT, commands, own_arguments, snippets
+from tests.documented import (
+    GUIDES,
+    PAGES,
+    README,
+    ROOT,
+    anchors,
+    commands,
+    links,
+    name_of,
+    own_arguments,
+    snippets,
+)
 
-TEXT = README.read_text(encoding="utf-8")
-COMMANDS = list(commands(README))
-PAGES = [README, *GUIDES, ROOT / "CHANGELOG.md"]
-
-
-def called(words: list[str]) -> str:
-    return " ".join(words)
+COMMANDS = {called: (place, words) for place, words in commands(*PAGES) if (called := " ".join(words))}
+CHANGELOG = ROOT / "CHANGELOG.md"
+every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
 @pytest.fixture
@@ -57,18 +63,18 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (checks, "run_doctor"),
     ):
         monkeypatch.setattr(module, name, take)
-    afterwards = {name: (options, lambda asked: take(asked) and []) for name, (options, _) in cli._AFTERWARDS.items()}
-    monkeypatch.setattr(cli, "_AFTERWARDS", afterwards)
+    for name in ("report", "export", "review", "clean"):
+        monkeypatch.setitem(cli.COMMANDS, name, functools.wraps(cli.COMMANDS[name])(lambda config: seen.append(config)))
     return seen
 
 
-@pytest.mark.parametrize(("place", "words"), COMMANDS, ids=[called(words) for _, words in COMMANDS])
+@pytest.mark.parametrize(("place", "words"), COMMANDS.values(), ids=COMMANDS)
 def test_commands_are_understood(place: str, words: list[str], accepted: list[Any]) -> None:
     own = own_arguments(words)
     if own is not None:
         with pytest.raises(SystemExit) as left:
             cli.main(own)
-        assert left.value.code == 0, f"{place}: {called(words)}"
+        assert left.value.code == 0, f"{place}: {words}"
         assert len(accepted) == 1
     if words[:3] == ["ray", "job", "submit"]:
         submit = pytest.importorskip("ray.dashboard.modules.job.cli").submit
@@ -82,76 +88,101 @@ def test_commands_are_understood(place: str, words: list[str], accepted: list[An
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         named = re.search(r"\[(.+)\]", words[-1])
         assert named is None or set(named[1].split(",")) <= set(extras), place
+    elif words[0] == "python":
+        assert (ROOT / words[1]).is_file(), place
     else:
-        assert own is not None, f"{place}: no test knows what to do with {called(words)!r}"
+        assert own is not None or words == ["source", ".venv/bin/activate"], f"{place}: no test knows {words}"
 
 
-def test_the_documentation_has_commands() -> None:
-    used = {own[0] for _, words in COMMANDS if (own := own_arguments(words)) is not None}
-    assert used == set(cli.COMMANDS), "each command is shown at least once"
+def test_every_command_is_shown() -> None:
+    used = {own[0] for _, words in COMMANDS.values() if (own := own_arguments(words)) is not None}
+    assert used == set(cli.COMMANDS)
+    listed = re.findall(r"^\| `dynacor ([a-z-]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(cli.COMMANDS), "the README has a line for each"
 
 
 def known_options() -> set[str]:
     """All options of our commands, Ray's that we name, and those of the scripts in jobs/."""
-    kinds = [DetectConfig, SweepConfig, CompareConfig, AnalyzeSignalsConfig, cli._UncheckedDoctor]
-    kinds += [options for options, _ in cli._AFTERWARDS.values()]
-    names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
-    found = {f"--{name.replace('_', '-')}" for name in names} | {"--no-thumbnails", "--help", "--version"}
+    kinds = [cli.config_class(command) for command in cli.COMMANDS]
+    found = {one.flag for kind in kinds for one in all_options(kind).values()}
+    found |= {"--no-thumbnails", "--help", "--version", "--write"}
     for script in (ROOT / "jobs").glob("bench_*.py"):
         fields = re.findall(r"^    ([a-z_]+): |\"--([a-z-]+)\"", script.read_text(), re.MULTILINE)
         found |= {f"--{(one or other).replace('_', '-')}" for one, other in fields}
-    return found | {"--working-dir", "--temp-dir", "--seed", "--entrypoint-num-gpus"}
+    return found | {"--working-dir", "--write"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=name_of)
 def test_no_option_is_misspelt(page: Path) -> None:
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
     assert used <= known_options()
 
 
-def test_the_readme_names_files_that_exist() -> None:
-    inside = r"`((?:dynacor_ray|jobs|tests)/[\w./*-]*|[\w-]+\.(?:yaml|toml|txt))`"
-    named = set(re.findall(inside, TEXT)) - {"summary.json"}
-    assert named
+@every_page
+def test_files_that_are_named_exist(page: Path) -> None:
+    inside = r"`((?:dynacor_ray|jobs|tests|\.ci)/[\w./*-]*|[\w-]+\.(?:yaml|toml|txt))`"
+    named = set(re.findall(inside, page.read_text(encoding="utf-8")))
     assert not [name for name in named if not list(ROOT.glob(name.rstrip("/")))]
+
+
+@pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        place, _, anchor = link.partition("#")
+        if ":" not in place:
+            target = (page.parent / place).resolve() if place else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def test_every_guide_is_linked_from_the_readme() -> None:
+    assert {name_of(path) for path in GUIDES.values()} <= {link.partition("#")[0] for link in links(README)}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_extras_that_are_named_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    sources = [README.read_text(), *(path.read_text() for path in (ROOT / "dynacor_ray").rglob("*.py"))]
+    sources = [path.read_text(encoding="utf-8") for path in (*PAGES, *(ROOT / "dynacor_ray").rglob("*.py"))]
     lists = [found for text in sources for found in re.findall(r"dynacor-ray\[([\w,]+)\]", text)]
     named = {name for found in lists for name in found.split(",")}
     assert {"encoders", "cleanlab", "optuna"} <= named <= set(extras)
 
 
-@pytest.mark.parametrize("page", [README, *GUIDES], ids=lambda page: page.relative_to(ROOT).as_posix())
+@every_page
 def test_snippets_are_python(page: Path) -> None:
-    found = list(snippets(page, "python", "py"))  # py: needs what is not installed here
-    assert found
-    for snippet in found:
+    for snippet in snippets(page, "python", "py"):  # py: needs what is not installed here
         ast.parse(snippet.text, snippet.place)
 
 
-def run_guide(path: Path) -> None:
-    """Execute a guide's snippet up to the run that it ends with."""
-    (snippet,) = snippets(path, "python")
+def test_the_documentation_has_snippets() -> None:
+    assert [page.stem for page in PAGES for _ in snippets(page, "python")] == [
+        *("README", "extend", "extend", "results", "sweeps")
+    ]
+
+
+def register(index: int) -> None:
+    """Execute a snippet of the guide `extend` up to the run that it ends with."""
+    snippet = list(snippets(GUIDES["extend"], "python"))[index]
     exec(compile(snippet.text.partition("\nresult = ")[0], snippet.place, "exec"), {"__name__": "__main__"})
 
 
-def test_the_guide_to_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detector_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detectors, "DETECTORS", dict(detectors.DETECTORS))
-    run_guide(GUIDES[0])
+    register(0)
     detector = detectors.DETECTORS["late_margin"]
     margins = np.array([[-9, -9, 2, 3], [9, 9, -1, -2]], np.float16)
     verdict = detector.judge(Evidence(given_label=np.array([0, 1], np.int32), num_classes=2, margins=margins))
     assert verdict.is_label_issue.tolist() == [False, True]
     assert verdict.score.tolist() == [2.5, -1.5]
-    assert CompareConfig(detectors=("dynacor", "late_margin")).chosen == ["dynacor", "late_margin"]
+    assert CompareConfig(detectors=("dynacor", "late_margin")).effective_detectors == ["dynacor", "late_margin"]
 
 
-def test_the_guide_to_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_source_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(registry, "SOURCES", dict(registry.SOURCES))
-    run_guide(GUIDES[1])
+    register(1)
     features = np.arange(14, dtype=np.float64).reshape(7, 2)
     np.savez(tmp_path / "arrays.npz", features=features, labels=np.array(list("aabbaab")))
     monkeypatch.chdir(tmp_path)
@@ -174,3 +205,45 @@ def test_the_notebook_is_one() -> None:
         if cell["cell_type"] == "code":
             assert {"outputs", "execution_count"} <= set(cell)
             ast.parse("".join(cell["source"]))
+
+
+# ------------------------------------------------------------------------------------------------- tables, and the site
+
+
+@pytest.fixture(scope="module")
+def docs() -> dict[str, Any]:
+    """What `.ci/docs.py` defines."""
+    return runpy.run_path(str(ROOT / ".ci" / "docs.py"), run_name="imported")
+
+
+@pytest.mark.parametrize("guide", GUIDES.values(), ids=name_of)
+def test_option_tables_are_up_to_date(guide: Path, docs: dict[str, Any]) -> None:
+    text = guide.read_text(encoding="utf-8")
+    assert docs["with_tables"](text) == text, "run: python .ci/docs.py --write"
+
+
+def test_every_option_stands_in_a_table(docs: dict[str, Any]) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in GUIDES.values()]
+    shown = [name for text in texts for name in re.findall(r"<!-- options: ([\w-]+) -->", text)]
+    assert sorted(shown) == sorted(docs["tables"]())
+    rows = {row for text in texts for row in re.findall(r"^\| `(--[a-z-]+)` \|", text, re.MULTILINE)}
+    kinds = [cli.config_class(command) for command in cli.COMMANDS]
+    assert {one.flag for kind in kinds for one in all_options(kind).values() if not one.positional} <= rows
+
+
+def test_the_site_has_every_page(docs: dict[str, Any]) -> None:
+    assert {*PAGES, CHANGELOG} == set(docs["PAGES"])
+
+
+def test_dead_links_of_the_site_are_found(tmp_path: Path, docs: dict[str, Any]) -> None:
+    (tmp_path / "a.html").write_text('<p id="here"><a href="#here"></a><a href="b.html#there"></a><img src="no.png">')
+    (tmp_path / "b.html").write_text('<a href="a.html#here"></a><a href="https://example.org/no"></a>')
+    assert docs["dead_links"](tmp_path) == ["a.html: b.html#there", "a.html: no.png"]
+
+
+def test_links_of_a_page_are_moved(tmp_path: Path, docs: dict[str, Any]) -> None:
+    page = docs["as_page"](README, tmp_path)
+    assert "](guides/data.html#encoders)" in page.__doc__
+    assert "](guides/report.png)" in page.__doc__
+    assert (tmp_path / "guides" / "report.png").is_file()
+    assert "](../index.html" not in page.__doc__

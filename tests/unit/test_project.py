@@ -1,8 +1,9 @@
-"""Rules that hold for the whole project, read off its source: layers, quarantine of the truth, citations, axes."""
+"""Rules that hold for the whole project, read off its source: layers, quarantine of the truth, citations, tests."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 import subprocess
@@ -36,10 +37,21 @@ TOP_LEVEL = {
 }
 REDUCTIONS = {"softmax", "log_softmax", "mean", "normalize", "squeeze"}
 
+TESTS = ROOT / "tests" / "unit"
+TESTS_OF_MORE = {
+    "test_cluster_yaml.py",
+    "test_docs.py",
+    "test_jobs.py",
+    "test_project.py",
+    "test_security.py",
+    "method/test_index.py",
+}
+
 FILES = sorted(PACKAGE.rglob("*.py"))
 METHOD_FILES = sorted((PACKAGE / "method").rglob("*.py"))
 
 
+@functools.cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
@@ -92,23 +104,27 @@ def docstrings(tree: ast.Module) -> set[int]:
 # --------------------------------------------------------------------------------------------------------------- layers
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_ray_is_imported_in_engine_only(path: Path) -> None:
-    if unit_of(path) == "engine":
-        return
-    found = [line for module, line in imported_modules(path) if module.partition(".")[0] == "ray"]
-    assert not found, f"{name_of(path)} imports ray in lines {found}; move that to engine/"
+def test_ray_is_imported_in_engine_only() -> None:
+    found = [
+        f"{name_of(path)}:{line}"
+        for path in FILES
+        if unit_of(path) != "engine"
+        for module, line in imported_modules(path)
+        if module.partition(".")[0] == "ray"
+    ]
+    assert not found, "move what imports ray to engine/"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_imports_point_down(path: Path) -> None:
-    unit = unit_of(path)
-    assert unit in LEVELS, f"give {unit} a place in ORDER"
-    for module, line in own_imports(path):
-        other = unit_of_module(module)
-        if other != unit:
-            place = f"{name_of(path)}:{line} imports {module}"
-            assert LEVELS[other] < LEVELS[unit], f"{place}, which is not below {unit}"
+def test_imports_point_down() -> None:
+    units = {unit_of(path) for path in FILES}
+    assert units <= LEVELS.keys(), f"give {units - LEVELS.keys()} a place in ORDER"
+    found = [
+        f"{name_of(path)}:{line} imports {module}, which is not below {unit_of(path)}"
+        for path in FILES
+        for module, line in own_imports(path)
+        if unit_of_module(module) != unit_of(path) and LEVELS[unit_of_module(module)] >= LEVELS[unit_of(path)]
+    ]
+    assert not found
 
 
 def test_files_do_not_import_each_other_in_a_circle() -> None:
@@ -126,19 +142,19 @@ def test_the_package_holds_two_modules_and_folders() -> None:
 # ----------------------------------------------------------------------------------------------------------- quarantine
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_truth_is_quarantined(path: Path) -> None:
-    if name_of(path).startswith(TRUTH_READERS):
-        return
-    tree = parsed(path)
+def lines_with_truth(tree: ast.Module) -> Iterator[int]:
     documentation = docstrings(tree)
-    found = []
     for node in ast.walk(tree):
         names = [getattr(node, field, None) for field in ("id", "attr", "name")]
         text = node.value if isinstance(node, ast.Constant) and id(node) not in documentation else None
         if {"TRUE_LABEL", "read_truth"} & set(names) or (isinstance(text, str) and "true_label" in text):
-            found.append(getattr(node, "lineno", 0))
-    assert not found, f"{name_of(path)} touches the truth in lines {found}; only {TRUTH_READERS} may"
+            yield getattr(node, "lineno", 0)
+
+
+def test_truth_is_quarantined() -> None:
+    files = [path for path in FILES if not name_of(path).startswith(TRUTH_READERS)]
+    found = [f"{name_of(path)}:{line}" for path in files for line in lines_with_truth(parsed(path))]
+    assert not found, f"only {TRUTH_READERS} may touch the truth"
 
 
 # ---------------------------------------------------------------------------------------------------- method, decision
@@ -168,15 +184,17 @@ def test_decision_modules_name_their_origin() -> None:
     assert not silent, f"cite a publication in the module's docstring, or say that the rules are ours: {silent}"
 
 
-@pytest.mark.parametrize("path", METHOD_FILES, ids=name_of)
-def test_method_names_its_axes(path: Path) -> None:
-    calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
-    for call in calls:
-        function = call.func
-        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        if name in REDUCTIONS:
-            named = {keyword.arg for keyword in call.keywords} & {"dim", "axis"}
-            assert named, f"{name_of(path)}:{call.lineno}: {name} without dim= or axis="
+def test_method_names_its_axes() -> None:
+    found, seen = [], 0
+    for path in METHOD_FILES:
+        for call in (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)):
+            name = getattr(call.func, "attr", None) or getattr(call.func, "id", "")
+            if name in REDUCTIONS:
+                seen += 1
+                if not {keyword.arg for keyword in call.keywords} & {"dim", "axis"}:
+                    found.append(f"{name_of(path)}:{call.lineno}: {name} without dim= or axis=")
+    assert seen
+    assert not found
 
 
 # ----------------------------------------------------------------------------------------------------------- public API
@@ -213,6 +231,22 @@ def test_package_is_marked_as_typed() -> None:
     assert (PACKAGE / "py.typed").is_file()
 
 
+# ---------------------------------------------------------------------------------------------------------------- tests
+
+
+def test_a_unit_test_lies_where_its_module_does() -> None:
+    """tests/unit/a/test_b.py or test_b_more.py is of dynacor_ray/a/b.py; tests/unit/jobs/ is of jobs/."""
+    homeless = []
+    for path in TESTS.rglob("test_*.py"):
+        name = path.relative_to(TESTS)
+        folder = ROOT / name.parent if name.parts[0] == "jobs" else PACKAGE / name.parent
+        words = name.stem.removeprefix("test_").split("_")
+        modules = ["_".join(words[: i + 1]) for i in range(len(words))]
+        if not any((folder / f"{module}.py").is_file() for module in modules) and str(name) not in TESTS_OF_MORE:
+            homeless.append(str(name))
+    assert not homeless
+
+
 # ----------------------------------------------------------------------------------------------------------- repository
 
 
@@ -238,15 +272,12 @@ def reasons() -> dict[str, str]:
     return found
 
 
-def test_the_readme_lists_every_dependency_with_its_reason() -> None:
+def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     needed = project["dependencies"] + [item for name, items in extras.items() if name != "dev" for item in items]
     assert list(reasons()) == needed
     assert all(reasons().values()), "say in pyproject what each is for"
-    listed = re.findall(r"^\| `([^`]+)` \| (.+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    table = [(name, reason) for name, reason in listed if re.search("[<=>]", name)]
-    assert table == list(reasons().items())
 
 
 def test_only_listed_dependencies_are_imported() -> None:

@@ -1,46 +1,27 @@
-"""Hostile data: nothing of it is executed, leads out of its folder, blocks, or steers a terminal.
+"""Untrusted data on its way through a run: nothing of it is executed, leads out of its folder, blocks, or lies.
 
-Beside what is tested where it lives: image bombs (test_images), code in weights (test_models) and in human labels
-(test_noise_observed), batches with other MD5 sums (test_sources_cifar), links and keys that lead out
-(test_sources_images), names in reports (test_report, test_report_compare).
+What one module refuses by itself is tested beside that module.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import pickle
-import struct
-import tarfile
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-import torchvision
-from PIL import Image
 from ray.data._internal.object_extensions.arrow import ArrowPythonObjectArray
 from ray.data._internal.tensor_extensions.arrow import ArrowTensorTypeV2
 
-from dynacor_ray.core import storage
-from dynacor_ray.core.errors import DataError, DynacorError, StorageError, expected_got, printable
-from dynacor_ray.core.image_decoding import ImageError, probe
-from dynacor_ray.core.manifest import MANIFEST, DatasetManifest
-from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import locate
+from dynacor_ray.core.errors import DataError, DynacorError
 from dynacor_ray.engine.data.ingest import count_labels
-from dynacor_ray.sources import cifar
 from dynacor_ray.sources.base import SourceOptions
-from dynacor_ray.sources.cifar_human_labels import read_human_labels
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.sources.validate import Validated, build_vocabulary, feature_dim_of, validate_rows
-from dynacor_ray.workflows.prepare import default_out
+from tests.opened_sources import png, save
 
 LABELS, FEATURES = list("abab"), [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]
 
@@ -55,27 +36,12 @@ class Trap:
         return os.mkdir, (str(self.path),)
 
 
-def png(shade: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (4, 4), shade).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def save(path: Path, columns: dict[str, Any], metadata: dict[str, str] | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
-    return path
-
-
 def looked_at(data: Path, **options: Any) -> Validated:
     """All that a run does with the rows of a small source before training."""
     source = open_source(str(data), SourceOptions(**options))
     (shard,) = source.shards(1000)
     vocabulary, table = build_vocabulary(count_labels([shard]), source), shard.read()
     return validate_rows(table, source.kind, vocabulary, feature_dim_of(table) if source.kind == "feature" else None)
-
-
-# --- code ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["label", "image", "feature", "uri", "true_label", "instance_id", "second file"])
@@ -116,38 +82,6 @@ def test_a_type_described_by_a_pickle_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "trace").exists()
 
 
-def test_an_archive_that_leads_out_is_not_unpacked(tmp_path: Path) -> None:
-    """CIFAR's archive must be the published one before anything of it is unpacked."""
-    (tmp_path / "root").mkdir()
-    with tarfile.open(tmp_path / "root" / "cifar-10-python.tar.gz", "w:gz") as tar:
-        for name in ("../trace", f"{tmp_path}/trace", "cifar-10-batches-py/data_batch_1"):
-            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
-    with pytest.raises(DataError, match="as published, but got a damaged file"):
-        open_source(f"cifar10:{tmp_path / 'root'}", SourceOptions())
-    assert not (tmp_path / "trace").exists()
-    assert [path.name for path in (tmp_path / "root").iterdir()] == ["cifar-10-python.tar.gz"]
-
-
-def test_a_good_archive_is_not_unpacked_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, precious = tmp_path / "root", tmp_path / "precious"
-    root.mkdir()
-    precious.mkdir()
-    (precious / "data_batch_1").write_text("precious")
-    with tarfile.open(root / "cifar-10-python.tar.gz", "w:gz") as tar:
-        tar.addfile(tarfile.TarInfo("cifar-10-batches-py/data_batch_1"), io.BytesIO())
-    digest = hashlib.md5((root / "cifar-10-python.tar.gz").read_bytes()).hexdigest()
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", digest)
-    os.symlink(precious, root / "cifar-10-batches-py")
-    cifar._batch.cache_clear()
-    with pytest.raises(DataError, match=r"to unpack .* below .*root, but got a link to .*precious; remove the link"):
-        open_source(f"cifar10:{root}", SourceOptions())
-    assert [path.name for path in precious.iterdir()] == ["data_batch_1"]
-    assert (precious / "data_batch_1").read_text() == "precious"
-
-
-# --- ways out -----------------------------------------------------------------------------------------------------
-
-
 def test_what_a_table_may_name(tmp_path: Path) -> None:
     """Any file or URI, since it is a list of where images lie; but no chain of protocols, and only images are kept."""
     (tmp_path / "table").mkdir()
@@ -170,33 +104,6 @@ def test_what_a_table_may_name(tmp_path: Path) -> None:
     assert reasons == {uri: error for uri, error in errors.items() if error}
     assert checked.rows["image"].to_pylist() == [png()] * 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["near.png", "secret.txt", "table"]
-
-
-@pytest.mark.parametrize("name", ["../../secret.parquet", "/etc/passwd"])
-def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> None:
-    known: dict[str, Any] = {
-        **dict.fromkeys(("source", "uri", "kind", "fingerprint", "content_hash", "payload_hash"), "x"),
-        **{"num_rows": 1, "class_names": ["a", "b"], "class_counts": [1, 0], "feature_dim": None, "truth": None},
-        **{"parts": [{"name": "a/p", "rows": 1, "first_id": 0, "last_id": 0}], "quarantine": "a/q"},
-        **{"allows_thumbnails": True, "stats": None, "quarantine_examples": [], "warnings": []},
-    }
-    parts = [known["parts"][0] | {"name": name}]
-    for change in ({}, {"parts": parts}, {"quarantine": name}, {"truth": name}, {"parts": 3}, {"more": 1}):
-        (tmp_path / MANIFEST).write_text(json.dumps(known | change))
-        if not change:
-            assert DatasetManifest.read(locate(str(tmp_path))) is not None
-            continue
-        with pytest.raises(StorageError, match=r"the manifest of packed data .*; remove "):
-            DatasetManifest.read(locate(str(tmp_path)))
-
-
-@pytest.mark.parametrize("data", ["..", "../..", "x/..", "../", ".", "/", "cifar10:.."])
-def test_results_go_below_runs_whatever_the_data_are_called(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir("/")
-    assert default_out(data) == "runs/detect"
-
-
-# --- what blocks or grows without end -----------------------------------------------------------------------------
 
 
 def test_links_in_circles_end(tmp_path: Path) -> None:
@@ -235,62 +142,12 @@ def test_deep_json_in_a_footer(tmp_path: Path, key: str) -> None:
         looked_at(data)
 
 
-def test_large_and_deep_json_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "deep.json").write_text("[" * 200_000)
-    with pytest.raises(StorageError, match=r"deep\.json"):
-        locate(str(tmp_path / "deep.json")).read_json()
-    (tmp_path / "large.json").write_text(json.dumps(["x" * 100] * 21_000))
-    assert len(locate(str(tmp_path / "large.json")).read_json()) == 21_000
-    monkeypatch.setattr(storage, "MAX_JSON_BYTES", 2 << 20)
-    with pytest.raises(StorageError, match="a file of 2 MiB; remove the damaged file"):
-        locate(str(tmp_path / "large.json")).read_json()
-
-
 def test_class_names_are_short_and_few_columns_are_listed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"at most 500 characters, but got one of 100,000; .*--label-column"):
         looked_at(save(tmp_path / "a.parquet", {"label": ["x" * 100_000, "y"] * 2, "feature": FEATURES}))
     with pytest.raises(DataError, match="and 2,950 more; name it") as caught:
         looked_at(save(tmp_path / "b.parquet", {f"column {i}": [1] for i in range(3000)}))
     assert len(str(caught.value)) < 2000
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"iTXt"])
-def test_a_bomb_in_the_notes_of_a_png(kind: bytes) -> None:
-    packed = zlib.compress(b"\0" * (64 << 20))
-    note = b"k\0\1\0\0\0" if kind == b"iTXt" else b"k\0\0"
-    image = png()
-    with pytest.raises(ImageError, match="not an image"):
-        probe(image[:33] + chunk(kind, note + packed) + image[33:])
-
-
-def test_bombs_of_human_labels(tmp_path: Path) -> None:
-    """An archive that unpacks to more than it may, and a view that claims more values than its file has bytes."""
-    plain, packed, view = (tmp_path / name for name in ("plain.pt", "packed.pt", "view.pt"))
-    torch.save({"clean_label": torch.zeros(9 << 20, dtype=torch.int64), "worse_label": torch.zeros(1)}, plain)
-    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
-        for member in old.infolist():
-            new.writestr(member.filename, old.read(member))
-    assert packed.stat().st_size < 1 << 20
-    with pytest.raises(DataError, match="a file that unpacks to 72 MiB"):
-        read_human_labels(str(packed), "worse_label", 10)
-    endless = torch.zeros(1, dtype=torch.int64).expand(10**11)
-    torch.save({"clean_label": endless, "worse_label": endless}, view)
-    with pytest.raises(DataError, match=r"shape \(100000000000,\)"):
-        read_human_labels(str(view), "worse_label", 10)
-
-
-# --- text ---------------------------------------------------------------------------------------------------------
-
-
-def test_messages_are_one_printable_line() -> None:
-    """What Python prints of an error is not the command line's to clean: the message itself must be harmless."""
-    message = expected_got("a label", "'\x1b[31mred\r\nError: all is lost\u202e\x9b'", "look at naïve 日本")
-    assert message == r"Expected a label, but got '\x1b[31mred\r\nError: all is lost\u202e\x9b'; look at naïve 日本."
-    assert printable("[red]:smile:") == "[red]:smile:"
 
 
 def test_errors_about_hostile_names_are_printable(tmp_path: Path) -> None:
@@ -301,11 +158,6 @@ def test_errors_about_hostile_names_are_printable(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         looked_at(tmp_path / "b.csv")
     assert str(caught.value).isprintable()
-
-
-def test_lines_of_progress_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
-    Progress().say("12 rows set aside; see /runs/\x1b[31mred[bold]:smile:")
-    assert capsys.readouterr().err == "12 rows set aside; see /runs/\\x1b[31mred[bold]:smile:\n"
 
 
 def test_labels_that_are_not_utf_8(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.image_decoding import center_crop_resize, flip, load_rgb
 from dynacor_ray.core.manifest import MANIFEST, DatasetManifest, FeatureStats, read_stats
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.engine.runtime.parallel_map import items_dataset, items_of, one_column, parallel_map, results
@@ -69,37 +70,42 @@ class _Folders:
         return self.originals if kind == ORIGINALS else self.copies
 
 
-@dataclass(frozen=True)
-class _Decoder:
-    """Unit -> one row with the decoded images of its missing originals and copies; copies are augmented (§4.2)."""
+def decode_chunk(
+    dataset: Location,
+    chunk: EmbeddingChunk,
+    corruption: CorruptionConfig | None,
+    side: int,
+    augmentation: str,
+    kinds: Sequence[str] = (ORIGINALS, COPIES),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the images of a chunk, each once; a copy's is `augmented` (§4.2).
 
-    dataset: Location
-    corruption: CorruptionConfig
-    image_size: int
-    augmentation: str
+    Args:
+        dataset: Folder of the packed images.
+        chunk: Which rows.
+        corruption: Which of them get a copy; None: none.
+        side: Of the squares that images are made, in pixels.
+        augmentation: Of the copies, as in `augmented`.
+        kinds: Which are wanted: originals, copies or both.
 
-    def __call__(self, unit: EmbeddingChunk) -> pa.Table:
-        rows = read_range(self.dataset / unit.part, unit.first, unit.rows, [schema.INSTANCE_ID, schema.IMAGE])
-        # Which rows get a copy is settled on their ids alone, before an image is decoded.
-        ids = rows[schema.INSTANCE_ID].to_numpy()
-        wanted = {ORIGINALS: np.arange(len(ids)), COPIES: np.flatnonzero(is_selected(ids, self.corruption))}
-        position = np.concatenate([wanted[kind] for kind in unit.needs])
-        is_copy = np.concatenate([np.full(len(wanted[kind]), kind == COPIES) for kind in unit.needs])
-        encoded = rows[schema.IMAGE]
-        images = [self._load(encoded[int(at)].as_py(), bool(copy)) for at, copy in zip(position, is_copy, strict=True)]
-        keys = schema.encode_key(ids[position], is_copy)
-        pixels = np.stack(images) if images else np.empty((0, self.image_size, self.image_size, 3), np.uint8)
-        return pa.table(
-            {
-                "unit": pa.array([json.dumps(asdict(unit))]),
-                "keys": pa.array([keys.tobytes()], pa.binary()),
-                "pixels": pa.array([pixels.tobytes()], pa.large_binary()),
-            }
-        )
-
-    def _load(self, data: bytes, is_copy: bool) -> np.ndarray:
-        image = load_rgb(data, self.image_size)
-        return augmented(image, self.augmentation) if is_copy else image
+    Returns:
+        Keys int64 (n,) and images uint8 (n, side, side, 3): originals first, then copies.
+    """
+    rows = read_range(dataset / chunk.part, chunk.first, chunk.rows, [schema.INSTANCE_ID, schema.IMAGE])
+    # Which rows get a copy is settled on their ids alone, before an image is decoded.
+    ids = rows[schema.INSTANCE_ID].to_numpy()
+    copied = np.flatnonzero(is_selected(ids, corruption)) if corruption is not None and COPIES in kinds else ids[:0]
+    originals = np.arange(len(ids)) if ORIGINALS in kinds else ids[:0]
+    keys = np.concatenate([schema.encode_key(ids[originals], False), schema.encode_key(ids[copied], True)])
+    images = np.empty((len(keys), side, side, 3), np.uint8)
+    places = {row: len(originals) + number for number, row in enumerate(copied.tolist())}
+    for row in originals.tolist() if len(originals) else copied.tolist():
+        image = load_rgb(rows[schema.IMAGE][row].as_py(), side)
+        if len(originals):
+            images[row] = image
+        if row in places:
+            images[places[row]] = augmented(image, augmentation)
+    return keys, images
 
 
 def augmented(image: np.ndarray, augmentation: str) -> np.ndarray:
@@ -145,8 +151,7 @@ class _Embedder:
 
 
 def embed(
-    dataset: Location,
-    manifest: DatasetManifest,
+    dataset: PackedDataset,
     spec: EncoderSpec,
     corruption: CorruptionConfig,
     augmentation: str,
@@ -160,15 +165,25 @@ def embed(
     by every gamma and seed, copies by every smaller gamma, since corrupted sets are nested.
     """
     size = load_encoder(spec, "cpu").image_size
-    base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{manifest.payload_hash[:12]}"
+    base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{dataset.manifest.payload_hash[:12]}"
     copies = _copies(base, augmentation, corruption)
     folders = _Folders(base / ORIGINALS, copies)
-    units = plan_chunks(dataset, manifest, size)
+    units = plan_chunks(dataset.manifest, size)
     todo = _missing(units, folders)
     if todo:
-        decoder = _Decoder(dataset, corruption, size, augmentation)
-        _run(todo, decoder, spec, folders, use_gpu, progress)
-    return _open(folders, units, manifest)
+
+        def decode(chunk: EmbeddingChunk) -> pa.Table:
+            keys, pixels = decode_chunk(dataset.folder, chunk, corruption, size, augmentation, chunk.needs)
+            return pa.table(
+                {
+                    "unit": pa.array([json.dumps(asdict(chunk))]),
+                    "keys": pa.array([keys.tobytes()], pa.binary()),
+                    "pixels": pa.array([pixels.tobytes()], pa.large_binary()),
+                }
+            )
+
+        _run(todo, decode, spec, folders, use_gpu, progress)
+    return _open(folders, units, dataset.manifest.num_rows)
 
 
 def _copies(base: Location, augmentation: str, corruption: CorruptionConfig) -> Location:
@@ -190,7 +205,7 @@ def read_range(place: Location, first: int, rows: int, columns: list[str]) -> pa
         return file.read_row_groups(groups, columns).slice(first - int(starts[groups[0]]), rows)
 
 
-def plan_chunks(dataset: Location, manifest: DatasetManifest, size: int) -> list[EmbeddingChunk]:
+def plan_chunks(manifest: DatasetManifest, size: int) -> list[EmbeddingChunk]:
     """Cut the packed files into units, the same for every run on the same data and image size."""
     most = max(1, min(MAX_UNIT_ROWS, UNIT_BYTES // (size * size * 3)))
     starts = [(part, first) for part in manifest.parts for first in range(0, part.rows, most)]
@@ -209,21 +224,21 @@ def _missing(units: list[EmbeddingChunk], folders: _Folders) -> list[EmbeddingCh
 
 def _run(
     todo: list[EmbeddingChunk],
-    decoder: _Decoder,
+    decode: Callable[[EmbeddingChunk], pa.Table],
     spec: EncoderSpec,
     folders: _Folders,
     use_gpu: bool,
     progress: Progress,
 ) -> None:
-    def decode(block: pa.Table) -> pa.Table:
-        return pa.concat_tables([decoder(unit) for unit in items_of(block)])
+    def decode_block(block: pa.Table) -> pa.Table:
+        return pa.concat_tables([decode(unit) for unit in items_of(block)])
 
     have = resources()
     # On CPUs an actor and a decoder share a core: together they ask for no more than there is, so neither can starve.
     size = int(have.gpus) if use_gpu else max(1, int(have.cpus))
     actor: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0.25} if use_gpu else {"num_cpus": min(0.75, have.cpus / 2)}
     dataset = items_dataset(todo).map_batches(
-        decode, batch_format="pyarrow", batch_size=1, num_cpus=min(1.0, have.cpus / 2) if use_gpu else 0.25
+        decode_block, batch_format="pyarrow", batch_size=1, num_cpus=min(1.0, have.cpus / 2) if use_gpu else 0.25
     )
     dataset = dataset.map_batches(
         _Embedder,
@@ -238,16 +253,14 @@ def _run(
             bar.advance(rows)
 
 
-def _open(folders: _Folders, units: list[EmbeddingChunk], manifest: DatasetManifest) -> FeatureStore:
+def _open(folders: _Folders, units: list[EmbeddingChunk], num_rows: int) -> FeatureStore:
     """Count what is stored, once; the counts and the feature sums are kept in a manifest per folder."""
     files = tuple(unit.file_name for unit in units)
     originals = _counted(folders.originals, files)
     _counted(folders.copies, files)  # its manifest says that these copies are complete
-    if originals["rows"] != manifest.num_rows:
+    if originals["rows"] != num_rows:
         got = f"{originals['rows']:,} embeddings"
-        raise DataError(
-            expected_got(f"{manifest.num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun")
-        )
+        raise DataError(expected_got(f"{num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun"))
     stats = read_stats(originals["stats"])
     assert stats is not None
     return FeatureStore(

@@ -10,11 +10,11 @@ import ray
 import torch
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.packed_dataset import GivenLabels
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.detectors.fm_srm import NEIGHBORS, PrototypeSums, prototype_margin
 from dynacor_ray.detectors.nearest_neighbors import NearestNeighbors, normalized
-from dynacor_ray.engine.data.labels import GivenLabels
 from dynacor_ray.engine.runtime.session import remote_errors
 
 BLOCK_ROWS = 4096

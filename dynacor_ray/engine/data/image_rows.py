@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.image_decoding import load_rgb
+from dynacor_ray.core.packed_dataset import GivenLabels
 from dynacor_ray.core.storage import Location
-from dynacor_ray.engine.data.embed import EmbeddingChunk, augmented, read_range
-from dynacor_ray.engine.data.labels import GivenLabels
-from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupted_label, is_selected
+from dynacor_ray.engine.data.embed import EmbeddingChunk, decode_chunk
+from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupted_label
 
 
 @dataclass(frozen=True)
@@ -30,22 +29,15 @@ class ImageReader:
 
     def __call__(self, unit: EmbeddingChunk, labels: GivenLabels) -> pa.Table:
         """`key`, `label`, and `feature` uint8 of length 3 * side**2: originals, then copies, each decoded once."""
-        rows = read_range(self.dataset / unit.part, unit.first, unit.rows, [schema.INSTANCE_ID, schema.IMAGE])
-        ids = rows[schema.INSTANCE_ID].to_numpy()
-        # Which rows get a copy, and its label, is settled on their ids alone, before an image is decoded.
-        has_copy = np.zeros(len(ids), bool) if self.corruption is None else is_selected(ids, self.corruption)
-        given = labels.of(ids)
-        if self.corruption is not None:
-            wrong = corrupted_label(given[has_copy], ids[has_copy], self.num_classes, self.corruption.seed)
-            given = np.concatenate([given, wrong])
-        keys = np.concatenate([schema.encode_key(ids, False), schema.encode_key(ids[has_copy], True)])
-        images = np.empty((len(keys), 3 * self.side * self.side), np.uint8)
-        at = len(ids)
-        for number, data in enumerate(rows[schema.IMAGE]):
-            image = load_rgb(data.as_py(), self.side)
-            images[number] = image.reshape(-1)
-            if has_copy[number]:
-                images[at] = augmented(image, self.augmentation).reshape(-1)
-                at += 1
-        columns = {schema.KEY: pa.array(keys), LABEL: pa.array(given, pa.int32())}
-        return pa.table(columns | {schema.FEATURE: schema.fixed_size_list(images)})
+        keys, images = decode_chunk(self.dataset, unit, self.corruption, self.side, self.augmentation)
+        columns = {schema.KEY: pa.array(keys), LABEL: labels_of(keys, labels, self.num_classes, self.corruption)}
+        return pa.table(columns | {schema.FEATURE: schema.fixed_size_list(images.reshape(len(keys), -1))})
+
+
+def labels_of(keys: np.ndarray, labels: GivenLabels, num_classes: int, corruption: CorruptionConfig | None) -> pa.Array:
+    """What is learned of rows: the given label, of a copy another one (§4.2). int64 (n,) -> int32 (n,)."""
+    ids, is_copy = schema.decode_key(keys)
+    given = labels.of(ids)
+    if corruption is not None:
+        given[is_copy] = corrupted_label(given[is_copy], ids[is_copy], num_classes, corruption.seed)
+    return pa.array(given, pa.int32())

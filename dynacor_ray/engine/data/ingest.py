@@ -16,6 +16,7 @@ import pyarrow as pa
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
@@ -106,17 +107,18 @@ class _Packer:
         )
 
 
-def ingest(source: Source, folder: Location, max_invalid_share: float, progress: Progress) -> DatasetManifest:
-    """Pack `source` into `folder`, or return the manifest that is there when nothing changed.
+def ingest(source: Source, folder: Location, max_invalid_share: float, progress: Progress) -> PackedDataset:
+    """Pack `source` into `folder`, or return what is there when nothing changed.
 
     Raises DataError when the data cannot be used; then nothing that looks complete is left.
     """
     fingerprint = source.fingerprint()
-    known = DatasetManifest.read(folder)
-    if known is not None and known.fingerprint == fingerprint:
+    packed = PackedDataset.read(folder)
+    if packed is not None and packed.manifest.fingerprint == fingerprint:
+        known = packed.manifest
         total = known.num_rows + known.quarantined
         check_quarantine(known.quarantined, total, max_invalid_share, known.quarantine_reasons)
-        return known
+        return packed
     # Another run may share the folder and pack the same data at this moment: each packs into a place of its own, and
     # the manifest, which is replaced at once, names the place that counts.
     attempt = uuid.uuid4().hex[:8]
@@ -126,7 +128,7 @@ def ingest(source: Source, folder: Location, max_invalid_share: float, progress:
         (folder / attempt).delete()
         raise
     manifest.write(folder)
-    return manifest
+    return PackedDataset(folder, manifest)
 
 
 def _pack(

@@ -14,15 +14,14 @@ from ray.train import DataConfig
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
-from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.embed import EmbeddingChunk, FeatureStore, plan_chunks
-from dynacor_ray.engine.data.image_rows import ImageReader
-from dynacor_ray.engine.data.labels import LabelTable
+from dynacor_ray.engine.data.image_rows import ImageReader, labels_of
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.parquet_datasource import read_chunks, read_parts
 from dynacor_ray.engine.runtime.session import resources, set_up_data
-from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, corrupted_label, is_selected
+from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, is_selected
 
 PADDING_KEY = -1
 READ_CPUS = 0.25
@@ -37,20 +36,17 @@ class TrainingRows:
     facts: RowFacts
 
 
-def rows_of_features(
-    dataset: Location, manifest: DatasetManifest, labels: LabelTable, corruption: CorruptionConfig | None
-) -> TrainingRows:
+def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None) -> TrainingRows:
     """Rows of a data set that holds feature vectors; §4.2 is applied on the fly, each time the rows are read.
 
     corruption: None for the originals alone.
     """
-    assert manifest.feature_dim is not None
-    assert manifest.stats is not None
-    files = [dataset / part.name for part in manifest.parts]
-    num_classes = manifest.num_classes
+    assert dataset.manifest.feature_dim is not None
+    assert dataset.manifest.stats is not None
+    num_classes = dataset.num_classes
 
     def build(shuffled: bool) -> ray.data.Dataset:
-        known = ray.put(labels.read())
+        known = ray.put(dataset.labels())
 
         def add_copies(block: pa.Table) -> pa.Table:
             ids = block[schema.INSTANCE_ID].to_numpy()
@@ -61,15 +57,14 @@ def rows_of_features(
             keys = pa.array(schema.encode_key(ids, False))
             return pa.table({schema.KEY: keys, LABEL: given, schema.FEATURE: block[schema.FEATURE]})
 
-        rows = read_rows(files, [schema.INSTANCE_ID, schema.FEATURE], shuffled)
+        rows = read_rows(dataset.files, [schema.INSTANCE_ID, schema.FEATURE], shuffled)
         return rows.map_batches(add_copies, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
-    mean, scale = manifest.stats.scaling()
-    return _described(build, labels, corruption, manifest, manifest.feature_dim, mean, scale)
+    return _described(build, dataset, corruption, dataset.manifest.feature_dim, *dataset.manifest.stats.scaling())
 
 
 def rows_of_embeddings(
-    store: FeatureStore, manifest: DatasetManifest, labels: LabelTable, corruption: CorruptionConfig | None
+    store: FeatureStore, dataset: PackedDataset, corruption: CorruptionConfig | None
 ) -> TrainingRows:
     """Rows of an embedded image set: originals, and as copies those of `corruption`, among the ones embedded (§4.2).
 
@@ -77,46 +72,37 @@ def rows_of_embeddings(
     """
     folders = (store.originals, store.copies) if corruption is not None else (store.originals,)
     files = [folder / name for folder in folders for name in store.files]
-    num_classes = manifest.num_classes
+    num_classes = dataset.num_classes
 
     def build(shuffled: bool) -> ray.data.Dataset:
-        known = ray.put(labels.read())
+        known = ray.put(dataset.labels())
 
         def label(block: pa.Table) -> pa.Table:
             ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
             if corruption is not None:
-                chosen = ~is_copy | is_selected(ids, corruption)
-                block, ids, is_copy = block.filter(pa.array(chosen)), ids[chosen], is_copy[chosen]
-            given = ray.get(known).of(ids)
-            if corruption is not None:
-                given[is_copy] = corrupted_label(given[is_copy], ids[is_copy], num_classes, corruption.seed)
-            columns = {schema.KEY: block[schema.KEY], LABEL: pa.array(given, pa.int32())}
-            return pa.table(columns | {schema.FEATURE: block[schema.FEATURE]})
+                block = block.filter(pa.array(~is_copy | is_selected(ids, corruption)))
+            given = labels_of(block[schema.KEY].to_numpy(), ray.get(known), num_classes, corruption)
+            return pa.table({schema.KEY: block[schema.KEY], LABEL: given, schema.FEATURE: block[schema.FEATURE]})
 
         rows = read_rows(files, [schema.KEY, schema.FEATURE], shuffled)
         return rows.map_batches(label, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
-    return _described(build, labels, corruption, manifest, store.dim, *store.stats.scaling())
+    return _described(build, dataset, corruption, store.dim, *store.stats.scaling())
 
 
 def rows_of_images(
-    dataset: Location,
-    manifest: DatasetManifest,
-    labels: LabelTable,
-    corruption: CorruptionConfig | None,
-    augmentation: str,
-    side: int,
+    dataset: PackedDataset, corruption: CorruptionConfig | None, augmentation: str, side: int
 ) -> TrainingRows:
     """Rows of an image set as pixels: uint8 squares of `side`, flat, decoded each time the rows are read.
 
     Options as of `ImageReader`.
     """
-    units = plan_chunks(dataset, manifest, side)
-    reader = ImageReader(dataset, manifest.num_classes, corruption, augmentation, side)
+    units = plan_chunks(dataset.manifest, side)
+    reader = ImageReader(dataset.folder, dataset.num_classes, corruption, augmentation, side)
     cpus = min(1.0, resources().cpus / 4)  # decoding keeps a core busy, but must find room beside a worker
 
     def build(shuffled: bool) -> ray.data.Dataset:
-        known = ray.put(labels.read())
+        known = ray.put(dataset.labels())
 
         def decode(unit: EmbeddingChunk) -> Iterator[pa.Table]:
             yield reader(unit, ray.get(known))
@@ -126,26 +112,26 @@ def rows_of_images(
         return read_chunks([functools.partial(decode, unit) for unit in units], shuffled, cpus)
 
     nothing = np.empty(0, np.float32)
-    return _described(build, labels, corruption, manifest, 3 * side * side, nothing, 1.0, "uint8")
+    return _described(build, dataset, corruption, 3 * side * side, nothing, 1.0, "uint8")
 
 
 def _described(
     build: Callable[[bool], ray.data.Dataset],
-    labels: LabelTable,
+    dataset: PackedDataset,
     corruption: CorruptionConfig | None,
-    manifest: DatasetManifest,
     dim: int,
     mean: np.ndarray,
     scale: float,
     value_type: str = "float32",
 ) -> TrainingRows:
-    known = labels.read()
+    known, rows = dataset.labels(), dataset.manifest.num_rows
     copies = int(is_selected(known.ids, corruption).sum()) if corruption is not None else 0
     if corruption is not None and copies == 0:
-        got = f"no row selected out of {manifest.num_rows:,}"
+        got = f"no row selected out of {rows:,}"
         raise DataError(expected_got("at least one corrupted copy", got, "raise --gamma or use more data"))
-    sizes, counts = (manifest.num_rows, copies, manifest.num_classes), known.counts(manifest.num_classes)
-    return TrainingRows(build, RowFacts(*sizes, dim, mean, scale, counts, corruption, value_type))
+    classes = dataset.num_classes
+    facts = RowFacts(rows, copies, classes, dim, mean, scale, known.counts(classes), corruption, value_type)
+    return TrainingRows(build, facts)
 
 
 def read_rows(files: list[Location], columns: list[str], shuffled: bool) -> ray.data.Dataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from dynacor_ray.engine.dynamics.assemble import HAS_COPY
 from dynacor_ray.engine.runtime.session import remote_errors
 from dynacor_ray.method.clustering import ClusteringConfig, FittedClustering, fit
 from dynacor_ray.method.selection import EpochRecord
+from dynacor_ray.report.summary import FlagCounts
 
 
 def sample_for_fit(dynamics: ray.data.Dataset, total: int, clustering_sample: int, seed: int) -> pa.Table:
@@ -127,38 +127,6 @@ def assign(dynamics: ray.data.Dataset, fitted: FittedClustering, cut: DecisionTh
 
     with remote_errors():
         return dynamics.map_batches(work, batch_format="pyarrow", batch_size=None).materialize()
-
-
-@dataclass
-class FlagCounts:
-    """Counts over all rows, gathered block by block."""
-
-    num_classes: int
-    originals: int = 0
-    flagged: int = 0
-    copies: int = 0
-    copies_flagged: int = 0
-    pairs: np.ndarray = field(init=False)
-    """[given, predicted] counts over flagged rows, int64 (C, C)."""
-    given: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.pairs = np.zeros((self.num_classes, self.num_classes), np.int64)
-        self.given = np.zeros(self.num_classes, np.int64)
-
-    def add(self, block: pa.Table) -> None:
-        """Count one block of assigned rows."""
-        _, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
-        flags = block[schema.IS_LABEL_ISSUE].to_numpy().astype(bool)
-        given, predicted = block[schema.GIVEN_LABEL].to_numpy(), block[schema.PREDICTED_LABEL].to_numpy()
-        self.originals += int((~is_copy).sum())
-        self.copies += int(is_copy.sum())
-        self.flagged += int((flags & ~is_copy).sum())
-        self.copies_flagged += int((flags & is_copy).sum())
-        self.given += np.bincount(given[~is_copy], minlength=self.num_classes)
-        chosen = flags & ~is_copy
-        flat = given[chosen].astype(np.int64) * self.num_classes + predicted[chosen]
-        self.pairs += np.bincount(flat, minlength=self.num_classes**2).reshape(self.pairs.shape)
 
 
 def count_flags(assigned: ray.data.Dataset, num_classes: int) -> FlagCounts:

@@ -10,23 +10,34 @@ import torch
 from torch import nn
 
 from dynacor_ray.core import rng, schema
-from dynacor_ray.detectors.baseline_classifiers import Member, Panel, make_members
 from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.job import Job
 from dynacor_ray.engine.training.module import Recorded, TrainingModule, classifier, forward
 
 
+class Panel(nn.Module):
+    """Classifiers side by side. forward: features (B, D) and the rows for each, int64 (b_k,) -> logits (b_k, C_k)."""
+
+    def __init__(self, classifiers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.classifiers = nn.ModuleList(classifiers)
+
+    def forward(self, features: torch.Tensor, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Logits of every classifier for its rows."""
+        pairs = zip(self.classifiers, rows, strict=True)
+        return [classifier(features.index_select(0, chosen)) for classifier, chosen in pairs]
+
+
 class BaselinesModule(TrainingModule):
-    """The classifiers of the baselines side by side (§5.1, Table 1): one pass over the rows trains them all.
+    """The classifiers that detectors declare, side by side (§5.1, Table 1): one pass over the rows trains them all.
 
     They share nothing but the order of the rows: each has its own weights, labels, loss and rows to learn from.
     """
 
     def __init__(self, job: Job) -> None:
         self._job, self._epochs = job, job.config.epochs
-        self._members: list[Member] = make_members(
-            job.config.panel, job.rows.num_classes, job.rows.class_counts, job.config.seed
-        )
+        given = (job.rows.num_classes, job.rows.class_counts, job.config.seed)
+        self._members = [member for training in job.config.baselines for member in training.classifiers(*given)]
 
     def network(self) -> nn.Module:
         """One classifier per member, each with a start of its own that does not depend on who else is there."""

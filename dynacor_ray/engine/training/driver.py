@@ -13,6 +13,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from dynacor_ray.core.errors import CoverageError, StorageError, TrainingError, expected_got
+from dynacor_ray.core.manifest import MANIFEST
 from dynacor_ray.core.progress import Progress, Stage
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.training_rows import PaddedDataConfig, TrainingRows
@@ -23,7 +24,7 @@ from dynacor_ray.engine.training.signal_files import (
     FAILED,
     PROGRESS,
     SIGNALS,
-    SignalManifest,
+    RecordedSignals,
     complete,
     remove_unlisted,
     write_confidence,
@@ -34,15 +35,14 @@ from dynacor_ray.engine.training.worker import read_checkpoint, train_worker
 
 def train(
     rows: TrainingRows, config: TrainConfig, plan: TrainPlan, run: Location, progress: Progress
-) -> SignalManifest:
+) -> RecordedSignals:
     """Train, or resume, or return at once when the signals of this run are complete.
 
-    Returns the files that hold exactly one signal per row and epoch. Raises TrainingError when the loss diverges or
+    Returns signals of which each row has exactly one per epoch. Raises TrainingError when the loss diverges or
     workers were lost more often than `max_failures`.
     """
-    place = run / SIGNALS / "manifest.json"
-    if place.exists():
-        known: SignalManifest = place.read_json()
+    known = RecordedSignals.read(run)
+    if known is not None:
         return known
     (run / SIGNALS).make_dir()
     (run / SIGNALS / FAILED).delete()
@@ -67,16 +67,16 @@ def train(
     if result.checkpoint is None:
         raise TrainingError(expected_got("a checkpoint after training", "none", f"look into {run / 'train'}"))
     saved = read_checkpoint(result.checkpoint)
-    manifest: SignalManifest = saved["manifest"]
+    manifest = saved["manifest"]
     if not complete(manifest, config.epochs):
         got = f"those of {len(manifest)}"
         raise CoverageError(expected_got(f"signals of {config.epochs} epochs", got, "report this as a defect"))
-    if not config.panel:
+    if not config.baselines:
         write_joints(run / SIGNALS, saved["task"]["joints"])
         write_confidence(run / SIGNALS, saved["task"]["confidence"])
-    place.write_json(manifest)
+    (run / SIGNALS / MANIFEST).write_json(manifest)
     remove_unlisted(run / SIGNALS, manifest)
-    return manifest
+    return RecordedSignals(run / SIGNALS, manifest)
 
 
 def _trainer(job: Job, rows: TrainingRows, memory: int) -> TorchTrainer:

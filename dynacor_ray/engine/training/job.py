@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ClusterError, expected_got
 from dynacor_ray.core.storage import Location
+from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.session import Resources
 from dynacor_ray.models.augmentation import TrainingAugmentation
@@ -26,8 +28,8 @@ class TrainConfig:
     batch_size: int = 128
     corrupted_weight: str = "uniform"
     seed: int = 0
-    panel: tuple[str, ...] = ()
-    """Parts of the baselines' evidence to train for (`baselines.panel`); empty: DynaCor's own classifier."""
+    baselines: tuple[BaselineTraining, ...] = ()
+    """Trainings that detectors declare, to be done side by side; empty: DynaCor's own classifier."""
     network: NetworkSpec | None = None
     """Trained on images; None: `classifier` on features."""
     augmentation: TrainingAugmentation | None = None
@@ -94,19 +96,14 @@ class Job:
         return self.rows_per_rank * self.rows.row_bytes > self.plan.cache_bytes
 
 
-def plan_training(
-    *,
-    workers: int,
-    min_workers: int | None = None,
-    gpu: str,
-    checkpoint_seconds: float,
-    max_failures: int,
-    worker_cache_gb: float | None,
-    have: Resources,
-    at_once: int = 1,
-) -> TrainPlan:
-    """Fit `at_once` equal trainings to the cluster. Raises ClusterError when it has too few CPUs or GPUs for one."""
-    least = workers if min_workers is None else min_workers
+def plan_training(config: DetectConfig, have: Resources, at_once: int = 1) -> TrainPlan:
+    """Fit `at_once` equal trainings to the cluster.
+
+    Raises:
+        ClusterError: There are too few CPUs or GPUs for one.
+    """
+    workers, gpu = config.workers, config.gpu
+    least = workers if config.min_workers is None else config.min_workers
     if least > have.cpus:
         got = f"{have.cpus:g} CPUs on {have.nodes} node(s)"
         raise ClusterError(expected_got(f"a CPU for each of {least} workers", got, "lower --workers or add nodes"))
@@ -114,11 +111,15 @@ def plan_training(
         got = f"{have.gpus:g} GPUs"
         raise ClusterError(expected_got(f"a GPU for each of {least} workers", got, "lower --workers or use --gpu auto"))
     use_gpu, elastic = uses_gpu(least, gpu, have), least < workers
+    if config.sync_batchnorm and not use_gpu:
+        remedy = "leave it out: torch has it on GPUs only"
+        raise ClusterError(expected_got("GPUs for --sync-batchnorm", "a training on CPUs", remedy))
     per_node = max(1, -(-workers * at_once // max(have.nodes, 1)))
     cores = max(1, int(have.cpus // max(have.nodes, 1)))
     # A whole CPU must stay free on each node: Ray Data lists files with one, and would wait for it for ever.
     cpus = max(0.0, min(1.0, (have.cpus / max(have.nodes, 1) - 1) / per_node))
-    share = worker_cache_gb * 2**30 if worker_cache_gb is not None else have.memory_bytes / 4 / per_node
+    cache_gb = config.worker_cache_gb
+    share = cache_gb * 2**30 if cache_gb is not None else have.memory_bytes / 4 / per_node
     return TrainPlan(
         workers=workers,
         min_workers=least,
@@ -126,8 +127,8 @@ def plan_training(
         cpus_per_worker=cpus,
         threads=max(1, cores // per_node),
         cache_bytes=int(share),
-        checkpoint_seconds=checkpoint_seconds,
-        max_failures=max_failures,
+        checkpoint_seconds=config.checkpoint_seconds,
+        max_failures=config.max_failures,
         # Where CPUs alone would let a node that is left take over the workers of a lost one, and with them the CPU for
         # reading. A GPU is taken by one worker anyway.
         memory_per_worker=int(have.memory_bytes / (per_node + 0.5)) if elastic and not use_gpu else 0,

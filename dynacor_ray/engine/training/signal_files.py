@@ -6,29 +6,23 @@ counts only when the manifest of the last checkpoint lists it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.fs as pafs
-
-from dynacor_ray.core.manifest import MANIFEST
-from dynacor_ray.core.storage import Location
-
-if TYPE_CHECKING:
-    pass
-
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.errors import CoverageError, expected_got
+from dynacor_ray.core.manifest import MANIFEST
+from dynacor_ray.core.storage import Location, retry_transient, storage_errors
 from dynacor_ray.decision.confident_joint import class_noise_rates
 from dynacor_ray.decision.noise_rate import BINS, NoiseRate, counted_epochs, estimate_noise_rate
 from dynacor_ray.method.dynamics import to_float16_keeping_sign
-
-_EMPTY = np.empty(0, np.int64)
 
 SignalManifest: TypeAlias = dict[str, list[str]]
 """Epoch (as a string, since it is kept as JSON) -> file names below `signals/`, one per rank."""
@@ -100,68 +94,153 @@ def complete(manifest: SignalManifest, num_epochs: int) -> bool:
 
 def write_joints(signals: Location, joints: Mapping[int, Any]) -> None:
     """Write the class statistics of all epochs. joints: epoch -> `JointCounter.cells`, int64 (n, 3)."""
-    epochs = np.concatenate([np.full(len(cells), epoch, np.int64) for epoch, cells in joints.items()] or [_EMPTY])
-    cells = np.concatenate([np.asarray(cells) for cells in joints.values()] or [np.empty((0, 3), np.int64)])
-    columns = {
-        "epoch": epochs,
-        schema.GIVEN_LABEL: cells[:, 0],
-        schema.PREDICTED_LABEL: cells[:, 1],
-        "count": cells[:, 2],
-    }
-    (signals / JOINTS).write_table(pa.table(columns), compression="zstd")
+    rows = [np.insert(np.asarray(cells), 0, epoch, axis=1) for epoch, cells in joints.items()]
+    columns = np.concatenate([np.empty((0, 4), np.int64), *rows]).T
+    names = ("epoch", schema.GIVEN_LABEL, schema.PREDICTED_LABEL, "count")
+    (signals / JOINTS).write_table(pa.table(dict(zip(names, columns, strict=True))), compression="zstd")
 
 
 def write_confidence(signals: Location, counts: Mapping[int, Any]) -> None:
     """Write the counts by certainty of all epochs. counts: epoch -> `JointCounter.confidence`, int64 (2, 2, BINS)."""
     epochs = sorted(counts)
-    stacked = (
-        np.stack([np.asarray(counts[epoch]) for epoch in epochs]) if epochs else np.empty((0, 2, 2, BINS), np.int64)
-    )
-    at = np.nonzero(stacked)
+    stacked = np.stack([np.zeros((2, 2, BINS), np.int64), *(np.asarray(counts[epoch]) for epoch in epochs)])
+    epoch, corrupted, disagrees, place = np.nonzero(stacked)
     columns = {
-        "epoch": np.array(epochs, np.int64)[at[0]],
-        "is_corrupted": at[1].astype(bool),
-        "disagrees": at[2].astype(bool),
-        "bin": at[3],
-        "count": stacked[at],
+        "epoch": np.array([-1, *epochs])[epoch],
+        "is_corrupted": corrupted.astype(bool),
+        "disagrees": disagrees.astype(bool),
+        "bin": place,
+        "count": stacked[epoch, corrupted, disagrees, place],
     }
     (signals / CONFIDENCE).write_table(pa.table(columns), compression="zstd")
 
 
-def read_waiting_share(signals: Location) -> float | None:
-    """Share of the training's time that went into waiting for rows, in [0, 1]; None when it is not known."""
-    place = signals / PROGRESS
-    seconds = place.read_json() if place.exists() else {}
-    return seconds["waiting"] / seconds["training"] if seconds.get("training") else None
+@dataclass(frozen=True)
+class RecordedSignals:
+    """What a finished training recorded: the folder, and which of its files count."""
+
+    folder: Location
+    files: SignalManifest
+
+    @classmethod
+    def read(cls, run: Location) -> RecordedSignals | None:
+        """The signals of a run's training, or None when it is not finished."""
+        place = run / SIGNALS / MANIFEST
+        return cls(run / SIGNALS, place.read_json()) if place.exists() else None
+
+    @property
+    def epochs(self) -> list[int]:
+        """All epochs, in order."""
+        return sorted(map(int, self.files))
+
+    def columns(
+        self, epoch: int, keys: np.ndarray, names: Sequence[str], only_originals: bool = False
+    ) -> dict[str, np.ndarray]:
+        """What one epoch recorded of some rows.
+
+        Args:
+            epoch: Counted from 0.
+            keys: int64 (n,), increasing: all rows between the first and the last.
+            names: Columns to read.
+            only_originals: Whether copies (odd keys) are left out of the rows.
+
+        Returns:
+            Values by name, (n,) or (n, m) each, in the order of the keys.
+
+        Raises:
+            CoverageError: A row is not there exactly once.
+        """
+        low, high = (int(keys[0]), int(keys[-1])) if len(keys) else (0, -1)
+        columns = list(dict.fromkeys([schema.KEY, *names]))
+        parts = [read_between(self.folder / name, columns, low, high) for name in self.files[str(epoch)]]
+        table = pa.concat_tables(parts)
+        if only_originals:
+            table = table.filter(pa.array(table[schema.KEY].to_numpy() & 1 == 0))
+        found = table[schema.KEY].to_numpy()
+        order = np.argsort(found)
+        if not np.array_equal(found[order], keys):
+            raise CoverageError(coverage_message(epoch, keys, found[order]))
+        return {name: _values(table[name])[order] for name in names}
+
+    def waiting_share(self) -> float | None:
+        """Share of the training's time that went into waiting for rows, in [0, 1]; None when it is not known."""
+        place = self.folder / PROGRESS
+        seconds = place.read_json() if place.exists() else {}
+        return seconds["waiting"] / seconds["training"] if seconds.get("training") else None
+
+    def noise_rate(self, batch_size: int) -> NoiseRate | None:
+        """The noise rate that the counts by certainty say; None when the training was too short for any."""
+        counts = _confidence(self.folder)
+        return estimate_noise_rate(counts, len(self.files), _steps(counts, batch_size))
+
+    def class_noise_rates(self, num_classes: int, noise_rate: float, batch_size: int) -> np.ndarray:
+        """Share of wrong labels per given class, float64 (C,), by the confident joint, scaled to the overall rate."""
+        table = (self.folder / JOINTS).read_table()
+        used = counted_epochs(len(self.files), _steps(_confidence(self.folder), batch_size))
+        rows = np.isin(table["epoch"].to_numpy(), list(used))
+        names = (schema.GIVEN_LABEL, schema.PREDICTED_LABEL, "count")
+        given, predicted, count = (table[name].to_numpy()[rows] for name in names)
+        return class_noise_rates(given, predicted, count, num_classes, noise_rate)
+
+    def copy_to(self, run: Location) -> None:
+        """Copy the files that count to another run, and last the manifest, which says that they are complete."""
+        here = run / SIGNALS
+        for name in (name for names in self.files.values() for name in names):
+            place = here / name
+            Location(place.filesystem, place.path.rsplit("/", 1)[0], "").make_dir()
+            pafs.copy_files(
+                (self.folder / name).path,
+                place.path,
+                source_filesystem=self.folder.filesystem,
+                destination_filesystem=place.filesystem,
+            )
+        for name in (JOINTS, CONFIDENCE):
+            (here / name).write_table((self.folder / name).read_table())
+        (here / MANIFEST).write_json(self.files)
 
 
-def read_noise_rate(signals: Location, epochs: int, batch_size: int) -> NoiseRate | None:
-    """The noise rate that a training's counts by certainty say; None when it was too short for any."""
-    counts = _confidence(signals)
-    return estimate_noise_rate(counts, epochs, _steps(counts, batch_size))
+@retry_transient
+def read_between(place: Location, columns: list[str], low: int, high: int) -> pa.Table:
+    """Rows of a parquet file whose first column is in low..high."""
+    inside = (pc.field(columns[0]) >= low) & (pc.field(columns[0]) <= high)
+    # Not partitioned: a directory named like `key=7` somewhere above the file is not a column.
+    with storage_errors("read", place):
+        return pq.read_table(
+            place.path, columns=columns, filesystem=place.filesystem, filters=inside, partitioning=None
+        )
 
 
-def read_class_noise_rates(
-    signals: Location, num_classes: int, noise_rate: float, epochs: int, batch_size: int
-) -> np.ndarray:
-    """Share of wrong labels per given class, float64 (C,), by the confident joint, scaled to the overall rate."""
-    table = (signals / JOINTS).read_table()
-    used = counted_epochs(epochs, _steps(_confidence(signals), batch_size))
-    rows = np.isin(table["epoch"].to_numpy(), list(used))
-    names = (schema.GIVEN_LABEL, schema.PREDICTED_LABEL, "count")
-    given, predicted, count = (table[name].to_numpy()[rows] for name in names)
-    return class_noise_rates(given, predicted, count, num_classes, noise_rate)
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    return schema.matrix(column) if pa.types.is_fixed_size_list(column.type) else column.to_numpy()
+
+
+def coverage_message(epoch: int, expected: np.ndarray, found: np.ndarray) -> str:
+    """Names the keys that are missing, doubled or unknown. expected, found: sorted int64."""
+    values, counts = np.unique(found, return_counts=True)
+    lists = {
+        "missing": np.setdiff1d(expected, values),
+        "doubled": values[counts > 1],
+        "unknown": np.setdiff1d(values, expected),
+    }
+    got = "; ".join(
+        f"{len(keys):,} {name} (instance_id {_shown(keys >> 1)})" for name, keys in lists.items() if len(keys)
+    )
+    return expected_got(f"exactly one signal per row in epoch {epoch}", got, "report this as a defect")
+
+
+def _shown(ids: np.ndarray, most: int = 5) -> str:
+    return ", ".join(map(str, ids[:most])) + (", ..." if len(ids) > most else "")
 
 
 def _confidence(signals: Location) -> dict[int, np.ndarray]:
     """Epoch -> int64 (2, 2, BINS)."""
     table = (signals / CONFIDENCE).read_table()
-    number, count = table["epoch"].to_numpy(), table["count"].to_numpy()
-    cell = [table[name].to_numpy().astype(np.int64) for name in ("is_corrupted", "disagrees", "bin")]
-    counts = {int(epoch): np.zeros((2, 2, BINS), np.int64) for epoch in np.unique(number)}
+    names = ("epoch", "is_corrupted", "disagrees", "bin", "count")
+    epochs, *cell, count = (table[name].to_numpy().astype(np.int64) for name in names)
+    counts = {epoch: np.zeros((2, 2, BINS), np.int64) for epoch in np.unique(epochs).tolist()}
     for epoch, one in counts.items():
-        here = number == epoch
-        one[cell[0][here], cell[1][here], cell[2][here]] = count[here]
+        here = epochs == epoch
+        one[tuple(index[here] for index in cell)] = count[here]
     return counts
 
 
@@ -169,21 +248,3 @@ def _steps(counts: Mapping[int, np.ndarray], batch_size: int) -> int:
     """Steps of SGD per epoch."""
     rows = max((int(one.sum()) for one in counts.values()), default=0)
     return -(-rows // batch_size)
-
-
-def _copy_signals(there: Location, here: Location) -> None:
-    """Copy the files that count, and last the manifest, which says that they are complete."""
-    manifest = (there / MANIFEST).read_json()
-    for names in manifest.values():
-        for name in names:
-            place = here / name
-            Location(place.filesystem, place.path.rsplit("/", 1)[0], "").make_dir()
-            pafs.copy_files(
-                (there / name).path,
-                place.path,
-                source_filesystem=there.filesystem,
-                destination_filesystem=place.filesystem,
-            )
-    for name in (JOINTS, CONFIDENCE):
-        (here / name).write_table((there / name).read_table())
-    (here / MANIFEST).write_json(manifest)

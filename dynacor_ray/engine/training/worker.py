@@ -282,6 +282,6 @@ def _watched(batches: Iterator[Batch], seconds: dict[str, float]) -> Iterator[Ba
 
 def make_module(job: Job, device: torch.device) -> TrainingModule:
     """The task that a job asks for."""
-    if job.config.panel:
+    if job.config.baselines:
         return BaselinesModule(job)
     return AllSignalsModule(job, device) if job.config.signals else DynamicsModule(job, device)

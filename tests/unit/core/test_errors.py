@@ -1,15 +1,22 @@
-"""Messages of the checks that many options share."""
+"""Messages of errors, and of the checks that many options share."""
 
 from __future__ import annotations
 
 import pytest
 
-from dynacor_ray.core.errors import ConfigError, require_choice, require_two_classes
+from dynacor_ray.core.errors import ConfigError, expected_got, printable, require_choice, require_two_classes
+
+
+def test_messages_are_one_printable_line() -> None:
+    """What Python prints of an error is not the command line's to clean: the message itself must be harmless."""
+    message = expected_got("a label", "'\x1b[31mred\r\nError: all is lost\u202e\x9b'", "look at naïve 日本")
+    assert message == r"Expected a label, but got '\x1b[31mred\r\nError: all is lost\u202e\x9b'; look at naïve 日本."
+    assert printable("[red]:smile:") == "[red]:smile:"
 
 
 def test_a_choice_lists_the_valid_values() -> None:
     require_choice("a rule", "last", ("last", "best"))
-    with pytest.raises(ConfigError, match="Expected a rule among last, best, but got"):
+    with pytest.raises(ConfigError, match=r"Expected a rule among last, best, but got 'worst'; pass one of these\."):
         require_choice("a rule", "worst", ("last", "best"))
 
 

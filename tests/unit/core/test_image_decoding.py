@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from dynacor_ray.core.image_decoding import ImageError, ImageInfo, center_crop_resize, flip, load_rgb, probe
+from tests.opened_sources import png
 
 RAMP = np.linspace(0, 255, 40 * 30).reshape(30, 40).astype(np.uint8)
 
@@ -183,3 +186,16 @@ def test_a_blank_float_image_is_black(value: float) -> None:
     Image.fromarray(np.full((4, 6), value, np.float32)).save(data, "TIFF")
     assert probe(data.getvalue()).width == 6
     assert not load_rgb(data.getvalue(), 4).any()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"iTXt"])
+def test_a_bomb_in_the_notes_of_a_png(kind: bytes) -> None:
+    packed = zlib.compress(b"\0" * (64 << 20))
+    note = b"k\0\1\0\0\0" if kind == b"iTXt" else b"k\0\0"
+    image = png()
+    with pytest.raises(ImageError, match="not an image"):
+        probe(image[:33] + chunk(kind, note + packed) + image[33:])

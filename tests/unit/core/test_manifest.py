@@ -6,6 +6,7 @@ import functools
 import json
 import operator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,3 +110,21 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text('{"source": ')
     with pytest.raises(StorageError, match=r"Expected JSON in .*manifest\.json, but got '.*'; remove the damaged file"):
         DatasetManifest.read(locate(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["../../secret.parquet", "/etc/passwd"])
+def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> None:
+    known: dict[str, Any] = {
+        **dict.fromkeys(("source", "uri", "kind", "fingerprint", "content_hash", "payload_hash"), "x"),
+        **{"num_rows": 1, "class_names": ["a", "b"], "class_counts": [1, 0], "feature_dim": None, "truth": None},
+        **{"parts": [{"name": "a/p", "rows": 1, "first_id": 0, "last_id": 0}], "quarantine": "a/q"},
+        **{"allows_thumbnails": True, "stats": None, "quarantine_examples": [], "warnings": []},
+    }
+    parts = [known["parts"][0] | {"name": name}]
+    for change in ({}, {"parts": parts}, {"quarantine": name}, {"truth": name}, {"parts": 3}, {"more": 1}):
+        (tmp_path / MANIFEST).write_text(json.dumps(known | change))
+        if not change:
+            assert DatasetManifest.read(locate(str(tmp_path))) is not None
+            continue
+        with pytest.raises(StorageError, match=r"the manifest of packed data .*; remove "):
+            DatasetManifest.read(locate(str(tmp_path)))

@@ -149,3 +149,8 @@ def test_seconds_add_up_also_after_a_failure(wait: Callable[[float], None]) -> N
     with pytest.raises(RuntimeError):
         fail()
     assert progress.seconds == {"start": 1.75, "total": 1.25}
+
+
+def test_lines_of_progress_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    Progress().say("12 rows set aside; see /runs/\x1b[31mred[bold]:smile:")
+    assert capsys.readouterr().err == "12 rows set aside; see /runs/\\x1b[31mred[bold]:smile:\n"

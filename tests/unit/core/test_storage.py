@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import pickle
 import re
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from dynacor_ray.core import storage
 from dynacor_ray.core.errors import StorageError
 from dynacor_ray.core.storage import ATTEMPTS, FIRST_WAIT, Location, locate, require_space, storage_errors
 
@@ -370,3 +372,14 @@ def test_a_folder_that_may_not_be_looked_at(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "exists", refuse)
     with pytest.raises(StorageError, match="'Permission denied'; check path and rights"):
         require_space(Location(pafs.LocalFileSystem(), "/a/b", "/a/b"), 1)
+
+
+def test_large_and_deep_json_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(StorageError, match=r"deep\.json"):
+        locate(str(tmp_path / "deep.json")).read_json()
+    (tmp_path / "large.json").write_text(json.dumps(["x" * 100] * 21_000))
+    assert len(locate(str(tmp_path / "large.json")).read_json()) == 21_000
+    monkeypatch.setattr(storage, "MAX_JSON_BYTES", 2 << 20)
+    with pytest.raises(StorageError, match="a file of 2 MiB; remove the damaged file"):
+        locate(str(tmp_path / "large.json")).read_json()

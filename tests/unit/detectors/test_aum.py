@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from dynacor_ray.core.errors import ConfigError, DataError
-from dynacor_ray.detectors.aum import aum, threshold_samples
+from dynacor_ray.detectors.aum import AUM_TRAINING, aum, threshold_samples
 from dynacor_ray.detectors.evidence import Evidence
+from dynacor_ray.method.dynamics import logit_margin
 
 IDS = np.arange(200_000)
 
@@ -36,7 +38,7 @@ def test_unusable_options_are_refused() -> None:
 def evidence(area: list[list[float]], sample: list[list[int]]) -> Evidence:
     flags = np.array(sample, bool)
     given = np.zeros(flags.shape[1], np.int32)
-    return Evidence(given_label=given, num_classes=2, aum=np.array(area), threshold_sample=flags)
+    return Evidence(given_label=given, num_classes=2, trained={"aum": np.array(area), "threshold_sample": flags})
 
 
 def test_aum_by_hand() -> None:
@@ -65,3 +67,19 @@ def test_unusable_samples_are_refused() -> None:
         aum(evidence([[0.0, 0.0]] * 2, [[0, 0]] * 2))
     with pytest.raises(DataError, match="in one run at most, but got 1 in both"):
         aum(evidence([[0.0, 0.0]] * 2, [[0, 1]] * 2))
+
+
+def test_aum_members_learn_their_threshold_samples_as_an_extra_class() -> None:
+    ids = np.arange(200)
+    given = ids % 3
+    for run, member in enumerate(AUM_TRAINING.classifiers(3, np.array([80, 60, 60]), 5)):
+        sample = threshold_samples(ids, 3, 5, run)
+        assert sample.any()
+        assert (member.label(ids, given) == np.where(sample, 3, given)).all()
+        assert member.learns(ids).all()
+        assert member.extra_classes == 1
+        wide = torch.randn(200, 4, generator=torch.Generator().manual_seed(1))
+        labels = torch.from_numpy(member.label(ids, given))
+        kept = member.record(wide, labels, ids, last=False)
+        assert list(kept) == [f"aum_{run}"]
+        assert torch.equal(kept[f"aum_{run}"], logit_margin(wide, labels))

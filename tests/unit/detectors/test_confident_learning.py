@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.detectors.confident_learning import (
+    FOLDS,
+    OUT_OF_SAMPLE,
     among_present,
     both,
     confident_learning,
@@ -52,7 +55,7 @@ def synthetic(num_classes: int = 4, count: int = 400) -> tuple[np.ndarray, np.nd
 def test_filters_are_those_of_cleanlab(name: str) -> None:
     library = pytest.importorskip("cleanlab")
     true, given, probabilities = synthetic()
-    verdict = FILTERS[name](Evidence(given_label=given, num_classes=4, probabilities=probabilities))
+    verdict = FILTERS[name](Evidence(given_label=given, num_classes=4, trained={"probabilities": probabilities}))
     expected = library.filter.find_label_issues(given, probabilities, filter_by=name, n_jobs=1)
     assert (verdict.is_label_issue == expected).all()
     assert verdict.score == pytest.approx(probabilities[np.arange(400), given])
@@ -63,9 +66,11 @@ def test_filters_are_those_of_cleanlab(name: str) -> None:
 def test_a_class_without_labels_changes_nothing(name: str) -> None:
     pytest.importorskip("cleanlab")
     _, given, probabilities = synthetic()
-    plain = FILTERS[name](Evidence(given_label=given, num_classes=4, probabilities=probabilities))
+    plain = FILTERS[name](Evidence(given_label=given, num_classes=4, trained={"probabilities": probabilities}))
     wider = np.insert(probabilities * 0.9, 1, 0.1, axis=1)
-    shifted = Evidence(given_label=given + (given >= 1), num_classes=5, probabilities=wider.astype(np.float32))
+    shifted = Evidence(
+        given_label=given + (given >= 1), num_classes=5, trained={"probabilities": wider.astype(np.float32)}
+    )
     verdict = FILTERS[name](shifted)
     assert (verdict.is_label_issue == plain.is_label_issue).all()
     assert verdict.score == pytest.approx(plain.score, abs=1e-6)
@@ -74,7 +79,7 @@ def test_a_class_without_labels_changes_nothing(name: str) -> None:
 def test_one_class_alone_has_no_issues() -> None:
     pytest.importorskip("cleanlab")
     probabilities = np.array([[0.9, 0.1], [0.1, 0.9]])
-    verdict = both(Evidence(given_label=np.ones(2, np.int32), num_classes=2, probabilities=probabilities))
+    verdict = both(Evidence(given_label=np.ones(2, np.int32), num_classes=2, trained={"probabilities": probabilities}))
     assert verdict.is_label_issue.tolist() == [False, False]
     assert verdict.score.tolist() == [1.0, 1.0]
 
@@ -91,4 +96,19 @@ def test_a_missing_library_is_named(judge: Any, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(builtins, "__import__", without_cleanlab)
     _, given, probabilities = synthetic()
     with pytest.raises(ConfigError, match=r"pip install 'dynacor-ray\[cleanlab\]'"):
-        judge(Evidence(given_label=given, num_classes=4, probabilities=probabilities))
+        judge(Evidence(given_label=given, num_classes=4, trained={"probabilities": probabilities}))
+
+
+def test_folds_predict_what_they_did_not_learn_and_together_everything() -> None:
+    members = OUT_OF_SAMPLE.classifiers(3, np.array([80, 60, 60]), 2)
+    ids, labels = np.arange(200), torch.arange(200) % 3
+    logits = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    total = torch.zeros(200, 3)
+    for fold, member in enumerate(members):
+        held_out = fold_of(ids, FOLDS, 2) == fold
+        assert (member.learns(ids) == ~held_out).all()
+        assert member.record(logits, labels, ids, last=False) == {}
+        kept = member.record(logits, labels, ids, last=True)["probabilities"]
+        assert not kept[torch.from_numpy(~held_out)].any()
+        total += kept
+    assert torch.allclose(total, torch.softmax(logits, dim=1))

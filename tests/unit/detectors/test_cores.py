@@ -8,6 +8,7 @@ import torch
 
 from dynacor_ray.core.errors import ConfigError, DataError
 from dynacor_ray.detectors.cores import (
+    CORES_TRAINING,
     beta,
     cores,
     cores_loss,
@@ -98,9 +99,23 @@ def test_learning_rate_shrinks_with_beta() -> None:
 
 def test_verdict_flags_positive_statistics() -> None:
     given = np.zeros(3, np.int32)
-    verdict = cores(Evidence(given_label=given, num_classes=2, cores=np.array([-1.0, 0.0, 0.5], np.float32)))
+    verdict = cores(
+        Evidence(given_label=given, num_classes=2, trained={"cores": np.array([-1.0, 0.0, 0.5], np.float32)})
+    )
     assert verdict.is_label_issue.tolist() == [False, False, True]
     assert verdict.score.tolist() == [1.0, 0.0, -0.5]
     assert verdict.score.dtype == np.float64
     with pytest.raises(DataError, match="finite statistics of CORES, but got 1 others"):
-        cores(Evidence(given_label=given, num_classes=2, cores=np.array([0.0, np.nan, 1.0])))
+        cores(Evidence(given_label=given, num_classes=2, trained={"cores": np.array([0.0, np.nan, 1.0])}))
+
+
+def test_the_cores_member_knows_prior_and_schedule() -> None:
+    (member,) = CORES_TRAINING.classifiers(3, np.array([100, 60, 40]), 0)
+    ids, labels = np.arange(200), torch.arange(200) % 3
+    logits = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    prior = torch.tensor([0.5, 0.3, 0.2])
+    for epoch, weight in ((0, 0.0), (10, 2.0), (19, 2.0)):
+        assert torch.allclose(member.loss(logits, labels, epoch, 20), cores_loss(logits, labels, prior, weight))
+        assert member.rate_factor(epoch, 20) == 1 / (1 + weight)
+    assert member.record(logits, labels, ids, last=False) == {}
+    assert torch.equal(member.record(logits, labels, ids, last=True)["cores"], cores_statistic(logits, labels))

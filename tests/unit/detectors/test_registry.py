@@ -10,8 +10,9 @@ import pytest
 
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.detectors.aum import threshold_samples
+from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.detectors.evidence import Evidence, EvidencePart, Verdict
-from dynacor_ray.detectors.registry import BASELINES, Detector
+from dynacor_ray.detectors.registry import BASELINES, DETECTORS, Detector
 
 PARTS = {
     "dynamics": ("margins",),
@@ -48,10 +49,12 @@ def synthetic(count: int, num_classes: int = 5, absent: int | None = None) -> tu
         given_label=given.astype(np.int32),
         num_classes=num_classes,
         margins=(clearness[:, None] + generator.normal(0, 1, (count, 8))).astype(np.float16),
-        aum=np.where(sample, generator.normal(-2, 0.5, (2, count)), area),
-        threshold_sample=sample,
-        probabilities=(weight / weight.sum(axis=1, keepdims=True)).astype(np.float32),
-        cores=logits.mean(axis=1) - logits[rows, given],
+        trained={
+            "aum": np.where(sample, generator.normal(-2, 0.5, (2, count)), area),
+            "threshold_sample": sample,
+            "probabilities": (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32),
+            "cores": logits.mean(axis=1) - logits[rows, given],
+        },
         neighbor_labels=given[nearest].astype(np.int32),
         similarity=np.take_along_axis(cosine, nearest, axis=1).astype(np.float32),
         prototype_margin=clearness / 4 + generator.normal(0, 0.2, count),
@@ -71,9 +74,10 @@ def judged(detector: Detector, evidence: Evidence) -> Verdict:
 
 
 def reordered(evidence: Evidence, order: np.ndarray) -> Evidence:
-    fields = {"given_label": 0, "aum": 1, "threshold_sample": 1}
-    fields |= {name: 0 for names in PARTS.values() for name in names if name not in fields}
-    return replace(evidence, **{name: evidence.part(name).take(order, axis=axis) for name, axis in fields.items()})
+    names = {"given_label", *(name for names in PARTS.values() for name in names)} - set(evidence.trained)
+    axes = {"aum": 1, "threshold_sample": 1}
+    trained = {name: values.take(order, axis=axes.get(name, 0)) for name, values in evidence.trained.items()}
+    return replace(evidence, trained=trained, **{name: evidence.part(name).take(order, axis=0) for name in names})
 
 
 every_baseline = pytest.mark.parametrize("detector", BASELINES.values(), ids=BASELINES)
@@ -86,7 +90,26 @@ def test_the_table_is_complete() -> None:
     ]
     assert all(name == detector.name for name, detector in BASELINES.items())
     assert len({detector.title for detector in BASELINES.values()}) == len(BASELINES)
-    assert {part for detector in BASELINES.values() for part in detector.reads} <= set(get_args(EvidencePart))
+
+
+def trainings() -> list[BaselineTraining]:
+    """What the detectors train, each once."""
+    parts = dict.fromkeys(part for detector in DETECTORS.values() for part in detector.reads)
+    return [part for part in parts if isinstance(part, BaselineTraining)]
+
+
+def test_what_detectors_read_has_one_name_each() -> None:
+    known = get_args(EvidencePart)
+    own = [training.part for training in trainings()]
+    assert own == ["aum", "out_of_sample", "cores"]
+    assert len({*known, *own}) == len(known) + len(own)
+    assert not any("-" in name for name in own), "names of folders are joined by it"
+    assert {part for detector in DETECTORS.values() for part in detector.parts} == {*known, *own}
+
+
+def test_every_classifier_has_a_start_of_its_own() -> None:
+    members = [one for training in trainings() for one in training.classifiers(3, np.array([4, 3, 3]), 0)]
+    assert len({one.stream for one in members}) == len(members) == 8
 
 
 @every_baseline
@@ -129,9 +152,10 @@ def test_few_instances_are_enough(detector: Detector, count: int, num_classes: i
 @every_baseline
 def test_only_what_is_declared_is_read(detector: Detector) -> None:
     evidence, _ = synthetic(200)
-    read = {name for part in detector.reads for name in PARTS[part]}
-    others = {name: None for names in PARTS.values() for name in names if name not in read}
-    plain, alone = judged(detector, evidence), judged(detector, replace(evidence, **others))
+    read = {name for part in detector.parts for name in PARTS[part]}
+    trained = {name: values for name, values in evidence.trained.items() if name in read}
+    others = {name: None for names in PARTS.values() for name in names if name not in {*read, *evidence.trained}}
+    plain, alone = judged(detector, evidence), judged(detector, replace(evidence, trained=trained, **others))
     assert (alone.is_label_issue == plain.is_label_issue).all()
     assert (alone.score == plain.score).all()
     with pytest.raises(ConfigError, match="gather what the detector reads first"):

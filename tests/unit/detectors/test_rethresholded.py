@@ -44,7 +44,9 @@ def test_aum_catches_92_of_100_threshold_samples() -> None:
     area = np.arange(200.0) + np.random.default_rng(0).normal(size=(2, 200))
     sample = np.zeros((2, 200), np.bool_)
     sample[0, 0:100:2], sample[1, 1:100:2] = True, True
-    evidence = Evidence(given_label=np.zeros(200, np.int32), num_classes=2, aum=area, threshold_sample=sample)
+    evidence = Evidence(
+        given_label=np.zeros(200, np.int32), num_classes=2, trained={"aum": area, "threshold_sample": sample}
+    )
     verdict, planted = aum_corrupted_recall(evidence), corrupted_aum(evidence)
     flagged, kept = verdict.score[verdict.is_label_issue].max(), verdict.score[~verdict.is_label_issue].min()
     assert len(planted) == 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.engine.runtime import mlflow_client as mlflow_runs
-from dynacor_ray.engine.runtime.mlflow_client import TrackedRun, check_tracking, log_runs
+from dynacor_ray.engine.runtime.mlflow_client import TrackedRun
 from dynacor_ray.export import mlflow as tracking
 from dynacor_ray.export.mlflow import track_run, track_sweep, tracked_run, tracked_trials
-from tests.made_runs import make_run
+from dynacor_ray.runs.records import RunSummary
+from tests.made_runs import at, make_run
 
 TRIALS: list[dict[str, Any]] = [
     {"gamma": 0.1, "alpha": 0.5, "status": "finished", "message": None, "is_chosen": True, "score": -0.01, "f1": None},
@@ -27,16 +26,15 @@ TRIALS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def summary(tmp_path: Path) -> dict[str, Any]:
+def summary(tmp_path: Path) -> RunSummary:
     scores = {"noise_rate": 0.1, "f1": 0.9, "precision": None, "recall": 0.8, "auroc": float("nan")}
-    found: dict[str, Any] = json.loads((make_run(tmp_path / "demo", evaluation=scores) / "summary.json").read_text())
-    return found
+    return RunSummary.read(at(make_run(tmp_path / "demo", evaluation=scores)))
 
 
-def test_a_run_is_its_options_and_its_summary(summary: dict[str, Any]) -> None:
+def test_a_run_is_its_options_and_its_summary(summary: RunSummary) -> None:
     run = tracked_run("/runs/demo/", summary)
     assert run.name == "demo"
-    assert run.params == summary["config"]
+    assert run.params == summary.config
     assert run.tags == {"dynacor.run": "/runs/demo/", "dynacor.version": "0.1.0"}
     assert run.metrics["num_flagged"] == 30
     assert run.metrics["f1"] == 0.9
@@ -56,7 +54,7 @@ def test_a_sweep_is_a_run_per_finished_trial() -> None:
     assert second.tags["dynacor.chosen"] == "false"
 
 
-def test_nothing_is_told_unless_asked(summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_told_unless_asked(summary: RunSummary, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[TrackedRun] = []
     monkeypatch.setattr(tracking, "log_runs", lambda _, runs: told.extend(runs))
     track_run(None, "runs/demo", summary, Progress())
@@ -65,7 +63,7 @@ def test_nothing_is_told_unless_asked(summary: dict[str, Any], monkeypatch: pyte
 
 
 def test_a_run_is_finished_also_when_mlflow_is_gone(
-    summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    summary: RunSummary, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any) -> None:
         raise ConnectionError("no route")
@@ -73,43 +71,6 @@ def test_a_run_is_finished_also_when_mlflow_is_gone(
     monkeypatch.setattr(tracking, "log_runs", fail)
     track_run("http://gone", "runs/demo", summary, Progress())
     assert capsys.readouterr().err == "Warning: MLflow at http://gone failed: ConnectionError: no route\n"
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_what_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_tracking(None)
-    with pytest.raises(ConfigError, match="without a password, but got one in the address; put it into MLFLOW"):
-        check_tracking("postgresql://me:secret@host/db")
-    monkeypatch.setattr(mlflow_runs.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"MLflow to be installed .*pip install 'dynacor-ray\[mlflow\]'"):
-        check_tracking("sqlite:///x.db")
-    monkeypatch.undo()
-    pytest.importorskip("mlflow")
-    with pytest.raises(ConfigError, match=r"MLflow to answer at nowhere://x, but got '.*nowhere.*'; start it, or"):
-        check_tracking("nowhere://x")
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_an_active_run_is_left_alone_and_none_is_left_active(tmp_path: Path) -> None:
-    """Ray's integration would write into it."""
-    mlflow = pytest.importorskip("mlflow")
-    before, uri = mlflow.get_tracking_uri(), f"sqlite:///{tmp_path / 'runs.db'}"
-    mlflow.set_tracking_uri(uri)
-    try:
-        with mlflow.start_run() as own:
-            with pytest.raises(
-                ConfigError, match=f"no MLflow run in this process for --mlflow-uri, but got '{own.info.run_id}'"
-            ):
-                check_tracking(uri)
-            with pytest.raises(ConfigError, match="no MLflow run"):
-                log_runs(uri, [TrackedRun(name="ours", params={}, metrics={})])
-            assert mlflow.active_run().info.run_id == own.info.run_id
-        bad = TrackedRun(name="bad", params={}, metrics={"f1": "no number"})  # type: ignore[dict-item]
-        with pytest.raises(Exception, match="no number"):
-            log_runs(uri, [bad])
-        assert mlflow.active_run() is None
-    finally:
-        mlflow.set_tracking_uri(before)
 
 
 def test_comparisons_are_not_tracked() -> None:

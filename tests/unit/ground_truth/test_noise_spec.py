@@ -16,9 +16,9 @@ TRUTH = IDS % 5
     ("text", "noise"),
     [
         ("given", Noise("given")),
-        ("symmetric:0.6", Noise("symmetric", 0.6)),
-        ("asymmetric:.3", Noise("asymmetric", 0.3)),
-        ("instance_dependent:0", Noise("instance_dependent", 0.0)),
+        ("symmetric:0.6", Noise("symmetric", (0.6,))),
+        ("asymmetric:.3", Noise("asymmetric", (0.3,))),
+        ("instance_dependent:0", Noise("instance_dependent", (0.0,))),
     ],
 )
 def test_noise_by_name(text: str, noise: Noise) -> None:
@@ -33,10 +33,10 @@ def test_other_names_are_refused_with_an_example(text: str) -> None:
 
 
 def test_labels_are_those_of_the_noise_models() -> None:
-    assert (given_labels(Noise("symmetric", 0.4), TRUTH, IDS, 5, 3) == symmetric(TRUTH, IDS, 0.4, 5, 3)).all()
-    assert (given_labels(Noise("asymmetric", 0.4), TRUTH, IDS, 5, 3) == asymmetric(TRUTH, IDS, 0.4, 5, 3)).all()
+    assert (given_labels(Noise("symmetric", (0.4,)), TRUTH, IDS, 5, 3) == symmetric(TRUTH, IDS, 0.4, 5, 3)).all()
+    assert (given_labels(Noise("asymmetric", (0.4,)), TRUTH, IDS, 5, 3) == asymmetric(TRUTH, IDS, 0.4, 5, 3)).all()
     features = np.random.default_rng(0).normal(size=(len(IDS), 6))
-    noise = Noise("instance_dependent", 0.4)
+    noise = Noise("instance_dependent", (0.4,))
     expected = instance_dependent(
         TRUTH, IDS, 0.4, 5, 3, 10 * features / np.linalg.norm(features, axis=1, keepdims=True)
     )
@@ -49,13 +49,13 @@ def test_labels_are_those_of_the_noise_models() -> None:
 def test_a_row_without_direction_has_a_label_too() -> None:
     """A feature equal to the mean: nothing is to be scaled, and nothing overflows."""
     features = np.array([[1, 2], [-1, -2], [0, 0]], np.float32)
-    labels = given_labels(Noise("instance_dependent", 0.4), TRUTH[:3], IDS[:3], 5, 0, features)
+    labels = given_labels(Noise("instance_dependent", (0.4,)), TRUTH[:3], IDS[:3], 5, 0, features)
     assert labels.shape == (3,)
 
 
 def test_features_are_asked_for() -> None:
     with pytest.raises(ConfigError, match=r"instance_dependent:0\.4 without features"):
-        given_labels(Noise("instance_dependent", 0.4), TRUTH, IDS, 5, 0)
+        given_labels(Noise("instance_dependent", (0.4,)), TRUTH, IDS, 5, 0)
     with pytest.raises(ConfigError, match="given without features"):
         given_labels(Noise("given"), TRUTH, IDS, 5, 0, np.ones((len(IDS), 2)))
 

@@ -13,7 +13,6 @@ from dynacor_ray.core.errors import ConfigError, DataError, TrainingError
 from dynacor_ray.method import clustering as c
 from dynacor_ray.method.dynamics_encoder import DynamicsEncoder
 
-torch.set_num_threads(1)
 QUICK = c.ClusteringConfig(epochs=2, batch_size=64, learning_rate=1e-3)
 
 

@@ -13,7 +13,6 @@ from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.method.clustering import batch_order, fit, preset
 from dynacor_ray.method.dynamics_encoder import initial_encoder_state
 
-torch.set_num_threads(1)
 OPTIONS = {"batch_size": 128, "learning_rate": 2e-4, "epochs": 3, "seed": 5}
 
 

@@ -1,7 +1,8 @@
+"""Margins and the other signals, weights of Eq. 2, signs and their patterns."""
+
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,10 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dynacor_ray.core.errors import ConfigError, DataError, TrainingError
-from dynacor_ray.decision.prediction_summary import summarize_predictions
 from dynacor_ray.method import dynamics as d
 
-torch.set_num_threads(1)
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 0.0]])
 LABELS = torch.tensor([0, 2, 1])
 
@@ -114,26 +113,6 @@ def test_uniform_weights_and_refusals() -> None:
         d.row_weights(is_corrupted, 0.0, "paper")
 
 
-def test_summary_of_predictions_by_hand() -> None:
-    predicted = np.array([[1, 1, 2, 1], [3, 0, 0, 3], [0, 3, 3, 0], [5, 4, 3, 2]], dtype=np.int32)
-    mode, share = summarize_predictions(predicted)
-    assert mode.tolist() == [1, 3, 0, 2]
-    assert share.tolist() == [0.75, 0.5, 0.5, 0.25]
-    assert (mode.dtype, share.dtype) == (np.int32, np.float32)
-
-
-@settings(deadline=None)
-@given(hnp.arrays(np.int32, st.tuples(st.integers(0, 12), st.integers(1, 9)), elements=st.integers(0, 4)))
-def test_summary_of_predictions_against_a_loop(predicted: np.ndarray) -> None:
-    mode, share = summarize_predictions(predicted)
-    for row, label, part in zip(predicted.tolist(), mode.tolist(), share.tolist(), strict=True):
-        counts = Counter(row)
-        most = max(counts.values())
-        latest = next(c for c in reversed(row) if counts[c] == most)
-        assert label == latest
-        assert part == pytest.approx(most / len(row))
-
-
 @settings(deadline=None)
 @given(
     hnp.arrays(
@@ -162,7 +141,5 @@ def test_distinct_rows_stay_distinct_in_every_epoch(num_epochs: int) -> None:
 def test_dynamics_without_epochs_are_refused() -> None:
     with pytest.raises(DataError, match="at least one epoch"):
         d.sign_patterns(np.zeros((3, 0)))
-    with pytest.raises(DataError, match="at least one epoch"):
-        summarize_predictions(np.zeros((3, 0), dtype=np.int32))
     with pytest.raises(DataError, match=r"shape \(n, E\)"):
         d.sign_patterns(np.zeros(3))

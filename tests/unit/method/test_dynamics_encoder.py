@@ -6,8 +6,6 @@ import torch
 
 from dynacor_ray.method.dynamics_encoder import DynamicsEncoder, PatternEncoder, initial_encoder_state, sign_windows
 
-torch.set_num_threads(1)
-
 
 def random_signs(rows: int, num_epochs: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).choice(np.array([-1, 1], dtype=np.int8), (rows, num_epochs))

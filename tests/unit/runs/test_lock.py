@@ -143,6 +143,15 @@ def test_a_driver_that_was_thought_dead_finds_out(run: Location) -> None:
         assert run.names() == ["driver-other.lock"], "it no longer shows life"
 
 
+def test_a_lock_that_somebody_removed_is_lost(run: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 1e6)  # a beat at the same moment would put it back
+    with run_lock(run, QUIET) as check:
+        (mine,) = run.names()
+        (run / mine).delete()
+        with pytest.raises(RunDirectoryError, match="another driver took over"):
+            check()
+
+
 def test_of_many_that_start_together_one_at_a_time_holds(run: Location) -> None:
     inside, most, entered, refused = [0], [0], [0], [0]
     lock, start = threading.Lock(), threading.Barrier(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Sum(ResumableRun[int, str]):
     place: Location
     called: list[str] = field(default_factory=list)
     error: Exception | None = None
+    meanwhile: Callable[[], None] = lambda: None
 
     @property
     def run(self) -> Location:
@@ -38,6 +40,7 @@ class Sum(ResumableRun[int, str]):
         assert [name for name in self.place.names() if is_lock(name)], "the directory is held"
         if self.error is not None:
             raise self.error
+        self.meanwhile()
         return 4
 
     def release_if_empty(self) -> None:
@@ -88,3 +91,18 @@ def test_a_directory_that_another_driver_holds_is_refused(task: Sum) -> None:
     with run_lock(task.place, QUIET), pytest.raises(RunDirectoryError, match="to be free, but got process"):
         run_once(lambda: task, QUIET)
     assert "execute" not in task.called
+
+
+def test_a_driver_that_lost_the_directory_writes_no_result(task: Sum) -> None:
+    """As after a pause of the whole machine: another driver thought it dead, and is at work."""
+
+    def take_over() -> None:
+        (mine,) = (name for name in task.place.names() if is_lock(name))
+        said = (task.place / mine).read_json()
+        (task.place / "driver-other.lock").write_json(said | {"host": "far", "pid": 7, "took": [mine]})
+
+    task.meanwhile = take_over
+    with pytest.raises(RunDirectoryError, match=r"Expected to hold .* but got process 7 on far .* took over"):
+        run_once(lambda: task, QUIET)
+    assert "write" not in task.called
+    assert task.place.names() == ["driver-other.lock"]

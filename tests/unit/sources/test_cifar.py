@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import shutil
 import struct
@@ -369,3 +370,32 @@ def test_root_that_is_no_local_folder(tmp_path: Path) -> None:
             opened(f"cifar10:{root}")
     with pytest.raises(DataError, match=r"a local folder for CIFAR-100, but got memory://x; copy cifar-100-python"):
         opened("cifar100:memory://x")
+
+
+def test_an_archive_that_leads_out_is_not_unpacked(tmp_path: Path) -> None:
+    """CIFAR's archive must be the published one before anything of it is unpacked."""
+    (tmp_path / "root").mkdir()
+    with tarfile.open(tmp_path / "root" / "cifar-10-python.tar.gz", "w:gz") as tar:
+        for name in ("../trace", f"{tmp_path}/trace", "cifar-10-batches-py/data_batch_1"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(DataError, match="as published, but got a damaged file"):
+        open_source(f"cifar10:{tmp_path / 'root'}", SourceOptions())
+    assert not (tmp_path / "trace").exists()
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["cifar-10-python.tar.gz"]
+
+
+def test_a_good_archive_is_not_unpacked_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, precious = tmp_path / "root", tmp_path / "precious"
+    root.mkdir()
+    precious.mkdir()
+    (precious / "data_batch_1").write_text("precious")
+    with tarfile.open(root / "cifar-10-python.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("cifar-10-batches-py/data_batch_1"), io.BytesIO())
+    digest = hashlib.md5((root / "cifar-10-python.tar.gz").read_bytes()).hexdigest()
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", digest)
+    os.symlink(precious, root / "cifar-10-batches-py")
+    cifar._batch.cache_clear()
+    with pytest.raises(DataError, match=r"to unpack .* below .*root, but got a link to .*precious; remove the link"):
+        open_source(f"cifar10:{root}", SourceOptions())
+    assert [path.name for path in precious.iterdir()] == ["data_batch_1"]
+    assert (precious / "data_batch_1").read_text() == "precious"

@@ -150,3 +150,19 @@ def test_missing_or_huge_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("dynacor_ray.sources.cifar_human_labels._MAX_BYTES", 10)
     with pytest.raises(DataError, match="but got a file of 0 MiB"):
         read_human_labels(str(tmp_path / "h.pt"), "clean_label", 10)
+
+
+def test_bombs_of_human_labels(tmp_path: Path) -> None:
+    """An archive that unpacks to more than it may, and a view that claims more values than its file has bytes."""
+    plain, packed, view = (tmp_path / name for name in ("plain.pt", "packed.pt", "view.pt"))
+    torch.save({"clean_label": torch.zeros(9 << 20, dtype=torch.int64), "worse_label": torch.zeros(1)}, plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+    assert packed.stat().st_size < 1 << 20
+    with pytest.raises(DataError, match="a file that unpacks to 72 MiB"):
+        read_human_labels(str(packed), "worse_label", 10)
+    endless = torch.zeros(1, dtype=torch.int64).expand(10**11)
+    torch.save({"clean_label": endless, "worse_label": endless}, view)
+    with pytest.raises(DataError, match=r"shape \(100000000000,\)"):
+        read_human_labels(str(view), "worse_label", 10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -22,23 +21,10 @@ from dynacor_ray.engine.training import batches as module
 from dynacor_ray.engine.training.batches import Batch, CachedRows, StreamedRows
 from dynacor_ray.engine.training.job import Job, TrainConfig
 from dynacor_ray.method.corruption import LABEL
-from tests.plans import plan_of
+from tests.plans import Share, plan_of
 
 DIM = 2
 CPU = torch.device("cpu")
-
-
-class Share:
-    """A rank's rows, handed out as Ray Data does: batches of the size asked for, the last with what is left."""
-
-    def __init__(self, rows: pa.Table) -> None:
-        self.rows = rows
-
-    def iter_batches(self, batch_size: int | None, batch_format: str, prefetch_batches: int = 1) -> Iterator[pa.Table]:
-        assert batch_format == "pyarrow"
-        size = batch_size or max(1, self.rows.num_rows // 2)  # without one: block by block
-        for start in range(0, self.rows.num_rows, size):
-            yield self.rows.slice(start, size)
 
 
 def job_of(originals: int, copies: int, workers: int, batch: int, cache_bytes: int, seed: int) -> Job:
@@ -105,13 +91,6 @@ def test_all_ranks_step_equally_and_see_every_row_once(data: st.DataObject) -> N
 def steps(share: Any, job: Job, rank: int, epoch: int, size: int) -> list[Batch]:
     kind = StreamedRows if job.streamed else CachedRows
     return list(kind(share, job, rank, CPU).batches(epoch, size))
-
-
-@given(total=st.integers(1, 10**9), workers=st.integers(1, 4096))
-def test_padding_is_the_least_that_makes_shares_equal(total: int, workers: int) -> None:
-    job = job_of(total, 0, workers, workers, 0, 0)
-    assert total + missing_rows(total, workers) == job.rows_per_rank * workers
-    assert 0 <= missing_rows(total, workers) < workers
 
 
 @pytest.mark.parametrize("rows", [9, 11])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -10,13 +13,13 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.storage import locate
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
 from dynacor_ray.engine.data.row_facts import RowFacts
-from dynacor_ray.engine.training.batches import Batch
+from dynacor_ray.engine.training.batches import Batch, CachedRows, StreamedRows
 from dynacor_ray.engine.training.dynamics_module import DynamicsModule
 from dynacor_ray.engine.training.job import Job, TrainConfig
 from dynacor_ray.engine.training.module import Recorded
-from dynacor_ray.method.corruption import CorruptionConfig, is_selected
+from dynacor_ray.method.corruption import LABEL, CorruptionConfig, is_selected
 from dynacor_ray.method.dynamics import logit_margin
-from tests.plans import plan_of
+from tests.plans import Share, plan_of
 
 ROWS, DIM, CLASSES = 400, 6, 3
 CORRUPTION = CorruptionConfig(gamma=0.25, seed=0)
@@ -91,3 +94,27 @@ def test_too_many_features_give_no_margin(monkeypatch: pytest.MonkeyPatch) -> No
     task = DynamicsModule(job(), CPU)
     run(task, 0)
     assert not run(task, 1)[schema.LEAVE_ONE_OUT].any()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_loss_of_eq_2_is_the_mean_of_the_originals_plus_that_of_the_copies(streamed: bool) -> None:
+    """From a worker's rows to the loss of its step: each copy weighs 1 / gamma as much as an original."""
+    whole, wanted = batch(), job()
+    plan = plan_of(cache_bytes=0 if streamed else 1 << 40)
+    told = Job(dataclasses.replace(wanted.config, corrupted_weight="paper"), plan, wanted.run, wanted.rows)
+    table = pa.table(
+        {
+            schema.KEY: whole.key[:-1].numpy(),
+            LABEL: pa.array(whole.label[:-1].numpy(), pa.int32()),
+            schema.FEATURE: schema.fixed_size_list(whole.feature[:-1].numpy()),
+        }
+    )
+    (rows,) = (StreamedRows if streamed else CachedRows)(Share(table), told, 0, CPU).batches(0, table.num_rows)
+    task = DynamicsModule(told, CPU)
+    network = task.network()
+    losses = torch.nn.functional.cross_entropy(network(rows.feature), rows.label, reduction="none")
+    copy = rows.key & 1 == 1
+    assert int(copy.sum()) == wanted.rows.num_copies > 0
+    expected = losses[~copy].mean() + losses[copy].mean()
+    assert torch.allclose(task.step(network, rows, 0)[0], expected, rtol=1e-5)
+    assert not torch.allclose(losses.mean(), expected, rtol=0.1), "the plain mean is another number"

@@ -1,0 +1,84 @@
+"""Packed data: where their files are, what is known of them, and given labels, which may replace those packed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError, expected_got
+from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.storage import Location
+
+
+@dataclass(frozen=True)
+class GivenLabels:
+    """ids: int64 (N,), increasing; labels: int32 (N,)."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """The labels of some instances. int64 (n,) -> int32 (n,). Raises DataError for an unknown id."""
+        at = np.minimum(np.searchsorted(self.ids, ids), max(len(self.ids) - 1, 0))
+        known = self.ids[at] == ids if len(self.ids) else np.zeros(len(ids), bool)
+        if not known.all():
+            got = f"none for instance_id {int(ids[~known][0])}"
+            raise DataError(expected_got("a given label for every instance", got, "pack the data again"))
+        labels: np.ndarray = self.labels[at]
+        return labels
+
+    def counts(self, num_classes: int) -> np.ndarray:
+        """Instances per class, int64 (C,)."""
+        return np.bincount(self.labels, minlength=num_classes)
+
+
+@dataclass(frozen=True)
+class PackedDataset:
+    """A folder of packed data and its manifest; small, so it can be sent to wherever its rows are read.
+
+    relabeled: a file of labels that replace those packed: other labels on the same images need no new embedding.
+    """
+
+    folder: Location
+    manifest: DatasetManifest
+    relabeled: Location | None = None
+
+    @classmethod
+    def read(cls, folder: Location) -> PackedDataset | None:
+        """The data set in a folder, or None when it is not complete. Raises StorageError when it is none of ours."""
+        manifest = DatasetManifest.read(folder)
+        return cls(folder, manifest) if manifest is not None else None
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.manifest.num_classes
+
+    @property
+    def files(self) -> list[Location]:
+        """The files with the rows: instance_id, uri, given_label, and image or feature."""
+        return [self.folder / part.name for part in self.manifest.parts]
+
+    @property
+    def truth(self) -> Location | None:
+        """The file of true labels, where they are known."""
+        return self.folder / self.manifest.truth if self.manifest.truth else None
+
+    def labels(self) -> GivenLabels:
+        """All given labels, in the order of the ids: 12 bytes per instance."""
+        names = [schema.INSTANCE_ID, schema.GIVEN_LABEL]
+        places = [self.relabeled] if self.relabeled is not None else self.files
+        table = pa.concat_tables([place.read_table(names) for place in places])
+        ids, labels = table[schema.INSTANCE_ID].to_numpy(), table[schema.GIVEN_LABEL].to_numpy()
+        order = np.argsort(ids, kind="stable")
+        return GivenLabels(ids[order], labels[order])
+
+    def with_labels(self, labels: GivenLabels, place: Location) -> PackedDataset:
+        """The same rows with other labels, which are written to `place`."""
+        columns = {schema.INSTANCE_ID: pa.array(labels.ids), schema.GIVEN_LABEL: pa.array(labels.labels, pa.int32())}
+        place.write_table(pa.table(columns), compression="zstd")
+        return dataclasses.replace(self, relabeled=place)

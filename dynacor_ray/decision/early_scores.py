@@ -1,0 +1,87 @@
+"""A network's early logits as if it had not seen the row's own label; how much that is, the copies say (§4.2, ours).
+
+Early in training a network ranks human errors better than a regression, but it has seen the label that is judged: one
+gradient step on a row with label y raises the row's own logit y in proportion to the residual `1 - p_y` (Eq. 1 to first
+order in the learning rate). A corrupted copy has the features of its original and a label drawn at random among the
+other classes, so whatever its logit of that label is above its logits of classes that nobody gave it, training on the
+label did. That difference over the mean residual is the influence, and
+
+    z_y - influence (1 - p_y)
+
+is what is left without the own label. A row with a copy saw the copy's label as well, which is taken off likewise.
+For two classes there is no third one to compare with: there the influence is how much lower the margins of rows with a
+copy are than those of the others, at equal margins of another score.
+
+Cost: one softmax per row of early logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def own_label_influence(
+    copies: NDArray[np.floating[Any]], given: NDArray[np.integer[Any]], corrupted: NDArray[np.integer[Any]]
+) -> float:
+    """How much one label raises its own logit where the network gave it no probability, >= 0, for C > 2.
+
+    copies: float (M, C), early logits of the copies; given, corrupted: ints (M,), the label of their originals and
+    their own. 0 without copies.
+    """
+    if not len(copies):
+        return 0.0
+    rows = np.arange(len(copies))
+    logits = copies.astype(np.float64)
+    own = logits[rows, corrupted]
+    unseen = (logits.sum(axis=1) - own - logits[rows, given]) / (logits.shape[1] - 2)
+    residual = 1.0 - _probability(logits, corrupted)
+    return float(max(0.0, (own - unseen).mean(axis=0) / residual.mean(axis=0)))
+
+
+def two_class_influence(
+    early: NDArray[np.floating[Any]], has_copy: NDArray[np.bool_], other: NDArray[np.floating[Any]]
+) -> float:
+    """`own_label_influence` for C = 2, from the margins of the originals alone.
+
+    early: float (N,), z_y minus the other logit; has_copy: bool (N,); other: float (N,), another margin of the same
+    rows, which takes most of their spread away. 0 unless there are rows of both kinds.
+    """
+    if has_copy.all() or not has_copy.any():
+        return 0.0
+    columns = np.stack([np.ones(len(early)), other, np.minimum(other, 0.0), has_copy], axis=1).astype(np.float64)
+    solution, *_ = np.linalg.lstsq(columns, early.astype(np.float64), rcond=None)
+    # margins differ by both logits, and a residual is near 1/2 on average where a row has both labels
+    return float(max(0.0, -solution[3]))
+
+
+def without_own_label(
+    logits: NDArray[np.floating[Any]],
+    labels: NDArray[np.integer[Any]],
+    influence: float,
+    also: NDArray[np.integer[Any]] | None = None,
+) -> NDArray[np.float64]:
+    """Early logits without what their own label did to them: float64 (N, C), centered on 0 in each row.
+
+    logits: float (N, C); labels: ints (N,); also: ints (N,), a second label that the row's features were seen with (of
+    its copy, or of the original of a copy), -1 for none.
+    """
+    rows = np.arange(len(logits))
+    left = logits.astype(np.float64)
+    own = influence * (1.0 - _probability(left, labels))
+    if also is not None:
+        twice = np.flatnonzero(also >= 0)
+        second = influence * (1.0 - _probability(left[twice], also[twice]))
+        left[twice, also[twice]] -= second
+    left[rows, labels] -= own
+    left -= left.mean(axis=1, keepdims=True)
+    return left
+
+
+def _probability(logits: NDArray[np.float64], labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Softmax of each row at its label, float64 (N,)."""
+    power = np.exp(logits - logits.max(axis=1, keepdims=True))
+    share: NDArray[np.float64] = power[np.arange(len(logits)), labels] / power.sum(axis=1)
+    return share

@@ -1,0 +1,66 @@
+"""Train, assemble, sample, estimate the noise rate, fit the clustering (§4.3, §4.4): the one flow of all commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.core.packed_dataset import PackedDataset
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import Location
+from dynacor_ray.decision.noise_rate import NoiseRate
+from dynacor_ray.engine.data.training_rows import TrainingRows
+from dynacor_ray.engine.dynamics.assemble import Dataset, assemble
+from dynacor_ray.engine.dynamics.clustering import fit_clusters, sample_for_fit, settle_noise_rate
+from dynacor_ray.engine.training.driver import train
+from dynacor_ray.engine.training.job import TrainPlan
+from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.method.clustering import FittedClustering
+from dynacor_ray.workflows.prepare import clustering_config, corruption_config, training_config
+
+
+@dataclass(frozen=True)
+class DynamicsFlow:
+    """One training of the classifier and what follows from it; small, so that it can be sent to a trial.
+
+    Attributes:
+        config: The options of training and clustering.
+        run: Directory that holds the training's state and its signals.
+        dataset: The packed data, with the labels that are searched.
+        rows: What is trained on: originals and corrupted copies.
+        plan: How the training is spread over the cluster.
+        all_signals: Whether all signals of Table 6 are recorded, and not only the margin.
+    """
+
+    config: DetectConfig
+    run: Location
+    dataset: PackedDataset
+    rows: TrainingRows
+    plan: TrainPlan
+    all_signals: bool = False
+
+    def record(self, progress: Progress) -> tuple[RecordedSignals, Dataset]:
+        """Train, or resume, or read what is there: the signals, and the dynamics (Eq. 1) made of them."""
+        with progress.timed("train"):
+            training = training_config(self.config, signals=self.all_signals)
+            signals = train(self.rows, training, self.plan, self.run, progress)
+        with progress.timed("assemble"):
+            return signals, assemble(self.dataset, signals, corruption_config(self.config), progress)
+
+    def sample(self, dynamics: Dataset, most: int | None = None) -> pa.Table:
+        """The rows that the clustering is fitted on, at most about `most`. Default: those of --clustering-sample."""
+        return sample_for_fit(dynamics, self.rows.facts.total, most or self.config.clustering_sample, self.config.seed)
+
+    def estimate(self, signals: RecordedSignals, sample: pa.Table) -> NoiseRate | None:
+        """The share of wrong labels; None when the training was too short to tell."""
+        first = signals.noise_rate(self.config.batch_size)
+        return settle_noise_rate(first, sample, self.config.margin_score, self.dataset.num_classes)
+
+    def cluster(
+        self, signals: RecordedSignals, sample: pa.Table, progress: Progress
+    ) -> tuple[NoiseRate | None, FittedClustering]:
+        """The estimated noise rate, and the clustering that is fitted with it."""
+        noise_rate = self.estimate(signals, sample)
+        return noise_rate, fit_clusters(sample, clustering_config(self.config, noise_rate), progress)

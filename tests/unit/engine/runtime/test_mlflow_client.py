@@ -1,0 +1,48 @@
+"""MLflow's client: checked before the work, and no run of others touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.engine.runtime import mlflow_client as mlflow_runs
+from dynacor_ray.engine.runtime.mlflow_client import TrackedRun, check_tracking, log_runs
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_tracking(None)
+    with pytest.raises(ConfigError, match="without a password, but got one in the address; put it into MLFLOW"):
+        check_tracking("postgresql://me:secret@host/db")
+    monkeypatch.setattr(mlflow_runs.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"MLflow to be installed .*pip install 'dynacor-ray\[mlflow\]'"):
+        check_tracking("sqlite:///x.db")
+    monkeypatch.undo()
+    pytest.importorskip("mlflow")
+    with pytest.raises(ConfigError, match=r"MLflow to answer at nowhere://x, but got '.*nowhere.*'; start it, or"):
+        check_tracking("nowhere://x")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_active_run_is_left_alone_and_none_is_left_active(tmp_path: Path) -> None:
+    """Ray's integration would write into it."""
+    mlflow = pytest.importorskip("mlflow")
+    before, uri = mlflow.get_tracking_uri(), f"sqlite:///{tmp_path / 'runs.db'}"
+    mlflow.set_tracking_uri(uri)
+    try:
+        with mlflow.start_run() as own:
+            with pytest.raises(
+                ConfigError, match=f"no MLflow run in this process for --mlflow-uri, but got '{own.info.run_id}'"
+            ):
+                check_tracking(uri)
+            with pytest.raises(ConfigError, match="no MLflow run"):
+                log_runs(uri, [TrackedRun(name="ours", params={}, metrics={})])
+            assert mlflow.active_run().info.run_id == own.info.run_id
+        bad = TrackedRun(name="bad", params={}, metrics={"f1": "no number"})  # type: ignore[dict-item]
+        with pytest.raises(Exception, match="no number"):
+            log_runs(uri, [bad])
+        assert mlflow.active_run() is None
+    finally:
+        mlflow.set_tracking_uri(before)

@@ -1,0 +1,73 @@
+"""Sentences of the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dynacor_ray.report import wording
+from dynacor_ray.report.page_model import Suspect
+from dynacor_ray.runs.records import RunSummary
+from tests.made_runs import summary_of
+
+
+def suspect(**changes: Any) -> Suspect:
+    values: dict[str, Any] = {
+        **{"instance_id": 1, "uri": None, "rank": 1, "given_label": 0, "predicted_label": 1, "is_label_issue": True},
+        **{
+            "sample_place": None,
+            "label_quality": 0.1,
+            "noise_score": 0.9,
+            "mean_margin": -1.0,
+            "predicted_share": 0.75,
+        },
+    }
+    return Suspect(**values | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "Seen as dog in 3 of 4 epochs."),
+        ({"margins": (-1.0,) * 4}, "Seen as dog in 3 of 4 epochs; cat never came first."),
+        (
+            {"margins": (-1.0, -1.0, -1.0, 1.0)},
+            "Seen as dog in 3 of 4 epochs; cat came first only from epoch 4 on: memorized.",
+        ),
+        ({"margins": (1.0, -1.0, -1.0, -1.0)}, "Seen as dog in 3 of 4 epochs; cat came first in 1."),
+        ({"predicted_label": 0}, "Seen as cat in 3 of 4 epochs, uncertain."),
+        ({"predicted_label": 0, "is_label_issue": False}, "Seen as cat in 3 of 4 epochs, as its label says."),
+    ],
+)
+def test_why(changes: dict[str, Any], text: str) -> None:
+    assert wording.explain_row(suspect(**changes), ["cat", "dog"], 4) == text
+
+
+def told(**changes: Any) -> RunSummary:
+    calm: dict[str, Any] = {"estimated_noise_rate": None, "noise_rate_range": None, "num_corrupted": 20}
+    return summary_of(**calm | changes)
+
+
+def test_notes_name_rare_classes_and_a_wide_range() -> None:
+    assert wording.warnings(told()) == []
+    rare = [{"class": name, "rows": 29, "flagged": 0} for name in "abcdef"]
+    (note,) = wording.warnings(told(classes=rare))
+    assert note.startswith("6 class(es) have fewer than 30 rows, too few to be reliable: a, b, c, d, e and others.")
+    assert wording.warnings(told(estimated_noise_rate=0.1, noise_rate_range=[0.09, 0.12])) == []
+    (note,) = wording.warnings(told(estimated_noise_rate=0.083, noise_rate_range=[0.034, 0.098]))
+    assert "between 3.4% and 9.8%" in note
+
+
+@pytest.mark.parametrize(("recall", "word"), [(0.95, "high"), (0.7, "fair"), (0.2, "low")])
+def test_trust_in_a_word(recall: float, word: str) -> None:
+    said = wording.trust(told(corrupted_recall=recall))
+    assert said["word"] == word
+    assert said["text"].startswith("of the 20 errors")
+
+
+def test_remarks_on_classes() -> None:
+    assert wording.class_remark({"rows": 0, "flagged": 0}) == "no rows"
+    assert wording.class_remark({"rows": 29, "flagged": 29}) == "rare"
+    assert wording.class_remark({"rows": 30, "flagged": 16}) == "more than half flagged"
+    assert wording.class_remark({"rows": 30, "flagged": 15}) == ""
