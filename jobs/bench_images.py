@@ -21,7 +21,7 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.training.job import TrainConfig
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.models.image_classifiers import build_network
 from dynacor_ray.workflows.prepare import PreparedRun, plan_for
 

@@ -83,8 +83,8 @@ def main(options: Options) -> None:
         job = make_job(folder, facts, options)
         torch.set_num_threads(options.threads or job.threads)
         torch.manual_seed(0)
-        task = Switched(job, CPU)
-        state = TrainState(job, task, task.network(), 0, 1)
+        module = Switched(job, CPU)
+        state = TrainState(job, module, module.network(), 0, 1)
         rows = CachedRows(Shard(table), job, 0, CPU)
         numbers = count()
         epochs = {name: functools.partial(one_epoch, state, rows, numbers, name == ON) for name in (ON, OFF)}
@@ -136,8 +136,8 @@ def make_job(run: Path, facts: RowFacts, options: Options) -> Job:
 
 def one_epoch(state: TrainState, rows: CachedRows, numbers: Iterator[int], recording: bool) -> None:
     """The next epoch."""
-    assert isinstance(state.task, Switched)
-    epoch, state.task.recording = next(numbers), recording
+    assert isinstance(state.module, Switched)
+    epoch, state.module.recording = next(numbers), recording
     keys, recorded = run_epoch(state, rows, epoch, CPU)
     if recording:
         state.commit(epoch, keys, recorded)

@@ -36,7 +36,7 @@ class Evidence:
 
     given_label: int32 (N,) in 0..C-1.
     margins: float (N, E), logit margins of the DynaCor run (Eq. 1); q_noisy: float32 (N,), its Eq. 3;
-    leave_one_out: float32 (N,), margins of a ridge regression without the row (`method.ridge`).
+    leave_one_out: float32 (N,), margins of a ridge regression without the row (`decision.leave_one_out_ridge`).
     copy_margins: float (M, E), copy_q_noisy and copy_leave_one_out: float32 (M,), the same of the corrupted copies
     (§4.2); noise_rate: the rate which that training estimates, None when it was too short.
     log_odds: float64 (N,) and copy_log_odds (M,), of P(wrong) by the label noise model, None where it could not be

@@ -148,9 +148,15 @@ def _known(kind: type[Any], held: dict[str, Any]) -> dict[str, Any]:
 class Judgment:
     """What one detector made of one noise and seed.
 
-    noise: "given", or kind and rate, "symmetric:0.6". detector: its name in the registry; title: the one for people.
-    metrics: `evaluation.detection_metrics`, or empty. seconds: what the detector needed, its evidence included.
-    message: why it failed, None when it did not; a failed one counts in no mean.
+    Attributes:
+        noise: "given", or kind and rate, "symmetric:0.6".
+        seed: Of noise, corruption and training.
+        detector: Its name in the registry.
+        title: Its name for people.
+        flagged_share: In [0, 1]; None where it failed.
+        metrics: `ground_truth.metrics.detection_metrics`, or empty.
+        seconds: What the detector needed, its evidence included.
+        message: Why it failed, None when it did not; a failed one counts in no mean.
     """
 
     noise: str

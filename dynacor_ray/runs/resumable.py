@@ -45,27 +45,32 @@ class ResumableRun(ABC, Generic[Made, Result]):
 
 
 def run_once(plan: Callable[[], ResumableRun[Made, Result]], progress: Progress) -> Result:
-    """The result of an undertaking: from its directory when it is complete there, else by the work of this driver.
+    """The result of a run: from its directory when it is complete there, else by the work of this driver.
 
-    plan: makes the undertaking. Raises RunDirectoryError when a living driver holds the directory, or took it.
+    Args:
+        plan: Checks the configuration and opens what can be opened without work.
+        progress: Where the stages are timed and shown.
+
+    Raises:
+        RunDirectoryError: A living driver holds the directory, or took it.
     """
     with ExitStack() as holding:
         with progress.timed("total"):
             with progress.timed("start"):
-                task = plan()
-                result = task.finished()
+                planned = plan()
+                result = planned.finished()
                 if result is None:
-                    check_held = holding.enter_context(run_lock(task.run, progress))
-                    result = task.finished()  # another driver may have held it until now
+                    check_held = holding.enter_context(run_lock(planned.run, progress))
+                    result = planned.finished()  # another driver may have held it until now
             if result is None:
                 try:
-                    made = task.execute(progress)
+                    made = planned.execute(progress)
                 except BaseException:
-                    task.release_if_empty()
+                    planned.release_if_empty()
                     raise
         if result is None:
             check_held()
-            return task.write(made, dict(progress.seconds))
-        progress.say(f"{task.run} is complete: nothing to do. Choose another --out to run again.")
-        task.on_already_complete(result)
+            return planned.write(made, dict(progress.seconds))
+        progress.say(f"{planned.run} is complete: nothing to do. Choose another --out to run again.")
+        planned.on_already_complete(result)
         return result

@@ -17,8 +17,14 @@ from dynacor_ray.runs.records import SHARES
 class Trial:
     """A finished clustering trial; shares and metrics are those of the epoch that it kept.
 
-    options: what was varied. evaluation: `evaluation.detection_metrics`, empty without true labels. epochs: one record
-    per epoch of the clustering (`EpochRecord`), with its F1 where the truth is known.
+    Attributes:
+        options: What was varied.
+        training: Name of the training.
+        epoch: The epoch of the clustering that was kept.
+        noise_rate: What the training estimates, if it was long enough.
+        evaluation: `ground_truth.metrics.detection_metrics`, empty without true labels.
+        epochs: One record per epoch of the clustering (`EpochRecord`), with its F1 where the truth is known.
+        seconds: That the clustering took.
     """
 
     options: dict[str, Any]

@@ -21,7 +21,7 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.engine.runtime.parallel_map import map_shared
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.ground_truth.metrics import detection_metrics
 from dynacor_ray.ground_truth.supervised_bound import FOLDS, READERS, BoundConfig, FoldScores, merge_folds, score_fold
 from dynacor_ray.method.signals import signal_of
@@ -47,8 +47,14 @@ _SIGNAL_FACTOR = 3
 def analyze_signals(data: str | None = None, **options: Any) -> AnalyzeSignalsResult:
     """What training signals and corruption rates are worth, on data whose true labels are known (Figs. 2, 5, 6).
 
-    Options are those of `AnalyzeSignalsConfig` (label_noise, seeds, gammas, signals) and of `DetectConfig`. Resumes in
-    the same directory, and extends what is there. Raises a DynacorError, before any work where possible.
+    Resumes in the same directory, and extends what is there.
+
+    Args:
+        data: What to search, as of `detect`.
+        options: Those of `AnalyzeSignalsConfig` (label_noise, seeds, gammas, signals) and of `DetectConfig`.
+
+    Raises:
+        DynacorError: Something could not run; before any work where possible.
     """
     return run_analyze_signals(make_config(AnalyzeSignalsConfig, data, **options))
 

@@ -15,10 +15,10 @@ from dynacor_ray.config.options import make_config
 from dynacor_ray.core.errors import ConfigError, DataError, DynacorError, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
-from dynacor_ray.detectors.evidence import Evidence
+from dynacor_ray.detectors.evidence import Evidence, EvidencePart
 from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.engine.data.feature_blocks import gather_prototypes
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.report.comparison_summary import build_comparison, comparison_table
 from dynacor_ray.report.comparison_table import print_comparison
 from dynacor_ray.report.figures import comparison_figure
@@ -37,9 +37,15 @@ NO_LABEL = -1
 def compare(data: str | None = None, **options: Any) -> CompareResult:
     """Compare detectors on data whose true labels are known (§5.2, Tables 1 and 2).
 
-    Options are those of `CompareConfig` (label_noise, seeds, detectors) and of `DetectConfig`. One training of DynaCor
-    and one of all baselines' classifiers serve all detectors. Resumes in the same directory. Raises a DynacorError,
-    before any work where possible; a detector that fails is named in the result and ends nothing.
+    One training of DynaCor and one of all baselines' classifiers serve all detectors. Resumes in the same directory. A
+    detector that fails is named in the result and ends nothing.
+
+    Args:
+        data: What to search, as of `detect`.
+        options: Those of `CompareConfig` (label_noise, seeds, detectors) and of `DetectConfig`.
+
+    Raises:
+        DynacorError: Something could not run; before any work where possible.
     """
     return run_compare(make_config(CompareConfig, data, **options))
 
@@ -85,6 +91,9 @@ def _possible(config: CompareConfig, num_classes: int, progress: Progress) -> li
     return [name for name in config.effective_detectors if num_classes <= (DETECTORS[name].max_classes or num_classes)]
 
 
+_Gathered = tuple[Evidence, dict[str, float], dict[str, str]]
+
+
 class CompareCell(GridCell):
     """One kind of noise and one seed, on which all detectors are judged."""
 
@@ -104,33 +113,12 @@ class CompareCell(GridCell):
                 (records / f"{name}.json").write_json(judgment.as_json())
             yield judgment
 
-    def _gather(self, parts: list[str | BaselineTraining]) -> tuple[Evidence, dict[str, float], dict[str, str]]:
+    def _gather(self, parts: list[EvidencePart | BaselineTraining]) -> _Gathered:
         """The evidence, seconds per part, and messages of the parts that could not be gathered."""
-        classes, progress = self.dataset.num_classes, self.shared.progress
         found: dict[str, Any] = {}
         seconds: dict[str, float] = {}
         broken: dict[str, str] = {}
-        trainings = [part for part in parts if isinstance(part, BaselineTraining)]
-        # What is gathered in one step, with each part's share of its time.
-        steps: list[tuple[dict[str, float], Callable[[], dict[str, Any]]]] = []
-        if {"dynamics", "ablation"} & set(parts):
-            ablation = "ablation" in parts
-            steps.append(
-                (
-                    {"dynamics": 1.0, "ablation": 0.0},
-                    lambda: gather_dynamics(self.flow("dynacor"), ablation, progress),
-                )
-            )
-        if trainings:
-            counts = self.labels.counts(classes)
-            sizes = {one.part: len(one.classifiers(classes, counts, self.seed)) for one in trainings}
-            shares = {name: size / sum(sizes.values()) for name, size in sizes.items()}
-            steps.append((shares, lambda: {"trained": self._trained(trainings)}))
-        if "neighbors" in parts:
-            steps.append(({"neighbors": 1.0}, self._neighbors))
-        if "prototypes" in parts:
-            steps.append(({"prototypes": 1.0}, lambda: gather_prototypes(self.shared.blocks, self.labels, classes)))
-        for shares, step in steps:
+        for shares, step in self._steps(parts):
             start = time.monotonic()
             try:
                 found |= step()
@@ -143,8 +131,27 @@ class CompareCell(GridCell):
             seconds |= {"dynamics": seconds["dynamics"] - extra, "ablation": extra}
         if "neighbors" in seconds and "neighbors" not in broken:  # found once, for all cells
             seconds["neighbors"] = max(seconds["neighbors"], self.shared.neighbors["seconds"])
-        evidence = Evidence(given_label=self.labels.labels, num_classes=classes, **found)
+        evidence = Evidence(given_label=self.labels.labels, num_classes=self.dataset.num_classes, **found)
         return evidence, self.longest(seconds), broken
+
+    def _steps(
+        self, parts: list[EvidencePart | BaselineTraining]
+    ) -> Iterator[tuple[dict[str, float], Callable[[], dict[str, Any]]]]:
+        """What is gathered in one step, with each part's share of its time."""
+        classes, progress = self.dataset.num_classes, self.shared.progress
+        trainings = [part for part in parts if isinstance(part, BaselineTraining)]
+        if {"dynamics", "ablation"} & set(parts):
+            shares = {"dynamics": 1.0, "ablation": 0.0}
+            yield shares, lambda: gather_dynamics(self.flow("dynacor"), "ablation" in parts, progress)
+        if trainings:
+            counts = self.labels.counts(classes)
+            sizes = {one.part: len(one.classifiers(classes, counts, self.seed)) for one in trainings}
+            shares = {name: size / sum(sizes.values()) for name, size in sizes.items()}
+            yield shares, lambda: {"trained": self._trained(trainings)}
+        if "neighbors" in parts:
+            yield {"neighbors": 1.0}, self._neighbors
+        if "prototypes" in parts:
+            yield {"prototypes": 1.0}, lambda: gather_prototypes(self.shared.blocks, self.labels, classes)
 
     def _trained(self, trainings: list[BaselineTraining]) -> dict[str, Any]:
         """From a finished training that has these classifiers and maybe more, or from a new one."""

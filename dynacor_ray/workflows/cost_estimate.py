@@ -128,8 +128,8 @@ def encode_seconds(encoder: Encoder, images: Sequence[bytes], device: str) -> fl
 def step_seconds(job: Job, device: str) -> float:
     """One step of the classifier on random rows, signals included; without what workers tell each other."""
     where, size = torch.device(device), batch_rows(job)
-    task = make_module(job, where)
-    network: nn.Module = task.network().to(where)
+    module = make_module(job, where)
+    network: nn.Module = module.network().to(where)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     batch = Batch(
         key=torch.arange(size) << 1,
@@ -138,15 +138,15 @@ def step_seconds(job: Job, device: str) -> float:
         weight=torch.ones(size, device=where),
     )
     epoch = schema.LEAVE_ONE_OUT_EPOCH + 1  # one of the many alike
-    task.begin_epoch(epoch)
+    module.begin_epoch(epoch)
 
     def step() -> None:
-        loss, seen = task.step(network, batch, epoch)
+        loss, seen = module.step(network, batch, epoch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         with torch.no_grad():
-            task.record(batch.key, seen)
+            module.record(batch.key, seen)
         loss.item()  # waits for a GPU
 
     with threads(job.threads):

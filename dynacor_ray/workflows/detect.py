@@ -23,7 +23,8 @@ from dynacor_ray.engine.dynamics.assemble import write_dynamics
 from dynacor_ray.engine.dynamics.clustering import assign, count_flags, find_threshold, write_issues
 from dynacor_ray.engine.runtime.mlflow_client import check_tracking
 from dynacor_ray.engine.runtime.session import resources
-from dynacor_ray.engine.training.signal_files import SIGNALS, RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
+from dynacor_ray.engine.training.signal_files import SIGNALS
 from dynacor_ray.export.mlflow import track_run
 from dynacor_ray.ground_truth.metrics import evaluate_issues
 from dynacor_ray.method.clustering import FittedClustering
@@ -43,7 +44,14 @@ def detect(data: str | None = None, **options: Any) -> DetectResult:
     """Find the wrong labels of a data set. Options are those of `DetectConfig`.
 
     Starts a Ray cluster on this machine unless connected to one. Resumes a run directory that holds the same
-    configuration; returns at once when it is complete. Raises a DynacorError, before any work where possible.
+    configuration; returns at once when it is complete.
+
+    Args:
+        data: What to search: a path, URI or name that `--data` takes.
+        options: Those of `DetectConfig`.
+
+    Raises:
+        DynacorError: Something could not run; before any work where possible.
     """
     if data is not None:
         options["data"] = data

@@ -19,7 +19,7 @@ from dynacor_ray.engine.dynamics.clustering import fit_clusters, sample_for_fit,
 from dynacor_ray.engine.dynamics.label_noise import fit_label_noise, score_rows, with_log_odds
 from dynacor_ray.engine.training.driver import train
 from dynacor_ray.engine.training.job import TrainPlan
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.workflows.prepare import clustering_config, corruption_config, training_config
 

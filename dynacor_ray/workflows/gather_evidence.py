@@ -17,7 +17,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.engine.dynamics.clustering import fit_clusters
 from dynacor_ray.engine.training.driver import train
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.method.signals import COLUMNS
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
@@ -27,9 +27,16 @@ ABLATION_SECONDS = "ablation_seconds"
 
 
 def gather_dynamics(flow: DynamicsFlow, ablation: bool, progress: Progress) -> dict[str, Any]:
-    """Margins and soft assignments of originals and copies, and the noise rate.
+    """What one training of DynaCor says.
 
-    With `ablation` also Table 4's assignments, and the seconds that they took, under ABLATION_SECONDS.
+    Args:
+        flow: The training.
+        ablation: Whether Table 4's assignments are wanted as well.
+        progress: Where the stages are shown.
+
+    Returns:
+        Margins, soft assignments and leave-one-out margins of originals and copies, and the noise rate, by their names
+        in Evidence; with `ablation` also the seconds that it took, under ABLATION_SECONDS.
     """
     signals, dynamics = flow.record(progress)
     everything = flow.sample(dynamics, flow.rows.facts.total)
@@ -62,9 +69,14 @@ def _assigned(fitted: FittedClustering, margins: np.ndarray) -> np.ndarray:
 
 
 def read_signals(signals: RecordedSignals, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Dynamics of every recorded signal (Table 6), of a training with `TrainConfig.signals`.
+    """Dynamics of every recorded signal (Table 6).
 
-    ids: int64 (N,), all instances, increasing. Returns column -> float16 (N, E), originals in order of the ids.
+    Args:
+        signals: Of a training with `TrainConfig.signals`.
+        ids: int64 (N,), all instances, increasing.
+
+    Returns:
+        Column -> float16 (N, E), the originals in the order of the ids.
     """
     found = {name: np.empty((len(ids), len(signals.epochs)), np.float16) for name in COLUMNS}
     for place, epoch in enumerate(signals.epochs):
@@ -96,7 +108,16 @@ class _Recorded:
 def gather_trained(
     flow: DynamicsFlow, trainings: Sequence[BaselineTraining], progress: Progress
 ) -> dict[str, np.ndarray]:
-    """What the classifiers say that detectors declare, trained side by side. flow: its rows without copies."""
+    """What the classifiers say that detectors declare, trained side by side.
+
+    Args:
+        flow: Whose rows are without copies.
+        trainings: What the detectors declare.
+        progress: Where the rows done are shown.
+
+    Returns:
+        Arrays for `Evidence.trained` by name.
+    """
     with progress.timed("train"):
         training = training_config(flow.config, baselines=tuple(trainings))
         signals = train(flow.rows, training, flow.plan, flow.run, progress)

@@ -27,7 +27,8 @@ from dynacor_ray.engine.runtime.tune import (
 )
 from dynacor_ray.engine.training.driver import poll_progress, rows_done
 from dynacor_ray.engine.training.job import trainings_at_once
-from dynacor_ray.engine.training.signal_files import PROGRESS, SIGNALS, RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
+from dynacor_ray.engine.training.signal_files import PROGRESS, SIGNALS
 from dynacor_ray.export.mlflow import track_sweep
 from dynacor_ray.report.figures import heat_map
 from dynacor_ray.report.sweep import print_sweep
@@ -60,11 +61,18 @@ def sweep(
 ) -> SweepResult:
     """Try corruption rates and alignment weights and keep the trial that an unsupervised rule likes best (Eq. 9).
 
-    Options are those of `SweepConfig` (gammas, alphas, seeds, also, search, samples, select) and of `DetectConfig`.
-    space: Ray Tune domains for options of the clustering, e.g. {"alpha": tune.loguniform(0.01, 100)}; searcher: any
-    searcher of Ray Tune, asked for `samples` trials; scheduler: any scheduler, told `score` after every epoch of the
-    clustering. Resumes an interrupted sweep in the same directory. Raises a DynacorError, before any work where
-    possible; a failing trial is named in the result and ends nothing.
+    Resumes an interrupted sweep in the same directory. A failing trial is named in the result and ends nothing.
+
+    Args:
+        data: What to search, as of `detect`.
+        space: Ray Tune domains for options of the clustering, e.g. {"alpha": tune.loguniform(0.01, 100)}.
+        searcher: Any searcher of Ray Tune, asked for `num_samples` trials.
+        scheduler: Any scheduler of Ray Tune, told `score` after every epoch of the clustering.
+        options: Those of `SweepConfig` (gammas, alphas, seeds, vary, search, num_samples, selection_rule) and of
+            `DetectConfig`.
+
+    Raises:
+        DynacorError: Something could not run; before any work where possible.
     """
     config = make_config(SweepConfig, data, **options)
     return run_sweep(config, _search(config, space, searcher, scheduler), scheduler)
@@ -313,7 +321,7 @@ def _search(config: SweepConfig, space: dict[str, Any] | None, searcher: Any, sc
         return None
     for name in space or {}:
         if name not in CLUSTERING_OPTIONS:
-            remedy = "give lists of the others (gammas, seeds, also): each value costs a training"
+            remedy = "give lists of the others (gammas, seeds, vary): each value costs a training"
             raise ConfigError(expected_got(f"space over {', '.join(CLUSTERING_OPTIONS)}", repr(name), remedy))
     alphas = None if space and "alpha" in space else config.alpha_range()
     return make_search(config.choices, alphas, space or {}, config.num_samples, searcher, scheduler)

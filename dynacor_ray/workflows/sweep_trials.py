@@ -20,7 +20,7 @@ from dynacor_ray.decision.thresholds import assignment_quality
 from dynacor_ray.engine.dynamics.clustering import fit_sample
 from dynacor_ray.engine.runtime.session import connect
 from dynacor_ray.engine.runtime.tune import SCORE, report
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.ground_truth.metrics import evaluate_issues
 from dynacor_ray.method.selection import EpochRecord, choose_epoch, score
 from dynacor_ray.runs.sweep_records import Trial

@@ -29,7 +29,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.dynamics.clustering import settle_noise_rate
-from dynacor_ray.engine.training.signal_files import RecordedSignals
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.models.encoders import EncoderSpec
 from dynacor_ray.sources.base import SourceOptions

@@ -159,10 +159,25 @@ def embed(
     use_gpu: bool,
     progress: Progress,
 ) -> FeatureStore:
-    """Embed what is not embedded yet and return the store.
+    """Embed what is not embedded yet.
 
     Labels play no part: the same images with other labels, in another file, are embedded already. Originals are shared
     by every gamma and seed, copies by every smaller gamma, since corrupted sets are nested.
+
+    Args:
+        dataset: The packed images.
+        spec: The encoder.
+        corruption: Which images get a copy (§4.2).
+        augmentation: Of the copies, as in `augmented`.
+        root: Folder for all embeddings; each encoder and set of images has one of its own in it.
+        use_gpu: Whether to encode on the GPUs of the cluster.
+        progress: Where the images done are shown.
+
+    Returns:
+        The complete store.
+
+    Raises:
+        DataError: The encoder gives NaN or infinity, or the store does not hold every row.
     """
     size = load_encoder(spec, "cpu").image_size
     base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{dataset.manifest.payload_hash[:12]}"

@@ -97,7 +97,7 @@ def map_features(
 def gather_neighbors(blocks: FeatureBlocks, progress: Progress) -> dict[str, np.ndarray]:
     """The nearest other instances by cosine of their features: ids int64 (N, K) and similarity float32 (N, K).
 
-    K is what `baselines.prototypes` asks for, the most of all. A task holds one block of queries and sees all
+    K is what `detectors.fm_srm` asks for, the most of all. A task holds one block of queries and sees all
     references block by block, so memory does not grow with N; NO_INSTANCE stands where there are fewer others.
     """
     numbers, references = ray.put(blocks.ids), ray.put([[block] for block in blocks.blocks])

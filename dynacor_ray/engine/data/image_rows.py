@@ -18,7 +18,7 @@ from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupted_lab
 class ImageReader:
     """Decodes the images of a unit to uint8 squares of `side`; a copy's is `augmented`, once and for all.
 
-    corruption: None for the originals alone. augmentation: of the copies, as in `engine.embed.augmented`.
+    corruption: None for the originals alone. augmentation: of the copies, as in `engine.data.embed.augmented`.
     """
 
     dataset: Location

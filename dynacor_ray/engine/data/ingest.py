@@ -110,7 +110,14 @@ class _Packer:
 def ingest(source: Source, folder: Location, max_invalid_share: float, progress: Progress) -> PackedDataset:
     """Pack `source` into `folder`, or return what is there when nothing changed.
 
-    Raises DataError when the data cannot be used; then nothing that looks complete is left.
+    Args:
+        source: The data as the user has them.
+        folder: Where the packed data are kept.
+        max_invalid_share: Most rows that may be unusable, as a share in [0, 1].
+        progress: Where the rows done are shown.
+
+    Raises:
+        DataError: The data cannot be used; nothing that looks complete is left.
     """
     fingerprint = source.fingerprint()
     packed = PackedDataset.read(folder)

@@ -37,9 +37,14 @@ class TrainingRows:
 
 
 def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None) -> TrainingRows:
-    """Rows of a data set that holds feature vectors; §4.2 is applied on the fly, each time the rows are read.
+    """Rows of a data set that holds feature vectors; §4.2 is applied each time the rows are read.
 
-    corruption: None for the originals alone.
+    Args:
+        dataset: The packed features.
+        corruption: Which rows get a copy; None for the originals alone.
+
+    Raises:
+        DataError: No row gets a copy.
     """
     assert dataset.manifest.feature_dim is not None
     assert dataset.manifest.stats is not None
@@ -66,9 +71,15 @@ def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None
 def rows_of_embeddings(
     store: FeatureStore, dataset: PackedDataset, corruption: CorruptionConfig | None
 ) -> TrainingRows:
-    """Rows of an embedded image set: originals, and as copies those of `corruption`, among the ones embedded (§4.2).
+    """Rows of an embedded image set.
 
-    corruption: None for the originals alone.
+    Args:
+        store: The embeddings.
+        dataset: The packed images, with the labels to learn.
+        corruption: Which of the embedded copies are used (§4.2); None for the originals alone.
+
+    Raises:
+        DataError: No row gets a copy.
     """
     folders = (store.originals, store.copies) if corruption is not None else (store.originals,)
     files = [folder / name for folder in folders for name in store.files]
@@ -93,9 +104,16 @@ def rows_of_embeddings(
 def rows_of_images(
     dataset: PackedDataset, corruption: CorruptionConfig | None, augmentation: str, side: int
 ) -> TrainingRows:
-    """Rows of an image set as pixels: uint8 squares of `side`, flat, decoded each time the rows are read.
+    """Rows of an image set as pixels, decoded each time the rows are read: uint8 (n, 3 * side**2).
 
-    Options as of `ImageReader`.
+    Args:
+        dataset: The packed images.
+        corruption: Which rows get a copy (§4.2); None for the originals alone.
+        augmentation: Of the copies, as in `embed.augmented`.
+        side: Of the squares that images are made, in pixels.
+
+    Raises:
+        DataError: No row gets a copy.
     """
     units = plan_chunks(dataset.manifest, side)
     reader = ImageReader(dataset.folder, dataset.num_classes, corruption, augmentation, side)

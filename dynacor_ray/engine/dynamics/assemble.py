@@ -22,7 +22,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.prediction_summary import summarize_predictions
 from dynacor_ray.engine.runtime.session import remote_errors
-from dynacor_ray.engine.training.signal_files import RecordedSignals, read_between
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals, read_between
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 
 BLOCK_BYTES = 96 << 20
@@ -79,10 +79,22 @@ class _Assembler:
 def assemble(
     dataset: PackedDataset, signals: RecordedSignals, corruption: CorruptionConfig, progress: Progress
 ) -> Dataset:
-    """Dynamics of all rows as blocks in the object store, sorted by key.
+    """Dynamics of all rows (Eq. 1) as blocks in the object store, sorted by key.
 
-    Columns: those of `schema.dynamics_schema`, and given_label, uri and has_copy of the row's instance; class_scores
-    where they were recorded. The blocks are results of tasks that the driver submitted: lost ones are made again.
+    The blocks are results of tasks that the driver submitted: lost ones are made again.
+
+    Args:
+        dataset: The packed data, with the labels that were trained on.
+        signals: What the training recorded.
+        corruption: Which rows got a copy.
+        progress: Where the rows done are shown.
+
+    Returns:
+        The columns of `schema.dynamics_schema`, given_label, uri and has_copy of the row's instance, and class_scores
+            where they were recorded.
+
+    Raises:
+        CoverageError: A row does not have exactly one signal per epoch.
     """
     has_scores = signals.has_class_scores
     assembler = _Assembler(dataset.folder, signals, corruption, has_scores)

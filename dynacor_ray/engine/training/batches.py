@@ -27,7 +27,7 @@ STREAM_BYTES = 256 << 20
 class Batch(NamedTuple):
     """Rows of one step: key int64 on the CPU; on the device label int64, feature (B, D) and weight float32.
 
-    Features are float32; of images uint8, which the task makes (B, S, S, 3).
+    Features are float32; of images uint8, which the module makes (B, S, S, 3).
     """
 
     key: torch.Tensor

@@ -20,11 +20,11 @@ from dynacor_ray.engine.data.training_rows import PaddedDataConfig, TrainingRows
 from dynacor_ray.engine.runtime.placement_groups import MEMORY, new_reservation_tag, release_reservation
 from dynacor_ray.engine.runtime.session import remote_errors, root_cause
 from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.engine.training.signal_files import (
     FAILED,
     PROGRESS,
     SIGNALS,
-    RecordedSignals,
     complete,
     remove_unlisted,
     write_confidence,
@@ -38,8 +38,18 @@ def train(
 ) -> RecordedSignals:
     """Train, or resume, or return at once when the signals of this run are complete.
 
-    Returns signals of which each row has exactly one per epoch. Raises TrainingError when the loss diverges or
-    workers were lost more often than `max_failures`.
+    Args:
+        rows: What is trained on.
+        config: What the training depends on.
+        plan: How it is spread over the cluster.
+        run: Directory for the signals and for the state of Ray Train.
+        progress: Where the rows done are shown.
+
+    Returns:
+        The signals: exactly one per row and epoch.
+
+    Raises:
+        TrainingError: The loss diverges, or workers were lost more often than `max_failures`.
     """
     known = RecordedSignals.read(run)
     if known is not None:
@@ -72,8 +82,8 @@ def train(
         got = f"those of {len(manifest)}"
         raise CoverageError(expected_got(f"signals of {config.epochs} epochs", got, "report this as a defect"))
     if not config.baselines:
-        write_joints(run / SIGNALS, saved["task"]["joints"])
-        write_confidence(run / SIGNALS, saved["task"]["confidence"])
+        write_joints(run / SIGNALS, saved["module"]["joints"])
+        write_confidence(run / SIGNALS, saved["module"]["confidence"])
     (run / SIGNALS / MANIFEST).write_json(manifest)
     remove_unlisted(run / SIGNALS, manifest)
     return RecordedSignals(run / SIGNALS, manifest)

@@ -1,4 +1,4 @@
-"""What a training job needs to know of its kind: the common ground of `dynamics_task` and `panel_task`."""
+"""What a training job needs to know of its kind: the base of `dynamics_module` and `baselines_module`."""
 
 from __future__ import annotations
 

@@ -68,14 +68,14 @@ def train_worker(told: dict[str, Any]) -> str | None:
 def prepare_state(job: Job, device: torch.device) -> TrainState:
     """Network, optimizer and schedule at their start."""
     context = ray.train.get_context()
-    task = make_module(job, device)
-    network = task.network()
+    module = make_module(job, device)
+    network = module.network()
     if job.config.sync_batchnorm and job.plan.workers > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if job.config.compile:
         network.compile()  # in place: names in checkpoints stay as they are
     model = ray.train.torch.prepare_model(network)
-    return TrainState(job, task, model, context.get_world_rank(), context.get_world_size())
+    return TrainState(job, module, model, context.get_world_rank(), context.get_world_size())
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -105,10 +105,10 @@ def memory_message(job: Job, error: BaseException, fresh: bool) -> str:
 class TrainState:
     """Model, optimizer, schedule and the manifest of committed signals, as one rank has them."""
 
-    def __init__(self, job: Job, task: TrainingModule, model: nn.Module, rank: int, world: int) -> None:
-        self.job, self.task, self.model, self.rank, self.world = job, task, model, rank, world
+    def __init__(self, job: Job, module: TrainingModule, model: nn.Module, rank: int, world: int) -> None:
+        self.job, self.module, self.model, self.rank, self.world = job, module, model, rank, world
         config = job.config
-        groups = [{"params": parameters} for parameters in task.groups(self.network)]
+        groups = [{"params": parameters} for parameters in module.groups(self.network)]
         self.optimizer = torch.optim.SGD(
             groups, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay, fused=True
         )
@@ -129,12 +129,14 @@ class TrainState:
 
     def step(self, batch: Batch, epoch: int) -> Recorded:
         """One step of SGD; returns what must be known of the rows to record them."""
-        loss, recorded = self.task.step(self.model, batch, epoch)
+        loss, recorded = self.module.step(self.model, batch, epoch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         # The schedule's rates are put back: it goes on from what it finds.
         rates = [group["lr"] for group in self.optimizer.param_groups]
-        for group, rate, factor in zip(self.optimizer.param_groups, rates, self.task.rate_factors(epoch), strict=True):
+        for group, rate, factor in zip(
+            self.optimizer.param_groups, rates, self.module.rate_factors(epoch), strict=True
+        ):
             group["lr"] = rate * factor
         self.optimizer.step()
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -154,7 +156,7 @@ class TrainState:
         else:
             self._jump(saved["epoch"])
         self.manifest = saved["manifest"]
-        self.task.restore(saved["task"])
+        self.module.restore(saved["module"])
         return int(saved["epoch"])
 
     def _jump(self, epoch: int) -> None:
@@ -168,7 +170,7 @@ class TrainState:
         name = file_name(epoch, self.attempt, self.rank)
         error, count = "", 0
         try:
-            count = write_signals(self.job.run / SIGNALS / name, keys, recorded, self.task.table)
+            count = write_signals(self.job.run / SIGNALS / name, keys, recorded, self.module.table)
         except TrainingError as problem:
             error = str(problem)
         due = time.monotonic() - self._saved >= self.job.plan.checkpoint_seconds or epoch + 1 == self.job.config.epochs
@@ -200,7 +202,7 @@ class TrainState:
                 "schedule": self.schedule.state_dict(),
                 "epoch": epoch,
                 "world": self.world,
-                "task": self.task.state(),
+                "module": self.module.state(),
             }
             torch.save(saved, os.path.join(folder, "state.pt"))
             Path(folder, "manifest.json").write_text(json.dumps(self.manifest))
@@ -208,7 +210,7 @@ class TrainState:
 
 
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """State dicts, next epoch, number of workers, what the task keeps, and the manifest of committed signals."""
+    """State dicts, next epoch, number of workers, what the module keeps, and the manifest of committed signals."""
     with checkpoint.as_directory() as folder:
         saved: dict[str, Any] = torch.load(os.path.join(folder, "state.pt"), weights_only=True, map_location="cpu")
         saved["manifest"] = json.loads(Path(folder, "manifest.json").read_text())
@@ -227,7 +229,7 @@ def _gather(value: Any, world: int) -> list[Any]:
 def run_epoch(
     state: TrainState, rows: CachedRows | StreamedRows, epoch: int, device: torch.device
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """One pass over this rank's rows; returns key int64 (n,), -1 for padding, and what the task records of each.
+    """One pass over this rank's rows; returns key int64 (n,), -1 for padding, and what the module records of each.
 
     The signal is read from the training-mode forward pass that the step needs anyway (§4.3).
     """
@@ -236,7 +238,7 @@ def run_epoch(
     kept: Recorded = {}
     waiting: Recorded = {}
     state.model.train()
-    state.task.begin_epoch(epoch)
+    state.module.begin_epoch(epoch)
     started = time.monotonic()
     first = at = 0
     batches = rows.batches(epoch, state.batch)
@@ -251,11 +253,11 @@ def run_epoch(
         if at - first >= RECORD_ROWS or at == size:
             seen = {name: values[: at - first] for name, values in waiting.items()}
             with torch.no_grad():
-                _put(kept, state.task.record(keys[first:at], seen), first, size)
+                _put(kept, state.module.record(keys[first:at], seen), first, size)
             first = at
     if at != size:
         raise CoverageError(expected_got(f"{size:,} rows on rank {state.rank}", f"{at:,}", "report this as a defect"))
-    state.task.end_epoch(epoch, state.world)
+    state.module.end_epoch(epoch, state.world)
     found = {name: values.cpu().numpy() for name, values in kept.items()}  # waits for a GPU
     state.seconds["training"] += time.monotonic() - started
     return keys.numpy(), found
@@ -281,7 +283,7 @@ def _watched(batches: Iterator[Batch], seconds: dict[str, float]) -> Iterator[Ba
 
 
 def make_module(job: Job, device: torch.device) -> TrainingModule:
-    """The task that a job asks for."""
+    """The module that a job asks for."""
     if job.config.baselines:
         return BaselinesModule(job)
     return AllSignalsModule(job, device) if job.config.signals else DynamicsModule(job, device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynacor_ray.core.arrays import sorted_positions
@@ -11,6 +11,7 @@ from dynacor_ray.core.arrays import sorted_positions
 integers = st.lists(st.integers(-5, 12), unique=True, max_size=8)
 
 
+@settings(deadline=None)
 @given(integers, integers)
 def test_positions_are_those_of_a_plain_search(known: list[int], values: list[int]) -> None:
     ordered = sorted(known)

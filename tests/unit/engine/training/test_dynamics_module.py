@@ -1,4 +1,4 @@
-"""The task of the DynaCor run without Ray: its leave-one-out margins, and what a checkpoint brings back."""
+"""The module of the DynaCor run without Ray: its leave-one-out margins, and what a checkpoint brings back."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def batch() -> Batch:
     return Batch(torch.from_numpy(keys), torch.from_numpy(label), torch.from_numpy(feature), weight)
 
 
-def run(task: DynamicsModule, epoch: int) -> Recorded:
+def run(module: DynamicsModule, epoch: int) -> Recorded:
     torch.manual_seed(epoch)
-    task.begin_epoch(epoch)
-    seen = task.step(task.network(), batch(), epoch)[1]
+    module.begin_epoch(epoch)
+    seen = module.step(module.network(), batch(), epoch)[1]
     with torch.no_grad():
-        recorded = task.record(batch().key, seen)
-    task.end_epoch(epoch, 1)
+        recorded = module.record(batch().key, seen)
+    module.end_epoch(epoch, 1)
     return recorded
 
 
 def test_the_second_epoch_says_what_the_rows_without_a_copy_know() -> None:
-    task, rows = DynamicsModule(job(), CPU), batch()
-    recorded = [run(task, epoch) for epoch in range(3)]
+    module, rows = DynamicsModule(job(), CPU), batch()
+    recorded = [run(module, epoch) for epoch in range(3)]
     assert [schema.LEAVE_ONE_OUT in one for one in recorded] == [False, True, False]
     key = rows.key.numpy()
     fitted = torch.from_numpy((key >= 0) & (key & 1 == 0) & ~is_selected(key >> 1, CORRUPTION))
@@ -83,17 +83,17 @@ def test_a_checkpoint_between_the_two_epochs_brings_the_regression_back() -> Non
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_short_trainings(epochs: int) -> None:
-    task = DynamicsModule(job(epochs=epochs), CPU)
-    recorded = [run(task, epoch) for epoch in range(epochs)]
+    module = DynamicsModule(job(epochs=epochs), CPU)
+    recorded = [run(module, epoch) for epoch in range(epochs)]
     assert [schema.LEAVE_ONE_OUT in one for one in recorded] == [False, True][:epochs]
-    assert task.state()["ridge"] is None
+    assert module.state()["ridge"] is None
 
 
 def test_too_many_features_give_no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynacor_ray.engine.training.dynamics_module.MAX_FEATURES", DIM - 1)
-    task = DynamicsModule(job(), CPU)
-    run(task, 0)
-    assert not run(task, 1)[schema.LEAVE_ONE_OUT].any()
+    module = DynamicsModule(job(), CPU)
+    run(module, 0)
+    assert not run(module, 1)[schema.LEAVE_ONE_OUT].any()
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -110,11 +110,11 @@ def test_the_loss_of_eq_2_is_the_mean_of_the_originals_plus_that_of_the_copies(s
         }
     )
     (rows,) = (StreamedRows if streamed else CachedRows)(Share(table), told, 0, CPU).batches(0, table.num_rows)
-    task = DynamicsModule(told, CPU)
-    network = task.network()
+    module = DynamicsModule(told, CPU)
+    network = module.network()
     losses = torch.nn.functional.cross_entropy(network(rows.feature), rows.label, reduction="none")
     copy = rows.key & 1 == 1
     assert int(copy.sum()) == wanted.rows.num_copies > 0
     expected = losses[~copy].mean() + losses[copy].mean()
-    assert torch.allclose(task.step(network, rows, 0)[0], expected, rtol=1e-5)
+    assert torch.allclose(module.step(network, rows, 0)[0], expected, rtol=1e-5)
     assert not torch.allclose(losses.mean(), expected, rtol=0.1), "the plain mean is another number"

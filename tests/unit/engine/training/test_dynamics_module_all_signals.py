@@ -39,23 +39,23 @@ def batches() -> list[Batch]:
     return [Batch(*fields) for fields in zip(*parts, strict=True)]
 
 
-def trained(task: DynamicsModule) -> tuple[list[dict[str, torch.Tensor]], torch.nn.Module]:
+def trained(module: DynamicsModule) -> tuple[list[dict[str, torch.Tensor]], torch.nn.Module]:
     """What is recorded in every epoch, rows in the order of the batches."""
     torch.manual_seed(1)
-    network = task.network()
+    network = module.network()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     epochs = []
     for epoch in range(EPOCHS):
-        task.begin_epoch(epoch)
+        module.begin_epoch(epoch)
         steps = []
         for batch in batches():
-            loss, seen = task.step(network, batch, epoch)
+            loss, seen = module.step(network, batch, epoch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             with torch.no_grad():
-                steps.append(task.record(batch.key, seen))
-        task.end_epoch(epoch, world=1)
+                steps.append(module.record(batch.key, seen))
+        module.end_epoch(epoch, world=1)
         epochs.append({name: torch.cat([step[name] for step in steps]) for name in steps[0]})
     return epochs, network
 
@@ -73,24 +73,24 @@ def test_the_training_is_the_same_with_and_without() -> None:
         assert set(one) == {schema.MARGIN, schema.PREDICTED} | once
         assert set(other) == {schema.PREDICTED, *COLUMNS} | once
         assert all(torch.equal(one[name], other[name]) for name in one)
-    joints = [task.state()["joints"] for task in (plain, more)]
+    joints = [module.state()["joints"] for module in (plain, more)]
     assert all(torch.equal(joints[0][epoch], joints[1][epoch]) for epoch in joints[0])
 
 
 def test_alignment_is_to_the_originals_of_the_epoch_before() -> None:
     """With a learning rate of 0 the pre-logits of every epoch are the same."""
-    task = AllSignalsModule(job_of(True), CPU)
-    network = task.network()
+    module = AllSignalsModule(job_of(True), CPU)
+    network = module.network()
     whole = Batch(*(torch.cat(fields) for fields in zip(*batches(), strict=True)))
     with torch.no_grad():
         features = network.hidden(network.scaling(whole.feature))
     seen = []
     for epoch in range(2):
-        task.begin_epoch(epoch)
+        module.begin_epoch(epoch)
         with torch.no_grad():
-            steps = [task.record(batch.key, task.step(network, batch, epoch)[1]) for batch in batches()]
+            steps = [module.record(batch.key, module.step(network, batch, epoch)[1]) for batch in batches()]
         seen.append(torch.cat([step["alignment"] for step in steps]))
-        task.end_epoch(epoch, world=1)
+        module.end_epoch(epoch, world=1)
     assert seen[0].tolist() == [0.0] * ROWS
     mine = [features[:20][whole.label[:20] == label] for label in range(CLASSES)]
     directions = first_eigenvectors(torch.stack([rows.T @ rows for rows in mine]))
@@ -98,26 +98,26 @@ def test_alignment_is_to_the_originals_of_the_epoch_before() -> None:
 
 
 def test_what_a_checkpoint_keeps() -> None:
-    task, other = AllSignalsModule(job_of(True), CPU), AllSignalsModule(job_of(True), CPU)
-    trained(task)
+    module, other = AllSignalsModule(job_of(True), CPU), AllSignalsModule(job_of(True), CPU)
+    trained(module)
     file = io.BytesIO()
-    torch.save(task.state(), file)
+    torch.save(module.state(), file)
     other.restore(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
-    assert torch.equal(other.state()["directions"], task.state()["directions"])
-    assert other.state()["joints"].keys() == task.state()["joints"].keys()
+    assert torch.equal(other.state()["directions"], module.state()["directions"])
+    assert other.state()["joints"].keys() == module.state()["joints"].keys()
     fresh = AllSignalsModule(job_of(True), CPU)
     fresh.restore(AllSignalsModule(job_of(True), CPU).state())
     assert fresh.state()["directions"] is None
 
 
 def test_stored_signals() -> None:
-    task = AllSignalsModule(job_of(True), CPU)
-    recorded = {name: values.numpy() for name, values in trained(task)[0][-1].items()}
+    module = AllSignalsModule(job_of(True), CPU)
+    recorded = {name: values.numpy() for name, values in trained(module)[0][-1].items()}
     keys = np.arange(ROWS)
-    table = task.table(keys, recorded)
+    table = module.table(keys, recorded)
     assert table.column_names == [schema.KEY, schema.MARGIN, schema.PREDICTED, *COLUMNS[1:]]
     assert {str(table.schema.field(name).type) for name in COLUMNS} == {"halffloat"}
     assert table["loss"].to_numpy() == pytest.approx(recorded["loss"], rel=1e-3)
     recorded["loss"][3] = np.nan
     with pytest.raises(TrainingError, match="NaN in 1 of 24 rows"):
-        task.table(keys, recorded)
+        module.table(keys, recorded)

@@ -23,14 +23,14 @@ def test_gradient_and_signal_are_those_of_a_plain_loop() -> None:
     job, rows = job_of(), batch()
     assert job.config.augmentation is not None
     ours, plain = fresh_network(job), fresh_network(job)
-    task, augment = DynamicsModule(job, CPU), job.config.augmentation
+    module, augment = DynamicsModule(job, CPU), job.config.augmentation
     sgd = [torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4) for model in (ours, plain)]
     for epoch in range(2):
-        task.begin_epoch(epoch)
+        module.begin_epoch(epoch)
         for part in torch.arange(ROWS).split(16):
             one = Batch(*(value[part] for value in rows))
-            loss, seen = task.step(ours, one, epoch)
-            recorded = task.record(one.key, seen)
+            loss, seen = module.step(ours, one, epoch)
+            recorded = module.record(one.key, seen)
             images = augment(one.feature.view(-1, SIDE, SIDE, 3), one.key, epoch)
             logits = plain(images)
             expected = nn.functional.cross_entropy(logits, one.label)
@@ -51,25 +51,25 @@ def test_gradient_and_signal_are_those_of_a_plain_loop() -> None:
 
 def test_no_regression_on_pixels() -> None:
     """The margins that leave a row out need features that stay the same."""
-    task, rows = DynamicsModule(job_of(), CPU), batch()
-    model = task.network()
+    module, rows = DynamicsModule(job_of(), CPU), batch()
+    model = module.network()
     for epoch in range(2):
-        task.begin_epoch(epoch)
-        recorded = task.record(rows.key, task.step(model, rows, epoch)[1])
-        task.end_epoch(epoch, 1)
+        module.begin_epoch(epoch)
+        recorded = module.record(rows.key, module.step(model, rows, epoch)[1])
+        module.end_epoch(epoch, 1)
     assert not recorded[schema.LEAVE_ONE_OUT].any()
-    assert task.state()["ridge"] is None
+    assert module.state()["ridge"] is None
 
 
 def test_padding_shows_a_real_image_of_its_batch() -> None:
     """It has no weight in the loss; batch norm sees one real image twice, and nothing that is not in the data."""
     seen = list[torch.Tensor]()
     job = job_of(augmentation=TrainingAugmentation(SIDE, SIDE, "none", 0))
-    task, model = DynamicsModule(job, CPU), fresh_network(job)
+    module, model = DynamicsModule(job, CPU), fresh_network(job)
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    task.begin_epoch(0)
+    module.begin_epoch(0)
     padded = batch(ROWS, padding=1)
-    loss, recorded = task.step(model, padded, 0)
+    loss, recorded = module.step(model, padded, 0)
     assert seen[0].shape == (ROWS + 1, SIDE, SIDE, 3)
     assert torch.equal(seen[0][-1], seen[0][0])
     assert torch.equal(seen[0][:-1].reshape(ROWS, -1), padded.feature[:-1])
@@ -80,7 +80,7 @@ def test_padding_shows_a_real_image_of_its_batch() -> None:
 
 def test_a_batch_of_padding_alone() -> None:
     job = job_of()
-    task = DynamicsModule(job, CPU)
-    task.begin_epoch(0)
-    loss, _ = task.step(fresh_network(job), batch(0, padding=2), 0)
+    module = DynamicsModule(job, CPU)
+    module.begin_epoch(0)
+    loss, _ = module.step(fresh_network(job), batch(0, padding=2), 0)
     assert loss.item() == 0

@@ -1,0 +1,124 @@
+"""From class scores of a sample to a decision that applies to any block of rows (ours).
+
+Three scores of every class are read: of two ridge regressions that leave the row out, and the network's early logits,
+freed of what the row's own label and that of its copy did to them (`early_scores`). The label noise model weighs them,
+`noise_decision` settles the rate, and what was fitted on a sample scores the rows of any block.
+
+Cost: that of `label_noise_model.fit_label_noise` on the sample; a softmax per row to apply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynacor_ray.core.errors import DataError, expected_got
+from dynacor_ray.decision.early_scores import own_label_influence, two_class_influence, without_own_label
+from dynacor_ray.decision.label_noise_model import LabelNoiseModel, fit_label_noise
+from dynacor_ray.decision.noise_decision import NoiseDecision, decide
+from dynacor_ray.decision.noise_rate import NoiseRate
+
+MOST_VALUES = 5_000_000
+"""Most rows times classes that the model is fitted to: a fit takes some ten seconds there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRows:
+    """Rows with scores of every class, aligned.
+
+    Attributes:
+        scores: float (3, n, C): a ridge regression's, one with random features, the mean early logits.
+        labels: int64 (n,): the given label of an original, the corrupted one of a copy.
+        other_labels: int64 (n,): the second label that the same features were trained with: a copy's for its original,
+            the given one for a copy; -1 for none.
+        is_copy: bool (n,).
+    """
+
+    scores: NDArray[np.floating[Any]]
+    labels: NDArray[np.int64]
+    other_labels: NDArray[np.int64]
+    is_copy: NDArray[np.bool_]
+
+    def of(self, rows: NDArray[Any]) -> ScoredRows:
+        """Those of some rows: a mask or places, (n,)."""
+        return ScoredRows(
+            scores=self.scores[:, rows],
+            labels=self.labels[rows],
+            other_labels=self.other_labels[rows],
+            is_copy=self.is_copy[rows],
+        )
+
+
+@dataclass(frozen=True)
+class FittedDecision:
+    """A model of the label noise, and where its log odds are cut.
+
+    Attributes:
+        model: fitted on a sample of the originals.
+        influence: of a label on its own early logit, as the copies show it.
+        decision: the rate with its range, and the cut.
+    """
+
+    model: LabelNoiseModel
+    influence: float
+    decision: NoiseDecision
+
+    def log_odds(self, rows: ScoredRows) -> NDArray[np.float64]:
+        """log P(wrong) / P(right) of rows of any block, float64 (n,)."""
+        return self.model.log_odds(_blocks(rows, self.influence), rows.labels)
+
+    def suggested(self, rows: ScoredRows) -> NDArray[np.int32]:
+        """The most probable true class, int32 (n,)."""
+        joint = self.model.joint(_blocks(rows, self.influence), rows.labels)
+        best: NDArray[np.int32] = np.argmax(joint, axis=1).astype(np.int32)
+        return best
+
+    @property
+    def log_odds_cut(self) -> float:
+        """Rows with at least these log odds are flagged; infinite where none is."""
+        cut, shift = self.decision.cut, self.decision.shift
+        if not 0.0 < cut < 1.0:
+            return float("inf") if cut >= 1.0 else float("-inf")
+        return float(np.log(cut) - np.log1p(-cut)) - shift
+
+
+def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision:
+    """Fit the model on (at most MOST_VALUES of) the sample's originals and settle the rate.
+
+    Args:
+        sample: originals and copies.
+        surest: the reading of the most confident predictions, None where training was too short for it.
+
+    Raises:
+        DataError: there is no original.
+    """
+    originals, copies = sample.of(~sample.is_copy), sample.of(sample.is_copy)
+    if not len(originals.labels):
+        raise DataError(expected_got("originals to fit a label noise model to", "none", "use a larger sample"))
+    influence = _influence(originals, copies)
+    classes = sample.scores.shape[2]
+    step = -(-len(originals.labels) * classes // MOST_VALUES)
+    fitted = originals.of(np.arange(0, len(originals.labels), step))
+    blocks = _blocks(fitted, influence)
+    model = fit_label_noise(blocks, fitted.labels)
+    doubt = float((1.0 - model.class_probability(blocks).max(axis=1)).mean(axis=0))
+    return FittedDecision(model, influence, decide(model.log_odds(blocks, fitted.labels), doubt, surest))
+
+
+def _influence(originals: ScoredRows, copies: ScoredRows) -> float:
+    early = 2
+    if originals.scores.shape[2] > 2:
+        return own_label_influence(copies.scores[early], copies.other_labels, copies.labels)
+    rows = np.arange(len(originals.labels))
+    ridge = originals.scores[0].astype(np.float64)
+    margin = ridge[rows, originals.labels] - ridge[rows, 1 - originals.labels]
+    return two_class_influence(originals.scores[early], originals.labels, originals.other_labels >= 0, margin)
+
+
+def _blocks(rows: ScoredRows, influence: float) -> NDArray[np.float64]:
+    """What the model is fitted to, float64 (3, n, C)."""
+    ridge, wide, early = rows.scores.astype(np.float64)
+    return np.stack([ridge, wide, without_own_label(early, rows.labels, influence, rows.other_labels)])

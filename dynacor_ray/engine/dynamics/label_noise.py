@@ -1,0 +1,69 @@
+"""The label noise model on blocks of dynamics: fitted on a sample, applied to all rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.decision.fitted_decision import FittedDecision, ScoredRows, fit_decision
+from dynacor_ray.decision.noise_rate import NoiseRate
+from dynacor_ray.engine.dynamics.assemble import HAS_COPY
+from dynacor_ray.engine.runtime.session import remote_errors
+from dynacor_ray.method.corruption import corrupted_label
+
+
+def fit_label_noise(
+    sample: pa.Table, num_classes: int, seed: int, surest: NoiseRate | None, progress: Progress
+) -> FittedDecision | None:
+    """Fit on a sample of blocks, in one Ray task; None where no class scores were recorded.
+
+    seed: that of the corruption, which decides the copies' labels.
+    """
+    if schema.ALL_CLASS_SCORES not in sample.column_names:
+        return None
+
+    @ray.remote(num_cpus=1)
+    def work(rows: pa.Table) -> FittedDecision:
+        return fit_decision(scored_rows(rows, num_classes, seed), surest)
+
+    with progress.stage("label noise", None, "rows"), remote_errors():
+        fitted: FittedDecision = ray.get(work.remote(sample))
+    return fitted
+
+
+def scored_rows(block: pa.Table, num_classes: int, seed: int) -> ScoredRows:
+    """What the model reads of a block of dynamics."""
+    ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
+    given = block[schema.GIVEN_LABEL].to_numpy().astype(np.int64)
+    has_copy = block[HAS_COPY].to_numpy()
+    corrupted = corrupted_label(given, ids, num_classes, seed).astype(np.int64)
+    scores = schema.matrix(block[schema.ALL_CLASS_SCORES]).reshape(len(ids), len(schema.CLASS_SCORES), num_classes)
+    return ScoredRows(
+        scores=np.moveaxis(scores, 1, 0),
+        labels=np.where(is_copy, corrupted, given),
+        other_labels=np.where(is_copy, given, np.where(has_copy, corrupted, -1)),
+        is_copy=is_copy,
+    )
+
+
+def with_log_odds(block: pa.Table, fitted: FittedDecision, num_classes: int, seed: int) -> pa.Table:
+    """The block with log odds, and the model's most probable class where it has a predicted one; without scores."""
+    rows = scored_rows(block, num_classes, seed)
+    block = block.drop([schema.ALL_CLASS_SCORES]).append_column(schema.LOG_ODDS, pa.array(fitted.log_odds(rows)))
+    if schema.PREDICTED_LABEL not in block.column_names:
+        return block
+    place = block.column_names.index(schema.PREDICTED_LABEL)
+    return block.set_column(place, schema.PREDICTED_LABEL, pa.array(fitted.suggested(rows)))
+
+
+def score_rows(dynamics: ray.data.Dataset, fitted: FittedDecision, num_classes: int, seed: int) -> ray.data.Dataset:
+    """`with_log_odds` of every block."""
+    shared = ray.put(fitted)
+
+    def work(block: pa.Table) -> pa.Table:
+        return with_log_odds(block, ray.get(shared), num_classes, seed)
+
+    return dynamics.map_batches(work, batch_format="pyarrow", batch_size=None)
