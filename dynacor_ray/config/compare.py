@@ -27,8 +27,8 @@ class CompareConfig(ExperimentConfig):
     """
 
     detectors: tuple[str, ...] = option((), "experiment", choices=_names)
-    """Detectors to compare, of `dynacor` (as `detect` does), `dynacor_paper` (Eq. 4), `dynacor_at_noise_rate`,
-    `early_margin` and `leave_one_out` (the two margins of the default, alone), `corrupted_recall`, `mixture`,
+    """Detectors to compare, of `dynacor` (as `detect` does), `combined_margin` and, alone, its two margins
+    `early_margin` and `leave_one_out`, `dynacor_paper` (Eq. 4), `dynacor_at_noise_rate`, `corrupted_recall`, `mixture`,
     `untrained`, `clustering_only`, `mean_margin`, `avg_encoder`, `aum`, `cl_prune_by_noise_rate`, `cl_both`,
     `cl_confident_learning`, `cores`, `simifeat_v`, `simifeat_r`, `fm_srm`; and with their ranking cut at the estimated
     noise rate `aum_at_noise_rate`, `simifeat_r_at_noise_rate`, `fm_srm_at_noise_rate`, or by planted recall

@@ -20,7 +20,10 @@ def make(**options: Any) -> DetectConfig:
 
 
 def test_the_score_goes_with_the_threshold() -> None:
-    assert make().effective_ranking_score == "combined_margin"
+    default = make()
+    assert (default.effective_flag_rule, default.effective_ranking_score) == ("label_noise_model", "label_noise")
+    assert make(flag_rule="noise_rate").effective_ranking_score == "combined_margin"
+    assert make(ranking_score="early_margin").effective_flag_rule == "noise_rate"
     assert make(flag_rule="paper").effective_ranking_score == "soft_assignment"
     assert make(flag_rule="paper").margin_score == "combined_margin"
     published = make(variant="released")
@@ -29,7 +32,7 @@ def test_the_score_goes_with_the_threshold() -> None:
     )
     assert make(variant="released", flag_rule="noise_rate").effective_flag_rule == "noise_rate"
     assert make(flag_rule="corrupted_recall", ranking_score="mean_margin").effective_ranking_score == "mean_margin"
-    with pytest.raises(ConfigError, match="with the paper's threshold, but got --ranking-score mean_margin"):
+    with pytest.raises(ConfigError, match="with --flag-rule paper, but got --ranking-score mean_margin"):
         make(flag_rule="paper", ranking_score="mean_margin")
 
 

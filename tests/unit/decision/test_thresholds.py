@@ -93,7 +93,7 @@ def test_scores_of_a_case_worked_by_hand() -> None:
     assert row_score("soft_assignment", ROWS) == pytest.approx([0.8, 0.3, 0.5], abs=1e-6)
     one_epoch = with_margins(MARGIN_ROWS[:, 0])
     assert row_score("early_margin", one_epoch).tolist() == [3.0, -1.0, 0.0], "one epoch is all there is"
-    with pytest.raises(ConfigError, match=r"a score among combined_margin, .*, but got 'q'"):
+    with pytest.raises(ConfigError, match=r"a score among label_noise, .*, but got 'q'"):
         row_score("q", ROWS)
 
 
@@ -174,7 +174,7 @@ def test_constant_scores_are_cut_without_dividing_by_their_spread() -> None:
 
 def test_what_cannot_be_cut_is_refused() -> None:
     scores = with_margins(np.zeros(3))
-    with pytest.raises(ConfigError, match="among noise_rate, corrupted_recall, mixture, paper, but got 'otsu'"):
+    with pytest.raises(ConfigError, match=r"among label_noise_model, noise_rate, .*, paper, but got 'otsu'"):
         choose_threshold("otsu", "mean_margin", scores, scores)
     with pytest.raises(ConfigError, match="an estimate of the noise rate, but got none"):
         choose_threshold("noise_rate", "mean_margin", scores, scores)

@@ -28,11 +28,11 @@ PLAN = plan_of(cache_bytes=0)
 CPU = torch.device("cpu")
 
 
-def job(dim: int = DIM, epochs: int = 3) -> Job:
+def job(dim: int = DIM, epochs: int = 3, class_scores: bool = False) -> Job:
     copies = int(is_selected(IDS, CORRUPTION).sum())
     counts = np.full(CLASSES, ROWS // CLASSES)
     facts = RowFacts(ROWS, copies, CLASSES, dim, np.zeros(dim, np.float32), 1.0, counts, CORRUPTION)
-    return Job(TrainConfig(epochs=epochs), PLAN, locate("unused"), facts)
+    return Job(TrainConfig(epochs=epochs, class_scores=class_scores), PLAN, locate("unused"), facts)
 
 
 def batch() -> Batch:
@@ -72,13 +72,28 @@ def test_the_second_epoch_says_what_the_rows_without_a_copy_know() -> None:
     assert torch.allclose(recorded[1][schema.LEAVE_ONE_OUT], expected, atol=1e-5)
 
 
+def test_class_scores_are_recorded_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = DynamicsModule(job(class_scores=True), CPU)
+    recorded = [run(module, epoch) for epoch in range(3)]
+    names = [set(schema.CLASS_SCORES) & set(one) for one in recorded]
+    assert names == [set(), set(schema.CLASS_SCORES), {schema.EARLY_LOGITS}]
+    key, label = batch().key.numpy(), batch().label.numpy()
+    table = module.table(key[:-1], {name: values[:-1].numpy() for name, values in recorded[1].items()})
+    assert schema.matrix(table[schema.RIDGE_SCORES]).shape == (len(key) - 1, CLASSES)
+    ridge = recorded[1][schema.RIDGE_SCORES]
+    assert torch.allclose(logit_margin(ridge, torch.from_numpy(label)), recorded[1][schema.LEAVE_ONE_OUT])
+    monkeypatch.setattr("dynacor_ray.engine.training.dynamics_module.MOST_CLASSES", CLASSES - 1)
+    crowded = DynamicsModule(job(class_scores=True), CPU)
+    assert not any(set(schema.CLASS_SCORES) & set(run(crowded, epoch)) for epoch in range(3))
+
+
 def test_a_checkpoint_between_the_two_epochs_brings_the_regression_back() -> None:
     first, second = DynamicsModule(job(), CPU), DynamicsModule(job(), CPU)
     run(first, 0)
     second.restore(first.state())
     expected, found = run(first, 1), run(second, 1)
     assert torch.equal(found[schema.LEAVE_ONE_OUT], expected[schema.LEAVE_ONE_OUT])
-    assert first.state()["ridge"] is None, "a later checkpoint does not carry it along"
+    assert first.state()["ridges"] == [], "a later checkpoint does not carry it along"
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -86,7 +101,7 @@ def test_short_trainings(epochs: int) -> None:
     module = DynamicsModule(job(epochs=epochs), CPU)
     recorded = [run(module, epoch) for epoch in range(epochs)]
     assert [schema.LEAVE_ONE_OUT in one for one in recorded] == [False, True][:epochs]
-    assert module.state()["ridge"] is None
+    assert module.state()["ridges"] == []
 
 
 def test_too_many_features_give_no_margin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_no_regression_on_pixels() -> None:
         recorded = module.record(rows.key, module.step(model, rows, epoch)[1])
         module.end_epoch(epoch, 1)
     assert not recorded[schema.LEAVE_ONE_OUT].any()
-    assert module.state()["ridge"] is None
+    assert module.state()["ridges"] == []
 
 
 def test_padding_shows_a_real_image_of_its_batch() -> None:

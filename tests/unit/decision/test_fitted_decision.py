@@ -1,0 +1,78 @@
+"""From class scores of a sample to flags: what was planted is found, and blocks give what the whole gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dynacor_ray.core.errors import DataError
+from dynacor_ray.decision.fitted_decision import FittedDecision, ScoredRows, fit_decision
+from dynacor_ray.decision.noise_decision import decide
+
+ROWS, CLASSES = 2000, 4
+
+
+def scored(noisy_class: int | None = 0, classes: int = CLASSES, seed: int = 0) -> tuple[ScoredRows, np.ndarray]:
+    """Rows whose three scores show the true class; of one class 40% have another label. A tenth have a copy."""
+    random = np.random.default_rng(seed)
+    true = random.integers(0, classes, ROWS)
+    wrong = (true == noisy_class) & (random.random(ROWS) < 0.4)
+    given = np.where(wrong, (true + random.integers(1, classes, ROWS)) % classes, true)
+    source = np.arange(0, ROWS, 10)
+    corrupted = (given[source] + random.integers(1, classes, len(source))) % classes
+    other = np.full(ROWS, -1)
+    other[source] = corrupted
+    shown = np.concatenate([true, true[source]])
+    scores = 4.0 * np.eye(classes)[shown] + random.normal(size=(3, len(shown), classes))
+    is_copy = np.arange(len(shown)) >= ROWS
+    labels, others = np.concatenate([given, corrupted]), np.concatenate([other, given[source]])
+    rows = ScoredRows(scores=scores.astype(np.float16), labels=labels, other_labels=others, is_copy=is_copy)
+    return rows, wrong
+
+
+@pytest.mark.parametrize("classes", [2, CLASSES])
+def test_errors_of_one_class_are_flagged(classes: int) -> None:
+    """Where noise differs between classes, the most confident rows are those of the clean ones."""
+    rows, wrong = scored(classes=classes)
+    fitted = fit_decision(rows, None)
+    flags = fitted.log_odds(rows)[~rows.is_copy] >= fitted.log_odds_cut
+    assert 2 * (flags & wrong).sum() / (flags.sum() + wrong.sum()) > 0.85
+    assert fitted.decision.rate.low <= wrong.mean() <= fitted.decision.rate.high
+    assert fitted.decision.rate.value == pytest.approx(wrong.mean(), abs=0.03)
+
+
+def test_clean_labels_are_left_alone() -> None:
+    rows, _ = scored(noisy_class=None)
+    fitted = fit_decision(rows, None)
+    assert (fitted.log_odds(rows)[~rows.is_copy] >= fitted.log_odds_cut).mean() < 0.01
+
+
+def test_copies_are_known_as_wrong_and_the_true_class_is_suggested() -> None:
+    rows, wrong = scored()
+    fitted = fit_decision(rows, None)
+    assert (fitted.log_odds(rows)[rows.is_copy] > 0).mean() > 0.9
+    shown = rows.scores.astype(np.float64).sum(axis=0).argmax(axis=1)
+    assert (fitted.suggested(rows) == shown)[:ROWS][wrong].mean() > 0.9
+
+
+def test_a_block_is_scored_as_the_whole() -> None:
+    rows, _ = scored()
+    fitted = fit_decision(rows, None)
+    some = np.array([3, 700, 2100])
+    assert np.allclose(fitted.log_odds(rows.of(some)), fitted.log_odds(rows)[some])
+
+
+def test_the_cut_in_log_odds_is_the_cut_of_the_decision() -> None:
+    rows, _ = scored()
+    fitted = fit_decision(rows, None)
+    log_odds = fitted.log_odds(rows)
+    away = np.abs(log_odds - fitted.log_odds_cut) > 1e-6
+    assert np.array_equal((log_odds >= fitted.log_odds_cut)[away], fitted.decision.flag(log_odds)[away])
+    nothing = FittedDecision(fitted.model, 0.0, decide(np.full(50, -800.0), 0.0, None))
+    assert not (np.full(50, -800.0) >= nothing.log_odds_cut).any()
+
+
+def test_a_sample_without_originals_is_refused() -> None:
+    rows, _ = scored()
+    with pytest.raises(DataError, match="originals to fit a label noise model to, but got none; use a larger sample"):
+        fit_decision(rows.of(rows.is_copy), None)

@@ -1,0 +1,81 @@
+"""Scores that never saw a row's own label: exact where the row was fitted, plain where it was not, and resumed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dynacor_ray.core import schema
+from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
+from dynacor_ray.engine.data.row_facts import RowFacts
+from dynacor_ray.engine.training import left_out_scores
+from dynacor_ray.engine.training.left_out_scores import LeftOutScores
+
+ROWS, DIM, CLASSES = 300, 5, 3
+CPU = torch.device("cpu")
+FACTS = RowFacts(ROWS, 0, CLASSES, DIM, np.zeros(DIM, np.float32), 1.0, np.full(CLASSES, ROWS // CLASSES))
+KEYS = torch.arange(ROWS) << 1
+FITTED = torch.arange(ROWS) % 4 != 0
+
+
+def rows() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(ROWS) % CLASSES
+    return torch.randn((ROWS, DIM), generator=generator) + 2 * torch.eye(CLASSES, DIM)[labels], labels
+
+
+def asked(seed: int = 3, wide: bool = True, parts: int = 1) -> dict[str, torch.Tensor]:
+    features, labels = rows()
+    scores = LeftOutScores(FACTS, seed, CPU, wide)
+    scores.begin()
+    for part in torch.arange(ROWS).tensor_split(parts):
+        scores.add(KEYS[part], features[part], labels[part], FITTED[part])
+    scores.solve(1)
+    return scores.ask(KEYS, features, labels, FITTED)
+
+
+def test_a_fitted_row_is_scored_by_a_regression_without_it() -> None:
+    features, labels = rows()
+    without = FITTED.clone()
+    without[1] = False
+    sums = RidgeSums(CLASSES, torch.zeros(DIM), 1.0)
+    sums.add(features[without], labels[without])
+    ridge = sums.solve()
+    assert ridge is not None
+    plain = ridge.predict(features[1:2], labels[1:2], torch.tensor([False]))
+    # the penalty is chosen anew without the row, which moves the scores a little
+    assert torch.allclose(asked()[schema.RIDGE_SCORES][1:2], plain, atol=5e-3)
+
+
+def test_both_regressions_answer_however_the_rows_come() -> None:
+    whole, parts = asked(), asked(parts=7)
+    assert set(whole) == {schema.RIDGE_SCORES, schema.WIDE_RIDGE_SCORES}
+    for name in whole:
+        assert whole[name].shape == (ROWS, CLASSES)
+        assert torch.allclose(whole[name], parts[name], atol=1e-4)
+    assert not torch.allclose(whole[schema.WIDE_RIDGE_SCORES], asked(seed=4)[schema.WIDE_RIDGE_SCORES], atol=1e-3)
+    assert set(asked(wide=False)) == {schema.RIDGE_SCORES}
+
+
+def test_the_wide_one_is_fitted_to_a_sample_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = asked()
+    monkeypatch.setattr(left_out_scores, "WIDE_ROWS", 100)
+    after = asked()
+    assert torch.equal(before[schema.RIDGE_SCORES], after[schema.RIDGE_SCORES])
+    assert not torch.allclose(before[schema.WIDE_RIDGE_SCORES], after[schema.WIDE_RIDGE_SCORES], atol=1e-3)
+
+
+def test_what_was_solved_is_resumed() -> None:
+    features, labels = rows()
+    first = LeftOutScores(FACTS, 3, CPU, True)
+    first.begin()
+    first.add(KEYS, features, labels, FITTED)
+    first.solve(1)
+    second = LeftOutScores(FACTS, 3, CPU, True)
+    second.restore(first.state())
+    for name, values in first.ask(KEYS, features, labels, FITTED).items():
+        assert torch.equal(second.ask(KEYS, features, labels, FITTED)[name], values)
+    first.close()
+    assert not first.is_open
+    assert second.is_open
