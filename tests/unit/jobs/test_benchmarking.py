@@ -107,10 +107,12 @@ def test_made_up_features_do_not_depend_on_the_size_of_the_file(
 ) -> None:
     monkeypatch.setattr(benchmarking, "CHUNK_ROWS", 100)
     shape = {"dim": 5, "classes": 3, "noise": 0.3}
-    few = pq.read_table(benchmarking.write_features(tmp_path / "few.parquet", rows=200, **shape))
-    many = pq.read_table(benchmarking.write_features(tmp_path / "many.parquet", rows=1050, **shape))
+    few = pq.read_table(benchmarking.write_features(tmp_path, rows=200, **shape))
+    many = pq.read_table(benchmarking.write_features(tmp_path, rows=1050, **shape))
     assert many.num_rows == 1050
     assert many.slice(0, 200).equals(few)
     given, true = many[schema.GIVEN_LABEL].to_numpy(), many[schema.TRUE_LABEL].to_numpy()
     assert np.mean(given != true) == pytest.approx(0.3, abs=0.05)
     assert len(np.unique(schema.matrix(many[schema.FEATURE])[:, 0])) > 1000
+    without = pq.read_table(benchmarking.write_features(tmp_path, rows=200, truth=False, **shape))
+    assert without.equals(few.drop_columns([schema.TRUE_LABEL]))

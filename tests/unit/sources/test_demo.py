@@ -23,8 +23,7 @@ def test_demo() -> None:
     assert load_rgb(table["image"][0].as_py()).shape == (32, 32, 3)
     checked = validate_rows(table, "image", build_vocabulary(Counter(given), source), None)
     assert checked.rows.num_rows == 1797
-    assert checked.image_sizes is not None
-    assert checked.image_sizes.gray
+    assert checked.gray
     other = whole(opened("demo", seed=1), 2000)
     assert other["label"].to_pylist() != list(given)
     assert other["true_label"].to_pylist() == list(truth)
