@@ -126,7 +126,7 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         check_encoder(prepared)
     opened = open_data(prepared, plan.use_gpu, progress)
     dataset = opened.dataset
-    flow = DynamicsFlow(config, run, dataset, opened.rows, plan)
+    flow = DynamicsFlow(config, prepared.training, run, dataset, opened.rows, plan)
     signals, dynamics = flow.record(progress)
     with progress.timed("assemble"):
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)

@@ -18,10 +18,10 @@ from dynacor_ray.engine.dynamics.assemble import Dataset, assemble
 from dynacor_ray.engine.dynamics.clustering import fit_clusters, sample_for_fit, settle_noise_rate
 from dynacor_ray.engine.dynamics.label_noise import fit_label_noise, score_rows, with_log_odds
 from dynacor_ray.engine.training.driver import train
-from dynacor_ray.engine.training.job import TrainPlan
+from dynacor_ray.engine.training.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.clustering import FittedClustering
-from dynacor_ray.workflows.prepare import clustering_config, corruption_config, training_config
+from dynacor_ray.workflows.prepare import clustering_config, corruption_config
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,25 @@ class DynamicsFlow:
     """One training of the classifier and what follows from it; small, so that it can be sent to a trial.
 
     Attributes:
-        config: The options of training and clustering.
+        config: The options of corruption and clustering.
+        training: What the training depends on.
         run: Directory that holds the training's state and its signals.
         dataset: The packed data, with the labels that are searched.
         rows: What is trained on: originals and corrupted copies.
         plan: How the training is spread over the cluster.
-        all_signals: Whether all signals of Table 6 are recorded, and not only the margin.
     """
 
     config: DetectConfig
+    training: TrainConfig
     run: Location
     dataset: PackedDataset
     rows: TrainingRows
     plan: TrainPlan
-    all_signals: bool = False
 
     def record(self, progress: Progress) -> tuple[RecordedSignals, Dataset]:
         """Train, or resume, or read what is there: the signals, and the dynamics (Eq. 1) made of them."""
         with progress.timed("train"):
-            training = training_config(self.config, signals=self.all_signals)
-            signals = train(self.rows, training, self.plan, self.run, progress)
+            signals = train(self.rows, self.training, self.plan, self.run, progress)
         with progress.timed("assemble"):
             return signals, assemble(self.dataset, signals, corruption_config(self.config), progress)
 

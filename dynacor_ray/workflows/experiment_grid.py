@@ -42,6 +42,7 @@ from dynacor_ray.workflows.prepare import (
     plan_for,
     prepare,
     ray_session,
+    training_config,
 )
 
 Found = TypeVar("Found")
@@ -228,8 +229,8 @@ class GridCell:
             prepared = dataclasses.replace(self.prepared, config=config)
             use_gpu, progress = self.shared.plan.use_gpu, self.shared.progress
             store = feature_store(prepared, opened.dataset, opened.spec, use_gpu, progress)
-        rows = training_rows(self.dataset, store, corruption)
-        return DynamicsFlow(config, self.place / name, self.dataset, rows, self.shared.plan, all_signals)
+        training, rows = training_config(config, signals=all_signals), training_rows(self.dataset, store, corruption)
+        return DynamicsFlow(config, training, self.place / name, self.dataset, rows, self.shared.plan)
 
     @functools.cached_property
     def known(self) -> tuple[np.ndarray, np.ndarray]:

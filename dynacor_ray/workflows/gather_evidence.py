@@ -21,7 +21,6 @@ from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.method.signals import COLUMNS
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
-from dynacor_ray.workflows.prepare import training_config
 
 ABLATION_SECONDS = "ablation_seconds"
 
@@ -119,7 +118,7 @@ def gather_trained(
         Arrays for `Evidence.trained` by name.
     """
     with progress.timed("train"):
-        training = training_config(flow.config, baselines=tuple(trainings))
+        training = replace(flow.training, baselines=tuple(trainings))
         signals = train(flow.rows, training, flow.plan, flow.run, progress)
     recorded = _Recorded(signals, flow.dataset.labels().ids, flow.dataset.num_classes, flow.config.seed)
     return {name: values for one in trainings for name, values in one.read(recorded).items()}

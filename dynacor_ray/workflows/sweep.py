@@ -203,7 +203,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
             identity, config = prepared.identity(CLUSTERING_OPTIONS), prepared.config
             run_directory.claim(prepared.run, identity, dataclasses.asdict(config))
             opened = open_data(prepared, plan.use_gpu, progress)
-            flows[name] = DynamicsFlow(config, prepared.run, opened.dataset, opened.rows, plan)
+            flows[name] = DynamicsFlow(config, prepared.training, prepared.run, opened.dataset, opened.rows, plan)
         with progress.timed("train"):
             broken = self._train(flows, at_once, progress)
         if len(broken) == len(flows):

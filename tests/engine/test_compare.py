@@ -35,7 +35,7 @@ from dynacor_ray.sources.registry import open_source
 from dynacor_ray.workflows.compare import compare
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.gather_evidence import gather_trained
-from dynacor_ray.workflows.prepare import plan_for
+from dynacor_ray.workflows.prepare import plan_for, training_config
 
 QUIET = Progress(quiet=True)
 QUICK: dict[str, Any] = {"epochs": 3, "clustering_epochs": 1, "quiet": True}
@@ -78,7 +78,7 @@ def test_the_panel_records_every_row_and_predicts_what_it_did_not_learn(
     dataset = packed(feature_set(401), tmp_path)
     config = DetectConfig(data="x", workers=2, epochs=4, learning_rate=0.1, batch_size=32)
     rows, plan = rows_of_features(dataset, None), plan_for(config)
-    flow = DynamicsFlow(config, locate(str(tmp_path / "run")), dataset, rows, plan)
+    flow = DynamicsFlow(config, training_config(config), locate(str(tmp_path / "run")), dataset, rows, plan)
     found = gather_trained(flow, (AUM_TRAINING, OUT_OF_SAMPLE, CORES_TRAINING), QUIET)
     ids, given = dataset.labels().ids, dataset.labels().labels
     assert found["probabilities"].shape == (401, 4)

@@ -114,3 +114,5 @@ def test_made_up_features_do_not_depend_on_the_size_of_the_file(
     given, true = many[schema.GIVEN_LABEL].to_numpy(), many[schema.TRUE_LABEL].to_numpy()
     assert np.mean(given != true) == pytest.approx(0.3, abs=0.05)
     assert len(np.unique(schema.matrix(many[schema.FEATURE])[:, 0])) > 1000
+    without = pq.read_table(benchmarking.write_features(tmp_path, rows=200, truth=False, **shape))
+    assert without.equals(few.drop_columns([schema.TRUE_LABEL]))
