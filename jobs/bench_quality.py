@@ -22,10 +22,8 @@ import tyro
 from numpy.typing import NDArray
 
 from dynacor_ray.decision.corrupted_copy_rate import with_corrupted_copies
-from dynacor_ray.decision.early_scores import own_label_influence, two_class_influence, without_own_label
-from dynacor_ray.decision.label_noise_model import fit_label_noise
+from dynacor_ray.decision.fitted_decision import ScoredRows, fit_decision
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
-from dynacor_ray.decision.noise_decision import decide
 from dynacor_ray.decision.noise_rate import NoiseRate, count_confidence, estimate_noise_rate
 from dynacor_ray.decision.random_features import RandomFeatures
 from dynacor_ray.decision.thresholds import RowSignals, choose_threshold, row_score
@@ -281,30 +279,22 @@ def landed(labels: LabelSet, training: Training) -> Judged:
     return Judged(*cut.apply(originals), (rate.value, rate.low, rate.high))
 
 
-def score_blocks(labels: LabelSet, training: Training) -> NDArray[np.float64]:
-    """What the model is fitted to, float (3, N, C): both regressions, and early logits without the own label."""
-    rows, given, source = training.num_originals, labels.given, training.source
-    copied = training.labels[rows:]
-    if labels.num_classes > 2:
-        influence = own_label_influence(training.logits[rows:], given[source], copied)
-    else:
-        has_copy = np.isin(np.arange(rows), source)
-        influence = two_class_influence(training.logits[:rows], given, has_copy, _signals(training)[0].leave_one_out)
-    also = np.full(rows, -1)
-    also[source] = copied
-    early = without_own_label(training.logits[:rows], given, influence, also)
-    return np.stack([training.ridge[:rows], training.wide_ridge[:rows], early])
+def scored(labels: LabelSet, training: Training) -> ScoredRows:
+    """Originals and copies with their class scores."""
+    rows, source = training.num_originals, training.source
+    others = np.concatenate([np.full(rows, -1), labels.given[source]])
+    others[source] = training.labels[rows:]
+    scores = np.stack([training.ridge, training.wide_ridge, training.logits])
+    is_copy = np.arange(len(others)) >= rows
+    return ScoredRows(scores=scores, labels=training.labels, other_labels=others, is_copy=is_copy)
 
 
 def model(labels: LabelSet, training: Training) -> Judged:
-    """The label noise model, its rate settled with the surest predictions, cut where expected F1 is largest."""
-    blocks = score_blocks(labels, training)
-    fitted = fit_label_noise(blocks, labels.given)
-    log_odds = fitted.log_odds(blocks, labels.given)
-    doubt = float((1.0 - fitted.class_probability(blocks).max(axis=1)).mean(axis=0))
-    decision = decide(log_odds, doubt, surest(labels, training))
-    rate = decision.rate
-    return Judged(decision.flag(log_odds), -log_odds, (rate.value, rate.low, rate.high))
+    """The default: the label noise model, its rate settled with the surest predictions, cut at the best expected F1."""
+    rows = scored(labels, training)
+    fitted = fit_decision(rows, surest(labels, training))
+    log_odds, rate = fitted.log_odds(rows)[~rows.is_copy], fitted.decision.rate
+    return Judged(log_odds >= fitted.log_odds_cut, -log_odds, (rate.value, rate.low, rate.high))
 
 
 def paper(labels: LabelSet, training: Training) -> Judged:
@@ -354,7 +344,7 @@ def cleanlab(labels: LabelSet, training: Training) -> Judged:
     for fold in range(5):
         model = LogisticRegression(C=0.1, max_iter=60, tol=1e-2).fit(rows[folds != fold], labels.given[folds != fold])
         probability[np.ix_(folds == fold, model.classes_)] = model.predict_proba(rows[folds == fold])
-    found = Evidence(given_label=labels.given, num_classes=labels.num_classes, probabilities=probability)
+    found = Evidence(given_label=labels.given, num_classes=labels.num_classes, trained={"probabilities": probability})
     verdict = prune_by_noise_rate(found)
     return Judged(verdict.is_label_issue, verdict.score)
 
@@ -445,9 +435,9 @@ class Options:
     most_rows: int = 6000
     """Rows of a data set that noise is made on; labels that came with it are judged on all rows."""
     cache: Path = Path("bench_quality_cache")
-    """Where trainings and judgements are kept."""
+    """Where trainings and judgments are kept."""
     fresh: tuple[str, ...] = ()
-    """Detectors that are judged again although their judgement is kept."""
+    """Detectors that are judged again although their judgment is kept."""
     sets: bool = False
     """Show every label set, not only families."""
 
