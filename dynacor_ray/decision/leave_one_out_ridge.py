@@ -61,12 +61,14 @@ class RidgeSums:
         self.labeled += torch.bincount(labels, minlength=self._classes)
 
     def solve(self) -> Ridge | None:
-        """The regression, with the penalty of `best_penalty`; None for fewer than two rows or constant features."""
+        """The regression, with the penalty of `best_penalty`; None for fewer than two rows, or features that are constant or infinite."""
         count = float(self.labeled.sum())
         if count < 2:
             return None
         center, share = self.total.cpu() / count, self.labeled.cpu() / count
         gram = self.gram.cpu() - count * torch.outer(center, center)
+        if not torch.isfinite(gram).all():
+            return None
         cross = self.cross.cpu().T - count * torch.outer(center, share)
         values, vectors = torch.linalg.eigh(gram)
         values = values.clamp(min=0.0)

@@ -142,3 +142,11 @@ def test_more_features_than_rows_and_a_row_far_out() -> None:
     feature[3] += 1e4
     scores = solved(feature, label).predict(feature, label, torch.ones(20, dtype=torch.bool))
     assert torch.isfinite(scores).all()
+
+
+def test_infinite_features_have_no_regression() -> None:
+    sums = RidgeSums(2, torch.zeros(3), 1.0)
+    features = torch.randn((10, 3), generator=torch.Generator().manual_seed(0))
+    features[4, 1] = torch.inf
+    sums.add(features, torch.arange(10) % 2)
+    assert sums.solve() is None

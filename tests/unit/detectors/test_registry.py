@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import get_args
 
@@ -24,6 +25,7 @@ PARTS = {
 }
 
 
+@functools.cache
 def synthetic(count: int, num_classes: int = 5, absent: int | None = None) -> tuple[Evidence, np.ndarray]:
     """Evidence of a fair classifier and encoder, a quarter of the labels wrong; and which they are.
 
@@ -133,7 +135,7 @@ def test_permuting_instances_permutes_the_verdict(detector: Detector) -> None:
 
 
 @every_baseline
-@pytest.mark.parametrize("absent", [0, 2, 4])
+@pytest.mark.parametrize("absent", [0, 4])
 def test_a_class_without_instances_is_no_obstacle(detector: Detector, absent: int) -> None:
     evidence, wrong = synthetic(400, absent=absent)
     verdict = judged(detector, evidence)

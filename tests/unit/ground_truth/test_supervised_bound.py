@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from dynacor_ray.core.errors import ConfigError, DataError
 from dynacor_ray.ground_truth import supervised_bound as bound
 from dynacor_ray.ground_truth.metrics import detection_metrics
 
-QUICK = bound.BoundConfig(epochs=4, batch_size=32)
+QUICK = bound.BoundConfig(epochs=3, batch_size=32)
 
 
 def separable(rows: int = 300, epochs: int = 6, noise: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -33,18 +35,18 @@ def test_separable_dynamics_are_told_apart_and_their_mean_is_not() -> None:
 @pytest.mark.parametrize("reader", bound.READERS)
 def test_a_level_is_told_by_both_readers(reader: str) -> None:
     random = np.random.default_rng(1)
-    wrong = random.random(500) < 0.1
-    loss = 1000 * (np.where(wrong, 3.0, 0.0)[:, None] + random.normal(size=(500, 5)))  # any unit will do
-    found = bound.supervised_bound(loss, np.arange(500), wrong, reader, QUICK)
+    wrong = random.random(300) < 0.2
+    loss = 1000 * (np.where(wrong, 3.0, 0.0)[:, None] + random.normal(size=(300, 5)))  # any unit will do
+    found = bound.supervised_bound(loss, np.arange(300), wrong, reader, QUICK)
     assert detection_metrics(found.is_label_issue, found.score, wrong)["f1"] > 0.95
 
 
 @pytest.mark.parametrize("reader", bound.READERS)
 def test_permuted_truth_leaves_chance(reader: str) -> None:
     """Were a row judged by a model that learned it, 512 hidden units would remember some of it."""
-    dynamics, ids, wrong = separable(600)
+    dynamics, ids, wrong = separable(400)
     permuted = np.random.default_rng(2).permutation(wrong)
-    found = bound.supervised_bound(dynamics, ids, permuted, reader, bound.BoundConfig(epochs=6, batch_size=32))
+    found = bound.supervised_bound(dynamics, ids, permuted, reader, QUICK)
     assert 0.4 < detection_metrics(found.is_label_issue, found.score, permuted)["auroc"] < 0.6
 
 
@@ -71,7 +73,7 @@ def test_the_seed_decides_and_the_order_of_rows_does_not() -> None:
     order = np.random.default_rng(3).permutation(200)
     shuffled = bound.supervised_bound(dynamics[order], ids[order], wrong[order], "dynamics", QUICK)
     assert np.allclose(shuffled.score, found.score[order], atol=1e-6)
-    other = bound.supervised_bound(dynamics, ids, wrong, "dynamics", bound.BoundConfig(epochs=4, batch_size=32, seed=1))
+    other = bound.supervised_bound(dynamics, ids, wrong, "dynamics", replace(QUICK, seed=1))
     assert not np.allclose(other.score, found.score)
 
 

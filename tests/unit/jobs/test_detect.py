@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import pytest
 
-from tests.job_runs import ROOT
+from tests.job_runs import run_job
 
 
-def test_a_wrong_option_of_a_job() -> None:
-    done = subprocess.run(
-        [sys.executable, "jobs/detect.py", "--data", "demo", "--alpha", "-1"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr == ("dynacor: Expected --alpha of at least 0, but got -1.0; the paper uses 0.5 or 0.05.\n")
+def test_a_wrong_option_of_a_job(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run_job("jobs/detect.py", ["--data", "demo", "--alpha", "-1"], monkeypatch, status=2)
+    said = capsys.readouterr().err
+    assert said == "dynacor: Expected --alpha of at least 0, but got -1.0; the paper uses 0.5 or 0.05.\n"

@@ -1,4 +1,4 @@
-"""Eq. 3-8 by hand, and properties of the fit. The independent per-row fit is in test_method_clustering_reference.py."""
+"""Eq. 3-8 by hand, and properties of the fit. The independent per-row fit is in test_clustering_reference.py."""
 
 from __future__ import annotations
 

@@ -100,6 +100,14 @@ def test_the_corrupted_label_is_uniform_over_the_other_classes() -> None:
     assert ((off - 5000) ** 2 / 5000).sum() < 40
 
 
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_copy_has_the_label_of_its_seed(seed: int) -> None:
+    config, ids = CorruptionConfig(gamma=0.5, seed=seed), np.arange(300)
+    chosen = ids[is_selected(ids, config)]
+    labels = corrupt(block(ids), config, CLASSES)["label"].to_numpy()[300:]
+    assert labels.tolist() == corrupted_label(chosen % CLASSES, chosen, CLASSES, seed).tolist()
+
+
 def test_two_classes_leave_one_choice() -> None:
     assert corrupted_label(np.array([0, 1, 1]), np.array([4, 5, 6]), 2, seed=9).tolist() == [1, 0, 0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -33,17 +34,15 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.fixture(scope="module")
-def torchvision_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weight file as torchvision publishes it."""
-    torch.manual_seed(3)
-    path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
-    torch.save(torchvision.models.resnet50().state_dict(), path)
-    return path
+@functools.cache
+def built(name: str) -> ImageClassifier:
+    """A network of ours for 10 classes; the large ones take a while."""
+    torch.manual_seed(0)
+    return build_network(parse_network(name), 10)
 
 
 def test_every_network_of_ours_has_its_published_size() -> None:
-    assert {name: parameters(build_network(parse_network(name), 10)) for name in CIFAR} == PARAMETERS
+    assert {name: parameters(built(name)) for name in CIFAR} == PARAMETERS
 
 
 def test_resnet50_has_its_published_size() -> None:
@@ -52,10 +51,9 @@ def test_resnet50_has_its_published_size() -> None:
 
 @pytest.mark.parametrize("name", CIFAR)
 def test_shapes_and_gradients(name: str) -> None:
-    torch.manual_seed(0)
-    model = build_network(parse_network(name), 7)
-    logits = model(images(3, 32))
-    assert logits.shape == (3, 7)
+    model = built(name)
+    logits = model(images(3, 16))
+    assert logits.shape == (3, 10)
     assert logits.dtype == torch.float32
     logits.logsumexp(dim=1).sum().backward()
     without = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
@@ -64,7 +62,7 @@ def test_shapes_and_gradients(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["cifar_resnet34", "cifar_preact_resnet18"])
 def test_three_of_four_stages_halve_the_side(name: str) -> None:
-    model, sides = build_network(parse_network(name), 10), list[tuple[int, ...]]()
+    model, sides = built(name), list[tuple[int, ...]]()
     for number in range(1, 5):
         stage = model.body.get_submodule(f"layer{number}")
         stage.register_forward_hook(lambda _, __, output: sides.append(tuple(output.shape[1:])))
@@ -84,11 +82,12 @@ def test_pixels_are_normalized_and_stay_channels_last() -> None:
     assert torch.allclose(model(pixel), torch.tensor([[1.0, -0.5, 0.2]]).expand(2, 3), atol=1e-6)
 
 
-def test_torchvision_s_weights_give_torchvision_s_network(torchvision_file: Path) -> None:
+def test_torchvision_s_weights_give_torchvision_s_network(tmp_path: Path) -> None:
     """Also under the short name: resnet50 is the same network in timm and torchvision, tensor by tensor."""
-    model = build_network(parse_network(f"resnet50@{torchvision_file}", 64), 5)
-    theirs = torchvision.models.resnet50()
-    theirs.load_state_dict(torch.load(torchvision_file, weights_only=True))
+    torch.manual_seed(3)
+    theirs, path = torchvision.models.resnet50(), tmp_path / "resnet50.pth"
+    torch.save(theirs.state_dict(), path)
+    model = build_network(parse_network(f"resnet50@{path}", 64), 5)
     theirs.fc = nn.Identity()
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -34,18 +34,24 @@ HOSTILE = (
 NAMES = ("cat", "dog", "owl")
 
 
+def page_of(name: str, folder: Path) -> tuple[list[Any], dict[str, Any]]:
+    """Elements with their attributes, and data, of a page in which everything that comes from data is `name`."""
+    told = {"warnings": [f"Class {name} is odd."], "encoder": name}
+    uri = name.encode("utf-8", "replace").decode()
+    html, data = made(folder / "run", names=(name, "dog"), uris=[uri] * 60, rows=60, **told)
+    return [(tag, sorted(attributes)) for tag, attributes in read(html).elements], data
+
+
+@pytest.fixture(scope="module")
+def tame(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """Elements of a page of harmless names."""
+    return page_of("cat", tmp_path_factory.mktemp("tame"))[0]
+
+
 @pytest.mark.parametrize("evil", HOSTILE, ids=ascii)
-def test_text_from_data_is_never_markup(evil: str, tmp_path: Path) -> None:
+def test_text_from_data_is_never_markup(evil: str, tame: list[Any], tmp_path: Path) -> None:
     """The same elements with the same attributes as for harmless names, whatever classes, uris and warnings are."""
-
-    def of(name: str, folder: str) -> tuple[list[Any], dict[str, Any]]:
-        told = {"warnings": [f"Class {name} is odd."], "encoder": name}
-        uri = name.encode("utf-8", "replace").decode()
-        html, data = made(tmp_path / folder, names=(name, "dog"), uris=[uri] * 60, rows=60, **told)
-        return [(tag, sorted(attributes)) for tag, attributes in read(html).elements], data
-
-    tame, _ = of("cat", "tame")
-    wild, data = of(evil, "wild")
+    wild, data = page_of(evil, tmp_path)
     assert wild == tame
     assert data["classes"][0] == "".join(c if c.isprintable() else "?" for c in evil)
 

@@ -90,9 +90,12 @@ def test_corruption_rates_are_columns_where_there_are_several() -> None:
 @pytest.mark.parametrize("several", [False, True])
 def test_the_figure_draws_whatever_is_missing(several: bool) -> None:
     findings = rates() if several else signals()
-    for some in (findings, [lost(findings[0], "It diverged."), *findings[1:]], findings[:1], findings[-1:]):
+    for some in (findings, [lost(findings[0], "It diverged."), *findings[-1:]]):
         with Image.open(io.BytesIO(r.signals_figure(some))) as picture:
             assert picture.format == "PNG"
             assert picture.width > picture.height
-    panels = [Image.open(io.BytesIO(r.signals_figure(some))).width for some in (signals()[:4], signals())]
-    assert panels[1] > panels[0], "a panel per kind of noise"
+
+
+def test_the_figure_has_a_panel_per_kind_of_noise() -> None:
+    one, two = (Image.open(io.BytesIO(r.signals_figure(some))).width for some in (signals()[:4], signals()))
+    assert two > one

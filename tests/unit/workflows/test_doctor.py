@@ -49,6 +49,14 @@ def doctored(
     return doctor.run_doctor(DetectConfig(data=data, out=str(tmp_path / "run"), epochs=10, **options), price)
 
 
+def features(tmp_path: Path) -> str:
+    """500 rows of 16 features: found and read at once."""
+    values = np.random.default_rng(0).normal(size=(500, 16)).astype(np.float32)
+    columns = {"label": ["a", "b"] * 250, "feature": schema.fixed_size_list(values)}
+    pq.write_table(pa.table(columns), tmp_path / "f.parquet")
+    return str(tmp_path / "f.parquet")
+
+
 def test_doctor_prints_findings_whole_and_harmless(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,10 +129,7 @@ def test_a_common_batch_norm_needs_gpus(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_doctor_of_given_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing to embed, and nothing but the packed rows and the signals on disk."""
-    features = np.random.default_rng(0).normal(size=(500, 16)).astype(np.float32)
-    columns = {"label": ["a", "b"] * 250, "feature": schema.fixed_size_list(features)}
-    pq.write_table(pa.table(columns), tmp_path / "f.parquet")
-    report = doctored(monkeypatch, tmp_path, data=str(tmp_path / "f.parquet"))
+    report = doctored(monkeypatch, tmp_path, data=features(tmp_path))
     assert report.ok, report.checks
     found = report.plan["estimate"]
     assert found.embed_seconds == 0
@@ -133,12 +138,12 @@ def test_doctor_of_given_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_without_a_price_nothing_is_said_of_cost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert "cost" not in doctored(monkeypatch, tmp_path).plan["run"]
+    assert "cost" not in doctored(monkeypatch, tmp_path, data=features(tmp_path)).plan["run"]
 
 
 def test_gpus_elsewhere_are_not_guessed_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    report = doctored(monkeypatch, tmp_path, 1.0, gpus=1)
+    report = doctored(monkeypatch, tmp_path, 1.0, features(tmp_path), gpus=1)
     assert report.ok
     assert "estimate" not in report.plan
     assert "run doctor where one is" in report.plan["run"]["time"]

@@ -57,7 +57,7 @@ def shares_of(job: Job, seed: int) -> list[Share]:
     return [Share(rows.slice(rank * size, size)) for rank in range(world)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_all_ranks_step_equally_and_see_every_row_once(data: st.DataObject) -> None:
     """For any N, number of workers and batch size: the same steps on every rank, every key once, padding inert."""
@@ -100,3 +100,15 @@ def test_a_share_of_another_size_is_told(rows: int) -> None:
     share = Share(shares_of(job_of(rows, 0, 1, 4, 1 << 30, 0), 0)[0].rows)
     with pytest.raises(CoverageError, match=f"10 rows on rank 0, but got {rows}"):
         CachedRows(share, job, 0, CPU)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
+def test_every_epoch_and_rank_has_an_order_of_its_own_that_the_seed_decides(cache_bytes: int) -> None:
+    def order(seed: int = 0, rank: int = 0, epoch: int = 0) -> list[int]:
+        job = job_of(100, 0, 1, 8, cache_bytes, seed)
+        return [int(key) for step in steps(shares_of(job, 0)[0], job, rank, epoch, 8) for key in step.key]
+
+    orders = [order(), order(epoch=1), order(rank=1), order(seed=1)]
+    assert len({tuple(one) for one in orders}) == len(orders)
+    assert order() == orders[0]
+    assert sorted(orders[0]) != orders[0]

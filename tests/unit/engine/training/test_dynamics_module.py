@@ -133,3 +133,26 @@ def test_the_loss_of_eq_2_is_the_mean_of_the_originals_plus_that_of_the_copies(s
     expected = losses[~copy].mean() + losses[copy].mean()
     assert torch.allclose(module.step(network, rows, 0)[0], expected, rtol=1e-5)
     assert not torch.allclose(losses.mean(), expected, rtol=0.1), "the plain mean is another number"
+
+
+def test_copies_have_no_say_in_thresholds_and_confident_joints() -> None:
+    """Their labels are wrong on purpose; padding has none. They are counted by certainty, though."""
+    whole = batch()
+    original = (whole.key >= 0) & (whole.key & 1 == 0)
+    found = []
+    for rows in (whole, Batch(*(part[original] for part in whole))):
+        task = DynamicsModule(job(), CPU)
+        for epoch in range(2):
+            torch.manual_seed(epoch)
+            task.begin_epoch(epoch)
+            task.record(rows.key, task.step(task.network(), rows, epoch)[1])
+            task.end_epoch(epoch, 1)
+        found.append(task.state())
+    with_copies, without = found
+    assert torch.equal(with_copies["thresholds"], without["thresholds"])
+    assert list(with_copies["joints"]) == [1], "the first epoch has no thresholds yet"
+    assert torch.equal(with_copies["joints"][1], without["joints"][1])
+    for epoch, counts in with_copies["confidence"].items():
+        assert torch.equal(counts[0], without["confidence"][epoch][0])
+        assert int(counts[1].sum()) == job().rows.num_copies
+        assert int(without["confidence"][epoch][1].sum()) == 0
