@@ -61,7 +61,7 @@ class RidgeSums:
         self.labeled += torch.bincount(labels, minlength=self._classes)
 
     def solve(self) -> Ridge | None:
-        """The regression, with the penalty of `best_penalty`; None for fewer than two rows, or features that are constant or infinite."""
+        """The regression, with the penalty of `best_penalty`; None for too few rows, constant or infinite features."""
         count = float(self.labeled.sum())
         if count < 2:
             return None
