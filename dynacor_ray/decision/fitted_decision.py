@@ -80,8 +80,9 @@ class FittedDecision:
     def log_odds_cut(self) -> float:
         """Rows with at least these log odds are flagged; infinite where none is."""
         cut, shift = self.decision.cut, self.decision.shift
-        if not 0.0 < cut < 1.0:
-            return float("inf") if cut >= 1.0 else float("-inf")
+        if not 0.0 < cut <= 1.0:
+            return float("inf") if cut > 1.0 else float("-inf")
+        cut = min(cut, float(np.nextafter(1.0, 0.0)))  # rows of probability 1 are flagged
         return float(np.log(cut) - np.log1p(-cut)) - shift
 
 

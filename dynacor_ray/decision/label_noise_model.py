@@ -4,7 +4,8 @@ Let `s(x)` be class scores that have not seen the row's own label (`leave_one_ou
 `p_c = softmax(weight s(x) + bias)_c`, its given label y from `T[c, y]`, where `T[c, c] = 1 - error_c` and
 `T[c, j] = error_c pairs[c, j]`. The parameters are those of the largest penalized likelihood of the given labels,
 
-    sum_i log sum_c p_ic T[c, y_i] - 1/2 |bias|^2 - 1/2 sum_c (e_c - mean e)^2 - w sum_cj log(1 + (q_cj / s)^2),
+    sum_i log sum_c p_ic T[c, y_i] - 1/2 |bias|^2 - 1/2 sum_c (e_c - mean e)^2 - w sum_cj log(1 + (q_cj / s)^2)
+        - 1/2 |weight / 20|^2,
 
 with `error = sigmoid(e)` and the rows of `pairs` softmax of q: error rates are shrunk to one rate, pairs to the uniform
 distribution, the more the fewer rows a class has. A pair (c, j) is no parameter if no row labeled j ranks c first.
@@ -34,6 +35,8 @@ distribution, and a class that is really taken for another goes as far as it mus
 _EVALUATIONS = 150
 _START_WEIGHT, _START_ERROR, _START_ROWS = 8.0, 0.1, 10.0
 _TINY = 1e-300
+_LARGE_WEIGHT = 20.0
+"""Of scores in units of their spread: keeps the log odds finite where the scores separate all classes."""
 _MOST_PAIRS = 2000
 """With more classes pairs stay uniform: the C x C matrix would be too large."""
 
@@ -198,7 +201,7 @@ class _Objective:
 
     def __call__(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Value and gradient at a vector of parameters."""
-        _, bias, e, q = self._split(parameters)
+        weight, bias, e, q = self._split(parameters)
         model = self.model(parameters)
         probability = model.class_probability(self.scores)
         matrix = transition(model.error, model.pairs)
@@ -209,6 +212,7 @@ class _Objective:
         listed = q.reshape(-1)[self.seen]
         tails = np.log1p((listed / PAIR_WIDTH) ** 2).sum()
         loss = -np.log(likelihood).sum() + 0.5 * ((bias**2).sum() + (away**2).sum()) + PAIR_WEIGHT * tails
+        loss += 0.5 * ((weight / _LARGE_WEIGHT) ** 2).sum()
         # expected number of rows of class c with label y
         counts = np.zeros((self.num_classes, self.num_classes))
         counts[:, self.present] = np.add.reduceat(joint, self.first, axis=0).T
@@ -220,7 +224,9 @@ class _Objective:
         by_error = wrong - model.error * (wrong + right)
         by_pair = (counts - wrong[:, None] * model.pairs).reshape(-1)[self.seen]
         by_tail = 2.0 * PAIR_WEIGHT * listed / (PAIR_WIDTH**2 + listed**2)
-        gradient = np.concatenate([-by_weight, bias - residual.sum(axis=0), away - by_error, by_tail - by_pair])
+        gradient = np.concatenate(
+            [weight / _LARGE_WEIGHT**2 - by_weight, bias - residual.sum(axis=0), away - by_error, by_tail - by_pair]
+        )
         return float(loss / self.num_rows), gradient / self.num_rows
 
 

@@ -27,8 +27,11 @@ from dynacor_ray.core.errors import (
 )
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import locate
+from dynacor_ray.decision.fitted_decision import FittedDecision, fit_decision
 from dynacor_ray.engine.data.ingest import ingest
+from dynacor_ray.engine.dynamics.assemble import HAS_COPY
 from dynacor_ray.engine.dynamics.clustering import settle_noise_rate
+from dynacor_ray.engine.dynamics.label_noise import scored_rows, with_log_odds
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.models.encoders import EncoderSpec
@@ -49,6 +52,22 @@ def again(there: Finished, **options: Any) -> DetectResult:
     return detect(str(there.data), **{"out": str(there.run), "cache": str(there.cache)} | FAST | options)
 
 
+def decided(out: Path, issues: pa.Table, config: dict[str, Any]) -> tuple[FittedDecision, pa.Table]:
+    """The label noise model fitted by the pure functions on what a run recorded, and the log odds of all its rows."""
+    signals, table = RecordedSignals.read(locate(str(out))), pq.read_table(out / "dynamics.parquet")
+    assert signals is not None
+    ids, _ = schema.decode_key(table["key"].to_numpy())
+    given = issues.sort_by("instance_id")["given_label"].to_numpy()[ids]
+    corruption = CorruptionConfig(gamma=config["gamma"], seed=config["seed"])
+    table = table.append_column(schema.GIVEN_LABEL, pa.array(given))
+    table = table.append_column(HAS_COPY, pa.array(is_selected(ids, corruption)))
+    scores = schema.fixed_size_list(signals.class_scores(table["key"].to_numpy()))
+    table = table.append_column(schema.ALL_CLASS_SCORES, scores)
+    surest = settle_noise_rate(signals.noise_rate(config["batch_size"]), table, "early_margin", 4)
+    decision = fit_decision(scored_rows(table, 4, config["seed"]), surest)
+    return decision, with_log_odds(table, decision, 4, config["seed"])
+
+
 def test_a_run_leaves_the_documented_files(pristine: Finished) -> None:
     out, result = pristine.run, again(pristine)
     issues = pq.read_table(out / "issues.parquet")
@@ -65,12 +84,16 @@ def test_a_run_leaves_the_documented_files(pristine: Finished) -> None:
     assert summary["num_flagged"] == flags.sum() == sum(row["flagged"] for row in summary["classes"])
     assert summary["num_rows"] == 1001
     assert summary["estimated_noise_rate"] == pytest.approx(0.2, abs=0.04)
-    first = RecordedSignals.read(locate(str(out))).noise_rate(summary["config"]["batch_size"])
-    settled = settle_noise_rate(first, pq.read_table(out / "dynamics.parquet"), "combined_margin", 4)
-    assert settled is not None
-    assert [summary["estimated_noise_rate"], *summary["noise_rate_range"]] == [settled.value, settled.low, settled.high]
-    assert settled != first, "random errors are counted among the planted ones"
-    assert flags.mean() == pytest.approx(summary["estimated_noise_rate"], abs=0.001), "as many as are thought wrong"
+    decision, log_odds = decided(out, issues, summary["config"])
+    rate = decision.decision.rate
+    assert [summary["estimated_noise_rate"], *summary["noise_rate_range"]] == pytest.approx(
+        [rate.value, rate.low, rate.high], abs=1e-3
+    )
+    assert rate.low < 0.2 < rate.high
+    likely = dict(zip(*(log_odds[name].to_pylist() for name in ("key", "log_odds")), strict=True))
+    sure = [key for key, odds in likely.items() if key % 2 == 0 and abs(odds - decision.log_odds_cut) > 0.01]
+    flagged = dict(zip((issues["instance_id"].to_numpy() << 1).tolist(), flags.tolist(), strict=True))
+    assert [flagged[key] for key in sure] == [likely[key] >= decision.log_odds_cut for key in sure]
     assert summary["evaluation"]["f1"] > 0.75, "well separated classes with 20% symmetric noise"
     assert summary["corrupted_recall"] > 0.8
     assert np.allclose(np.sum(summary["transition_matrix"], axis=1), 1)

@@ -76,3 +76,17 @@ def test_a_sample_without_originals_is_refused() -> None:
     rows, _ = scored()
     with pytest.raises(DataError, match="originals to fit a label noise model to, but got none; use a larger sample"):
         fit_decision(rows.of(rows.is_copy), None)
+
+
+def test_classes_that_are_wide_apart_are_cut_and_ranked() -> None:
+    """Every probability is next to 0 or 1, and so is the cut."""
+    rows, wrong = scored()
+    shown = np.concatenate([rows.labels[:ROWS], rows.other_labels[ROWS:]])
+    shown[:ROWS][wrong] = 0  # the class that is mislabeled
+    scores = np.stack([np.eye(CLASSES)[shown]] * 3)
+    clear = ScoredRows(scores=scores, labels=rows.labels, other_labels=rows.other_labels, is_copy=rows.is_copy)
+    fitted = fit_decision(clear, None)
+    log_odds = fitted.log_odds(clear)[~clear.is_copy]
+    assert np.isfinite(fitted.log_odds_cut)
+    assert np.array_equal(log_odds >= fitted.log_odds_cut, wrong)
+    assert np.abs(log_odds).max() < 300
