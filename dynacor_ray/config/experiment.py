@@ -20,14 +20,18 @@ class ExperimentConfig(Checked):
     detect: DetectConfig = field(default_factory=lambda: DetectConfig(data="demo"))
     """What everything shares: data, encoder, classifier and its schedule."""
     label_noise: tuple[str, ...] = option(("given",), "experiment")
-    """Labels to experiment on: `given`, or KIND:RATE made from the true labels (symmetric, asymmetric,
-    instance_dependent), e.g. `symmetric:0.6`."""
+    """Labels to experiment on: `given`, or made from the true labels as KIND:RATE (symmetric, asymmetric,
+    instance_dependent, ramp), `by_class:0.4,0.1,0` or `one_sided:0.3:4:9`."""
     seeds: tuple[int, ...] = option((), "experiment", within="[0, inf)")
     """Seeds of noise, corruption and training; each costs trainings of its own for every kind of noise. Default:
     --seed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for noise in self.noises:
+            if noise.needs_all_rows:
+                expected = "--label-noise of a kind that is made block by block"
+                raise ConfigError(expected_got(expected, str(noise), "name another kind, e.g. by_class:0.4,0,0"))
         # As they are spelled in results, where two spellings of one kind are the same.
         spelled = [str(noise) for noise in self.noises]
         object.__setattr__(self, "label_noise", own_options(type(self))["label_noise"].check(spelled))
