@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dynacor_ray.engine.runtime.session import Resources
+from dynacor_ray.engine.runtime.machine import Resources
 from dynacor_ray.engine.training.job import TrainPlan
 
 

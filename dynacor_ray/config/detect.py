@@ -137,8 +137,10 @@ class DetectConfig(Checked):
     worker_cache_gb: float | None = option(None, "cluster", within="[0, inf)", changes_results=False)
     """Memory per worker for training rows; beyond it they are streamed again each epoch. Default: a quarter of the
     node's memory, shared by its workers."""
-    cluster: str | None = option(None, "cluster", most_used=True, changes_results=False)
-    """Ray cluster to use (`auto` or an address). Default: RAY_ADDRESS if set, else a cluster on this machine."""
+    cluster: str = option("auto", "cluster", most_used=True, changes_results=False)
+    """Where the work is done. `auto`: the Ray cluster of RAY_ADDRESS if set; else in one process, where that is enough
+    for the rows, the workers and the GPUs; else on a Ray cluster of this machine's own. `none`: in one process.
+    `local`: on a cluster of this machine's own. Anything else: the address of a cluster."""
     node_timeout_minutes: float | None = option(None, "cluster", within="[0, inf)", changes_results=False)
     """How long to wait for an autoscaling cluster to bring enough nodes. Default: 15 on a cluster made by `ray up`,
     else 0."""

@@ -20,7 +20,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.detectors.registry import DETECTORS
-from dynacor_ray.engine.runtime.parallel_map import map_shared
+from dynacor_ray.engine.runtime.tasks import map_shared
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.ground_truth.metrics import detection_metrics
 from dynacor_ray.ground_truth.supervised_bound import FOLDS, READERS, BoundConfig, FoldScores, merge_folds, score_fold
@@ -146,7 +146,7 @@ class SignalCell(GridCell):
     def _supervised(
         self, run: Location, wanted: Sequence[tuple[str, str]], spent: float
     ) -> Iterator[tuple[_Row, Judgment]]:
-        """The bound of every signal and reader, all folds side by side on the cluster."""
+        """The bound of every signal and reader, all folds side by side on a cluster."""
         if not wanted:
             return
         signals = RecordedSignals.read(run)

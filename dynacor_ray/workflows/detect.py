@@ -34,17 +34,18 @@ from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY, packed_name
 from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.runs.resumable import ResumableRun, run_once
+from dynacor_ray.workflows.cluster_session import check_storage, plan_for, ray_session
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.open_data import check_encoder, open_data
-from dynacor_ray.workflows.prepare import PreparedRun, check_storage, plan_for, prepare, ray_session
+from dynacor_ray.workflows.prepare import PreparedRun, prepare
 from dynacor_ray.workflows.results import DetectResult
 
 
 def detect(data: str | None = None, **options: Any) -> DetectResult:
     """Find the wrong labels of a data set. Options are those of `DetectConfig`.
 
-    Starts a Ray cluster on this machine unless connected to one. Resumes a run directory that holds the same
-    configuration; returns at once when it is complete.
+    Works in this process where that is enough, else on a Ray cluster (`cluster`). Resumes a run directory that holds
+    the same configuration; returns at once when it is complete.
 
     Args:
         data: What to search: a path, URI or name that `--data` takes.
@@ -96,7 +97,7 @@ class _Detection(ResumableRun[RunSummary, DetectResult]):
             check_tracking(config.mlflow_uri)
             require_space(self.run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
             run_directory.claim(self.run, prepared.identity(), dataclasses.asdict(config))
-        with ray_session(config, progress):
+        with ray_session(config, prepared, progress):
             return _stages(prepared, progress)
 
     def release_if_empty(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +19,16 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
+from dynacor_ray.core.progress import Progress
 from dynacor_ray.engine.data.ingest import count_labels
 from dynacor_ray.engine.data.row_facts import RowFacts
-from dynacor_ray.engine.runtime.session import connect, require_spill_space, resources
+from dynacor_ray.engine.runtime.session import on_cluster, require_spill_space, resources
 from dynacor_ray.engine.training.job import Job
 from dynacor_ray.models.encoders import load_encoder
 from dynacor_ray.models.image_classifiers import build_network
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, validate_rows, vocabulary_warnings
+from dynacor_ray.workflows.cluster_session import plan_for, ray_session, store_bytes
 from dynacor_ray.workflows.cost_estimate import (
     Estimate,
     Speeds,
@@ -37,7 +40,7 @@ from dynacor_ray.workflows.cost_estimate import (
 )
 from dynacor_ray.workflows.detect import finished
 from dynacor_ray.workflows.open_data import choose_encoder
-from dynacor_ray.workflows.prepare import PreparedRun, plan_for, prepare, store_bytes
+from dynacor_ray.workflows.prepare import PreparedRun, prepare
 
 SAMPLE_ROWS = 64
 SAMPLE_SHARDS = 4
@@ -100,19 +103,24 @@ def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> Doc
         source = opened[0].source
         return f"{source.name}: {source.num_rows:,} rows, each with one {source.kind}"
 
-    # First, so that nothing after it starts a cluster of its own.
-    report.look("cluster", lambda: _cluster(config, report.plan))
-    if report.look("data", open_all):
-        prepared = opened[0]
-        report.look("labels and sample", lambda: _sample(prepared, report.plan))
-        report.look("encoder", lambda: _encoder(prepared, report.plan))
-        report.look("room to spill", lambda: require_spill_space(store_bytes(prepared)))
-        report.look("run directory", lambda: _directory(prepared))
+    found = report.look("data", open_all)
+    with ExitStack() as session:
+        report.look("cluster", lambda: _cluster(config, opened[0] if found else None, session, report.plan))
+        if found:
+            _look_at_data(opened[0], report)
     if report.ok:
         report.plan |= _estimate(opened[0], report.plan, price_per_hour)
     if not config.quiet:
         _print(report)
     return report
+
+
+def _look_at_data(prepared: PreparedRun, report: DoctorReport) -> None:
+    report.look("labels and sample", lambda: _sample(prepared, report.plan))
+    report.look("encoder", lambda: _encoder(prepared, report.plan))
+    if on_cluster():
+        report.look("room to spill", lambda: require_spill_space(store_bytes(prepared)))
+    report.look("run directory", lambda: _directory(prepared))
 
 
 def _sample(prepared: PreparedRun, plan: dict[str, Any]) -> str:
@@ -184,14 +192,16 @@ def _directory(prepared: PreparedRun) -> str:
     return f"{prepared.run} can be written"
 
 
-def _cluster(config: DetectConfig, plan: dict[str, Any]) -> str:
-    connect(config.cluster)
+def _cluster(config: DetectConfig, prepared: PreparedRun | None, session: ExitStack, plan: dict[str, Any]) -> str:
+    """Start or join a cluster where `detect` would, for as long as the session lasts."""
+    session.enter_context(ray_session(config, prepared, Progress(quiet=True)))
     have = resources()
     spread = plan_for(config)
     device = ("cuda" if torch.cuda.is_available() else "elsewhere") if spread.use_gpu else "cpu"
     plan |= {"cpus": have.cpus, "gpus": have.gpus, "spread": spread, "device": device}
     where = "GPU" if spread.use_gpu else "CPU"
-    return f"{have.nodes} node(s), {have.cpus:g} CPUs, {have.gpus:g} GPUs; training on {where}"
+    what = f"{have.nodes} node(s)" if on_cluster() else "one process"
+    return f"{what}, {have.cpus:g} CPUs, {have.gpus:g} GPUs; training on {where}"
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.fitted_decision import FittedDecision
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.engine.data.training_rows import TrainingRows
-from dynacor_ray.engine.dynamics.assemble import Dataset, assemble
+from dynacor_ray.engine.dynamics.assemble import assemble
 from dynacor_ray.engine.dynamics.clustering import fit_clusters, sample_for_fit, settle_noise_rate
 from dynacor_ray.engine.dynamics.label_noise import fit_label_noise, score_rows, with_log_odds
+from dynacor_ray.engine.runtime.blocks import Blocks
 from dynacor_ray.engine.training.driver import train
 from dynacor_ray.engine.training.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
@@ -44,14 +45,14 @@ class DynamicsFlow:
     rows: TrainingRows
     plan: TrainPlan
 
-    def record(self, progress: Progress) -> tuple[RecordedSignals, Dataset]:
+    def record(self, progress: Progress) -> tuple[RecordedSignals, Blocks]:
         """Train, or resume, or read what is there: the signals, and the dynamics (Eq. 1) made of them."""
         with progress.timed("train"):
             signals = train(self.rows, self.training, self.plan, self.run, progress)
         with progress.timed("assemble"):
             return signals, assemble(self.dataset, signals, corruption_config(self.config), progress)
 
-    def sample(self, dynamics: Dataset, most: int | None = None) -> pa.Table:
+    def sample(self, dynamics: Blocks, most: int | None = None) -> pa.Table:
         """The rows that the clustering is fitted on, at most about `most`. Default: those of --clustering-sample."""
         return sample_for_fit(dynamics, self.rows.facts.total, most or self.config.clustering_sample, self.config.seed)
 
@@ -80,6 +81,6 @@ class DynamicsFlow:
             return sample
         return with_log_odds(sample, decision, self.dataset.num_classes, self.config.seed)
 
-    def score(self, dynamics: Dataset, decision: FittedDecision | None) -> Dataset:
+    def score(self, dynamics: Blocks, decision: FittedDecision | None) -> Blocks:
         """All rows with the model's log odds, where there is a model."""
         return score_rows(dynamics, decision, self.dataset.num_classes, self.config.seed) if decision else dynamics

@@ -32,16 +32,14 @@ from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import CELLS, CONFIG, QUARANTINE, SUMMARY
 from dynacor_ray.runs.records import Judgment
 from dynacor_ray.runs.resumable import ResumableRun
+from dynacor_ray.workflows.cluster_session import check_storage, plan_for, ray_session
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.open_data import OpenedData, check_encoder, feature_store, open_data, training_rows
 from dynacor_ray.workflows.prepare import (
     PreparedRun,
-    check_storage,
     corruption_config,
     default_out,
-    plan_for,
     prepare,
-    ray_session,
     training_config,
 )
 
@@ -120,11 +118,11 @@ class Experiment(ResumableRun[list[Found], Result], Generic[Found, Result]):
 
     @abstractmethod
     def find_all(self, progress: Progress) -> Iterator[Found]:
-        """The findings of all cells, on a cluster."""
+        """The findings of all cells."""
 
     def execute(self, progress: Progress) -> list[Found]:
         """The findings of all cells."""
-        with ray_session(self.config.detect, progress):
+        with ray_session(self.config.detect, next(iter(self.seeds.values())), progress):
             return list(self.find_all(progress))
 
     def release_if_empty(self) -> None:

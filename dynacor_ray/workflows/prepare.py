@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,17 +11,9 @@ from typing import Any
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.hashing import digest
-from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.decision.noise_rate import NoiseRate
-from dynacor_ray.engine.runtime.session import (
-    connect,
-    is_autoscaling_head,
-    require_spill_space,
-    resources,
-    wait_for_nodes,
-)
-from dynacor_ray.engine.training.job import TrainConfig, TrainPlan, plan_training
+from dynacor_ray.engine.training.job import TrainConfig
 from dynacor_ray.method.clustering import ClusteringConfig, preset
 from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.models.augmentation import TrainingAugmentation, stored_side
@@ -110,11 +101,6 @@ def default_out(data: str) -> str:
     return str(base / name)
 
 
-def plan_for(config: DetectConfig, at_once: int = 1) -> TrainPlan:
-    """Spread `at_once` trainings over the connected cluster. Raises ClusterError when it is too small for one."""
-    return plan_training(config, resources(), at_once)
-
-
 def _data_digest(config: DetectConfig) -> str:
     """Names the packed data: the same for every seed, except where the seed decides which rows there are."""
     options = dataclasses.asdict(SourceOptions.of(vars(config)))
@@ -137,32 +123,3 @@ def clustering_config(config: DetectConfig, noise_rate: NoiseRate | None) -> Clu
         chosen["learning_rate"] = config.clustering_learning_rate
     chosen["noise_rate"] = noise_rate.value if noise_rate else None
     return preset(config.variant or "paper", **chosen)
-
-
-@contextmanager
-def ray_session(config: DetectConfig, progress: Progress) -> Iterator[None]:
-    """Connected to the cluster, with the nodes that training needs where they come on demand."""
-    with progress.timed("start"):
-        connect(config.cluster)
-        minutes = (
-            config.node_timeout_minutes if config.node_timeout_minutes is not None else 15.0 * is_autoscaling_head()
-        )
-    with wait_for_nodes(config.workers, config.gpu == "yes", 60 * minutes, progress):
-        yield
-
-
-def store_bytes(prepared: PreparedRun) -> int:
-    """Most that a run keeps in Ray's object stores at a time: rows that are read, dynamics, the ranking.
-
-    0.84 GB were measured with a million rows of 512 features, 10 epochs and a store of 0.3 GB; here it is 1.5 GB.
-    """
-    config, rows = prepared.config, prepared.source.num_rows
-    return min(1 << 30, rows << 16) + int(rows * (1 + config.gamma) * (2 * config.epochs + 400))
-
-
-def check_storage(prepared: PreparedRun, progress: Progress) -> None:
-    """Say so when several nodes could not see what one of them writes. Raises StorageError when Ray has no room."""
-    require_spill_space(store_bytes(prepared))
-    run, packed = prepared.run, prepared.packed
-    if resources().nodes > 1 and (run.is_local or packed.is_local):
-        progress.say(f"Warning: {run} and {packed} must be on storage that all nodes see, such as NFS or s3://.")

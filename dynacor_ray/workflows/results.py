@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 
 from dynacor_ray.core.storage import Location, locate
-from dynacor_ray.engine.dynamics.assemble import Dataset, read_table
-from dynacor_ray.engine.runtime.session import connect
 from dynacor_ray.export.datalab import as_datalab
 from dynacor_ray.report.build import make_report
 from dynacor_ray.report.wording import headline
@@ -29,6 +27,7 @@ from dynacor_ray.runs.records import RunSummary
 
 if TYPE_CHECKING:
     import pandas as pd
+    import ray
     from cleanlab import Datalab
 
 WORST = 10
@@ -80,15 +79,23 @@ class DetectResult:
         """Make `report.html` anew and say where it is. thumbnails: as in `make_report`."""
         return str(make_report(self.run, thumbnails))
 
-    def to_ray(self) -> Dataset:
+    def to_ray(self) -> ray.data.Dataset:
         """`issues.parquet` as a Ray data set."""
-        connect()
-        return read_table(self.run / ISSUES)
+        return _ray_dataset(self.run / ISSUES)
 
-    def dynamics(self) -> Dataset:
+    def dynamics(self) -> ray.data.Dataset:
         """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
-        connect()
-        return read_table(self.run / DYNAMICS)
+        return _ray_dataset(self.run / DYNAMICS)
+
+
+def _ray_dataset(place: Location) -> ray.data.Dataset:
+    """A parquet file as a lazy data set."""
+    from dynacor_ray.engine.runtime.session import connect
+
+    connect()
+    import ray
+
+    return ray.data.read_parquet(place.path, filesystem=place.filesystem, partitioning=None)
 
 
 def load(run: str) -> DetectResult:

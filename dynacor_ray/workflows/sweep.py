@@ -36,16 +36,14 @@ from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import BEST, CONFIG, HEAT_MAP, REPORT, SUMMARY, TRAININGS, TRIALS
 from dynacor_ray.runs.resumable import ResumableRun, run_once
 from dynacor_ray.runs.sweep_records import Trial, build_sweep_summary, choose_trial, trials_table
+from dynacor_ray.workflows.cluster_session import check_storage, plan_for, ray_session
 from dynacor_ray.workflows.detect import finished, run_detect
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.open_data import check_encoder, open_data
 from dynacor_ray.workflows.prepare import (
     PreparedRun,
-    check_storage,
     default_out,
-    plan_for,
     prepare,
-    ray_session,
 )
 from dynacor_ray.workflows.results import SweepResult
 from dynacor_ray.workflows.sweep_trials import SAMPLE, record_name, run_clustering_trial, run_training_trial
@@ -151,7 +149,8 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
         return SweepResult(self.run, summary) if same and not summary["failed"] else None
 
     def execute(self, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
-        with ray_session(self.config.detect, progress):
+        needs = "a searcher or scheduler of Ray Tune" if self.search or self.scheduler else None
+        with ray_session(self.config.detect, self.first, progress, needs):
             trials, failed = self._run_trials(progress)
             with progress.timed("output"):
                 self._keep(choose_trial(trials, self.config.selection_rule))

@@ -1,4 +1,4 @@
-"""What one trial of a sweep does, in a process of its own: a training, or a clustering of a stored training."""
+"""What one trial of a sweep does, on a cluster in a process of its own: a training, or a clustering of a stored one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.thresholds import assignment_quality
 from dynacor_ray.engine.dynamics.clustering import fit_sample
-from dynacor_ray.engine.runtime.session import connect
+from dynacor_ray.engine.runtime.session import silence_ray
 from dynacor_ray.engine.runtime.tune import SCORE, report
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.ground_truth.metrics import evaluate_issues
@@ -33,7 +33,7 @@ SAMPLE = "sample.parquet"
 
 def run_training_trial(flow: DynamicsFlow) -> None:
     """Train, or resume; leave the signals and a sample of the dynamics (Eq. 1)."""
-    connect()
+    silence_ray()
     _, dynamics = flow.record(Progress(quiet=True))
     (flow.run / SAMPLE).write_table(flow.sample(dynamics), compression="zstd")
     report({"rows": flow.rows.facts.total, "epochs": flow.config.epochs})

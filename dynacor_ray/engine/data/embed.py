@@ -1,4 +1,4 @@
-"""Frozen-encoder features of originals and of corrupted copies: decode on CPUs, encode in an actor pool, resumable.
+"""Frozen-encoder features of originals and of corrupted copies: decode on CPUs, encode in actors or threads, resumable.
 
 The work is cut into units of consecutive rows of one packed file. A unit becomes one file with a fixed name, so a unit
 that is done twice (a retried task, a killed actor) leaves the same file, and a unit whose file exists is done.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from ray.data import ActorPoolStrategy
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
@@ -24,7 +23,8 @@ from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.engine.runtime.parallel_map import items_dataset, items_of, one_column, parallel_map, results
-from dynacor_ray.engine.runtime.session import resources
+from dynacor_ray.engine.runtime.session import on_cluster, resources
+from dynacor_ray.engine.runtime.tasks import map_threads
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.models.encoders import Encoder, EncoderSpec, load_encoder
 
@@ -116,7 +116,7 @@ def augmented(image: np.ndarray, augmentation: str) -> np.ndarray:
 
 
 class _Embedder:
-    """Actor: encodes the images of a unit, writes its files and yields its number of rows."""
+    """Encodes the images of a unit, writes its files and tells its number of rows. On a cluster an actor."""
 
     def __init__(self, spec: EncoderSpec, folders: _Folders, device: str) -> None:
         self._spec, self._device, self._folders = spec, device, folders
@@ -127,13 +127,21 @@ class _Embedder:
         # Not in __init__: Ray reports what is raised there as the death of an actor.
         return load_encoder(self._spec, self._device)
 
-    def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
-        return one_column([self._embed(row) for row in block.to_pylist()])
+    def ready(self) -> _Embedder:
+        """With its encoder, before threads ask for it."""
+        assert self._encoder.dim
+        return self
 
-    def _embed(self, row: dict[str, Any]) -> int:
+    def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
+        return one_column([self._read(row) for row in block.to_pylist()])
+
+    def _read(self, row: dict[str, Any]) -> int:
         unit, size = EmbeddingChunk(**json.loads(row["unit"])), self._encoder.image_size
         keys = np.frombuffer(row["keys"], np.int64)
-        pixels = np.frombuffer(row["pixels"], np.uint8).reshape(len(keys), size, size, 3)
+        return self.embed(unit, keys, np.frombuffer(row["pixels"], np.uint8).reshape(len(keys), size, size, 3))
+
+    def embed(self, unit: EmbeddingChunk, keys: np.ndarray, pixels: np.ndarray) -> int:
+        """Encode and write a unit; returns its rows. keys, pixels: as `decode_chunk` gives them."""
         batches = [self._encoder.encode(pixels[i : i + self._batch]) for i in range(0, len(keys), self._batch)]
         features = np.concatenate(batches) if batches else np.empty((0, self._encoder.dim), np.float32)
         if not np.isfinite(features).all():
@@ -187,17 +195,12 @@ def embed(
     todo = _missing(units, folders)
     if todo:
 
-        def decode(chunk: EmbeddingChunk) -> pa.Table:
-            keys, pixels = decode_chunk(dataset.folder, chunk, corruption, size, augmentation, chunk.needs)
-            return pa.table(
-                {
-                    "unit": pa.array([json.dumps(asdict(chunk))]),
-                    "keys": pa.array([keys.tobytes()], pa.binary()),
-                    "pixels": pa.array([pixels.tobytes()], pa.large_binary()),
-                }
-            )
+        def decode(chunk: EmbeddingChunk) -> tuple[np.ndarray, np.ndarray]:
+            return decode_chunk(dataset.folder, chunk, corruption, size, augmentation, chunk.needs)
 
-        _run(todo, decode, spec, folders, use_gpu, progress)
+        with progress.stage("embed", sum(unit.rows for unit in todo), "images") as bar:
+            for rows in (_on_cluster if on_cluster() else _in_threads)(todo, decode, spec, folders, use_gpu):
+                bar.advance(rows)
     return _open(folders, units, dataset.manifest.num_rows)
 
 
@@ -237,16 +240,33 @@ def _missing(units: list[EmbeddingChunk], folders: _Folders) -> list[EmbeddingCh
     return todo
 
 
-def _run(
-    todo: list[EmbeddingChunk],
-    decode: Callable[[EmbeddingChunk], pa.Table],
-    spec: EncoderSpec,
-    folders: _Folders,
-    use_gpu: bool,
-    progress: Progress,
-) -> None:
+_Decode = Callable[[EmbeddingChunk], tuple[np.ndarray, np.ndarray]]
+
+
+def _in_threads(
+    todo: list[EmbeddingChunk], decode: _Decode, spec: EncoderSpec, folders: _Folders, use_gpu: bool
+) -> Iterator[int]:
+    """Decode and encode as many units at a time as there are CPUs, with one encoder; yields the rows of each."""
+    embedder = _Embedder(spec, folders, "cuda" if use_gpu else "cpu").ready()
+    yield from map_threads(lambda unit: embedder.embed(unit, *decode(unit)), todo)
+
+
+def _on_cluster(
+    todo: list[EmbeddingChunk], decode: _Decode, spec: EncoderSpec, folders: _Folders, use_gpu: bool
+) -> Iterator[int]:
+    """Decode in tasks, encode in actors, each with an encoder of its own; yields the rows of each unit."""
+
     def decode_block(block: pa.Table) -> pa.Table:
-        return pa.concat_tables([decode(unit) for unit in items_of(block)])
+        rows = [(unit, *decode(unit)) for unit in items_of(block)]
+        return pa.table(
+            {
+                "unit": pa.array([json.dumps(asdict(unit)) for unit, _, _ in rows]),
+                "keys": pa.array([keys.tobytes() for _, keys, _ in rows], pa.binary()),
+                "pixels": pa.array([pixels.tobytes() for _, _, pixels in rows], pa.large_binary()),
+            }
+        )
+
+    from ray.data import ActorPoolStrategy
 
     have = resources()
     # On CPUs an actor and a decoder share a core: together they ask for no more than there is, so neither can starve.
@@ -263,9 +283,7 @@ def _run(
         compute=ActorPoolStrategy(size=min(size, len(todo))),
         **actor,
     )
-    with progress.stage("embed", sum(unit.rows for unit in todo), "images") as bar:
-        for rows in results(dataset):
-            bar.advance(rows)
+    yield from results(dataset)
 
 
 def _open(folders: _Folders, units: list[EmbeddingChunk], num_rows: int) -> FeatureStore:
@@ -293,12 +311,13 @@ def _counted(folder: Location, files: tuple[str, ...]) -> dict[str, Any]:
         known: dict[str, Any] = place.read_json()
         return known
 
-    def count(name: str) -> tuple[int, FeatureStats]:
+    def count(name: str) -> tuple[str, int, FeatureStats]:
         features = schema.matrix((folder / name).read_table([schema.FEATURE])[schema.FEATURE])
-        return len(features), FeatureStats.of(features)
+        return name, len(features), FeatureStats.of(features)
 
-    found = list(parallel_map(count, files)) if len(files) > 16 else [count(name) for name in files]
-    total = sum((stats for _, stats in found[1:]), found[0][1])
-    raw = {"rows": sum(rows for rows, _ in found), "stats": asdict(total)}
+    # By name: sums of floats depend on the order in which they are added.
+    found = sorted(parallel_map(count, files) if len(files) > 16 else map(count, files), key=lambda one: one[0])
+    total = sum((stats for _, _, stats in found[1:]), found[0][2])
+    raw = {"rows": sum(rows for _, rows, _ in found), "stats": asdict(total)}
     place.write_json(raw)
     return raw

@@ -1,12 +1,12 @@
-"""Features of all originals as blocks in the object store, and what baselines compute from them (§5.1, Table 1)."""
+"""Features of all originals in blocks that tasks share, and what baselines compute from them (§5.1, Table 1)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import ray
 import torch
 
 from dynacor_ray.core import schema
@@ -15,7 +15,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.detectors.fm_srm import NEIGHBORS, PrototypeSums, prototype_margin
 from dynacor_ray.detectors.nearest_neighbors import NearestNeighbors, normalized
-from dynacor_ray.engine.runtime.session import remote_errors
+from dynacor_ray.engine.runtime.tasks import Shared, run_in_order, run_tasks, share
 
 BLOCK_ROWS = 4096
 """Rows per block: a task on two blocks holds their similarities, 64 MiB."""
@@ -23,10 +23,10 @@ BLOCK_ROWS = 4096
 
 @dataclass(frozen=True)
 class FeatureBlocks:
-    """ids: int64 (n,) of each block; blocks: references to float32 (n, D). Together every original, once."""
+    """ids: int64 (n,) of each block; blocks: float32 (n, D) of each. Together every original, once."""
 
     ids: tuple[np.ndarray, ...]
-    blocks: tuple[ray.ObjectRef, ...]
+    blocks: tuple[Shared[np.ndarray], ...]
 
     @property
     def order(self) -> np.ndarray:
@@ -36,27 +36,26 @@ class FeatureBlocks:
 
 def load_blocks(files: Sequence[Location]) -> FeatureBlocks:
     """Read files with `feature` and `instance_id`, or `key` of originals, into blocks."""
+    groups = [(group,) for group in _groups(files)]
+    ids, blocks = run_in_order(_read_ids, groups), run_in_order(_read_features, groups)
+    return FeatureBlocks(tuple(numbers.get() for numbers in ids), tuple(blocks))
 
-    @ray.remote(num_cpus=1, num_returns=2)
-    @retry_transient
-    def load(group: Sequence[Location]) -> tuple[np.ndarray, np.ndarray]:
-        ids, features = [], []
-        for place in group:
-            with place.parquet() as file:
-                by_key = schema.KEY in file.schema_arrow.names
-                table = file.read([schema.KEY if by_key else schema.INSTANCE_ID, schema.FEATURE])
-            number = table[0].to_numpy()
-            ids.append(number >> 1 if by_key else number)
-            features.append(schema.matrix(table[schema.FEATURE]))
-        return np.concatenate(ids), np.concatenate(features)
 
-    with remote_errors():
-        loaded = [load.remote(group) for group in _groups(files)]
-        ids, blocks = [], []
-        for numbers, features in loaded:
-            ids.append(ray.get(numbers))
-            blocks.append(features)
-    return FeatureBlocks(tuple(ids), tuple(blocks))
+@retry_transient
+def _read_ids(group: Sequence[Location]) -> np.ndarray:
+    found = []
+    for place in group:
+        with place.parquet() as file:
+            by_key = schema.KEY in file.schema_arrow.names
+            number = file.read([schema.KEY if by_key else schema.INSTANCE_ID])[0].to_numpy()
+        found.append(number >> 1 if by_key else number)
+    return np.concatenate(found)
+
+
+@retry_transient
+def _read_features(group: Sequence[Location]) -> np.ndarray:
+    tables = [place.read_table([schema.FEATURE]) for place in group]
+    return np.concatenate([schema.matrix(table[schema.FEATURE]) for table in tables])
 
 
 @retry_transient
@@ -78,20 +77,21 @@ def _groups(files: Sequence[Location]) -> list[list[Location]]:
 def map_features(
     blocks: FeatureBlocks, work: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], labels: GivenLabels
 ) -> np.ndarray:
-    """`work(ids, features, labels)` of every block in a Ray task; its values (n, ...) as one array in order of the ids.
+    """`work(ids, features, labels)` of every block in a task; its values (n, ...) as one array in order of the ids.
 
     labels: int32 (n,) of the block's rows; those of all rows are sent once, not with each task.
     """
 
-    @ray.remote(num_cpus=1)
     def run(ids: np.ndarray, features: np.ndarray, known: GivenLabels) -> np.ndarray:
-        torch.set_num_threads(1)
         return work(ids, features, known.of(ids))
 
-    known = ray.put(labels)
-    with remote_errors():
-        values = ray.get([run.remote(ids, block, known) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)])
-    return np.concatenate(values)[blocks.order]
+    values = run_in_order(run, _calls(blocks, share(labels)))
+    return np.concatenate([value.get() for value in values])[blocks.order]
+
+
+def _calls(blocks: FeatureBlocks, *more: Any) -> list[tuple[Any, ...]]:
+    """Arguments of a task on each block: its ids, its features, and what all are told."""
+    return [(ids, block, *more) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)]
 
 
 def gather_neighbors(blocks: FeatureBlocks, progress: Progress) -> dict[str, np.ndarray]:
@@ -100,31 +100,22 @@ def gather_neighbors(blocks: FeatureBlocks, progress: Progress) -> dict[str, np.
     K is what `detectors.fm_srm` asks for, the most of all. A task holds one block of queries and sees all
     references block by block, so memory does not grow with N; NO_INSTANCE stands where there are fewer others.
     """
-    numbers, references = ray.put(blocks.ids), ray.put([[block] for block in blocks.blocks])
 
-    @ray.remote(num_cpus=1)
-    def find(
-        ids: np.ndarray, features: np.ndarray, numbers: tuple[np.ndarray, ...], references: list[list[ray.ObjectRef]]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        torch.set_num_threads(1)
+    def find(ids: np.ndarray, features: np.ndarray, references: FeatureBlocks) -> tuple[np.ndarray, np.ndarray]:
         found = [NearestNeighbors(normalized(rows), own, NEIGHBORS) for own, rows in _cut(ids, features)]
-        for other_ids, (other,) in zip(numbers, references, strict=True):
-            for reference_ids, rows in _cut(other_ids, ray.get(other)):
+        for other_ids, other in zip(references.ids, references.blocks, strict=True):
+            for reference_ids, rows in _cut(other_ids, other.get()):
                 reference = normalized(rows)
                 for query in found:
                     query.update(reference, reference_ids)
         return torch.cat([q.ids for q in found]).numpy(), torch.cat([q.similarity for q in found]).numpy()
 
-    with progress.stage("neighbors", sum(map(len, blocks.ids)), "rows") as bar, remote_errors():
-        pairs = zip(blocks.ids, blocks.blocks, strict=True)
-        tasks = [find.remote(ids, block, numbers, references) for ids, block in pairs]
-        place = dict(zip(tasks, blocks.ids, strict=True))
-        waiting = tasks
-        while waiting:
-            (done,), waiting = ray.wait(waiting, num_returns=1)
-            bar.advance(len(place[done]))
-        results = ray.get(tasks)
-    order = blocks.order
+    made = {}
+    with progress.stage("neighbors", sum(map(len, blocks.ids)), "rows") as bar:
+        for number, result in run_tasks(find, _calls(blocks, share(blocks))):
+            made[number] = result
+            bar.advance(len(blocks.ids[number]))
+    results, order = [made[number].get() for number in range(len(made))], blocks.order
     return {
         "ids": np.concatenate([ids for ids, _ in results])[order],
         "similarity": np.concatenate([similarity for _, similarity in results])[order],
@@ -140,26 +131,18 @@ def _cut(*arrays: np.ndarray) -> Iterator[list[torch.Tensor]]:
 
 def gather_prototypes(blocks: FeatureBlocks, labels: GivenLabels, num_classes: int) -> dict[str, np.ndarray]:
     """`prototype_margin` float32 (N,), in the order of the ids."""
-    known = ray.put(labels)
 
-    @ray.remote(num_cpus=1)
     def add(ids: np.ndarray, features: np.ndarray, known: GivenLabels) -> PrototypeSums:
-        torch.set_num_threads(1)
         sums = PrototypeSums(num_classes, features.shape[1])
         for rows, given in _cut(features, known.of(ids)):
             sums.add(rows, given)
         return sums
 
-    total = None
-    with remote_errors():
-        # One after the other, in order: their sums do not pile up here, and add up in the same way every time.
-        for part in [add.remote(ids, block, known) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)]:
-            more = ray.get(part)
-            if total is None:
-                total = more
-            else:
-                total.merge(more)
-    assert total is not None
+    # One after the other, in order: their sums do not pile up here, and add up in the same way every time.
+    first, *others = run_in_order(add, _calls(blocks, share(labels)))
+    total = first.get()
+    for part in others:
+        total.merge(part.get())
     prototypes = total.prototypes()
 
     def margins(ids: np.ndarray, features: np.ndarray, given: np.ndarray) -> np.ndarray:

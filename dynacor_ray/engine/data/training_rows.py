@@ -1,39 +1,70 @@
-"""The rows a classifier is trained on, as a lazy Ray Data set: key, label, feature; originals and corrupted copies."""
+"""The rows a classifier is trained on, read piece by piece: key, label, feature; originals and corrupted copies."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import ray
-from ray.data import ExecutionOptions
-from ray.train import DataConfig
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
-from dynacor_ray.core.packed_dataset import PackedDataset
+from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
 from dynacor_ray.core.storage import Location
-from dynacor_ray.engine.data.embed import EmbeddingChunk, FeatureStore, plan_chunks
+from dynacor_ray.engine.data.embed import FeatureStore, plan_chunks
 from dynacor_ray.engine.data.image_rows import ImageReader, labels_of
 from dynacor_ray.engine.data.row_facts import RowFacts
-from dynacor_ray.engine.runtime.parquet_datasource import read_chunks, read_parts
+from dynacor_ray.engine.runtime.chunks import LocalRows, Read
 from dynacor_ray.engine.runtime.session import resources, set_up_data
+from dynacor_ray.engine.runtime.tasks import Shared, share
 from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupt, is_selected
 
-PADDING_KEY = -1
+if TYPE_CHECKING:
+    import ray
+
 READ_CPUS = 0.25
 """Small enough for a read task to find room beside the training workers, also on a machine with one CPU."""
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """How to read the training rows (`build(shuffled)`), and what is known of them."""
+    """How to read the training rows, and what is known of them.
 
-    build: Callable[[bool], ray.data.Dataset]
+    Attributes:
+        pieces: What is read as a whole, such as files.
+        read: A piece and the given labels -> its rows.
+        dataset: The packed data, with the labels to learn.
+        facts: What the training must know beforehand.
+        cpus: Of a Ray task that reads one piece.
+    """
+
+    pieces: tuple[Any, ...]
+    read: Callable[[Any, GivenLabels], pa.Table]
+    dataset: PackedDataset
     facts: RowFacts
+    cpus: float = READ_CPUS
+
+    def build(self, shuffled: bool) -> ray.data.Dataset:
+        """As a lazy Ray data set; shuffled: the pieces come in another order in every epoch."""
+        from dynacor_ray.engine.runtime.chunk_datasource import read_chunks
+
+        set_up_data()
+        return read_chunks(self._reads(), shuffled, self.cpus)
+
+    def local(self, shuffled: bool) -> LocalRows:
+        """As `build`, in this process."""
+        return LocalRows(self._reads(), shuffled)
+
+    def _reads(self) -> list[Read]:
+        known = share(self.dataset.labels())
+        return [functools.partial(_read, self.read, piece, known) for piece in self.pieces]
+
+
+def _read(read: Callable[[Any, GivenLabels], pa.Table], piece: Any, known: Shared[GivenLabels]) -> Iterator[pa.Table]:
+    yield read(piece, known.get())
 
 
 def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None) -> TrainingRows:
@@ -50,22 +81,18 @@ def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None
     assert dataset.manifest.stats is not None
     num_classes = dataset.num_classes
 
-    def build(shuffled: bool) -> ray.data.Dataset:
-        known = ray.put(dataset.labels())
+    def read(file: Location, labels: GivenLabels) -> pa.Table:
+        block = file.read_table([schema.INSTANCE_ID, schema.FEATURE])
+        ids = block[schema.INSTANCE_ID].to_numpy()
+        given = pa.array(labels.of(ids), pa.int32())
+        if corruption is not None:
+            rows = block.append_column(schema.GIVEN_LABEL, given)
+            return corrupt(rows, corruption, num_classes).select([schema.KEY, LABEL, schema.FEATURE])
+        keys = pa.array(schema.encode_key(ids, False))
+        return pa.table({schema.KEY: keys, LABEL: given, schema.FEATURE: block[schema.FEATURE]})
 
-        def add_copies(block: pa.Table) -> pa.Table:
-            ids = block[schema.INSTANCE_ID].to_numpy()
-            given = pa.array(ray.get(known).of(ids), pa.int32())
-            if corruption is not None:
-                rows = block.select([schema.INSTANCE_ID, schema.FEATURE]).append_column(schema.GIVEN_LABEL, given)
-                return corrupt(rows, corruption, num_classes).select([schema.KEY, LABEL, schema.FEATURE])
-            keys = pa.array(schema.encode_key(ids, False))
-            return pa.table({schema.KEY: keys, LABEL: given, schema.FEATURE: block[schema.FEATURE]})
-
-        rows = read_rows(dataset.files, [schema.INSTANCE_ID, schema.FEATURE], shuffled)
-        return rows.map_batches(add_copies, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
-
-    return _described(build, dataset, corruption, dataset.manifest.feature_dim, *dataset.manifest.stats.scaling())
+    facts = _facts(dataset, corruption, dataset.manifest.feature_dim, *dataset.manifest.stats.scaling())
+    return TrainingRows(tuple(dataset.files), read, dataset, facts)
 
 
 def rows_of_embeddings(
@@ -82,23 +109,18 @@ def rows_of_embeddings(
         DataError: No row gets a copy.
     """
     folders = (store.originals, store.copies) if corruption is not None else (store.originals,)
-    files = [folder / name for folder in folders for name in store.files]
+    files = tuple(folder / name for folder in folders for name in store.files)
     num_classes = dataset.num_classes
 
-    def build(shuffled: bool) -> ray.data.Dataset:
-        known = ray.put(dataset.labels())
-
-        def label(block: pa.Table) -> pa.Table:
+    def read(file: Location, labels: GivenLabels) -> pa.Table:
+        block = file.read_table([schema.KEY, schema.FEATURE])
+        if corruption is not None:
             ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
-            if corruption is not None:
-                block = block.filter(pa.array(~is_copy | is_selected(ids, corruption)))
-            given = labels_of(block[schema.KEY].to_numpy(), ray.get(known), num_classes, corruption)
-            return pa.table({schema.KEY: block[schema.KEY], LABEL: given, schema.FEATURE: block[schema.FEATURE]})
+            block = block.filter(pa.array(~is_copy | is_selected(ids, corruption)))
+        given = labels_of(block[schema.KEY].to_numpy(), labels, num_classes, corruption)
+        return pa.table({schema.KEY: block[schema.KEY], LABEL: given, schema.FEATURE: block[schema.FEATURE]})
 
-        rows = read_rows(files, [schema.KEY, schema.FEATURE], shuffled)
-        return rows.map_batches(label, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
-
-    return _described(build, dataset, corruption, store.dim, *store.stats.scaling())
+    return TrainingRows(files, read, dataset, _facts(dataset, corruption, store.dim, *store.stats.scaling()))
 
 
 def rows_of_images(
@@ -115,77 +137,26 @@ def rows_of_images(
     Raises:
         DataError: No row gets a copy.
     """
-    units = plan_chunks(dataset.manifest, side)
+    # Units are small and come from all over the data: shuffled, rows sorted by class are mixed as well.
+    units = tuple(plan_chunks(dataset.manifest, side))
     reader = ImageReader(dataset.folder, dataset.num_classes, corruption, augmentation, side)
     cpus = min(1.0, resources().cpus / 4)  # decoding keeps a core busy, but must find room beside a worker
-
-    def build(shuffled: bool) -> ray.data.Dataset:
-        known = ray.put(dataset.labels())
-
-        def decode(unit: EmbeddingChunk) -> Iterator[pa.Table]:
-            yield reader(unit, ray.get(known))
-
-        set_up_data()
-        # Units are small and come from all over the data: shuffled, rows sorted by class are mixed as well.
-        return read_chunks([functools.partial(decode, unit) for unit in units], shuffled, cpus)
-
-    nothing = np.empty(0, np.float32)
-    return _described(build, dataset, corruption, 3 * side * side, nothing, 1.0, "uint8")
+    facts = _facts(dataset, corruption, 3 * side * side, np.empty(0, np.float32), 1.0, "uint8")
+    return TrainingRows(units, reader, dataset, facts, cpus)
 
 
-def _described(
-    build: Callable[[bool], ray.data.Dataset],
+def _facts(
     dataset: PackedDataset,
     corruption: CorruptionConfig | None,
     dim: int,
     mean: np.ndarray,
     scale: float,
     value_type: str = "float32",
-) -> TrainingRows:
+) -> RowFacts:
     known, rows = dataset.labels(), dataset.manifest.num_rows
     copies = int(is_selected(known.ids, corruption).sum()) if corruption is not None else 0
     if corruption is not None and copies == 0:
         got = f"no row selected out of {rows:,}"
         raise DataError(expected_got("at least one corrupted copy", got, "raise --gamma or use more data"))
     classes = dataset.num_classes
-    facts = RowFacts(rows, copies, classes, dim, mean, scale, known.counts(classes), corruption, value_type)
-    return TrainingRows(build, facts)
-
-
-def read_rows(files: list[Location], columns: list[str], shuffled: bool) -> ray.data.Dataset:
-    """Parquet files as a lazy data set; `shuffled`: the files come in another order in every epoch."""
-    set_up_data()
-    return read_parts(files, columns, shuffled, READ_CPUS)
-
-
-class PaddedDataConfig(DataConfig):
-    """Adds `missing_rows` with key -1 so that Ray's equal split loses no row and all ranks step equally."""
-
-    def __init__(self, total: int, dim: int, value_type: str = "float32") -> None:
-        options = ExecutionOptions(preserve_order=True)
-        super().__init__(execution_options=options)
-        self._total, self._dim, self._value_type = total, dim, value_type
-
-    def configure(self, datasets, world_size, worker_handles, worker_node_ids, **kwargs):  # type: ignore[no-untyped-def]
-        """Pad every data set, then split as Ray does."""
-        missing = missing_rows(self._total, world_size)
-        if missing:
-            padding = ray.data.from_arrow(padding_rows(missing, self._dim, self._value_type))
-            datasets = {name: rows.union(padding) for name, rows in datasets.items()}
-        return super().configure(datasets, world_size, worker_handles, worker_node_ids, **kwargs)
-
-
-def missing_rows(total: int, world_size: int) -> int:
-    """What `total` lacks to the next multiple of `world_size`."""
-    return -total % world_size
-
-
-def padding_rows(count: int, dim: int, value_type: str = "float32") -> pa.Table:
-    """Rows that take part in a step with weight 0 and leave no signal."""
-    return pa.table(
-        {
-            schema.KEY: pa.array(np.full(count, PADDING_KEY, np.int64)),
-            LABEL: pa.array(np.zeros(count, np.int32)),
-            schema.FEATURE: schema.fixed_size_list(np.zeros((count, dim), value_type)),
-        }
-    )
+    return RowFacts(rows, copies, classes, dim, mean, scale, known.counts(classes), corruption, value_type)

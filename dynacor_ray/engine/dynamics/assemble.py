@@ -1,4 +1,4 @@
-"""From signal files to dynamics (Eq. 1): object-store blocks by range of instance_id, a Ray data set, a parquet file.
+"""From signal files to dynamics (Eq. 1): blocks by range of instance_id, and a parquet file.
 
 Every block proves its own coverage: each expected key occurs exactly once in each epoch.
 """
@@ -6,14 +6,12 @@ Every block proves its own coverage: each expected key occurs exactly once in ea
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
-from ray.data import Dataset as Dataset
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DataFile
@@ -21,7 +19,8 @@ from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.prediction_summary import summarize_predictions
-from dynacor_ray.engine.runtime.session import remote_errors
+from dynacor_ray.engine.runtime.blocks import Blocks, blocks_of
+from dynacor_ray.engine.runtime.tasks import run_tasks, share
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals, read_between
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 
@@ -34,7 +33,7 @@ HAS_COPY = "has_copy"
 
 @dataclass(frozen=True)
 class _Assembler:
-    """Makes the block of one range of ids; runs in a Ray task, and again there if the block is lost."""
+    """Makes the block of one range of ids; runs in a task, and again if the block is lost."""
 
     dataset: Location
     signals: RecordedSignals
@@ -78,10 +77,8 @@ class _Assembler:
 
 def assemble(
     dataset: PackedDataset, signals: RecordedSignals, corruption: CorruptionConfig, progress: Progress
-) -> Dataset:
-    """Dynamics of all rows (Eq. 1) as blocks in the object store, sorted by key.
-
-    The blocks are results of tasks that the driver submitted: lost ones are made again.
+) -> Blocks:
+    """Dynamics of all rows (Eq. 1), sorted by key.
 
     Args:
         dataset: The packed data, with the labels that were trained on.
@@ -96,21 +93,15 @@ def assemble(
     Raises:
         CoverageError: A row does not have exactly one signal per epoch.
     """
-    has_scores = signals.has_class_scores
-    assembler = _Assembler(dataset.folder, signals, corruption, has_scores)
-
-    # DEFAULT: inside a trial of Ray Tune a task would else be held to the trial's own small share of the cluster.
-    @ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")
-    def make(low: int, high: int, parts: tuple[DataFile, ...], labels: GivenLabels) -> pa.Table:
-        return assembler(low, high, parts, labels)
-
-    known, rows = ray.put(dataset.labels()), dataset.manifest.num_rows
-    refs = [make.remote(*piece, known) for piece in id_ranges(dataset, len(signals.files), has_scores)]
-    with progress.stage("assemble", rows, "rows") as bar, remote_errors():
-        for done in range(1, len(refs) + 1):  # blocks of about as many rows each
-            ray.wait(refs, num_returns=done, fetch_local=False)
-            bar.update(rows * done // len(refs))
-        return ray.data.from_arrow_refs(refs)
+    has_scores, rows = signals.has_class_scores, dataset.manifest.num_rows
+    assembler, known = _Assembler(dataset.folder, signals, corruption, has_scores), share(dataset.labels())
+    calls = [(*piece, known) for piece in id_ranges(dataset, len(signals.files), has_scores)]
+    made = {}
+    with progress.stage("assemble", rows, "rows") as bar:
+        for number, block in run_tasks(assembler, calls):
+            made[number] = block
+            bar.update(rows * len(made) // len(calls))  # blocks of about as many rows each
+    return blocks_of([made[number] for number in range(len(calls))])
 
 
 def id_ranges(
@@ -135,18 +126,18 @@ def _edges(dataset: PackedDataset, most: int) -> list[int]:
     return [*ids[::most].tolist(), int(ids[-1]) + 1]
 
 
-def write_dynamics(dynamics: Dataset, place: Location, num_epochs: int) -> None:
+def write_dynamics(dynamics: Blocks, place: Location, num_epochs: int) -> None:
     """Write `dynamics.parquet`, one block at a time, whole or not at all."""
     wanted = schema.dynamics_schema(num_epochs)
+    write_blocks(place, wanted, dynamics)
+
+
+def write_blocks(place: Location, wanted: pa.Schema, blocks: Iterable[pa.Table]) -> None:
+    """Write a parquet file of this schema, one block at a time, whole or not at all."""
 
     def write(part: Location) -> None:
         with pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
-            for block in dynamics.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for block in blocks:
                 writer.write_table(block.select(wanted.names).cast(wanted))
 
     place.write_atomically(write)
-
-
-def read_table(place: Location) -> Dataset:
-    """A parquet file as a lazy data set."""
-    return ray.data.read_parquet(place.path, filesystem=place.filesystem, partitioning=None)

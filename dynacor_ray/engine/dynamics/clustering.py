@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import ray
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.progress import Progress
@@ -17,27 +15,25 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.corrupted_copy_rate import with_corrupted_copies
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.decision.thresholds import DecisionThreshold, RowSignals, choose_threshold, common_unit, row_score
-from dynacor_ray.engine.dynamics.assemble import HAS_COPY
-from dynacor_ray.engine.runtime.session import remote_errors
+from dynacor_ray.engine.dynamics.assemble import HAS_COPY, write_blocks
+from dynacor_ray.engine.runtime.blocks import Blocks
+from dynacor_ray.engine.runtime.tasks import run_task
 from dynacor_ray.method.clustering import ClusteringConfig, FittedClustering, fit
 from dynacor_ray.method.selection import EpochRecord
 from dynacor_ray.report.summary import FlagCounts
 
 
-def sample_for_fit(dynamics: ray.data.Dataset, total: int, clustering_sample: int, seed: int) -> pa.Table:
+def sample_for_fit(dynamics: Blocks, total: int, clustering_sample: int, seed: int) -> pa.Table:
     """At most about `clustering_sample` rows (key, margins, has_copy, given_label), copies with their instances."""
     share = clustering_sample / total
 
-    def choose(block: pa.Table) -> pa.Table:
+    def choose(block: pa.Table, _shared: None) -> pa.Table:
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
         names = [schema.KEY, schema.MARGIN, schema.LEAVE_ONE_OUT, HAS_COPY, schema.GIVEN_LABEL, schema.ALL_CLASS_SCORES]
         rows = block.select([name for name in names if name in block.column_names])
         return rows if share >= 1 else rows.filter(pa.array(keyed_uniform(seed, Purpose.FIT_SAMPLE, ids) < share))
 
-    chosen = dynamics.map_batches(choose, batch_format="pyarrow", batch_size=None)
-    with remote_errors():
-        blocks = list(chosen.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
-    return pa.concat_tables(blocks).sort_by(schema.KEY)
+    return pa.concat_tables(dynamics.map(choose)).sort_by(schema.KEY)
 
 
 def settle_noise_rate(first: NoiseRate | None, sample: pa.Table, score: str, num_classes: int) -> NoiseRate | None:
@@ -55,19 +51,9 @@ def settle_noise_rate(first: NoiseRate | None, sample: pa.Table, score: str, num
 
 
 def fit_clusters(sample: pa.Table, config: ClusteringConfig, progress: Progress) -> FittedClustering:
-    """Fit on a sample, in one Ray task (the data are small: N x E numbers, sampled)."""
-
-    @ray.remote(num_cpus=1)
-    def work(rows: pa.Table) -> FittedClustering:
-        import torch
-
-        # Its steps are too small to share: two threads are no faster alone, and many times slower on a busy machine.
-        torch.set_num_threads(1)
-        return fit_sample(rows, config)
-
-    with progress.stage("cluster", None, "rows"), remote_errors():
-        result: FittedClustering = ray.get(work.remote(sample))
-    return result
+    """Fit on a sample, in one task (the data are small: N x E numbers, sampled)."""
+    with progress.stage("cluster", None, "rows"):
+        return run_task(fit_sample, sample, config)
 
 
 def fit_sample(
@@ -107,12 +93,11 @@ def row_signals(rows: pa.Table, fitted: FittedClustering | None) -> RowSignals:
     return RowSignals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out, log_odds=log_odds)
 
 
-def assign(dynamics: ray.data.Dataset, fitted: FittedClustering, cut: DecisionThreshold) -> ray.data.Dataset:
+def assign(dynamics: Blocks, fitted: FittedClustering, cut: DecisionThreshold) -> Blocks:
     """q_noisy (Eq. 3) and flag of every row, with `issues.parquet`'s columns and key; materialized."""
-    shared = ray.put(fitted)
 
-    def work(block: pa.Table) -> pa.Table:
-        signals = row_signals(block, ray.get(shared))
+    def work(block: pa.Table, fitted: FittedClustering) -> pa.Table:
+        signals = row_signals(block, fitted)
         flags, quality = cut.apply(signals)
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
         columns = {
@@ -129,37 +114,23 @@ def assign(dynamics: ray.data.Dataset, fitted: FittedClustering, cut: DecisionTh
         }
         return pa.table(columns)
 
-    with remote_errors():
-        return dynamics.map_batches(work, batch_format="pyarrow", batch_size=None).materialize()
+    return dynamics.map(work, fitted).materialize()
 
 
-def count_flags(assigned: ray.data.Dataset, num_classes: int) -> FlagCounts:
+def count_flags(assigned: Blocks, num_classes: int) -> FlagCounts:
     """Count flags by class over all rows."""
     counts = FlagCounts(num_classes)
-    for block in _blocks(assigned):
+    for block in assigned:
         counts.add(block)
     return counts
 
 
-def write_issues(assigned: ray.data.Dataset, place: Location) -> None:
+def write_issues(assigned: Blocks, place: Location) -> None:
     """Write `issues.parquet`: the originals, most suspicious first, whole or not at all."""
     wanted = schema.issues_schema()
 
-    def originals(block: pa.Table) -> pa.Table:
+    def originals(block: pa.Table, _shared: None) -> pa.Table:
         _, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
         return block.filter(pa.array(~is_copy)).select(wanted.names)
 
-    chosen = assigned.map_batches(originals, batch_format="pyarrow", batch_size=None)
-    ranked = chosen.sort([schema.LABEL_QUALITY, schema.INSTANCE_ID])
-
-    def write(part: Location) -> None:
-        with pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
-            for block in _blocks(ranked):
-                writer.write_table(block.cast(wanted))
-
-    place.write_atomically(write)
-
-
-def _blocks(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
-    with remote_errors():
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    write_blocks(place, wanted, assigned.map(originals).sort([schema.LABEL_QUALITY, schema.INSTANCE_ID]))

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import ray
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.decision.fitted_decision import FittedDecision, ScoredRows, fit_decision
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.engine.dynamics.assemble import HAS_COPY
-from dynacor_ray.engine.runtime.session import remote_errors
+from dynacor_ray.engine.runtime.blocks import Blocks
+from dynacor_ray.engine.runtime.tasks import run_task
 from dynacor_ray.method.corruption import corrupted_label
 
 
 def fit_label_noise(
     sample: pa.Table, num_classes: int, seed: int, surest: NoiseRate | None, progress: Progress
 ) -> FittedDecision | None:
-    """Fit on a sample of blocks, in one Ray task; None where no class scores were recorded.
+    """Fit on a sample of blocks, in one task; None where no class scores were recorded.
 
     seed: that of the corruption, which decides the copies' labels.
     """
     if schema.ALL_CLASS_SCORES not in sample.column_names:
         return None
 
-    @ray.remote(num_cpus=1)
     def work(rows: pa.Table) -> FittedDecision:
         return fit_decision(scored_rows(rows, num_classes, seed), surest)
 
-    with progress.stage("label noise", None, "rows"), remote_errors():
-        fitted: FittedDecision = ray.get(work.remote(sample))
-    return fitted
+    with progress.stage("label noise", None, "rows"):
+        return run_task(work, sample)
 
 
 def scored_rows(block: pa.Table, num_classes: int, seed: int) -> ScoredRows:
@@ -59,11 +57,10 @@ def with_log_odds(block: pa.Table, fitted: FittedDecision, num_classes: int, see
     return block.set_column(place, schema.PREDICTED_LABEL, pa.array(fitted.suggested(rows)))
 
 
-def score_rows(dynamics: ray.data.Dataset, fitted: FittedDecision, num_classes: int, seed: int) -> ray.data.Dataset:
+def score_rows(dynamics: Blocks, fitted: FittedDecision, num_classes: int, seed: int) -> Blocks:
     """`with_log_odds` of every block."""
-    shared = ray.put(fitted)
 
-    def work(block: pa.Table) -> pa.Table:
-        return with_log_odds(block, ray.get(shared), num_classes, seed)
+    def work(block: pa.Table, fitted: FittedDecision) -> pa.Table:
+        return with_log_odds(block, fitted, num_classes, seed)
 
-    return dynamics.map_batches(work, batch_format="pyarrow", batch_size=None)
+    return dynamics.map(work, fitted)

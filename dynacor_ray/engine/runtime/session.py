@@ -1,4 +1,7 @@
-"""Start or join a Ray cluster quietly, see what it has, and bring errors of remote code back as they were."""
+"""Whether Ray is used at all; a cluster that is started or joined quietly, what it has, and errors of remote code.
+
+Ray is imported where it is used: one process is enough for small data, and Ray alone takes seconds to load.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +14,42 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-
-import ray
-from ray.autoscaler.sdk import request_resources
-from ray.exceptions import OutOfDiskError, RayTaskError
 
 from dynacor_ray.core.errors import ClusterError, DynacorError, StorageError, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import transient_messages
+from dynacor_ray.engine.runtime.machine import Resources, this_machine
 
 SPILL_UNTIL = 0.95
 """How full a disk may be before Ray refuses to spill to it (its local_fs_capacity_threshold)."""
 _NOTICES = ("Token authentication is enabled", "Progress bars disabled")
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What the cluster has, and what the largest single node of it has."""
+_stays_here = 0
+"""How many runs of this process use no cluster at the moment."""
 
-    cpus: float
-    gpus: float
-    memory_bytes: float
-    nodes: int
-    object_store_bytes: float
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Use no cluster for a while, also where this process is connected to one."""
+    global _stays_here
+    _stays_here += 1
+    try:
+        yield
+    finally:
+        _stays_here -= 1
+
+
+def on_cluster() -> bool:
+    """Whether work goes to a Ray cluster; else all of it is done in this process."""
+    return not _stays_here and is_connected()
+
+
+def is_connected() -> bool:
+    """Whether this process is connected to a Ray cluster."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def connect(address: str | None = None) -> None:
@@ -43,6 +57,8 @@ def connect(address: str | None = None) -> None:
 
     Raises ClusterError when there is no cluster at the address.
     """
+    import ray
+
     silence_ray()
     if ray.is_initialized():
         return
@@ -91,7 +107,7 @@ def silence_ray() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what they tell is raised to us as an exception
     for name in ("ray._private.authentication.authentication_token_setup", "ray.data._internal.progress"):
         logging.getLogger(name).addFilter(_is_no_notice)
-    if ray.is_initialized():
+    if is_connected():
         set_up_data()
 
 
@@ -116,7 +132,14 @@ def _is_no_notice(record: logging.LogRecord) -> bool:
 
 
 def resources() -> Resources:
-    """Sum over the living nodes with CPUs; memory is the smallest node's, since a worker may land there."""
+    """Sum over the living nodes with CPUs; memory is the smallest node's, since a worker may land there.
+
+    Without a cluster what this machine has.
+    """
+    if not on_cluster():
+        return this_machine()
+    import ray
+
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     total = ray.cluster_resources()
     return Resources(
@@ -147,6 +170,8 @@ def require_spill_space(needed_bytes: int) -> str:
 
 def spill_folder() -> Path:
     """Where this node's Ray writes what its object store cannot hold, unless it was started with another place."""
+    import ray
+
     node = getattr(getattr(ray._private, "worker", None), "_global_node", None)
     folder = Path(node.get_session_dir_path()) if node is not None else Path(tempfile.gettempdir())
     return folder if folder.exists() else Path(tempfile.gettempdir())
@@ -169,6 +194,8 @@ def wait_for_nodes(workers: int, use_gpu: bool, seconds: float, progress: Progre
         return
     progress.say(f"Waiting up to {seconds / 60:.0f} min for nodes with {workers} {'GPU' if use_gpu else 'CPU'}(s) ...")
     each = {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1}
+    from ray.autoscaler.sdk import request_resources
+
     deadline = time.monotonic() + seconds
     request_resources(bundles=[each] * workers + [{"CPU": 1}])
     try:
@@ -186,7 +213,7 @@ def remote_errors() -> Iterator[None]:
         yield
     except Exception as error:
         cause = root_cause(error)
-        if isinstance(cause, OutOfDiskError):
+        if _is_ray("OutOfDiskError", cause):
             expected = f"room in {spill_folder()} for what does not fit into Ray's object store"
             remedy = "free some space, or start Ray with --temp-dir on a larger disk; the same command goes on"
             raise StorageError(expected_got(expected, "a disk that is 95% full", remedy)) from error
@@ -217,5 +244,11 @@ def root_cause(error: BaseException) -> BaseException:
         failures = getattr(item, "worker_failures", None)
         more = (getattr(item, "cause", None), getattr(item, "controller_failure", None), item.__cause__)
         queue += [*more, *(failures.values() if failures else ())]
-    inner = [e for e in seen if not isinstance(e, RayTaskError)] or seen
+    inner = [e for e in seen if not _is_ray("RayTaskError", e)] or seen
     return next((e for e in inner if isinstance(e, DynacorError)), inner[-1])
+
+
+def _is_ray(name: str, error: BaseException) -> bool:
+    """Whether an error is one of `ray.exceptions`, which are not loaded for that."""
+    known = sys.modules.get("ray.exceptions")
+    return known is not None and isinstance(error, getattr(known, name))

@@ -1,4 +1,4 @@
-"""Ray Tune as the runner of a sweep's trials: failures are collected, finished trials are not repeated.
+"""The runner of a sweep's trials: Ray Tune, or where one process is enough a loop. Failures are collected.
 
 Two kinds of trials share this code. A training is a whole run of Ray Train inside a trial that itself takes no CPU, so
 that it can never wait for what it holds; how many run side by side is worked out from the cluster. A clustering takes a
@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from ray import tune
-from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
-from ray.tune.execution.placement_groups import PlacementGroupFactory
+from typing import TYPE_CHECKING, Any
 
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import Location
-from dynacor_ray.engine.runtime.session import root_cause
+from dynacor_ray.engine.runtime.session import on_cluster, root_cause
+
+if TYPE_CHECKING:
+    from ray.tune import RunConfig, TuneConfig, Tuner
 
 SCORE = "score"
 """What a searcher or scheduler is told to maximize."""
@@ -63,7 +62,11 @@ def run_listed(
 
     place, name: where Tune keeps its state and its TensorBoard events.
     """
-    tuner = Tuner(
+    if not on_cluster():
+        return [(options, message) for options in listed if (message := _run_here(trial, options)) is not None]
+    from ray import tune
+
+    tuner = tune.Tuner(
         _sized(trial, bundle),
         param_space={TRIAL: tune.grid_search(listed)},
         tune_config=_tune_config(at_once, scheduler, 1, None),
@@ -81,6 +84,8 @@ def run_search(
     max_failures: int,
 ) -> list[tuple[Any, str]]:
     """Let the searcher draw the options; a search that was interrupted goes on with what the searcher had learned."""
+    from ray.tune import Tuner
+
     sized, path = _sized(trial, bundle), f"{place.path}/{name}"
     if Tuner.can_restore(path, storage_filesystem=place.filesystem):
         tuner = Tuner.restore(
@@ -109,6 +114,8 @@ def make_search(
     scheduler: Any,
 ) -> Search:
     """Listed values as categories, alpha log-uniform between its bounds, and whatever `space` says otherwise."""
+    from ray import tune
+
     domains: dict[str, Any] = {name: tune.choice(list(values)) for name, values in choices.items()}
     if alphas is not None:
         domains["alpha"] = tune.loguniform(*alphas)
@@ -129,11 +136,29 @@ def optuna_searcher(seed: int) -> Any:
 
 
 def report(metrics: dict[str, Any]) -> None:
-    """Tell Tune, and so TensorBoard, how a trial stands. Numbers only."""
+    """Tell Tune, if there is one, and so TensorBoard, how a trial stands. Numbers only."""
+    if not on_cluster():
+        return
+    from ray import tune
+
     tune.report({name: value for name, value in metrics.items() if isinstance(value, (int, float))})
 
 
+def _run_here(trial: Callable[[dict[str, Any]], None], options: Any) -> str | None:
+    """Run a trial in this process; returns why it failed, if it did."""
+    try:
+        trial(options)
+    except DynacorError as error:
+        return str(error)
+    except Exception as error:  # one trial ends no other
+        return _first_line(error)
+    return None
+
+
 def _sized(trial: Callable[[dict[str, Any]], None], bundle: dict[str, float]) -> Any:
+    from ray import tune
+    from ray.tune.execution.placement_groups import PlacementGroupFactory
+
     def run(config: dict[str, Any]) -> None:
         try:
             trial(config.get(TRIAL, config))
@@ -146,6 +171,8 @@ def _sized(trial: Callable[[dict[str, Any]], None], bundle: dict[str, float]) ->
 
 def _tune_config(at_once: int | None, scheduler: Any, samples: int, searcher: Any) -> TuneConfig:
     # A trial is not to be judged by its metric unless somebody asked for it: trainings report none.
+    from ray.tune import TuneConfig
+
     judged = {"metric": SCORE, "mode": "max"} if searcher is not None or scheduler is not None else {}
     return TuneConfig(
         max_concurrent_trials=at_once,
@@ -158,6 +185,8 @@ def _tune_config(at_once: int | None, scheduler: Any, samples: int, searcher: An
 
 
 def _run_config(place: Location, name: str, max_failures: int) -> RunConfig:
+    from ray.tune import FailureConfig, RunConfig
+
     return RunConfig(
         name=name,
         storage_path=place.path,

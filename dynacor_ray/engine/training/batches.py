@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
-import ray.train
 import torch
 
 from dynacor_ray.core import rng, schema
@@ -36,9 +35,15 @@ class Batch(NamedTuple):
     weight: torch.Tensor
 
 
-def open_rows(job: Job, rank: int, device: torch.device) -> CachedRows | StreamedRows:
-    """This rank's share. All shares are equal, so all ranks make the same number of steps."""
-    shard = ray.train.get_dataset_shard("train")
+class Shard(Protocol):
+    """A rank's share of the rows, as Ray Data hands it out. All shares are equal, so all ranks step equally."""
+
+    def iter_batches(self, batch_size: int | None, batch_format: str, prefetch_batches: int = 1) -> Iterator[pa.Table]:
+        """Tables of `batch_size` rows, the last with what is left; None: whole blocks."""
+
+
+def open_rows(shard: Shard, job: Job, rank: int, device: torch.device) -> CachedRows | StreamedRows:
+    """The rows of a rank as batches."""
     return StreamedRows(shard, job, rank, device) if job.streamed else CachedRows(shard, job, rank, device)
 
 
@@ -67,7 +72,7 @@ def _weights(job: Job, keys: np.ndarray) -> torch.Tensor:
 class CachedRows:
     """Rows in memory (on the GPU if there is room), in the order of their keys, permuted afresh each epoch."""
 
-    def __init__(self, shard: Any, job: Job, rank: int, device: torch.device) -> None:
+    def __init__(self, shard: Shard, job: Job, rank: int, device: torch.device) -> None:
         self._job, self._rank, self._device = job, rank, device
         keys, labels, features = _read_all(shard, job, rank)
         # By key, so that what is learned does not depend on the order in which blocks arrive.
@@ -88,7 +93,7 @@ class CachedRows:
             yield Batch(self._keys[index], self._labels[there], feature, self._weights[there])
 
 
-def _read_all(shard: Any, job: Job, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_all(shard: Shard, job: Job, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rows = job.rows_per_rank
     keys, labels = np.empty(rows, np.int64), np.empty(rows, np.int64)
     features = np.empty((rows, job.rows.dim), job.rows.value_type)
@@ -118,9 +123,9 @@ def prefetch(batches: Iterator[Batch], count: int = 2) -> Iterator[Batch]:
 
 
 class StreamedRows:
-    """Rows read through Ray Data in every epoch: files in random order, shuffled in chunks of several batches."""
+    """Rows read anew in every epoch: files in random order, shuffled in chunks of several batches."""
 
-    def __init__(self, shard: Any, job: Job, rank: int, device: torch.device) -> None:
+    def __init__(self, shard: Shard, job: Job, rank: int, device: torch.device) -> None:
         self._shard, self._job, self._rank, self._device = shard, job, rank, device
 
     def batches(self, epoch: int, size: int) -> Iterator[Batch]:

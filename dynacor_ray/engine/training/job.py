@@ -9,7 +9,7 @@ from dynacor_ray.core.errors import ClusterError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.engine.data.row_facts import RowFacts
-from dynacor_ray.engine.runtime.session import Resources
+from dynacor_ray.engine.runtime.machine import Resources
 from dynacor_ray.models.augmentation import TrainingAugmentation
 from dynacor_ray.models.image_classifiers import NetworkSpec
 

@@ -21,6 +21,8 @@ SignalManifest: TypeAlias = dict[str, list[str]]
 """Epoch (as a string, since it is kept as JSON) -> file names below `signals/`, one per rank."""
 
 SIGNALS = "signals"
+CHECKPOINT = "checkpoint.pt"
+"""What the next attempt goes on from: state dicts, and which signals count. Gone when the training is complete."""
 PROGRESS = "progress.json"
 """Epochs done, and seconds of the last attempt: in training, and of these in waiting for rows."""
 FAILED = "failed.json"

@@ -2,54 +2,67 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
+import io
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray.train
-import ray.train.torch
 import torch
 import torch.distributed as dist
-from ray.train import Checkpoint
 from torch import nn
 
 from dynacor_ray.core import rng
 from dynacor_ray.core.errors import CoverageError, TrainingError, expected_got
+from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.training.baselines_module import BaselinesModule
-from dynacor_ray.engine.training.batches import Batch, CachedRows, StreamedRows, open_rows, prefetch
+from dynacor_ray.engine.training.batches import Batch, CachedRows, Shard, StreamedRows, open_rows, prefetch
 from dynacor_ray.engine.training.dynamics_module import AllSignalsModule, DynamicsModule
 from dynacor_ray.engine.training.job import Job
 from dynacor_ray.engine.training.lr_schedule import make_schedule, rate_after
 from dynacor_ray.engine.training.module import Recorded, TrainingModule
-from dynacor_ray.engine.training.signal_files import FAILED, PROGRESS, SIGNALS, SignalManifest, file_name, write_signals
+from dynacor_ray.engine.training.signal_files import (
+    CHECKPOINT,
+    FAILED,
+    PROGRESS,
+    SIGNALS,
+    SignalManifest,
+    file_name,
+    write_signals,
+)
 
 RECORD_ROWS = 8192
 """Rows that are recorded at once: a batch alone would cost as much as thousands of rows."""
 
 
-def train_worker(told: dict[str, Any]) -> str | None:
+@dataclass(frozen=True)
+class Rank:
+    """Where a rank works. wrap: makes a network data-parallel and puts it on the device."""
+
+    rank: int
+    world: int
+    device: torch.device
+    shard: Shard
+    wrap: Callable[[nn.Module], nn.Module]
+
+
+def train_rank(job: Job, here: Rank) -> str | None:
     """Train, record and commit. Returns a message when training itself went wrong: a restart would not help."""
-    context = ray.train.get_context()
-    job: Job = told["job"].among(context.get_world_size())
+    job, device = job.among(here.world), here.device
     torch.set_num_threads(job.threads)
     torch.manual_seed(rng.derive_seed(job.config.seed, 1) % 2**63)
-    device = ray.train.torch.get_device()
     failed = job.run / SIGNALS / FAILED
     if failed.exists():  # of the attempt before: no restart would help
         return str(failed.read_json()["message"])
     state: TrainState | None = None
     try:
-        state = prepare_state(job, device)
-        start = state.restore(ray.train.get_checkpoint())
+        state = prepare_state(job, here)
+        start = state.restore(read_checkpoint(job.run))
         if start == job.config.epochs:
             return None
-        rows = open_rows(job, state.rank, device)
+        rows = open_rows(here.shard, job, state.rank, device)
         for epoch in range(start, job.config.epochs):
             state.commit(epoch, *run_epoch(state, rows, epoch, device))
     except TrainingError as error:
@@ -65,17 +78,15 @@ def train_worker(told: dict[str, Any]) -> str | None:
     return None
 
 
-def prepare_state(job: Job, device: torch.device) -> TrainState:
+def prepare_state(job: Job, here: Rank) -> TrainState:
     """Network, optimizer and schedule at their start."""
-    context = ray.train.get_context()
-    module = make_module(job, device)
+    module = make_module(job, here.device)
     network = module.network()
     if job.config.sync_batchnorm and job.plan.workers > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if job.config.compile:
         network.compile()  # in place: names in checkpoints stay as they are
-    model = ray.train.torch.prepare_model(network)
-    return TrainState(job, module, model, context.get_world_rank(), context.get_world_size())
+    return TrainState(job, module, here.wrap(network), here.rank, here.world)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -144,11 +155,16 @@ class TrainState:
         self.schedule.step()
         return recorded
 
-    def restore(self, checkpoint: Checkpoint | None) -> int:
-        """Load the last checkpoint, if any; returns the first epoch to run."""
-        if checkpoint is None:
+    def restore(self, saved: dict[str, Any] | None) -> int:
+        """Load what `read_checkpoint` found, if anything; returns the first epoch to run.
+
+        Raises RuntimeError, so that another attempt is made, when the ranks found different ones.
+        """
+        epochs = _gather(saved["epoch"] if saved else 0, self.world)
+        if len(set(epochs)) > 1:  # on storage that shows some machines what was there a moment ago
+            raise RuntimeError(f"Expected one checkpoint on all ranks, but got those of epochs {epochs}.")
+        if saved is None:
             return 0
-        saved = read_checkpoint(checkpoint)
         self.network.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if saved["world"] == self.world:
@@ -187,33 +203,37 @@ class TrainState:
         if self.rank == 0 and (due or time.monotonic() - self._told > 1):
             (self.job.run / SIGNALS / PROGRESS).write_json({"epochs": epoch + 1} | self.seconds)
             self._told = time.monotonic()
-        if said[0][3]:  # rank 0's clock decides for all: reporting is a barrier
+        if said[0][3]:  # rank 0's clock decides for all
             self._checkpoint(epoch + 1)
             self._saved = time.monotonic()
 
     def _checkpoint(self, epoch: int) -> None:
+        """Save what the next attempt goes on from. Other ranks need not wait: an epoch in it was gathered from all."""
         if self.rank != 0:
-            ray.train.report({"epoch": epoch})
             return
-        with tempfile.TemporaryDirectory() as folder:
-            saved = {
-                "model": self.network.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "epoch": epoch,
-                "world": self.world,
-                "module": self.module.state(),
-            }
-            torch.save(saved, os.path.join(folder, "state.pt"))
-            Path(folder, "manifest.json").write_text(json.dumps(self.manifest))
-            ray.train.report({"epoch": epoch}, checkpoint=Checkpoint.from_directory(folder))
+        saved = {
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "epoch": epoch,
+            "world": self.world,
+            "module": self.module.state(),
+            "manifest": self.manifest,
+        }
+        content = io.BytesIO()
+        torch.save(saved, content)
+        (self.job.run / SIGNALS / CHECKPOINT).write_bytes(content.getvalue())
 
 
-def read_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """State dicts, next epoch, number of workers, what the module keeps, and the manifest of committed signals."""
-    with checkpoint.as_directory() as folder:
-        saved: dict[str, Any] = torch.load(os.path.join(folder, "state.pt"), weights_only=True, map_location="cpu")
-        saved["manifest"] = json.loads(Path(folder, "manifest.json").read_text())
+def read_checkpoint(run: Location) -> dict[str, Any] | None:
+    """State dicts, next epoch, number of workers, what the module keeps, and the manifest of committed signals.
+
+    None where there is none. No code in it is executed.
+    """
+    place = run / SIGNALS / CHECKPOINT
+    if not place.exists():
+        return None
+    saved: dict[str, Any] = torch.load(io.BytesIO(place.read_bytes()), weights_only=True, map_location="cpu")
     return saved
 
 

@@ -1,4 +1,4 @@
-"""Parquet files of ours, or anything else that is read piece by piece, as a lazy Ray Data set.
+"""Rows that are read piece by piece, such as parquet files of ours, as a lazy Ray Data set.
 
 The names of files are known, so nothing is listed and no footer is read ahead: `ray.data.read_parquet` starts up to 32
 actors for that each time a data set is executed; six had started before the one file of 1,001 rows was read.
@@ -7,7 +7,7 @@ actors for that each time a data set is executed; six had started before the one
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,7 @@ import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from dynacor_ray.core.storage import Location
-
-Read = Callable[[], Iterator[pa.Table]]
+from dynacor_ray.engine.runtime.chunks import Read, chunk_order
 
 
 class ChunkDatasource(Datasource):
@@ -38,7 +36,7 @@ class ChunkDatasource(Datasource):
         """A task per piece, whatever the parallelism."""
         order = np.arange(len(self._reads))
         if self._shuffled:
-            order = np.random.Generator(np.random.PCG64(self._executions)).permutation(order)
+            order = chunk_order(len(self._reads), self._executions)
             self._executions += 1
         about = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
         reads = [functools.partial(_releasing, self._reads[index]) for index in order]
@@ -51,15 +49,6 @@ def _releasing(read: Read) -> Iterator[pa.Table]:
     pa.default_memory_pool().release_unused()
 
 
-def _read(file: Location, columns: Sequence[str]) -> Iterator[pa.Table]:
-    yield file.read_table(list(columns))
-
-
-def read_parts(files: Sequence[Location], columns: Sequence[str], shuffled: bool, num_cpus: float) -> ray.data.Dataset:
-    """Columns of parquet files as a lazy data set. num_cpus: of a task that reads one of them."""
-    return read_chunks([functools.partial(_read, file, columns) for file in files], shuffled, num_cpus)
-
-
 def read_chunks(reads: Sequence[Read], shuffled: bool, num_cpus: float) -> ray.data.Dataset:
-    """What each of `reads` yields, in a task of its own, as a lazy data set."""
+    """What each of `reads` yields, in a task of its own, as a lazy data set. num_cpus: of such a task."""
     return ray.data.read_datasource(ChunkDatasource(reads, shuffled), num_cpus=num_cpus, override_num_blocks=len(reads))
