@@ -107,7 +107,7 @@ def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str
 
         import ray.train
 
-        from dynacor_ray.engine.training import worker
+        from dynacor_ray.engine.training import cluster_training, worker
 
         rank = ray.train.get_context().get_world_rank()
 
@@ -117,7 +117,7 @@ def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str
 
         if os.listdir(folder):
             at("start again", 0)
-        step, write, report = worker.TrainState.step, worker.write_signals, ray.train.report
+        step, write, save = worker.TrainState.step, worker.write_signals, worker.TrainState._checkpoint
 
         def dying_step(self: Any, batch: Any, epoch: int) -> Any:
             done = step(self, batch, epoch)
@@ -129,12 +129,13 @@ def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str
             at("written", int(place.path.split("epoch=")[1][:5]))
             return count
 
-        def dying_report(metrics: dict[str, int], **options: Any) -> None:
-            report(metrics, **options)
-            at("reported", metrics["epoch"] - 1)
+        def dying_save(self: Any, epoch: int) -> None:
+            save(self, epoch)
+            at("saved", epoch - 1)
 
-        worker.TrainState.step, worker.write_signals, ray.train.report = dying_step, dying_write, dying_report
-        return worker.train_worker(told)
+        worker.TrainState.step, worker.write_signals = dying_step, dying_write
+        worker.TrainState._checkpoint = dying_save
+        return cluster_training.train_worker(told)
 
     return train_and_die
 
@@ -143,7 +144,7 @@ def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str
 @pytest.mark.parametrize(
     "points",
     [
-        pytest.param([("written", 1, 1), ("reported", 2, 0)], id="between write and report, and after report"),
+        pytest.param([("written", 1, 1), ("saved", 2, 0)], id="between write and checkpoint, and after it"),
         pytest.param([("step", 2, 0), ("start again", 0, 1)], id="two in a row, the second as it starts"),
     ],
 )
@@ -155,7 +156,7 @@ def test_a_worker_killed_at_the_worst_moment(
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
-    monkeypatch.setattr("dynacor_ray.engine.training.driver.train_worker", dying(points, marks))
+    monkeypatch.setattr("dynacor_ray.engine.training.cluster_training.train_worker", dying(points, marks))
     options = {"epochs": 4, "batch_size": 64, "checkpoint_seconds": 0.0, "clustering_epochs": 1, "quiet": True}
     detect(str(feature_set(601)), out=str(tmp_path / "run"), workers=2, **options)
     assert len(list(marks.iterdir())) == len(points), "every kill took place"
@@ -180,8 +181,6 @@ def test_more_kills_than_allowed_end_the_run_with_a_reason(feature_set: Callable
         detect(data, out=str(run), max_failures=0, **SLOW_TRAINING)
     Path(data).write_bytes(content)
     os.utime(data, ns=(held.st_atime_ns, held.st_mtime_ns))
-    listed = run / "train" / "checkpoint_manager_snapshot.json"
-    listed.write_text(listed.read_text()[:-9])  # Ray does not write it whole or not at all
     detect(data, out=str(run), max_failures=0, **SLOW_TRAINING)
     assert_whole(run, 2001, 12)
 
@@ -189,13 +188,18 @@ def test_more_kills_than_allowed_end_the_run_with_a_reason(feature_set: Callable
 DRIVER = """
 import sys
 from dynacor_ray.workflows.detect import detect
-detect(sys.argv[1], out=sys.argv[2], epochs=12, batch_size=4, checkpoint_seconds=0.0, clustering_epochs=1, quiet=True)
+detect(sys.argv[1], out=sys.argv[2], epochs=12, batch_size=4, checkpoint_seconds=0.0, clustering_epochs=1, quiet=True,
+    cluster=sys.argv[3])
 """
 
 
-def test_a_killed_driver_is_resumed_by_the_same_command(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "second"), [("local", "none"), ("none", "auto")])
+def test_a_killed_driver_is_resumed_by_the_same_command(
+    feature_set: Callable[..., Path], tmp_path: Path, first: str, second: str
+) -> None:
+    """With or without a cluster, whichever of the two it had before; the outputs are those of an undisturbed run."""
     data, run = feature_set(2001), tmp_path / "run"
-    command = [sys.executable, "-c", DRIVER, str(data), str(run)]
+    command = [sys.executable, "-c", DRIVER, str(data), str(run), first]
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"PYTHONPATH": os.getcwd()}
     driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     place = run / "signals" / "progress.json"
@@ -214,10 +218,13 @@ def test_a_killed_driver_is_resumed_by_the_same_command(feature_set: Callable[..
             process.kill()
     assert not (run / "summary.json").exists()
     assert_nothing_half(run)
-    first = {p.name for p in (run / "signals").glob("epoch=00000/*")}
-    detect(str(data), out=str(run), epochs=12, **{k: v for k, v in SLOW_TRAINING.items() if k != "epochs"})
+    kept = {p.name for p in (run / "signals").glob("epoch=00000/*")}
+    detect(str(data), out=str(run), cluster=second, **SLOW_TRAINING)
     assert_whole(run, 2001, 12)
-    assert {p.name for p in (run / "signals").glob("epoch=00000/*")} == first, "the first epoch was not repeated"
+    assert {p.name for p in (run / "signals").glob("epoch=00000/*")} == kept, "the first epoch was not repeated"
+    detect(str(data), out=str(tmp_path / "calm"), cluster="none", **SLOW_TRAINING)
+    for name in ("issues.parquet", "dynamics.parquet"):
+        assert pq.read_table(run / name).equals(pq.read_table(tmp_path / "calm" / name))
 
 
 def flaky_storage(marks: str, points: dict[str, tuple[str, str]]) -> pafs.FileSystem:
@@ -263,7 +270,7 @@ def test_storage_that_fails_once(
         "labels": ("read", "/part-"),
         "rows": ("read", "/part-"),
         "signals": ("write", "/signals/epoch=00001"),
-        "checkpoint": ("write", "/train/checkpoint"),
+        "checkpoint": ("write", "/signals/checkpoint"),
         "assembly": ("read", "/signals/epoch=00001"),
         "dynamics": ("write", "/dynamics.parquet"),
         "issues": ("write", "/issues.parquet"),

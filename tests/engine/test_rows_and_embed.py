@@ -21,13 +21,8 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.engine.data.embed import FeatureStore, embed
 from dynacor_ray.engine.data.ingest import ingest
-from dynacor_ray.engine.data.training_rows import (
-    PADDING_KEY,
-    PaddedDataConfig,
-    padding_rows,
-    rows_of_embeddings,
-    rows_of_features,
-)
+from dynacor_ray.engine.data.padded_split import PADDING_KEY, PaddedDataConfig, padding_rows
+from dynacor_ray.engine.data.training_rows import rows_of_embeddings, rows_of_features
 from dynacor_ray.method.corruption import CorruptionConfig, corrupt, is_selected
 from dynacor_ray.models.encoders import parse_encoder
 from dynacor_ray.sources.base import SourceOptions

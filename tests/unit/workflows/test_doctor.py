@@ -15,7 +15,7 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError
 from dynacor_ray.engine.runtime import session
-from dynacor_ray.workflows import doctor, prepare
+from dynacor_ray.workflows import cluster_session, doctor
 from dynacor_ray.workflows.doctor import Check, DoctorReport
 from tests.plans import machine
 
@@ -43,8 +43,8 @@ def doctored(
 ) -> DoctorReport:
     """What doctor finds with a cluster of 4 CPUs that is only said to be there."""
     have = machine(cpus=4.0, memory_bytes=8e9, gpus=options.pop("gpus", 0.0))
-    monkeypatch.setattr(doctor, "connect", lambda _: None)
-    for module in (doctor, prepare, session):
+    monkeypatch.setattr(cluster_session, "connect", lambda _: None)
+    for module in (doctor, cluster_session, session):
         monkeypatch.setattr(module, "resources", lambda: have)
     return doctor.run_doctor(DetectConfig(data=data, out=str(tmp_path / "run"), epochs=10, **options), price)
 
@@ -62,8 +62,8 @@ def test_doctor_prints_findings_whole_and_harmless(
 ) -> None:
     nowhere = f"{tmp_path}/[bold]no\x1b[31mwhere/" + "and " * 40 + "end"
     report = doctored(monkeypatch, tmp_path, data=nowhere)
-    assert [check.name for check in report.checks] == ["cluster", "data"]
-    assert [check.ok for check in report.checks] == [True, False]
+    assert [check.name for check in report.checks] == ["data", "cluster"]
+    assert [check.ok for check in report.checks] == [False, True]
     said = capsys.readouterr().out
     assert "\x1b" not in said
     whole = re.sub(r"[\s│]", "", said)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import CoverageError
 from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data.padded_split import PADDING_KEY, missing_rows, padding_rows
 from dynacor_ray.engine.data.row_facts import RowFacts
-from dynacor_ray.engine.data.training_rows import PADDING_KEY, missing_rows, padding_rows
 from dynacor_ray.engine.training import batches as module
 from dynacor_ray.engine.training.batches import Batch, CachedRows, StreamedRows
 from dynacor_ray.engine.training.job import Job, TrainConfig

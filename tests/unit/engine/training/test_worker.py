@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray.train
 import torch
-from ray.train import Checkpoint
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import CoverageError, TrainingError
@@ -23,26 +21,19 @@ from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.dynamics_module import DynamicsModule
 from dynacor_ray.engine.training.job import Job, TrainConfig
 from dynacor_ray.engine.training.lr_schedule import rate_after
-from dynacor_ray.engine.training.worker import TrainState, is_out_of_memory, memory_message, run_epoch
+from dynacor_ray.engine.training.worker import (
+    TrainState,
+    is_out_of_memory,
+    memory_message,
+    read_checkpoint,
+    run_epoch,
+)
 from tests.image_jobs import job_of
 from tests.plans import plan_of
 
 CPU = torch.device("cpu")
 DIM, CLASSES, EPOCHS = 5, 3, 4
 KEYS = np.concatenate([np.arange(20) << 1, (np.arange(4) << 1) | 1])
-
-
-@pytest.fixture
-def reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Checkpoint]:
-    """Checkpoints that rank 0 gave to Ray, kept."""
-    kept = list[Checkpoint]()
-
-    def report(_: dict[str, Any], checkpoint: Checkpoint) -> None:
-        place = shutil.copytree(checkpoint.path, tmp_path / f"checkpoint-{len(kept)}")
-        kept.append(Checkpoint.from_directory(place))
-
-    monkeypatch.setattr(ray.train, "report", report)
-    return kept
 
 
 def state_of(run: Path, world: int = 1, checkpoint_seconds: float = 0.0, **config: Any) -> TrainState:
@@ -69,16 +60,17 @@ def recorded(count: int = len(KEYS)) -> dict[str, np.ndarray]:
 # --------------------------------------------------------------------------------------------------------------- commit
 
 
-def test_a_whole_epoch_is_listed_and_saved(tmp_path: Path, reported: list[Checkpoint]) -> None:
+def test_a_whole_epoch_is_listed_and_saved(tmp_path: Path) -> None:
     state = state_of(tmp_path)
     state.commit(0, KEYS, recorded())
     ((name,),) = state.manifest.values()
     signals = locate(str(tmp_path)) / "signals"
     assert (signals / name).read_table()[schema.KEY].to_pylist() == sorted(KEYS)
     assert (signals / "progress.json").read_json()["epochs"] == 1
-    (saved,) = reported
-    assert worker.read_checkpoint(saved)["manifest"] == state.manifest
-    assert worker.read_checkpoint(saved)["epoch"] == 1
+    saved = read_checkpoint(locate(str(tmp_path)))
+    assert saved is not None
+    assert saved["manifest"] == state.manifest
+    assert saved["epoch"] == 1
 
 
 @pytest.mark.parametrize(
@@ -86,20 +78,20 @@ def test_a_whole_epoch_is_listed_and_saved(tmp_path: Path, reported: list[Checkp
     [(KEYS[:-1], 23), (np.append(KEYS, 99), 25), (np.where(KEYS[3] == KEYS, -1, KEYS), 23)],
     ids=["lost", "surplus", "taken for padding"],
 )
-def test_an_epoch_without_exactly_one_signal_per_row_is_an_error(
-    keys: np.ndarray, found: int, tmp_path: Path, reported: list[Checkpoint]
-) -> None:
+def test_an_epoch_without_exactly_one_signal_per_row_is_an_error(keys: np.ndarray, found: int, tmp_path: Path) -> None:
     state = state_of(tmp_path)
     state.commit(0, KEYS, recorded())
     with pytest.raises(CoverageError, match=f"Expected 24 signals in epoch 1, but got {found}"):
         state.commit(1, keys, recorded(len(keys)))
     assert list(state.manifest) == ["0"]
-    assert len(reported) == 1, "a restart goes on from the epoch before"
+    saved = read_checkpoint(locate(str(tmp_path)))
+    assert saved is not None
+    assert saved["epoch"] == 1, "a restart goes on from the epoch before"
 
 
 @pytest.mark.parametrize(("theirs", "whole"), [(14, True), (13, False), (15, False)])
 def test_the_signals_of_all_ranks_are_counted(
-    theirs: int, whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reported: list[Checkpoint]
+    theirs: int, whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "_gather", lambda mine, world: [mine, ("other", theirs, "", False)])
     state = state_of(tmp_path, world=2)
@@ -117,11 +109,14 @@ def test_what_went_wrong_on_one_rank_ends_all(tmp_path: Path, monkeypatch: pytes
         state_of(tmp_path, world=2).commit(0, KEYS[:10], recorded(10))
 
 
-def test_a_checkpoint_is_made_when_it_is_time_and_at_the_end(tmp_path: Path, reported: list[Checkpoint]) -> None:
+def test_a_checkpoint_is_made_when_it_is_time_and_at_the_end(tmp_path: Path) -> None:
     state = state_of(tmp_path, checkpoint_seconds=1e9)
     for epoch in range(EPOCHS):
+        assert read_checkpoint(locate(str(tmp_path))) is None
         state.commit(epoch, KEYS, recorded())
-    assert [worker.read_checkpoint(saved)["epoch"] for saved in reported] == [EPOCHS]
+    saved = read_checkpoint(locate(str(tmp_path)))
+    assert saved is not None
+    assert saved["epoch"] == EPOCHS
 
 
 # ---------------------------------------------------------------------------------------------------------------- epoch
@@ -161,15 +156,21 @@ def test_an_epoch_of_too_few_rows_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("schedule", [{}, {"lr_schedule": "multistep", "lr_milestones": (0.5, 0.75)}])
 @pytest.mark.parametrize(("before", "after", "steps"), [(2, 2, 12), (2, 3, 16), (3, 1, 12)])
 def test_the_learning_rate_goes_on_where_it_was_with_any_number_of_workers(
-    before: int, after: int, steps: int, schedule: dict[str, Any], tmp_path: Path, reported: list[Checkpoint]
+    before: int,
+    after: int,
+    steps: int,
+    schedule: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After one of four epochs a quarter of the schedule is done, however many steps that is with the new workers."""
     first = state_of(tmp_path, before, **schedule)
     for _ in range(-(-first.job.rows_per_rank // first.batch)):
         first.step(rows(), 0)
     first._checkpoint(1)
+    monkeypatch.setattr(worker, "_gather", lambda mine, world: [mine] * world)
     second = state_of(tmp_path, after, **schedule)
-    assert second.restore(reported[0]) == 1
+    assert second.restore(read_checkpoint(locate(str(tmp_path)))) == 1
     rates = []
     for _ in range(steps // EPOCHS, steps):
         rates.append(second.optimizer.param_groups[0]["lr"])
@@ -178,7 +179,7 @@ def test_the_learning_rate_goes_on_where_it_was_with_any_number_of_workers(
     assert rates == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_checkpoint_brings_everything_back(tmp_path: Path, reported: list[Checkpoint]) -> None:
+def test_a_checkpoint_brings_everything_back(tmp_path: Path) -> None:
     """Two more steps give the same network as without an interruption: weights, momentum and rate are all there."""
     first = state_of(tmp_path)
     first.step(rows(), 0)
@@ -186,13 +187,28 @@ def test_a_checkpoint_brings_everything_back(tmp_path: Path, reported: list[Chec
     second = state_of(tmp_path)
     torch.nn.init.zeros_(next(iter(second.network.parameters())))
     assert second.restore(None) == 0
-    assert second.restore(reported[0]) == 1
+    assert second.restore(read_checkpoint(locate(str(tmp_path)))) == 1
     assert second.manifest == first.manifest
     for state in (first, second):
         for _ in range(2):
             state.step(rows(), 1)
     for mine, theirs in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_ranks_that_found_different_checkpoints_do_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on storage that shows a machine what was there a moment ago: another attempt is made."""
+    state_of(tmp_path)._checkpoint(2)
+    monkeypatch.setattr(worker, "_gather", lambda mine, world: [mine, 1])
+    with pytest.raises(RuntimeError, match=r"one checkpoint on all ranks, but got those of epochs \[2, 1\]"):
+        state_of(tmp_path, world=2).restore(read_checkpoint(locate(str(tmp_path))))
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "signals").mkdir()
+    torch.save({"epoch": Path("/")}, tmp_path / "signals" / "checkpoint.pt")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        read_checkpoint(locate(str(tmp_path)))
 
 
 # --------------------------------------------------------------------------------------------------------------- memory

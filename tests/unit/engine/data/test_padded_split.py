@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data.padded_split import missing_rows, padding_rows
 from dynacor_ray.engine.data.row_facts import RowFacts
-from dynacor_ray.engine.data.training_rows import missing_rows, padding_rows
 from dynacor_ray.engine.training.job import Job, TrainConfig
 from tests.plans import plan_of
 
