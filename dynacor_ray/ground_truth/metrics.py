@@ -121,13 +121,18 @@ def f1_curve(
     Returns:
         F1, float64 (n,), of flagging scores at or above each cut, and the cuts, float64 (n,), increasing.
     """
-    # Takes a second, which a run without true labels need not pay.
-    from sklearn.metrics import precision_recall_curve
+    caught, flagged, cuts = _cuts(is_mislabeled, score)
+    return (2.0 * caught / (flagged + caught[-1]))[::-1], cuts[::-1]
 
-    precision, recall, cuts = precision_recall_curve(is_mislabeled, score)
-    sums = precision + recall
-    f1 = np.divide(2 * precision * recall, sums, out=np.zeros_like(sums), where=sums > 0)
-    return f1[:-1], cuts
+
+def _cuts(
+    is_mislabeled: NDArray[np.bool_], score: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Wrong rows and all rows with scores at or above each distinct score, int64 (n,), and those scores, decreasing."""
+    order = np.argsort(-score, kind="stable")
+    ranked, caught = score[order], np.cumsum(is_mislabeled[order])
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    return caught[last], last + 1, ranked[last]
 
 
 def _ranking_metrics(score: NDArray[np.float64], is_mislabeled: NDArray[np.bool_]) -> dict[str, float | int | None]:
@@ -135,11 +140,13 @@ def _ranking_metrics(score: NDArray[np.float64], is_mislabeled: NDArray[np.bool_
     wrong = int(is_mislabeled.sum())
     if wrong == 0:
         return {"auroc": None, "average_precision": None, "oracle_f1": None}
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
+    caught, flagged, _ = _cuts(is_mislabeled, score)
+    others = flagged - caught
+    area = np.trapezoid(np.insert(caught, 0, 0), np.insert(others, 0, 0))
+    steps = np.diff(caught, prepend=0) / wrong
     return {
-        "auroc": float(roc_auc_score(is_mislabeled, score)) if wrong < len(score) else None,
-        "average_precision": float(average_precision_score(is_mislabeled, score)),
+        "auroc": float(area) / (wrong * int(others[-1])) if wrong < len(score) else None,
+        "average_precision": float((steps * caught / flagged).sum()),
         "oracle_f1": float(f1_curve(is_mislabeled, score)[0].max(axis=0)),
     }
 

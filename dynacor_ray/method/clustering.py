@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynacor_ray.core.eager_optimizer import eager
 from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, expected_got, require_choice
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.method.dynamics import SignPatterns, sign_patterns
@@ -202,7 +203,7 @@ def fit(
     data = _PatternRows.of(patterns, is_corrupted, has_copy)
     model = _Model.initial(data, margins.shape[1], config.seed)
     # "fused" is the same Adam in one pass over the parameters
-    optimizer = torch.optim.Adam(
+    optimizer = eager(torch.optim.Adam)(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     records: list[EpochRecord] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +25,13 @@ SCALE = 4
 @lru_cache(maxsize=1)
 def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Images uint8 (1797, 32, 32) and true labels int32 (1797,)."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    small = np.round(np.asarray(digits.images) * (255 / 16)).astype(np.uint8)
-    return small.repeat(SCALE, axis=1).repeat(SCALE, axis=2), np.asarray(digits.target, dtype=np.int32)
+    # The file itself: scikit-learn takes a second to load.
+    found = importlib.util.find_spec("sklearn")
+    assert found is not None
+    assert found.origin is not None
+    table = np.loadtxt(Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    small = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    return small.repeat(SCALE, axis=1).repeat(SCALE, axis=2), table[:, -1].astype(np.int32)
 
 
 def _given(seed: int) -> NDArray[np.int32]:

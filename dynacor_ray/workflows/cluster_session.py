@@ -112,8 +112,7 @@ def _row_bytes(prepared: PreparedRun) -> int:
         return 3 * training.augmentation.stored**2
     if prepared.source.kind == "feature":
         sample = prepared.source.shards(SAMPLE_ROWS)[0].read()
-        size: int = sample.nbytes
-        return size // max(sample.num_rows, 1)
+        return int(sample.nbytes / max(sample.num_rows, 1))
     if config.encoder != "auto":
         spec = parse_encoder(config.encoder, config.image_size)
         if spec.kind == "pixels" and spec.image_size:

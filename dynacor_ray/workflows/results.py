@@ -27,8 +27,9 @@ from dynacor_ray.runs.records import RunSummary
 
 if TYPE_CHECKING:
     import pandas as pd
-    import ray
     from cleanlab import Datalab
+
+    from dynacor_ray.engine.runtime.chunk_datasource import Dataset
 
 WORST = 10
 """Most suspicious rows shown on the terminal."""
@@ -79,23 +80,22 @@ class DetectResult:
         """Make `report.html` anew and say where it is. thumbnails: as in `make_report`."""
         return str(make_report(self.run, thumbnails))
 
-    def to_ray(self) -> ray.data.Dataset:
+    def to_ray(self) -> Dataset:
         """`issues.parquet` as a Ray data set."""
         return _ray_dataset(self.run / ISSUES)
 
-    def dynamics(self) -> ray.data.Dataset:
+    def dynamics(self) -> Dataset:
         """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
         return _ray_dataset(self.run / DYNAMICS)
 
 
-def _ray_dataset(place: Location) -> ray.data.Dataset:
-    """A parquet file as a lazy data set."""
+def _ray_dataset(place: Location) -> Dataset:
+    """A parquet file, for which Ray is started where it is not."""
+    from dynacor_ray.engine.runtime.chunk_datasource import read_parquet
     from dynacor_ray.engine.runtime.session import connect
 
     connect()
-    import ray
-
-    return ray.data.read_parquet(place.path, filesystem=place.filesystem, partitioning=None)
+    return read_parquet(place)
 
 
 def load(run: str) -> DetectResult:

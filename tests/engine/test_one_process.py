@@ -26,6 +26,10 @@ MEASURED = ("seconds", "config", "versions", "training_waited_for_rows", "cluste
 """What differs between two runs of the same work."""
 
 
+DETECTORS = ("dynacor", "aum", "simifeat_v", "fm_srm")
+"""One for each kind of evidence: dynamics, a training of its own, neighbors, prototypes."""
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of 60 images in three classes that differ in brightness, a sixth of them in the wrong one."""

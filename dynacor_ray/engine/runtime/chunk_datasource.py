@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import ray
+from ray.data import Dataset as Dataset
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
+from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.runtime.chunks import Read, chunk_order
 
 
@@ -52,3 +54,8 @@ def _releasing(read: Read) -> Iterator[pa.Table]:
 def read_chunks(reads: Sequence[Read], shuffled: bool, num_cpus: float) -> ray.data.Dataset:
     """What each of `reads` yields, in a task of its own, as a lazy data set. num_cpus: of such a task."""
     return ray.data.read_datasource(ChunkDatasource(reads, shuffled), num_cpus=num_cpus, override_num_blocks=len(reads))
+
+
+def read_parquet(place: Location) -> Dataset:
+    """A parquet file as a lazy data set."""
+    return ray.data.read_parquet(place.path, filesystem=place.filesystem, partitioning=None)

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from dynacor_ray.core import rng
+from dynacor_ray.core.eager_optimizer import eager
 from dynacor_ray.core.errors import CoverageError, TrainingError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.training.baselines_module import BaselinesModule
@@ -120,7 +121,7 @@ class TrainState:
         self.job, self.module, self.model, self.rank, self.world = job, module, model, rank, world
         config = job.config
         groups = [{"params": parameters} for parameters in module.groups(self.network)]
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = eager(torch.optim.SGD)(
             groups, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay, fused=True
         )
         self.batch = max(1, config.batch_size // world)
