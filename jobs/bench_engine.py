@@ -7,7 +7,7 @@ import itertools
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tyro
@@ -23,8 +23,9 @@ from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan
 from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.models.heads import build_classifier
 from dynacor_ray.runs.directory import claim
+from dynacor_ray.workflows.cluster_session import plan_for, ray_session
 from dynacor_ray.workflows.open_data import open_data
-from dynacor_ray.workflows.prepare import PreparedRun, plan_for, prepare, ray_session
+from dynacor_ray.workflows.prepare import PreparedRun, prepare
 
 QUIET = Progress(quiet=True)
 
@@ -78,7 +79,7 @@ def training_rows(config: DetectConfig) -> Iterator[tuple[PreparedRun, TrainingR
     """A prepared run and its training rows, in a Ray session."""
     prepared = prepare(config)
     claim(prepared.run, prepared.identity(), {})
-    with ray_session(config, QUIET):
+    with ray_session(replace(config, cluster="local"), prepared, QUIET):
         yield prepared, open_data(prepared, False, QUIET).rows
 
 

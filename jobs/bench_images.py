@@ -23,7 +23,8 @@ from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.training.job import TrainConfig
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.models.image_classifiers import build_network
-from dynacor_ray.workflows.prepare import PreparedRun, plan_for
+from dynacor_ray.workflows.cluster_session import plan_for
+from dynacor_ray.workflows.prepare import PreparedRun
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,8 +46,10 @@ def main(options: Options) -> None:
 
 def measure(data: Path, options: Options) -> None:
     """A whole run in this process; prints this process's own peak and the seconds of each stage."""
-    from dynacor_ray.engine.runtime.session import ray, silence_ray
+    from dynacor_ray.engine.runtime.session import silence_ray
     from dynacor_ray.workflows.detect import detect
+
+    import ray  # isort: skip  (after the engine, which sets what Ray reads)
 
     silence_ray()
     store = options.store_mb << 20 or None
