@@ -53,7 +53,9 @@ def is_connected() -> bool:
 
 
 def connect(address: str | None = None) -> None:
-    """Join the cluster at `address` (or RAY_ADDRESS), or start one on this machine. Does nothing when connected.
+    """Join the cluster at `address` (or RAY_ADDRESS), or start one on this machine ("local", or without either).
+
+    Does nothing when connected.
 
     Raises ClusterError when there is no cluster at the address.
     """
@@ -63,8 +65,9 @@ def connect(address: str | None = None) -> None:
     if ray.is_initialized():
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    options = {"address": address} if address else {"address": "local", "include_dashboard": False}
-    if not address:
+    starts = address in (None, "", "local")
+    options = {"address": "local", "include_dashboard": False} if starts else {"address": address}
+    if starts:
         disable_preemption_watcher()
     try:
         with _held_stderr():
