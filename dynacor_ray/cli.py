@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass
@@ -191,6 +192,7 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[Any], Any] = lambd
         argv: The words after `dynacor`. Default: those of this process.
         adjust: A job's last word on the options.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as Ctrl-C does
     try:
         raise SystemExit(_run(sys.argv[1:] if argv is None else argv, adjust))
     except DynacorError as error:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +293,21 @@ def test_report_names_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == f"Report: {run}/report.html\n"
     assert status_of("report", str(tmp_path)) == 2
     assert "Expected the directory of a finished run or sweep, but got" in capsys.readouterr().err
+
+
+def test_a_run_that_is_told_to_end_leaves_as_by_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the message that the same command resumes it."""
+
+    def told_to_end(config: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setitem(cli.COMMANDS, "detect", told_to_end)
+    monkeypatch.setattr(cli, "config_class", lambda _: DetectConfig)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["detect", "--data", "demo"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 130
