@@ -10,11 +10,13 @@ import ray
 import torch
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.manifest import LinedUpFeatures
 from dynacor_ray.core.packed_dataset import GivenLabels
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.detectors.fm_srm import NEIGHBORS, PrototypeSums, prototype_margin
 from dynacor_ray.detectors.nearest_neighbors import NearestNeighbors, normalized
+from dynacor_ray.engine.data.line_up import in_line
 from dynacor_ray.engine.runtime.session import remote_errors
 
 BLOCK_ROWS = 4096
@@ -34,8 +36,8 @@ class FeatureBlocks:
         return np.argsort(np.concatenate(self.ids), kind="stable")
 
 
-def load_blocks(files: Sequence[Location]) -> FeatureBlocks:
-    """Read files with `feature` and `instance_id`, or `key` of originals, into blocks."""
+def load_blocks(files: Sequence[Location], lined_up: LinedUpFeatures | None = None) -> FeatureBlocks:
+    """Read files with `feature` and `instance_id`, or `key` of originals, into blocks; features in line."""
 
     @ray.remote(num_cpus=1, num_returns=2)
     @retry_transient
@@ -47,7 +49,7 @@ def load_blocks(files: Sequence[Location]) -> FeatureBlocks:
                 table = file.read([schema.KEY if by_key else schema.INSTANCE_ID, schema.FEATURE])
             number = table[0].to_numpy()
             ids.append(number >> 1 if by_key else number)
-            features.append(schema.matrix(table[schema.FEATURE]))
+            features.append(schema.matrix(in_line(table, lined_up)[schema.FEATURE]))
         return np.concatenate(ids), np.concatenate(features)
 
     with remote_errors():

@@ -15,10 +15,12 @@ import pyarrow as pa
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
-from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats
+from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats, LinedUpFeatures
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.core.storage import Location
+from dynacor_ray.engine.data.line_up import feature_warnings, line_up, sample_of
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
 from dynacor_ray.sources.base import Shard, Source
 from dynacor_ray.sources.validate import (
@@ -62,6 +64,7 @@ class _PartResult:
     max_side: int | None
     gray: bool
     stats: FeatureStats | None
+    sample: np.ndarray | None
     ids: np.ndarray | None
 
 
@@ -75,6 +78,7 @@ class _Packer:
     vocabulary: LabelVocabulary
     feature_dim: int | None
     own_ids: bool
+    num_rows: int
 
     def __call__(self, item: tuple[int, Shard]) -> _PartResult:
         try:
@@ -103,6 +107,7 @@ class _Packer:
             max_side=checked.max_side,
             gray=checked.gray,
             stats=FeatureStats.of(features) if features is not None else None,
+            sample=sample_of(ids, features, self.num_rows) if features is not None else None,
             ids=ids if self.own_ids else None,
         )
 
@@ -146,7 +151,7 @@ def _pack(
     counts = count_labels(shards)
     vocabulary = build_vocabulary(counts, source)
     dim = feature_dim_of(sample) if source.kind == "feature" else None
-    packer = _Packer(folder, attempt, source.kind, vocabulary, dim, source.has_instance_ids)
+    packer = _Packer(folder, attempt, source.kind, vocabulary, dim, source.has_instance_ids, source.num_rows)
     found: list[_PartResult] = []
     with progress.stage("ingest", source.num_rows, "rows") as bar:
         for result in parallel_map(packer, list(enumerate(shards))):
@@ -199,6 +204,7 @@ def _summarize(
         )
     sides = [result.max_side for result in found if result.max_side is not None]
     stats = [result.stats for result in found if result.stats is not None]
+    scaling, lined_up = _line_up(place, found)
     quarantine = _gather(place, "quarantine", schema.quarantine_schema(), found)
     truth = _gather(place, "truth", schema.truth_schema(), found) if source.has_truth else None
     return DatasetManifest(
@@ -222,8 +228,21 @@ def _summarize(
         quarantine_reasons=dict(reasons.most_common()),
         quarantine_examples=tuple([e for result in found for e in result.examples][:EXAMPLES]),
         stats=sum(stats[1:], stats[0]) if stats else None,
-        warnings=tuple(vocabulary_warnings(_named(class_counts, vocabulary), vocabulary)),
+        lined_up=lined_up,
+        warnings=(
+            *vocabulary_warnings(_named(class_counts, vocabulary), vocabulary),
+            *feature_warnings(scaling, lined_up, rows),
+        ),
     )
+
+
+def _line_up(place: Location, found: list[_PartResult]) -> tuple[RobustScaling | None, LinedUpFeatures | None]:
+    """How features must be brought into line; of images nothing."""
+    parts = [(place / posixpath.basename(one.part.name), one.stats, one.sample) for one in found if one.part.rows]
+    known = [(file, stats, sample) for file, stats, sample in parts if stats is not None and sample is not None]
+    if not known:
+        return None, None
+    return line_up([(file, stats) for file, stats, _ in known], np.concatenate([sample for _, _, sample in known]))
 
 
 def _named(class_counts: np.ndarray, vocabulary: LabelVocabulary) -> Mapping[str, int]:

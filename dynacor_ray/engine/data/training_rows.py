@@ -18,6 +18,7 @@ from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.embed import EmbeddingChunk, FeatureStore, plan_chunks
 from dynacor_ray.engine.data.image_rows import ImageReader, labels_of
+from dynacor_ray.engine.data.line_up import in_line
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.parquet_datasource import read_chunks, read_parts
 from dynacor_ray.engine.runtime.session import resources, set_up_data
@@ -36,25 +37,28 @@ class TrainingRows:
     facts: RowFacts
 
 
-def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None) -> TrainingRows:
+def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None, plain: bool = False) -> TrainingRows:
     """Rows of a data set that holds feature vectors; §4.2 is applied each time the rows are read.
 
     Args:
         dataset: The packed features.
         corruption: Which rows get a copy; None for the originals alone.
+        plain: Whether features are used as they are, also where they are not in line.
 
     Raises:
         DataError: No row gets a copy.
     """
     assert dataset.manifest.feature_dim is not None
-    assert dataset.manifest.stats is not None
+    lined_up = None if plain else dataset.manifest.lined_up
+    stats = lined_up.stats if lined_up else dataset.manifest.stats
+    assert stats is not None
     num_classes = dataset.num_classes
 
     def build(shuffled: bool) -> ray.data.Dataset:
         known = ray.put(dataset.labels())
 
         def add_copies(block: pa.Table) -> pa.Table:
-            ids = block[schema.INSTANCE_ID].to_numpy()
+            block, ids = in_line(block, lined_up), block[schema.INSTANCE_ID].to_numpy()
             given = pa.array(ray.get(known).of(ids), pa.int32())
             if corruption is not None:
                 rows = block.select([schema.INSTANCE_ID, schema.FEATURE]).append_column(schema.GIVEN_LABEL, given)
@@ -65,11 +69,11 @@ def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None
         rows = read_rows(dataset.files, [schema.INSTANCE_ID, schema.FEATURE], shuffled)
         return rows.map_batches(add_copies, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
-    return _described(build, dataset, corruption, dataset.manifest.feature_dim, *dataset.manifest.stats.scaling())
+    return _described(build, dataset, corruption, dataset.manifest.feature_dim, *stats.scaling())
 
 
 def rows_of_embeddings(
-    store: FeatureStore, dataset: PackedDataset, corruption: CorruptionConfig | None
+    store: FeatureStore, dataset: PackedDataset, corruption: CorruptionConfig | None, plain: bool = False
 ) -> TrainingRows:
     """Rows of an embedded image set.
 
@@ -77,13 +81,15 @@ def rows_of_embeddings(
         store: The embeddings.
         dataset: The packed images, with the labels to learn.
         corruption: Which of the embedded copies are used (§4.2); None for the originals alone.
+        plain: Whether features are used as they are, also where they are not in line.
 
     Raises:
         DataError: No row gets a copy.
     """
     folders = (store.originals, store.copies) if corruption is not None else (store.originals,)
     files = [folder / name for folder in folders for name in store.files]
-    num_classes = dataset.num_classes
+    num_classes, lined_up = dataset.num_classes, None if plain else store.lined_up
+    stats = lined_up.stats if lined_up else store.stats
 
     def build(shuffled: bool) -> ray.data.Dataset:
         known = ray.put(dataset.labels())
@@ -92,13 +98,14 @@ def rows_of_embeddings(
             ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
             if corruption is not None:
                 block = block.filter(pa.array(~is_copy | is_selected(ids, corruption)))
+            block = in_line(block, lined_up)
             given = labels_of(block[schema.KEY].to_numpy(), ray.get(known), num_classes, corruption)
             return pa.table({schema.KEY: block[schema.KEY], LABEL: given, schema.FEATURE: block[schema.FEATURE]})
 
         rows = read_rows(files, [schema.KEY, schema.FEATURE], shuffled)
         return rows.map_batches(label, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
-    return _described(build, dataset, corruption, store.dim, *store.stats.scaling())
+    return _described(build, dataset, corruption, store.dim, *stats.scaling())
 
 
 def rows_of_images(
