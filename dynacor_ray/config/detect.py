@@ -169,7 +169,7 @@ class DetectConfig(Checked):
 
     @property
     def plain_features(self) -> bool:
-        """Whether features are used as they are, as the published method does."""
+        """Whether features and duplicates are used as they are, as the published method does."""
         return self.variant is not None
 
     @property

@@ -193,7 +193,8 @@ class SharedData:
     def neighbors(self) -> dict[str, Any]:
         """Who is near whom, which does not depend on labels, and the seconds that it took to find out."""
         start = time.monotonic()
-        found: dict[str, Any] = dict(gather_neighbors(self.blocks, self.progress))
+        duplicates = self.opened.dataset.duplicates()
+        found: dict[str, Any] = dict(gather_neighbors(self.blocks, self.progress, duplicates))
         return found | {"seconds": time.monotonic() - start}
 
 

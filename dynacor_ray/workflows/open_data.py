@@ -58,7 +58,7 @@ def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress) -> Opene
             build_network(network, dataset.num_classes)
         assert training.augmentation is not None
         kind = "none" if config.augmentation == "auto" else config.augmentation
-        rows = rows_of_images(dataset, corruption, kind, training.augmentation.stored)
+        rows = rows_of_images(dataset, corruption, kind, training.augmentation.stored, config.plain_features)
         return OpenedData(dataset, network, rows, None)
     with progress.timed("embed"):
         manifest = dataset.manifest

@@ -10,6 +10,7 @@ import ray
 import torch
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import Duplicates
 from dynacor_ray.core.manifest import LinedUpFeatures
 from dynacor_ray.core.packed_dataset import GivenLabels
 from dynacor_ray.core.progress import Progress
@@ -96,30 +97,38 @@ def map_features(
     return np.concatenate(values)[blocks.order]
 
 
-def gather_neighbors(blocks: FeatureBlocks, progress: Progress) -> dict[str, np.ndarray]:
+def gather_neighbors(
+    blocks: FeatureBlocks, progress: Progress, duplicates: Duplicates | None = None
+) -> dict[str, np.ndarray]:
     """The nearest other instances by cosine of their features: ids int64 (N, K) and similarity float32 (N, K).
+
+    Equal rows are no neighbors of each other.
 
     K is what `detectors.fm_srm` asks for, the most of all. A task holds one block of queries and sees all
     references block by block, so memory does not grow with N; NO_INSTANCE stands where there are fewer others.
     """
-    numbers, references = ray.put(blocks.ids), ray.put([[block] for block in blocks.blocks])
+    groups = [ids if duplicates is None else duplicates.first_of(ids) for ids in blocks.ids]
+    others, references = ray.put((blocks.ids, groups)), ray.put([[block] for block in blocks.blocks])
 
     @ray.remote(num_cpus=1)
     def find(
-        ids: np.ndarray, features: np.ndarray, numbers: tuple[np.ndarray, ...], references: list[list[ray.ObjectRef]]
+        number: int,
+        features: np.ndarray,
+        others: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
+        references: list[list[ray.ObjectRef]],
     ) -> tuple[np.ndarray, np.ndarray]:
         torch.set_num_threads(1)
-        found = [NearestNeighbors(normalized(rows), own, NEIGHBORS) for own, rows in _cut(ids, features)]
-        for other_ids, (other,) in zip(numbers, references, strict=True):
-            for reference_ids, rows in _cut(other_ids, ray.get(other)):
+        queries = _cut(others[0][number], features, others[1][number])
+        found = [NearestNeighbors(normalized(rows), own, NEIGHBORS, group) for own, rows, group in queries]
+        for other_ids, other_groups, (other,) in zip(*others, references, strict=True):
+            for reference_ids, rows, group in _cut(other_ids, ray.get(other), other_groups):
                 reference = normalized(rows)
                 for query in found:
-                    query.update(reference, reference_ids)
+                    query.update(reference, reference_ids, group)
         return torch.cat([q.ids for q in found]).numpy(), torch.cat([q.similarity for q in found]).numpy()
 
     with progress.stage("neighbors", sum(map(len, blocks.ids)), "rows") as bar, remote_errors():
-        pairs = zip(blocks.ids, blocks.blocks, strict=True)
-        tasks = [find.remote(ids, block, numbers, references) for ids, block in pairs]
+        tasks = [find.remote(number, block, others, references) for number, block in enumerate(blocks.blocks)]
         place = dict(zip(tasks, blocks.ids, strict=True))
         waiting = tasks
         while waiting:

@@ -20,6 +20,7 @@ from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.core.storage import Location
+from dynacor_ray.engine.data.find_duplicates import HASHES, bucket_count, row_hashes, write_duplicates, write_hashes
 from dynacor_ray.engine.data.line_up import feature_warnings, line_up, sample_of
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
 from dynacor_ray.sources.base import Shard, Source
@@ -97,10 +98,12 @@ class _Packer:
         ids, classes = rows[schema.INSTANCE_ID].to_numpy(), len(self.vocabulary.names)
         bounds = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
         features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
+        hashes = row_hashes(rows[schema.IMAGE].to_pylist() if features is None else features)
+        write_hashes(place / HASHES / name, ids, hashes, bucket_count(self.num_rows))
         return _PartResult(
             part=DataFile(f"{self.attempt}/{name}", len(ids), *bounds),
             digest=_digest(ids, rows[schema.GIVEN_LABEL].to_numpy()),
-            payload_digest=_digest(ids, *(rows[schema.IMAGE].to_pylist() if features is None else [features])),
+            payload_digest=_digest(ids, hashes),
             class_counts=np.bincount(rows[schema.GIVEN_LABEL].to_numpy(), minlength=classes).tolist(),
             reasons=dict(Counter(reason_kind(r) for r in checked.quarantine[schema.REASON].to_pylist())),
             examples=checked.quarantine.slice(0, EXAMPLES).to_pylist(),
@@ -221,6 +224,7 @@ def _summarize(
         parts=tuple(result.part for result in found if result.part.rows),
         quarantine=quarantine,
         truth=truth,
+        duplicates=write_duplicates(place, [result.part.name for result in found], source.num_rows),
         allows_thumbnails=source.allows_thumbnails,
         max_side=max(sides, default=None),
         gray=all(result.gray for result in found),
@@ -258,10 +262,10 @@ def _gather(place: Location, name: str, wanted: pa.Schema, found: list[_PartResu
     return f"{posixpath.basename(place.path)}/{name}.parquet"
 
 
-def _digest(*values: np.ndarray | bytes) -> str:
+def _digest(*values: np.ndarray) -> str:
     state = hashlib.blake2b(digest_size=16)
     for value in values:
-        state.update(np.ascontiguousarray(value).view(np.uint8).data if isinstance(value, np.ndarray) else value)
+        state.update(np.ascontiguousarray(value).view(np.uint8).data)
     return state.hexdigest()
 
 

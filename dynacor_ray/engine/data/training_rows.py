@@ -13,6 +13,7 @@ from ray.data import ExecutionOptions
 from ray.train import DataConfig
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import Location
@@ -43,7 +44,8 @@ def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None
     Args:
         dataset: The packed features.
         corruption: Which rows get a copy; None for the originals alone.
-        plain: Whether features are used as they are, also where they are not in line.
+        plain: Whether features are used as they are, also where they are not in line, and duplicates as if they were
+            none.
 
     Raises:
         DataError: No row gets a copy.
@@ -69,7 +71,8 @@ def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None
         rows = read_rows(dataset.files, [schema.INSTANCE_ID, schema.FEATURE], shuffled)
         return rows.map_batches(add_copies, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
-    return _described(build, dataset, corruption, dataset.manifest.feature_dim, *stats.scaling())
+    dim, twins = dataset.manifest.feature_dim, None if plain else twin_labels(dataset, corruption)
+    return _described(build, dataset, corruption, dim, *stats.scaling(), twins)
 
 
 def rows_of_embeddings(
@@ -81,7 +84,7 @@ def rows_of_embeddings(
         store: The embeddings.
         dataset: The packed images, with the labels to learn.
         corruption: Which of the embedded copies are used (§4.2); None for the originals alone.
-        plain: Whether features are used as they are, also where they are not in line.
+        plain: As in `rows_of_features`.
 
     Raises:
         DataError: No row gets a copy.
@@ -105,11 +108,12 @@ def rows_of_embeddings(
         rows = read_rows(files, [schema.KEY, schema.FEATURE], shuffled)
         return rows.map_batches(label, batch_format="pyarrow", batch_size=None, num_cpus=READ_CPUS)
 
-    return _described(build, dataset, corruption, store.dim, *stats.scaling())
+    twins = None if plain else twin_labels(dataset, corruption)
+    return _described(build, dataset, corruption, store.dim, *stats.scaling(), twins)
 
 
 def rows_of_images(
-    dataset: PackedDataset, corruption: CorruptionConfig | None, augmentation: str, side: int
+    dataset: PackedDataset, corruption: CorruptionConfig | None, augmentation: str, side: int, plain: bool = False
 ) -> TrainingRows:
     """Rows of an image set as pixels, decoded each time the rows are read: uint8 (n, 3 * side**2).
 
@@ -118,6 +122,7 @@ def rows_of_images(
         corruption: Which rows get a copy (§4.2); None for the originals alone.
         augmentation: Of the copies, as in `embed.augmented`.
         side: Of the squares that images are made, in pixels.
+        plain: Whether duplicates are trained on as if they were none.
 
     Raises:
         DataError: No row gets a copy.
@@ -136,8 +141,18 @@ def rows_of_images(
         # Units are small and come from all over the data: shuffled, rows sorted by class are mixed as well.
         return read_chunks([functools.partial(decode, unit) for unit in units], shuffled, cpus)
 
-    nothing = np.empty(0, np.float32)
-    return _described(build, dataset, corruption, 3 * side * side, nothing, 1.0, "uint8")
+    nothing, twins = np.empty(0, np.float32), None if plain else twin_labels(dataset, corruption)
+    return _described(build, dataset, corruption, 3 * side * side, nothing, 1.0, twins, "uint8")
+
+
+def twin_labels(dataset: PackedDataset, corruption: CorruptionConfig | None) -> TwinLabels | None:
+    """The labels of equal rows, of which those without a copy may be fitted; None without any."""
+    duplicates = dataset.duplicates()
+    if duplicates is None:
+        return None
+    ids = duplicates.ids
+    is_fitted = ~is_selected(ids, corruption) if corruption is not None else np.ones(len(ids), np.bool_)
+    return TwinLabels.of(duplicates, dataset.labels().of(ids), is_fitted)
 
 
 def _described(
@@ -147,6 +162,7 @@ def _described(
     dim: int,
     mean: np.ndarray,
     scale: float,
+    twins: TwinLabels | None,
     value_type: str = "float32",
 ) -> TrainingRows:
     known, rows = dataset.labels(), dataset.manifest.num_rows
@@ -155,7 +171,7 @@ def _described(
         got = f"no row selected out of {rows:,}"
         raise DataError(expected_got("at least one corrupted copy", got, "raise --gamma or use more data"))
     classes = dataset.num_classes
-    facts = RowFacts(rows, copies, classes, dim, mean, scale, known.counts(classes), corruption, value_type)
+    facts = RowFacts(rows, copies, classes, dim, mean, scale, known.counts(classes), corruption, twins, value_type)
     return TrainingRows(build, facts)
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import ray
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import Duplicates
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.storage import Location
@@ -107,12 +108,15 @@ def row_signals(rows: pa.Table, fitted: FittedClustering | None) -> RowSignals:
     return RowSignals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out, log_odds=log_odds)
 
 
-def assign(dynamics: ray.data.Dataset, fitted: FittedClustering, cut: DecisionThreshold) -> ray.data.Dataset:
+def assign(
+    dynamics: ray.data.Dataset, fitted: FittedClustering, cut: DecisionThreshold, duplicates: Duplicates | None = None
+) -> ray.data.Dataset:
     """q_noisy (Eq. 3) and flag of every row, with `issues.parquet`'s columns and key; materialized."""
-    shared = ray.put(fitted)
+    shared = ray.put((fitted, duplicates))
 
     def work(block: pa.Table) -> pa.Table:
-        signals = row_signals(block, ray.get(shared))
+        clustering, equal = ray.get(shared)
+        signals = row_signals(block, clustering)
         flags, quality = cut.apply(signals)
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
         columns = {
@@ -126,11 +130,19 @@ def assign(dynamics: ray.data.Dataset, fitted: FittedClustering, cut: DecisionTh
             schema.NOISE_SCORE: pa.array(signals.q_noisy),
             schema.MEAN_MARGIN: pa.array(signals.margins.astype(np.float32).mean(axis=1)),
             schema.PREDICTED_SHARE: block[schema.PREDICTED_SHARE],
+            schema.DUPLICATE_OF: _duplicate_of(ids, equal),
         }
         return pa.table(columns)
 
     with remote_errors():
         return dynamics.map_batches(work, batch_format="pyarrow", batch_size=None).materialize()
+
+
+def _duplicate_of(ids: np.ndarray, duplicates: Duplicates | None) -> pa.Array:
+    """The smallest id of each row's group, null without a twin."""
+    if duplicates is None:
+        return pa.nulls(len(ids), pa.int64())
+    return pa.array(duplicates.first_of(ids), mask=~duplicates.has_twin(ids))
 
 
 def count_flags(assigned: ray.data.Dataset, num_classes: int) -> FlagCounts:

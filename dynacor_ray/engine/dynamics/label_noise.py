@@ -7,6 +7,7 @@ import pyarrow as pa
 import ray
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.decision.fitted_decision import FittedDecision, ScoredRows, fit_decision
 from dynacor_ray.decision.noise_rate import NoiseRate
@@ -16,25 +17,30 @@ from dynacor_ray.method.corruption import corrupted_label
 
 
 def fit_label_noise(
-    sample: pa.Table, num_classes: int, seed: int, surest: NoiseRate | None, progress: Progress
+    sample: pa.Table,
+    num_classes: int,
+    seed: int,
+    surest: NoiseRate | None,
+    progress: Progress,
+    twins: TwinLabels | None = None,
 ) -> FittedDecision | None:
     """Fit on a sample of blocks, in one Ray task; None where no class scores were recorded.
 
-    seed: that of the corruption, which decides the copies' labels.
+    seed: that of the corruption, which decides the copies' labels; twins: the labels of equal rows.
     """
     if schema.ALL_CLASS_SCORES not in sample.column_names:
         return None
 
     @ray.remote(num_cpus=1)
     def work(rows: pa.Table) -> FittedDecision:
-        return fit_decision(scored_rows(rows, num_classes, seed), surest)
+        return fit_decision(scored_rows(rows, num_classes, seed, twins), surest)
 
     with progress.stage("label noise", None, "rows"), remote_errors():
         fitted: FittedDecision = ray.get(work.remote(sample))
     return fitted
 
 
-def scored_rows(block: pa.Table, num_classes: int, seed: int) -> ScoredRows:
+def scored_rows(block: pa.Table, num_classes: int, seed: int, twins: TwinLabels | None = None) -> ScoredRows:
     """What the model reads of a block of dynamics."""
     ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
     given = block[schema.GIVEN_LABEL].to_numpy().astype(np.int64)
@@ -46,12 +52,23 @@ def scored_rows(block: pa.Table, num_classes: int, seed: int) -> ScoredRows:
         labels=np.where(is_copy, corrupted, given),
         other_labels=np.where(is_copy, given, np.where(has_copy, corrupted, -1)),
         is_copy=is_copy,
+        twins=None if twins is None else _twins(ids, given, num_classes, twins),
     )
 
 
-def with_log_odds(block: pa.Table, fitted: FittedDecision, num_classes: int, seed: int) -> pa.Table:
+def _twins(ids: np.ndarray, given: np.ndarray, num_classes: int, twins: TwinLabels) -> np.ndarray:
+    """Labels of the other rows of each row's group, or of a copy's original's."""
+    counts = twins.counts(ids, num_classes)
+    has_twin = twins.sizes(ids) > 1
+    counts[has_twin, given[has_twin]] -= 1
+    return counts
+
+
+def with_log_odds(
+    block: pa.Table, fitted: FittedDecision, num_classes: int, seed: int, twins: TwinLabels | None = None
+) -> pa.Table:
     """The block with log odds, and the model's most probable class where it has a predicted one; without scores."""
-    rows = scored_rows(block, num_classes, seed)
+    rows = scored_rows(block, num_classes, seed, twins)
     block = block.drop([schema.ALL_CLASS_SCORES]).append_column(schema.LOG_ODDS, pa.array(fitted.log_odds(rows)))
     if schema.PREDICTED_LABEL not in block.column_names:
         return block
@@ -59,11 +76,14 @@ def with_log_odds(block: pa.Table, fitted: FittedDecision, num_classes: int, see
     return block.set_column(place, schema.PREDICTED_LABEL, pa.array(fitted.suggested(rows)))
 
 
-def score_rows(dynamics: ray.data.Dataset, fitted: FittedDecision, num_classes: int, seed: int) -> ray.data.Dataset:
+def score_rows(
+    dynamics: ray.data.Dataset, fitted: FittedDecision, num_classes: int, seed: int, twins: TwinLabels | None = None
+) -> ray.data.Dataset:
     """`with_log_odds` of every block."""
-    shared = ray.put(fitted)
+    shared = ray.put((fitted, twins))
 
     def work(block: pa.Table) -> pa.Table:
-        return with_log_odds(block, ray.get(shared), num_classes, seed)
+        known, others = ray.get(shared)
+        return with_log_odds(block, known, num_classes, seed, others)
 
     return dynamics.map_batches(work, batch_format="pyarrow", batch_size=None)
