@@ -41,7 +41,8 @@ def own_label_influence(
     own = logits[rows, corrupted]
     unseen = (logits.sum(axis=1) - own - logits[rows, given]) / (logits.shape[1] - 2)
     residual = (1.0 - _probability(logits, corrupted)) * weight
-    return float(max(0.0, (own - unseen).mean(axis=0) / residual.mean(axis=0)))
+    # those of little weight show little, and have little say
+    return float(max(0.0, ((own - unseen) * weight).mean(axis=0) / (residual * weight).mean(axis=0)))
 
 
 def two_class_influence(
@@ -61,11 +62,11 @@ def two_class_influence(
         return 0.0
     rows = np.arange(len(labels))
     margin = originals[rows, labels] - originals[rows, 1 - labels]
-    columns = np.stack([np.ones(len(margin)), other, np.minimum(other, 0.0), has_copy], axis=1).astype(np.float64)
+    saw_copy = has_copy * (1.0 if weight is None else weight)
+    columns = np.stack([np.ones(len(margin)), other, np.minimum(other, 0.0), saw_copy], axis=1).astype(np.float64)
     solution, *_ = np.linalg.lstsq(columns, margin.astype(np.float64), rcond=None)
     # the copy has the other label, whose residual is the probability of this one
     residual = _probability(originals[has_copy].astype(np.float64), labels[has_copy])
-    residual = residual if weight is None else residual * weight[has_copy]
     return float(max(0.0, -solution[3] / residual.mean(axis=0)))
 
 

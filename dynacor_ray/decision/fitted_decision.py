@@ -50,7 +50,7 @@ class ScoredRows:
         """Of each row in the training, float64 (n,): m equal rows weigh 1/m each."""
         if self.twins is None:
             return np.ones(len(self.labels))
-        weight: NDArray[np.float64] = 1.0 / (1.0 + self.twins.sum(axis=1))
+        weight: NDArray[np.float64] = 1.0 / (1.0 + self.twins.sum(axis=1, dtype=np.float64))
         return weight
 
     @property
