@@ -80,6 +80,11 @@ class LabelSet:
     num_classes: int
     seed: int
 
+    @property
+    def lined_up(self) -> NDArray[np.float32]:
+        """The features as every detector gets them."""
+        return RobustScaling.of(self.features).apply(self.features)
+
 
 @dataclass(frozen=True)
 class Training:
@@ -216,7 +221,7 @@ def train(labels: LabelSet) -> Training:
     source = np.flatnonzero(is_selected(ids, CorruptionConfig(gamma=GAMMA, seed=labels.seed)))
     copied = corrupted_label(labels.given[source], source, labels.num_classes, labels.seed)
     label = torch.from_numpy(np.concatenate([labels.given, copied]).astype(np.int64))
-    lined_up = RobustScaling.of(labels.features).apply(labels.features)
+    lined_up = labels.lined_up
     features = torch.from_numpy(np.concatenate([lined_up, lined_up[source]]))
     center = features.mean(dim=0)
     scale = float(1.0 / (features - center).std())
@@ -338,7 +343,7 @@ def left_out(labels: LabelSet, training: Training) -> Judged:
 
 def neighbors(labels: LabelSet, training: Training) -> Judged:
     """SimiFeat-V: the vote of the ten nearest by cosine."""
-    rows = normalized(torch.from_numpy(labels.features))
+    rows = normalized(torch.from_numpy(labels.lined_up))
     ids = torch.arange(len(rows))
     near, alike = [], []
     for block in torch.split(ids, 2048):
@@ -362,7 +367,8 @@ def cleanlab(labels: LabelSet, training: Training) -> Judged:
 
     folds = fold_of(np.arange(len(labels.given)), 5, labels.seed)
     probability = np.zeros((len(folds), labels.num_classes))
-    rows = (labels.features - labels.features.mean(axis=0)) / (labels.features - labels.features.mean(axis=0)).std()
+    rows = labels.lined_up - labels.lined_up.mean(axis=0)
+    rows = rows / rows.std()
     for fold in range(5):
         model = LogisticRegression(C=0.1, max_iter=60, tol=1e-2).fit(rows[folds != fold], labels.given[folds != fold])
         probability[np.ix_(folds == fold, model.classes_)] = model.predict_proba(rows[folds == fold])
