@@ -21,6 +21,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
+from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.decision.corrupted_copy_rate import with_corrupted_copies
 from dynacor_ray.decision.fitted_decision import ScoredRows, fit_decision
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
@@ -47,7 +48,10 @@ EARLY = range(1, 5)
 KINDS = (
     *("clean", "symmetric:0.05", "symmetric:0.2", "symmetric:0.5", "asymmetric:0.25", "instance_dependent:0.3"),
     *("by_class:0.4,0.4,0.0,0.0,0.0", "ramp:0.4", "one_sided:0.3", "weak_annotator:0.5", "hard_rows:0.15", "junk:0.1"),
+    *("far_row", "time_stamp", "row_number", "mixed_units"),
 )
+ODD_FEATURES = ("far_row", "time_stamp", "row_number", "mixed_units")
+"""Kinds of features as they come, with 20% symmetric noise."""
 FAMILIES = {
     "clean": "clean",
     "symmetric": "symmetric",
@@ -59,6 +63,7 @@ FAMILIES = {
     "weak_annotator": "weak annotator",
     "hard_rows": "hard rows",
     "junk": "junk",
+    **dict.fromkeys(ODD_FEATURES, "odd features"),
 }
 
 
@@ -74,6 +79,11 @@ class LabelSet:
     wrong: NDArray[np.bool_]
     num_classes: int
     seed: int
+
+    @property
+    def lined_up(self) -> NDArray[np.float32]:
+        """The features as every detector gets them."""
+        return RobustScaling.of(self.features).apply(self.features)
 
 
 @dataclass(frozen=True)
@@ -157,9 +167,25 @@ def label_sets(name: str, path: Path | None, kinds: Iterable[str], seed: int, mo
         seen, given, junk = features, truth, np.zeros(len(truth), np.bool_)
         if family == "junk":
             seen, junk = junk_features(features, ids, float(kind.partition(":")[2]), seed)
+        elif family == "odd features":
+            given = given_labels(parse_noise("symmetric:0.2"), truth, ids, classes, seed).astype(np.int64)
+            seen = odd_features(kind, features, seed)
         elif family != "clean":
             given = given_labels(parse_noise(kind), truth, ids, classes, seed, centered).astype(np.int64)
         yield LabelSet(name, kind, family, seen, given, (given != truth) | junk, classes, seed)
+
+
+def odd_features(kind: str, features: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """One row x 1000, a column of times or row numbers, or columns in units from 0.01 to 100."""
+    rng, (rows, dim) = np.random.default_rng(seed), features.shape
+    if kind == "far_row":
+        factors = np.ones((rows, 1), np.float32)
+        factors[rng.integers(rows)] = 1000.0
+        return features * factors
+    if kind == "mixed_units":
+        return (features * 10.0 ** rng.uniform(-2, 2, dim)).astype(np.float32)
+    more = np.arange(rows) if kind == "row_number" else 1.7e9 + rng.uniform(0, 3e7, rows)
+    return np.column_stack([features, more]).astype(np.float32)
 
 
 def read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], dict[str, NDArray[np.int64]]]:
@@ -195,7 +221,8 @@ def train(labels: LabelSet) -> Training:
     source = np.flatnonzero(is_selected(ids, CorruptionConfig(gamma=GAMMA, seed=labels.seed)))
     copied = corrupted_label(labels.given[source], source, labels.num_classes, labels.seed)
     label = torch.from_numpy(np.concatenate([labels.given, copied]).astype(np.int64))
-    features = torch.from_numpy(np.concatenate([labels.features, labels.features[source]]))
+    lined_up = labels.lined_up
+    features = torch.from_numpy(np.concatenate([lined_up, lined_up[source]]))
     center = features.mean(dim=0)
     scale = float(1.0 / (features - center).std())
     torch.manual_seed(labels.seed)
@@ -316,7 +343,7 @@ def left_out(labels: LabelSet, training: Training) -> Judged:
 
 def neighbors(labels: LabelSet, training: Training) -> Judged:
     """SimiFeat-V: the vote of the ten nearest by cosine."""
-    rows = normalized(torch.from_numpy(labels.features))
+    rows = normalized(torch.from_numpy(labels.lined_up))
     ids = torch.arange(len(rows))
     near, alike = [], []
     for block in torch.split(ids, 2048):
@@ -340,7 +367,8 @@ def cleanlab(labels: LabelSet, training: Training) -> Judged:
 
     folds = fold_of(np.arange(len(labels.given)), 5, labels.seed)
     probability = np.zeros((len(folds), labels.num_classes))
-    rows = (labels.features - labels.features.mean(axis=0)) / (labels.features - labels.features.mean(axis=0)).std()
+    rows = labels.lined_up - labels.lined_up.mean(axis=0)
+    rows = rows / rows.std()
     for fold in range(5):
         model = LogisticRegression(C=0.1, max_iter=60, tol=1e-2).fit(rows[folds != fold], labels.given[folds != fold])
         probability[np.ix_(folds == fold, model.classes_)] = model.predict_proba(rows[folds == fold])

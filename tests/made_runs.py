@@ -108,6 +108,7 @@ def make_run(
             schema.NOISE_SCORE: (1 - quality).astype(np.float32),
             schema.MEAN_MARGIN: mean,
             schema.PREDICTED_SHARE: share,
+            schema.DUPLICATE_OF: pa.nulls(rows, pa.int64()),
         },
         schema=schema.issues_schema(),
     )

@@ -170,6 +170,11 @@ class DetectConfig(Checked):
         return 0.9 if self.variant == "released" else 1.0
 
     @property
+    def plain_features(self) -> bool:
+        """Whether features and duplicates are used as they are, as the published method does."""
+        return self.variant is not None
+
+    @property
     def effective_flag_rule(self) -> str:
         """The rule by which rows are flagged."""
         if self.flag_rule or self.variant:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import StorageError, expected_got
+from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.core.storage import Location
 
 MANIFEST = "manifest.json"
@@ -52,6 +53,23 @@ class FeatureStats:
 
 
 @dataclass(frozen=True)
+class LinedUpFeatures:
+    """Features that need `RobustScaling`, and what is known of them after it.
+
+    Attributes:
+        scaling: what brings them into line.
+        stats: sums over the vectors in line.
+        far_rows: rows that are moved back.
+        far_examples: instance_id of some of them, increasing.
+    """
+
+    scaling: RobustScaling
+    stats: FeatureStats
+    far_rows: int
+    far_examples: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class DataFile:
     """One file of a packed table."""
 
@@ -89,6 +107,10 @@ class DatasetManifest:
     quarantine_reasons: dict[str, int] = field(default_factory=dict)
     quarantine_examples: tuple[dict[str, Any], ...] = ()
     stats: FeatureStats | None = None
+    lined_up: LinedUpFeatures | None = None
+    """None where features are alike, and are used as they are."""
+    duplicates: str | None = None
+    """The file of rows that have a twin, `schema.duplicates_schema`; None where there are none."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -111,15 +133,16 @@ class DatasetManifest:
         if not place.exists():
             return None
         raw = place.read_json()
-        if isinstance(raw, dict) and "payload_hash" not in raw:  # packed by an older version
+        if isinstance(raw, dict) and not {"payload_hash", "duplicates"} <= raw.keys():  # packed by an older version
             return None
         try:
             raw["parts"] = tuple(DataFile(**part) for part in raw["parts"])
-            raw["stats"] = read_stats(raw["stats"])
+            raw["stats"], raw["lined_up"] = read_stats(raw["stats"]), read_lined_up(raw["lined_up"])
             for name in ("class_names", "class_counts", "quarantine_examples", "warnings"):
                 raw[name] = tuple(raw[name])
             manifest = cls(**raw)
-            files = [*(part.name for part in manifest.parts), manifest.quarantine, manifest.truth or ""]
+            files = [*(part.name for part in manifest.parts), manifest.quarantine]
+            files += [name for name in (manifest.truth, manifest.duplicates) if name is not None]
             if any(name.startswith("/") or ".." in name.split("/") for name in files):
                 raise ValueError("a file outside its folder")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -132,3 +155,15 @@ class DatasetManifest:
 def read_stats(raw: dict[str, Any] | None) -> FeatureStats | None:
     """FeatureStats from their JSON form."""
     return None if raw is None else FeatureStats(raw["count"], tuple(raw["total"]), raw["squares"])
+
+
+def read_lined_up(raw: dict[str, Any] | None) -> LinedUpFeatures | None:
+    """LinedUpFeatures from their JSON form."""
+    if raw is None:
+        return None
+    held: dict[str, Any] = {
+        n: tuple(value) if isinstance(value, list) else value for n, value in raw["scaling"].items()
+    }
+    stats = read_stats(raw["stats"])
+    assert stats is not None
+    return LinedUpFeatures(RobustScaling(**held), stats, raw["far_rows"], tuple(raw["far_examples"]))

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import Duplicates
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.storage import Location
@@ -67,6 +68,13 @@ class PackedDataset:
     def truth(self) -> Location | None:
         """The file of true labels, where they are known."""
         return self.folder / self.manifest.truth if self.manifest.truth else None
+
+    def duplicates(self) -> Duplicates | None:
+        """The rows that have a twin: 16 bytes each; None where there are none."""
+        if self.manifest.duplicates is None:
+            return None
+        table = (self.folder / self.manifest.duplicates).read_table().sort_by(schema.INSTANCE_ID)
+        return Duplicates(table[schema.INSTANCE_ID].to_numpy(), table[schema.DUPLICATE_OF].to_numpy())
 
     def labels(self) -> GivenLabels:
         """All given labels, in the order of the ids: 12 bytes per instance."""

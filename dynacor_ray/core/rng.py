@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     THRESHOLD_SAMPLE = 10
     FOLD = 11
     REVIEW_SAMPLE = 12
+    FEATURE_SAMPLE = 13
 
 
 def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -19,6 +19,7 @@ MARGIN = "margin"
 PREDICTED = "predicted"
 PREDICTED_SHARE = "predicted_share"
 PREDICTED_LABEL = "predicted_label"
+DUPLICATE_OF = "duplicate_of"
 IS_LABEL_ISSUE = "is_label_issue"
 LABEL_QUALITY = "label_quality"
 NOISE_SCORE = "noise_score"
@@ -96,6 +97,11 @@ def truth_schema() -> pa.Schema:
     return pa.schema([(INSTANCE_ID, pa.int64()), (TRUE_LABEL, pa.int32())])
 
 
+def duplicates_schema() -> pa.Schema:
+    """Schema of `duplicates.parquet`: rows with a twin, and the smallest id of their group."""
+    return pa.schema([(INSTANCE_ID, pa.int64()), (DUPLICATE_OF, pa.int64())])
+
+
 def signal_schema(leave_one_out: bool = False) -> pa.Schema:
     """Schema of one signal file: one row per key, sorted by key. One epoch also has the leave-one-out margin."""
     more = [(LEAVE_ONE_OUT, pa.float32())] if leave_one_out else []
@@ -128,6 +134,7 @@ def issues_schema() -> pa.Schema:
             (NOISE_SCORE, pa.float32()),
             (MEAN_MARGIN, pa.float32()),
             (PREDICTED_SHARE, pa.float32()),
+            (DUPLICATE_OF, pa.int64()),
         ]
     )
 

@@ -35,12 +35,37 @@ class ScoredRows:
         other_labels: int64 (n,): the second label that the same features were trained with: a copy's for its original,
             the given one for a copy; -1 for none.
         is_copy: bool (n,).
+        twins: float (n, C): how often each label was given to other rows with the same image or feature (of a copy: to
+            those of its original); None where there are none.
     """
 
     scores: NDArray[np.floating[Any]]
     labels: NDArray[np.int64]
     other_labels: NDArray[np.int64]
     is_copy: NDArray[np.bool_]
+    twins: NDArray[np.float32] | None = None
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """Of each row in the training, float64 (n,): m equal rows weigh 1/m each."""
+        if self.twins is None:
+            return np.ones(len(self.labels))
+        weight: NDArray[np.float64] = 1.0 / (1.0 + self.twins.sum(axis=1, dtype=np.float64))
+        return weight
+
+    @property
+    def told(self) -> NDArray[np.float32] | None:
+        """Labels of the twins that tell something of this one's, float (n, C).
+
+        Twins that all have the same label may have it from one another, as where a row was stored twice, and tell
+        nothing. Where labels differ, each was given for itself. Copies, whose labels are made, are told nothing.
+        """
+        if self.twins is None:
+            return None
+        told = self.twins.copy()
+        rows = np.arange(len(told))
+        told[(told[rows, self.labels] == told.sum(axis=1)) | self.is_copy] = 0.0
+        return told
 
     def of(self, rows: NDArray[Any]) -> ScoredRows:
         """Those of some rows: a mask or places, (n,)."""
@@ -49,6 +74,7 @@ class ScoredRows:
             labels=self.labels[rows],
             other_labels=self.other_labels[rows],
             is_copy=self.is_copy[rows],
+            twins=None if self.twins is None else self.twins[rows],
         )
 
 
@@ -68,11 +94,11 @@ class FittedDecision:
 
     def log_odds(self, rows: ScoredRows) -> NDArray[np.float64]:
         """log P(wrong) / P(right) of rows of any block, float64 (n,)."""
-        return self.model.log_odds(_blocks(rows, self.influence), rows.labels)
+        return self.model.log_odds(_blocks(rows, self.influence), rows.labels, rows.told)
 
     def suggested(self, rows: ScoredRows) -> NDArray[np.int32]:
         """The most probable true class, int32 (n,)."""
-        joint = self.model.joint(_blocks(rows, self.influence), rows.labels)
+        joint = self.model.joint(_blocks(rows, self.influence), rows.labels, rows.told)
         best: NDArray[np.int32] = np.argmax(joint, axis=1).astype(np.int32)
         return best
 
@@ -106,20 +132,21 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
     blocks = _blocks(fitted, influence)
     model = fit_label_noise(blocks, fitted.labels)
     doubt = float((1.0 - model.class_probability(blocks).max(axis=1)).mean(axis=0))
-    return FittedDecision(model, influence, decide(model.log_odds(blocks, fitted.labels), doubt, surest))
+    return FittedDecision(model, influence, decide(model.log_odds(blocks, fitted.labels, fitted.told), doubt, surest))
 
 
 def _influence(originals: ScoredRows, copies: ScoredRows) -> float:
     early = 2
     if originals.scores.shape[2] > 2:
-        return own_label_influence(copies.scores[early], copies.other_labels, copies.labels)
+        return own_label_influence(copies.scores[early], copies.other_labels, copies.labels, copies.weight)
     rows = np.arange(len(originals.labels))
     ridge = originals.scores[0].astype(np.float64)
     margin = ridge[rows, originals.labels] - ridge[rows, 1 - originals.labels]
-    return two_class_influence(originals.scores[early], originals.labels, originals.other_labels >= 0, margin)
+    has_copy = originals.other_labels >= 0
+    return two_class_influence(originals.scores[early], originals.labels, has_copy, margin, originals.weight)
 
 
 def _blocks(rows: ScoredRows, influence: float) -> NDArray[np.float64]:
     """What the model is fitted to, float64 (3, n, C)."""
     ridge, wide, early = rows.scores.astype(np.float64)
-    return np.stack([ridge, wide, without_own_label(early, rows.labels, influence, rows.other_labels)])
+    return np.stack([ridge, wide, without_own_label(early, rows.labels, influence, rows.other_labels, rows.twins)])

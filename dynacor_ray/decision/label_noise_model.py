@@ -57,15 +57,33 @@ class LabelNoiseModel:
         """P(true = c | x), without the label. scores: float (K, N, C). Returns float64 (N, C), rows sum to 1."""
         return _softmax(np.einsum("k,knc->nc", self.weight, scores) + self.bias)
 
-    def joint(self, scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        """P(true = c | x, given = y): float64 (N, C), rows sum to 1. scores: float (K, N, C); labels: ints (N,)."""
-        joint = self.class_probability(scores) * transition(self.error, self.pairs).T[labels]
+    def joint(
+        self,
+        scores: NDArray[np.floating[Any]],
+        labels: NDArray[np.integer[Any]],
+        twins: NDArray[np.floating[Any]] | None = None,
+    ) -> NDArray[np.float64]:
+        """P(true = c | x, given = y): float64 (N, C), rows sum to 1.
+
+        scores: float (K, N, C); labels: ints (N,); twins: float (N, C), how often each label was given to others of the
+        same x, independently of this one.
+        """
+        matrix = transition(self.error, self.pairs)
+        joint = self.class_probability(scores) * matrix.T[labels]
+        if twins is not None:
+            told = twins @ np.log(np.maximum(matrix, _TINY)).T
+            joint = np.maximum(joint, _TINY) * np.exp(told - told.max(axis=1, keepdims=True))
         normal: NDArray[np.float64] = joint / joint.sum(axis=1, keepdims=True)
         return normal
 
-    def log_odds(self, scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        """log P(wrong) / P(right) of each row, float64 (N,). scores: float (K, N, C); labels: ints (N,)."""
-        joint, rows = self.joint(scores, labels), np.arange(len(labels))
+    def log_odds(
+        self,
+        scores: NDArray[np.floating[Any]],
+        labels: NDArray[np.integer[Any]],
+        twins: NDArray[np.floating[Any]] | None = None,
+    ) -> NDArray[np.float64]:
+        """log P(wrong) / P(right) of each row, float64 (N,); arguments as of `joint`."""
+        joint, rows = self.joint(scores, labels, twins), np.arange(len(labels))
         right = np.maximum(joint[rows, labels], _TINY)
         joint[rows, labels] = 0.0
         odds: NDArray[np.float64] = np.log(np.maximum(joint.sum(axis=1), _TINY)) - np.log(right)

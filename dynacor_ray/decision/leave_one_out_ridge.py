@@ -8,6 +8,9 @@ With centered features X (N, D), one-hot labels Y and `A = (X'X + penalty I)^-1`
 leverage `h_i = 1/N + x_i' A x_i`, and without row i `(P_i - h_i Y_i) / (1 - h_i)` (Hastie et al., The Elements of
 Statistical Learning, §7.10). The penalty is chosen by generalized cross-validation (Golub, Heath & Wahba 1979).
 
+Equal rows weigh 1/m each, so that m of them count as one, also in the choice of the penalty, and are left out together:
+with `W` their weights and Y the one-hot labels, `(P_i - h_i sum(W Y)) / (1 - h_i sum(W))` over the group of row i.
+
 Deviations from the paper: it has no such signal. Corrupted copies (§4.2) and the rows that they are copies of are not
 fitted: both are judged by rows that are neither.
 
@@ -52,13 +55,17 @@ class RidgeSums:
         """Everything that adds up."""
         return self.gram, self.cross, self.total, self.labeled
 
-    def add(self, features: Tensor, labels: Tensor) -> None:
-        """Rows to fit, thousands at a time. features: float (B, D); labels: int64 (B,); on the device of `mean`."""
+    def add(self, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
+        """Rows to fit, thousands at a time. features: float (B, D); labels: int64 (B,); on the device of `mean`.
+
+        weights: float (B,), positive, of each row; None: 1.
+        """
         rows = (features.float() - self._mean).mul_(self._scale)
-        self.gram += rows.T @ rows
-        self.total += rows.sum(dim=0)
-        self.cross.index_add_(0, labels, rows.double())
-        self.labeled += torch.bincount(labels, minlength=self._classes)
+        weighted = rows if weights is None else rows * weights.unsqueeze(1)
+        self.gram += weighted.T @ rows
+        self.total += weighted.sum(dim=0)
+        self.cross.index_add_(0, labels, weighted.double())
+        self.labeled += torch.bincount(labels, weights, minlength=self._classes)
 
     def solve(self) -> Ridge | None:
         """The regression, with the penalty of `best_penalty`; None for too few rows, constant or infinite features."""
@@ -117,7 +124,8 @@ def best_penalty(
 class Ridge:
     """A solved regression (§4.3). weights: float (D, C); whitening: float (D, D), so that |x whitening|^2 is leverage.
 
-    share: float (C,), share of each label; penalty in units of the mean eigenvalue; count: rows that were fitted.
+    share: float (C,), share of each label; penalty in units of the mean eigenvalue; count: rows that were fitted, by
+    weight.
     """
 
     mean: Tensor
@@ -138,9 +146,22 @@ class Ridge:
 
         features: float (B, D); labels: int64 (B,); is_fitted: bool (B,), whether the row was among those summed.
         """
+        return self.predict_without(features, own_labels(labels, is_fitted, len(self.share)))
+
+    def predict_without(self, features: Tensor, left_out: Tensor) -> Tensor:
+        """Scores of every class without some rows with the same features, float (B, C).
+
+        features: float (B, D); left_out: float (B, C), weights of the rows left out by their label.
+        """
         rows = (features.float() - self.mean).mul_(self.scale)
         scores = self.share + rows @ self.weights
-        leverage = 1.0 / self.count + ((rows @ self.whitening) ** 2).sum(dim=1)
-        leverage = torch.where(is_fitted, leverage.clamp(max=1.0 - _LEAST_LEFT), 0.0).unsqueeze(1)
-        own = torch.nn.functional.one_hot(labels, len(self.share)).to(scores.dtype)
-        return (scores - leverage * own) / (1.0 - leverage)
+        leverage = 1.0 / self.count + ((rows @ self.whitening) ** 2).sum(dim=1, keepdim=True)
+        weight = left_out.sum(dim=1, keepdim=True)
+        # Held below 1 for the whole group: what is left of its prediction must not be divided by nothing.
+        leverage = torch.minimum(leverage, (1.0 - _LEAST_LEFT) / weight)
+        return (scores - leverage * left_out) / (1.0 - leverage * weight)
+
+
+def own_labels(labels: Tensor, is_fitted: Tensor, num_classes: int) -> Tensor:
+    """What leaves out a row alone: its one-hot label, 0 where it was not fitted. int64 (B,), bool (B,) -> (B, C)."""
+    return torch.nn.functional.one_hot(labels, num_classes) * is_fitted.unsqueeze(1).to(torch.float32)

@@ -48,32 +48,36 @@ class NearestNeighbors:
         query: float32 (B, D), normalized.
         query_ids: int64 (B,), >= 0.
         k: >= 1.
+        query_groups: int64 (B,), the same for rows that are no neighbors of each other, as equal rows; None: the ids.
 
     Attributes:
         similarity: float32 (B, k), nearest first, equal ones by id.
         ids: int64 (B, k), NO_INSTANCE where none is known yet.
     """
 
-    def __init__(self, query: Tensor, query_ids: Tensor, k: int) -> None:
+    def __init__(self, query: Tensor, query_ids: Tensor, k: int, query_groups: Tensor | None = None) -> None:
         if k < 1:
             raise ConfigError(expected_got("at least 1 neighbor", str(k), "10 is usual"))
-        self._query, self._query_ids, self._k = query, query_ids, k
+        self._query, self._k = query, k
+        self._groups = query_ids if query_groups is None else query_groups
         shape = (len(query), k)
         self.similarity = torch.full(shape, -torch.inf, dtype=torch.float32, device=query.device)
         self.ids = torch.full(shape, NO_INSTANCE, dtype=torch.int64, device=query.device)
 
-    def update(self, reference: Tensor, reference_ids: Tensor) -> None:
+    def update(self, reference: Tensor, reference_ids: Tensor, reference_groups: Tensor | None = None) -> None:
         """Add one chunk. Each reference may come once; a query is no neighbor of itself.
 
         Args:
             reference: float32 (M, D), normalized, finite.
             reference_ids: int64 (M,), >= 0.
+            reference_groups: int64 (M,), as `query_groups`; None: the ids.
         """
+        groups = reference_ids if reference_groups is None else reference_groups
         if not len(reference):
             return
         similarity = self._query @ reference.T
-        if bool(torch.isin(self._query_ids, reference_ids).any()):
-            similarity.masked_fill_(self._query_ids[:, None] == reference_ids[None, :], -torch.inf)
+        if bool(torch.isin(self._groups, groups).any()):
+            similarity.masked_fill_(self._groups[:, None] == groups[None, :], -torch.inf)
         self._keep(*_top(similarity, reference_ids, self._k))
 
     def _keep(self, similarity: Tensor, ids: Tensor) -> None:

@@ -107,7 +107,7 @@ def _row(suspect: Suspect, names: list[str], epochs: int) -> dict[str, Any]:
         "score": round(suspect.noise_score, 4),
         "margin": round(suspect.mean_margin, 3),
         "share": round(suspect.predicted_share, 4),
-        "why": wording.explain_row(suspect, names, epochs),
+        "why": wording.explain_row(suspect, names, epochs) + wording.twin_note(suspect),
         "path": _rounded(suspect.margins),
         "image": suspect.thumbnail,
     }
@@ -133,6 +133,7 @@ def _context(page: Page) -> dict[str, Any]:
         "notes": [shown(note) for note in wording.warnings(summary)],
         "review": wording.format_precision(page.review),
         "matrix": _matrix(page),
+        "duplicates": _duplicates(summary),
         "classes": classes[:TABLE_CLASSES],
         "hidden_classes": len(classes) - TABLE_CLASSES,
         "with_rates": any(row["estimated_noise_rate"] is not None for row in summary.classes),
@@ -154,6 +155,18 @@ def _noise(summary: RunSummary) -> dict[str, float] | None:
         return None
     low, high = summary.noise_rate_range
     return {"value": value, "low": low, "high": high, "end": _round_end(max(high, value))}
+
+
+def _duplicates(summary: RunSummary) -> dict[str, Any] | None:
+    """What is said of equal rows with different labels; None without any."""
+    found = summary.duplicates
+    if found is None or not found["conflicting_groups"]:
+        return None
+    listed = [
+        (group["duplicate_of"], ", ".join(f"{shown(name)} ({count:,})" for name, count in group["labels"].items()))
+        for group in found["examples"]
+    ]
+    return found | {"listed": listed, "hidden": found["conflicting_groups"] - len(listed)}
 
 
 def _round_end(most: float) -> float:

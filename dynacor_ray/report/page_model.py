@@ -30,6 +30,7 @@ class Suspect:
     noise_score: float
     mean_margin: float
     predicted_share: float
+    duplicate_of: int | None = None
     rank: int
     sample_place: int | None
     margins: tuple[float, ...] = ()

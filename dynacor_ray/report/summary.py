@@ -11,12 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.method.selection import EpochRecord
 from dynacor_ray.runs.records import DataSummary, RunSummary
 
-PAIRS_KEPT = 50
+PAIRS_KEPT, GROUPS_KEPT = 50, 100
 MATRIX_CLASSES = 100
 
 
@@ -74,6 +75,7 @@ def build_summary(
     packed: str = "",
     waiting_share: float | None = None,
     cluster: dict[str, float] | None = None,
+    twins: TwinLabels | None = None,
 ) -> RunSummary:
     """The summary of a run.
 
@@ -92,8 +94,15 @@ def build_summary(
         packed: Where the packed data are, seen from the run directory.
         waiting_share: Share of the training's time spent waiting for rows.
         cluster: What the cluster had: nodes, cpus, gpus.
+        twins: The labels of equal rows, None without any.
     """
-    warnings = [*manifest.warnings, *trust_warnings(counts, manifest), *rate_warnings(counts, config, noise_rate)]
+    duplicates = duplicate_table(twins, manifest.class_names) if twins is not None else None
+    warnings = [
+        *manifest.warnings,
+        *duplicate_warnings(duplicates),
+        *trust_warnings(counts, manifest),
+        *rate_warnings(counts, config, noise_rate),
+    ]
     return RunSummary(
         versions=versions,
         config=config,
@@ -116,8 +125,44 @@ def build_summary(
         warnings=warnings,
         seconds=seconds or {},
         training_waited_for_rows=waiting_share,
+        duplicates=duplicates,
         cluster=cluster,
     )
+
+
+def duplicate_table(twins: TwinLabels, names: Sequence[str]) -> dict[str, Any]:
+    """Equal rows: rows, groups; of those with different labels conflicting_groups, conflicting_rows, surely_wrong.
+
+    surely_wrong: rows without the most frequent label of their group, fewer than which cannot be wrong. examples: of
+    the groups with the most of them duplicate_of (the first row), labels (name -> rows), most frequent first.
+    """
+    conflicts, first = twins.conflicts(), twins.group_first
+    most = np.maximum.reduceat(twins.count, twins.start[:-1]) if len(twins.size) else twins.count
+    minority = (twins.size - most)[conflicts]
+    chosen = conflicts[np.argsort(-minority, kind="stable")[:GROUPS_KEPT]]
+    examples = []
+    for group in chosen.tolist():
+        labels = sorted(twins.labels_of(group).items(), key=lambda item: (-item[1], item[0]))
+        examples.append({"duplicate_of": int(first[group]), "labels": {names[label]: n for label, n in labels}})
+    return {
+        "rows": len(twins.ids),
+        "groups": len(twins.size),
+        "conflicting_groups": len(conflicts),
+        "conflicting_rows": int(twins.size[conflicts].sum()),
+        "surely_wrong": int(minority.sum()),
+        "examples": examples,
+    }
+
+
+def duplicate_warnings(duplicates: dict[str, Any] | None) -> list[str]:
+    """A sentence about equal rows with different labels, if there are any."""
+    if duplicates is None or not duplicates["conflicting_groups"]:
+        return []
+    rows, groups, wrong = (duplicates[name] for name in ("conflicting_rows", "conflicting_groups", "surely_wrong"))
+    return [
+        f"{rows:,} rows in {groups:,} groups are the same but have different labels, so at least {wrong:,} of them are "
+        "wrong; see duplicate_of in issues.parquet."
+    ]
 
 
 def class_table(

@@ -102,6 +102,14 @@ def explain_row(suspect: Suspect, names: list[str], epochs: int) -> str:
     return f"{text}; {given} came first in {len(agreeing)}."
 
 
+def twin_note(suspect: Suspect) -> str:
+    """That a row is the same as another one; empty where it has no twin."""
+    first = suspect.duplicate_of
+    if first is None:
+        return ""
+    return " Other rows are the same." if first == suspect.instance_id else f" The same as row {first}."
+
+
 def option(value: Any) -> str:
     """The value of an option in words."""
     if value is None:

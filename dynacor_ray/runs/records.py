@@ -91,6 +91,8 @@ class RunSummary:
     seconds: dict[str, float]
     training_waited_for_rows: float | None = None
     """Share of the training's time spent waiting for rows."""
+    duplicates: dict[str, Any] | None = None
+    """Rows with the same image or feature, `report.summary.duplicate_table`; None without any."""
     cluster: dict[str, float] | None = None
     """What the cluster had: nodes, cpus, gpus."""
 

@@ -19,6 +19,7 @@ from dynacor_ray.core.storage import Location, require_space
 from dynacor_ray.decision.fitted_decision import FittedDecision
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.decision.thresholds import MOST_RECALL, DecisionThreshold
+from dynacor_ray.engine.data.training_rows import twin_labels
 from dynacor_ray.engine.dynamics.assemble import write_dynamics
 from dynacor_ray.engine.dynamics.clustering import assign, count_flags, find_threshold, write_issues
 from dynacor_ray.engine.runtime.mlflow_client import check_tracking
@@ -135,7 +136,8 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         sample = flow.sample(dynamics)
         noise_rate, fitted = flow.cluster(signals, sample, progress)
         decision = flow.decide(signals, sample, progress)
-        assigned = assign(flow.score(dynamics, decision), fitted, _threshold(flow, sample, fitted, decision))
+        duplicates, cut = dataset.duplicates(), _threshold(flow, sample, fitted, decision)
+        assigned = assign(flow.score(dynamics, decision), fitted, cut, duplicates)
         noise_rate = decision.decision.rate if decision else noise_rate
     with progress.timed("output"):
         with progress.stage("output", None, "rows"):
@@ -156,6 +158,7 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         packed=packed_name(run, dataset.folder),
         waiting_share=signals.waiting_share(),
         cluster={name: getattr(have, name) for name in ("nodes", "cpus", "gpus")},
+        twins=flow.twins or twin_labels(dataset, None),
     )
 
 

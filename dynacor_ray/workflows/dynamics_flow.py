@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
@@ -45,6 +46,11 @@ class DynamicsFlow:
     rows: TrainingRows
     plan: TrainPlan
 
+    @property
+    def twins(self) -> TwinLabels | None:
+        """Labels of rows with the same image or feature, None without any."""
+        return self.rows.facts.twins
+
     def record(self, progress: Progress) -> tuple[RecordedSignals, Blocks]:
         """Train, or resume, or read what is there: the signals, and the dynamics (Eq. 1) made of them."""
         with progress.timed("train"):
@@ -73,14 +79,16 @@ class DynamicsFlow:
         surest = signals.noise_rate(self.config.batch_size)
         if surest is not None and schema.ALL_CLASS_SCORES in sample.column_names:
             surest = settle_noise_rate(surest, sample, "early_margin", self.dataset.num_classes)
-        return fit_label_noise(sample, self.dataset.num_classes, self.config.seed, surest, progress)
+        return fit_label_noise(sample, self.dataset.num_classes, self.config.seed, surest, progress, self.twins)
 
     def score_sample(self, sample: pa.Table, decision: FittedDecision | None) -> pa.Table:
         """The sample with the model's log odds, where there is a model."""
         if decision is None:
             return sample
-        return with_log_odds(sample, decision, self.dataset.num_classes, self.config.seed)
+        return with_log_odds(sample, decision, self.dataset.num_classes, self.config.seed, self.twins)
 
     def score(self, dynamics: Blocks, decision: FittedDecision | None) -> Blocks:
         """All rows with the model's log odds, where there is a model."""
-        return score_rows(dynamics, decision, self.dataset.num_classes, self.config.seed) if decision else dynamics
+        if decision is None:
+            return dynamics
+        return score_rows(dynamics, decision, self.dataset.num_classes, self.config.seed, self.twins)

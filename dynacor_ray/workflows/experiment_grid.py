@@ -179,7 +179,7 @@ class SharedData:
     @functools.cached_property
     def blocks(self) -> FeatureBlocks:
         """Features of all originals."""
-        return load_blocks(self.opened.features)
+        return load_blocks(self.opened.features, self.opened.lined_up)
 
     @functools.cached_property
     def truth(self) -> pa.Table:
@@ -191,7 +191,8 @@ class SharedData:
     def neighbors(self) -> dict[str, Any]:
         """Who is near whom, which does not depend on labels, and the seconds that it took to find out."""
         start = time.monotonic()
-        found: dict[str, Any] = dict(gather_neighbors(self.blocks, self.progress))
+        duplicates = self.opened.dataset.duplicates()
+        found: dict[str, Any] = dict(gather_neighbors(self.blocks, self.progress, duplicates))
         return found | {"seconds": time.monotonic() - start}
 
 
@@ -227,7 +228,8 @@ class GridCell:
             prepared = dataclasses.replace(self.prepared, config=config)
             use_gpu, progress = self.shared.plan.use_gpu, self.shared.progress
             store = feature_store(prepared, opened.dataset, opened.spec, use_gpu, progress)
-        training, rows = training_config(config, signals=all_signals), training_rows(self.dataset, store, corruption)
+        training = training_config(config, signals=all_signals)
+        rows = training_rows(self.dataset, store, corruption, config.plain_features)
         return DynamicsFlow(config, training, self.place / name, self.dataset, rows, self.shared.plan)
 
     @functools.cached_property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.core.manifest import LinedUpFeatures
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
@@ -37,6 +38,11 @@ class OpenedData:
         """Files with the features of the originals; of no use with a network."""
         return self.dataset.files if self.store is None else [self.store.originals / name for name in self.store.files]
 
+    @property
+    def lined_up(self) -> LinedUpFeatures | None:
+        """How those features are brought into line."""
+        return self.dataset.manifest.lined_up if self.store is None else self.store.lined_up
+
 
 def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress) -> OpenedData:
     """Pack and embed what is not yet packed and embedded; ties the run directory to the encoder."""
@@ -52,14 +58,14 @@ def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress) -> Opene
             build_network(network, dataset.num_classes)
         assert training.augmentation is not None
         kind = "none" if config.augmentation == "auto" else config.augmentation
-        rows = rows_of_images(dataset, corruption, kind, training.augmentation.stored)
+        rows = rows_of_images(dataset, corruption, kind, training.augmentation.stored, config.plain_features)
         return OpenedData(dataset, network, rows, None)
     with progress.timed("embed"):
         manifest = dataset.manifest
         spec = choose_encoder(config, prepared.source.kind, manifest.max_side or 0, manifest.gray)
         run_directory.tie_encoder(run, f"{spec.slug} {spec.fingerprint()}")
         store = feature_store(prepared, dataset, spec, use_gpu, progress)
-        return OpenedData(dataset, spec, training_rows(dataset, store, corruption), store)
+        return OpenedData(dataset, spec, training_rows(dataset, store, corruption, config.plain_features), store)
 
 
 def _show_quarantine(dataset: PackedDataset, run: Location, progress: Progress) -> None:
@@ -112,9 +118,12 @@ def feature_store(
 
 
 def training_rows(
-    dataset: PackedDataset, store: FeatureStore | None, corruption: CorruptionConfig | None
+    dataset: PackedDataset, store: FeatureStore | None, corruption: CorruptionConfig | None, plain: bool
 ) -> TrainingRows:
-    """What a classifier is trained on: features as given, or embeddings, and corrupted copies unless None (§4.2)."""
+    """What a classifier is trained on: features as given, or embeddings, and corrupted copies unless None (§4.2).
+
+    plain: as in `rows_of_features`.
+    """
     if store is None:
-        return rows_of_features(dataset, corruption)
-    return rows_of_embeddings(store, dataset, corruption)
+        return rows_of_features(dataset, corruption, plain)
+    return rows_of_embeddings(store, dataset, corruption, plain)

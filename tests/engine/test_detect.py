@@ -317,3 +317,31 @@ def test_a_config_of_another_program_is_refused(feature_set: Callable[..., Path]
     with pytest.raises(RunDirectoryError, match=r"choose another --out"):
         detect(str(feature_set(400)), out=str(tmp_path), **FAST)
     assert (tmp_path / "config.json").read_text() == content
+
+
+def test_duplicates_and_a_far_row_do_no_harm(tmp_path: Path) -> None:
+    """200 rows four times each, a fifth of the labels wrong, and one row a thousand times as large."""
+    random = np.random.default_rng(0)
+    true = random.permutation(np.arange(200) % 4)
+    features = (random.normal(size=(200, 16)) + 3.0 * np.eye(4, 16)[true]).astype(np.float32)
+    rows = random.permutation(np.repeat(np.arange(200), 4))
+    features[rows[5]] *= 1000
+    wrong = random.random(800) < 0.2
+    given = np.where(wrong, (true[rows] + random.integers(1, 4, 800)) % 4, true[rows])
+    data = tmp_path / "data.parquet"
+    columns = {"feature": schema.fixed_size_list(features[rows]), "label": given, "true_label": true[rows]}
+    pq.write_table(pa.table(columns), data)
+    result = detect(str(data), out=str(tmp_path / "run"), quiet=True)
+    issues = result.issues.sort_by("instance_id")
+    first = {row: int(np.flatnonzero(rows == row)[0]) for row in range(200)}
+    assert issues["duplicate_of"].to_pylist() == [first[row] for row in rows.tolist()]
+    summary = result.summary
+    assert summary.evaluation is not None
+    assert summary.evaluation["f1"] > 0.9, ".42 where a row's label is seen in its twins"
+    different = [row for row in range(200) if len(set(given[rows == row].tolist())) > 1]
+    assert summary.duplicates is not None
+    assert summary.duplicates["groups"] == 200
+    assert summary.duplicates["conflicting_groups"] == len(different)
+    assert any(f"{4 * len(different):,} rows in {len(different)} groups are the same" in w for w in summary.warnings)
+    assert any("4 of 800 feature vectors are far from all others" in warning for warning in summary.warnings)
+    assert "Same row, different labels" in (tmp_path / "run" / "report.html").read_text()

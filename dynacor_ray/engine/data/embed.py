@@ -18,10 +18,18 @@ import pyarrow as pa
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.image_decoding import center_crop_resize, flip, load_rgb
-from dynacor_ray.core.manifest import MANIFEST, DatasetManifest, FeatureStats, read_stats
+from dynacor_ray.core.manifest import (
+    MANIFEST,
+    DatasetManifest,
+    FeatureStats,
+    LinedUpFeatures,
+    read_lined_up,
+    read_stats,
+)
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
+from dynacor_ray.engine.data.line_up import line_up, sample_of
 from dynacor_ray.engine.runtime.parallel_map import items_dataset, items_of, one_column, parallel_map, results
 from dynacor_ray.engine.runtime.session import on_cluster, resources
 from dynacor_ray.engine.runtime.tasks import map_threads
@@ -59,6 +67,7 @@ class FeatureStore:
     files: tuple[str, ...]
     dim: int
     stats: FeatureStats
+    lined_up: LinedUpFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -289,8 +298,8 @@ def _on_cluster(
 def _open(folders: _Folders, units: list[EmbeddingChunk], num_rows: int) -> FeatureStore:
     """Count what is stored, once; the counts and the feature sums are kept in a manifest per folder."""
     files = tuple(unit.file_name for unit in units)
-    originals = _counted(folders.originals, files)
-    _counted(folders.copies, files)  # its manifest says that these copies are complete
+    originals = _counted(folders.originals, files, num_rows)
+    _counted(folders.copies, files, num_rows)  # its manifest says that these copies are complete
     if originals["rows"] != num_rows:
         got = f"{originals['rows']:,} embeddings"
         raise DataError(expected_got(f"{num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun"))
@@ -302,22 +311,27 @@ def _open(folders: _Folders, units: list[EmbeddingChunk], num_rows: int) -> Feat
         files,
         dim=len(stats.total),
         stats=stats,
+        lined_up=read_lined_up(originals["lined_up"]),
     )
 
 
-def _counted(folder: Location, files: tuple[str, ...]) -> dict[str, Any]:
+def _counted(folder: Location, files: tuple[str, ...], num_rows: int) -> dict[str, Any]:
     place = folder / MANIFEST
-    if place.exists():
-        known: dict[str, Any] = place.read_json()
+    known: dict[str, Any] = place.read_json() if place.exists() else {}
+    if "lined_up" in known:
         return known
 
-    def count(name: str) -> tuple[str, int, FeatureStats]:
-        features = schema.matrix((folder / name).read_table([schema.FEATURE])[schema.FEATURE])
-        return name, len(features), FeatureStats.of(features)
+    def count(name: str) -> tuple[str, int, FeatureStats, np.ndarray]:
+        table = (folder / name).read_table([schema.KEY, schema.FEATURE])
+        features, ids = schema.matrix(table[schema.FEATURE]), table[schema.KEY].to_numpy() >> 1
+        return name, len(features), FeatureStats.of(features), sample_of(ids, features, num_rows)
 
     # By name: sums of floats depend on the order in which they are added.
     found = sorted(parallel_map(count, files) if len(files) > 16 else map(count, files), key=lambda one: one[0])
-    total = sum((stats for _, _, stats in found[1:]), found[0][2])
-    raw = {"rows": sum(rows for _, rows, _ in found), "stats": asdict(total)}
+    total = sum((stats for _, _, stats, _ in found[1:]), found[0][2])
+    sample = np.concatenate([rows for _, _, _, rows in found])
+    _, lined_up = line_up([(folder / name, stats) for name, _, stats, _ in found], sample)
+    raw = {"rows": sum(rows for _, rows, _, _ in found), "stats": asdict(total)}
+    raw["lined_up"] = asdict(lined_up) if lined_up else None
     place.write_json(raw)
     return raw

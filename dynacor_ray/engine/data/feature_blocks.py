@@ -10,11 +10,14 @@ import numpy as np
 import torch
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import Duplicates
+from dynacor_ray.core.manifest import LinedUpFeatures
 from dynacor_ray.core.packed_dataset import GivenLabels
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.detectors.fm_srm import NEIGHBORS, PrototypeSums, prototype_margin
 from dynacor_ray.detectors.nearest_neighbors import NearestNeighbors, normalized
+from dynacor_ray.engine.data.line_up import in_line
 from dynacor_ray.engine.runtime.tasks import Shared, run_in_order, run_tasks, share
 
 BLOCK_ROWS = 4096
@@ -34,10 +37,11 @@ class FeatureBlocks:
         return np.argsort(np.concatenate(self.ids), kind="stable")
 
 
-def load_blocks(files: Sequence[Location]) -> FeatureBlocks:
-    """Read files with `feature` and `instance_id`, or `key` of originals, into blocks."""
-    groups = [(group,) for group in _groups(files)]
-    ids, blocks = run_in_order(_read_ids, groups), run_in_order(_read_features, groups)
+def load_blocks(files: Sequence[Location], lined_up: LinedUpFeatures | None = None) -> FeatureBlocks:
+    """Read files with `feature` and `instance_id`, or `key` of originals, into blocks; features in line."""
+    groups, known = [(group,) for group in _groups(files)], share(lined_up)
+    ids = run_in_order(_read_ids, groups)
+    blocks = run_in_order(_read_features, [(group, known) for (group,) in groups])
     return FeatureBlocks(tuple(numbers.get() for numbers in ids), tuple(blocks))
 
 
@@ -53,8 +57,8 @@ def _read_ids(group: Sequence[Location]) -> np.ndarray:
 
 
 @retry_transient
-def _read_features(group: Sequence[Location]) -> np.ndarray:
-    tables = [place.read_table([schema.FEATURE]) for place in group]
+def _read_features(group: Sequence[Location], lined_up: LinedUpFeatures | None) -> np.ndarray:
+    tables = [in_line(place.read_table([schema.FEATURE]), lined_up) for place in group]
     return np.concatenate([schema.matrix(table[schema.FEATURE]) for table in tables])
 
 
@@ -94,25 +98,39 @@ def _calls(blocks: FeatureBlocks, *more: Any) -> list[tuple[Any, ...]]:
     return [(ids, block, *more) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)]
 
 
-def gather_neighbors(blocks: FeatureBlocks, progress: Progress) -> dict[str, np.ndarray]:
+def gather_neighbors(
+    blocks: FeatureBlocks, progress: Progress, duplicates: Duplicates | None = None
+) -> dict[str, np.ndarray]:
     """The nearest other instances by cosine of their features: ids int64 (N, K) and similarity float32 (N, K).
+
+    Equal rows are no neighbors of each other.
 
     K is what `detectors.fm_srm` asks for, the most of all. A task holds one block of queries and sees all
     references block by block, so memory does not grow with N; NO_INSTANCE stands where there are fewer others.
     """
+    groups = [ids if duplicates is None else duplicates.first_of(ids) for ids in blocks.ids]
 
-    def find(ids: np.ndarray, features: np.ndarray, references: FeatureBlocks) -> tuple[np.ndarray, np.ndarray]:
-        found = [NearestNeighbors(normalized(rows), own, NEIGHBORS) for own, rows in _cut(ids, features)]
-        for other_ids, other in zip(references.ids, references.blocks, strict=True):
-            for reference_ids, rows in _cut(other_ids, other.get()):
+    def find(
+        ids: np.ndarray,
+        features: np.ndarray,
+        own_groups: np.ndarray,
+        references: tuple[FeatureBlocks, list[np.ndarray]],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        queries = _cut(ids, features, own_groups)
+        found = [NearestNeighbors(normalized(rows), own, NEIGHBORS, group) for own, rows, group in queries]
+        others, other_groups = references
+        for other_ids, other, of_other in zip(others.ids, others.blocks, other_groups, strict=True):
+            for reference_ids, rows, group in _cut(other_ids, other.get(), of_other):
                 reference = normalized(rows)
                 for query in found:
-                    query.update(reference, reference_ids)
+                    query.update(reference, reference_ids, group)
         return torch.cat([q.ids for q in found]).numpy(), torch.cat([q.similarity for q in found]).numpy()
 
+    known = share((blocks, groups))
+    calls = [(ids, block, group, known) for ids, block, group in zip(blocks.ids, blocks.blocks, groups, strict=True)]
     made = {}
     with progress.stage("neighbors", sum(map(len, blocks.ids)), "rows") as bar:
-        for number, result in run_tasks(find, _calls(blocks, share(blocks))):
+        for number, result in run_tasks(find, calls):
             made[number] = result
             bar.advance(len(blocks.ids[number]))
     results, order = [made[number].get() for number in range(len(made))], blocks.order

@@ -15,10 +15,13 @@ import pyarrow as pa
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
-from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats
+from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats, LinedUpFeatures
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.core.storage import Location
+from dynacor_ray.engine.data.find_duplicates import HASHES, bucket_count, row_hashes, write_duplicates, write_hashes
+from dynacor_ray.engine.data.line_up import feature_warnings, line_up, sample_of
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
 from dynacor_ray.sources.base import Shard, Source
 from dynacor_ray.sources.validate import (
@@ -62,6 +65,7 @@ class _PartResult:
     max_side: int | None
     gray: bool
     stats: FeatureStats | None
+    sample: np.ndarray | None
     ids: np.ndarray | None
 
 
@@ -75,6 +79,7 @@ class _Packer:
     vocabulary: LabelVocabulary
     feature_dim: int | None
     own_ids: bool
+    num_rows: int
 
     def __call__(self, item: tuple[int, Shard]) -> _PartResult:
         try:
@@ -93,16 +98,19 @@ class _Packer:
         ids, classes = rows[schema.INSTANCE_ID].to_numpy(), len(self.vocabulary.names)
         bounds = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
         features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
+        hashes = row_hashes(rows[schema.IMAGE].to_pylist() if features is None else features)
+        write_hashes(place / HASHES / name, ids, hashes, bucket_count(self.num_rows))
         return _PartResult(
             part=DataFile(f"{self.attempt}/{name}", len(ids), *bounds),
             digest=_digest(ids, rows[schema.GIVEN_LABEL].to_numpy()),
-            payload_digest=_digest(ids, *(rows[schema.IMAGE].to_pylist() if features is None else [features])),
+            payload_digest=_digest(ids, hashes),
             class_counts=np.bincount(rows[schema.GIVEN_LABEL].to_numpy(), minlength=classes).tolist(),
             reasons=dict(Counter(reason_kind(r) for r in checked.quarantine[schema.REASON].to_pylist())),
             examples=checked.quarantine.slice(0, EXAMPLES).to_pylist(),
             max_side=checked.max_side,
             gray=checked.gray,
             stats=FeatureStats.of(features) if features is not None else None,
+            sample=sample_of(ids, features, self.num_rows) if features is not None else None,
             ids=ids if self.own_ids else None,
         )
 
@@ -146,7 +154,7 @@ def _pack(
     counts = count_labels(shards)
     vocabulary = build_vocabulary(counts, source)
     dim = feature_dim_of(sample) if source.kind == "feature" else None
-    packer = _Packer(folder, attempt, source.kind, vocabulary, dim, source.has_instance_ids)
+    packer = _Packer(folder, attempt, source.kind, vocabulary, dim, source.has_instance_ids, source.num_rows)
     found: list[_PartResult] = []
     with progress.stage("ingest", source.num_rows, "rows") as bar:
         for result in parallel_map(packer, list(enumerate(shards))):
@@ -199,6 +207,7 @@ def _summarize(
         )
     sides = [result.max_side for result in found if result.max_side is not None]
     stats = [result.stats for result in found if result.stats is not None]
+    scaling, lined_up = _line_up(place, found)
     quarantine = _gather(place, "quarantine", schema.quarantine_schema(), found)
     truth = _gather(place, "truth", schema.truth_schema(), found) if source.has_truth else None
     return DatasetManifest(
@@ -215,6 +224,7 @@ def _summarize(
         parts=tuple(result.part for result in found if result.part.rows),
         quarantine=quarantine,
         truth=truth,
+        duplicates=write_duplicates(place, [result.part.name for result in found], source.num_rows),
         allows_thumbnails=source.allows_thumbnails,
         max_side=max(sides, default=None),
         gray=all(result.gray for result in found),
@@ -222,8 +232,21 @@ def _summarize(
         quarantine_reasons=dict(reasons.most_common()),
         quarantine_examples=tuple([e for result in found for e in result.examples][:EXAMPLES]),
         stats=sum(stats[1:], stats[0]) if stats else None,
-        warnings=tuple(vocabulary_warnings(_named(class_counts, vocabulary), vocabulary)),
+        lined_up=lined_up,
+        warnings=(
+            *vocabulary_warnings(_named(class_counts, vocabulary), vocabulary),
+            *feature_warnings(scaling, lined_up, rows),
+        ),
     )
+
+
+def _line_up(place: Location, found: list[_PartResult]) -> tuple[RobustScaling | None, LinedUpFeatures | None]:
+    """How features must be brought into line; of images nothing."""
+    parts = [(place / posixpath.basename(one.part.name), one.stats, one.sample) for one in found if one.part.rows]
+    known = [(file, stats, sample) for file, stats, sample in parts if stats is not None and sample is not None]
+    if not known:
+        return None, None
+    return line_up([(file, stats) for file, stats, _ in known], np.concatenate([sample for _, _, sample in known]))
 
 
 def _named(class_counts: np.ndarray, vocabulary: LabelVocabulary) -> Mapping[str, int]:
@@ -239,10 +262,10 @@ def _gather(place: Location, name: str, wanted: pa.Schema, found: list[_PartResu
     return f"{posixpath.basename(place.path)}/{name}.parquet"
 
 
-def _digest(*values: np.ndarray | bytes) -> str:
+def _digest(*values: np.ndarray) -> str:
     state = hashlib.blake2b(digest_size=16)
     for value in values:
-        state.update(np.ascontiguousarray(value).view(np.uint8).data if isinstance(value, np.ndarray) else value)
+        state.update(np.ascontiguousarray(value).view(np.uint8).data)
     return state.hexdigest()
 
 

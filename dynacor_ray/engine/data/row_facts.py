@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.method.corruption import CorruptionConfig
 
 
@@ -26,8 +27,17 @@ class RowFacts:
     """Originals per given label, int64 (C,)."""
     corruption: CorruptionConfig | None = None
     """What made the copies; None without copies."""
+    twins: TwinLabels | None = None
+    """Rows with the same image or feature, which weigh as one and are left out together; None without any."""
     value_type: str = "float32"
     """Of one number of a row; "uint8" for images."""
+
+    def row_weights(self, keys: np.ndarray) -> np.ndarray | None:
+        """Weight of each row among its twins, float32 (n,); None without any. keys: int64 (n,)."""
+        if self.twins is None:
+            return None
+        weights: np.ndarray = (1.0 / self.twins.sizes(keys >> 1)).astype(np.float32)
+        return weights
 
     @property
     def row_bytes(self) -> int:

@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.embed import FeatureStore, plan_chunks
 from dynacor_ray.engine.data.image_rows import ImageReader, labels_of
+from dynacor_ray.engine.data.line_up import in_line
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.chunks import LocalRows, Read
 from dynacor_ray.engine.runtime.session import resources, set_up_data
@@ -67,22 +69,26 @@ def _read(read: Callable[[Any, GivenLabels], pa.Table], piece: Any, known: Share
     yield read(piece, known.get())
 
 
-def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None) -> TrainingRows:
+def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None, plain: bool = False) -> TrainingRows:
     """Rows of a data set that holds feature vectors; §4.2 is applied each time the rows are read.
 
     Args:
         dataset: The packed features.
         corruption: Which rows get a copy; None for the originals alone.
+        plain: Whether features are used as they are, also where they are not in line, and duplicates as if they were
+            none.
 
     Raises:
         DataError: No row gets a copy.
     """
     assert dataset.manifest.feature_dim is not None
-    assert dataset.manifest.stats is not None
+    lined_up = None if plain else dataset.manifest.lined_up
+    stats = lined_up.stats if lined_up else dataset.manifest.stats
+    assert stats is not None
     num_classes = dataset.num_classes
 
     def read(file: Location, labels: GivenLabels) -> pa.Table:
-        block = file.read_table([schema.INSTANCE_ID, schema.FEATURE])
+        block = in_line(file.read_table([schema.INSTANCE_ID, schema.FEATURE]), lined_up)
         ids = block[schema.INSTANCE_ID].to_numpy()
         given = pa.array(labels.of(ids), pa.int32())
         if corruption is not None:
@@ -91,12 +97,13 @@ def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None
         keys = pa.array(schema.encode_key(ids, False))
         return pa.table({schema.KEY: keys, LABEL: given, schema.FEATURE: block[schema.FEATURE]})
 
-    facts = _facts(dataset, corruption, dataset.manifest.feature_dim, *dataset.manifest.stats.scaling())
+    twins = None if plain else twin_labels(dataset, corruption)
+    facts = _facts(dataset, corruption, dataset.manifest.feature_dim, *stats.scaling(), twins)
     return TrainingRows(tuple(dataset.files), read, dataset, facts)
 
 
 def rows_of_embeddings(
-    store: FeatureStore, dataset: PackedDataset, corruption: CorruptionConfig | None
+    store: FeatureStore, dataset: PackedDataset, corruption: CorruptionConfig | None, plain: bool = False
 ) -> TrainingRows:
     """Rows of an embedded image set.
 
@@ -104,27 +111,31 @@ def rows_of_embeddings(
         store: The embeddings.
         dataset: The packed images, with the labels to learn.
         corruption: Which of the embedded copies are used (§4.2); None for the originals alone.
+        plain: As in `rows_of_features`.
 
     Raises:
         DataError: No row gets a copy.
     """
     folders = (store.originals, store.copies) if corruption is not None else (store.originals,)
     files = tuple(folder / name for folder in folders for name in store.files)
-    num_classes = dataset.num_classes
+    num_classes, lined_up = dataset.num_classes, None if plain else store.lined_up
+    stats = lined_up.stats if lined_up else store.stats
 
     def read(file: Location, labels: GivenLabels) -> pa.Table:
         block = file.read_table([schema.KEY, schema.FEATURE])
         if corruption is not None:
             ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
             block = block.filter(pa.array(~is_copy | is_selected(ids, corruption)))
+        block = in_line(block, lined_up)
         given = labels_of(block[schema.KEY].to_numpy(), labels, num_classes, corruption)
         return pa.table({schema.KEY: block[schema.KEY], LABEL: given, schema.FEATURE: block[schema.FEATURE]})
 
-    return TrainingRows(files, read, dataset, _facts(dataset, corruption, store.dim, *store.stats.scaling()))
+    twins = None if plain else twin_labels(dataset, corruption)
+    return TrainingRows(files, read, dataset, _facts(dataset, corruption, store.dim, *stats.scaling(), twins))
 
 
 def rows_of_images(
-    dataset: PackedDataset, corruption: CorruptionConfig | None, augmentation: str, side: int
+    dataset: PackedDataset, corruption: CorruptionConfig | None, augmentation: str, side: int, plain: bool = False
 ) -> TrainingRows:
     """Rows of an image set as pixels, decoded each time the rows are read: uint8 (n, 3 * side**2).
 
@@ -133,6 +144,7 @@ def rows_of_images(
         corruption: Which rows get a copy (§4.2); None for the originals alone.
         augmentation: Of the copies, as in `embed.augmented`.
         side: Of the squares that images are made, in pixels.
+        plain: Whether duplicates are trained on as if they were none.
 
     Raises:
         DataError: No row gets a copy.
@@ -141,8 +153,19 @@ def rows_of_images(
     units = tuple(plan_chunks(dataset.manifest, side))
     reader = ImageReader(dataset.folder, dataset.num_classes, corruption, augmentation, side)
     cpus = min(1.0, resources().cpus / 4)  # decoding keeps a core busy, but must find room beside a worker
-    facts = _facts(dataset, corruption, 3 * side * side, np.empty(0, np.float32), 1.0, "uint8")
+    nothing, twins = np.empty(0, np.float32), None if plain else twin_labels(dataset, corruption)
+    facts = _facts(dataset, corruption, 3 * side * side, nothing, 1.0, twins, "uint8")
     return TrainingRows(units, reader, dataset, facts, cpus)
+
+
+def twin_labels(dataset: PackedDataset, corruption: CorruptionConfig | None) -> TwinLabels | None:
+    """The labels of equal rows, of which those without a copy may be fitted; None without any."""
+    duplicates = dataset.duplicates()
+    if duplicates is None:
+        return None
+    ids = duplicates.ids
+    is_fitted = ~is_selected(ids, corruption) if corruption is not None else np.ones(len(ids), np.bool_)
+    return TwinLabels.of(duplicates, dataset.labels().of(ids), is_fitted)
 
 
 def _facts(
@@ -151,6 +174,7 @@ def _facts(
     dim: int,
     mean: np.ndarray,
     scale: float,
+    twins: TwinLabels | None,
     value_type: str = "float32",
 ) -> RowFacts:
     known, rows = dataset.labels(), dataset.manifest.num_rows
@@ -159,4 +183,4 @@ def _facts(
         got = f"no row selected out of {rows:,}"
         raise DataError(expected_got("at least one corrupted copy", got, "raise --gamma or use more data"))
     classes = dataset.num_classes
-    return RowFacts(rows, copies, classes, dim, mean, scale, known.counts(classes), corruption, value_type)
+    return RowFacts(rows, copies, classes, dim, mean, scale, known.counts(classes), corruption, twins, value_type)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import Duplicates
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.storage import Location
@@ -93,11 +94,14 @@ def row_signals(rows: pa.Table, fitted: FittedClustering | None) -> RowSignals:
     return RowSignals(margins=margins, q_noisy=q_noisy, leave_one_out=left_out, log_odds=log_odds)
 
 
-def assign(dynamics: Blocks, fitted: FittedClustering, cut: DecisionThreshold) -> Blocks:
+def assign(
+    dynamics: Blocks, fitted: FittedClustering, cut: DecisionThreshold, duplicates: Duplicates | None = None
+) -> Blocks:
     """q_noisy (Eq. 3) and flag of every row, with `issues.parquet`'s columns and key; materialized."""
 
-    def work(block: pa.Table, fitted: FittedClustering) -> pa.Table:
-        signals = row_signals(block, fitted)
+    def work(block: pa.Table, shared: tuple[FittedClustering, Duplicates | None]) -> pa.Table:
+        clustering, equal = shared
+        signals = row_signals(block, clustering)
         flags, quality = cut.apply(signals)
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
         columns = {
@@ -111,10 +115,18 @@ def assign(dynamics: Blocks, fitted: FittedClustering, cut: DecisionThreshold) -
             schema.NOISE_SCORE: pa.array(signals.q_noisy),
             schema.MEAN_MARGIN: pa.array(signals.margins.astype(np.float32).mean(axis=1)),
             schema.PREDICTED_SHARE: block[schema.PREDICTED_SHARE],
+            schema.DUPLICATE_OF: _duplicate_of(ids, equal),
         }
         return pa.table(columns)
 
-    return dynamics.map(work, fitted).materialize()
+    return dynamics.map(work, (fitted, duplicates)).materialize()
+
+
+def _duplicate_of(ids: np.ndarray, duplicates: Duplicates | None) -> pa.Array:
+    """The smallest id of each row's group, null without a twin."""
+    if duplicates is None:
+        return pa.nulls(len(ids), pa.int64())
+    return pa.array(duplicates.first_of(ids), mask=~duplicates.has_twin(ids))
 
 
 def count_flags(assigned: Blocks, num_classes: int) -> FlagCounts:

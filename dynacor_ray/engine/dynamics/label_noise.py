@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.decision.fitted_decision import FittedDecision, ScoredRows, fit_decision
 from dynacor_ray.decision.noise_rate import NoiseRate
@@ -16,23 +17,28 @@ from dynacor_ray.method.corruption import corrupted_label
 
 
 def fit_label_noise(
-    sample: pa.Table, num_classes: int, seed: int, surest: NoiseRate | None, progress: Progress
+    sample: pa.Table,
+    num_classes: int,
+    seed: int,
+    surest: NoiseRate | None,
+    progress: Progress,
+    twins: TwinLabels | None = None,
 ) -> FittedDecision | None:
     """Fit on a sample of blocks, in one task; None where no class scores were recorded.
 
-    seed: that of the corruption, which decides the copies' labels.
+    seed: that of the corruption, which decides the copies' labels; twins: the labels of equal rows.
     """
     if schema.ALL_CLASS_SCORES not in sample.column_names:
         return None
 
     def work(rows: pa.Table) -> FittedDecision:
-        return fit_decision(scored_rows(rows, num_classes, seed), surest)
+        return fit_decision(scored_rows(rows, num_classes, seed, twins), surest)
 
     with progress.stage("label noise", None, "rows"):
         return run_task(work, sample)
 
 
-def scored_rows(block: pa.Table, num_classes: int, seed: int) -> ScoredRows:
+def scored_rows(block: pa.Table, num_classes: int, seed: int, twins: TwinLabels | None = None) -> ScoredRows:
     """What the model reads of a block of dynamics."""
     ids, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
     given = block[schema.GIVEN_LABEL].to_numpy().astype(np.int64)
@@ -44,12 +50,23 @@ def scored_rows(block: pa.Table, num_classes: int, seed: int) -> ScoredRows:
         labels=np.where(is_copy, corrupted, given),
         other_labels=np.where(is_copy, given, np.where(has_copy, corrupted, -1)),
         is_copy=is_copy,
+        twins=None if twins is None else _twins(ids, given, num_classes, twins),
     )
 
 
-def with_log_odds(block: pa.Table, fitted: FittedDecision, num_classes: int, seed: int) -> pa.Table:
+def _twins(ids: np.ndarray, given: np.ndarray, num_classes: int, twins: TwinLabels) -> np.ndarray:
+    """Labels of the other rows of each row's group, or of a copy's original's."""
+    counts = twins.counts(ids, num_classes)
+    has_twin = twins.sizes(ids) > 1
+    counts[has_twin, given[has_twin]] -= 1
+    return counts
+
+
+def with_log_odds(
+    block: pa.Table, fitted: FittedDecision, num_classes: int, seed: int, twins: TwinLabels | None = None
+) -> pa.Table:
     """The block with log odds, and the model's most probable class where it has a predicted one; without scores."""
-    rows = scored_rows(block, num_classes, seed)
+    rows = scored_rows(block, num_classes, seed, twins)
     block = block.drop([schema.ALL_CLASS_SCORES]).append_column(schema.LOG_ODDS, pa.array(fitted.log_odds(rows)))
     if schema.PREDICTED_LABEL not in block.column_names:
         return block
@@ -57,10 +74,13 @@ def with_log_odds(block: pa.Table, fitted: FittedDecision, num_classes: int, see
     return block.set_column(place, schema.PREDICTED_LABEL, pa.array(fitted.suggested(rows)))
 
 
-def score_rows(dynamics: Blocks, fitted: FittedDecision, num_classes: int, seed: int) -> Blocks:
+def score_rows(
+    dynamics: Blocks, fitted: FittedDecision, num_classes: int, seed: int, twins: TwinLabels | None = None
+) -> Blocks:
     """`with_log_odds` of every block."""
 
-    def work(block: pa.Table, fitted: FittedDecision) -> pa.Table:
-        return with_log_odds(block, fitted, num_classes, seed)
+    def work(block: pa.Table, shared: tuple[FittedDecision, TwinLabels | None]) -> pa.Table:
+        known, others = shared
+        return with_log_odds(block, known, num_classes, seed, others)
 
-    return dynamics.map(work, fitted)
+    return dynamics.map(work, (fitted, twins))

@@ -62,10 +62,13 @@ def _ends(job: Job, rows: int, size: int) -> list[int]:
 
 
 def _weights(job: Job, keys: np.ndarray) -> torch.Tensor:
-    """Weight per row (Eq. 2 or uniform; uniform without copies); 0 for padding."""
+    """Weight per row (Eq. 2 or uniform; uniform without copies), divided among its twins; 0 for padding."""
     is_corrupted = torch.from_numpy((keys & 1).astype(bool))
     weighting = job.config.corrupted_weight if job.rows.num_copies else "uniform"
     weights = row_weights(is_corrupted, job.rows.num_copies / job.rows.num_originals, weighting)
+    among_twins = job.rows.row_weights(keys)
+    if among_twins is not None:
+        weights = weights * torch.from_numpy(among_twins)
     return torch.where(torch.from_numpy(keys >= 0), weights, 0.0)
 
 

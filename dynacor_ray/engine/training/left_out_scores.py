@@ -1,7 +1,8 @@
 """Scores of every class that never saw the row's own label, from the training pass: what two ridge regressions say.
 
 Both are summed up in the first epoch and asked in the second (`decision.leave_one_out_ridge`). The wide one also has
-random ReLU features. It is summed over a sample of large data, where the other rows need no leaving out.
+random ReLU features. It is summed over a sample of large data, where the other rows need no leaving out. Equal rows
+weigh as one, and are sampled and left out together.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch.distributed as dist
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import TARGET_NORM
 from dynacor_ray.core.rng import Purpose, keyed_uniform
-from dynacor_ray.decision.leave_one_out_ridge import Ridge, RidgeSums
+from dynacor_ray.decision.leave_one_out_ridge import Ridge, RidgeSums, own_labels
 from dynacor_ray.decision.random_features import RandomFeatures
 from dynacor_ray.engine.data.row_facts import RowFacts
 
@@ -56,10 +57,13 @@ class LeftOutScores:
         """Sum rows up. keys: int64 (n,) on the CPU; fitted: bool (n,), whether a row may be fitted."""
         if not self._sums:
             return
-        self._sums[0].add(features[fitted], labels[fitted])
+        among_twins = self._rows.row_weights(keys.numpy())
+        weights = None if among_twins is None else torch.from_numpy(among_twins).to(self._device)
+        self._sums[0].add(features[fitted], labels[fitted], None if weights is None else weights[fitted])
         if self._random is not None:
             chosen = fitted & self._is_sampled(keys)
-            self._sums[1].add(self._random.widen(features[chosen]), labels[chosen])
+            more = None if weights is None else weights[chosen]
+            self._sums[1].add(self._random.widen(features[chosen]), labels[chosen], more)
 
     def solve(self, world: int) -> None:
         """Merge the sums of all ranks and solve."""
@@ -76,22 +80,38 @@ class LeftOutScores:
         self, keys: torch.Tensor, features: torch.Tensor, labels: torch.Tensor, fitted: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Scores by name of `schema.CLASS_SCORES`, float (n, C) each; without a regression there are none."""
-        found = {}
+        found: dict[str, torch.Tensor] = {}
+        left_out = self._left_out(keys, labels, fitted) if self._ridges else labels
         for name, ridge in zip((schema.RIDGE_SCORES, schema.WIDE_RIDGE_SCORES), self._ridges, strict=False):
             if ridge is None:
                 continue
             if name == schema.RIDGE_SCORES or self._random is None:
-                found[name] = ridge.predict(features, labels, fitted)
+                found[name] = ridge.predict_without(features, left_out)
             else:
-                found[name] = ridge.predict(self._random.widen(features), labels, fitted & self._is_sampled(keys))
+                sampled = left_out * self._is_sampled(keys).unsqueeze(1)
+                found[name] = ridge.predict_without(self._random.widen(features), sampled)
         return found
+
+    def _left_out(self, keys: torch.Tensor, labels: torch.Tensor, fitted: torch.Tensor) -> torch.Tensor:
+        """Weights by label of what is left out for each row: itself where it is fitted, its twins. float (n, C)."""
+        classes, twins = self._rows.num_classes, self._rows.twins
+        alone = own_labels(labels, fitted, classes)
+        if twins is None:
+            return alone
+        ids = (keys >> 1).numpy()
+        size = torch.from_numpy(twins.sizes(ids)).to(self._device).unsqueeze(1)
+        together = torch.from_numpy(twins.counts(ids, classes, only_fitted=True)).to(self._device)
+        return torch.where(size > 1, together / size, alone)
 
     def _is_sampled(self, keys: torch.Tensor) -> torch.Tensor:
         """Whether the wide regression is fitted to a row, bool (n,) on the device: a matter of its id."""
         share = WIDE_ROWS / max(self._rows.num_originals, 1)
         if share >= 1:
             return torch.ones(len(keys), dtype=torch.bool, device=self._device)
-        chosen = keyed_uniform(self._seed, Purpose.FIT_SAMPLE, (keys >> 1).numpy()) < share
+        ids = (keys >> 1).numpy()
+        if self._rows.twins is not None:
+            ids = self._rows.twins.first_of(ids)
+        chosen = keyed_uniform(self._seed, Purpose.FIT_SAMPLE, ids) < share
         return torch.from_numpy(chosen).to(self._device)
 
     def state(self) -> list[dict[str, Any] | None]:

@@ -116,12 +116,27 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
 def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> None:
     known: dict[str, Any] = {
         **dict.fromkeys(("source", "uri", "kind", "fingerprint", "content_hash", "payload_hash"), "x"),
-        **{"num_rows": 1, "class_names": ["a", "b"], "class_counts": [1, 0], "feature_dim": None, "truth": None},
+        **{
+            "num_rows": 1,
+            "class_names": ["a", "b"],
+            "class_counts": [1, 0],
+            "feature_dim": None,
+            "truth": None,
+            "duplicates": None,
+        },
         **{"parts": [{"name": "a/p", "rows": 1, "first_id": 0, "last_id": 0}], "quarantine": "a/q"},
-        **{"allows_thumbnails": True, "stats": None, "quarantine_examples": [], "warnings": []},
+        **{"allows_thumbnails": True, "stats": None, "lined_up": None, "quarantine_examples": [], "warnings": []},
     }
     parts = [known["parts"][0] | {"name": name}]
-    for change in ({}, {"parts": parts}, {"quarantine": name}, {"truth": name}, {"parts": 3}, {"more": 1}):
+    for change in (
+        {},
+        {"parts": parts},
+        {"quarantine": name},
+        {"truth": name},
+        {"duplicates": name},
+        {"parts": 3},
+        {"more": 1},
+    ):
         (tmp_path / MANIFEST).write_text(json.dumps(known | change))
         if not change:
             assert DatasetManifest.read(locate(str(tmp_path))) is not None

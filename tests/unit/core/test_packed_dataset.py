@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +41,15 @@ def test_replaced_labels_come_back(tmp_path: Path) -> None:
     assert known.ids.tolist() == [1, 4, 6]
     assert known.labels.tolist() == [2, 0, 2]
     assert known.counts(4).tolist() == [1, 0, 2, 0]
+
+
+def test_duplicates_come_back_sorted(tmp_path: Path) -> None:
+    packed = dataset_of(tmp_path, "gone")
+    assert packed.duplicates() is None
+    columns = {"instance_id": pa.array([9, 2, 5, 4]), "duplicate_of": pa.array([4, 2, 2, 4])}
+    locate(str(tmp_path / "twins.parquet")).write_table(pa.table(columns))
+    manifest = dataclasses.replace(packed.manifest, duplicates="twins.parquet")
+    found = dataclasses.replace(packed, manifest=manifest).duplicates()
+    assert found is not None
+    assert found.ids.tolist() == [2, 4, 5, 9]
+    assert found.first.tolist() == [2, 4, 2, 4]

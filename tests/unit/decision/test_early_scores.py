@@ -57,3 +57,19 @@ def test_two_classes_compare_rows_with_and_without_a_copy() -> None:
     logits[np.arange(5000), labels] = margin
     assert two_class_influence(logits, labels, has_copy, other) == pytest.approx(0.5, abs=0.08)
     assert two_class_influence(logits, labels, np.zeros(5000, np.bool_), other) == 0
+
+
+def test_labels_of_twins_are_taken_off_with_their_weight() -> None:
+    """A row with label 0 and two twins of label 1 saw a third of each label."""
+    clean = np.array([[1.0, 0.5, -0.5]])
+    residual = 1 - np.exp(clean) / np.exp(clean).sum()
+    seen = clean + 0.01 * residual * np.array([[1 / 3, 2 / 3, 0.0]])
+    left = without_own_label(seen, np.array([0]), 0.01, twins=np.array([[0.0, 2.0, 0.0]]))
+    assert left == pytest.approx(clean - clean.mean(), abs=2e-5)
+    alone = without_own_label(seen, np.array([0]), 0.01, twins=np.zeros((1, 3)))
+    assert alone == pytest.approx(without_own_label(seen, np.array([0]), 0.01))
+
+
+def test_the_influence_of_rows_that_weigh_less() -> None:
+    logits, _, given, corrupted = seen(20_000, 6, 0.1)
+    assert own_label_influence(logits, given, corrupted, np.full(20_000, 0.25)) == pytest.approx(0.4, abs=0.06)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -90,3 +92,27 @@ def test_classes_that_are_wide_apart_are_cut_and_ranked() -> None:
     assert np.isfinite(fitted.log_odds_cut)
     assert np.array_equal(log_odds >= fitted.log_odds_cut, wrong)
     assert np.abs(log_odds).max() < 300
+
+
+def test_twins_tell_where_they_differ() -> None:
+    """Unanimous twins may have their label from one another; a copy's label is made."""
+    twins = np.array([[3, 0], [2, 1], [0, 1], [0, 0], [0, 2]], np.float32)
+    labels, is_copy = np.array([0, 0, 0, 0, 0]), np.array([False, False, False, False, True])
+    rows = ScoredRows(
+        scores=np.zeros((3, 5, 2)), labels=labels, other_labels=np.full(5, -1), is_copy=is_copy, twins=twins
+    )
+    assert rows.told is not None
+    assert rows.told.tolist() == [[0, 0], [2, 1], [0, 1], [0, 0], [0, 0]]
+    assert rows.weight.tolist() == [1 / 4, 1 / 4, 1 / 2, 1, 1 / 3]
+    assert rows.of(np.array([1])).weight.tolist() == [1 / 4]
+
+
+def test_a_label_that_its_twins_outvote_is_likelier_wrong() -> None:
+    rows, _ = scored()
+    fitted = fit_decision(rows, None)
+    twins = np.zeros((len(rows.labels), CLASSES), np.float32)
+    twins[np.arange(5), (rows.labels[:5] + 1) % CLASSES] = 4.0
+    told = dataclasses.replace(rows, twins=twins)
+    before, after = fitted.log_odds(rows), fitted.log_odds(told)
+    assert (after[:5] > before[:5] + 2).all()
+    assert np.array_equal(after[5:], before[5:])

@@ -109,3 +109,16 @@ def test_nothing_to_fit_is_said() -> None:
         fit_label_noise(np.zeros((1, 0, 3)), np.zeros(0, np.int64))
     with pytest.raises(DataError, match="C >= 2"):
         fit_label_noise(np.zeros((1, 4, 1)), np.zeros(4, np.int64))
+
+
+def test_twins_by_hand() -> None:
+    """Class 0 or 1 equally likely by x; 10% of each are given the other label. Labeled 0, its two twins 1."""
+    model = LabelNoiseModel(np.ones(1), np.zeros(2), np.array([0.1, 0.1]), np.array([[0.0, 1.0], [1.0, 0.0]]))
+    scores, label = np.zeros((1, 2, 2)), np.array([0, 0])
+    joint = model.joint(scores, label, np.array([[0.0, 2.0], [0.0, 0.0]]))
+    assert joint[0] == pytest.approx([0.9 * 0.01 / (0.9 * 0.01 + 0.1 * 0.81), 0.9])
+    assert joint[1] == pytest.approx(model.joint(scores, label)[1])
+    assert model.log_odds(scores, label, np.array([[0.0, 2.0], [0.0, 0.0]]))[0] == pytest.approx(np.log(9))
+    many = model.joint(scores, label, np.array([[0.0, 5000.0], [4000.0, 4000.0]]))
+    assert many[0] == pytest.approx([0, 1])
+    assert many[1] == pytest.approx([0.9, 0.1])

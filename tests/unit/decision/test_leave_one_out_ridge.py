@@ -150,3 +150,41 @@ def test_infinite_features_have_no_regression() -> None:
     features[4, 1] = torch.inf
     sums.add(features, torch.arange(10) % 2)
     assert sums.solve() is None
+
+
+def test_equal_rows_count_as_one_and_are_left_out_together() -> None:
+    """Four copies of a row, two of them with another label, against the regression without the four."""
+    feature, label = drawn()
+    given = torch.cat([label, (label[:1] + torch.tensor([0, 1, 1])) % CLASSES])
+    rows = torch.cat([feature, feature[:1].expand(3, -1)])
+    weights = torch.ones(63)
+    weights[[0, 60, 61, 62]] = 0.25
+    mean = feature.mean(dim=0) + 0.1
+    found, rest = RidgeSums(CLASSES, mean, 0.3), RidgeSums(CLASSES, mean, 0.3)
+    found.add(rows, given, weights)
+    rest.add(feature[1:], label[1:])
+    # penalties are in units of the mean eigenvalue, which one row moves
+    first, second = (
+        float(torch.trace(one.gram - torch.outer(one.total, one.total) / n)) for one, n in ((found, 60), (rest, 59))
+    )
+    ridge = _with_penalty(found, np.array([0.3]))
+    other = _with_penalty(rest, np.array([0.3 * first / second]))
+    left_out = torch.zeros(2, CLASSES)
+    left_out[:, label[0]], left_out[:, (label[0] + 1) % CLASSES] = 0.5, 0.5
+    scores = ridge.predict_without(rows[[0, 62]], left_out)
+    assert torch.allclose(scores[0], scores[1], atol=1e-6)
+    nothing = torch.zeros(1, CLASSES)
+    assert torch.allclose(scores[0], other.predict_without(feature[:1], nothing)[0], atol=1e-4)
+    assert not torch.allclose(scores[0], ridge.predict_without(feature[:1], nothing)[0], atol=2e-2)
+    plain = sums(feature, label)
+    once = RidgeSums(CLASSES, mean, 0.3)
+    once.add(torch.cat([feature, feature]), torch.cat([label, label]), torch.full((120,), 0.5))
+    for left, right in zip(plain.totals, once.totals, strict=True):
+        assert torch.allclose(left, right, rtol=1e-5, atol=1e-3)
+
+
+def test_a_group_of_all_weight_is_not_divided_by_nothing() -> None:
+    feature, label = drawn(6)
+    ridge = solved(feature, label)
+    everything = torch.full((6, CLASSES), 1e4)
+    assert torch.isfinite(ridge.predict_without(feature, everything)).all()

@@ -84,3 +84,11 @@ def test_unusable_input_is_refused() -> None:
     rows, ids = torch.eye(2), torch.arange(2)
     with pytest.raises(ConfigError, match="at least 1 neighbor, but got 0"):
         NearestNeighbors(rows, ids, 0)
+
+
+def test_rows_of_one_group_are_no_neighbors() -> None:
+    rows = torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 1.0]])
+    ids, groups = torch.tensor([7, 3, 5, 1]), torch.tensor([3, 3, 5, 1])
+    nearest = NearestNeighbors(rows, ids, 2, groups)
+    nearest.update(rows, ids, groups)
+    assert nearest.ids.tolist() == [[5, 1], [5, 1], [3, 7], [3, 5]]

@@ -174,3 +174,16 @@ def test_every_label_reference_names_an_element() -> None:
     references = set(re.findall(r'aria-labelledby="([^"]+)"', template))
     assert len(references) > 5
     assert references <= set(re.findall(r'\bid="([^"]+)"', template))
+
+
+def test_equal_rows_with_different_labels_have_a_table(tmp_path: Path) -> None:
+    html, _ = made(tmp_path / "plain", names=NAMES)
+    assert 'id="duplicates"' not in html
+    groups = [{"duplicate_of": 41, "labels": {"cat": 2, "<b>dog": 1}}]
+    counts = {"rows": 9, "groups": 4, "conflicting_groups": 2, "conflicting_rows": 5, "surely_wrong": 2}
+    html, _ = made(tmp_path / "run", names=NAMES, duplicates=counts | {"examples": groups})
+    text = " ".join(html.split())
+    assert "5 rows in 2 groups have the same image or feature as another row" in text
+    assert "at least 2 of them are wrong" in text
+    assert '<td class="number">41</td><td><bdi>cat (2), &lt;b&gt;dog (1)</bdi></td>' in text
+    assert "1 more groups are in" in text

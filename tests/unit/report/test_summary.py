@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dynacor_ray.core.duplicates import Duplicates, TwinLabels
 from dynacor_ray.core.errors import RunDirectoryError
 from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats
 from dynacor_ray.decision.noise_rate import NoiseRate
@@ -17,6 +18,8 @@ from dynacor_ray.report.summary import (
     FlagCounts,
     build_summary,
     class_table,
+    duplicate_table,
+    duplicate_warnings,
     pair_table,
     rate_warnings,
     transition_matrix,
@@ -167,3 +170,26 @@ def test_a_large_transition_matrix_is_left_out(classes: int) -> None:
     counts = counted(np.zeros((classes, classes), np.int64), (1,) * classes)
     summary = built(counts, manifest(class_names=tuple(map(str, range(classes)))))
     assert (summary.transition_matrix is None) == (classes > 100)
+
+
+def test_equal_rows_with_different_labels_by_hand() -> None:
+    """Rows 3, 5 and 9 are two cats and a dog; 4 and 6 both dogs; 7 and 8 an owl and a cat."""
+    ids = np.array([3, 4, 5, 6, 7, 8, 9])
+    equal = Duplicates(ids, np.array([3, 4, 3, 4, 7, 7, 3]))
+    twins = TwinLabels.of(equal, np.array([0, 1, 1, 1, 2, 0, 0]), np.ones(7, bool))
+    found = duplicate_table(twins, NAMES)
+    assert found == {
+        "rows": 7,
+        "groups": 3,
+        "conflicting_groups": 2,
+        "conflicting_rows": 5,
+        "surely_wrong": 2,
+        "examples": [
+            {"duplicate_of": 3, "labels": {"cat": 2, "dog": 1}},
+            {"duplicate_of": 7, "labels": {"cat": 1, "owl": 1}},
+        ],
+    }
+    (said,) = duplicate_warnings(found)
+    assert said.startswith("5 rows in 2 groups are the same but have different labels, so at least 2 of them are wrong")
+    alike = TwinLabels.of(Duplicates(ids[:2], np.array([3, 3])), np.array([1, 1]), np.ones(2, bool))
+    assert duplicate_warnings(duplicate_table(alike, NAMES)) == duplicate_warnings(None) == []

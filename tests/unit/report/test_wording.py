@@ -71,3 +71,9 @@ def test_remarks_on_classes() -> None:
     assert wording.class_remark({"rows": 29, "flagged": 29}) == "rare"
     assert wording.class_remark({"rows": 30, "flagged": 16}) == "more than half flagged"
     assert wording.class_remark({"rows": 30, "flagged": 15}) == ""
+
+
+def test_a_row_that_is_the_same_as_another() -> None:
+    assert wording.twin_note(suspect()) == ""
+    assert wording.twin_note(suspect(duplicate_of=3)) == " The same as row 3."
+    assert wording.twin_note(suspect(duplicate_of=1)) == " Other rows are the same."

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import Duplicates, TwinLabels
 from dynacor_ray.decision.fitted_decision import fit_decision
 from dynacor_ray.engine.dynamics.assemble import HAS_COPY
 from dynacor_ray.engine.dynamics.label_noise import scored_rows, with_log_odds
@@ -66,3 +67,17 @@ def test_log_odds_take_the_place_of_the_scores() -> None:
     assert found.column_names.index(schema.PREDICTED_LABEL) == table.column_names.index(schema.PREDICTED_LABEL)
     sample = with_log_odds(table.drop([schema.PREDICTED_LABEL]), fitted, CLASSES, SEED)
     assert np.array_equal(sample[schema.LOG_ODDS].to_numpy(), log_odds)
+
+
+def test_a_row_has_the_labels_of_its_twins_and_a_copy_those_of_its_original() -> None:
+    table = block()
+    given = np.arange(60) % CLASSES
+    group = np.array([0, 4, 8])  # with labels 0, 1 and 2; 0 has a copy
+    twins = TwinLabels.of(Duplicates(group, np.zeros(3, np.int64)), given[group], np.ones(3, bool))
+    rows = scored_rows(table, CLASSES, SEED, twins)
+    number, is_copy = schema.decode_key(table[schema.KEY].to_numpy())
+    assert rows.twins is not None
+    assert rows.twins[number == 0].tolist() == [[0, 1, 1], [0, 1, 1]]
+    assert rows.twins[number == 4].tolist() == [[1, 0, 1]]
+    assert not rows.twins[~np.isin(number, group)].any()
+    assert is_copy[number == 0].tolist() == [False, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import chain
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import Duplicates, TwinLabels
 from dynacor_ray.core.errors import CoverageError
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.padded_split import PADDING_KEY, missing_rows, padding_rows
@@ -112,3 +114,14 @@ def test_every_epoch_and_rank_has_an_order_of_its_own_that_the_seed_decides(cach
     assert len({tuple(one) for one in orders}) == len(orders)
     assert order() == orders[0]
     assert sorted(orders[0]) != orders[0]
+
+
+def test_equal_rows_share_one_weight() -> None:
+    job = job_of(10, 4, 1, 8, 1 << 30, 0)
+    equal = Duplicates(np.array([2, 3, 7]), np.array([2, 2, 2]))
+    twins = TwinLabels.of(equal, np.zeros(3, np.int64), np.ones(3, bool))
+    job = dataclasses.replace(job, rows=dataclasses.replace(job.rows, twins=twins))
+    keys = np.array([2 << 1, 3 << 1, 4 << 1, (7 << 1) | 1, PADDING_KEY])
+    before, after = module._weights(job_of(10, 4, 1, 8, 1 << 30, 0), keys), module._weights(job, keys)
+    assert torch.allclose(after, before * torch.tensor([1 / 3, 1 / 3, 1.0, 1 / 3, 1.0]))
+    assert after[-1] == 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.duplicates import Duplicates, TwinLabels
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training import left_out_scores
@@ -79,3 +82,38 @@ def test_what_was_solved_is_resumed() -> None:
     first.close()
     assert not first.is_open
     assert second.is_open
+
+
+def test_twins_are_left_out_together() -> None:
+    """Rows 1, 2 and 4 are equal and have three labels; 4 is not fitted. Against the regression without all three."""
+    features, labels = rows()
+    features[[2, 4]] = features[1].clone()
+    group = np.array([1, 2, 4])
+    equal = Duplicates(group, np.ones(3, np.int64))
+    twins = TwinLabels.of(equal, labels.numpy()[group], FITTED.numpy()[group])
+    scores = LeftOutScores(dataclasses.replace(FACTS, twins=twins), 3, CPU, True)
+    scores.begin()
+    scores.add(KEYS, features, labels, FITTED)
+    scores.solve(1)
+    found = scores.ask(KEYS, features, labels, FITTED)
+    rest = FITTED.clone()
+    rest[group] = False
+    sums = RidgeSums(CLASSES, torch.zeros(DIM), 1.0)
+    sums.add(features[rest], labels[rest])
+    ridge = sums.solve()
+    assert ridge is not None
+    plain = ridge.predict(features[1:2], labels[1:2], torch.tensor([False]))[0]
+    for row in group.tolist():
+        assert torch.allclose(found[schema.RIDGE_SCORES][row], plain, atol=5e-3)
+        for name in found:
+            assert torch.allclose(found[name][row], found[name][1], atol=1e-5)
+
+
+def test_twins_are_sampled_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(left_out_scores, "WIDE_ROWS", 100)
+    ids = np.arange(ROWS)
+    twins = TwinLabels.of(Duplicates(ids, ids // 10 * 10), ids % CLASSES, FITTED.numpy())
+    scores = LeftOutScores(dataclasses.replace(FACTS, twins=twins), 3, CPU, True)
+    chosen = scores._is_sampled(KEYS).numpy().reshape(-1, 10)
+    assert (chosen == chosen[:, :1]).all()
+    assert 0 < chosen.mean() < 1
