@@ -22,6 +22,8 @@ PREDICTED_LABEL = "predicted_label"
 IS_LABEL_ISSUE = "is_label_issue"
 LABEL_QUALITY = "label_quality"
 NOISE_SCORE = "noise_score"
+WRONG_PROBABILITY = "wrong_probability"
+MARK = "mark"
 MEAN_MARGIN = "mean_margin"
 LEAVE_ONE_OUT = "leave_one_out_margin"
 LEAVE_ONE_OUT_EPOCH = 1
@@ -130,6 +132,11 @@ def issues_schema() -> pa.Schema:
             (PREDICTED_SHARE, pa.float32()),
         ]
     )
+
+
+def reviewed_schema() -> pa.Schema:
+    """Schema of `reviewed_issues.parquet`: flags and quality after a person's answers, P(wrong), and the answer."""
+    return issues_schema().append(pa.field(WRONG_PROBABILITY, pa.float64())).append(pa.field(MARK, pa.string()))
 
 
 def fixed_size_list(values: NDArray[Any]) -> pa.FixedSizeListArray[Any]:

@@ -74,6 +74,7 @@ def build_summary(
     packed: str = "",
     waiting_share: float | None = None,
     cluster: dict[str, float] | None = None,
+    quality_log_odds: Sequence[float] | None = None,
 ) -> RunSummary:
     """The summary of a run.
 
@@ -92,6 +93,7 @@ def build_summary(
         packed: Where the packed data are, seen from the run directory.
         waiting_share: Share of the training's time spent waiting for rows.
         cluster: What the cluster had: nodes, cpus, gpus.
+        quality_log_odds: What the label quality says of P(wrong) (`RunSummary`).
     """
     warnings = [*manifest.warnings, *trust_warnings(counts, manifest), *rate_warnings(counts, config, noise_rate)]
     return RunSummary(
@@ -117,6 +119,7 @@ def build_summary(
         seconds=seconds or {},
         training_waited_for_rows=waiting_share,
         cluster=cluster,
+        quality_log_odds=quality_log_odds,
     )
 
 

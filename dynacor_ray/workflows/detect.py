@@ -134,7 +134,8 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         sample = flow.sample(dynamics)
         noise_rate, fitted = flow.cluster(signals, sample, progress)
         decision = flow.decide(signals, sample, progress)
-        assigned = assign(flow.score(dynamics, decision), fitted, _threshold(flow, sample, fitted, decision))
+        cut = _threshold(flow, sample, fitted, decision)
+        assigned = assign(flow.score(dynamics, decision), fitted, cut)
         noise_rate = decision.decision.rate if decision else noise_rate
     with progress.timed("output"):
         with progress.stage("output", None, "rows"):
@@ -155,6 +156,7 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         packed=packed_name(run, dataset.folder),
         waiting_share=signals.waiting_share(),
         cluster={name: getattr(have, name) for name in ("nodes", "cpus", "gpus")},
+        quality_log_odds=_quality_log_odds(decision, cut),
     )
 
 
@@ -171,6 +173,13 @@ def _threshold(
     more = {"target_recall": config.target_recall, "most_recall": most}
     cut = decision.log_odds_cut if decision else None
     return find_threshold(flow.score_sample(sample, decision), fitted, rule, score, **more, log_odds_cut=cut)
+
+
+def _quality_log_odds(decision: FittedDecision | None, cut: DecisionThreshold) -> tuple[float, float] | None:
+    """`RunSummary.quality_log_odds`."""
+    if decision is None or cut.score != "label_noise" or cut.value is None or not abs(cut.value) < 1e300:
+        return None
+    return decision.decision.shift - cut.value, cut.scale
 
 
 def _class_noise_rates(
