@@ -55,7 +55,8 @@ class RankGroups:
     @property
     def middles(self) -> NDArray[np.int64]:
         """A rank in the middle of each group, int64 (G,)."""
-        return self.edges[:-1] + (self.sizes - 1) // 2
+        middle: NDArray[np.int64] = self.edges[:-1] + (self.sizes - 1) // 2
+        return middle
 
     @property
     def log_odds(self) -> NDArray[np.float64]:
@@ -85,7 +86,8 @@ def first_density(groups: RankGroups, num_flagged: int) -> NDArray[np.float64]:
     """Share of a first sample per group, float64 (G,), sums to 1: `NEAR` of it near the cut, the rest evenly."""
     middle, n = groups.cut_log_odds(num_flagged), groups.num_rows
     ends = np.clip(groups.edges / n, expit(middle - BAND), expit(middle + BAND))
-    return (1.0 - NEAR) * groups.sizes / n + NEAR * np.diff(ends) / (ends[-1] - ends[0])
+    density: NDArray[np.float64] = (1.0 - NEAR) * groups.sizes / n + NEAR * np.diff(ends) / (ends[-1] - ends[0])
+    return density
 
 
 def draw_audit(

@@ -54,7 +54,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of a cut: the noise rate of all rows, precision and recall of those before the cut, F1 expected of it."""
+    """The noise rate of all rows; precision, recall and F1 of a cut, answered rows flagged as they were answered."""
 
     rate: Measured
     precision: Measured
@@ -77,11 +77,15 @@ class Posterior:
     Attributes:
         groups: Of the ranks.
         curves: P(wrong) per draw and group, float64 (DRAWS, G).
+        num_open: Rows without an answer per group, int64 (G,).
+        num_wrong: Answers that say wrong.
         model_weight: How far the answers bear out what the run said, in [0, 1].
     """
 
     groups: RankGroups
     curves: NDArray[np.float64]
+    num_open: NDArray[np.int64]
+    num_wrong: int
     model_weight: float
 
     @property
@@ -92,19 +96,24 @@ class Posterior:
 
     def best_cut(self) -> int:
         """How many rows to flag, from the first on: the end of a group with the largest mean F1; 0 where none helps."""
-        f1 = self._f1().mean(axis=0)
-        return int(self.groups.edges[np.argmax(f1)])
+        return int(self.groups.edges[np.argmax(self._f1().mean(axis=0))])
 
-    def figures(self, num_flagged: int) -> Figures:
-        """Rate, precision, recall and F1 where `num_flagged` rows are flagged, the end of a group."""
-        wrong = self.curves * self.groups.sizes
-        found = wrong[:, self.groups.edges[1:] <= num_flagged].sum(axis=1)
-        total = np.maximum(wrong.sum(axis=1), 1e-12)
+    def figures(self, num_flagged: int, seed: int = 0) -> Figures:
+        """Of a cut after `num_flagged` rows, or at the end of a group next to it.
+
+        The intervals hold for these rows, not only for their probabilities: the labels of each draw are drawn, too,
+        by normal approximation. seed: of that.
+        """
+        before = np.arange(len(self.num_open)) < np.abs(self.groups.edges - num_flagged).argmin()
+        rng = np.random.default_rng(seed)
+        found, missed = (self._wrong(side, rng) for side in (before, ~before))
+        found += self.num_wrong
+        flagged, total = self.num_open[before].sum() + self.num_wrong, np.maximum(found + missed, 1e-9)
         return Figures(
             rate=_measured(total / self.groups.num_rows),
-            precision=_measured(found / num_flagged) if num_flagged else Measured(1.0, 1.0, 1.0),
+            precision=_measured(found / flagged if flagged else np.ones_like(found)),
             recall=_measured(found / total),
-            f1=_measured(2.0 * found / (num_flagged + total)),
+            f1=_measured(2.0 * found / (flagged + total)),
         )
 
     def next_density(self) -> NDArray[np.float64]:
@@ -113,8 +122,7 @@ class Posterior:
         Half is spread as in a first sample around the cut of now; half over rows that some draws flag and others do
         not, so that it is as wide as the cut is uncertain.
         """
-        cut = self.best_cut()
-        ends = self.groups.edges[np.argmax(self._f1(), axis=1)]
+        ends, cut = self.groups.edges[np.argmax(self._f1(), axis=1)], self.best_cut()
         flips = np.abs((self.groups.edges[1:, None] <= ends).mean(axis=1) - (self.groups.edges[1:] <= cut))
         flips = flips * self.groups.sizes
         first = first_density(self.groups, cut)
@@ -122,10 +130,19 @@ class Posterior:
 
     def _f1(self) -> NDArray[np.float64]:
         """F1 of every cut per draw, float64 (DRAWS, G + 1)."""
-        found = np.cumsum(self.curves * self.groups.sizes, axis=1)
-        total = found[:, -1:]
-        f1 = 2.0 * found / (self.groups.edges[1:] + total)
-        return np.concatenate([np.zeros((len(f1), 1)), f1], axis=1)
+        start = np.zeros((len(self.curves), 1))
+        found = self.num_wrong + np.concatenate([start, np.cumsum(self.curves * self.num_open, axis=1)], axis=1)
+        flagged = self.num_wrong + np.concatenate([[0], np.cumsum(self.num_open)])
+        f1: NDArray[np.float64] = 2.0 * found / np.maximum(flagged + found[:, -1:], 1e-9)
+        return f1
+
+    def _wrong(self, side: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64]:
+        """Wrong labels among the open rows of some groups per draw, float64 (DRAWS,)."""
+        curves, rows = self.curves[:, side], self.num_open[side]
+        spread = np.sqrt((curves * (1.0 - curves)) @ rows)
+        drawn = curves @ rows + spread * rng.standard_normal(len(curves))
+        clipped: NDArray[np.float64] = np.clip(drawn, 0.0, rows.sum())
+        return clipped
 
 
 def expected_from_quality(quality: NDArray[np.float64], cut: float, scale: float) -> NDArray[np.float64]:
@@ -139,7 +156,7 @@ def expected_from_quality(quality: NDArray[np.float64], cut: float, scale: float
 
 
 def expected_from_rate(groups: RankGroups, rate: float) -> NDArray[np.float64]:
-    """P(wrong) per group where only a noise rate in [0, 1] is known, float64 (G,): a line in log odds with that mean."""
+    """P(wrong) per group where only a noise rate is known, float64 (G,): a line in log odds, whose mean is `rate`."""
     line = RATE_SLOPE * groups.log_odds
     shares = groups.sizes / groups.num_rows
     low, high = -_FARTHEST, _FARTHEST
@@ -188,7 +205,9 @@ def fit_answers(
         for curve, (mode, covariance, _), count in zip(curves, fits, drawn, strict=True)
         if count
     ]
-    return Posterior(groups, np.concatenate(parts), float(weights[1]) if expected is not None else 0.0)
+    num_open = groups.sizes - np.bincount(at, minlength=len(groups.sizes))
+    weight = float(weights[1]) if expected is not None else 0.0
+    return Posterior(groups, np.concatenate(parts), num_open, int(is_wrong.sum()), weight)
 
 
 def _fit(
@@ -212,7 +231,8 @@ def _fit(
             break
     hessian = _hessian(basis, expit(middle + basis @ mode), precision)
     evidence = log_posterior(mode) - np.log(curve.spread).sum() - 0.5 * np.linalg.slogdet(hessian)[1]
-    return mode, np.linalg.inv(hessian), float(evidence)
+    covariance = np.linalg.inv(hessian).astype(np.float64)
+    return mode, covariance, float(evidence)
 
 
 def _hessian(

@@ -88,7 +88,9 @@ class Review:
             {**row, "flagged": flagged, "flagged_share": flagged / row["rows"] if row["rows"] else 0.0}
             for row, flagged in zip(summary.classes, self.flagged_by_class, strict=True)
         ]
-        rate = {} if self.rate is None else {"estimated_noise_rate": self.rate[0], "noise_rate_range": self.rate[1:]}
+        rate: dict[str, Any] = {}
+        if self.rate is not None:
+            rate = {"estimated_noise_rate": self.rate[0], "noise_rate_range": self.rate[1:]}
         share = self.num_flagged / summary.num_rows
         return dataclasses.replace(summary, num_flagged=self.num_flagged, flagged_share=share, classes=classes, **rate)
 
