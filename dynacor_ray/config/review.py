@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 
 from dynacor_ray.config.options import Checked, option
-from dynacor_ray.core.errors import ConfigError, expected_got
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +23,3 @@ class ReviewConfig(Checked):
     """Seed of the draw. Default: that of the run."""
     prefix: str | None = option(None, "options", only_with="--sample")
     """What Label Studio needs before each path, such as `/data/local-files/?d=images/`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.marks is None and self.sample is None:
-            remedy = "name a file of answers, or draw rows to answer by --sample 100"
-            raise ConfigError(expected_got("MARKS or --sample", "neither", remedy))

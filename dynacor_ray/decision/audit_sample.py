@@ -7,7 +7,7 @@ function of the rank needs no weights.
 
 The rows are those of a systematic sample with these chances (Madow 1949): as many as asked for, none twice.
 
-Cost: nothing to speak of. Ranks are kept in some 2,000 groups, whatever N.
+Cost: nothing to speak of. Ranks are kept in some 1,000 groups, whatever N.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.special import expit, logit
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.rng import Purpose, derive_seed
 
-GROUPS = 1000
+GROUPS = 500
 """Groups of equal size, and as many of equal width in log odds of the rank, which are small at both ends."""
 NEAR = 1 / 3
 """Share of a first sample that is drawn near the cut; the rest is spread evenly."""

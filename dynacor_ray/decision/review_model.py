@@ -14,7 +14,7 @@ each with a 95% interval; and the cut is the one with the largest mean F1 (`expe
 
 The chance to be asked depends on the rank alone (`audit_sample`), so the fit needs no weights (Rubin 1976).
 
-Cost: a few Newton steps on as many rows as there are answers, then `DRAWS` curves over some 2,000 groups of ranks.
+Cost: a few Newton steps on as many rows as there are answers, then `DRAWS` curves over some 1,000 groups of ranks.
 """
 
 from __future__ import annotations
@@ -28,15 +28,19 @@ from scipy.special import expit, logit
 from dynacor_ray.decision.audit_sample import RankGroups, first_density
 
 DRAWS = 400
-KNOTS = (-4.0, -2.5, -1.0, 0.5, 2.0)
-"""Log odds of a rank at which a curve may bend: 2%, 8%, 27%, 62% and 88% of the rows."""
+KNOTS, CUT_KNOTS = (-4.0, -2.5, -1.0, 0.5, 2.0), (-0.5, 0.0, 0.5)
+"""Log odds of a rank at which a curve may bend: 2%, 8%, 27%, 62% and 88% of the rows, and around the cut."""
+CUT_SPREAD = 1.5
+"""Standard deviation of the bends around the cut, where a good ranking falls from 1 to 0 within few rows."""
 MODEL_SPREAD = (1.0, 0.3, 0.3)
 """Standard deviations of level, slope and bends around what the run said: log odds of P(wrong)."""
 BLANK_SPREAD = (2.0, 0.7, 0.7)
 """The same around the line that knows nothing."""
+MODEL_CHANCE = 0.5
+"""Chance before any answer that what the run said is the better start of the two."""
 BLANK_LEVEL, BLANK_SLOPE = 0.2, -0.5
 """That line: P(wrong) in the middle of the ranking, and its slope in log odds per log odds of the rank."""
-LEAST = 0.005
+LEAST = 0.02
 """P(wrong) that the run's own curve is kept from 0 and, twice that, from 1: no model is that sure."""
 RATE_SLOPE = -2.0
 """Slope of P(wrong) in log odds per log odds of the rank, where a run gave no probabilities."""
@@ -187,7 +191,7 @@ def fit_answers(
     """
     log_odds = groups.log_odds
     middle = groups.cut_log_odds(num_flagged)
-    bends = np.maximum(0.0, log_odds[:, None] - np.array(KNOTS))
+    bends = np.maximum(0.0, log_odds[:, None] - np.array([*KNOTS, *(middle + knot for knot in CUT_KNOTS)]))
     basis = np.column_stack([np.ones(len(log_odds)), log_odds - middle, bends])
     blank = float(logit(BLANK_LEVEL)) + BLANK_SLOPE * log_odds
     curves = [_Curve(blank, _spread(BLANK_SPREAD))]
@@ -195,7 +199,8 @@ def fit_answers(
         curves.append(_Curve(logit(np.clip(expected, LEAST, 1.0 - 2.0 * LEAST)), _spread(MODEL_SPREAD)))
     at = groups.at(ranks)
     fits = [_fit(curve, basis[at], curve.middle[at], is_wrong.astype(np.float64)) for curve in curves]
-    evidence = np.array([fit[2] for fit in fits])
+    chances = (1.0 - MODEL_CHANCE, MODEL_CHANCE)
+    evidence = np.array([fit[2] + np.log(chance) for fit, chance in zip(fits, chances, strict=False)])
     weights = np.exp(evidence - evidence.max())
     weights /= weights.sum()
     rng = np.random.default_rng(seed)
@@ -244,7 +249,7 @@ def _hessian(
 
 def _spread(of: tuple[float, float, float]) -> NDArray[np.float64]:
     level, slope, bend = of
-    return np.array([level, slope, *[bend] * len(KNOTS)])
+    return np.array([level, slope, *[bend] * len(KNOTS), *[CUT_SPREAD] * len(CUT_KNOTS)])
 
 
 def _measured(values: NDArray[np.float64]) -> Measured:

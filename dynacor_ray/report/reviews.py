@@ -108,11 +108,9 @@ def review_sentences(review: Review, summary: RunSummary) -> list[str]:
     """A review in sentences. summary: of the run, as it was before."""
     values = list(review.marks.values())
     counts = ", ".join(f"{values.count(mark):,} {mark}" for mark in MARKS)
-    sentences = [f"{len(values):,} rows marked: {counts}; {review.num_audited:,} of them tell about all rows."]
+    sentences = [f"{len(values):,} rows marked: {counts}; {review.num_audited:,} of them on the audit sample."]
     if review.rate is None or review.precision is None or review.recall is None:
-        sentences.append(
-            "None is of the audit sample (dynacor review RUN --sample 100): the answers count for their rows."
-        )
+        sentences.append("Only answers on the audit sample tell of other rows: dynacor review RUN --sample 100.")
     else:
         sentences.append(f"Noise rate: {interval(review.rate)}; the run estimated {_estimate(summary)}.")
         sentences.append(f"Precision: {interval(review.precision)}; recall: {interval(review.recall)}.")

@@ -15,7 +15,7 @@ from dynacor_ray.config.options import make_config
 from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
-from dynacor_ray.core.errors import DataError, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.decision.audit_sample import RankGroups
 from dynacor_ray.decision.review_model import (
@@ -101,6 +101,9 @@ def review(run: str, marks: str | None = None, **options: Any) -> ReviewResult:
 
 def run_review(config: ReviewConfig) -> ReviewResult:
     """`review` for a configuration that is already built."""
+    if config.marks is None and config.sample is None:
+        remedy = "name a file of answers, or draw rows to answer by --sample 100"
+        raise ConfigError(expected_got("MARKS or --sample", "neither", remedy))
     run = finished_run(locate(config.run))
     summary = RunSummary.read(run)
     held, rounds, wrote = read_review(run), read_rounds(run), list[str]()
