@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from dynacor_ray.decision.audit_sample import RankGroups, draw_audit, first_density
 from dynacor_ray.decision.review_model import (
+    LEAST_ANSWERS,
     Posterior,
     expected_from_quality,
     expected_from_rate,
@@ -51,7 +52,7 @@ def test_intervals_hold_the_truth_whatever_the_run_said(level: float, slope: flo
     chance = chances(level, slope)
     for said in (chance[GROUPS.middles], np.full(len(GROUPS.sizes), 0.01), None):
         held = np.zeros(3)
-        for seed in range(60):
+        for seed in range(30):
             wrong = labels(chance, seed)
             posterior = reviewed(wrong, said, int(chance.sum()), 100, seed)
             cut = posterior.best_cut()
@@ -59,8 +60,8 @@ def test_intervals_hold_the_truth_whatever_the_run_said(level: float, slope: flo
             true = (wrong.mean(), wrong[:cut].mean(), wrong[:cut].sum() / wrong.sum())
             measured = (found.rate, found.precision, found.recall)
             held += [m.low <= t <= m.high for m, t in zip(measured, true, strict=True)]
-        assert held[0] >= 54, held
-        assert held[1:].min() >= 48, held
+        assert held[0] >= 27, held
+        assert held[1:].min() >= 24, held
 
 
 def test_a_blind_model_is_given_up() -> None:
@@ -77,17 +78,17 @@ def test_a_blind_model_is_given_up() -> None:
 
 
 def test_few_answers_do_no_harm_to_a_good_model() -> None:
+    """What the run flagged was the best by its own, right, probabilities."""
     chance = chances(-2.0, 2.0)
-    said = chance[GROUPS.middles]
-    for count in (0, 5, 20):
-        loss = []
-        for seed in range(20):
+    said, size = chance[GROUPS.middles], np.arange(1, ROWS + 1)
+    flagged = int(size[np.argmax(2 * np.cumsum(chance) / (size + chance.sum()))])
+    for count in (LEAST_ANSWERS, 50):
+        change = []
+        for seed in range(12):
             wrong = labels(chance, seed)
-            none = np.zeros(0, np.int64)
-            ranks = draw_audit(GROUPS, first_density(GROUPS, 500), count, seed).ranks if count else none
-            cut = fit_answers(GROUPS, said, 500, ranks, wrong[ranks], seed).best_cut()
-            loss.append(best_f1(wrong) - f1_at(wrong, cut))
-        assert np.mean(loss) < 0.03, count
+            cut = reviewed(wrong, said, flagged, count, seed).best_cut()
+            change.append(f1_at(wrong, cut) - f1_at(wrong, flagged))
+        assert np.mean(change) > -0.01, count
 
 
 def test_more_answers_narrow_the_interval_and_all_answers_close_it() -> None:
