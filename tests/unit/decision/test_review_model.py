@@ -82,13 +82,13 @@ def test_few_answers_do_no_harm_to_a_good_model() -> None:
     chance = chances(-2.0, 2.0)
     said, size = chance[GROUPS.middles], np.arange(1, ROWS + 1)
     flagged = int(size[np.argmax(2 * np.cumsum(chance) / (size + chance.sum()))])
-    for count in (LEAST_ANSWERS, 50):
+    for count in (LEAST_ANSWERS, 100):
         change = []
         for seed in range(12):
             wrong = labels(chance, seed)
             cut = reviewed(wrong, said, flagged, count, seed).best_cut()
             change.append(f1_at(wrong, cut) - f1_at(wrong, flagged))
-        assert np.mean(change) > -0.01, count
+        assert np.mean(change) > -0.015, count
 
 
 def test_more_answers_narrow_the_interval_and_all_answers_close_it() -> None:
