@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dynacor_ray.workflows.detect import detect
     from dynacor_ray.workflows.doctor import doctor
     from dynacor_ray.workflows.results import AnalyzeSignalsResult, CompareResult, DetectResult, SweepResult, load
+    from dynacor_ray.workflows.review import ReviewResult, review
     from dynacor_ray.workflows.sweep import sweep
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "DetectResult",
     "DynacorError",
     "EncoderError",
+    "ReviewResult",
     "RunDirectoryError",
     "StorageError",
     "SweepConfig",
@@ -54,6 +56,7 @@ __all__ = [
     "detect",
     "doctor",
     "load",
+    "review",
     "sweep",
 ]
 
@@ -63,6 +66,7 @@ _LAZY = {
     "DetectResult": "workflows.results",
     "AnalyzeSignalsConfig": "config.analyze_signals",
     "AnalyzeSignalsResult": "workflows.results",
+    "ReviewResult": "workflows.review",
     "SweepConfig": "config.sweep",
     "SweepResult": "workflows.results",
     "compare": "workflows.compare",
@@ -70,6 +74,7 @@ _LAZY = {
     "doctor": "workflows.doctor",
     "load": "workflows.results",
     "analyze_signals": "workflows.analyze_signals",
+    "review": "workflows.review",
     "sweep": "workflows.sweep",
 }
 

@@ -18,6 +18,7 @@ from dynacor_ray.config.command_line import CommandParser
 from dynacor_ray.config.compare import CompareConfig
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.options import Checked, make_config, option, wrong_choice
+from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.storage import locate
@@ -69,14 +70,6 @@ class ExportConfig(_FinishedRun):
     """Most rows, the most suspicious first."""
     prefix: str = option("", "options")
     """What Label Studio needs before each path, such as `/data/local-files/?d=images/`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReviewConfig(_FinishedRun):
-    """Options of `dynacor review`."""
-
-    marks: str = option(MISSING, "arguments", positional=True)
-    """CSV with the columns instance_id and mark (wrong, right or unsure), as the report saves it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +144,10 @@ def _export(config: ExportConfig) -> None:
 
 
 def _review(config: ReviewConfig) -> None:
-    """Measure a run's precision with a person's marks."""
-    from dynacor_ray.report.reviews import review_run, review_sentences
+    """Ask a person about a sample, and use the answers."""
+    from dynacor_ray.workflows.review import run_review
 
-    _say(*review_sentences(review_run(locate(config.run), locate(config.marks))))
+    _say(*run_review(config).sentences())
 
 
 def _clean(config: CleanConfig) -> None:

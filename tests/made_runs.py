@@ -206,7 +206,7 @@ def run_of_data(
 ) -> tuple[Path, list[dict[str, Any]]]:
     """A run of `data`, whose given labels are those of `make_run`; and its flagged rows."""
     run = tmp_path / "run"
-    config = DetectConfig(data=str(data))
+    config = DetectConfig(data=str(data), epochs=6)
     summary = json.loads((run / "summary.json").read_text())
     summary["config"] = vars(config)
     summary["data"]["source"] = source

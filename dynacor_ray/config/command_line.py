@@ -56,8 +56,12 @@ class CommandParser(argparse.ArgumentParser):
                 settings |= {"type": one.parse, "nargs": "+" if one.many else None}
             if one.positional:
                 settings["metavar"] = name.upper()
+                if one.default is not MISSING:
+                    settings["nargs"] = "?"
             group = groups[MOST_USED if one.most_used else one.group]
             group.add_argument(name if one.positional else one.flag, **settings)
+            if one.positional and one.default is not MISSING:
+                words.append(f"[{name.upper()}]")
             if one.default is MISSING:
                 words.append(name.upper() if one.positional else f"{one.flag} {settings['metavar']}")
         self.usage = " ".join([*words, "[options]"])

@@ -23,6 +23,8 @@ DUPLICATE_OF = "duplicate_of"
 IS_LABEL_ISSUE = "is_label_issue"
 LABEL_QUALITY = "label_quality"
 NOISE_SCORE = "noise_score"
+WRONG_PROBABILITY = "wrong_probability"
+MARK = "mark"
 MEAN_MARGIN = "mean_margin"
 LEAVE_ONE_OUT = "leave_one_out_margin"
 LEAVE_ONE_OUT_EPOCH = 1
@@ -137,6 +139,11 @@ def issues_schema() -> pa.Schema:
             (DUPLICATE_OF, pa.int64()),
         ]
     )
+
+
+def reviewed_schema() -> pa.Schema:
+    """Schema of `reviewed_issues.parquet`: flags and quality after a person's answers, P(wrong), and the answer."""
+    return issues_schema().append(pa.field(WRONG_PROBABILITY, pa.float64())).append(pa.field(MARK, pa.string()))
 
 
 def fixed_size_list(values: NDArray[Any]) -> pa.FixedSizeListArray[Any]:

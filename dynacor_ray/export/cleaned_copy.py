@@ -15,6 +15,7 @@ from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.export.copy_rows import CHANGED, Action, RowChanges, copy_folder, copy_table
 from dynacor_ray.export.tables import without_formulas
 from dynacor_ray.runs import directory as run_directory
+from dynacor_ray.runs.audit import issues_in_use
 from dynacor_ray.runs.directory import ISSUES, finished_run
 from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.sources.base import SourceOptions
@@ -120,7 +121,7 @@ def _changes(
     """The rows to change, and how many flagged rows stay."""
     columns = [schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.LABEL_QUALITY]
     parts = [pa.table({name: pa.array([], schema.issues_schema().field(name).type) for name in columns})]
-    with (run / ISSUES).parquet() as file:
+    with issues_in_use(run).parquet() as file:
         for batch in file.iter_batches(columns=[*columns, schema.IS_LABEL_ISSUE]):
             table = pa.Table.from_batches([batch])
             parts.append(table.filter(table[schema.IS_LABEL_ISSUE]).select(columns))

@@ -15,7 +15,8 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.export.fiftyone import write_dataset
 from dynacor_ray.export.label_studio import write_tasks
-from dynacor_ray.runs.directory import ISSUES, finished_run
+from dynacor_ray.runs.audit import issues_in_use
+from dynacor_ray.runs.directory import finished_run
 from dynacor_ray.runs.records import RunSummary
 
 FORMATS = {"csv": ".csv", "parquet": ".parquet", "label-studio": ".json", "fiftyone": ""}
@@ -75,18 +76,22 @@ def _form_of(out: Location) -> str:
     return forms[ending]
 
 
-def _schema() -> pa.Schema:
-    """The schema of `issues.parquet` with classes by name."""
-    labels = (schema.GIVEN_LABEL, schema.PREDICTED_LABEL)
-    fields = [pa.field(f.name, pa.string()) if f.name in labels else f for f in schema.issues_schema()]
-    return pa.schema(fields)
+def named_classes(table: pa.Table, names: list[str]) -> pa.Table:
+    """Rows of `issues.parquet` or `reviewed_issues.parquet` with class names in place of indices."""
+    known = pa.array(names, pa.string())
+    for name in (schema.GIVEN_LABEL, schema.PREDICTED_LABEL):
+        place = table.schema.get_field_index(name)
+        table = table.set_column(
+            place, name, pa.chunked_array([known.take(c) for c in table[name].chunks], pa.string())
+        )
+    return table
 
 
 def _rows(run: Location, names: list[str], flagged: bool, limit: int | None, size: int) -> Iterator[pa.Table]:
-    """Batches of rows with class names instead of indices."""
-    known = pa.array(names, pa.string())
+    """Batches of rows with class names instead of indices; one without rows, where there is none."""
     left = limit
-    with (run / ISSUES).parquet() as file:
+    with issues_in_use(run).parquet() as file:
+        yield named_classes(file.schema_arrow.empty_table(), names)
         for batch in file.iter_batches(size):
             table = pa.Table.from_batches([batch])
             if flagged:
@@ -94,10 +99,7 @@ def _rows(run: Location, names: list[str], flagged: bool, limit: int | None, siz
             if left is not None:
                 table = table.slice(0, left)
                 left -= table.num_rows
-            for name in (schema.GIVEN_LABEL, schema.PREDICTED_LABEL):
-                place = table.schema.get_field_index(name)
-                table = table.set_column(place, name, pa.chunked_array([known.take(c) for c in table[name].chunks]))
-            yield table.cast(_schema())
+            yield named_classes(table, names)
             if left == 0:
                 return
 
@@ -106,7 +108,8 @@ def _write_table(rows: Iterator[pa.Table], out: Location, form: str) -> int:
     count = 0
     with out.atomic_replace() as part, part.filesystem.open_output_stream(part.path) as stream:
         make = pacsv.CSVWriter if form == "csv" else pq.ParquetWriter
-        with make(stream, _schema()) as writer:
+        first = next(rows)
+        with make(stream, first.schema) as writer:
             for table in rows:
                 writer.write_table(without_formulas(table) if form == "csv" else table)
                 count += table.num_rows

@@ -8,7 +8,8 @@ from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import Location
 from dynacor_ray.report.page import render
 from dynacor_ray.report.page_reader import read_page
-from dynacor_ray.runs.directory import DYNAMICS, ISSUES, REPORT, REVIEW, finished_run, packed_place
+from dynacor_ray.runs.audit import issues_in_use, open_round, read_review
+from dynacor_ray.runs.directory import DYNAMICS, REPORT, finished_run, packed_place
 from dynacor_ray.runs.records import DataSummary, RunSummary
 
 ROWS_BY_URI = ("folder", "table", "clothing1m")
@@ -23,17 +24,20 @@ _GONE = (
 def make_report(run: Location, thumbnails: bool | None = None) -> Location:
     """Write `report.html` into a finished run's directory, in place of an older one; returns where it is.
 
-    thumbnails: whether small copies of images are inside. None: as the run was configured, else unless the data's
-    terms forbid it. Raises RunDirectoryError when the run is not finished.
+    Flags are those that follow from a person's answers, where there are some. thumbnails: whether small copies of
+    images are inside; None: as the run was configured, else unless the data's terms forbid it. Raises
+    RunDirectoryError when the run is not finished, or the answers are on other rows.
     """
     run = finished_run(run)
     summary = RunSummary.read(run)
     if thumbnails is None:
         thumbnails = summary.config.get("thumbnails")
     dataset, images = images_of(run, summary.data, thumbnails)
-    page = read_page(run / ISSUES, run / DYNAMICS, summary, dataset, images)
-    if (run / REVIEW).exists():
-        page = dataclasses.replace(page, review=(run / REVIEW).read_json())
+    review, audit = read_review(run), open_round(run, summary)
+    if review is not None:
+        summary = review.revise(summary)
+    page = read_page(issues_in_use(run), run / DYNAMICS, summary, audit.ids, dataset, images)
+    page = dataclasses.replace(page, review=review)
     (run / REPORT).write_bytes(render(page).encode())
     return run / REPORT
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.report.trajectories import Band
+from dynacor_ray.runs.audit import Review
 from dynacor_ray.runs.records import RunSummary
 
 
@@ -16,7 +16,7 @@ class Suspect:
 
     Attributes:
         rank: position in `issues.parquet`, 1 is the most suspicious.
-        sample_place: position in the random sample of the flagged, None outside.
+        audit_place: position in the audit sample, None outside.
         margins: its dynamics, empty when unknown.
         thumbnail: a `data:` URI made by `thumbnails.thumbnail`.
     """
@@ -32,7 +32,7 @@ class Suspect:
     predicted_share: float
     duplicate_of: int | None = None
     rank: int
-    sample_place: int | None
+    audit_place: int | None
     margins: tuple[float, ...] = ()
     thumbnail: str | None = None
 
@@ -48,7 +48,7 @@ class Page:
         histogram: label quality in equal bins over [0, 1]; counts of flagged and of other rows.
         bands: per group of `GROUPS`.
         images: why thumbnails are missing; empty when there is nothing to say.
-        review: content of `review.json`, if a person marked rows.
+        review: a person's answers, if there are some.
     """
 
     summary: RunSummary
@@ -57,7 +57,7 @@ class Page:
     histogram: tuple[tuple[int, ...], tuple[int, ...]]
     bands: dict[str, Band]
     images: str = ""
-    review: dict[str, Any] | None = None
+    review: Review | None = None
 
     @property
     def names(self) -> list[str]:

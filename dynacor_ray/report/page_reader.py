@@ -1,13 +1,13 @@
 """From the files of a run to the content of `report.html`: a few passes in batches, which keep only the rows shown.
 
 Rows shown are the most suspicious ones, the most suspicious of each frequent class pair, those on both sides of the
-threshold, and a random sample of the flagged ones, which alone gives an unbiased precision.
+threshold, and the audit sample, from which alone something follows for all rows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,17 +17,16 @@ from numpy.typing import NDArray
 from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.packed_dataset import PackedDataset
-from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.storage import Location
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.thumbnails import read_thumbnails
 from dynacor_ray.report.trajectories import Band, Trajectories
+from dynacor_ray.runs.audit import rows_at
 from dynacor_ray.runs.records import RunSummary
 
 TOP = 400
 PER_PAIR, PAIRS = 10, 60
 NEAR = 30
-SAMPLE = 100
 BINS = 50
 BATCH = 65_536
 
@@ -57,16 +56,22 @@ class _Survey:
 
 
 def read_page(
-    issues: Location, dynamics: Location, summary: RunSummary, dataset: PackedDataset | None, images: str = ""
+    issues: Location,
+    dynamics: Location,
+    summary: RunSummary,
+    audit: Sequence[int],
+    dataset: PackedDataset | None,
+    images: str = "",
 ) -> Page:
     """Read what the page shows of a finished run.
 
     Memory: one batch, the rows shown, and 8 bytes per flagged row.
 
     Args:
-        issues: `issues.parquet`.
+        issues: `issues.parquet`, or `reviewed_issues.parquet`.
         dynamics: `dynamics.parquet`.
         summary: content of `summary.json`.
+        audit: instance_id of the rows of the audit sample, in the order of the questions.
         dataset: packed data whose images are shown as thumbnails; None for a page without.
         images: why there are no thumbnails.
     """
@@ -74,19 +79,18 @@ def read_page(
     for _, batch in _batches(issues, _NUMBERS):
         survey.add(batch)
     flagged = flagged_ids(issues)
-    sample = random_sample(flagged, summary.seed)
-    places = _places(issues, survey, sample, summary.num_flagged)
-    rows = _rows_at(issues, places)
+    places = _places(issues, survey, np.array(audit, np.int64), summary.num_flagged)
+    rows = rows_at(issues, places)
     bands, paths = _read_dynamics(dynamics, summary, flagged, rows[schema.INSTANCE_ID].to_numpy())
     thumbnails: dict[int, str] = {}
     if dataset is not None:
         thumbnails, images = _thumbnails(dataset, rows)
-    sample_places = {instance_id: place for place, instance_id in enumerate(sample.tolist())}
+    audit_places = {instance_id: place for place, instance_id in enumerate(audit)}
     suspects = [
         Suspect(
-            **row,
+            **{name: row[name] for name in schema.issues_schema().names},
             rank=int(place) + 1,
-            sample_place=sample_places.get(row[schema.INSTANCE_ID]),
+            audit_place=audit_places.get(row[schema.INSTANCE_ID]),
             margins=paths.get(row[schema.INSTANCE_ID], ()),
             thumbnail=thumbnails.get(row[schema.INSTANCE_ID]),
         )
@@ -109,12 +113,6 @@ def flagged_ids(issues: Location) -> NDArray[np.int64]:
     batches = _batches(issues, [schema.INSTANCE_ID, schema.IS_LABEL_ISSUE])
     ids = [batch[schema.INSTANCE_ID].to_numpy()[_flags(batch)] for _, batch in batches]
     return np.sort(np.concatenate([np.zeros(0, np.int64), *ids]))
-
-
-def random_sample(flagged: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """SAMPLE of the flagged ids in a fixed random order, so that the first n are a random sample too."""
-    order = np.argsort(keyed_uniform(seed, Purpose.REVIEW_SAMPLE, flagged), kind="stable")
-    return flagged[order[:SAMPLE]]
 
 
 _NUMBERS = [
@@ -158,20 +156,6 @@ def _places(issues: Location, survey: _Survey, sample: NDArray[np.int64], num_fl
                 missing[code] -= 1
         missing = {code: count for code, count in missing.items() if count}
     return np.array(sorted(chosen), np.int64)
-
-
-def _rows_at(issues: Location, places: NDArray[np.int64]) -> pa.Table:
-    """The rows at some positions, increasing; row groups without any are not read."""
-    first = 0
-    with issues.parquet() as file:
-        tables = [file.schema_arrow.empty_table()]
-        for index in range(file.num_row_groups):
-            last = first + file.metadata.row_group(index).num_rows
-            here = places[(places >= first) & (places < last)] - first
-            if len(here):
-                tables.append(file.read_row_group(index).take(pa.array(here)))
-            first = last
-    return pa.concat_tables(tables)
 
 
 def _read_dynamics(

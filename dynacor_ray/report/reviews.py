@@ -1,131 +1,135 @@
-"""A person's review of flagged rows: marks read back from CSV, and the precision that they measure."""
+"""A person's answers read from a file, and what follows from them in words."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
-from dynacor_ray.core.storage import Location, storage_errors
-from dynacor_ray.report.page_reader import flagged_ids, random_sample
-from dynacor_ray.runs.directory import ISSUES, REVIEW, finished_run
+from dynacor_ray.core.storage import Location
+from dynacor_ray.report.terminal import clean
+from dynacor_ray.report.wording import percent
+from dynacor_ray.runs.audit import Review
 from dynacor_ray.runs.records import RunSummary
 
-MARK = "mark"
 MARKS = ("wrong", "right", "unsure")
 
 
-def read_marks(place: Location) -> dict[int, str]:
-    """Marks by instance_id, from a CSV with the columns `instance_id` and `mark`, as the report saves it.
+@dataclass(frozen=True)
+class Answers:
+    """What a file says, by instance_id: mark of each row, its given label and its right one where they are named."""
 
-    Rows without a mark are left out.
+    marks: dict[int, str] = field(default_factory=dict)
+    given: dict[int, str] = field(default_factory=dict)
+    labels: dict[int, str] = field(default_factory=dict)
+
+
+def read_marks(place: Location) -> dict[int, str]:
+    """The marks of `read_answers`."""
+    return read_answers(place).marks
+
+
+def read_answers(place: Location) -> Answers:
+    """Answers from a CSV with the columns `instance_id` and `mark`, or from Label Studio's export (.json).
+
+    Rows without an answer are left out.
 
     Raises:
-        DataError: another table, an unknown mark, or a row marked twice.
+        DataError: another table, an unknown mark, or a row answered twice.
     """
-    kinds = {schema.INSTANCE_ID: pa.int64(), MARK: pa.string()}
-    convert = pacsv.ConvertOptions(column_types=kinds, include_columns=list(kinds), strings_can_be_null=True)
-    with storage_errors("read", place), place.filesystem.open_input_stream(place.path) as stream:
+    return _read_tasks(place) if place.path.lower().endswith(".json") else _read_csv(place)
+
+
+def _read_csv(place: Location) -> Answers:
+    wanted = (schema.INSTANCE_ID, schema.MARK)
+    kinds = {schema.INSTANCE_ID: pa.int64(), schema.MARK: pa.string(), schema.GIVEN_LABEL: pa.string()}
+    convert = pacsv.ConvertOptions(column_types=kinds, strings_can_be_null=True)
+    with place.stream() as stream:
         try:
             table = pacsv.read_csv(stream, convert_options=convert)
-        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-            got = f"'{str(error).splitlines()[0]}'"
+            table.select(wanted)
+        except (pa.ArrowInvalid, KeyError) as error:
+            got = f"'{str(error).strip(chr(34)).splitlines()[0]}'"
             remedy = "save it with the report's button, or write these two columns"
-            raise DataError(expected_got(f"columns {schema.INSTANCE_ID} and {MARK} in {place}", got, remedy)) from error
-    marks: dict[int, str] = {}
-    for instance_id, text in zip(*(table[name].to_pylist() for name in kinds), strict=True):
-        mark = (text or "").strip().lower()
-        if mark and (instance_id is None or mark not in MARKS):
+            raise DataError(expected_got(f"columns {' and '.join(wanted)} in {place}", got, remedy)) from error
+    answers = Answers()
+    names = [name for name in kinds if name in table.column_names]
+    for row in table.select(names).to_pylist():
+        instance_id, text = row[schema.INSTANCE_ID], row[schema.MARK]
+        if not (mark := (text or "").strip().lower()):
+            continue
+        if instance_id is None or mark not in MARKS:
             expected = f"one of {', '.join(MARKS)} as mark of instance_id {instance_id}"
             raise DataError(expected_got(expected, repr(text), f"correct {place}"))
-        if mark and marks.setdefault(instance_id, mark) != mark:
-            got = f"'{marks[instance_id]}' and '{mark}' for instance_id {instance_id}"
-            raise DataError(expected_got(f"one mark per row in {place}", got, "keep one of them"))
-    return marks
+        _add(answers, place, instance_id, mark)
+        if row.get(schema.GIVEN_LABEL):
+            answers.given[instance_id] = row[schema.GIVEN_LABEL]
+    return answers
 
 
-def review_run(run: Location, marks: Location) -> dict[str, Any]:
-    """Measure precision with a person's marks, and write it to `review.json` for the next report.
-
-    Precision is the share of wrong labels among flagged rows with a mark other than unsure, with its 95% interval
-    (Wilson). `sampled` counts only rows of the report's random sample and is representative of all flagged rows.
-    `flagged` counts every marked one, and is too high where a person begins with the most suspicious.
-
-    Args:
-        run: a finished run.
-        marks: the CSV.
-
-    Returns:
-        Content of `review.json`.
-
-    Raises:
-        DataError: the run does not have a marked row.
-    """
-    run = finished_run(run)
-    mark_of = read_marks(marks)
-    ids = np.array(sorted(mark_of), np.int64)
-    unknown = _unknown(run, ids)
-    if len(unknown):
-        got = f"instance_id {unknown[0]}" + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else "")
-        raise DataError(expected_got(f"rows of {run} in {marks}", got, "review the rows of this run"))
-    flagged = flagged_ids(run / ISSUES)
-    sample = random_sample(flagged, RunSummary.read(run).seed)
-    review = {
-        "marked": {mark: sum(value == mark for value in mark_of.values()) for mark in MARKS},
-        "sampled": _precision(mark_of, ids[np.isin(ids, sample)]),
-        "flagged": _precision(mark_of, ids[np.isin(ids, flagged)]),
-        "not_flagged": _precision(mark_of, ids[~np.isin(ids, flagged)]),
-    }
-    (run / REVIEW).write_json(review)
-    return review
+def _read_tasks(place: Location) -> Answers:
+    """Of a task the last annotation counts that was not cancelled: its choice is the right class."""
+    answers = Answers()
+    try:
+        for task in json.loads(place.read_bytes()):
+            done = [one["result"] for one in task.get("annotations", ()) if not one.get("was_cancelled")]
+            chosen = [part["value"]["choices"] for part in (done[-1] if done else ()) if "choices" in part["value"]]
+            if chosen:
+                instance_id, given = int(task["data"][schema.INSTANCE_ID]), str(task["data"][schema.GIVEN_LABEL])
+                (label,) = chosen[-1]
+                _add(answers, place, instance_id, "right" if label == given else "wrong")
+                answers.given[instance_id] = given
+                if label != given:
+                    answers.labels[instance_id] = label
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        remedy = "export the annotated tasks of `dynacor review RUN --sample` as JSON"
+        got = f"'{type(error).__name__}: {error}'"
+        raise DataError(expected_got(f"Label Studio's export in {place}", got, remedy)) from error
+    return answers
 
 
-def _unknown(run: Location, ids: np.ndarray) -> list[int]:
-    """Ids that the run does not have."""
-    present = np.zeros(len(ids), bool)
-    with (run / ISSUES).parquet() as file:
-        for batch in file.iter_batches(columns=[schema.INSTANCE_ID]):
-            present |= np.isin(ids, batch.column(0).to_numpy())
-    missing: list[int] = ids[~present].tolist()
-    return missing
+def _add(answers: Answers, place: Location, instance_id: int, mark: str) -> None:
+    if answers.marks.setdefault(instance_id, mark) != mark:
+        got = f"'{answers.marks[instance_id]}' and '{mark}' for instance_id {instance_id}"
+        raise DataError(expected_got(f"one mark per row in {place}", got, "keep one of them"))
 
 
-def _precision(marks: dict[int, str], ids: np.ndarray) -> dict[str, Any] | None:
-    """Precision of some marked rows; None if all marks are unsure."""
-    decided = [marks[instance_id] for instance_id in ids.tolist() if marks[instance_id] != "unsure"]
-    if not decided:
-        return None
-    wrong = decided.count("wrong")
-    low, high = wilson_interval(wrong, len(decided))
-    return {"rows": len(decided), "wrong": wrong, "share": wrong / len(decided), "low": low, "high": high}
+def same_name(one: str, other: str) -> bool:
+    """Whether two texts are the same class, but for what exports add or take away for safety."""
+    return one == other or clean(one).plain.lstrip("'") == clean(other).plain.lstrip("'")
 
 
-def review_sentences(review: dict[str, Any]) -> list[str]:
-    """A review in sentences."""
-    marked = review["marked"]
-    counts = ", ".join(f"{marked[mark]:,} {mark}" for mark in MARKS)
-    sentences = [f"{sum(marked.values()):,} rows marked: {counts}."]
-    kinds = {
-        "sampled": "Precision, by the random sample of the flagged",
-        "flagged": "Wrong among all flagged rows that were marked",
-        "not_flagged": "Wrong among rows that were not flagged",
-    }
-    for kind, text in kinds.items():
-        if (part := review[kind]) is not None:
-            ends = f"{part['low']:.1%} to {part['high']:.1%}"
-            sentences.append(f"{text}: {part['wrong']:,} of {part['rows']:,}, {part['share']:.1%} (95%: {ends}).")
-    if review["sampled"] is None:
-        sentences.append("None is of the report's random sample, which alone is representative of all flagged rows.")
+def review_sentences(review: Review, summary: RunSummary) -> list[str]:
+    """A review in sentences. summary: of the run, as it was before."""
+    values = list(review.marks.values())
+    counts = ", ".join(f"{values.count(mark):,} {mark}" for mark in MARKS)
+    sentences = [f"{len(values):,} rows marked: {counts}; {review.num_audited:,} of them on the audit sample."]
+    if review.rate is None or review.precision is None or review.recall is None:
+        sentences.append("Only answers on the audit sample tell of other rows: dynacor review RUN --sample 100.")
+    else:
+        sentences.append(f"Noise rate: {interval(review.rate)}; the run estimated {_estimate(summary)}.")
+        sentences.append(f"Precision: {interval(review.precision)}; recall: {interval(review.recall)}.")
+    if review.f1 is not None and review.f1_before is not None:
+        sentences.append(f"F1: {percent(review.f1_before[0])} before, {percent(review.f1[0])} now.")
+    sentences.append(f"Flagged: {summary.num_flagged:,} rows before, {review.num_flagged:,} now.")
     return sentences
 
 
-def wilson_interval(hits: int, total: int) -> tuple[float, float]:
-    """95% interval of the share of `hits` in `total` >= 1 trials by Wilson's score (1927): low and high in [0, 1]."""
-    from scipy.stats import binomtest  # its import takes long, and only reviews need it
+def _estimate(summary: RunSummary) -> str:
+    value, ends = summary.estimated_noise_rate, summary.noise_rate_range
+    return "none" if value is None or ends is None else f"{percent(value)} ({percent(ends[0])} to {percent(ends[1])})"
 
-    interval = binomtest(hits, total).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+
+def interval(measured: Any) -> str:
+    """Estimate and interval in words.
+
+    >>> interval((0.398, 0.371, 0.425))
+    '39.8% (95%: 37.1% to 42.5%)'
+    """
+    value, low, high = measured
+    return f"{percent(value)} (95%: {percent(low)} to {percent(high)})"

@@ -76,6 +76,7 @@ def build_summary(
     waiting_share: float | None = None,
     cluster: dict[str, float] | None = None,
     twins: TwinLabels | None = None,
+    quality_log_odds: Sequence[float] | None = None,
 ) -> RunSummary:
     """The summary of a run.
 
@@ -95,6 +96,7 @@ def build_summary(
         waiting_share: Share of the training's time spent waiting for rows.
         cluster: What the cluster had: nodes, cpus, gpus.
         twins: The labels of equal rows, None without any.
+        quality_log_odds: What the label quality says of P(wrong) (`RunSummary`).
     """
     duplicates = duplicate_table(twins, manifest.class_names) if twins is not None else None
     warnings = [
@@ -127,6 +129,7 @@ def build_summary(
         training_waited_for_rows=waiting_share,
         duplicates=duplicates,
         cluster=cluster,
+        quality_log_odds=quality_log_odds,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynacor_ray.report.page_model import Page, Suspect
+from dynacor_ray.runs.audit import Review
 from dynacor_ray.runs.records import RunSummary
 
 RARE_ROWS = 30
@@ -63,16 +64,18 @@ def warnings(summary: RunSummary) -> list[str]:
     return sentences
 
 
-def format_precision(review: dict[str, Any] | None) -> dict[str, str] | None:
-    """Share of wrong labels among the flagged rows that a person marked, and a sentence; None without such marks."""
-    part = (review or {}).get("sampled") or (review or {}).get("flagged")
-    if review is None or part is None:
+def format_review(review: Review | None) -> dict[str, str] | None:
+    """What a person's answers say of the flags, and how many there are; None without answers."""
+    if review is None:
         return None
-    kind = "of a random sample of the flagged" if review["sampled"] else "flagged"
-    text = f"{part['wrong']:,} of {part['rows']:,} rows {kind} were really wrong"
-    rest = "" if review["sampled"] else "; not a random choice"
-    ends = f"between {percent(part['low'])} and {percent(part['high'])} (95%)"
-    return {"share": percent(part["share"]), "text": f"{text}: {ends}{rest}."}
+    rows = f"{len(review.marks):,} rows marked"
+    if review.precision is None or review.recall is None:
+        return {"share": "–", "text": f"{rows}, none of the audit sample: they count for themselves only."}
+    precision, recall = (f"{percent(one[1])} to {percent(one[2])}" for one in (review.precision, review.recall))
+    text = (
+        f"of the flagged are wrong ({precision}), and {percent(review.recall[0])} of the wrong are flagged ({recall})"
+    )
+    return {"share": percent(review.precision[0]), "text": f"{text}, by {rows}."}
 
 
 def class_remark(row: dict[str, Any]) -> str:

@@ -95,6 +95,9 @@ class RunSummary:
     """Rows with the same image or feature, `report.summary.duplicate_table`; None without any."""
     cluster: dict[str, float] | None = None
     """What the cluster had: nodes, cpus, gpus."""
+    quality_log_odds: Sequence[float] | None = None
+    """log P(wrong) / P(right) of a row at the cut, and how much it falls per unit of distance d to it, where the label
+    quality is 1/2 + d / (2 + 2 |d|); None where no label noise model made the quality."""
 
     @property
     def class_names(self) -> list[str]:

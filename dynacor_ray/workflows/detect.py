@@ -159,6 +159,7 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         waiting_share=signals.waiting_share(),
         cluster={name: getattr(have, name) for name in ("nodes", "cpus", "gpus")},
         twins=flow.twins or twin_labels(dataset, None),
+        quality_log_odds=_quality_log_odds(decision, cut),
     )
 
 
@@ -175,6 +176,13 @@ def _threshold(
     more = {"target_recall": config.target_recall, "most_recall": most}
     cut = decision.log_odds_cut if decision else None
     return find_threshold(flow.score_sample(sample, decision), fitted, rule, score, **more, log_odds_cut=cut)
+
+
+def _quality_log_odds(decision: FittedDecision | None, cut: DecisionThreshold) -> tuple[float, float] | None:
+    """`RunSummary.quality_log_odds`."""
+    if decision is None or cut.score != "label_noise" or cut.value is None or not abs(cut.value) < 1e300:
+        return None
+    return decision.decision.shift - cut.value, cut.scale
 
 
 def _class_noise_rates(

@@ -18,6 +18,11 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
+from dynacor_ray.report.reviews import read_marks
+from dynacor_ray.runs.audit import open_round
+from dynacor_ray.runs.records import RunSummary
+from tests.made_runs import NAMES, at
+
 Opened = Callable[..., WebDriver]
 
 
@@ -82,9 +87,13 @@ def test_filters(opened: Opened, tmp_path: Path) -> None:
     Select(one(page, "#order")).select_by_value("near")
     distance = [round(abs(rows[i]["label_quality"] - 0.5), 6) for i in shown_ids(page)]
     assert distance == sorted(distance)
-    Select(one(page, "#order")).select_by_value("sampled")
+    assert not one(page, "#audit-note").is_displayed()
+    Select(one(page, "#order")).select_by_value("audit")
     assert one(page, "#count").text == "100 rows."
-    assert all(rows[i]["is_label_issue"] for i in shown_ids(page))
+    run = at(tmp_path / "run")
+    assert shown_ids(page) == open_round(run, RunSummary.read(run)).ids[:40]
+    assert {rows[i]["is_label_issue"] for i in shown_ids(page)} == {True, False}
+    assert "dynacor review RUN" in one(page, "#audit-note").text
 
     one(page, "#clear").click()
     one(page, "#query").send_keys(str(flagged[7]))
@@ -156,7 +165,12 @@ def test_detail_by_keyboard_and_marks(opened: Opened, tmp_path: Path) -> None:
     saved, deadline = tmp_path / "reviewed.csv", time.monotonic() + 20
     while not saved.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert saved.read_text() == f"instance_id,mark\n{flagged[0]},wrong\n{flagged[1]},right\n"
+    names = {row["instance_id"]: NAMES[row["given_label"]] for row in issues(tmp_path)}
+    first, second = (
+        f'{row},{mark},"{names[row]}"\n' for row, mark in zip(flagged[:2], ("wrong", "right"), strict=True)
+    )
+    assert saved.read_text() == f"instance_id,mark,given_label\n{first}{second}"
+    assert read_marks(at(saved)) == {flagged[0]: "wrong", flagged[1]: "right"}
     page.refresh()
     assert texts(page, ".card .mark") == ["wrong", "right"], "kept by the browser"
     one(page, "#forget").click()

@@ -36,7 +36,13 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     marks = tmp_path / "marks.csv"
     marks.write_text(f"instance_id,mark\n{flagged[0]['instance_id']},right\n")
     assert status_of("review", str(run), str(marks)) == 0
-    assert capsys.readouterr().out.startswith("1 rows marked: 0 wrong, 1 right, 0 unsure.\n")
+    said = capsys.readouterr().out
+    assert said.startswith("1 rows marked: 0 wrong, 1 right, 0 unsure; 1 of them on the audit sample.\n")
+    assert f"Written to {run}: reviewed_issues.parquet, review.json, report.html." in said
+    assert status_of("review", str(run)) == 2
+    assert "Expected MARKS or --sample, but got neither" in capsys.readouterr().err
+    for name in ("review.json", "reviewed_issues.parquet"):
+        (run / name).unlink()
     assert status_of("clean", str(run), str(out)) == 2
     assert "Expected --drop or --relabel, but got neither" in capsys.readouterr().err
     assert status_of("clean", str(run), str(out), "--drop", "--marks", str(marks)) == 0

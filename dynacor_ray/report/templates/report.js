@@ -127,7 +127,7 @@
   const ORDERS = {
     rank: (a, b) => a.rank - b.rank,
     near: (a, b) => Math.abs(a.quality - 0.5) - Math.abs(b.quality - 0.5) || a.rank - b.rank,
-    sampled: (a, b) => a.sampled - b.sampled, // a random order: the first n are a random sample too
+    audit: (a, b) => a.audit - b.audit, // a random order: the first n are a sample too
     id: (a, b) => (a.id.length - b.id.length) || (a.id < b.id ? -1 : 1),
   };
 
@@ -162,7 +162,7 @@
         (fields.given.value === "" || row.given === Number(fields.given.value)) &&
         (fields.suggested.value === "" || row.suggested === Number(fields.suggested.value)) &&
         (!searching || row.id === query || (query.length > 2 && row.uri.toLowerCase().includes(query)) || row.id.startsWith(query)) &&
-        (order !== "sampled" || row.sampled !== null) &&
+        (order !== "audit" || row.audit !== null) &&
         (order !== "rank" || row.flagged || searching)
     );
     return rows.sort(ORDERS[order]);
@@ -188,6 +188,7 @@
     byId("more").hidden = state.rows.length <= state.shown;
     const all = totalFlagged();
     const others = all !== null && all > state.rows.length ? ` of ${count(all)} flagged; the others are in issues.parquet` : "";
+    byId("audit-note").hidden = fields.order.value !== "audit";
     const none = fields.query.value.trim() ? "This row is not in the report, which shows the most suspicious rows; issues.parquet has all." : "No row matches these filters.";
     byId("count").textContent = state.rows.length ? `${count(state.rows.length)} rows${others}.` : none;
     for (const cell of document.querySelectorAll(".cell")) {
@@ -205,7 +206,7 @@
     fields.given.value = same ? "" : given;
     fields.suggested.value = same ? "" : suggested;
     fields.query.value = "";
-    if (fields.order.value === "sampled") fields.order.value = "rank";
+    if (fields.order.value === "audit") fields.order.value = "rank";
     show();
   }
 
@@ -310,8 +311,10 @@
   for (const button of dialog.querySelectorAll("[data-mark]")) button.addEventListener("click", () => setMark(button.dataset.mark));
 
   byId("save").addEventListener("click", () => {
-    const lines = [...marks].map(([id, mark]) => `${id},${mark}`);
-    const url = URL.createObjectURL(new Blob([`instance_id,mark\n${lines.join("\n")}\n`], { type: "text/csv" }));
+    // The given label tells marks of another run. A spreadsheet must not take it for a formula.
+    const given = new Map(data.rows.map((row) => [row.id, names[row.given].replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')]));
+    const lines = [...marks].map(([id, mark]) => `${id},${mark},"${given.get(id) ?? ""}"\n`);
+    const url = URL.createObjectURL(new Blob([`instance_id,mark,given_label\n${lines.join("")}`], { type: "text/csv" }));
     const link = make("a", { href: url, download: "reviewed.csv" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(url), 1000);

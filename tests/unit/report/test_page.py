@@ -112,15 +112,13 @@ def test_the_page_tells_what_the_run_found(tmp_path: Path) -> None:
     assert "Mind the gap." in text
     assert "dynacor_ray" in text
     issues = pq.read_table(tmp_path / "run" / "issues.parquet").slice(0, 60).to_pylist()
-    assert [row["id"] for row in data["rows"]] == [str(row["instance_id"]) for row in issues], "30 flagged and 30 near"
-    assert [row["rank"] for row in data["rows"]] == list(range(1, 61))
+    assert [row["id"] for row in data["rows"][:60]] == [str(row["instance_id"]) for row in issues], "flagged and near"
+    assert [row["rank"] for row in data["rows"][:60]] == list(range(1, 61))
     first, known = data["rows"][0], issues[0]
     assert (first["given"], first["suggested"]) == (known["given_label"], known["predicted_label"])
     assert first["flagged"] is True
     assert data["rows"][59]["flagged"] is False
-    assert sorted(row["sampled"] for row in data["rows"] if row["flagged"]) == list(range(30)), (
-        "fewer than a whole sample: all flagged rows"
-    )
+    assert sorted(row["audit"] for row in data["rows"] if row["audit"] is not None) == list(range(100))
     assert len(first["path"]) == 6
     assert np.mean(first["path"]) == pytest.approx(known["mean_margin"], abs=0.02)
     assert sum(data["histogram"][0]) == 30
@@ -162,7 +160,7 @@ def test_a_page_without_uris_or_dynamics(tmp_path: Path) -> None:
     """Whatever a source does not know is left out."""
     run = locate(str(make_run(tmp_path / "run", uris=[None] * 300)))
     summary = RunSummary.read(run)
-    page = read_page(run / "issues.parquet", run / "dynamics.parquet", summary, None)
+    page = read_page(run / "issues.parquet", run / "dynamics.parquet", summary, [], None)
     bare = dataclasses.replace(page, suspects=tuple(dataclasses.replace(s, margins=()) for s in page.suspects))
     data = json.loads(read(render(bare)).raw["script"][0])
     assert {row["uri"] for row in data["rows"]} == {""}

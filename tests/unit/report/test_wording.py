@@ -16,7 +16,7 @@ def suspect(**changes: Any) -> Suspect:
     values: dict[str, Any] = {
         **{"instance_id": 1, "uri": None, "rank": 1, "given_label": 0, "predicted_label": 1, "is_label_issue": True},
         **{
-            "sample_place": None,
+            "audit_place": None,
             "label_quality": 0.1,
             "noise_score": 0.9,
             "mean_margin": -1.0,
