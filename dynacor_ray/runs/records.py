@@ -93,6 +93,8 @@ class RunSummary:
     """Share of the training's time spent waiting for rows."""
     cluster: dict[str, float] | None = None
     """What the cluster had: nodes, cpus, gpus."""
+    label_noise: dict[str, Any] | None = None
+    """What the label noise model says, `report.summary.label_noise_table`; None without one."""
 
     @property
     def class_names(self) -> list[str]:
