@@ -25,7 +25,7 @@ from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.decision.corrupted_copy_rate import with_corrupted_copies
 from dynacor_ray.decision.fitted_decision import ScoredRows, fit_decision
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
-from dynacor_ray.decision.noise_rate import NoiseRate, count_confidence, estimate_noise_rate
+from dynacor_ray.decision.noise_rate import NoiseRate, count_confidence, estimate_noise_rate, for_few_rows
 from dynacor_ray.decision.random_features import RandomFeatures
 from dynacor_ray.decision.thresholds import RowSignals, choose_threshold, row_score
 from dynacor_ray.detectors.confident_learning import fold_of, prune_by_noise_rate
@@ -319,7 +319,8 @@ def scored(labels: LabelSet, training: Training) -> ScoredRows:
 def model(labels: LabelSet, training: Training) -> Judged:
     """The default: the label noise model, its rate settled with the surest predictions, cut at the best expected F1."""
     rows = scored(labels, training)
-    fitted = fit_decision(rows, surest(labels, training))
+    few = for_few_rows(surest(labels, training), len(labels.given) / labels.num_classes)
+    fitted = fit_decision(rows, few)
     log_odds, rate = fitted.log_odds(rows)[~rows.is_copy], fitted.decision.rate
     return Judged(log_odds >= fitted.log_odds_cut, -log_odds, (rate.value, rate.low, rate.high))
 

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.early_scores import own_label_influence, two_class_influence, without_own_label
-from dynacor_ray.decision.label_noise_model import LabelNoiseModel, fit_label_noise
+from dynacor_ray.decision.label_noise_model import Interval, LabelNoiseModel, fit_label_noise, pair_interval
 from dynacor_ray.decision.noise_decision import NoiseDecision, decide
 from dynacor_ray.decision.noise_rate import NoiseRate
 
-MOST_VALUES = 5_000_000
+MOST_VALUES = 2_000_000
 """Most rows times classes that the model is fitted to: a fit takes some ten seconds there."""
+_LEAST_COPIES = 20.0
+"""Copies that must stand for the errors found, by their effective number, to tell how many of such are flagged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +88,17 @@ class FittedDecision:
         model: fitted on a sample of the originals.
         influence: of a label on its own early logit, as the copies show it.
         decision: the rate with its range, and the cut.
+        class_rates: P(wrong) of the rows with each given label, float64 (C,); NaN for a class without rows.
+        pairs: P(given = j | true = c), float64 (C, C), with its interval.
+        found_recall: as of `recall_of_found`.
     """
 
     model: LabelNoiseModel
     influence: float
     decision: NoiseDecision
+    class_rates: NDArray[np.float64]
+    pairs: Interval
+    found_recall: float | None
 
     def log_odds(self, rows: ScoredRows) -> NDArray[np.float64]:
         """log P(wrong) / P(right) of rows of any block, float64 (n,)."""
@@ -132,7 +140,29 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
     blocks = _blocks(fitted, influence)
     model = fit_label_noise(blocks, fitted.labels)
     doubt = float((1.0 - model.class_probability(blocks).max(axis=1)).mean(axis=0))
-    return FittedDecision(model, influence, decide(model.log_odds(blocks, fitted.labels, fitted.told), doubt, surest))
+    log_odds = model.log_odds(blocks, fitted.labels, fitted.told)
+    decision = decide(log_odds, doubt, surest)
+    counts = np.bincount(fitted.labels, minlength=classes)
+    wrong = np.bincount(fitted.labels, decision.probability(log_odds), minlength=classes)
+    rates = np.where(counts > 0, wrong / np.maximum(counts, 1), np.nan)
+    flagged = decision.flag(model.log_odds(_blocks(copies, influence), copies.labels, copies.told))
+    recall = recall_of_found(model, copies, flagged)
+    pairs = pair_interval(model, blocks, fitted.labels)
+    return FittedDecision(model, influence, decision, rates, pairs, recall)
+
+
+def recall_of_found(model: LabelNoiseModel, copies: ScoredRows, flagged: NDArray[np.bool_]) -> float | None:
+    """Share of errors like those found that is flagged, in [0, 1] (ours).
+
+    The labels of copies are drawn at random (§4.2). The model makes the error from c to j at the rate
+    `error_c pairs_cj`, which is the weight of a copy with label j of an original labeled c in the share of copies that
+    are flagged. None where fewer than `_LEAST_COPIES` of them, by their effective number, stand for these errors.
+    flagged: bool (n,), of the copies.
+    """
+    weight = model.error[copies.other_labels] * model.pairs[copies.other_labels, copies.labels]
+    if not weight.any() or weight.sum() ** 2 < _LEAST_COPIES * (weight**2).sum():
+        return None
+    return float(np.average(flagged, weights=weight))
 
 
 def _influence(originals: ScoredRows, copies: ScoredRows) -> float:

@@ -41,6 +41,8 @@ _LEAST_SEEN = 0.05
 """Least share of the copies' disagreement that is divided by."""
 SIGMAS = 1.96
 """Standard errors on both sides of an estimate that hold 95%."""
+FEW_ROWS, TOO_FEW_ROWS = 30, 10
+"""Rows per class from which on an estimate counts in full, and from which on its low end does."""
 _FIRST_STEPS = 60
 """Steps of training before an epoch counts: earlier, no prediction is sure."""
 
@@ -135,3 +137,17 @@ def estimate_noise_rate(
     # The epochs tell of the same rows: their mean has the error of one of them.
     error = SIGMAS * float(np.mean([sampling_error(one, OUTER) for one in known], axis=0))
     return NoiseRate(value, max(0.0, min(inner, value) - error), min(1.0, max(outer) + error), inner)
+
+
+def for_few_rows(rate: NoiseRate, rows_per_class: float) -> NoiseRate:
+    """An estimate with as much of it as so many rows per class bear out (ours).
+
+    A network that has seen few rows of a class confuses it surely, which looks like wrong labels: of 20 rows per class
+    with right labels it says 9%. So with fewer than FEW_ROWS only the low end counts, with fewer than TOO_FEW_ROWS
+    nothing does; the high end stays.
+    """
+    if rows_per_class >= FEW_ROWS:
+        return rate
+    if rows_per_class >= TOO_FEW_ROWS:
+        return NoiseRate(rate.low, rate.low, rate.high, min(rate.surest, rate.low))
+    return NoiseRate(0.0, 0.0, rate.high, 0.0)

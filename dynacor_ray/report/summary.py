@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.decision.fitted_decision import FittedDecision
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.method.selection import EpochRecord
 from dynacor_ray.runs.records import DataSummary, RunSummary
 
 PAIRS_KEPT, GROUPS_KEPT = 50, 100
 MATRIX_CLASSES = 100
+_WIDE, _WIDE_LEAST = 2.0, 0.03
+"""A range of a noise rate is wide where an end is farther than this factor and this share from the estimate."""
 
 
 @dataclass
@@ -77,6 +80,7 @@ def build_summary(
     cluster: dict[str, float] | None = None,
     twins: TwinLabels | None = None,
     quality_log_odds: Sequence[float] | None = None,
+    decision: FittedDecision | None = None,
 ) -> RunSummary:
     """The summary of a run.
 
@@ -97,6 +101,7 @@ def build_summary(
         cluster: What the cluster had: nodes, cpus, gpus.
         twins: The labels of equal rows, None without any.
         quality_log_odds: What the label quality says of P(wrong) (`RunSummary`).
+        decision: The label noise model, where there is one.
     """
     duplicates = duplicate_table(twins, manifest.class_names) if twins is not None else None
     warnings = [
@@ -130,6 +135,7 @@ def build_summary(
         duplicates=duplicates,
         cluster=cluster,
         quality_log_odds=quality_log_odds,
+        label_noise=label_noise_table(decision, manifest.class_names) if decision is not None else None,
     )
 
 
@@ -168,6 +174,31 @@ def duplicate_warnings(duplicates: dict[str, Any] | None) -> list[str]:
     ]
 
 
+def label_noise_table(decision: FittedDecision, names: Sequence[str]) -> dict[str, Any]:
+    """What the model says beside the rates per class.
+
+    found_recall: share of errors like those found that is flagged, None where too few copies tell; expected_f1 of the
+    flags by the model; doubt: mean of 1 - P(most probable class); pairs: the largest P(given | true) of two classes,
+    each with true, given, rate and the low and high end of its 95% interval.
+    """
+    off = decision.pairs.low.copy()
+    np.fill_diagonal(off, 0.0)
+    cells = [divmod(int(i), len(names)) for i in np.argsort(-off, axis=None, kind="stable")[:PAIRS_KEPT]]
+    ends = {"rate": decision.pairs.value, "low": decision.pairs.low, "high": decision.pairs.high}
+    pairs = [
+        {"true": names[c], "given": names[j]} | {name: float(end[c, j]) for name, end in ends.items()}
+        for c, j in cells
+        if c != j
+    ]
+    settled = decision.decision
+    return {
+        "found_recall": decision.found_recall,
+        "expected_f1": settled.expected_f1,
+        "doubt": settled.doubt,
+        "pairs": pairs,
+    }
+
+
 def class_table(
     counts: FlagCounts, names: Sequence[str], noise_rates: Sequence[float | None] | None = None
 ) -> list[dict[str, Any]]:
@@ -203,16 +234,38 @@ def transition_matrix(counts: FlagCounts) -> list[list[float]]:
     return np.where(total > 0, joint / np.maximum(total, 1), identity).tolist()  # type: ignore[no-any-return]
 
 
+def is_undecided(value: float, low: float, high: float) -> bool:
+    """Whether the data leave open how many labels are wrong, from an estimate and its range, all in [0, 1].
+
+    >>> is_undecided(0.20, 0.15, 0.27), is_undecided(0.01, 0.0, 0.18)
+    (False, True)
+    """
+    return high > _WIDE * value + _WIDE_LEAST or low < value / _WIDE - _WIDE_LEAST
+
+
 def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate | None) -> list[str]:
-    """Says when fewer rows are flagged than the estimate asks for (`thresholds.choose_threshold`, most_recall)."""
+    """Says when the range is wide, or fewer rows are flagged than the estimate asks for.
+
+    The latter is most_recall of `thresholds.choose_threshold`.
+    """
+    if rate is None:
+        return []
+    found = []
+    if is_undecided(rate.value, rate.low, rate.high):
+        found.append(
+            f"The data do not decide how many labels are wrong, between {rate.low:.1%} and {rate.high:.1%}: errors "
+            "that follow from what a row shows look like doubt. A hundred answers decide it: dynacor review RUN "
+            "--sample 100."
+        )
     flagged = counts.flagged / counts.originals
     by_rate = config["flag_rule"] == "noise_rate" or not (config["flag_rule"] or config["variant"])
-    if rate is None or not by_rate or flagged >= 0.95 * rate.value - 0.005:
-        return []
+    if not by_rate or flagged >= 0.95 * rate.value - 0.005:
+        return found
     return [
+        *found,
         f"The estimated noise rate of {rate.value:.0%} is not to be believed: flagging {flagged:.0%} of the rows "
         f"finds {counts.corrupted_recall:.0%} of the planted errors. The classifier is too unsure for an estimate; "
-        "more --epochs or a stronger --encoder or --network help."
+        "more --epochs or a stronger --encoder or --network help.",
     ]
 
 

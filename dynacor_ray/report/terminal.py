@@ -50,6 +50,9 @@ def _headline(summary: RunSummary) -> Table:
         low, high = summary.noise_rate_range
         table.add_row("estimated noise rate", f"{summary.estimated_noise_rate:.1%} ({low:.1%} - {high:.1%})")
     table.add_row("planted errors found", f"{summary.corrupted_recall:.1%} of {summary.num_corrupted:,}")
+    found = (summary.label_noise or {}).get("found_recall")
+    if found is not None:
+        table.add_row("of errors like those found", f"{found:.1%}")
     scores = summary.evaluation
     if scores:
         table.add_row("true noise rate", _percent(scores["noise_rate"]))

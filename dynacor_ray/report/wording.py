@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynacor_ray.report.page_model import Page, Suspect
+from dynacor_ray.report.summary import is_undecided
 from dynacor_ray.runs.audit import Review
 from dynacor_ray.runs.records import RunSummary
 
@@ -13,6 +14,8 @@ RARE_ROWS = 30
 _LATE = 0.5
 HIGH, FAIR = 0.85, 0.6
 """Shares of planted errors found from which trust is called high and fair: rules of thumb, as the page states."""
+ALMOST_NONE = 0.001
+"""Share of flagged rows below which finding planted errors says little."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -28,23 +31,51 @@ def headline(summary: RunSummary) -> str:
     """The sentence at the top."""
     flagged, rows = summary.num_flagged, summary.num_rows
     if flagged == 0:
-        return f"None of {rows:,} labels looks wrong"
-    return f"{flagged:,} of {rows:,} labels {'looks' if flagged == 1 else 'look'} wrong"
+        text = f"None of {rows:,} labels looks wrong"
+    else:
+        text = f"{flagged:,} of {rows:,} labels {'looks' if flagged == 1 else 'look'} wrong"
+    return f"{text}; up to {percent(_high_end(summary), 0)} may be" if _is_undecided(summary) else text
+
+
+def _high_end(summary: RunSummary) -> float:
+    return summary.noise_rate_range[1] if summary.noise_rate_range is not None else 0.0
+
+
+def _is_undecided(summary: RunSummary) -> bool:
+    value, ends = summary.estimated_noise_rate, summary.noise_rate_range
+    return value is not None and ends is not None and is_undecided(value, *ends)
 
 
 def trust(summary: RunSummary) -> dict[str, str]:
-    """The share of planted errors found, as a word, a CSS class and a sentence."""
-    recall = summary.corrupted_recall
-    subject = f"of the {summary.num_corrupted:,} errors that were planted on purpose"
-    if recall >= HIGH:
-        return {"word": "high", "level": "good", "text": f"{subject}. Few errors of that kind are missed."}
-    if recall >= FAIR:
-        return {"word": "fair", "level": "fair", "text": f"{subject}. Expect that some wrong labels are missed."}
-    return {"word": "low", "level": "poor", "text": f"{subject}. Many wrong labels will be missed."}
+    """The share of planted errors found, as a word, a CSS class and a sentence.
+
+    Flagging rows at random finds as large a share as is flagged, so only what is found beyond that counts. Where next
+    to nothing is flagged, or the data leave open how much is wrong, the word is never "high".
+    """
+    recall, flagged = summary.corrupted_recall, summary.flagged_share
+    found = (summary.label_noise or {}).get("found_recall")
+    beyond = (recall - flagged) / (1.0 - flagged) if flagged < 1.0 else 0.0
+    text = f"of the {summary.num_corrupted:,} errors that were planted on purpose."
+    if found is not None:
+        text += f" Of errors like those found: {percent(found, 0)}."
+    level = min(beyond, found if found is not None else beyond)
+    if level < FAIR:
+        if recall >= FAIR and beyond < FAIR:
+            text += f" Flagging {percent(flagged, 0)} of all rows finds about as many by chance."
+        return {"word": "low", "level": "poor", "text": f"{text} Many wrong labels will be missed."}
+    if _is_undecided(summary):
+        text += " How many labels are wrong is open: errors that follow from what a row shows cannot be seen."
+        return {"word": "fair", "level": "fair", "text": text}
+    if flagged < ALMOST_NONE:
+        text += " Next to nothing is flagged: either the labels are right, or their errors look like doubt."
+        return {"word": "fair", "level": "fair", "text": text}
+    if level >= HIGH:
+        return {"word": "high", "level": "good", "text": f"{text} Few errors of that kind are missed."}
+    return {"word": "fair", "level": "fair", "text": f"{text} Expect that some wrong labels are missed."}
 
 
 def warnings(summary: RunSummary) -> list[str]:
-    """Sentences about what makes the result uncertain: the run's own warnings, rare classes, a wide range."""
+    """Sentences about what makes the result uncertain: the run's own warnings, and rare classes."""
     sentences = list(summary.warnings)
     rare = [row["class"] for row in summary.classes if 1 < row["rows"] < RARE_ROWS]
     if rare:
@@ -53,14 +84,6 @@ def warnings(summary: RunSummary) -> list[str]:
             f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be reliable: {listed}. "
             "Their shares mean little; look at the rows."
         )
-    value = summary.estimated_noise_rate
-    if value is not None and summary.noise_rate_range is not None:
-        low, high = summary.noise_rate_range
-        if high - low > max(0.03, 0.5 * value):
-            sentences.append(
-                f"How many labels are wrong is uncertain, between {percent(low)} and {percent(high)}: the list may be "
-                "cut too early or too late. Look at the rows closest to the threshold."
-            )
     return sentences
 
 

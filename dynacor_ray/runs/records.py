@@ -98,6 +98,8 @@ class RunSummary:
     quality_log_odds: Sequence[float] | None = None
     """log P(wrong) / P(right) of a row at the cut, and how much it falls per unit of distance d to it, where the label
     quality is 1/2 + d / (2 + 2 |d|); None where no label noise model made the quality."""
+    label_noise: dict[str, Any] | None = None
+    """What the label noise model says, `report.summary.label_noise_table`; None without one."""
 
     @property
     def class_names(self) -> list[str]:

@@ -153,13 +153,14 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         epochs=fitted.records,
         chosen_epoch=fitted.epoch,
         noise_rate=noise_rate,
-        class_noise_rates=_class_noise_rates(flow, signals, noise_rate),
+        class_noise_rates=_class_noise_rates(flow, signals, noise_rate, decision),
         evaluation=evaluation,
         packed=packed_name(run, dataset.folder),
         waiting_share=signals.waiting_share(),
         cluster={name: getattr(have, name) for name in ("nodes", "cpus", "gpus")},
         twins=flow.twins or twin_labels(dataset, None),
         quality_log_odds=_quality_log_odds(decision, cut),
+        decision=decision,
     )
 
 
@@ -186,12 +187,15 @@ def _quality_log_odds(decision: FittedDecision | None, cut: DecisionThreshold) -
 
 
 def _class_noise_rates(
-    flow: DynamicsFlow, signals: RecordedSignals, noise_rate: NoiseRate | None
+    flow: DynamicsFlow, signals: RecordedSignals, noise_rate: NoiseRate | None, decision: FittedDecision | None
 ) -> list[float | None] | None:
     """Estimated share of wrong labels per given class; None for a class of which nothing is known."""
-    if noise_rate is None:
+    if decision is not None:
+        rates = decision.class_rates
+    elif noise_rate is None:
         return None
-    rates = signals.class_noise_rates(flow.dataset.num_classes, noise_rate.value, flow.config.batch_size)
+    else:
+        rates = signals.class_noise_rates(flow.dataset.num_classes, noise_rate.value, flow.config.batch_size)
     return [None if math.isnan(rate) else rate for rate in rates.tolist()]
 
 

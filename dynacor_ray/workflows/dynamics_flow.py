@@ -13,7 +13,7 @@ from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.fitted_decision import FittedDecision
-from dynacor_ray.decision.noise_rate import NoiseRate
+from dynacor_ray.decision.noise_rate import NoiseRate, for_few_rows
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.dynamics.assemble import assemble
 from dynacor_ray.engine.dynamics.clustering import fit_clusters, sample_for_fit, settle_noise_rate
@@ -65,7 +65,13 @@ class DynamicsFlow:
     def estimate(self, signals: RecordedSignals, sample: pa.Table) -> NoiseRate | None:
         """The share of wrong labels; None when the training was too short to tell."""
         first = signals.noise_rate(self.config.batch_size)
-        return settle_noise_rate(first, sample, self.config.margin_score, self.dataset.num_classes)
+        return self._believed(settle_noise_rate(first, sample, self.config.margin_score, self.dataset.num_classes))
+
+    def _believed(self, rate: NoiseRate | None) -> NoiseRate | None:
+        """What counts of an estimate with so many rows per class; the published variants count all."""
+        if rate is None or self.config.variant is not None:
+            return rate
+        return for_few_rows(rate, self.dataset.manifest.num_rows / self.dataset.num_classes)
 
     def cluster(
         self, signals: RecordedSignals, sample: pa.Table, progress: Progress
@@ -78,7 +84,7 @@ class DynamicsFlow:
         """The label noise model on the sample; None where the class scores that it reads were not recorded."""
         surest = signals.noise_rate(self.config.batch_size)
         if surest is not None and schema.ALL_CLASS_SCORES in sample.column_names:
-            surest = settle_noise_rate(surest, sample, "early_margin", self.dataset.num_classes)
+            surest = self._believed(settle_noise_rate(surest, sample, "early_margin", self.dataset.num_classes))
         return fit_label_noise(sample, self.dataset.num_classes, self.config.seed, surest, progress, self.twins)
 
     def score_sample(self, sample: pa.Table, decision: FittedDecision | None) -> pa.Table:

@@ -23,7 +23,7 @@ from dynacor_ray.method.dynamics import logit_margin, to_float16_keeping_sign
 from dynacor_ray.method.signals import COLUMNS, BatchOutputs, ClassGrams, record_signals
 
 _LOGITS, _PRE_LOGITS = "logits", "pre_logits"
-MOST_CLASSES = 100
+MOST_CLASSES = 200
 """With more classes the scores of all of them are too much to keep per row."""
 
 

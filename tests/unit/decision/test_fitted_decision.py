@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dynacor_ray.core.errors import DataError
-from dynacor_ray.decision.fitted_decision import FittedDecision, ScoredRows, fit_decision
+from dynacor_ray.decision.fitted_decision import ScoredRows, fit_decision, recall_of_found
 from dynacor_ray.decision.noise_decision import decide
 
 ROWS, CLASSES = 2000, 4
@@ -70,7 +70,7 @@ def test_the_cut_in_log_odds_is_the_cut_of_the_decision() -> None:
     log_odds = fitted.log_odds(rows)
     away = np.abs(log_odds - fitted.log_odds_cut) > 1e-6
     assert np.array_equal((log_odds >= fitted.log_odds_cut)[away], fitted.decision.flag(log_odds)[away])
-    nothing = FittedDecision(fitted.model, 0.0, decide(np.full(50, -800.0), 0.0, None))
+    nothing = dataclasses.replace(fitted, decision=decide(np.full(50, -800.0), 0.0, None))
     assert not (np.full(50, -800.0) >= nothing.log_odds_cut).any()
 
 
@@ -116,3 +116,28 @@ def test_a_label_that_its_twins_outvote_is_likelier_wrong() -> None:
     before, after = fitted.log_odds(rows), fitted.log_odds(told)
     assert (after[:5] > before[:5] + 2).all()
     assert np.array_equal(after[5:], before[5:])
+
+
+def test_recall_is_told_for_errors_like_those_found() -> None:
+    """Class 0 alone has errors, and rows of it are hard to tell: few of its copies are flagged, of the rest all."""
+    rows, _ = scored()
+    fitted = fit_decision(rows, None)
+    assert fitted.found_recall is not None
+    copies = rows.of(rows.is_copy)
+    of_noisy = copies.other_labels == 0
+    missed = recall_of_found(fitted.model, copies, ~of_noisy)
+    found = recall_of_found(fitted.model, copies, of_noisy)
+    assert missed is not None
+    assert found is not None
+    assert missed < 0.2 < 0.8 < found
+    few = copies.of(np.flatnonzero(of_noisy)[:5])
+    assert recall_of_found(fitted.model, few, np.ones(5, np.bool_)) is None, "five copies tell nothing"
+
+
+def test_rates_per_given_label_and_pairs_come_from_the_fit() -> None:
+    rows, wrong = scored()
+    fitted = fit_decision(rows, None)
+    given = rows.labels[:ROWS]
+    true = [wrong[given == label].mean() for label in range(CLASSES)]
+    assert np.allclose(fitted.class_rates, true, atol=0.04)
+    assert ((fitted.pairs.low <= fitted.pairs.value) & (fitted.pairs.value <= fitted.pairs.high)).all()

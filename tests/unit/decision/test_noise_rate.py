@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from dynacor_ray.decision.noise_rate import (
     BINS,
+    NoiseRate,
     count_confidence,
     counted_epochs,
     disagreement_among_sure,
     estimate_noise_rate,
+    for_few_rows,
     sampling_error,
 )
 
@@ -161,3 +163,10 @@ def test_nothing_to_read_gives_no_estimate() -> None:
     without_copies = simulated(1000, 0.1, 0.1)
     without_copies[1] = 0
     assert estimate_noise_rate({2: without_copies}, 20, 100) is None
+
+
+def test_few_rows_per_class_bear_out_less_of_an_estimate() -> None:
+    rate = NoiseRate(0.09, 0.02, 0.12, 0.04)
+    assert for_few_rows(rate, 30) == rate
+    assert for_few_rows(rate, 20) == NoiseRate(0.02, 0.02, 0.12, 0.02)
+    assert for_few_rows(rate, 5) == NoiseRate(0.0, 0.0, 0.12, 0.0)

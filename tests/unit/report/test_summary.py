@@ -125,13 +125,20 @@ def test_warnings_of_doubtful_answers() -> None:
 
 def test_an_estimate_that_is_not_followed_is_named() -> None:
     """4 of 14 rows are flagged."""
-    wild = NoiseRate(0.9, 0.3, 1.0, 0.9)
+    wild = NoiseRate(0.9, 0.5, 1.0, 0.9)
     (told,) = rate_warnings(counted(), CONFIG, wild)
     assert told.startswith("The estimated noise rate of 90% is not to be believed: flagging 29% of the rows finds 75%")
-    assert rate_warnings(counted(), CONFIG, dataclasses.replace(wild, value=0.29)) == []
+    assert rate_warnings(counted(), CONFIG, dataclasses.replace(wild, value=0.29, low=0.2, high=0.4)) == []
     assert rate_warnings(counted(), CONFIG | {"variant": "paper"}, wild) == []
     assert rate_warnings(counted(), CONFIG | {"flag_rule": "mixture"}, wild) == []
     assert rate_warnings(counted(), CONFIG, None) == []
+
+
+def test_a_range_that_leaves_the_answer_open_names_the_next_step() -> None:
+    (told,) = rate_warnings(counted(), CONFIG, NoiseRate(0.01, 0.0, 0.18, 0.0))
+    assert told.startswith("The data do not decide how many labels are wrong, between 0.0% and 18.0%")
+    assert "dynacor review RUN --sample 100" in told
+    assert rate_warnings(counted(), CONFIG | {"variant": "paper"}, NoiseRate(0.2, 0.15, 0.3, 0.2)) == []
 
 
 def test_summary_is_json_and_complete() -> None:
