@@ -41,7 +41,7 @@ class DetectConfig(Checked):
     """Largest share of unusable rows (unreadable images, missing labels) that is not an error."""
 
     encoder: str = option("auto", "encoder", most_used=True)
-    """`features`, `pixels`, `pixels:SIZE`, a timm name such as `tf_efficientnet_lite0`, `timm:NAME@WEIGHTS`,
+    """`features`, `pixels`, `pixels:SIZE`, `gray`, a timm name such as `tf_efficientnet_lite0`, `timm:NAME@WEIGHTS`,
     `open_clip:MODEL/TAG` or `open_clip:MODEL@WEIGHTS`."""
     network: str | None = option(None, "encoder")
     """Train this network on the images themselves, in place of a head on an encoder's features: `cifar_resnet8`,

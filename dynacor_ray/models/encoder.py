@@ -45,11 +45,15 @@ class Encoder(ABC):
 
 
 class PixelEncoder(Encoder):
-    """The image itself, flattened and scaled to [0, 1]: D = 3 * image_size**2."""
+    """The image itself, flattened and scaled to [0, 1]: D = 3 * image_size**2, or a third of that in gray.
 
-    def __init__(self, image_size: int) -> None:
-        self.image_size = image_size
-        self.dim = 3 * image_size * image_size
+    gray: the mean of the colors, so that images without colors do not hold every number three times.
+    """
+
+    def __init__(self, image_size: int, gray: bool = False) -> None:
+        self.image_size, self._gray = image_size, gray
+        self.dim = image_size * image_size * (1 if gray else 3)
 
     def _encode(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+        values = images.mean(axis=3, dtype=np.float32) if self._gray else images.astype(np.float32)
+        return values.reshape(len(images), -1) / np.float32(255)

@@ -20,6 +20,8 @@ VALID_FORMS = (
     "features",
     "pixels",
     "pixels:16",
+    "gray",
+    "gray:16",
     "timm:NAME",
     "timm:NAME@weights.safetensors",
     "open_clip:MODEL/TAG",
@@ -35,7 +37,8 @@ class EncoderSpec:
 
     Attributes:
         kind: family of encoders.
-        name: the network; open_clip: `MODEL/TAG`, `MODEL`, or the path of a JSON model config.
+        name: the network; pixels: `pixels` or `gray`; open_clip: `MODEL/TAG`, `MODEL`, or the path of a JSON model
+            config.
         weights: path of a local weight file, None for published weights.
         image_size: side of the square input in pixels, None for the network's own.
     """
@@ -48,7 +51,7 @@ class EncoderSpec:
     def __str__(self) -> str:
         """The text that `parse_encoder` reads, without the image size."""
         if self.kind in ("features", "pixels"):
-            return self.kind
+            return self.name
         return f"{self.kind}:{self.name}" + (f"@{self.weights}" if self.weights else "")
 
     def fingerprint(self) -> str:

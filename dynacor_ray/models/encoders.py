@@ -18,7 +18,7 @@ from dynacor_ray.models.weights import LITE0, package_weights
 __all__ = ["Encoder", "EncoderSpec", "load_encoder", "parse_encoder", "resolve_auto"]
 
 PIXELS_SIZE = 32
-"""Image size of `pixels` when none is given."""
+"""Image size of `pixels` and `gray` when none is given."""
 
 
 def parse_encoder(text: str, image_size: int | None = None) -> EncoderSpec:
@@ -40,8 +40,8 @@ def parse_encoder(text: str, image_size: int | None = None) -> EncoderSpec:
     kind, _, rest = text.partition(":")
     if text == "features":
         return EncoderSpec("features", "features")
-    if kind == "pixels" and rest != "0" and re.fullmatch(r"pixels(:\d{1,4})?", text):
-        return EncoderSpec("pixels", "pixels", image_size=_pixels_size(rest, image_size))
+    if rest != "0" and re.fullmatch(r"(pixels|gray)(:\d{1,4})?", text):
+        return EncoderSpec("pixels", kind, image_size=_pixels_size(kind, rest, image_size))
     if kind == "open_clip" and rest:
         from dynacor_ray.models.open_clip_encoders import parse_open_clip
 
@@ -69,7 +69,7 @@ def resolve_auto(kind: Literal["image", "feature"], max_side: int, gray: bool = 
     if kind == "feature":
         return EncoderSpec("features", "features")
     if max_side <= (32 if gray else 16):
-        return EncoderSpec("pixels", "pixels", image_size=max(max_side, 1))
+        return EncoderSpec("pixels", "gray" if gray else "pixels", image_size=max(max_side, 1))
     if package_weights() is not None:
         return EncoderSpec("timm", LITE0, image_size=128 if max_side <= 64 else None)
     return EncoderSpec("open_clip", "ViT-B-32/openai")
@@ -83,7 +83,7 @@ def load_encoder(spec: EncoderSpec, device: str = "cpu") -> Encoder:
             images.
     """
     if spec.kind == "pixels":
-        return PixelEncoder(spec.image_size or PIXELS_SIZE)
+        return PixelEncoder(spec.image_size or PIXELS_SIZE, gray=spec.name == "gray")
     if spec.kind == "timm":
         from dynacor_ray.models.timm_encoders import load_timm
 
@@ -96,7 +96,7 @@ def load_encoder(spec: EncoderSpec, device: str = "cpu") -> Encoder:
     raise EncoderError(expected_got("an encoder of images", "'features'", remedy))
 
 
-def _pixels_size(written: str, image_size: int | None) -> int:
+def _pixels_size(name: str, written: str, image_size: int | None) -> int:
     if written and image_size is not None and int(written) != image_size:
-        raise ConfigError(expected_got("one image size", f"pixels:{written} and {image_size}", "leave one of them out"))
+        raise ConfigError(expected_got("one image size", f"{name}:{written} and {image_size}", "leave one of them out"))
     return int(written) if written else image_size or PIXELS_SIZE

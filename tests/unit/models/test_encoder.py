@@ -23,6 +23,15 @@ def test_pixels() -> None:
     np.testing.assert_array_equal(vectors.reshape(batch.shape), batch.astype(np.float32) / 255)
 
 
+def test_gray_holds_each_number_once() -> None:
+    encoder = load_encoder(parse_encoder("gray:4"))
+    batch = images(3, 4)
+    vectors = encoder.encode(batch)
+    assert vectors.shape == (3, encoder.dim) == (3, 16)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, batch.reshape(3, 16, 3).mean(axis=2) / 255, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -32,7 +32,7 @@ def test_fingerprint_follows_content(conv_file: Path, clip_files: tuple[Path, Pa
 
 
 def test_fingerprints_and_slugs_differ() -> None:
-    texts = ["features", "pixels", "pixels:16", "timm:resnet18", "timm:resnet34", "open_clip:ViT-B-32/openai"]
+    texts = ["features", "pixels", "pixels:16", "gray", "timm:resnet18", "timm:resnet34", "open_clip:ViT-B-32/openai"]
     specs = [parse_encoder(text) for text in texts] + [parse_encoder("resnet18", 64)]
     assert len({spec.fingerprint() for spec in specs}) == len({spec.slug for spec in specs}) == len(specs)
     assert all(spec.slug.replace("-", "").replace("_", "").replace(".", "").isalnum() for spec in specs)

@@ -19,6 +19,7 @@ from tests.small_networks import CONV
         ("pixels", None, EncoderSpec("pixels", "pixels", image_size=32)),
         ("pixels", 8, EncoderSpec("pixels", "pixels", image_size=8)),
         ("pixels:16", None, EncoderSpec("pixels", "pixels", image_size=16)),
+        ("gray:16", None, EncoderSpec("pixels", "gray", image_size=16)),
         ("pixels:16", 16, EncoderSpec("pixels", "pixels", image_size=16)),
         ("timm:resnet18", None, EncoderSpec("timm", "resnet18")),
         ("tf_efficientnet_lite0", 128, EncoderSpec("timm", "tf_efficientnet_lite0", image_size=128)),
@@ -84,7 +85,7 @@ def test_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_auto("feature", 0) == EncoderSpec("features", "features")
     assert resolve_auto("image", 8) == EncoderSpec("pixels", "pixels", image_size=8)
     assert resolve_auto("image", 16) == EncoderSpec("pixels", "pixels", image_size=16)
-    assert resolve_auto("image", 28, gray=True) == EncoderSpec("pixels", "pixels", image_size=28)
+    assert resolve_auto("image", 28, gray=True) == EncoderSpec("pixels", "gray", image_size=28)
     assert resolve_auto("image", 33, gray=True).kind == "timm"
     assert resolve_auto("image", 17) == EncoderSpec("timm", "tf_efficientnet_lite0", image_size=128)
     assert resolve_auto("image", 64) == EncoderSpec("timm", "tf_efficientnet_lite0", image_size=128)
