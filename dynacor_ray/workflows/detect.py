@@ -195,7 +195,7 @@ def _class_noise_rates(
     elif noise_rate is None:
         return None
     else:
-        rates = signals.class_noise_rates(flow.dataset.num_classes, noise_rate.value, flow.config.batch_size)
+        rates = signals.class_noise_rates(flow.dataset.num_classes, noise_rate.value, flow.training.batch_size)
     return [None if math.isnan(rate) else rate for rate in rates.tolist()]
 
 

@@ -64,7 +64,7 @@ class DynamicsFlow:
 
     def estimate(self, signals: RecordedSignals, sample: pa.Table) -> NoiseRate | None:
         """The share of wrong labels; None when the training was too short to tell."""
-        first = signals.noise_rate(self.config.batch_size)
+        first = signals.noise_rate(self.training.batch_size)
         return self._believed(settle_noise_rate(first, sample, self.config.margin_score, self.dataset.num_classes))
 
     def _believed(self, rate: NoiseRate | None) -> NoiseRate | None:
@@ -82,7 +82,7 @@ class DynamicsFlow:
 
     def decide(self, signals: RecordedSignals, sample: pa.Table, progress: Progress) -> FittedDecision | None:
         """The label noise model on the sample; None where the class scores that it reads were not recorded."""
-        surest = signals.noise_rate(self.config.batch_size)
+        surest = signals.noise_rate(self.training.batch_size)
         if surest is not None and schema.ALL_CLASS_SCORES in sample.column_names:
             surest = self._believed(settle_noise_rate(surest, sample, "early_margin", self.dataset.num_classes))
         return fit_label_noise(sample, self.dataset.num_classes, self.config.seed, surest, progress, self.twins)
