@@ -1,4 +1,4 @@
-"""The baselines by name (Kim et al., CVPR 2024, Tables 1 and 2): one row each, which enrols it in the shared tests."""
+"""The baselines by name (Kim et al., CVPR 2024, Tables 1 and 2): one row each, which the shared tests run over."""
 
 from __future__ import annotations
 

@@ -286,7 +286,7 @@ def _check_truth(kinds: Sequence[Noise], shared: SharedData) -> None:
     if any(noise.kind != GIVEN for noise in kinds):
         true_labels(shared.truth, rows)
     if known < rows:
-        shared.progress.say(f"Judged on {known:,} of {rows:,} rows: the others have no true label among the classes.")
+        shared.progress.say(f"Measured on {known:,} of {rows:,} rows: the others have no true label among the classes.")
 
 
 def _labeled(noise: Noise, seed: int, place: Location, shared: SharedData) -> PackedDataset:

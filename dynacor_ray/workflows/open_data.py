@@ -69,11 +69,11 @@ def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress) -> Opene
 
 
 def _show_quarantine(dataset: PackedDataset, run: Location, progress: Progress) -> None:
-    """Put the list of rows set aside where the user looks."""
+    """Put the list of quarantined rows where the user looks."""
     if dataset.manifest.quarantined:
         place = run / QUARANTINE
         place.write_table((dataset.folder / dataset.manifest.quarantine).read_table())
-        progress.say(f"{dataset.manifest.quarantined:,} unusable rows set aside; see {place}")
+        progress.say(f"{dataset.manifest.quarantined:,} unusable rows quarantined; see {place}")
 
 
 def check_encoder(prepared: PreparedRun) -> None:

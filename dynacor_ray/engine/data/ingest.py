@@ -1,4 +1,4 @@
-"""Pack a source once: instance ids, encoded labels, verified payload, bad rows set aside with their reason."""
+"""Pack a source once: instance ids, encoded labels, verified payload, bad rows quarantined with their reason."""
 
 from __future__ import annotations
 

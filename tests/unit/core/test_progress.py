@@ -152,5 +152,5 @@ def test_seconds_add_up_also_after_a_failure(wait: Callable[[float], None]) -> N
 
 
 def test_lines_of_progress_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
-    Progress().say("12 rows set aside; see /runs/\x1b[31mred[bold]:smile:")
-    assert capsys.readouterr().err == "12 rows set aside; see /runs/\\x1b[31mred[bold]:smile:\n"
+    Progress().say("12 rows quarantined; see /runs/\x1b[31mred[bold]:smile:")
+    assert capsys.readouterr().err == "12 rows quarantined; see /runs/\\x1b[31mred[bold]:smile:\n"

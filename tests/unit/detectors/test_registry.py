@@ -1,4 +1,4 @@
-"""What every registered baseline must do: being registered enrols it."""
+"""What every registered baseline must do: they run over the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows are kept or set aside with a reason; vocabularies are sensible; limits are enforced."""
+"""Rows are kept or quarantined with a reason; vocabularies are sensible; limits are enforced."""
 
 from __future__ import annotations
 
