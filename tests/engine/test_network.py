@@ -17,6 +17,8 @@ from dynacor_ray.core.errors import TrainingError
 from dynacor_ray.workflows.detect import detect
 from tests.engine.faults import assert_whole
 
+pytestmark = pytest.mark.usefixtures("cluster")
+
 ROWS = 91
 
 
@@ -45,7 +47,7 @@ def short_of_memory(most: int) -> Callable[[dict[str, Any]], str | None]:
         import ray.train
         import torch
 
-        from dynacor_ray.engine.training import worker
+        from dynacor_ray.engine.training import cluster_training, worker
 
         step = worker.TrainState.step
 
@@ -55,7 +57,7 @@ def short_of_memory(most: int) -> Callable[[dict[str, Any]], str | None]:
             return step(self, batch, epoch)
 
         worker.TrainState.step = limited_step  # type: ignore[method-assign]
-        return worker.train_worker(told)
+        return cluster_training.train_worker(told)
 
     return train
 
@@ -63,7 +65,7 @@ def short_of_memory(most: int) -> Callable[[dict[str, Any]], str | None]:
 def test_a_network_from_pixels(image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers, rows streamed from small units; what runs out of memory may have a smaller batch in its place."""
     monkeypatch.setattr("dynacor_ray.engine.data.embed.MAX_UNIT_ROWS", 16)
-    monkeypatch.setattr("dynacor_ray.engine.training.driver.train_worker", short_of_memory(10))
+    monkeypatch.setattr("dynacor_ray.engine.training.cluster_training.train_worker", short_of_memory(10))
     run, options = tmp_path / "run", {"network": "cifar_resnet8", "image_size": 16, "epochs": 6, "learning_rate": 0.1}
     options |= {"workers": 2, "worker_cache_gb": 0.0, "max_failures": 1, "clustering_epochs": 1, "quiet": True}
     with pytest.raises(TrainingError, match=r"20 rows per step on each of 2 worker.*--batch-size 20.* same --out"):
