@@ -1,4 +1,4 @@
-"""One local Ray cluster for all engine tests, and small data sets with known wrong labels."""
+"""A local Ray cluster for the tests that ask for one, and small data sets with known wrong labels."""
 
 from __future__ import annotations
 
@@ -37,9 +37,13 @@ CLASSES = 4
 FEATURES = 16
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Four logical CPUs, so that two training workers and Ray Data fit on any machine."""
+    """Four logical CPUs, so that two training workers and Ray Data fit on any machine.
+
+    For what is about workers, processes, Ray Data or Tune: the rest runs in one process, which takes a fraction of the
+    time and makes the same outputs (`test_one_process.py`).
+    """
     silence_ray()
     disable_preemption_watcher()
     ray.init(
@@ -76,7 +80,9 @@ def feature_set(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-FAST: dict[str, Any] = {"epochs": 4, "clustering_epochs": 2, "quiet": True, "batch_size": 64}
+FAST: dict[str, Any] = {"epochs": 4, "clustering_epochs": 2, "quiet": True, "batch_size": 64, "cluster": "none"}
+ON_RAY: dict[str, Any] = FAST | {"cluster": "auto"}
+"""With the fixture `cluster`."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""An analysis of signals on real processes: one training records all, resumed, extended and bounded by the truth."""
+"""An analysis of signals: one training records all, resumed, extended and bounded by the truth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dynacor_ray.report.signal_analysis import UNSUPERVISED
 from dynacor_ray.workflows.analyze_signals import analyze_signals
 from dynacor_ray.workflows.compare import compare
 
-QUICK: dict[str, Any] = {"epochs": 3, "clustering_epochs": 1, "quiet": True}
+QUICK: dict[str, Any] = {"epochs": 3, "clustering_epochs": 1, "quiet": True, "cluster": "none"}
 
 
 def manifests(out: Path) -> dict[Path, int]:

@@ -1,4 +1,4 @@
-"""A comparison on real processes: evidence gathered once, equal to what is computed directly; resumed and extended."""
+"""A comparison: evidence gathered once, equal to what is computed directly; resumed and extended."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from dynacor_ray.workflows.gather_evidence import gather_trained
 from dynacor_ray.workflows.prepare import plan_for, training_config
 
 QUIET = Progress(quiet=True)
-QUICK: dict[str, Any] = {"epochs": 3, "clustering_epochs": 1, "quiet": True}
+QUICK: dict[str, Any] = {"epochs": 3, "clustering_epochs": 1, "quiet": True, "cluster": "none"}
 
 
 def packed(data: Path, tmp_path: Path) -> PackedDataset:
@@ -50,6 +50,7 @@ def features_of(data: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(features)), features
 
 
+@pytest.mark.usefixtures("cluster")
 def test_features_neighbors_and_prototypes(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +73,7 @@ def test_features_neighbors_and_prototypes(
     assert margins == pytest.approx(whole.numpy(), abs=1e-5)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_the_panel_records_every_row_and_predicts_what_it_did_not_learn(
     feature_set: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -126,6 +128,7 @@ def forbidden(*_: Any) -> None:
     raise AssertionError("nothing is to be done")
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_failing_detector_is_named_and_ends_nothing(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +143,7 @@ def test_a_failing_detector_is_named_and_ends_nothing(
         monkeypatch.setitem(registry.DETECTORS, name, broken)
     names = ["mean_margin", "mixture", "dynacor"]
     data, options = str(feature_set(401)), {"out": str(tmp_path / "run"), "detectors": names}
-    summary = compare(data, **options, **QUICK).summary
+    summary = compare(data, **options, **QUICK | {"cluster": "auto"}).summary
     assert [(f["detector"], f["message"]) for f in summary["failures"]] == [
         ("mean_margin", "Expected sense, but got none; look again."),
         ("mixture", "Expected finite scores, but got NaN or infinity; lower --learning-rate."),

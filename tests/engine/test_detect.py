@@ -39,7 +39,7 @@ from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.workflows.detect import detect, run_detect
 from dynacor_ray.workflows.results import DetectResult
-from tests.engine.conftest import FAST, Finished
+from tests.engine.conftest import FAST, ON_RAY, Finished
 
 
 def dynamics(run: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -68,6 +68,7 @@ def decided(out: Path, issues: pa.Table, config: dict[str, Any]) -> tuple[Fitted
     return decision, with_log_odds(table, decision, 4, config["seed"])
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_run_leaves_the_documented_files(pristine: Finished) -> None:
     out, result = pristine.run, again(pristine)
     issues = pq.read_table(out / "issues.parquet")
@@ -144,12 +145,13 @@ def test_a_lost_signal_file_is_named(finished: Finished) -> None:
         again(finished)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_one_two_and_four_workers_and_streaming_agree(
     feature_set: Callable[..., Path], tmp_path: Path, pristine: Finished
 ) -> None:
     """Same corrupted set and full coverage whatever the number of workers and wherever the rows are kept; F1 alike."""
     ways = {"two streamed": {"workers": 2, "worker_cache_gb": 0.0}, "four": {"workers": 4}}
-    options = FAST | {"cache": str(pristine.cache)}
+    options = ON_RAY | {"cache": str(pristine.cache)}
     results = [again(pristine)]
     results += [detect(str(pristine.data), out=str(tmp_path / n), **options, **way) for n, way in ways.items()]
     chosen = np.flatnonzero(is_selected(np.arange(1001), CorruptionConfig(gamma=0.1, seed=0)))
@@ -189,6 +191,7 @@ def test_truth_does_not_touch_the_result(pristine: Finished, tmp_path: Path) -> 
     assert second.summary.data.packed.startswith("cache/parquet-"), "moves with the run directory"
 
 
+@pytest.mark.usefixtures("cluster")
 def test_ids_are_kept_and_unusable_rows_set_aside(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     """Ids of the source, a missing label, and a directory named like partitions, which are no columns."""
     data, out = feature_set(400), tmp_path / "label=7" / "key=3" / "feature=1"
@@ -199,13 +202,13 @@ def test_ids_are_kept_and_unusable_rows_set_aside(feature_set: Callable[..., Pat
     table = table.set_column(table.schema.get_field_index("given_label"), "given_label", [labels])
     pq.write_table(table.append_column("instance_id", [ids]), data, row_group_size=100)
     with pytest.raises(DataError, match="1 of 400"):
-        detect(str(data), out=str(out), max_invalid_share=0.0, **FAST)
-    result = detect(str(data), out=str(out), classes=["0", "1", "2", "3"], **FAST)
+        detect(str(data), out=str(out), max_invalid_share=0.0, **ON_RAY)
+    result = detect(str(data), out=str(out), classes=["0", "1", "2", "3"], **ON_RAY)
     assert result.summary.data.quarantined == 1
     assert result.summary.data.quarantine_reasons == {"missing label": 1}
     assert set(result.issues["instance_id"].to_pylist()) == set(ids.tolist()) - {ids[7]}
     assert result.dynamics().schema().names == schema.dynamics_schema(4).names
-    assert detect(str(data), out=str(out), classes=("0", "1", "2", "3"), **FAST).summary == result.summary
+    assert detect(str(data), out=str(out), classes=("0", "1", "2", "3"), **ON_RAY).summary == result.summary
 
 
 def test_too_many_unusable_rows_stop_the_run(feature_set: Callable[..., Path], tmp_path: Path) -> None:
@@ -218,11 +221,12 @@ def test_too_many_unusable_rows_stop_the_run(feature_set: Callable[..., Path], t
     assert not list(out.rglob("*.json")), "nothing that looks like a run or a data set is left"
 
 
+@pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"workers": 64}, ClusterError, "a CPU for each of 64 workers, but got 4 CPUs"),
-        ({"gpu": "yes"}, ClusterError, "a GPU for each of 1 workers, but got 0 GPUs"),
+        ({"workers": 64, "cluster": "auto"}, ClusterError, "a CPU for each of 64 workers, but got 4 CPUs"),
+        ({"gpu": "yes", "cluster": "auto"}, ClusterError, "a GPU for each of 1 workers, but got 0 GPUs"),
         ({"encoder": "pixels"}, ConfigError, "--encoder features .* but got --encoder pixels"),
         ({"encoder": "resnet999"}, EncoderError, "resnet999"),
     ],
@@ -237,9 +241,11 @@ def test_wrong_options_leave_nothing(
     assert not (out / "summary.json").exists()
 
 
-def test_divergence_is_told_and_not_retried(pristine: Finished, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("options", [FAST, ON_RAY], ids=["one process", "Ray"])
+def test_divergence_is_told_and_not_retried(pristine: Finished, tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match=r"NaN"):
-        detect(str(pristine.data), out=str(tmp_path / "run"), cache=str(pristine.cache), learning_rate=1e12, **FAST)
+        detect(str(pristine.data), out=str(tmp_path / "run"), cache=str(pristine.cache), learning_rate=1e12, **options)
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
@@ -287,6 +293,7 @@ def test_the_released_variant(pristine: Finished, tmp_path: Path) -> None:
     assert np.array_equal(flags, issues["label_quality"].to_numpy() < 0.5)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_errors_of_remote_code_come_back_as_themselves(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     """A DataError raised in a Ray task is a DataError with its own one-line message, not a wrapper with a traceback."""
     data = feature_set(500)
@@ -294,7 +301,7 @@ def test_errors_of_remote_code_come_back_as_themselves(feature_set: Callable[...
     ids = pa.array([None, *range(1, 500)], pa.int64())
     pq.write_table(table.append_column("instance_id", ids), data)
     with pytest.raises(DataError, match="instance_id") as caught:
-        detect(str(data), out=str(tmp_path / "run"), **FAST)
+        detect(str(data), out=str(tmp_path / "run"), **ON_RAY)
     assert type(caught.value) is DataError
     assert "Traceback" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -331,7 +338,7 @@ def test_duplicates_and_a_far_row_do_no_harm(tmp_path: Path) -> None:
     data = tmp_path / "data.parquet"
     columns = {"feature": schema.fixed_size_list(features[rows]), "label": given, "true_label": true[rows]}
     pq.write_table(pa.table(columns), data)
-    result = detect(str(data), out=str(tmp_path / "run"), quiet=True)
+    result = detect(str(data), out=str(tmp_path / "run"), quiet=True, cluster="none")
     issues = result.issues.sort_by("instance_id")
     first = {row: int(np.flatnonzero(rows == row)[0]) for row in range(200)}
     assert issues["duplicate_of"].to_pylist() == [first[row] for row in rows.tolist()]

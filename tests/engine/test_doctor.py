@@ -26,6 +26,7 @@ def test_doctor_describes_the_run(
     assert not (tmp_path / "run").exists(), "doctor spends and leaves nothing"
 
 
+@pytest.mark.usefixtures("cluster")
 def test_doctor_names_every_trouble_at_once(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,8 @@ from dynacor_ray.core.errors import RunDirectoryError, TrainingError
 from dynacor_ray.workflows.detect import detect
 from tests.engine.faults import assert_nothing_half, assert_whole
 
+pytestmark = pytest.mark.usefixtures("cluster")
+
 SLOW_TRAINING = {"epochs": 12, "batch_size": 4, "checkpoint_seconds": 0.0, "clustering_epochs": 1, "quiet": True}
 """Many small steps: an epoch of 2,000 rows takes about half a second, so that a kill lands inside one."""
 

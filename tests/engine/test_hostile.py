@@ -62,7 +62,9 @@ def seen(root: Path, out: Path) -> dict[str, tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-def test_a_hostile_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("cluster_option", ["none", "auto"])
+def test_a_hostile_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str], cluster_option: str) -> None:
     random, root, out = np.random.default_rng(0), tmp_path / "data", tmp_path / "run"
     for place, name in enumerate(NAMES):
         (root / name).mkdir(parents=True)
@@ -82,9 +84,9 @@ def test_a_hostile_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     os.symlink("/dev/zero", bad / "zero.png")
     os.mkfifo(bad / "pipe.png")
     before = seen(tmp_path, out)
-    result = detect(
-        str(root), out=str(out), encoder="pixels:8", epochs=2, clustering_epochs=1, max_invalid_share=0.2, gamma=0.3
-    )
+    options: dict[str, Any] = {"encoder": "pixels:8", "epochs": 2, "clustering_epochs": 1, "gamma": 0.3}
+    options |= {"max_invalid_share": 0.2, "cluster": cluster_option}
+    result = detect(str(root), out=str(out), **options)
     assert seen(tmp_path, out) == before
     assert not (tmp_path / "trace").exists()
     assert (result.summary.num_rows, result.summary.num_classes) == (160, 4)

@@ -22,6 +22,8 @@ from dynacor_ray.workflows.sweep import sweep
 from tests.engine.conftest import FAST
 from tests.plans import machine
 
+pytestmark = pytest.mark.usefixtures("cluster")
+
 MEASURED = ("seconds", "config", "versions", "training_waited_for_rows", "cluster")
 """What differs between two runs of the same work."""
 

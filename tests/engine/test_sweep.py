@@ -20,18 +20,19 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ClusterError, ConfigError, RunDirectoryError, TrainingError
 from dynacor_ray.workflows.detect import detect
 from dynacor_ray.workflows.sweep import sweep
-from tests.engine.conftest import FAST
+from tests.engine.conftest import FAST, ON_RAY
 
 
 def stamps(out: Path, pattern: str) -> dict[str, int]:
     return {p.relative_to(out).as_posix(): p.stat().st_mtime_ns for p in out.glob(pattern)}
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_grid_costs_a_training_per_gamma_and_leaves_the_chosen_run(
     feature_set: Callable[..., Path], tmp_path: Path
 ) -> None:
     data, out = str(feature_set(601)), tmp_path / "sweep"
-    options = FAST | {"gammas": [0.1, 0.3], "clustering_learning_rate": 1e-3, "cache": str(tmp_path / "cache")}
+    options = ON_RAY | {"gammas": [0.1, 0.3], "clustering_learning_rate": 1e-3, "cache": str(tmp_path / "cache")}
     result = sweep(data, out=str(out), alphas=[0.0, 5.0], **options)
     trained = stamps(out, "trainings/*/signals/manifest.json")
     assert len(trained) == 2, "two corruption rates, two trainings"
@@ -56,7 +57,7 @@ def test_a_grid_costs_a_training_per_gamma_and_leaves_the_chosen_run(
     again = sweep(data, out=str(out), alphas=[0.0, 5.0], **options)
     assert again.summary == result.summary, "nothing was done again"
     assert (out / "best" / "report.html").exists()
-    more = sweep(data, out=str(out), alphas=[0.0, 5.0, 50.0], **options)
+    more = sweep(data, out=str(out), alphas=[0.0, 5.0, 50.0], **options | {"cluster": "none"})
     assert more.trials().num_rows == 6
     assert stamps(out, "trainings/*/signals/manifest.json") == trained
     assert {name: stamp for name, stamp in stamps(out, "trials/grid/*.json").items() if name in done} == done
@@ -70,7 +71,7 @@ def assert_same_run_as_detect(
     data: str, best: Path, alone: Path, options: dict[str, Any], chosen: dict[str, Any]
 ) -> None:
     """The chosen directory holds what `detect` with the trial's options makes; the trial told the truth about it."""
-    shared = {name: value for name, value in options.items() if name != "gammas"}
+    shared = {name: value for name, value in options.items() if name != "gammas"} | {"cluster": "none"}
     detect(data, out=str(alone), flag_rule="paper", epoch_choice="noise_rate", **shared, **chosen["options"])
     mine, other = (pq.read_table(run / "issues.parquet").sort_by("instance_id") for run in (best, alone))
     assert mine["is_label_issue"].equals(other["is_label_issue"])
@@ -134,9 +135,10 @@ def test_a_killed_sweep_goes_on_without_repeating_trainings(feature_set: Callabl
         assert schema.matrix(table["margin"]).shape == (len(keys), 4)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_a_searcher_and_a_scheduler_of_tune_can_be_passed(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     data, out = str(feature_set(601)), tmp_path / "sweep"
-    options = FAST | {"gammas": [0.2], "out": str(out)}
+    options = ON_RAY | {"gammas": [0.2], "out": str(out)}
     found = sweep(data, search="optuna", num_samples=2, alphas=[0.1, 100], **options)
     alphas = found.trials()["alpha"].to_pylist()
     assert len(set(alphas)) == 2
@@ -152,14 +154,15 @@ def test_a_searcher_and_a_scheduler_of_tune_can_be_passed(feature_set: Callable[
     assert len(list((out / "trainings").iterdir())) == 1
 
 
+@pytest.mark.usefixtures("cluster")
 def test_wrong_input_is_refused_before_anything_runs(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, out = str(feature_set(300)), tmp_path / "sweep"
     with pytest.raises(ClusterError, match="a CPU for each of 50 workers, but got 4 CPUs"):
-        sweep(data, out=str(out), workers=50, **FAST)
+        sweep(data, out=str(out), workers=50, **ON_RAY)
     with pytest.raises(ConfigError, match=r"space over alpha, .*, but got 'gamma'"):
-        sweep(data, out=str(out), space={"gamma": tune.uniform(0.1, 0.2)}, **FAST)
+        sweep(data, out=str(out), space={"gamma": tune.uniform(0.1, 0.2)}, **ON_RAY)
     with pytest.raises(ConfigError, match="--encoder features"):
         sweep(data, out=str(out), encoder="pixels", **FAST)
     assert not [path for path in out.iterdir() if path.name != "cache"], "free for the corrected command"
