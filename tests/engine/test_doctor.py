@@ -45,4 +45,4 @@ def test_doctor_names_every_trouble_at_once(
 def test_doctor_without_data(tmp_path: Path) -> None:
     report = doctor(str(tmp_path / "nowhere"), quiet=True)
     assert [check.name for check in report.checks if not check.ok] == ["data"]
-    assert "nowhere" in report.checks[-1].message
+    assert "nowhere" in report.checks[0].message
