@@ -44,7 +44,7 @@ def test_parse_local_weights(conv_file: Path, clip_files: tuple[Path, Path]) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "pixels:16, timm:NAME"),
+        ("", "pixels:16, gray, gray:16, timm:NAME"),
         ("magic:thing", "open_clip:MODEL/TAG"),
         ("pixels:0", "'pixels:0'"),
         ("pixels:x", "'pixels:x'"),
