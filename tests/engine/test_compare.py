@@ -32,10 +32,11 @@ from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.data.training_rows import rows_of_features
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
+from dynacor_ray.workflows.cluster_session import plan_for
 from dynacor_ray.workflows.compare import compare
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.gather_evidence import gather_trained
-from dynacor_ray.workflows.prepare import plan_for, training_config
+from dynacor_ray.workflows.prepare import training_config
 
 QUIET = Progress(quiet=True)
 QUICK: dict[str, Any] = {"epochs": 3, "clustering_epochs": 1, "quiet": True, "cluster": "none"}
