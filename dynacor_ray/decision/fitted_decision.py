@@ -23,6 +23,8 @@ from dynacor_ray.decision.noise_rate import NoiseRate
 
 MOST_VALUES = 2_000_000
 """Most rows times classes that the model is fitted to: a fit takes some ten seconds there."""
+_BEYOND = 1000.0
+"""Log odds that no row has: the probabilities that they are made of are held above 1e-300."""
 _LEAST_COPIES = 20.0
 """Copies that must stand for the errors found, by their effective number, to tell how many of such are flagged."""
 
@@ -112,10 +114,10 @@ class FittedDecision:
 
     @property
     def log_odds_cut(self) -> float:
-        """Rows with at least these log odds are flagged; infinite where none is."""
+        """Rows with at least these log odds are flagged; beyond any row's where none is, and finite, to rank them."""
         cut, shift = self.decision.cut, self.decision.shift
         if not 0.0 < cut <= 1.0:
-            return float("inf") if cut > 1.0 else float("-inf")
+            return _BEYOND if cut > 1.0 else -_BEYOND
         cut = min(cut, float(np.nextafter(1.0, 0.0)))  # rows of probability 1 are flagged
         return float(np.log(cut) - np.log1p(-cut)) - shift
 
