@@ -81,7 +81,7 @@ def test_outputs_are_those_of_one_worker_on_ray(
     if "worker_cache_gb" in options:  # which --cluster none refuses; here it is what both do that counts
         monkeypatch.setattr("dynacor_ray.workflows.cluster_session._too_much", lambda *_: None)
     for name, cluster in (("ray", "auto"), ("here", "none")):
-        detect(data, out=str(tmp_path / name), cache=cache, cluster=cluster, **FAST | options)
+        detect(data, out=str(tmp_path / name), cache=cache, **FAST | options | {"cluster": cluster})
     assert_same(tmp_path / "ray", tmp_path / "here")
 
 
@@ -97,7 +97,7 @@ VERBS: dict[str, Callable[..., list[dict[str, Any]]]] = {
 def test_the_other_verbs_say_the_same(verb: str, feature_set: Callable[..., Path], tmp_path: Path) -> None:
     data, found = str(feature_set(601)), []
     for cluster in ("auto", "none"):
-        rows = VERBS[verb](data=data, out=str(tmp_path / cluster), cluster=cluster, **FAST)
+        rows = VERBS[verb](data=data, out=str(tmp_path / cluster), **FAST | {"cluster": cluster})
         found.append([{name: value for name, value in row.items() if name != "seconds"} for row in rows])
     assert found[0] == found[1]
 
