@@ -10,8 +10,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import nn
 from dynacor_ray.core import schema
 from dynacor_ray.core.image_decoding import load_rgb
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
+from dynacor_ray.engine.runtime.tasks import torch_threads
 from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.job import Job
 from dynacor_ray.engine.training.worker import make_module
@@ -121,7 +121,7 @@ def encode_seconds(encoder: Encoder, images: Sequence[bytes], device: str) -> fl
     """Per image on one device, a GPU or one core."""
     few = [load_rgb(image, encoder.image_size) for image in images[: GPU_BATCH if device == "cuda" else CPU_BATCH]]
     batch = np.stack(few)
-    with threads(1):
+    with torch_threads(1):
         return seconds_of(lambda: encoder.encode(batch)) / len(few)
 
 
@@ -149,19 +149,8 @@ def step_seconds(job: Job, device: str) -> float:
             module.record(batch.key, seen)
         loss.item()  # waits for a GPU
 
-    with threads(job.threads):
+    with torch_threads(job.threads):
         return seconds_of(step)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """torch with as many threads as in the run, for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def process_bytes() -> float:
