@@ -75,11 +75,11 @@ def main(options: Options) -> None:
 
 
 @contextmanager
-def training_rows(config: DetectConfig) -> Iterator[tuple[PreparedRun, TrainingRows]]:
-    """A prepared run and its training rows, in a Ray session."""
+def training_rows(config: DetectConfig, cluster: str = "local") -> Iterator[tuple[PreparedRun, TrainingRows]]:
+    """A prepared run and its training rows, in a Ray session, or with "none" in this process."""
     prepared = prepare(config)
     claim(prepared.run, prepared.identity(), {})
-    with ray_session(replace(config, cluster="local"), prepared, QUIET):
+    with ray_session(replace(config, cluster=cluster), prepared, QUIET):
         yield prepared, open_data(prepared, False, QUIET).rows
 
 

@@ -7,7 +7,7 @@ import itertools
 import os
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from PIL import Image
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.engine.data.training_rows import TrainingRows
-from dynacor_ray.engine.training.job import TrainConfig
+from dynacor_ray.engine.training.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.models.image_classifiers import build_network
 from dynacor_ray.workflows.cluster_session import plan_for
@@ -45,6 +45,8 @@ class Options:
     """Epochs of a training; the first is not counted."""
     repeats: int = 3
     """Turns of each variant."""
+    gpu: bool = False
+    """Train on the first GPU, in bfloat16, instead of the CPU."""
     folder: str | None = None
     """Where the images are kept. Default: a temporary folder."""
 
@@ -60,16 +62,16 @@ def main(options: Options) -> None:
             image_size=options.image_size,
             epochs=options.epochs,
             quiet=True,
-            gpu="no",
+            gpu="yes" if options.gpu else "no",
         )
-        with training_rows(config) as (prepared, rows):
+        with training_rows(config, "none") as (prepared, rows):
             decoding = take_turns(
-                {"Ray Data": lambda: ours(rows, prepared), "PIL + torchvision": lambda: theirs(images, prepared)},
+                {"ours": lambda: ours(rows, prepared), "PIL + torchvision": lambda: theirs(images, prepared)},
                 options.repeats,
             )
             places = {name: prepared.run / name for name in ("streamed", "in memory")}
             plans = {
-                name: plan_for(DetectConfig(data=config.data, gpu="no", worker_cache_gb=gigabytes))
+                name: plan_for(replace(config, worker_cache_gb=gigabytes))
                 for name, gigabytes in (("streamed", 0.0), ("in memory", None))
             }
             numbers: Iterator[int] = itertools.count()
@@ -81,7 +83,7 @@ def main(options: Options) -> None:
                         )
                         for name in places
                     },
-                    "plain loop": lambda: plain_loop(images, prepared, plans["streamed"].threads),
+                    "plain loop": lambda: plain_loop(images, prepared, plans["streamed"]),
                 },
                 options.repeats,
             )
@@ -90,12 +92,12 @@ def main(options: Options) -> None:
             waiting = {name: round((signals and signals.waiting_share()) or 0.0, 4) for name, signals in done.items()}
     print_report(
         "Rows per second, ours over theirs, on the same JPEG files (ours packed before, not counted) and cores. "
-        "Reading: decode, resize, random crop, mirror image, as bytes in batches, by Ray Data and the worker's batched "
+        "Reading: decode, resize, random crop, mirror image, as bytes in batches, by this process and its batched "
         "augmentation, and by a DataLoader over PIL and torchvision's transforms with a process per core. Training: an "
         "epoch of the engine, decoding in every epoch (streamed) or in the first (in memory), signals recorded, and "
         "one of a plain loop over such a DataLoader with the same network, batches and SGD. Seconds per 1,000 rows.",
         {
-            "decode and augment": decoding.ratio("PIL + torchvision", "Ray Data", at_least=1.0),
+            "decode and augment": decoding.ratio("PIL + torchvision", "ours", at_least=1.0),
             "training, streamed": training.ratio("plain loop", "streamed", at_least=0.9),
             "training, in memory": training.ratio("plain loop", "in memory", at_least=0.9),
         },
@@ -128,7 +130,7 @@ def ours(rows: TrainingRows, prepared: PreparedRun) -> Lap:
 
     watch, seen, augment = Watch(), 0, prepared.training.augmentation
     assert augment is not None
-    for block in rows.build(True).iter_batches(batch_size=prepared.training.batch_size, batch_format="pyarrow"):
+    for block in rows.local(True).iter_batches(batch_size=prepared.training.batch_size, batch_format="pyarrow"):
         pixels = torch.from_numpy(schema.matrix(block[schema.FEATURE]).copy())
         keys = torch.from_numpy(block[schema.KEY].to_numpy().copy())
         seen += len(augment(pixels.view(-1, augment.stored, augment.stored, 3), keys, 0))
@@ -164,16 +166,23 @@ def _per_row(total: int, *arguments: Any) -> Lap:
     return Lap(engine_epoch(*arguments).seconds / total * 1000)
 
 
-def plain_loop(images: Path, prepared: PreparedRun, threads: int) -> Lap:
-    """What one would write without this package: DataLoader, the same network, SGD."""
+def plain_loop(images: Path, prepared: PreparedRun, plan: TrainPlan) -> Lap:
+    """What one would write without this package: DataLoader, the same network, SGD; bfloat16 on a GPU."""
     import torch
 
     config: TrainConfig = prepared.training
     assert config.network is not None
-    torch.set_num_threads(threads)
+    torch.set_num_threads(plan.threads)
     loader = data_loader(images, prepared)
-    model = build_network(config.network, len(loader.dataset.classes))
-    seconds = plain_sgd(model, config, lambda: ((pixels.permute(0, 2, 3, 1), labels) for pixels, labels in loader))
+    device = "cuda:0" if plan.use_gpu else "cpu"
+    model = build_network(config.network, len(loader.dataset.classes)).to(device)
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        for pixels, labels in loader:
+            yield pixels.permute(0, 2, 3, 1).to(device), labels.to(device)
+
+    with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=plan.use_gpu):
+        seconds = plain_sgd(model, config, batches)
     return Lap(statistics.median(seconds[1:]) / len(loader.dataset) * 1000)
 
 

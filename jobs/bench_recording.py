@@ -53,7 +53,7 @@ class Switched(DynamicsModule):
 
     def step(self, model: torch.nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
         """`DynamicsModule.step`, or its loss alone."""
-        return super().step(model, batch, epoch) if self.recording else (self.loss(model, batch)[1], {})
+        return super().step(model, batch, epoch) if self.recording else (self.loss(model, batch, epoch)[1], {})
 
     def record(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
         """What a training records, or nothing."""
@@ -134,11 +134,13 @@ def make_job(run: Path, facts: RowFacts, options: Options) -> Job:
     return Job(TrainConfig(epochs=FIRST_EPOCHS + 2 * options.repeats + 1), plan, locate(str(run)), facts)
 
 
-def one_epoch(state: TrainState, rows: CachedRows, numbers: Iterator[int], recording: bool) -> None:
+def one_epoch(
+    state: TrainState, rows: CachedRows, numbers: Iterator[int], recording: bool, device: torch.device = CPU
+) -> None:
     """The next epoch."""
     assert isinstance(state.module, Switched)
     epoch, state.module.recording = next(numbers), recording
-    keys, recorded = run_epoch(state, rows, epoch, CPU)
+    keys, recorded = run_epoch(state, rows, epoch, device)
     if recording:
         state.commit(epoch, keys, recorded)
 

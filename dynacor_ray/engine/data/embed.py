@@ -255,9 +255,17 @@ _Decode = Callable[[EmbeddingChunk], tuple[np.ndarray, np.ndarray]]
 def _in_threads(
     todo: list[EmbeddingChunk], decode: _Decode, spec: EncoderSpec, folders: _Folders, use_gpu: bool
 ) -> Iterator[int]:
-    """Decode and encode as many units at a time as there are CPUs, with one encoder; yields the rows of each."""
+    """Decode as many units at a time as there are CPUs, with one encoder; yields the rows of each.
+
+    On a CPU the threads encode as well. A GPU is asked by this thread alone: each further one would wait for handles of
+    its own and for the others' kernels.
+    """
     embedder = _Embedder(spec, folders, "cuda" if use_gpu else "cpu").ready()
-    yield from map_threads(lambda unit: embedder.embed(unit, *decode(unit)), todo)
+    if not use_gpu:
+        yield from map_threads(lambda unit: embedder.embed(unit, *decode(unit)), todo)
+        return
+    for unit, decoded in zip(todo, map_threads(decode, todo), strict=True):
+        yield embedder.embed(unit, *decoded)
 
 
 def _on_cluster(

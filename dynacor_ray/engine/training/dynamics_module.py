@@ -60,14 +60,14 @@ class DynamicsModule(TrainingModule):
 
     def step(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, Recorded]:
         """Weighted mean cross-entropy of the real rows (Eq. 2)."""
-        if self._job.config.augmentation is not None:
-            batch = pictures(self._job.config.augmentation, batch, epoch)
-        logits, loss = self.loss(model, batch)
+        logits, loss = self.loss(model, batch, epoch)
         seen = {_LOGITS: logits.detach(), LABEL: batch.label}
         return loss, seen | ({schema.FEATURE: batch.feature} if self._looks_at_features else {})
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits float32 (B, C), and the loss: all that a step needs where nothing is recorded."""
+        if self._job.config.augmentation is not None:
+            batch = pictures(self._job.config.augmentation, batch, epoch)
         logits = forward(model, batch).float()
         losses = nn.functional.cross_entropy(logits, batch.label, reduction="none")
         return logits, (losses * batch.weight).sum() / (batch.key >= 0).sum().clamp(min=1)
