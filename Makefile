@@ -48,11 +48,13 @@ docs: venv
 	$(BIN)/python .ci/docs.py build/docs
 
 PYTEST := $(BIN)/pytest --durations=10
+ON_ALL_CPUS := -n logical --dist loadfile
 
 test: lint docs
-	$(PYTEST)  # tests/unit, and the examples in docstrings
+	$(PYTEST) $(ON_ALL_CPUS)  # tests/unit, and the examples in docstrings
 	$(PYTEST) tests/browser  # the report; skipped where there is no chromium
-	$(PYTEST) tests/engine -m "not slow"
+	$(PYTEST) $(ON_ALL_CPUS) tests/engine -m "not slow and not ray"
+	$(PYTEST) tests/engine -m "not slow and ray"  # apart: clusters side by side would wait for one another
 	$(PYTEST) tests/jobs -m "not slow"  # apart: a second cluster on the same machine could not take jobs
 
 slow: venv

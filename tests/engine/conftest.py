@@ -26,8 +26,9 @@ THIRD_PARTY = ("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::R
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "tests/engine" in item.path.as_posix() or "tests/jobs" in item.path.as_posix():
+        if "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
+        if "tests/engine" in item.path.as_posix() or "tests/jobs" in item.path.as_posix():
             item.add_marker(pytest.mark.timeout(600))  # starting processes is slow on a busy machine
             for rule in (*THIRD_PARTY, "ignore::pytest.PytestUnraisableExceptionWarning"):
                 item.add_marker(pytest.mark.filterwarnings(rule))
@@ -37,7 +38,7 @@ CLASSES = 4
 FEATURES = 16
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """Four logical CPUs, so that two training workers and Ray Data fit on any machine.
 

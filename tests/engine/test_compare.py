@@ -129,7 +129,6 @@ def forbidden(*_: Any) -> None:
     raise AssertionError("nothing is to be done")
 
 
-@pytest.mark.usefixtures("cluster")
 def test_a_failing_detector_is_named_and_ends_nothing(
     feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +143,7 @@ def test_a_failing_detector_is_named_and_ends_nothing(
         monkeypatch.setitem(registry.DETECTORS, name, broken)
     names = ["mean_margin", "mixture", "dynacor"]
     data, options = str(feature_set(401)), {"out": str(tmp_path / "run"), "detectors": names}
-    summary = compare(data, **options, **QUICK | {"cluster": "auto"}).summary
+    summary = compare(data, **options, **QUICK).summary
     assert [(f["detector"], f["message"]) for f in summary["failures"]] == [
         ("mean_margin", "Expected sense, but got none; look again."),
         ("mixture", "Expected finite scores, but got NaN or infinity; lower --learning-rate."),

@@ -191,7 +191,6 @@ def test_truth_does_not_touch_the_result(pristine: Finished, tmp_path: Path) -> 
     assert second.summary.data.packed.startswith("cache/parquet-"), "moves with the run directory"
 
 
-@pytest.mark.usefixtures("cluster")
 def test_ids_are_kept_and_unusable_rows_set_aside(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     """Ids of the source, a missing label, and a directory named like partitions, which are no columns."""
     data, out = feature_set(400), tmp_path / "label=7" / "key=3" / "feature=1"
@@ -202,13 +201,13 @@ def test_ids_are_kept_and_unusable_rows_set_aside(feature_set: Callable[..., Pat
     table = table.set_column(table.schema.get_field_index("given_label"), "given_label", [labels])
     pq.write_table(table.append_column("instance_id", [ids]), data, row_group_size=100)
     with pytest.raises(DataError, match="1 of 400"):
-        detect(str(data), out=str(out), max_invalid_share=0.0, **ON_RAY)
-    result = detect(str(data), out=str(out), classes=["0", "1", "2", "3"], **ON_RAY)
+        detect(str(data), out=str(out), max_invalid_share=0.0, **FAST)
+    result = detect(str(data), out=str(out), classes=["0", "1", "2", "3"], **FAST)
     assert result.summary.data.quarantined == 1
     assert result.summary.data.quarantine_reasons == {"missing label": 1}
     assert set(result.issues["instance_id"].to_pylist()) == set(ids.tolist()) - {ids[7]}
     assert result.dynamics().schema().names == schema.dynamics_schema(4).names
-    assert detect(str(data), out=str(out), classes=("0", "1", "2", "3"), **ON_RAY).summary == result.summary
+    assert detect(str(data), out=str(out), classes=("0", "1", "2", "3"), **FAST).summary == result.summary
 
 
 def test_too_many_unusable_rows_stop_the_run(feature_set: Callable[..., Path], tmp_path: Path) -> None:

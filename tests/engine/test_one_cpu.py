@@ -21,7 +21,8 @@ detect(sys.argv[1], out=sys.argv[2], epochs=2, clustering_epochs=1, quiet=True, 
 """
 
 
-@pytest.mark.parametrize("kind", [pytest.param("features", marks=pytest.mark.slow), "pixels"])
+@pytest.mark.ray
+@pytest.mark.parametrize("kind", ["features", pytest.param("pixels", marks=pytest.mark.slow)])
 def test_one_cpu_is_enough(feature_set: Callable[..., Path], tmp_path: Path, kind: str) -> None:
     data = str(feature_set(300)) if kind == "features" else "demo"
     command = [sys.executable, "-c", RUN, data, str(tmp_path / "run"), kind]

@@ -22,8 +22,6 @@ from dynacor_ray.workflows.sweep import sweep
 from tests.engine.conftest import FAST
 from tests.plans import machine
 
-pytestmark = pytest.mark.usefixtures("cluster")
-
 MEASURED = ("seconds", "config", "versions", "training_waited_for_rows", "cluster")
 """What differs between two runs of the same work."""
 
@@ -55,13 +53,16 @@ def assert_same(first: Path, second: Path) -> None:
     assert mine == theirs
 
 
+@pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
         pytest.param("features", {}, id="features"),
-        pytest.param("features", {"worker_cache_gb": 0.0}, id="streamed features"),
+        pytest.param("features", {"worker_cache_gb": 0.0}, id="streamed features", marks=pytest.mark.slow),
         pytest.param("pictures", {"encoder": "pixels:10"}, id="encoder"),
-        pytest.param("pictures", {"network": "cifar_resnet8", "image_size": 8}, id="network"),
+        pytest.param(
+            "pictures", {"network": "cifar_resnet8", "image_size": 8}, id="network", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_outputs_are_those_of_one_worker_on_ray(
@@ -93,6 +94,7 @@ VERBS: dict[str, Callable[..., list[dict[str, Any]]]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_other_verbs_say_the_same(verb: str, feature_set: Callable[..., Path], tmp_path: Path) -> None:
     data, found = str(feature_set(601)), []
