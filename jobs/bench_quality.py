@@ -2,7 +2,8 @@
 
 Plain loops on the package's pure functions, without Ray: a training per label set, kept in `--cache`, from which every
 detector is judged in seconds. A data file is a parquet file with `feature`, and `label` (taken as true: noise is made
-from it) or `true_label` and one or more columns of given labels. The digits and two Gaussian sets are built in.
+from it) or `true_label` and one or more columns of given labels. Built in are the digits, two Gaussian sets, and two more
+of classes that overlap, which stand for weak features.
 """
 
 from __future__ import annotations
@@ -143,6 +144,8 @@ BUILT_IN: dict[str, Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]]
     "digits": digits,
     "gauss10": lambda: gaussians(10, 3.0),
     "gauss2": lambda: gaussians(2, 2.0),
+    "overlap4": lambda: gaussians(4, 1.2),
+    "overlap14": lambda: gaussians(14, 1.5),
 }
 
 

@@ -5,6 +5,11 @@ tell apart for doubt: those of people, of a weak annotator. The surest predictio
 classes where noise differs between classes, so they see too little of it there. So the rate is the larger of the two;
 the model's log odds are raised until they agree with it, and the expected F1 says how many rows to flag.
 
+Where features are weak, a network is sure of what it cannot know: of clean labels of 14 classes that overlap, its surest
+predictions said that half are wrong. There the model, whose scores never saw the label, doubts even its own surest
+tenth. So the surest predictions are believed as far as they disagree with the labels more than that doubt explains:
+wholly below a ratio of CREDIBLE, not at all above NOT_CREDIBLE.
+
 Where the model alone says that labels are wrong, and even the best cut would have an expected F1 that doubt alone can
 give (`LEAST_F1`), only rows that are more likely wrong than right are flagged.
 
@@ -24,6 +29,7 @@ from numpy.typing import NDArray
 from dynacor_ray.decision.expected_f1 import best_cut, shift_to_rate, wrong_probability
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
+SUREST, CREDIBLE, NOT_CREDIBLE = 0.1, 0.5, 0.8
 LEAST_F1 = 0.55
 DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
 _LIKELY = 0.5
@@ -55,17 +61,18 @@ class NoiseDecision:
         return flagged
 
 
-def decide(log_odds: NDArray[np.float64], doubt: float, surest: NoiseRate | None) -> NoiseDecision:
+def decide(log_odds: NDArray[np.float64], doubts: NDArray[np.float64], surest: NoiseRate | None) -> NoiseDecision:
     """Rate, range and cut from (a sample of) the originals.
 
-    log_odds: float64 (n,), n >= 1, log P(wrong) / P(right) of the model; doubt: mean of 1 - max p over the same rows;
-    surest: the reading of the surest predictions with its range, None where training was too short for it.
+    log_odds: float64 (n,), n >= 1, log P(wrong) / P(right) of the model; doubts: float64 (n,), 1 - max p of the same
+    rows; surest: the reading of the surest predictions with its range, None where training was too short for it.
     """
     own = wrong_probability(log_odds)
-    model_rate = float(own.mean(axis=0))
+    model_rate, doubt = float(own.mean(axis=0)), float(doubts.mean(axis=0))
     other = surest if surest is not None else NoiseRate(0.0, 0.0, 0.0, 0.0)
-    value = max(model_rate, other.value)
-    shift = shift_to_rate(log_odds, value) if other.value > model_rate else 0.0
+    more = max(0.0, other.value - model_rate) * _belief(other, doubts)
+    value = model_rate + more
+    shift = shift_to_rate(log_odds, value) if more > 0.0 else 0.0
     cut, expected = best_cut(wrong_probability(log_odds + shift))
     if shift == 0.0 and expected < LEAST_F1:
         cut = max(cut, _LIKELY)
@@ -76,3 +83,11 @@ def decide(log_odds: NDArray[np.float64], doubt: float, surest: NoiseRate | None
     high = max(value + DOUBT_SHARE * doubt, other.high) + sampling
     rate = NoiseRate(value, max(0.0, low - sampling), min(1.0, high), other.surest)
     return NoiseDecision(rate, shift, cut, expected, model_rate, other.value, doubt)
+
+
+def _belief(surest: NoiseRate, doubts: NDArray[np.float64]) -> float:
+    """How far the surest predictions are believed, in [0, 1]."""
+    least = float(np.sort(doubts)[: max(1, int(SUREST * len(doubts)))].mean(axis=0))
+    if least >= NOT_CREDIBLE * surest.surest:
+        return 0.0
+    return min(1.0, (NOT_CREDIBLE - least / surest.surest) / (NOT_CREDIBLE - CREDIBLE))

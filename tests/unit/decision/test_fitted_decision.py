@@ -70,7 +70,7 @@ def test_the_cut_in_log_odds_is_the_cut_of_the_decision() -> None:
     log_odds = fitted.log_odds(rows)
     away = np.abs(log_odds - fitted.log_odds_cut) > 1e-6
     assert np.array_equal((log_odds >= fitted.log_odds_cut)[away], fitted.decision.flag(log_odds)[away])
-    nothing = dataclasses.replace(fitted, decision=decide(np.full(50, -800.0), 0.0, None))
+    nothing = dataclasses.replace(fitted, decision=decide(np.full(50, -800.0), np.zeros(50), None))
     assert not (np.full(50, -800.0) >= nothing.log_odds_cut).any()
     assert np.isfinite(nothing.log_odds_cut), "or every row would have the same quality"
 

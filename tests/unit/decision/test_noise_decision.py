@@ -14,8 +14,14 @@ def separated(share: float, rows: int = 2000) -> np.ndarray:
     return np.where(wrong, 6.0, -6.0) + np.linspace(-1, 1, rows)
 
 
+def even(mean: float, surest: float | None = None, rows: int = 2000) -> np.ndarray:
+    """Doubts of rows with this mean, and with another among the surest tenth."""
+    least = mean if surest is None else surest
+    return np.where(np.arange(rows) < 0.1 * rows, least, (mean - 0.1 * least) / 0.9)
+
+
 def test_the_model_counts_what_the_surest_predictions_miss() -> None:
-    found = decide(separated(0.2), 0.02, NoiseRate(0.01, 0.0, 0.03, 0.0))
+    found = decide(separated(0.2), even(0.02), NoiseRate(0.01, 0.0, 0.03, 0.0))
     assert found.rate.value == pytest.approx(0.2, abs=0.01)
     assert found.shift == 0
     assert found.flag(separated(0.2)).mean() == pytest.approx(0.2, abs=0.005)
@@ -24,7 +30,7 @@ def test_the_model_counts_what_the_surest_predictions_miss() -> None:
 
 def test_the_surest_predictions_count_what_the_model_takes_for_doubt() -> None:
     log_odds = np.linspace(-12, -1, 2000)
-    found = decide(log_odds, 0.3, NoiseRate(0.25, 0.15, 0.3, 0.25))
+    found = decide(log_odds, even(0.3, surest=0.1), NoiseRate(0.25, 0.15, 0.3, 0.25))
     assert found.rate.value == 0.25
     assert found.probability(log_odds).mean() == pytest.approx(0.25, abs=1e-4)
     assert 0.2 < found.flag(log_odds).mean() < 0.4
@@ -33,25 +39,37 @@ def test_the_surest_predictions_count_what_the_model_takes_for_doubt() -> None:
 
 def test_doubt_alone_flags_only_what_is_more_likely_wrong_than_right() -> None:
     log_odds = np.linspace(-8, 0.5, 2000)
-    found = decide(log_odds, 0.2, NoiseRate(0.0, 0.0, 0.01, 0.0))
+    found = decide(log_odds, even(0.2), NoiseRate(0.0, 0.0, 0.01, 0.0))
     assert found.expected_f1 < LEAST_F1
     flagged = found.flag(log_odds)
     assert (flagged == (wrong_probability(log_odds) >= 0.5)).all()
 
 
 def test_the_range_says_that_doubt_may_be_errors() -> None:
-    narrow, wide = (decide(separated(0.1), doubt, None).rate for doubt in (0.0, 0.4))
+    narrow, wide = (decide(separated(0.1), even(doubt), None).rate for doubt in (0.0, 0.4))
     assert narrow.high < 0.13
     assert wide.high > 0.35
     assert narrow.low == wide.low
 
 
 def test_without_another_reading_the_model_decides() -> None:
-    assert decide(separated(0.1), 0.01, None).surest_rate == 0
+    assert decide(separated(0.1), even(0.01), None).surest_rate == 0
 
 
 def test_no_errors_at_all() -> None:
-    found = decide(np.full(500, -800.0), 0.0, None)
+    found = decide(np.full(500, -800.0), np.zeros(500), None)
     assert not found.flag(np.full(500, -800.0)).any()
     assert found.rate.value == 0
     assert found.rate.low == 0
+
+
+@pytest.mark.parametrize(("doubt_of_surest", "rate"), [(0.14, 0.3), (0.195, 0.15), (0.25, 0.0)])
+def test_sure_predictions_are_believed_as_far_as_doubt_does_not_explain_them(
+    doubt_of_surest: float, rate: float
+) -> None:
+    """Of an inner reading of 0.3 against a doubt of 65% of it, half is believed."""
+    log_odds = np.linspace(-800, -700, 2000)
+    found = decide(log_odds, even(0.6, surest=doubt_of_surest), NoiseRate(0.3, 0.1, 0.4, 0.3))
+    assert found.rate.value == pytest.approx(rate, abs=1e-9)
+    assert found.rate.high > 0.4, "the range still says what they say"
+    assert found.flag(log_odds).any() == (rate > 0)
