@@ -2,8 +2,8 @@
 
 Plain loops on the package's pure functions, without Ray: a training per label set, kept in `--cache`, from which every
 detector is judged in seconds. A data file is a parquet file with `feature`, and `label` (taken as true: noise is made
-from it) or `true_label` and one or more columns of given labels. Built in are the digits, two Gaussian sets, and two more
-of classes that overlap, which stand for weak features.
+from it) or `true_label` and one or more columns of given labels. Built in are the digits, two Gaussian sets, and two
+more of classes that overlap, which stand for weak features.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ tell apart for doubt: those of people, of a weak annotator. The surest predictio
 classes where noise differs between classes, so they see too little of it there. So the rate is the larger of the two;
 the model's log odds are raised until they agree with it, and the expected F1 says how many rows to flag.
 
-Where features are weak, a network is sure of what it cannot know: of clean labels of 14 classes that overlap, its surest
-predictions said that half are wrong. There the model, whose scores never saw the label, doubts even its own surest
-tenth. So the surest predictions are believed as far as they disagree with the labels more than that doubt explains:
-wholly below a ratio of CREDIBLE, not at all above NOT_CREDIBLE.
+Where features are weak, a network is sure of what it cannot know: of clean labels of 14 classes that overlap, its
+surest predictions said that half are wrong. There the model, whose scores never saw the label, doubts even its own
+surest tenth. So the surest predictions are believed as far as they disagree with the labels more than that doubt
+explains: wholly below a ratio of CREDIBLE, not at all above NOT_CREDIBLE.
 
 Where the model alone says that labels are wrong, and even the best cut would have an expected F1 that doubt alone can
 give (`LEAST_F1`), only rows that are more likely wrong than right are flagged.

@@ -195,9 +195,7 @@ detect(sys.argv[1], out=sys.argv[2], epochs=12, batch_size=4, checkpoint_seconds
 """
 
 
-@pytest.mark.parametrize(
-    ("first", "second"), [("local", "none"), pytest.param("none", "auto", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("first", "second"), [("local", "none"), pytest.param("none", "auto", marks=pytest.mark.slow)])
 def test_a_killed_driver_is_resumed_by_the_same_command(
     feature_set: Callable[..., Path], tmp_path: Path, first: str, second: str
 ) -> None:
