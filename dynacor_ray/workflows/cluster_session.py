@@ -28,6 +28,8 @@ MOST_FEATURES = 4096
 """Numbers that an encoder gives at most, for a bound on memory before it is loaded."""
 SAMPLED_FROM = 16_384
 """Numbers per row below which a small part of the memory is enough, so that no row has to be looked at."""
+MOST_IMAGES_FOR_GPU = 20_000
+"""Images that one process decodes for a GPU: its threads decode a fifth of what processes of their own do."""
 SHARE = 0.25
 """Of the free memory, what the rows of a run may take: reading, training and ranking hold more than the rows."""
 BYTES_BESIDE = 1_500
@@ -56,6 +58,8 @@ def ray_session(
             remedy = "leave out --cluster none"
             raise ConfigError(expected_got("a run that one process is enough for, for --cluster none", why, remedy))
         joins = None
+    else:
+        why = why or _slow(config, prepared)
     if joins is None and why is None:
         what = f"{prepared.source.num_rows:,} rows fit into memory" if prepared else "nothing needs more"
         hint = "" if config.cluster == "none" else "; --cluster local starts Ray"
@@ -103,6 +107,17 @@ def _too_much(config: DetectConfig, prepared: PreparedRun | None) -> str | None:
     if needed <= room:
         return None
     return f"{prepared.source.num_rows:,} rows need {needed / 1e9:.1f} GB, and {room / 1e9:.1f} GB are for one process"
+
+
+def _slow(config: DetectConfig, prepared: PreparedRun | None) -> str | None:
+    """What of a run one process can do, and processes of their own much sooner."""
+    if prepared is None or prepared.source.kind != "image" or prepared.source.num_rows <= MOST_IMAGES_FOR_GPU:
+        return None
+    with one_process():
+        have = resources()
+    if not uses_gpu(config.workers, config.gpu, have):
+        return None
+    return f"{prepared.source.num_rows:,} images to decode for a GPU"
 
 
 def _row_bytes(prepared: PreparedRun) -> int:

@@ -67,6 +67,15 @@ def test_two_gpus_are_of_no_use_to_a_network_or_without_leave(told: Told) -> Non
         assert told(have={"gpus": 2.0}, **options)[0] == []
 
 
+def test_many_images_for_a_gpu_are_decoded_by_processes(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_session, "MOST_IMAGES_FOR_GPU", 1000)
+    assert told(have={"gpus": 1.0})[1].startswith("Ray: 1,797 images to decode for a GPU.")
+    for options in ({"gpu": "no"}, {"cluster": "none"}):
+        assert told(have={"gpus": 1.0}, **options)[0] == [], "one process can do it, too"
+    monkeypatch.undo()
+    assert told(have={"gpus": 1.0})[0] == []
+
+
 def test_a_cluster_that_is_named_is_used(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(cluster="10.0.0.1:6379") == (["10.0.0.1:6379"], "Ray: the cluster at 10.0.0.1:6379.")
     assert told(cluster="local") == (["local"], "Ray: a cluster on this machine.")
