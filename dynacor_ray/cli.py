@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.storage import locate
+from dynacor_ray.core.streams import lasting_output
 from dynacor_ray.core.version import __version__
 from dynacor_ray.report.terminal import clean
 
@@ -45,6 +45,14 @@ class _FinishedRun(Checked):
 
     run: str = option(MISSING, "arguments", positional=True)
     """Directory of a finished `dynacor detect` or `dynacor sweep`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowConfig(Checked):
+    """Options of `dynacor show`."""
+
+    run: str = option(MISSING, "arguments", positional=True)
+    """Directory of a finished `dynacor detect`, `sweep`, `compare` or `analyze-signals`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +96,14 @@ class CleanConfig(_FinishedRun):
     """Of an image folder: names for the same files instead of copies, which need no space."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompletionConfig(Checked):
+    """Options of `dynacor completion`."""
+
+    shell: Literal["bash", "zsh"] = option(MISSING, "arguments", positional=True)
+    """Shell that is to complete: bash or zsh."""
+
+
 # Each command: its help is the text of the function, its options are the parameter's class. What it does loads Ray or
 # torch, which `dynacor --help` need not wait for.
 
@@ -125,6 +141,13 @@ def _analyze_signals(config: AnalyzeSignalsConfig) -> None:
     from dynacor_ray.workflows.analyze_signals import run_analyze_signals
 
     run_analyze_signals(config)
+
+
+def _show(config: ShowConfig) -> None:
+    """Print the tables of a finished run again."""
+    from dynacor_ray.workflows.show import show_run
+
+    show_run(locate(config.run))
 
 
 def _report(config: ReportConfig) -> None:
@@ -165,16 +188,25 @@ def _clean(config: CleanConfig) -> None:
     _say(f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {config.out}", f"Changes: {done.log}")
 
 
+def _completion(config: CompletionConfig) -> None:
+    """Print a script that completes commands and options."""
+    from dynacor_ray.config.completion import completion_script
+
+    _say(*completion_script(config.shell, {name: config_class(name) for name in COMMANDS}).splitlines())
+
+
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "detect": _detect,
     "doctor": _doctor,
     "sweep": _sweep,
     "compare": _compare,
     "analyze-signals": _analyze_signals,
+    "show": _show,
     "report": _report,
     "export": _export,
     "review": _review,
     "clean": _clean,
+    "completion": _completion,
 }
 
 
@@ -186,12 +218,13 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[Any], Any] = lambd
         adjust: A job's last word on the options.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as Ctrl-C does
-    try:
-        raise SystemExit(_run(sys.argv[1:] if argv is None else argv, adjust))
-    except DynacorError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("Stopped. The same command resumes where it was.", 130)
+    with lasting_output():
+        try:
+            raise SystemExit(_run(sys.argv[1:] if argv is None else argv, adjust))
+        except DynacorError as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            _fail("Stopped. The same command resumes where it was.", 130)
 
 
 def config_class(command: str) -> type[Any]:
@@ -228,11 +261,7 @@ def _run(args: Sequence[str], adjust: Callable[[Any], Any]) -> int:
 
 
 def _say(*lines: str) -> None:
-    """Print lines; a reader that has seen enough, as in `dynacor detect --help | head`, is no error."""
-    try:
-        print(*map(clean, lines), sep="\n", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+    print(*map(clean, lines), sep="\n", flush=True)
 
 
 def _fail(message: str, status: int = BAD_INPUT) -> NoReturn:

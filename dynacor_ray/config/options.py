@@ -25,10 +25,21 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 _MEANING = {str: "text", bool: "True or False", int: "a whole number", float: "a finite number"}
 
 
+def closest(text: str, choices: Iterable[str]) -> str | None:
+    """The choice that is probably meant, None where none is near.
+
+    >>> closest("Lable_Studio", ["csv", "label-studio"])
+    'label-studio'
+    """
+    folded = {choice.lower().replace("_", "-"): choice for choice in choices}
+    found = difflib.get_close_matches(text.lower().replace("_", "-"), folded, n=1)
+    return folded[found[0]] if found else None
+
+
 def wrong_choice(subject: str, value: Any, choices: Sequence[str]) -> ConfigError:
     """The error for what is not among the choices; names the closest."""
-    close = difflib.get_close_matches(str(value), choices, n=1)
-    remedy = f"perhaps {close[0]!r} is meant" if close else "choose one of these"
+    close = closest(str(value), choices)
+    remedy = f"perhaps {close!r} is meant" if close else "choose one of these"
     return ConfigError(expected_got(f"{subject} to be one of {', '.join(choices)}", repr(value), remedy))
 
 
@@ -249,8 +260,8 @@ def options_table(config_type: type[Any], group: str = "") -> str:
 
 def unknown_option(name: str, valid: Sequence[str]) -> ConfigError:
     """The error for an option that there is not; names the closest and all valid ones."""
-    close = difflib.get_close_matches(name, valid, n=1)
-    hint = f"did you mean {close[0]!r}? Valid options: " if close else "valid options: "
+    close = closest(name, valid)
+    hint = f"did you mean {close!r}? Valid options: " if close else "valid options: "
     return ConfigError(expected_got("a known option", repr(name), hint + ", ".join(valid)))
 
 
