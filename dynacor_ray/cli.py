@@ -70,11 +70,12 @@ class ExportConfig(_FinishedRun):
     out: str = option(MISSING, "arguments", positional=True)
     """File to write: .csv or .parquet with cleanlab's column names, or .json with Label Studio tasks; or the folder of
     another --format."""
-    format: Literal["csv", "parquet", "label-studio", "fiftyone"] | None = option(None, "options")
-    """What to write; `fiftyone`: a new folder that FiftyOne imports. Default: by the ending of the file."""
+    format: Literal["csv", "parquet", "json", "label-studio", "fiftyone", "datasets"] | None = option(None, "options")
+    """What to write; `json`: rows instead of tasks; `fiftyone`: a new folder that FiftyOne imports; `datasets`: one that
+    Hugging Face's `load_dataset` takes. Default: by the ending of the file."""
     flagged: bool = option(False, "options")
     """Only flagged rows; tasks are always of flagged rows."""
-    limit: int | None = option(None, "options")
+    limit: int | None = option(None, "options", within="[0, inf)")
     """Most rows, the most suspicious first."""
     prefix: str = option("", "options")
     """What Label Studio needs before each path, such as `/data/local-files/?d=images/`."""
@@ -158,7 +159,7 @@ def _report(config: ReportConfig) -> None:
 
 
 def _export(config: ExportConfig) -> None:
-    """Write a run's rows: CSV, parquet, Label Studio, FiftyOne."""
+    """Write a run's rows as a table or for another tool."""
     from dynacor_ray.export.tables import export_run
 
     run, out = locate(config.run), locate(config.out)

@@ -39,7 +39,9 @@ def write_tasks(run: Location, summary: RunSummary, rows: Iterator[pa.Table], ou
         ConfigError: `out` ends with .xml.
     """
     if summary.data.kind != "image":
-        raise DataError(expected_got("images to show in Label Studio", "feature vectors", "export to .csv or .parquet"))
+        raise DataError(
+            expected_got("images to show in Label Studio", "feature vectors", "say --format json, csv or parquet")
+        )
     config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
     if config.path == out.path:
         expected = "another ending than .xml, that of the configuration"
