@@ -11,7 +11,7 @@ import pyarrow.csv as pacsv
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, StorageError, expected_got
-from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.storage import Location
 from dynacor_ray.export.copy_rows import CHANGED, Action, RowChanges, copy_folder, copy_table
 from dynacor_ray.export.tables import without_formulas
 from dynacor_ray.runs import directory as run_directory
@@ -70,11 +70,11 @@ def clean_run(
     if out.exists():
         raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
     options = SourceOptions.of(config)
-    source = open_source(config["data"], options)
+    data = run_directory.data_place(run, config["data"])
+    source = open_source(data.uri, options)
     if source.fingerprint() != run_directory.fingerprint(run):
         got = "other files or times of change"
         raise DataError(expected_got("the data that the run read", got, "run detect again"))
-    data = locate(config["data"])
     if f"{out.path}/".startswith(f"{data.path}/"):
         raise StorageError(expected_got(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
     if kind == "table":

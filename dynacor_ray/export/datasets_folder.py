@@ -78,7 +78,7 @@ def _metadata(columns: pa.Schema, names: list[str]) -> dict[str, str]:
 
 def _images(run: Location, summary: RunSummary, table: pa.Table) -> pa.Array[Any]:
     ids: list[int] = table[schema.INSTANCE_ID].to_pylist()
-    paths = image_files(summary.data, dict(zip(ids, table[schema.URI].to_pylist(), strict=True)))
+    paths = image_files(run, summary.data, dict(zip(ids, table[schema.URI].to_pylist(), strict=True)))
     packed = packed_bytes(run, summary.data, [row for row in ids if row not in paths])
     known = [row if row in paths or row in packed else None for row in ids]
     images = [None if row is None else {"bytes": packed.get(row), "path": paths.get(row)} for row in known]

@@ -81,7 +81,7 @@ def _label(row: dict[str, Any]) -> dict[str, Any]:
 def _files(run: Location, data: DataSummary, table: pa.Table, images: Location) -> dict[int, str]:
     """Local path of each row's image; one without a file is written into `images`. Raises DataError if one is gone."""
     ids: list[int] = table[schema.INSTANCE_ID].to_pylist()
-    paths = image_files(data, dict(zip(ids, table[schema.URI].to_pylist(), strict=True)))
+    paths = image_files(run, data, dict(zip(ids, table[schema.URI].to_pylist(), strict=True)))
     for instance_id, content in packed_bytes(run, data, [row for row in ids if row not in paths]).items():
         with Image.open(io.BytesIO(content)) as image:  # reads the header only
             place = images / f"{instance_id}.{(image.format or 'image').lower()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from pathlib import Path
 from typing import Any
 
 from dynacor_ray.core.errors import RunDirectoryError, StorageError, expected_got
@@ -56,6 +57,7 @@ def claim(run: Location, identity: dict[str, Any], config: dict[str, Any]) -> No
         {
             "config": as_json(config),
             "identity": as_json(identity) | {"encoder": encoder},
+            "working_dir": Path.cwd().as_posix(),
             "versions": {"dynacor_ray": __version__, "python": platform.python_version(), **versions},
         }
     )
@@ -83,6 +85,16 @@ def versions(run: Location) -> dict[str, str]:
 def fingerprint(run: Location) -> Any:
     """What the source said of its data when the run began."""
     return _held(run)["identity"]["data"]
+
+
+def data_place(run: Location, data: str) -> Location:
+    """Where the data of a run are, from any working directory: a relative path starts where the run was started."""
+    begun = (run / CONFIG).read_json().get("working_dir") if (run / CONFIG).exists() else None
+    place = locate(data)
+    if begun is None or "://" in data or Path(data).expanduser().is_absolute():
+        return place
+    there = locate(f"{begun}/{data}")
+    return there if there.exists() else place
 
 
 def as_json(value: Any) -> Any:

@@ -100,7 +100,15 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
     run, flagged = run_of_data(tmp_path, data, "table")
     clean_run(at(run), at(out), action)
     wanted = {row["instance_id"]: NAMES[row["predicted_label"]] for row in flagged}
-    with out.open(newline="", encoding="utf-8") as file:
+    content = out.read_bytes()
+    assert content.startswith(b"\xef\xbb\xbfuri,")
+    assert content.count(b"\n") == content.count(b"\r\n") + content.count(b'text""\n')
+    if action == "relabel":
+        changed = zip(data.read_bytes().splitlines(), content.splitlines(), strict=True)
+        assert sum(one != other for one, other in changed) == len(wanted)
+    else:
+        assert set(content.splitlines(keepends=True)) <= set(data.read_bytes().splitlines(keepends=True))
+    with out.open(newline="", encoding="utf-8-sig") as file:
         found = list(csv.reader(file))
     assert found[0] == ["uri", "label", "note"]
     new = [[uri, wanted.get(i, label), note] for i, (uri, label, note) in enumerate(rows)]
@@ -109,6 +117,38 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
     assert ["only one field"] in found
     with pytest.raises(StorageError, match=r"beside the table, but got .* relative paths such as 'images/"):
         clean_run(at(run), at(tmp_path / "elsewhere" / "clean.csv"), action)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_csv_keeps_encoding_ends_of_lines_and_quotes(encoding: str, end: str, tmp_path: Path) -> None:
+    make_run(tmp_path / "run", rows=60)
+    codes = given_labels(tmp_path / "run").tolist()
+    text = end.join(['uri,"label",note', *(f'a/{i}.png,"{NAMES[code]}",ü "x"' for i, code in enumerate(codes)), ""])
+    data, out = tmp_path / "data.csv", tmp_path / "clean.csv"
+    data.write_bytes(text.encode(encoding))
+    run, flagged = run_of_data(tmp_path, data, "table")
+    clean_run(at(run), at(out), "relabel")
+    new = codes.copy()
+    for row in flagged:
+        new[row["instance_id"]] = row["predicted_label"]
+    wanted = end.join(['uri,"label",note', *(f'a/{i}.png,"{NAMES[code]}",ü "x"' for i, code in enumerate(new)), ""])
+    assert out.read_bytes() == wanted.encode(encoding)
+
+
+def test_relative_data_are_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run", rows=60)
+    table = pa.table({"feature": schema.fixed_size_list(np.zeros((60, 2), np.float32))})
+    table = table.append_column("label", pa.array([NAMES[c] for c in given_labels(tmp_path / "run")]))
+    pq.write_table(table, tmp_path / "data.parquet")
+    run, _ = run_of_data(tmp_path, tmp_path / "data.parquet", "parquet")
+    summary, config = (json.loads((run / name).read_text()) for name in ("summary.json", "config.json"))
+    summary["config"]["data"] = "data.parquet"
+    (run / "summary.json").write_text(json.dumps(summary))
+    (run / "config.json").write_text(json.dumps(config | {"working_dir": str(tmp_path)}))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert clean_run(at(run), at(Path("clean.parquet").absolute()), "drop").changed == 6
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from dynacor_ray.core.errors import StorageError
 from dynacor_ray.export.images import image_files
 from dynacor_ray.export.tables import export_run
+from dynacor_ray.runs.records import RunSummary
 from tests.made_runs import NAMES, at, issues, make_run
 
 
@@ -39,8 +40,8 @@ def test_datasets_reads_images_and_names_of_classes(tmp_path: Path) -> None:
     first = known[0]["instance_id"]
     assert found[0]["image"].getpixel((0, 0)) == (first * 37 % 256, first * 59 % 256, first * 83 % 256)
     found[0]["image"].save(own)
-    data = type("Data", (), {"source": "table", "uri": str(tmp_path / "table.csv")})
-    assert image_files(data, {7: "images/0000007.png", 8: "images/0000008.png", 9: None}) == {7: str(own)}  # type: ignore[arg-type]
+    uris: dict[int, str | None] = {7: "images/0000007.png", 8: "images/0000008.png", 9: None}
+    assert image_files(at(run), RunSummary.read(at(run)).data, uris) == {7: str(own)}
     with pytest.raises(StorageError, match="a new folder for datasets"):
         export_run(at(run), at(out), form="datasets")
 

@@ -42,7 +42,7 @@ def any_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     run = make_run(tmp_path_factory.mktemp("any") / "run", rows=90, names=names, noise=noise, images=True)
     if request.param == "flagged far apart":  # whole batches without a flagged row, and one that comes last
         table = pq.read_table(run / "issues.parquet")
-        pq.write_table(table.take(list(range(1, 90)) + [0]), run / "issues.parquet")
+        pq.write_table(table.take([*range(1, 90), 0]), run / "issues.parquet")
     if names != NAMES:
         table = pq.read_table(run / "issues.parquet")
         for name in ("given_label", "predicted_label"):
