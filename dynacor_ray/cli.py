@@ -90,9 +90,12 @@ class CleanConfig(_FinishedRun):
     drop: bool = option(False, "options")
     """Leave flagged rows out."""
     relabel: bool = option(False, "options")
-    """Give flagged rows their suggested label."""
+    """Give rows that a person confirmed to be wrong the class that the person chose, else the suggested one."""
+    all_flagged: bool = option(False, "options")
+    """With --relabel: also flagged rows that nobody looked at."""
     marks: str | None = option(None, "options")
-    """CSV of marks: rows marked right or unsure stay as they are."""
+    """Answers as `dynacor review` takes them, beside those it has taken: rows marked wrong are changed, those marked
+    right or unsure stay as they are."""
     hard_links: bool = option(False, "options")
     """Of an image folder: names for the same files instead of copies, which need no space."""
 
@@ -177,14 +180,20 @@ def _review(config: ReviewConfig) -> None:
 def _clean(config: CleanConfig) -> None:
     """Write a cleaned copy of the data: rows dropped or relabeled."""
     from dynacor_ray.export.cleaned_copy import clean_run
-    from dynacor_ray.report.reviews import read_marks
+    from dynacor_ray.report.answers import read_answers
+    from dynacor_ray.runs.directory import finished_run
+    from dynacor_ray.runs.records import RunSummary
 
     if config.drop == config.relabel:
         got = "both" if config.drop else "neither"
         raise ConfigError(expected_got("--drop or --relabel", got, "say which of the two"))
-    marks = read_marks(locate(config.marks)) if config.marks else None
+    if config.all_flagged and config.drop:
+        raise ConfigError(expected_got("--relabel for --all-flagged", "--drop", "--drop takes all flagged rows anyway"))
+    run, answers = finished_run(locate(config.run)), None
+    if config.marks:
+        answers = read_answers(run, RunSummary.read(run).class_names, locate(config.marks))
     action: Literal["drop", "relabel"] = "drop" if config.drop else "relabel"
-    done = clean_run(locate(config.run), locate(config.out), action, marks, config.hard_links)
+    done = clean_run(run, locate(config.out), action, answers, config.hard_links, config.all_flagged)
     did = "left out" if config.drop else "relabeled"
     _say(f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {config.out}", f"Changes: {done.log}")
 

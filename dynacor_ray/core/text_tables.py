@@ -31,14 +31,14 @@ def decoded(content: bytes) -> str:
         return content.decode("cp1252", errors="replace")
 
 
-def read_records(text: str) -> Iterator[dict[str, str]]:
-    r"""Rows by the names of their columns, in lower case and trimmed; blank lines are left out.
+def read_table_text(text: str) -> tuple[list[str], list[dict[str, str]]]:
+    r"""Names of the columns, in lower case and trimmed, and the rows by these names; blank lines are left out.
 
     The delimiter is the comma, semicolon, tab or bar that the first line has most of; a line `sep=;` as Excel takes it
     says so itself.
 
-    >>> list(read_records("Instance_ID ;Mark\r\n7;wrong\r\n"))
-    [{'instance_id': '7', 'mark': 'wrong'}]
+    >>> read_table_text("Instance_ID ;Mark\r\n7;wrong\r\n")
+    (['instance_id', 'mark'], [{'instance_id': '7', 'mark': 'wrong'}])
     """
     lines = io.StringIO(text, newline="")
     head = lines.readline()
@@ -46,9 +46,8 @@ def read_records(text: str) -> Iterator[dict[str, str]]:
     head = lines.readline() if told else head
     delimiter = told[1] if told else max(",;\t|", key=head.count)
     names = [name.strip().lower() for name in next(csv.reader([head], delimiter=delimiter), [])]
-    for row in csv.reader(lines, delimiter=delimiter):
-        if any(row):
-            yield dict(zip(names, (cell.strip() for cell in row), strict=False))
+    rows = ([cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter))
+    return names, [dict(zip(names, row, strict=False)) for row in rows if any(row)]
 
 
 def raw_records(lines: Iterable[str], delimiter: str) -> Iterator[tuple[list[str], str]]:

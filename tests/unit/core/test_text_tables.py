@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynacor_ray.core.text_tables import decoded, raw_records, read_records, with_field
+from dynacor_ray.core.text_tables import decoded, raw_records, read_table_text, with_field
 
 ROWS = "instance_id{d}mark{d}label\r\n7{d}wrong{d}Bär\r\n"
 WANTED = [{"instance_id": "7", "mark": "wrong", "label": "Bär"}]
@@ -17,17 +17,17 @@ WANTED = [{"instance_id": "7", "mark": "wrong", "label": "Bär"}]
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_encodings_and_delimiters(encoding: str, delimiter: str) -> None:
-    assert list(read_records(decoded(ROWS.format(d=delimiter).encode(encoding)))) == WANTED
+    assert read_table_text(decoded(ROWS.format(d=delimiter).encode(encoding)))[1] == WANTED
 
 
 def test_utf_16_of_the_other_order() -> None:
-    assert list(read_records(decoded(("\ufeff" + ROWS.format(d=";")).encode("utf-16-be")))) == WANTED
+    assert read_table_text(decoded(("\ufeff" + ROWS.format(d=";")).encode("utf-16-be")))[1] == WANTED
 
 
 def test_what_excel_adds() -> None:
     text = "sep=;\r\nInstance_ID ; MARK\r\n7; wrong,\r\n;\r\n\r\n"
-    assert list(read_records(text)) == [{"instance_id": "7", "mark": "wrong,"}]
-    assert list(read_records("")) == []
+    assert read_table_text(text) == (["instance_id", "mark"], [{"instance_id": "7", "mark": "wrong,"}])
+    assert read_table_text("") == ([], [])
 
 
 FIELDS = st.lists(st.text(st.sampled_from('ab,"\n\r é')), min_size=2, max_size=4)
