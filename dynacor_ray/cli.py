@@ -78,7 +78,7 @@ class ExportConfig(_FinishedRun):
     limit: int | None = option(None, "options", within="[0, inf)")
     """Most rows, the most suspicious first."""
     prefix: str = option("", "options")
-    """What Label Studio needs before each path, such as `/data/local-files/?d=images/`."""
+    """What Label Studio needs before each path, such as `/data/local-files/?d=images/`; the path is encoded for it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,4 +23,4 @@ class ReviewConfig(Checked):
     seed: int | None = option(None, "options", only_with="--sample")
     """Seed of the draw. Default: that of the run."""
     prefix: str | None = option(None, "options", only_with="--sample")
-    """What Label Studio needs before each path, such as `/data/local-files/?d=images/`."""
+    """What Label Studio needs before each path, such as `/data/local-files/?d=images/`; the path is encoded for it."""

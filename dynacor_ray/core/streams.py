@@ -50,7 +50,7 @@ def lasting_output() -> Iterator[None]:
     for stream in before:
         with suppress(AttributeError):  # something else than a text stream was put in its place
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    sys.stdout, sys.stderr = (stream and _Lasting(stream) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (stream and _Lasting(stream) for stream in before)
     try:
         yield
     finally:
