@@ -8,7 +8,6 @@ the guides.
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import itertools
 import math
@@ -20,20 +19,9 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from dynacor_ray.config.recipes import RECIPES
-from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.core.errors import ConfigError, closest, expected_got
 
 _MEANING = {str: "text", bool: "True or False", int: "a whole number", float: "a finite number"}
-
-
-def closest(text: str, choices: Iterable[str]) -> str | None:
-    """The choice that is probably meant, None where none is near.
-
-    >>> closest("Lable_Studio", ["csv", "label-studio"])
-    'label-studio'
-    """
-    folded = {choice.lower().replace("_", "-"): choice for choice in choices}
-    found = difflib.get_close_matches(text.lower().replace("_", "-"), folded, n=1)
-    return folded[found[0]] if found else None
 
 
 def wrong_choice(subject: str, value: Any, choices: Sequence[str]) -> ConfigError:
