@@ -155,8 +155,12 @@ def _fiftyone(held: dict[str, Any]) -> Iterator[FileAnswer]:
     """
     if "samples" not in held:
         for label in filter(None, held["labels"].values()):
-            row = _row_id(label["attributes"][schema.INSTANCE_ID])
-            yield FileAnswer(row, label=label["label"], by_person=False)
+            if not isinstance(label, dict) or schema.INSTANCE_ID not in label.get("attributes", {}):
+                raise ValueError(
+                    f"labels without attributes.{schema.INSTANCE_ID}: pass include_attributes=True to export"
+                )
+            name = held["classes"][label["label"]] if isinstance(label["label"], int) else label["label"]
+            yield FileAnswer(_row_id(label["attributes"][schema.INSTANCE_ID]), label=name, by_person=False)
         return
     for sample in held["samples"]:
         for label in sample.values():

@@ -126,8 +126,13 @@ def test_cvat(tmp_path: Path) -> None:
 
 def test_fiftyone(tmp_path: Path) -> None:
     label = {"label": "dog", "confidence": 0.1, "attributes": {"instance_id": 7}}
-    held = {"classes": ["cat", "dog"], "labels": {"0000007": label, "0000008": None}}
+    held: dict[str, Any] = {"classes": ["cat", "dog"], "labels": {"0000007": label, "0000008": None}}
     assert found(tmp_path / "labels.json", json.dumps(held)) == [FileAnswer(7, label="dog", by_person=False)]
+    held["labels"]["0000007"]["label"] = 1  # as fiftyone 1.22 writes it where the data set knows its classes
+    assert found(tmp_path / "labels.json", json.dumps(held)) == [FileAnswer(7, label="dog", by_person=False)]
+    for label in ("dog", {"label": "dog"}):
+        with pytest.raises(DataError, match=r"pass include_attributes=True to export"):
+            found(tmp_path / "labels.json", json.dumps({"classes": [], "labels": {"0000007": label}}))
     given = {"_cls": "Classification", "tags": [], "label": "cat", "instance_id": {"$numberLong": "7"}}
     samples = [
         {"filepath": "/a/7.png", "tags": ["Wrong"], "given": given},
