@@ -71,6 +71,8 @@ def read_answer_file(place: Location) -> list[FileAnswer]:
         remedy = "export the annotated tasks of `dynacor review RUN --sample`"
         got = f"'{type(error).__name__}: {error}'"
         raise DataError(expected_got(f"an export of Label Studio, CVAT or FiftyOne in {place}", got, remedy)) from error
+    if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0", b"PAR1")):
+        raise DataError(expected_got(f"text in {place}", "a workbook or another binary file", "save it as CSV"))
     return list(_flat(*read_table_text(decoded(content)), place))
 
 

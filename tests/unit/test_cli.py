@@ -248,6 +248,15 @@ def test_lines_of_a_message_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().err == "dynacor: one\ntwo\n"
 
 
+def test_no_color(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert status_of("xyz") == 2
+    assert "\x1b[31m" in capsys.readouterr().err
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert status_of("xyz") == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
 def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(pipeline, "run_detect", raising(KeyboardInterrupt()))
     assert status_of("detect", "--data", "demo") == 130

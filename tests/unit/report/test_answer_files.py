@@ -66,6 +66,13 @@ def test_bad_marks(text: str, message: str, tmp_path: Path) -> None:
         found(tmp_path / "marks.csv", text)
 
 
+def test_a_workbook_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"text in .*marks\.xlsx, but got a workbook or another binary file; save it as CSV"
+    ):
+        found(tmp_path / "marks.xlsx", b"PK\3\4rest")
+
+
 def annotation(*choices: str, when: str = "", cancelled: bool = False) -> dict[str, Any]:
     result = [{"type": "choices", "from_name": "label", "value": {"choices": list(choices)}}] if choices else []
     return {"result": result, "was_cancelled": cancelled, "updated_at": when}

@@ -65,6 +65,7 @@ def comparison(names: dict[str, Any]) -> dict[str, Any]:
 def test_experiments(stem: str, note: str, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(comparison({})))
     pq.write_table(pa.table({"a": [1]}), tmp_path / f"{stem}.parquet")
+    assert "AUM" in shown(tmp_path, 10)
     said = shown(tmp_path)
     assert "AUM" in said
     assert note in said
@@ -79,6 +80,7 @@ def test_a_sweep(tmp_path: Path) -> None:
     row = {"alpha": 0.5, "validation_metric": 0.3, "corrupted_recall": 0.9, "flagged_share": 0.1}
     row |= {"is_chosen": True, "is_default": False, "status": "finished"}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "trials.parquet")
+    assert shown(tmp_path, 10)
     said = shown(tmp_path)
     assert "Chosen: alpha=0.5: 10.0% flagged by validation_metric" in said
 
