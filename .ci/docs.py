@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
@@ -39,6 +40,7 @@ API = ("config", "core.schema", "core.errors", "method", "decision", "detectors"
 _MARKED = re.compile(r"(<!-- options: ([\w-]+) -->\n).*?(<!-- /options -->)", re.DOTALL)
 
 
+@functools.cache
 def tables() -> dict[str, str]:
     """Name in a marker `<!-- options: NAME -->` -> its table: a group of DetectConfig, or a command's own options."""
     groups = dict.fromkeys(one.group for one in own_options(DetectConfig).values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.storage import locate
+from dynacor_ray.core.streams import lasting_output
 from dynacor_ray.core.version import __version__
 from dynacor_ray.report.terminal import clean
 
@@ -48,6 +48,14 @@ class _FinishedRun(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShowConfig(Checked):
+    """Options of `dynacor show`."""
+
+    run: str = option(MISSING, "arguments", positional=True)
+    """Directory of a finished `dynacor detect`, `sweep`, `compare` or `analyze-signals`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig(_FinishedRun):
     """Options of `dynacor report`."""
 
@@ -62,14 +70,15 @@ class ExportConfig(_FinishedRun):
     out: str = option(MISSING, "arguments", positional=True)
     """File to write: .csv or .parquet with cleanlab's column names, or .json with Label Studio tasks; or the folder of
     another --format."""
-    format: Literal["csv", "parquet", "label-studio", "fiftyone"] | None = option(None, "options")
-    """What to write; `fiftyone`: a new folder that FiftyOne imports. Default: by the ending of the file."""
+    format: Literal["csv", "parquet", "json", "label-studio", "fiftyone", "datasets"] | None = option(None, "options")
+    """What to write; `json`: rows instead of tasks; `fiftyone`: a new folder that FiftyOne imports; `datasets`: one
+    that Hugging Face's `load_dataset` takes. Default: by the ending of the file."""
     flagged: bool = option(False, "options")
     """Only flagged rows; tasks are always of flagged rows."""
-    limit: int | None = option(None, "options")
+    limit: int | None = option(None, "options", within="[0, inf)")
     """Most rows, the most suspicious first."""
     prefix: str = option("", "options")
-    """What Label Studio needs before each path, such as `/data/local-files/?d=images/`."""
+    """What Label Studio needs before each path, such as `/data/local-files/?d=images/`; the path is encoded for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +90,22 @@ class CleanConfig(_FinishedRun):
     drop: bool = option(False, "options")
     """Leave flagged rows out."""
     relabel: bool = option(False, "options")
-    """Give flagged rows their suggested label."""
+    """Give rows that a person confirmed to be wrong the class that the person chose, else the suggested one."""
+    all_flagged: bool = option(False, "options")
+    """With --relabel: also flagged rows that nobody looked at."""
     marks: str | None = option(None, "options")
-    """CSV of marks: rows marked right or unsure stay as they are."""
+    """Answers as `dynacor review` takes them, beside those it has taken: rows marked wrong are changed, those marked
+    right or unsure stay as they are."""
     hard_links: bool = option(False, "options")
     """Of an image folder: names for the same files instead of copies, which need no space."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionConfig(Checked):
+    """Options of `dynacor completion`."""
+
+    shell: Literal["bash", "zsh"] = option(MISSING, "arguments", positional=True)
+    """Shell that is to complete: bash or zsh."""
 
 
 # Each command: its help is the text of the function, its options are the parameter's class. What it does loads Ray or
@@ -127,6 +147,13 @@ def _analyze_signals(config: AnalyzeSignalsConfig) -> None:
     run_analyze_signals(config)
 
 
+def _show(config: ShowConfig) -> None:
+    """Print the tables of a finished run again."""
+    from dynacor_ray.workflows.show import show_run
+
+    show_run(locate(config.run))
+
+
 def _report(config: ReportConfig) -> None:
     """Make report.html of a finished run or sweep."""
     from dynacor_ray.report.build import make_report
@@ -135,7 +162,7 @@ def _report(config: ReportConfig) -> None:
 
 
 def _export(config: ExportConfig) -> None:
-    """Write a run's rows: CSV, parquet, Label Studio, FiftyOne."""
+    """Write a run's rows as a table or for another tool."""
     from dynacor_ray.export.tables import export_run
 
     run, out = locate(config.run), locate(config.out)
@@ -153,16 +180,29 @@ def _review(config: ReviewConfig) -> None:
 def _clean(config: CleanConfig) -> None:
     """Write a cleaned copy of the data: rows dropped or relabeled."""
     from dynacor_ray.export.cleaned_copy import clean_run
-    from dynacor_ray.report.reviews import read_marks
+    from dynacor_ray.report.answers import read_answers
+    from dynacor_ray.runs.directory import finished_run
+    from dynacor_ray.runs.records import RunSummary
 
     if config.drop == config.relabel:
         got = "both" if config.drop else "neither"
         raise ConfigError(expected_got("--drop or --relabel", got, "say which of the two"))
-    marks = read_marks(locate(config.marks)) if config.marks else None
+    if config.all_flagged and config.drop:
+        raise ConfigError(expected_got("--relabel for --all-flagged", "--drop", "--drop takes all flagged rows anyway"))
+    run, answers = finished_run(locate(config.run)), None
+    if config.marks:
+        answers = read_answers(run, RunSummary.read(run).class_names, locate(config.marks))
     action: Literal["drop", "relabel"] = "drop" if config.drop else "relabel"
-    done = clean_run(locate(config.run), locate(config.out), action, marks, config.hard_links)
+    done = clean_run(run, locate(config.out), action, answers, config.hard_links, config.all_flagged)
     did = "left out" if config.drop else "relabeled"
     _say(f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {config.out}", f"Changes: {done.log}")
+
+
+def _completion(config: CompletionConfig) -> None:
+    """Print a script that completes commands and options."""
+    from dynacor_ray.config.completion import completion_script
+
+    _say(*completion_script(config.shell, {name: config_class(name) for name in COMMANDS}).splitlines())
 
 
 COMMANDS: dict[str, Callable[[Any], int | None]] = {
@@ -171,10 +211,12 @@ COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "sweep": _sweep,
     "compare": _compare,
     "analyze-signals": _analyze_signals,
+    "show": _show,
     "report": _report,
     "export": _export,
     "review": _review,
     "clean": _clean,
+    "completion": _completion,
 }
 
 
@@ -186,12 +228,13 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[Any], Any] = lambd
         adjust: A job's last word on the options.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as Ctrl-C does
-    try:
-        raise SystemExit(_run(sys.argv[1:] if argv is None else argv, adjust))
-    except DynacorError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("Stopped. The same command resumes where it was.", 130)
+    with lasting_output():
+        try:
+            raise SystemExit(_run(sys.argv[1:] if argv is None else argv, adjust))
+        except DynacorError as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            _fail("Stopped. The same command resumes where it was.", 130)
 
 
 def config_class(command: str) -> type[Any]:
@@ -228,11 +271,7 @@ def _run(args: Sequence[str], adjust: Callable[[Any], Any]) -> int:
 
 
 def _say(*lines: str) -> None:
-    """Print lines; a reader that has seen enough, as in `dynacor detect --help | head`, is no error."""
-    try:
-        print(*map(clean, lines), sep="\n", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+    print(*map(clean, lines), sep="\n", flush=True)
 
 
 def _fail(message: str, status: int = BAD_INPUT) -> NoReturn:

@@ -66,6 +66,11 @@ class CommandParser(argparse.ArgumentParser):
                 words.append(name.upper() if one.positional else f"{one.flag} {settings['metavar']}")
         self.usage = " ".join([*words, "[options]"])
 
+    @property
+    def flags(self) -> list[str]:
+        """All flags, those that turn a switch off included."""
+        return [flag for action in self._actions for flag in action.option_strings]
+
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError, where argparse would leave the program."""
         raise ConfigError(expected_got(f"a command as `{self.prog} --help` explains it", message, "correct it"))
@@ -79,5 +84,8 @@ class CommandParser(argparse.ArgumentParser):
         found, unknown = self.parse_known_args(list(words))
         if unknown:
             valid = [one.flag for one in self._options.values() if not one.positional]
+            if "--data" in valid and not hasattr(found, "data") and not unknown[0].startswith("-"):
+                expected, got = "the data after --data", f"{unknown[0]!r} without it"
+                raise ConfigError(expected_got(expected, got, f"say --data {unknown[0]}"))
             raise unknown_option(unknown[0].partition("=")[0], valid)
         return vars(found)

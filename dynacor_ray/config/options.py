@@ -8,7 +8,6 @@ the guides.
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import itertools
 import math
@@ -20,15 +19,15 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from dynacor_ray.config.recipes import RECIPES
-from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.core.errors import ConfigError, closest, expected_got
 
 _MEANING = {str: "text", bool: "True or False", int: "a whole number", float: "a finite number"}
 
 
 def wrong_choice(subject: str, value: Any, choices: Sequence[str]) -> ConfigError:
     """The error for what is not among the choices; names the closest."""
-    close = difflib.get_close_matches(str(value), choices, n=1)
-    remedy = f"perhaps {close[0]!r} is meant" if close else "choose one of these"
+    close = closest(str(value), choices)
+    remedy = f"perhaps {close!r} is meant" if close else "choose one of these"
     return ConfigError(expected_got(f"{subject} to be one of {', '.join(choices)}", repr(value), remedy))
 
 
@@ -249,8 +248,8 @@ def options_table(config_type: type[Any], group: str = "") -> str:
 
 def unknown_option(name: str, valid: Sequence[str]) -> ConfigError:
     """The error for an option that there is not; names the closest and all valid ones."""
-    close = difflib.get_close_matches(name, valid, n=1)
-    hint = f"did you mean {close[0]!r}? Valid options: " if close else "valid options: "
+    close = closest(name, valid)
+    hint = f"did you mean {close!r}? Valid options: " if close else "valid options: "
     return ConfigError(expected_got("a known option", repr(name), hint + ", ".join(valid)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -48,6 +49,17 @@ def expected_got(expected: str, got: str, remedy: str) -> str:
     'Expected gamma in (0, 1], but got 0.0; pass e.g. --gamma 0.1.'
     """
     return printable(f"Expected {expected}, but got {got}; {remedy.rstrip('.')}.")
+
+
+def closest(text: str, choices: Iterable[str]) -> str | None:
+    """The choice that is probably meant, None where none is near.
+
+    >>> closest("Lable_Studio", ["csv", "label-studio"])
+    'label-studio'
+    """
+    folded = {choice.lower().replace("_", "-"): choice for choice in choices}
+    found = difflib.get_close_matches(text.lower().replace("_", "-"), folded, n=1)
+    return folded[found[0]] if found else None
 
 
 def require_choice(name: str, value: object, choices: Iterable[str], remedy: str = "pass one of these") -> None:

@@ -179,13 +179,29 @@ class Location:
 
     @contextmanager
     def parquet(self) -> Iterator[pq.ParquetFile]:
-        """The parquet file, open for reading. Raises StorageError when it is missing or damaged."""
+        """The parquet file, open for reading. Raises StorageError when it is missing or damaged.
+
+        What else goes wrong in the block is raised as it is: after an error of Arrow the file is read through, and
+        only one that cannot be read is damaged.
+        """
         try:
             with storage_errors("read", self), pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
                 yield file
         except pa.ArrowInvalid as error:
+            if self._is_parquet():
+                raise
             remedy = "remove it and run again"
             raise StorageError(expected_got(f"to read {self}", f"a damaged file ({error})", remedy)) from error
+
+    def _is_parquet(self) -> bool:
+        """Whether a file can be read to its end."""
+        try:
+            with pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
+                for _ in file.iter_batches():
+                    pass
+        except (pa.ArrowInvalid, OSError):
+            return False
+        return True
 
     @retry_transient
     def head(self, count: int) -> pa.Table:

@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, StorageError, expected_got
-from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.arrays import sorted_positions
+from dynacor_ray.core.errors import ConfigError, DataError, StorageError, expected_got
+from dynacor_ray.core.storage import Location
 from dynacor_ray.export.copy_rows import CHANGED, Action, RowChanges, copy_folder, copy_table
 from dynacor_ray.export.tables import without_formulas
+from dynacor_ray.report.answer_files import MARKS
+from dynacor_ray.report.answers import Answers
 from dynacor_ray.runs import directory as run_directory
-from dynacor_ray.runs.audit import issues_in_use
+from dynacor_ray.runs.audit import issues_in_use, read_review
 from dynacor_ray.runs.directory import ISSUES, finished_run
 from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.sources.base import SourceOptions
@@ -24,6 +27,7 @@ from dynacor_ray.sources.registry import open_source
 from dynacor_ray.sources.table import folder_of
 
 LOG = ".changes.csv"
+_OPEN, _WRONG = -1, MARKS.index("wrong")
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Cleaned:
 
     Attributes:
         changed: rows that were dropped or relabeled.
-        left: flagged rows that stayed, because a person marked them or no other class is known.
+        left: flagged rows that stayed: marked right or unsure, confirmed by nobody, or without another class.
         log: the list of all changes.
     """
 
@@ -42,9 +46,18 @@ class Cleaned:
 
 
 def clean_run(
-    run: Location, out: Location, action: Action, marks: dict[int, str] | None = None, hard_links: bool = False
+    run: Location,
+    out: Location,
+    action: Action,
+    answers: Answers | None = None,
+    hard_links: bool = False,
+    all_flagged: bool = False,
 ) -> Cleaned:
-    """Write a copy of the run's data without its flagged rows, or with them under their suggested class.
+    """Write a copy of the run's data without its flagged rows, or with other labels.
+
+    A row that a person marked wrong is changed, one marked right or unsure stays. Of the others those that are flagged
+    are dropped, and relabeled with `all_flagged` only. The new label is the class that the person gave, else the
+    suggested one.
 
     The data must be parquet (file or folder), a CSV table or an image folder, unchanged since the run. All other rows
     and columns stay as they are. Of a folder all images in class folders are copied, but for those that the run could
@@ -54,27 +67,33 @@ def clean_run(
         run: a finished run.
         out: the copy, which must not exist.
         action: "drop" or "relabel".
-        marks: a person's marks by instance_id; rows marked right or unsure stay.
+        answers: a person's answers beside those of a review; they win.
         hard_links: whether an image folder gets hard links instead of copies.
+        all_flagged: whether flagged rows that nobody looked at are relabeled, too.
 
     Raises:
+        ConfigError: nothing is confirmed that could be relabeled.
         DataError: data of another kind, or changed since the run.
         StorageError: `out` exists or cannot hold links.
     """
     run = finished_run(run)
     summary = RunSummary.read(run)
     config, kind = summary.config, summary.data.source
+    answers = Answers.of(read_review(run)).updated(answers or Answers())
+    if action == "relabel" and not all_flagged and "wrong" not in answers.marks.values():
+        remedy = "review them (dynacor review RUN --sample 100), pass --marks, or say --all-flagged"
+        raise ConfigError(expected_got("rows that a person confirmed to be wrong", "none", remedy))
     if kind not in ("parquet", "table", "folder"):
         expected, got = "parquet, a table or an image folder", f"data of kind '{kind}'"
         raise DataError(expected_got(expected, got, "use dynacor export to .csv instead"))
     if out.exists():
         raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
     options = SourceOptions.of(config)
-    source = open_source(config["data"], options)
+    data = run_directory.data_place(run, config["data"])
+    source = open_source(data.uri, options)
     if source.fingerprint() != run_directory.fingerprint(run):
         got = "other files or times of change"
         raise DataError(expected_got("the data that the run read", got, "run detect again"))
-    data = locate(config["data"])
     if f"{out.path}/".startswith(f"{data.path}/"):
         raise StorageError(expected_got(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
     if kind == "table":
@@ -85,7 +104,7 @@ def clean_run(
         raise StorageError(expected_got(expected, got, "leave the option out"))
     names = summary.class_names
     codes = source.label_codes or {name: code for code, name in enumerate(names)}
-    changes, left = _changes(run, action, marks or {}, names, codes)
+    changes, left = _changes(run, action, answers, all_flagged, names, codes)
     moved: dict[int, str | None] = {}
     if isinstance(source, FolderSource):
         moved = copy_folder(source, out, changes, hard_links)
@@ -116,23 +135,32 @@ def _check_paths(run: Location, data: Location, out: Location) -> None:
 
 
 def _changes(
-    run: Location, action: Action, marks: dict[int, str], names: list[str], codes: dict[str, int]
+    run: Location, action: Action, answers: Answers, all_flagged: bool, names: list[str], codes: dict[str, int]
 ) -> tuple[RowChanges, int]:
     """The rows to change, and how many flagged rows stay."""
+    by_name = {name: code for code, name in enumerate(names)}
+    marked = np.array(sorted(answers.marks), np.int64)
+    marks = np.array([MARKS.index(answers.marks[row]) for row in marked.tolist()] + [_OPEN])
+    labels = np.array([by_name[answers.labels[row]] if row in answers.labels else -1 for row in marked.tolist()] + [-1])
     columns = [schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.LABEL_QUALITY]
     parts = [pa.table({name: pa.array([], schema.issues_schema().field(name).type) for name in columns})]
+    left = 0
     with issues_in_use(run).parquet() as file:
         for batch in file.iter_batches(columns=[*columns, schema.IS_LABEL_ISSUE]):
             table = pa.Table.from_batches([batch])
-            parts.append(table.filter(table[schema.IS_LABEL_ISSUE]).select(columns))
+            at = sorted_positions(marked, table[schema.INSTANCE_ID].to_numpy())
+            new = np.where(labels[at] >= 0, labels[at], table[schema.PREDICTED_LABEL].to_numpy()).astype(np.int32)
+            flagged = table[schema.IS_LABEL_ISSUE].to_numpy()
+            change = np.where(marks[at] == _OPEN, flagged & (action == "drop" or all_flagged), marks[at] == _WRONG)
+            if action == "relabel":
+                change &= new != table[schema.GIVEN_LABEL].to_numpy()
+            left += int((flagged & ~change).sum())
+            place = table.schema.get_field_index(schema.PREDICTED_LABEL)
+            table = table.set_column(place, schema.PREDICTED_LABEL, pa.array(new))
+            parts.append(table.select(columns).filter(pa.array(change)))
     rows = pa.concat_tables(parts).sort_by(schema.INSTANCE_ID)
     ids, given, new, quality = (rows[name].to_numpy() for name in columns if name != schema.URI)
-    keep = np.isin(ids, [instance_id for instance_id, mark in marks.items() if mark != "wrong"])
-    if action == "relabel":
-        keep |= given == new
-    uris = rows[schema.URI].combine_chunks().filter(pa.array(~keep))
-    changed = (ids[~keep], uris, given[~keep], new[~keep], quality[~keep])
-    return RowChanges(action, *changed, names, codes), int(keep.sum())
+    return RowChanges(action, ids, rows[schema.URI].combine_chunks(), given, new, quality, names, codes), left
 
 
 def _write_log(place: Location, changes: RowChanges, moved: dict[int, str | None]) -> None:

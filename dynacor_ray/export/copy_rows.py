@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
+import itertools
 import os
 import posixpath
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, storage_errors
+from dynacor_ray.core.text_tables import BOM, encoding_of, raw_records, with_field
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.columns import Columns, find_columns, is_integer_text, label_strings
 from dynacor_ray.sources.folder import FolderSource
@@ -182,48 +182,41 @@ def _relabeled(table: pa.Table, label: str, positions: NDArray[np.int64], change
 
 
 def _copy_csv(source: Location, out: Location, options: SourceOptions, changes: RowChanges) -> int:
-    """Copy a CSV line by line; lines with another number of fields are no rows and stay as they are."""
+    """Copy a CSV record by record: what is not changed stays as it is, byte by byte.
+
+    Lines with another number of fields are no rows.
+    """
     changed, delimiter = 0, DELIMITERS[posixpath.splitext(source.path)[1].lower()]
+    with source.stream() as start:
+        encoding = encoding_of(start.read(4))
     with (
-        storage_errors("read", source),
-        source.filesystem.open_input_stream(source.path) as raw,
+        source.stream() as raw,
         out.atomic_replace() as part,
-        part.filesystem.open_output_stream(part.path) as sink,
+        part.filesystem.open_output_stream(part.path) as stream,
+        io.TextIOWrapper(stream, encoding=encoding, newline="") as sink,
     ):
-        lines = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), delimiter=delimiter)
-        head = next(lines)
-        texts = pa.schema([(name, pa.int64() if name == schema.INSTANCE_ID else pa.string()) for name in head])
-        columns = find_columns(texts, options, posixpath.basename(source.path))
+        lines = iter(io.TextIOWrapper(raw, encoding=encoding, newline=""))
+        first = next(lines)
+        sink.write(BOM * first.startswith(BOM))
+        records = raw_records(itertools.chain([first.removeprefix(BOM)], lines), delimiter)
+        head, text = next(records)
+        sink.write(text)
+        types = pa.schema([(name, pa.int64() if name == schema.INSTANCE_ID else pa.string()) for name in head])
+        columns = find_columns(types, options, posixpath.basename(source.path))
         label = head.index(columns.label)
-        sink.write(_csv_line(head, delimiter))
-        for row, line in _numbered(lines, len(head)):
+        row = 0
+        for fields, text in records:
             position = -1
-            if row is not None:
-                key = row if columns.instance_id is None else int(line[head.index(columns.instance_id)])
+            if len(fields) == len(head):
+                key = row if columns.instance_id is None else int(fields[head.index(columns.instance_id)])
                 position = int(changes.find(np.array([key]))[0])
+                row += 1
             if position >= 0:
-                text = line[label].strip()
-                changes.check([text], [position])
+                given = fields[label].strip()
+                changes.check([given], [position])
                 changed += 1
                 if changes.action == "drop":
                     continue
-                line = [*line[:label], changes.new_label(position, is_integer_text(text)), *line[label + 1 :]]
-            sink.write(_csv_line(line, delimiter))
+                text = with_field(text, label, changes.new_label(position, is_integer_text(given)), delimiter)
+            sink.write(text)
     return changed
-
-
-def _numbered(lines: Iterator[list[str]], width: int) -> Iterator[tuple[int | None, list[str]]]:
-    """Lines with their number among the rows; None for a line that is no row. Empty lines are left out."""
-    row = 0
-    for line in lines:
-        if len(line) == width:
-            yield row, line
-            row += 1
-        elif line:
-            yield None, line
-
-
-def _csv_line(line: list[str], delimiter: str) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(line)
-    return text.getvalue().encode()

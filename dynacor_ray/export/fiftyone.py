@@ -17,11 +17,9 @@ from PIL import Image
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, StorageError, expected_got
-from dynacor_ray.core.storage import Location, locate
-from dynacor_ray.report.build import packed_images
-from dynacor_ray.report.thumbnails import read_images
+from dynacor_ray.core.storage import Location
+from dynacor_ray.export.images import image_files, packed_bytes
 from dynacor_ray.runs.records import DataSummary, RunSummary
-from dynacor_ray.sources.table import folder_of, place_of
 
 LABELS, DATA, IMAGES = "labels.json", "data.json", "images"
 
@@ -82,26 +80,15 @@ def _label(row: dict[str, Any]) -> dict[str, Any]:
 
 def _files(run: Location, data: DataSummary, table: pa.Table, images: Location) -> dict[int, str]:
     """Local path of each row's image; one without a file is written into `images`. Raises DataError if one is gone."""
-    ids, uris = table[schema.INSTANCE_ID].to_pylist(), table[schema.URI].to_pylist()
-    root = locate(data.uri) if data.source in ("folder", "table") else None
-    folder = folder_of(root) if root is not None and data.source == "table" else root
-    paths = {i: path for i, uri in zip(ids, uris, strict=True) if (path := _local_path(uri, folder)) is not None}
-    missing = [i for i in ids if i not in paths]
-    packed = packed_images(run, data) if missing else None
-    if packed is not None:
-        for instance_id, content in read_images(packed, missing, 1 << 50):
-            with Image.open(io.BytesIO(content)) as image:  # reads the header only
-                place = images / f"{instance_id}.{(image.format or 'image').lower()}"
-            place.write_bytes(content)
-            paths[instance_id] = place.path
+    ids: list[int] = table[schema.INSTANCE_ID].to_pylist()
+    paths = image_files(run, data, dict(zip(ids, table[schema.URI].to_pylist(), strict=True)))
+    for instance_id, content in packed_bytes(run, data, [row for row in ids if row not in paths]).items():
+        with Image.open(io.BytesIO(content)) as image:  # reads the header only
+            place = images / f"{instance_id}.{(image.format or 'image').lower()}"
+        place.write_bytes(content)
+        paths[instance_id] = place.path
     lost = next((i for i in ids if i not in paths), None)
     if lost is not None:
         got = f"none for instance_id {lost}: the packed images that the run read are gone"
         raise DataError(expected_got("an image of every row", got, "run the same dynacor detect to pack them"))
     return paths
-
-
-def _local_path(uri: str | None, folder: Location | None) -> str | None:
-    """Path of a row's image on this machine. folder: where relative paths start; None when images have no files."""
-    place = place_of(uri, folder)[0] if folder is not None else None
-    return place.path if place is not None and place.is_local and place.exists() and not place.is_dir() else None

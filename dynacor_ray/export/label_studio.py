@@ -6,6 +6,7 @@ import json
 import posixpath
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ def write_tasks(run: Location, summary: RunSummary, rows: Iterator[pa.Table], ou
         summary: content of its `summary.json`.
         rows: tables with the columns of `issues.parquet`, classes by name.
         out: the file to write.
-        prefix: text before each uri.
+        prefix: text before each path (`image_url`).
 
     Returns:
         Number of rows written.
@@ -39,7 +40,9 @@ def write_tasks(run: Location, summary: RunSummary, rows: Iterator[pa.Table], ou
         ConfigError: `out` ends with .xml.
     """
     if summary.data.kind != "image":
-        raise DataError(expected_got("images to show in Label Studio", "feature vectors", "export to .csv or .parquet"))
+        raise DataError(
+            expected_got("images to show in Label Studio", "feature vectors", "say --format json, csv or parquet")
+        )
     config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
     if config.path == out.path:
         expected = "another ending than .xml, that of the configuration"
@@ -51,8 +54,8 @@ def write_tasks(run: Location, summary: RunSummary, rows: Iterator[pa.Table], ou
         for table in rows:
             pictures = _pictures(run, summary, table)
             for row in table.to_pylist():
-                image = pictures.get(row[schema.INSTANCE_ID]) or prefix + (row[schema.URI] or "")
-                if image == prefix:
+                image = pictures.get(row[schema.INSTANCE_ID]) or image_url(prefix, row[schema.URI] or "")
+                if not image:
                     got = f"none for instance_id {row[schema.INSTANCE_ID]}"
                     raise DataError(expected_got("an image or a uri in every row", got, "export to .csv or .parquet"))
                 task = json.dumps(_task(row, image, version))
@@ -61,6 +64,24 @@ def write_tasks(run: Location, summary: RunSummary, rows: Iterator[pa.Table], ou
         stream.write(b"\n]\n")
     config.write_bytes(labeling_config(summary.class_names).encode())
     return count
+
+
+def image_url(prefix: str, uri: str) -> str:
+    """Where Label Studio finds an image: the path behind the prefix, encoded as this needs; a URI stays as it is.
+
+    In a query (`/data/local-files/?d=`) and in the path of a URL all but slashes is encoded; behind a bucket
+    (`s3://`, `gs://`) nothing is, since Label Studio takes the rest as the name of the object.
+
+    >>> image_url("/data/local-files/?d=a/", "b c/50%.png")
+    '/data/local-files/?d=a/b%20c/50%25.png'
+    >>> image_url("s3://bucket/", "b c/50%.png")
+    's3://bucket/b c/50%.png'
+    """
+    if "://" in uri or not uri:
+        return uri
+    scheme = prefix.partition("://")[0] if "://" in prefix else ""
+    encoded = prefix and (not scheme or scheme.lower() in ("http", "https"))
+    return prefix + (quote(uri, safe="/") if encoded else uri)
 
 
 def _beside(path: str) -> str:

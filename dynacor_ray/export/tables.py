@@ -1,7 +1,8 @@
-"""Export of rows: CSV and parquet with cleanlab's column names, tasks for Label Studio, a data set for FiftyOne."""
+"""Export of rows: tables with cleanlab's column names, and what Label Studio, FiftyOne and `datasets` read."""
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Iterator
 
@@ -13,13 +14,14 @@ import pyarrow.parquet as pq
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.storage import Location
+from dynacor_ray.export.datasets_folder import write_datasets_folder
 from dynacor_ray.export.fiftyone import write_dataset
 from dynacor_ray.export.label_studio import write_tasks
 from dynacor_ray.runs.audit import issues_in_use
 from dynacor_ray.runs.directory import finished_run
 from dynacor_ray.runs.records import RunSummary
 
-FORMATS = {"csv": ".csv", "parquet": ".parquet", "label-studio": ".json", "fiftyone": ""}
+FORMATS = {"csv": ".csv", "parquet": ".parquet", "json": "", "label-studio": ".json", "fiftyone": "", "datasets": ""}
 """Format -> the file name's ending that selects it."""
 _BATCH, _IMAGE_BATCH = 65_536, 4096  # with images
 _FORMULA, _NUMBER = r"^[=+\-@\t\r]", r"^[+-]?[0-9.,]+$"
@@ -35,9 +37,11 @@ def export_run(
 ) -> int:
     """Write rows of `issues.parquet`, most suspicious first.
 
-    - `csv`, `parquet`: classes by name. In CSV a text that a spreadsheet would take for a formula gets an apostrophe.
+    - `csv`, `parquet`, `json`: classes by name. In CSV a text that a spreadsheet would take for a formula gets an
+      apostrophe. JSON is a list with one row per line.
     - `label-studio`: flagged rows as pre-annotated tasks, with the labeling configuration beside them (.xml).
     - `fiftyone`: a folder that FiftyOne imports.
+    - `datasets`: a folder that Hugging Face's `datasets` loads.
 
     Args:
         run: a finished run.
@@ -53,7 +57,7 @@ def export_run(
     Raises:
         ConfigError: another format.
         DataError: Label Studio or FiftyOne could not show the rows.
-        StorageError: the folder for FiftyOne exists.
+        StorageError: the folder for FiftyOne or `datasets` exists.
     """
     run = finished_run(run)
     form = form or _form_of(out)
@@ -63,7 +67,10 @@ def export_run(
         return write_tasks(run, summary, _rows(run, names, True, limit, _IMAGE_BATCH), out, prefix)
     if form == "fiftyone":
         return write_dataset(run, summary, _rows(run, names, flagged, limit, _IMAGE_BATCH), out)
-    return _write_table(_rows(run, names, flagged, limit, _BATCH), out, form)
+    if form == "datasets":
+        return write_datasets_folder(run, summary, _rows(run, names, flagged, limit, _IMAGE_BATCH), out)
+    rows = _rows(run, names, flagged, limit, _BATCH)
+    return _write_json(rows, out) if form == "json" else _write_table(rows, out, form)
 
 
 def _form_of(out: Location) -> str:
@@ -113,6 +120,19 @@ def _write_table(rows: Iterator[pa.Table], out: Location, form: str) -> int:
             for table in rows:
                 writer.write_table(without_formulas(table) if form == "csv" else table)
                 count += table.num_rows
+    return count
+
+
+def _write_json(rows: Iterator[pa.Table], out: Location) -> int:
+    count = 0
+    with out.atomic_replace() as part, part.filesystem.open_output_stream(part.path) as stream:
+        stream.write(b"[")
+        for table in rows:
+            for row in table.to_pylist():
+                kept = {name: None if value != value else value for name, value in row.items()}  # NaN is no JSON
+                stream.write(f"{',' if count else ''}\n{json.dumps(kept, ensure_ascii=False)}".encode())
+                count += 1
+        stream.write(b"\n]\n")
     return count
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from dynacor_ray.runs.records import RunSummary
 
 AUDIT_ROWS = 100
 """Rows of the sample that every report shows."""
-_READ = 1 << 22
+_READ, _BATCH = 1 << 22, 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +179,15 @@ def rows_at(issues: Location, places: NDArray[np.int64], columns: list[str] | No
                 tables.append(file.read_row_group(index, columns=columns).take(pa.array(here)))
             first = last
     return pa.concat_tables(tables)
+
+
+def batches(run: Location, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+    """Batches of `issues.parquet` with the place of their first row."""
+    first = 0
+    with (run / ISSUES).parquet() as file:
+        for batch in file.iter_batches(_BATCH, columns=columns):
+            yield first, pa.Table.from_batches([batch])
+            first += batch.num_rows
 
 
 def _tied(run: Location, name: str) -> Any:

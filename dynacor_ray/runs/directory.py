@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from pathlib import Path
 from typing import Any
 
-from dynacor_ray.core.errors import RunDirectoryError, StorageError, expected_got
+from dynacor_ray.core.errors import RunDirectoryError, StorageError, closest, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.core.version import __version__
 from dynacor_ray.runs.lock import is_lock
@@ -56,6 +57,7 @@ def claim(run: Location, identity: dict[str, Any], config: dict[str, Any]) -> No
         {
             "config": as_json(config),
             "identity": as_json(identity) | {"encoder": encoder},
+            "working_dir": Path.cwd().as_posix(),
             "versions": {"dynacor_ray": __version__, "python": platform.python_version(), **versions},
         }
     )
@@ -85,6 +87,16 @@ def fingerprint(run: Location) -> Any:
     return _held(run)["identity"]["data"]
 
 
+def data_place(run: Location, data: str) -> Location:
+    """Where the data of a run are, from any working directory: a relative path starts where the run was started."""
+    begun = (run / CONFIG).read_json().get("working_dir") if (run / CONFIG).exists() else None
+    place = locate(data)
+    if begun is None or "://" in data or Path(data).expanduser().is_absolute():
+        return place
+    there = locate(f"{begun}/{data}")
+    return there if there.exists() else place
+
+
 def as_json(value: Any) -> Any:
     """A value as it comes back from a JSON file: tuples are lists."""
     return json.loads(json.dumps(value))
@@ -109,9 +121,18 @@ def finished_run(place: Location) -> Location:
         if (run / SUMMARY).exists() and (run / ISSUES).exists():
             return run
     got = f"{place} without {SUMMARY} and {ISSUES}" if place.exists() else f"no directory {place}"
-    raise RunDirectoryError(
-        expected_got("the directory of a finished run or sweep", got, "run dynacor detect to its end")
-    )
+    raise RunDirectoryError(expected_got("the directory of a finished run or sweep", got, _near(place)))
+
+
+def _near(place: Location) -> str:
+    """What to do where no finished run is: runs inside, or of a similar name."""
+    inside = [name for name in place.names() if (place / name / SUMMARY).exists()] if place.is_dir() else []
+    if inside:
+        return f"name one of the runs in it: {', '.join(inside[:5])}"
+    folder, _, name = place.path.rpartition("/")
+    beside = Location(place.filesystem, folder, place.uri.rpartition("/")[0])
+    near = None if place.exists() else closest(name, [other for other in beside.names() if other != name])
+    return f"perhaps {beside / near} is meant" if near else "run dynacor detect to its end"
 
 
 def packed_name(run: Location, dataset: Location) -> str:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from dynacor_ray.config.options import make_config
 from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.core import schema
-from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.decision.audit_sample import RankGroups
@@ -28,8 +27,9 @@ from dynacor_ray.decision.review_model import (
 )
 from dynacor_ray.export.label_studio import write_tasks
 from dynacor_ray.export.tables import named_classes, without_formulas
+from dynacor_ray.report.answers import Answers, read_answers
 from dynacor_ray.report.build import make_report
-from dynacor_ray.report.reviews import Answers, read_answers, review_sentences, same_name
+from dynacor_ray.report.reviews import review_sentences
 from dynacor_ray.runs.audit import (
     AUDIT_ROWS,
     AuditRound,
@@ -44,7 +44,7 @@ from dynacor_ray.runs.audit import (
 )
 from dynacor_ray.runs.directory import ISSUES, REVIEW, REVIEWED, finished_run
 from dynacor_ray.runs.records import RunSummary
-from dynacor_ray.workflows.reviewed_rows import Revision, batches, write_reviewed
+from dynacor_ray.workflows.reviewed_rows import Revision, write_reviewed
 
 QUESTIONS, TASKS = "audit.csv", "audit_tasks.json"
 
@@ -109,7 +109,8 @@ def run_review(config: ReviewConfig) -> ReviewResult:
     summary = RunSummary.read(run)
     held, rounds, wrote = read_review(run), read_rounds(run), list[str]()
     if config.marks is not None:
-        answers = _merged(held, _checked(run, summary, read_answers(locate(config.marks)), config.marks))
+        new = read_answers(run, summary.class_names, locate(config.marks))
+        answers = Answers.of(held).updated(new)
         asked = rounds or [_default_round(run, summary)]
         held = _apply(run, summary, asked, answers)
         wrote += [REVIEWED, REVIEW]
@@ -170,39 +171,6 @@ def _questions(run: Location, summary: RunSummary, drawn: AuditRound) -> pa.Tabl
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
-
-
-def _merged(held: Review | None, new: Answers) -> Answers:
-    """Earlier answers and new ones, which win."""
-    if held is None:
-        return new
-    labels = {row: label for row, label in held.labels.items() if row not in new.marks}
-    return Answers(held.marks | new.marks, {}, labels | new.labels)
-
-
-def _checked(run: Location, summary: RunSummary, answers: Answers, source: str) -> Answers:
-    """The answers, if they are of rows of this run. Raises DataError."""
-    if not answers.marks:
-        remedy = "fill in the column mark with wrong, right or unsure"
-        raise DataError(expected_got(f"answers in {source}", "none", remedy))
-    ids = np.array(sorted(answers.marks), np.int64)
-    given, names = np.full(len(ids), -1, np.int64), summary.class_names
-    for _, table in batches(run, [schema.INSTANCE_ID, schema.GIVEN_LABEL]):
-        at = sorted_positions(ids, table[schema.INSTANCE_ID].to_numpy())
-        given[at[at >= 0]] = table[schema.GIVEN_LABEL].to_numpy()[at >= 0]
-    unknown = ids[given < 0].tolist()
-    if unknown:
-        got = f"instance_id {unknown[0]}" + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else "")
-        raise DataError(expected_got(f"rows of {run} in {source}", got, "review the rows of this run"))
-    for instance_id, code in zip(ids.tolist(), given.tolist(), strict=True):
-        said = answers.given.get(instance_id, names[code])
-        if not same_name(said, names[code]):
-            got = f"instance_id {instance_id} with given label {said!r}, which is {names[code]!r} here"
-            raise DataError(expected_got(f"answers on {run} in {source}", got, "review the rows of this run"))
-    odd = next((label for label in answers.labels.values() if label not in names), None)
-    if odd is not None:
-        raise DataError(expected_got(f"classes of {run} in {source}", repr(odd), "choose among its classes"))
-    return answers
 
 
 def _posterior(run: Location, summary: RunSummary, rounds: Sequence[AuditRound], marks: dict[int, str]) -> Posterior:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +13,11 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.audit_sample import RankGroups
-from dynacor_ray.report.reviews import MARKS, Answers
-from dynacor_ray.runs.audit import rows_at
+from dynacor_ray.report.answer_files import MARKS
+from dynacor_ray.report.answers import Answers
+from dynacor_ray.runs.audit import batches, rows_at
 from dynacor_ray.runs.directory import ISSUES, REVIEWED
 
-_BATCH = 65_536
 _OPEN, _WRONG, _RIGHT = -1, 0, 1
 """Places in MARKS; without an answer."""
 
@@ -124,12 +123,3 @@ def moved_quality(quality: NDArray[np.float64], edge: float) -> NDArray[np.float
     """
     edge = min(max(edge, 1e-12), 1.0 - 1e-12)
     return np.where(quality < edge, 0.5 * quality / edge, 1.0 - 0.5 * (1.0 - quality) / (1.0 - edge))
-
-
-def batches(run: Location, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Batches of `issues.parquet` with the place of their first row."""
-    first = 0
-    with (run / ISSUES).parquet() as file:
-        for batch in file.iter_batches(_BATCH, columns=columns):
-            yield first, pa.Table.from_batches([batch])
-            first += batch.num_rows

@@ -18,7 +18,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from dynacor_ray.report.reviews import read_marks
+from dynacor_ray.report.answer_files import read_answer_file
 from dynacor_ray.runs.audit import open_round
 from dynacor_ray.runs.records import RunSummary
 from tests.made_runs import NAMES, at
@@ -170,7 +170,10 @@ def test_detail_by_keyboard_and_marks(opened: Opened, tmp_path: Path) -> None:
         f'{row},{mark},"{names[row]}"\n' for row, mark in zip(flagged[:2], ("wrong", "right"), strict=True)
     )
     assert saved.read_text() == f"instance_id,mark,given_label\n{first}{second}"
-    assert read_marks(at(saved)) == {flagged[0]: "wrong", flagged[1]: "right"}
+    assert {answer.row: answer.mark for answer in read_answer_file(at(saved))} == {
+        flagged[0]: "wrong",
+        flagged[1]: "right",
+    }
     page.refresh()
     assert texts(page, ".card .mark") == ["wrong", "right"], "kept by the browser"
     one(page, "#forget").click()

@@ -132,6 +132,8 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().err
     assert told.startswith(f"dynacor: Expected the command to be one of {', '.join(cli.COMMANDS)}, but got 'detct'; ")
     assert told.endswith("perhaps 'detect' is meant.\n")
+    assert status_of("Analyze_Signals") == 2
+    assert capsys.readouterr().err.endswith("perhaps 'analyze-signals' is meant.\n")
     assert status_of("xyz") == 2
     assert capsys.readouterr().err.endswith("; choose one of these.\n")
 
@@ -142,6 +144,8 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
         ("--gama 0.2", "a known option, but got '--gama'; did you mean '--gamma'? Valid options: --data, "),
         ("--gama=0.2", "a known option, but got '--gama'; did you mean '--gamma'?"),
         ("more", "a known option, but got 'more'; valid options: --data, "),
+        ("--GPU yes", "a known option, but got '--GPU'; did you mean '--gpu'?"),
+        ("--learning_rate 1", "did you mean '--learning-rate'?"),
         ("--epochs ten", "--epochs to be a whole number, but got 'ten'; the default is 20."),
         ("--variant published", "--variant to be one of paper, released, but got 'published'; choose one of these."),
         ("--lr-milestones 0.5 x", "each of --lr-milestones to be a finite number, but got 'x'; leave it out."),
@@ -168,6 +172,7 @@ def test_wrong_options(words: str, told: str, configs: list[DetectConfig], capsy
     ("args", "told"),
     [
         (("detect",), "Expected --data, but got none; pass e.g. --data demo."),
+        (("detect", "demo"), "Expected the data after --data, but got 'demo' without it; say --data demo."),
         (("report",), "but got the following arguments are required: RUN; "),
         (("export", "runs/a"), "but got the following arguments are required: OUT; "),
         (("doctor", "--data", "demo", "--price-per-hour", "-1"), "--price-per-hour of at least 0, but got -1.0; give"),
@@ -241,6 +246,15 @@ def test_lines_of_a_message_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(pipeline, "run_detect", raising(DataError("one\ntwo")))
     assert status_of("detect", "--data", "demo") == 2
     assert capsys.readouterr().err == "dynacor: one\ntwo\n"
+
+
+def test_no_color(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert status_of("xyz") == 2
+    assert "\x1b[31m" in capsys.readouterr().err
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert status_of("xyz") == 2
+    assert "\x1b" not in capsys.readouterr().err
 
 
 def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,7 @@ import pytest
 
 from dynacor_ray import cli
 from dynacor_ray.core import schema
-from dynacor_ray.report.reviews import read_marks
-from tests.made_runs import NAMES, at, given_labels, make_run, run_of_data
+from tests.made_runs import NAMES, given_labels, make_run, run_of_data
 
 
 def status_of(*args: str) -> Any:
@@ -49,4 +48,9 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().out
     assert said == f"9 rows left out, 1 flagged rows stay: {out}\nChanges: {out}.changes.csv\n"
     assert pq.read_table(out).num_rows == 91
-    assert read_marks(at(marks)) == {flagged[0]["instance_id"]: "right"}
+    assert status_of("clean", str(run), str(tmp_path / "b.parquet"), "--drop", "--all-flagged") == 2
+    assert "Expected --relabel for --all-flagged, but got --drop" in capsys.readouterr().err
+    assert status_of("clean", str(run), str(tmp_path / "b.parquet"), "--relabel", "--marks", str(marks)) == 2
+    assert "rows that a person confirmed to be wrong, but got none; review them" in capsys.readouterr().err
+    assert status_of("clean", str(run), str(tmp_path / "b.parquet"), "--relabel", "--all-flagged") == 0
+    assert capsys.readouterr().out.startswith("10 rows relabeled, 0 flagged rows stay: ")

@@ -63,7 +63,7 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (checks, "run_doctor"),
     ):
         monkeypatch.setattr(module, name, take)
-    for name in ("report", "export", "review", "clean"):
+    for name in ("show", "report", "export", "review", "clean", "completion"):
         monkeypatch.setitem(cli.COMMANDS, name, functools.wraps(cli.COMMANDS[name])(lambda config: seen.append(config)))
     return seen
 

@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, StorageError
+from dynacor_ray.core.errors import ConfigError, DataError, StorageError
 from dynacor_ray.core.storage import locate
 from dynacor_ray.export.cleaned_copy import clean_run
-from tests.made_runs import NAMES, at, given_labels, lines, make_run, run_of_data
+from dynacor_ray.report.answers import Answers
+from dynacor_ray.workflows.review import review
+from tests.made_runs import NAMES, at, given_labels, issues, lines, make_run, run_of_data
 
 LABELS = {
     "text": lambda codes: pa.array([NAMES[c] for c in codes]),
@@ -40,7 +42,7 @@ def test_a_cleaned_parquet_file(kind: str, action: Any, tmp_path: Path) -> None:
     pq.write_table(table, data, row_group_size=400)
     before = data.read_bytes()
     run, flagged = run_of_data(tmp_path, data, "parquet")
-    done = clean_run(at(run), at(out), action)
+    done = clean_run(at(run), at(out), action, all_flagged=True)
     assert (done.changed, done.left) == (150, 0)
     assert data.read_bytes() == before
     clean = pq.read_table(out)
@@ -78,7 +80,7 @@ def test_a_cleaned_folder_with_ids_of_its_own_and_marks(tmp_path: Path) -> None:
         flagged[1]["instance_id"]: "unsure",
         flagged[2]["instance_id"]: "wrong",
     }
-    done = clean_run(at(run), at(tmp_path / "clean"), "drop", marks)
+    done = clean_run(at(run), at(tmp_path / "clean"), "drop", Answers(marks))
     assert (done.changed, done.left) == (58, 2)
     assert sorted(path.name for path in (tmp_path / "clean").iterdir()) == ["part-0.parquet", "part-1.parquet"]
     kept = set(pq.read_table(tmp_path / "clean")["instance_id"].to_pylist())
@@ -98,9 +100,17 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
         file.write("\r\nonly one field\r\n")
         writer.writerows(rows[20:])
     run, flagged = run_of_data(tmp_path, data, "table")
-    clean_run(at(run), at(out), action)
+    clean_run(at(run), at(out), action, all_flagged=True)
     wanted = {row["instance_id"]: NAMES[row["predicted_label"]] for row in flagged}
-    with out.open(newline="", encoding="utf-8") as file:
+    content = out.read_bytes()
+    assert content.startswith(b"\xef\xbb\xbfuri,")
+    assert content.count(b"\n") == content.count(b"\r\n") + content.count(b'text""\n')
+    if action == "relabel":
+        changed = zip(data.read_bytes().splitlines(), content.splitlines(), strict=True)
+        assert sum(one != other for one, other in changed) == len(wanted)
+    else:
+        assert set(content.splitlines(keepends=True)) <= set(data.read_bytes().splitlines(keepends=True))
+    with out.open(newline="", encoding="utf-8-sig") as file:
         found = list(csv.reader(file))
     assert found[0] == ["uri", "label", "note"]
     new = [[uri, wanted.get(i, label), note] for i, (uri, label, note) in enumerate(rows)]
@@ -108,7 +118,39 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
     assert [row for row in found[1:] if len(row) == 3] == kept
     assert ["only one field"] in found
     with pytest.raises(StorageError, match=r"beside the table, but got .* relative paths such as 'images/"):
-        clean_run(at(run), at(tmp_path / "elsewhere" / "clean.csv"), action)
+        clean_run(at(run), at(tmp_path / "elsewhere" / "clean.csv"), action, all_flagged=True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_csv_keeps_encoding_ends_of_lines_and_quotes(encoding: str, end: str, tmp_path: Path) -> None:
+    make_run(tmp_path / "run", rows=60)
+    codes = given_labels(tmp_path / "run").tolist()
+    text = end.join(['uri,"label",note', *(f'a/{i}.png,"{NAMES[code]}",ü "x"' for i, code in enumerate(codes)), ""])
+    data, out = tmp_path / "data.csv", tmp_path / "clean.csv"
+    data.write_bytes(text.encode(encoding))
+    run, flagged = run_of_data(tmp_path, data, "table")
+    clean_run(at(run), at(out), "relabel", all_flagged=True)
+    new = codes.copy()
+    for row in flagged:
+        new[row["instance_id"]] = row["predicted_label"]
+    wanted = end.join(['uri,"label",note', *(f'a/{i}.png,"{NAMES[code]}",ü "x"' for i, code in enumerate(new)), ""])
+    assert out.read_bytes() == wanted.encode(encoding)
+
+
+def test_relative_data_are_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run", rows=60)
+    table = pa.table({"feature": schema.fixed_size_list(np.zeros((60, 2), np.float32))})
+    table = table.append_column("label", pa.array([NAMES[c] for c in given_labels(tmp_path / "run")]))
+    pq.write_table(table, tmp_path / "data.parquet")
+    run, _ = run_of_data(tmp_path, tmp_path / "data.parquet", "parquet")
+    summary, config = (json.loads((run / name).read_text()) for name in ("summary.json", "config.json"))
+    summary["config"]["data"] = "data.parquet"
+    (run / "summary.json").write_text(json.dumps(summary))
+    (run / "config.json").write_text(json.dumps(config | {"working_dir": str(tmp_path)}))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert clean_run(at(run), at(Path("clean.parquet").absolute()), "drop").changed == 6
 
 
 @pytest.fixture
@@ -142,7 +184,7 @@ def images_in(folder: Path) -> dict[str, str]:
 def test_a_folder_of_images_without_the_flagged(pictures: Any, hard_links: bool, tmp_path: Path) -> None:
     run, data, flagged, paths = pictures
     before, out = images_in(data), tmp_path / "clean"
-    done = clean_run(at(run), at(out), "drop", {flagged[0]["instance_id"]: "right"}, hard_links)
+    done = clean_run(at(run), at(out), "drop", Answers({flagged[0]["instance_id"]: "right"}), hard_links)
     assert (done.changed, done.left) == (5, 1)
     gone = {row["uri"] for row in flagged[1:]}
     assert images_in(out) == {path: path for path in paths if path not in gone}
@@ -163,7 +205,7 @@ def test_relabeled_images_move_to_the_other_class_and_replace_none(pictures: Any
     moved_ids = pa.array([ids[uri] for uri in table["uri"].to_pylist()], pa.int64())
     pq.write_table(table.set_column(0, "instance_id", moved_ids), run / "issues.parquet")
     run, flagged = run_of_data(tmp_path, data, "folder")
-    done = clean_run(at(run), at(tmp_path / "clean"), "relabel")
+    done = clean_run(at(run), at(tmp_path / "clean"), "relabel", all_flagged=True)
     assert (done.changed, done.left) == (6, 0)
     found = images_in(tmp_path / "clean")
     assert len(found) == 61
@@ -217,10 +259,10 @@ def test_rows_that_suggest_no_other_class_stay(tmp_path: Path) -> None:
     features = schema.fixed_size_list(np.zeros((100, 2), np.float32))
     pq.write_table(pa.table({"feature": features, "label": [NAMES[c] for c in given_labels(tmp_path / "run")]}), data)
     run, _ = run_of_data(tmp_path, data, "parquet")
-    done = clean_run(at(run), at(tmp_path / "a.parquet"), "relabel")
+    done = clean_run(at(run), at(tmp_path / "a.parquet"), "relabel", all_flagged=True)
     assert (done.changed, done.left) == (9, 1)
     with pytest.raises(StorageError, match="which exists; choose another"):
-        clean_run(at(run), at(tmp_path / "a.parquet"), "relabel")
+        clean_run(at(run), at(tmp_path / "a.parquet"), "relabel", all_flagged=True)
     with pytest.raises(StorageError, match="which exists"):
         clean_run(at(run), at(data), "drop")
 
@@ -243,3 +285,41 @@ def test_other_data_than_the_run_read_are_refused(tmp_path: Path) -> None:
     (run / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(DataError, match="but got data of kind 'demo'; use dynacor export"):
         clean_run(at(run), at(tmp_path / "clean.parquet"), "drop")
+
+
+def test_only_confirmed_rows_are_relabeled_and_with_the_person_s_class(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", rows=60)
+    codes = given_labels(tmp_path / "run").tolist()
+    features = schema.fixed_size_list(np.zeros((60, 2), np.float32))
+    data, out = tmp_path / "data.parquet", tmp_path / "clean.parquet"
+    pq.write_table(pa.table({"feature": features, "label": [NAMES[code] for code in codes]}), data)
+    run, flagged = run_of_data(tmp_path, data, "parquet")
+    with pytest.raises(ConfigError, match="rows that a person confirmed to be wrong, but got none; review them"):
+        clean_run(at(run), at(out), "relabel")
+    own, suggested, right = flagged[:3]
+    (unflagged,) = [row for row in issues(run) if not row["is_label_issue"]][:1]
+    chosen = next(i for i in range(3) if i not in (own["given_label"], own["predicted_label"]))
+    other = (unflagged["given_label"] + 1) % 3
+    answers = {own["instance_id"]: "wrong", suggested["instance_id"]: "wrong", right["instance_id"]: "right"}
+    labels = {own["instance_id"]: NAMES[chosen], unflagged["instance_id"]: NAMES[other]}
+    answers |= {unflagged["instance_id"]: "wrong"}
+    done = clean_run(at(run), at(out), "relabel", Answers(answers, labels))
+    assert (done.changed, done.left) == (3, 4)
+    new = {own["instance_id"]: chosen, unflagged["instance_id"]: other}
+    new |= {suggested["instance_id"]: suggested["predicted_label"]}
+    assert pq.read_table(out)["label"].to_pylist() == [NAMES[new.get(i, code)] for i, code in enumerate(codes)]
+
+
+def test_answers_of_a_review_are_used(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", rows=60)
+    codes = given_labels(tmp_path / "run").tolist()
+    features = schema.fixed_size_list(np.zeros((60, 2), np.float32))
+    data, out = tmp_path / "data.parquet", tmp_path / "clean.parquet"
+    pq.write_table(pa.table({"feature": features, "label": [NAMES[code] for code in codes]}), data)
+    run, flagged = run_of_data(tmp_path, data, "parquet")
+    row = flagged[0]
+    chosen = next(i for i in range(3) if i not in (row["given_label"], row["predicted_label"]))
+    (tmp_path / "marks.csv").write_text(f"instance_id;mark;label\n{row['instance_id']};wrong;{NAMES[chosen]}\n")
+    review(str(run), str(tmp_path / "marks.csv"))
+    assert clean_run(at(run), at(out), "relabel").changed == 1
+    assert pq.read_table(out)["label"][row["instance_id"]].as_py() == NAMES[chosen]

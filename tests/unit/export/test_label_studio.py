@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
+from dynacor_ray.export.label_studio import image_url
 from dynacor_ray.export.tables import export_run
 from tests.made_runs import at, issues, make_run
 
@@ -39,3 +41,20 @@ def test_label_studio_reads_images_of_their_own_by_path(tmp_path: Path) -> None:
     assert export_run(at(run), at(out), limit=2, prefix="/data/local-files/?d=") == 2
     first = json.loads(out.read_text())[0]["data"]
     assert first["image"] == f"/data/local-files/?d={first['uri']}"
+
+
+AWKWARD = "a dir/50% off #1 + a&b=c?d;e'\"é.png"
+
+
+def test_paths_are_encoded_as_their_prefix_needs(tmp_path: Path) -> None:
+    query = urlsplit(image_url("/data/local-files/?d=root/", AWKWARD))
+    assert parse_qs(query.query) == {"d": [f"root/{AWKWARD}"]}
+    assert not query.fragment
+    for prefix in ("https://host/images/", "http://host:8080/", "/data/upload/"):
+        parts = urlsplit(image_url(prefix, AWKWARD))
+        assert unquote(parts.path).endswith(f"/{AWKWARD}")
+        assert not parts.query + parts.fragment
+    assert image_url("s3://bucket/", AWKWARD) == f"s3://bucket/{AWKWARD}"
+    assert image_url("", AWKWARD) == AWKWARD
+    for uri in ("s3://bucket/a b.png", "https://host/a%20b.png"):
+        assert image_url("/data/local-files/?d=", uri) == uri

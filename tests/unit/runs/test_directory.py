@@ -98,3 +98,28 @@ def test_packed_data_are_named_so_that_they_may_move_with_the_run(tmp_path: Path
     assert directory.packed_name(run, inside) == "cache/dataset"
     assert directory.packed_place(run, "cache/dataset").path == inside.path
     assert directory.packed_place(run, directory.packed_name(run, elsewhere)).path == elsewhere.path
+
+
+def test_a_run_that_is_probably_meant(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "summary.json").write_text("{}")
+    for name, told in (
+        ("Dmo", f"no directory {tmp_path}/Dmo; perhaps {tmp_path}/demo is meant"),
+        ("", "name one of the runs in it: demo"),
+        ("demo/summary.json", "run dynacor detect to its end"),
+        ("none/of/them", "run dynacor detect to its end"),
+    ):
+        with pytest.raises(RunDirectoryError, match=told):
+            directory.finished_run(locate(str(tmp_path / name)))
+
+
+def test_data_are_found_from_another_folder(run: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    directory.claim(run, IDENTITY, {"data": "data"})
+    monkeypatch.chdir("/")
+    assert directory.data_place(run, "data").path == f"{tmp_path}/data"
+    assert directory.data_place(run, "gone").path == "/gone", "as the user would say it now"
+    for absolute in ("/data", "~/data", "file:///data"):
+        assert directory.data_place(run, absolute) == locate(absolute)
+    assert directory.data_place(locate(str(tmp_path)), "data") == locate("data"), "a run without config.json"
