@@ -96,7 +96,7 @@ def _traced(network: torch.nn.Module, side: int) -> Any:
     try:
         with torch.no_grad():
             image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
-            return torch.jit.trace(network, image, check_trace=False)
+            return torch.jit.trace(network, image, check_trace=False)  # type: ignore[no-untyped-call]
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
 

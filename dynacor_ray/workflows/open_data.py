@@ -15,7 +15,7 @@ from dynacor_ray.engine.data.embed import FeatureStore, embed
 from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.data.training_rows import TrainingRows, rows_of_embeddings, rows_of_features, rows_of_images
 from dynacor_ray.engine.runtime.machine import usable_cpus
-from dynacor_ray.engine.runtime.session import resources
+from dynacor_ray.engine.runtime.session import on_cluster, resources
 from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.models.auto_encoder import Choice, Work, candidates, choose
 from dynacor_ray.models.encoders import Encoder, EncoderSpec, ReadyEncoder, load_encoder, parse_encoder, ready_encoder
@@ -89,7 +89,8 @@ def _ready_encoder(prepared: PreparedRun, dataset: PackedDataset, use_gpu: bool)
     config, manifest = prepared.config, dataset.manifest
     begun, reason = run_directory.tied_encoder(prepared.run)
     work = image_work(config, manifest.num_rows, manifest.max_side or 0, manifest.gray, use_gpu)
-    load = functools.partial(ready_encoder, use_gpu=use_gpu, callers=usable_cpus(), begun=begun)
+    callers = 1 if on_cluster() else usable_cpus()
+    load = functools.partial(ready_encoder, use_gpu=use_gpu, callers=callers, begun=begun)
     if config.encoder == "auto" and begun is not None:
         for spec in candidates(work):
             if begun in spec.identities():

@@ -70,7 +70,7 @@ def test_the_work_has_to_be_bearable(world: Callable[..., None], monkeypatch: py
     world(cached=True)
     choice = choose(Work(MANY, 300, cpus=2))
     assert choice.spec == LITE0
-    assert "would take about 17.4 h on 2 CPUs: a GPU, or that time with --encoder open_clip:ViT-B-32/" in choice.reason
+    assert "would take about 19.8 h on 2 CPUs: a GPU, or that time with --encoder open_clip:ViT-B-32/" in choice.reason
     assert choose(Work(MANY, 300, cpus=200)).spec == CLIP
     assert choose(Work(MANY, 300, gpu=True)).spec == CLIP
     assert choose(Work(MANY, 300, cpus=2, image_size=32)).spec.image_size == 32
