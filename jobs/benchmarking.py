@@ -33,7 +33,7 @@ from dynacor_ray.ground_truth.synthetic_noise import symmetric
 if TYPE_CHECKING:
     from dynacor_ray.engine.training.job import TrainConfig
 
-PACKAGES = ("dynacor-ray", "ray", "torch", "numpy", "pyarrow", "cleanlab")
+PACKAGES = ("dynacor-ray", "ray", "torch", "numpy", "pyarrow", "cleanlab", "openvino")
 CHUNK_ROWS = 32_768
 CENTER_SPREAD = 0.15
 """Standard deviation of the class centers, in those of one feature."""

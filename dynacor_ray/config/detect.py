@@ -44,8 +44,9 @@ class DetectConfig(Checked):
     """Largest share of unusable rows (unreadable images, missing labels) that is not an error."""
 
     encoder: str = option("auto", "encoder", most_used=True)
-    """`features`, `pixels`, `pixels:SIZE`, `gray`, a timm name such as `tf_efficientnet_lite0`, `timm:NAME@WEIGHTS`,
-    `open_clip:MODEL/TAG` or `open_clip:MODEL@WEIGHTS`."""
+    """`auto`, `features`, `pixels`, `pixels:SIZE`, `gray`, a timm name such as `tf_efficientnet_lite0`,
+    `timm:NAME@WEIGHTS`, `open_clip:MODEL/TAG` or `open_clip:MODEL@WEIGHTS`. `auto` says in one line what it took and
+    why."""
     network: str | None = option(None, "encoder")
     """Train this network on the images themselves, in place of a head on an encoder's features: `cifar_resnet8`,
     `cifar_resnet20`, `cifar_resnet34`, `cifar_preact_resnet18`, `resnet50` or any timm name. `NAME@FILE` starts from a

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import expected_got
 
+GPU_BATCH = 256
+"""Images that a GPU encodes at once, always: 256 took an H200 0.03 s, and the first batch of a size 3 to 6 s."""
+
 
 class Encoder(ABC):
     """A fixed function from images to vectors."""

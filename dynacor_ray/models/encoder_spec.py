@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import importlib.metadata
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from dynacor_ray.core.errors import EncoderError, expected_got
 from dynacor_ray.models.weights import LITE0, LITE0_PACKAGE, file_digest, package_weights
 
 EncoderKind = Literal["features", "pixels", "timm", "open_clip"]
+BackEnd = Literal["torch", "cuda", "openvino"]
+"""What runs a network: PyTorch on a CPU in float32, PyTorch on a GPU in bfloat16, or OpenVINO on a CPU in float32."""
 
 VALID_FORMS = (
     "auto",
@@ -28,7 +31,7 @@ VALID_FORMS = (
     "open_clip:MODEL@weights.pt",
     "open_clip:config.json@weights.pt",
 )
-"""Texts that name an encoder; `auto` is for `resolve_auto`, all others for `parse_encoder`."""
+"""Texts that name an encoder; `auto` is for `auto_encoder.choose`, all others for `parse_encoder`."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +44,29 @@ class EncoderSpec:
             config.
         weights: path of a local weight file, None for published weights.
         image_size: side of the square input in pixels, None for the network's own.
+        back_end: what runs the network. Features of different ones differ, if little, and are not mixed.
     """
 
     kind: EncoderKind
     name: str
     weights: str | None = None
     image_size: int | None = None
+    back_end: BackEnd = "torch"
 
     def __str__(self) -> str:
-        """The text that `parse_encoder` reads, without the image size."""
+        """The text that `parse_encoder` reads, without image size and back end."""
         if self.kind in ("features", "pixels"):
             return self.name
         return f"{self.kind}:{self.name}" + (f"@{self.weights}" if self.weights else "")
 
     def fingerprint(self) -> str:
-        """16 hex digits that change with network, image size, content of local files and version of packaged weights.
+        """16 hex digits that change with network, image size, back end, content of local files and packaged weights.
 
         Raises:
             EncoderError: a local file cannot be read.
         """
         words = [self.kind, self.name, str(self.image_size)]
+        words += [self.back_end] if self.back_end != "torch" else []
         if self.weights is not None:
             words.append(file_digest(self.weights))
         if self.name.endswith(".json"):
@@ -68,6 +74,15 @@ class EncoderSpec:
         if self.packaged_weights() is not None:
             words.append(f"{LITE0_PACKAGE}=={importlib.metadata.version(LITE0_PACKAGE)}")
         return words_digest(words)
+
+    @property
+    def identity(self) -> str:
+        """Name and fingerprint: what features depend on."""
+        return f"{self.slug} {self.fingerprint()}"
+
+    def identities(self) -> list[str]:
+        """`identity` with each back end."""
+        return [dataclasses.replace(self, back_end=name).identity for name in get_args(BackEnd)]
 
     def packaged_weights(self) -> Path | None:
         """The weight file of the installed package, if this encoder uses it."""
@@ -80,6 +95,7 @@ class EncoderSpec:
         base = Path(self.name).stem if self.name.endswith(".json") else self.name
         words = [self.kind] if self.kind == self.name else [self.kind, re.sub(r"[^A-Za-z0-9_.]+", "-", base)]
         words += [] if self.image_size is None else [str(self.image_size)]
+        words += [self.back_end] if self.back_end != "torch" else []
         return "-".join([*words, self.fingerprint()[:8]])
 
 

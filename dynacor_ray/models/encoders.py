@@ -1,21 +1,26 @@
 """Frozen image encoders: pixels, any timm network, any open_clip image tower. Weights are read, never executed.
 
 An encoder is named by a text (`parse_encoder`), described by an `EncoderSpec` that can travel to a worker, and built
-where it is needed (`load_encoder`). `resolve_auto` chooses one when the user did not. torch, timm and open_clip are
-imported only when a network is asked for.
+where it is needed (`load_encoder`), on a CPU by OpenVINO where that is installed (`ready_encoder`). `auto_encoder`
+chooses one when the user did not. torch, timm, open_clip and OpenVINO are imported only when a network is asked for.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import re
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dynacor_ray.core.errors import ConfigError, EncoderError, expected_got
+from dynacor_ray.core.errors import ConfigError, EncoderError, expected_got, first_line
 from dynacor_ray.models.encoder import Encoder, PixelEncoder
 from dynacor_ray.models.encoder_spec import VALID_FORMS, EncoderSpec
-from dynacor_ray.models.weights import LITE0, package_weights
 
-__all__ = ["Encoder", "EncoderSpec", "load_encoder", "parse_encoder", "resolve_auto"]
+if TYPE_CHECKING:
+    from dynacor_ray.models.torch_encoder import NetworkEncoder
+
+__all__ = ["Encoder", "EncoderSpec", "ReadyEncoder", "load_encoder", "parse_encoder", "ready_encoder"]
 
 PIXELS_SIZE = 32
 """Image size of `pixels` and `gray` when none is given."""
@@ -54,36 +59,84 @@ def parse_encoder(text: str, image_size: int | None = None) -> EncoderSpec:
     raise EncoderError(expected_got(f"an encoder ({', '.join(VALID_FORMS)})", repr(text), "use one of these forms"))
 
 
-def resolve_auto(kind: Literal["image", "feature"], max_side: int, gray: bool = False) -> EncoderSpec:
-    """The encoder for data for which the user named none.
-
-    Tiny images, and gray ones up to 32 pixels (digits, glyphs), are used as they are: a network trained on photographs
-    sees little in them. Others go through a pretrained network: the one whose weights are installed as a package, else
-    CLIP from the hub. Small images (<= 64) are enlarged to 128 only, which costs a third of 224.
-
-    Args:
-        kind: what a row holds.
-        max_side: largest image side in pixels; ignored for features.
-        gray: whether all images have one channel.
-    """
-    if kind == "feature":
-        return EncoderSpec("features", "features")
-    if max_side <= (32 if gray else 16):
-        return EncoderSpec("pixels", "gray" if gray else "pixels", image_size=max(max_side, 1))
-    if package_weights() is not None:
-        return EncoderSpec("timm", LITE0, image_size=128 if max_side <= 64 else None)
-    return EncoderSpec("open_clip", "ViT-B-32/openai")
-
-
-def load_encoder(spec: EncoderSpec, device: str = "cpu") -> Encoder:
+def load_encoder(spec: EncoderSpec, device: str = "cpu", callers: int = 1) -> Encoder:
     """Build the encoder and read its weights, from the hub where they are neither local nor packaged.
 
+    Args:
+        spec: which one; its back end is used and no other.
+        device: name of a torch device; of no meaning for OpenVINO.
+        callers: threads that call `encode` at the same time.
+
     Raises:
-        EncoderError: the weights are unavailable, do not fit or hold code; or the spec is `features`, which has no
-            images.
+        EncoderError: the weights are unavailable, do not fit or hold code; the back end is missing or cannot run the
+            network; or the spec is `features`, which has no images.
     """
     if spec.kind == "pixels":
         return PixelEncoder(spec.image_size or PIXELS_SIZE, gray=spec.name == "gray")
+    if spec.back_end != "openvino":
+        return _load_network(spec, device)
+    if not _has_openvino():
+        remedy = "install `dynacor-ray[encoders]` on every machine"
+        raise EncoderError(expected_got(f"OpenVINO for {spec}", "a machine without it", remedy))
+    from dynacor_ray.models.openvino_encoder import OpenVinoEncoder
+
+    return OpenVinoEncoder(_load_network(spec, "cpu"), callers)
+
+
+@dataclass(frozen=True)
+class ReadyEncoder:
+    """An encoder in this process's memory, with the back end that was found for it.
+
+    Attributes:
+        spec: names network and back end; another machine builds the same from it.
+        encoder: it, on a CPU; one that is for a GPU is here for its sizes only.
+        note: the line that tells the user why it is slower than it could be, None if it is not.
+    """
+
+    spec: EncoderSpec
+    encoder: Encoder
+    note: str | None = None
+
+
+def ready_encoder(spec: EncoderSpec, use_gpu: bool, callers: int = 1, begun: str | None = None) -> ReadyEncoder:
+    """Load an encoder with the quickest back end that can run it.
+
+    Args:
+        spec: which one; its back end is not looked at.
+        use_gpu: whether GPUs will encode.
+        callers: threads that will call `encode` at the same time.
+        begun: `identity` of the encoder that a run was begun with; it keeps its back end.
+
+    Raises:
+        EncoderError: as `load_encoder`.
+    """
+    spec = dataclasses.replace(spec, back_end="torch")
+    if spec.kind == "pixels":
+        return ReadyEncoder(spec, load_encoder(spec))
+    if use_gpu:
+        return ReadyEncoder(dataclasses.replace(spec, back_end="cuda"), load_encoder(spec))
+    plain = _load_network(spec, "cpu")
+    if begun == spec.identity:
+        return ReadyEncoder(spec, plain)
+    if not _has_openvino():
+        return ReadyEncoder(spec, plain, _slow("OpenVINO is not installed: pip install 'dynacor-ray[encoders]'"))
+    from dynacor_ray.models.openvino_encoder import OpenVinoEncoder
+
+    try:
+        return ReadyEncoder(dataclasses.replace(spec, back_end="openvino"), OpenVinoEncoder(plain, callers))
+    except EncoderError as error:
+        return ReadyEncoder(spec, plain, _slow(first_line(error)))
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def _slow(why: str) -> str:
+    return f"The encoder runs on plain PyTorch, which is slower on a CPU. {why}"
+
+
+def _load_network(spec: EncoderSpec, device: str) -> NetworkEncoder:
     if spec.kind == "timm":
         from dynacor_ray.models.timm_encoders import load_timm
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -39,6 +41,32 @@ def hub_errors(name: str, remedy: str = HUB_REMEDY) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         got = f"'{problem or first_line(error)}'"
         raise EncoderError(expected_got(f"to get the weights of {name} from {endpoint}", got, remedy)) from error
+
+
+def is_cached(repository: str, file: str) -> bool:
+    """Whether the hub's file is on this machine."""
+    import huggingface_hub
+
+    return isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str)
+
+
+def unreachable(within: float = 2.0) -> str | None:
+    """Why the hub does not answer within so many seconds, or None when it does; asked once per process."""
+    import huggingface_hub.constants
+
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    return _asked_once(huggingface_hub.constants.ENDPOINT, within)
+
+
+@functools.cache
+def _asked_once(endpoint: str, within: float) -> str | None:
+    # In a thread: looking up a name may take longer than any time limit of a connection.
+    answers: list[str | None] = []
+    thread = threading.Thread(target=lambda: answers.append(hub_problem(endpoint)), daemon=True)
+    thread.start()
+    thread.join(within)
+    return answers[0] if answers else f"no answer within {within:g} s"
 
 
 def hub_problem(endpoint: str) -> str | None:

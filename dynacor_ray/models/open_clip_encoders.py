@@ -17,7 +17,6 @@ import open_clip
 from open_clip.model import resize_pos_embed
 
 from dynacor_ray.core.errors import EncoderError, expected_got, first_line
-from dynacor_ray.models.encoder import Encoder
 from dynacor_ray.models.encoder_spec import EncoderSpec, unknown
 from dynacor_ray.models.hub import hub_errors
 from dynacor_ray.models.load_errors import build_errors
@@ -43,7 +42,7 @@ def parse_open_clip(rest: str, image_size: int | None) -> EncoderSpec:
     return EncoderSpec("open_clip", name, existing_weights(weights) if at else None, image_size)
 
 
-def load_open_clip(spec: EncoderSpec, device: str) -> Encoder:
+def load_open_clip(spec: EncoderSpec, device: str) -> NetworkEncoder:
     """Build the image tower and read its weights. Raises EncoderError when they are unavailable or do not fit."""
     model = _from_hub(spec) if spec.weights is None else _from_file(spec)
     for name, _ in list(model.named_children()):

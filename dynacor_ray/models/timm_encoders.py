@@ -13,7 +13,6 @@ import timm
 from torch import Tensor
 
 from dynacor_ray.core.errors import first_line
-from dynacor_ray.models.encoder import Encoder
 from dynacor_ray.models.encoder_spec import EncoderSpec, unknown
 from dynacor_ray.models.hub import HUB_REMEDY, hub_errors
 from dynacor_ray.models.load_errors import build_errors, unfit
@@ -33,7 +32,7 @@ def parse_timm(rest: str, image_size: int | None) -> EncoderSpec:
     return EncoderSpec("timm", name, existing_weights(weights) if at else None, image_size)
 
 
-def load_timm(spec: EncoderSpec, device: str) -> Encoder:
+def load_timm(spec: EncoderSpec, device: str) -> NetworkEncoder:
     """Build the network and read its weights. Raises EncoderError when they are unavailable or do not fit."""
     model = timm_body(spec)
     config = model.pretrained_cfg

@@ -69,6 +69,7 @@ def build_summary(
     *,
     versions: dict[str, str],
     encoder: str,
+    encoder_reason: str | None = None,
     epochs: Sequence[EpochRecord],
     chosen_epoch: int,
     noise_rate: NoiseRate | None = None,
@@ -90,6 +91,7 @@ def build_summary(
         counts: Flags over all rows.
         versions: Of this package and of what it stands on.
         encoder: Which one made the features, or the network.
+        encoder_reason: Why this one, `RunSummary.encoder_reason`.
         epochs: What is known of each epoch of the clustering.
         chosen_epoch: The epoch of the clustering that was kept.
         noise_rate: The training's estimate, if it was long enough for one.
@@ -115,6 +117,7 @@ def build_summary(
         config=config,
         seed=config["seed"],
         encoder=encoder,
+        encoder_reason=encoder_reason,
         data=DataSummary.of(manifest, packed),
         num_rows=counts.originals,
         num_classes=manifest.num_classes,

@@ -165,7 +165,7 @@ def run_overview(summary: RunSummary) -> list[tuple[str, str]]:
         ("Data", f"{config['data']} ({data.source}, each row with one {data.kind})"),
         ("Rows checked", f"{summary.num_rows:,} in {summary.num_classes:,} classes"),
         ("Rows quarantined as unusable", f"{data.quarantined:,}"),
-        ("Encoder", summary.encoder),
+        ("Encoder", f"{summary.encoder}. {summary.encoder_reason}" if summary.encoder_reason else summary.encoder),
         ("Epochs", f"{config['epochs']}"),
         ("Planted errors", f"{summary.num_corrupted:,} (gamma {config['gamma']:g})"),
         ("Seed", f"{summary.seed}"),

@@ -50,7 +50,7 @@ def claim(run: Location, identity: dict[str, Any], config: dict[str, Any]) -> No
     for name in run.names():
         if name.endswith(".part"):
             (run / name).delete()
-    encoder = _held(run)["identity"].get("encoder") if (run / CONFIG).exists() else None
+    encoder, reason = tied_encoder(run) if (run / CONFIG).exists() else (None, None)
     names = ("ray", "torch", "numpy", "pyarrow")
     versions = {name: importlib.metadata.version(name) for name in names}
     (run / CONFIG).write_json(
@@ -58,22 +58,32 @@ def claim(run: Location, identity: dict[str, Any], config: dict[str, Any]) -> No
             "config": as_json(config),
             "identity": as_json(identity) | {"encoder": encoder},
             "working_dir": Path.cwd().as_posix(),
+            "encoder_reason": reason,
             "versions": {"dynacor_ray": __version__, "python": platform.python_version(), **versions},
         }
     )
 
 
-def tie_encoder(run: Location, encoder: str) -> None:
-    """Note which encoder made the features, weights included. Raises RunDirectoryError when it was another one."""
+def tie_encoder(run: Location, encoder: str, reason: str | None = None) -> None:
+    """Note which encoder made the features, weights and back end included, and why this one.
+
+    Raises RunDirectoryError when it was another one.
+    """
     held = _held(run)
     known = held["identity"].get("encoder")
     if known not in (None, encoder):
-        got = f"{encoder}: its weights or an installed package changed"
+        got = f"{encoder}: its weights, an installed package or the use of a GPU changed"
         raise RunDirectoryError(
             expected_got(f"the encoder {known} that {run} was begun with", got, "choose another --out")
         )
     held["identity"]["encoder"] = encoder
-    (run / CONFIG).write_json(held)
+    (run / CONFIG).write_json(held | {"encoder_reason": reason})
+
+
+def tied_encoder(run: Location) -> tuple[str | None, str | None]:
+    """What `tie_encoder` noted; None each before."""
+    held = _held(run)
+    return held["identity"].get("encoder"), held.get("encoder_reason")
 
 
 def versions(run: Location) -> dict[str, str]:

@@ -100,6 +100,8 @@ class RunSummary:
     quality is 1/2 + d / (2 + 2 |d|); None where no label noise model made the quality."""
     label_noise: dict[str, Any] | None = None
     """What the label noise model says, `report.summary.label_noise_table`; None without one."""
+    encoder_reason: str | None = None
+    """Why this encoder, and what would make a better or quicker one; None where there is nothing to say."""
 
     @property
     def class_names(self) -> list[str]:

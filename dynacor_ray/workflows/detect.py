@@ -150,6 +150,7 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         counts,
         versions=run_directory.versions(run),
         encoder=opened.spec.slug,
+        encoder_reason=opened.encoder_reason,
         epochs=fitted.records,
         chosen_epoch=fitted.epoch,
         noise_rate=noise_rate,

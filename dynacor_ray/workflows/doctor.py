@@ -24,7 +24,7 @@ from dynacor_ray.engine.data.ingest import count_labels
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.session import on_cluster, require_spill_space, resources
 from dynacor_ray.engine.training.job import Job
-from dynacor_ray.models.encoders import load_encoder
+from dynacor_ray.models.encoders import load_encoder, ready_encoder
 from dynacor_ray.models.image_classifiers import build_network
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, validate_rows, vocabulary_warnings
@@ -39,7 +39,7 @@ from dynacor_ray.workflows.cost_estimate import (
     step_seconds,
 )
 from dynacor_ray.workflows.detect import finished
-from dynacor_ray.workflows.open_data import choose_encoder
+from dynacor_ray.workflows.open_data import choose_encoder, image_work
 from dynacor_ray.workflows.prepare import PreparedRun, prepare
 
 SAMPLE_ROWS = 64
@@ -149,14 +149,19 @@ def _encoder(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     config, kind = prepared.config, prepared.source.kind
     if prepared.training.network is not None:
         return _network(prepared, plan)
-    spec = choose_encoder(config, kind, plan.get("max_side", 0), plan.get("gray", False))
-    if spec.kind == "features":
+    work = image_work(
+        config, prepared.source.num_rows, plan.get("max_side", 0), plan.get("gray", False), plan.get("device") == "cuda"
+    )
+    choice = choose_encoder(config, kind, work)
+    if choice.spec.kind == "features":
         plan["dim"] = plan.get("feature_dim")
         return f"the {plan.get('feature_dim')} given features; nothing to embed"
     device = "cuda" if plan.get("device") == "cuda" else "cpu"
-    encoder = load_encoder(spec, device)
+    ready = ready_encoder(choice.spec, device == "cuda")
+    spec, encoder = ready.spec, load_encoder(ready.spec, device) if device == "cuda" else ready.encoder
     plan["dim"] = encoder.dim
-    found = f"{spec.slug} at {encoder.image_size} px, {encoder.dim} features"
+    lines = [f"{spec.slug} at {encoder.image_size} px, {encoder.dim} features", choice.reason, ready.note]
+    found = "; ".join(line.rstrip(".") for line in lines if line)
     timed: _Timed | None = plan.get("timed")
     if timed is None or timed.rows.num_rows == 0:
         return found

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from dataclasses import dataclass
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.core.errors import ConfigError, EncoderError, expected_got, first_line
 from dynacor_ray.core.manifest import LinedUpFeatures
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
@@ -14,13 +14,19 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.embed import FeatureStore, embed
 from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.data.training_rows import TrainingRows, rows_of_embeddings, rows_of_features, rows_of_images
+from dynacor_ray.engine.runtime.machine import usable_cpus
+from dynacor_ray.engine.runtime.session import on_cluster, resources
 from dynacor_ray.method.corruption import CorruptionConfig
-from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, resolve_auto
+from dynacor_ray.models.auto_encoder import Choice, Work, candidates, choose
+from dynacor_ray.models.encoders import Encoder, EncoderSpec, ReadyEncoder, load_encoder, parse_encoder, ready_encoder
 from dynacor_ray.models.image_classifiers import NetworkSpec, build_network
 from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import QUARANTINE
 from dynacor_ray.sources.base import Kind
 from dynacor_ray.workflows.prepare import PreparedRun, corruption_config
+
+FEATURES = EncoderSpec("features", "features")
+"""What stands for the encoder of data that are features."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class OpenedData:
     rows: TrainingRows
     store: FeatureStore | None
     """None for data that are features themselves, and for a network."""
+    encoder_reason: str | None = None
+    """Why this encoder, and what a better or quicker one needs, in one line; None where there is nothing to say."""
 
     @property
     def features(self) -> list[Location]:
@@ -61,11 +69,42 @@ def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress) -> Opene
         rows = rows_of_images(dataset, corruption, kind, training.augmentation.stored, config.plain_features)
         return OpenedData(dataset, network, rows, None)
     with progress.timed("embed"):
-        manifest = dataset.manifest
-        spec = choose_encoder(config, prepared.source.kind, manifest.max_side or 0, manifest.gray)
-        run_directory.tie_encoder(run, f"{spec.slug} {spec.fingerprint()}")
-        store = feature_store(prepared, dataset, spec, use_gpu, progress)
-        return OpenedData(dataset, spec, training_rows(dataset, store, corruption, config.plain_features), store)
+        spec, encoder, reason = FEATURES, None, None
+        if prepared.source.kind == "feature":
+            choose_encoder(config, "feature", Work(0, 0))
+        else:
+            ready, reason = _ready_encoder(prepared, dataset, use_gpu)
+            spec, encoder = ready.spec, ready.encoder
+        run_directory.tie_encoder(run, spec.identity, reason)
+        if reason is not None:
+            progress.say(reason)
+        store = feature_store(prepared, dataset, spec, use_gpu, progress, encoder)
+        return OpenedData(
+            dataset, spec, training_rows(dataset, store, corruption, config.plain_features), store, reason
+        )
+
+
+def _ready_encoder(prepared: PreparedRun, dataset: PackedDataset, use_gpu: bool) -> tuple[ReadyEncoder, str | None]:
+    """The loaded encoder, and why this one; a run that was begun keeps the one that it was begun with."""
+    config, manifest = prepared.config, dataset.manifest
+    begun, reason = run_directory.tied_encoder(prepared.run)
+    work = image_work(config, manifest.num_rows, manifest.max_side or 0, manifest.gray, use_gpu)
+    callers = 1 if on_cluster() else usable_cpus()
+    load = functools.partial(ready_encoder, use_gpu=use_gpu, callers=callers, begun=begun)
+    if config.encoder == "auto" and begun is not None:
+        for spec in candidates(work):
+            if begun in spec.identities():
+                return load(spec), reason
+    choice = choose_encoder(config, "image", work)
+    try:
+        ready = load(choice.spec)
+    except EncoderError as error:
+        other = choose(work, first_line(error))
+        if config.encoder != "auto" or other.spec == choice.spec:
+            raise
+        choice, ready = other, load(other.spec)
+    lines = [line for line in (choice.reason, ready.note) if line]
+    return ready, " ".join(lines) or None
 
 
 def _show_quarantine(dataset: PackedDataset, run: Location, progress: Progress) -> None:
@@ -83,38 +122,51 @@ def check_encoder(prepared: PreparedRun) -> None:
         if not network.whole_file:  # which has to fit classes that are not counted yet
             build_network(network, 2)
     elif prepared.config.encoder != "auto":
-        spec = choose_encoder(prepared.config, prepared.source.kind, 0, False)
+        spec = choose_encoder(prepared.config, prepared.source.kind, Work(0, 0)).spec
         if spec.kind != "features":
             load_encoder(spec, "cpu")
 
 
-def choose_encoder(config: DetectConfig, kind: Kind, max_side: int, gray: bool) -> EncoderSpec:
-    """The encoder that options and data ask for; `max_side`: longest side of the images in pixels, gray: all of them.
+def image_work(config: DetectConfig, rows: int, max_side: int, gray: bool, use_gpu: bool) -> Work:
+    """What an encoder would have to do, on what there is."""
+    images = round(rows * (1 + config.gamma))
+    return Work(images, max_side, gray, resources().cpus, use_gpu, config.image_size)
+
+
+def choose_encoder(config: DetectConfig, kind: Kind, work: Work) -> Choice:
+    """The encoder that options and data ask for, and why if the user named none.
 
     Raises EncoderError for an unknown encoder, ConfigError when it does not fit the kind of data.
     """
     if config.encoder == "auto":
-        spec = resolve_auto(kind, max_side, gray)
-        return dataclasses.replace(spec, image_size=config.image_size) if config.image_size else spec
+        return Choice(FEATURES, "") if kind == "feature" else choose(work)
     spec = parse_encoder(config.encoder, config.image_size)
     if (spec.kind == "features") != (kind == "feature"):
         wanted = "--encoder features (or auto)" if kind == "feature" else "an image encoder"
         got = f"--encoder {config.encoder}"
         raise ConfigError(expected_got(f"{wanted} for data that hold {kind}s", got, "change it or the data"))
-    return spec
+    return Choice(spec, "")
 
 
 def feature_store(
-    prepared: PreparedRun, dataset: PackedDataset, spec: EncoderSpec, use_gpu: bool, progress: Progress
+    prepared: PreparedRun,
+    dataset: PackedDataset,
+    spec: EncoderSpec,
+    use_gpu: bool,
+    progress: Progress,
+    encoder: Encoder | None = None,
 ) -> FeatureStore | None:
-    """Embeddings of the images and of the copies, made once per encoder; None for data that are features."""
+    """Embeddings of the images and of the copies, made once per encoder; None for data that are features.
+
+    encoder: the same as `spec`, where it is loaded already.
+    """
     if spec.kind == "features":
         return None
     augmentation: str = prepared.config.augmentation
     if augmentation == "auto":
         augmentation = "none" if spec.kind == "pixels" else "flip"
     corruption = corruption_config(prepared.config)
-    return embed(dataset, spec, corruption, augmentation, prepared.features, use_gpu, progress)
+    return embed(dataset, spec, corruption, augmentation, prepared.features, use_gpu, progress, encoder)
 
 
 def training_rows(

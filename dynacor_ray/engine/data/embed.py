@@ -6,8 +6,9 @@ that is done twice (a retried task, a killed actor) leaves the same file, and a 
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,15 +31,19 @@ from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.engine.data.line_up import line_up, sample_of
+from dynacor_ray.engine.runtime.machine import usable_cpus
 from dynacor_ray.engine.runtime.parallel_map import items_dataset, items_of, one_column, parallel_map, results
 from dynacor_ray.engine.runtime.session import on_cluster, resources
 from dynacor_ray.engine.runtime.tasks import map_threads
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
+from dynacor_ray.models.encoder import GPU_BATCH
 from dynacor_ray.models.encoders import Encoder, EncoderSpec, load_encoder
 
 MAX_UNIT_ROWS = 512
 UNIT_BYTES = 48 << 20
 """Most decoded bytes in one unit: small enough for several to be in flight in a small object store."""
+SAID_FROM = 5.0
+"""Seconds of decoding and encoding from which it is said how much of each."""
 ORIGINALS, COPIES = "originals", "copies"
 
 
@@ -124,35 +129,47 @@ def augmented(image: np.ndarray, augmentation: str) -> np.ndarray:
     return flip(image) if augmentation == "flip" else center_crop_resize(image)
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What became of a unit: its rows, and the seconds of reading and decoding, and of encoding and writing."""
+
+    rows: int
+    decode_seconds: float
+    encode_seconds: float
+
+
 class _Embedder:
-    """Encodes the images of a unit, writes its files and tells its number of rows. On a cluster an actor."""
+    """Encodes the images of a unit and writes its files. On a cluster an actor."""
 
-    def __init__(self, spec: EncoderSpec, folders: _Folders, device: str) -> None:
-        self._spec, self._device, self._folders = spec, device, folders
-        self._batch = 64 if device == "cpu" else 256
+    def __init__(self, spec: EncoderSpec, folders: _Folders, device: str, encoder: Encoder | None = None) -> None:
+        self.arguments = spec, folders, device
+        self._folders, self._batch, self._loaded = folders, 64 if device == "cpu" else GPU_BATCH, encoder
 
-    @functools.cached_property
-    def _encoder(self) -> Encoder:
-        # Not in __init__: Ray reports what is raised there as the death of an actor.
-        return load_encoder(self._spec, self._device)
+    def load(self, callers: int = 1) -> Encoder:
+        """The encoder, for so many threads at the same time.
 
-    def ready(self) -> _Embedder:
-        """With its encoder, before threads ask for it."""
-        assert self._encoder.dim
-        return self
+        Not in `__init__`: Ray reports what is raised there as the death of an actor.
+        """
+        if self._loaded is None:
+            spec, _, device = self.arguments
+            self._loaded = load_encoder(spec, device, callers)
+        return self._loaded
 
     def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
         return one_column([self._read(row) for row in block.to_pylist()])
 
-    def _read(self, row: dict[str, Any]) -> int:
-        unit, size = EmbeddingChunk(**json.loads(row["unit"])), self._encoder.image_size
+    def _read(self, row: dict[str, Any]) -> _Done:
+        unit, size = EmbeddingChunk(**json.loads(row["unit"])), self.load().image_size
         keys = np.frombuffer(row["keys"], np.int64)
-        return self.embed(unit, keys, np.frombuffer(row["pixels"], np.uint8).reshape(len(keys), size, size, 3))
+        pixels = np.frombuffer(row["pixels"], np.uint8).reshape(len(keys), size, size, 3)
+        return self.embed(unit, keys, pixels, row["seconds"])
 
-    def embed(self, unit: EmbeddingChunk, keys: np.ndarray, pixels: np.ndarray) -> int:
-        """Encode and write a unit; returns its rows. keys, pixels: as `decode_chunk` gives them."""
-        batches = [self._encoder.encode(pixels[i : i + self._batch]) for i in range(0, len(keys), self._batch)]
-        features = np.concatenate(batches) if batches else np.empty((0, self._encoder.dim), np.float32)
+    def embed(self, unit: EmbeddingChunk, keys: np.ndarray, pixels: np.ndarray, decode_seconds: float) -> _Done:
+        """Encode and write a unit. keys, pixels: as `decode_chunk` gives them, in so many seconds."""
+        start = time.monotonic()
+        encoder = self.load()
+        batches = [encoder.encode(pixels[i : i + self._batch]) for i in range(0, len(keys), self._batch)]
+        features = np.concatenate(batches) if batches else np.empty((0, encoder.dim), np.float32)
         if not np.isfinite(features).all():
             got = f"NaN or infinity for {int((~np.isfinite(features)).any(axis=1).sum())} images"
             raise DataError(expected_got("finite encoder features", got, "check the encoder's weights"))
@@ -164,7 +181,7 @@ class _Embedder:
                 schema.FEATURE: schema.fixed_size_list(features[mine].astype(np.float32)),
             }
             (self._folders.of(kind) / unit.file_name).write_table(pa.table(columns), compression="none")
-        return unit.rows
+        return _Done(unit.rows, decode_seconds, time.monotonic() - start)
 
 
 def embed(
@@ -175,6 +192,7 @@ def embed(
     root: Location,
     use_gpu: bool,
     progress: Progress,
+    encoder: Encoder | None = None,
 ) -> FeatureStore:
     """Embed what is not embedded yet.
 
@@ -188,7 +206,8 @@ def embed(
         augmentation: Of the copies, as in `augmented`.
         root: Folder for all embeddings; each encoder and set of images has one of its own in it.
         use_gpu: Whether to encode on the GPUs of the cluster.
-        progress: Where the images done are shown.
+        progress: Where the images done are shown, and at the end whether decoding or encoding took the time.
+        encoder: That of `spec` on the CPU, for as many threads as there are CPUs, where it is loaded already.
 
     Returns:
         The complete store.
@@ -196,7 +215,8 @@ def embed(
     Raises:
         DataError: The encoder gives NaN or infinity, or the store does not hold every row.
     """
-    size = load_encoder(spec, "cpu").image_size
+    plain = encoder or load_encoder(dataclasses.replace(spec, back_end="torch"))
+    size = plain.image_size
     base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{dataset.manifest.payload_hash[:12]}"
     copies = _copies(base, augmentation, corruption)
     folders = _Folders(base / ORIGINALS, copies)
@@ -204,12 +224,19 @@ def embed(
     todo = _missing(units, folders)
     if todo:
 
-        def decode(chunk: EmbeddingChunk) -> tuple[np.ndarray, np.ndarray]:
-            return decode_chunk(dataset.folder, chunk, corruption, size, augmentation, chunk.needs)
+        def decode(chunk: EmbeddingChunk) -> tuple[np.ndarray, np.ndarray, float]:
+            start = time.monotonic()
+            keys, images = decode_chunk(dataset.folder, chunk, corruption, size, augmentation, chunk.needs)
+            return keys, images, time.monotonic() - start
 
+        embedder = _Embedder(spec, folders, "cuda" if use_gpu else "cpu", None if use_gpu else encoder)
         with progress.stage("embed", sum(unit.rows for unit in todo), "images") as bar:
-            for rows in (_on_cluster if on_cluster() else _in_threads)(todo, decode, spec, folders, use_gpu):
-                bar.advance(rows)
+            decoding = encoding = 0.0
+            for done in (_on_cluster if on_cluster() else _in_threads)(todo, decode, embedder, use_gpu):
+                bar.advance(done.rows)
+                decoding, encoding = decoding + done.decode_seconds, encoding + done.encode_seconds
+        if decoding + encoding >= SAID_FROM:
+            progress.say(f"embed: {decoding:,.0f} s of decoding and {encoding:,.0f} s of encoding, over all processors")
     return _open(folders, units, dataset.manifest.num_rows)
 
 
@@ -249,18 +276,15 @@ def _missing(units: list[EmbeddingChunk], folders: _Folders) -> list[EmbeddingCh
     return todo
 
 
-_Decode = Callable[[EmbeddingChunk], tuple[np.ndarray, np.ndarray]]
+_Decode = Callable[[EmbeddingChunk], tuple[np.ndarray, np.ndarray, float]]
 
 
-def _in_threads(
-    todo: list[EmbeddingChunk], decode: _Decode, spec: EncoderSpec, folders: _Folders, use_gpu: bool
-) -> Iterator[int]:
-    """Decode as many units at a time as there are CPUs, with one encoder; yields the rows of each.
+def _in_threads(todo: list[EmbeddingChunk], decode: _Decode, embedder: _Embedder, use_gpu: bool) -> Iterator[_Done]:
+    """Decode as many units at a time as there are CPUs, and encode them with one encoder.
 
-    On a CPU the threads encode as well. A GPU is asked by this thread alone: each further one would wait for handles of
-    its own and for the others' kernels.
+    On a CPU the threads encode as well. A GPU is asked by this thread alone: cuDNN plans anew for each.
     """
-    embedder = _Embedder(spec, folders, "cuda" if use_gpu else "cpu").ready()
+    embedder.load(usable_cpus())
     if not use_gpu:
         yield from map_threads(lambda unit: embedder.embed(unit, *decode(unit)), todo)
         return
@@ -268,18 +292,17 @@ def _in_threads(
         yield embedder.embed(unit, *decoded)
 
 
-def _on_cluster(
-    todo: list[EmbeddingChunk], decode: _Decode, spec: EncoderSpec, folders: _Folders, use_gpu: bool
-) -> Iterator[int]:
-    """Decode in tasks, encode in actors, each with an encoder of its own; yields the rows of each unit."""
+def _on_cluster(todo: list[EmbeddingChunk], decode: _Decode, embedder: _Embedder, use_gpu: bool) -> Iterator[_Done]:
+    """Decode in tasks, encode in actors, each with an encoder of its own."""
 
     def decode_block(block: pa.Table) -> pa.Table:
         rows = [(unit, *decode(unit)) for unit in items_of(block)]
         return pa.table(
             {
-                "unit": pa.array([json.dumps(asdict(unit)) for unit, _, _ in rows]),
-                "keys": pa.array([keys.tobytes() for _, keys, _ in rows], pa.binary()),
-                "pixels": pa.array([pixels.tobytes() for _, _, pixels in rows], pa.large_binary()),
+                "unit": pa.array([json.dumps(asdict(unit)) for unit, _, _, _ in rows]),
+                "keys": pa.array([keys.tobytes() for _, keys, _, _ in rows], pa.binary()),
+                "pixels": pa.array([pixels.tobytes() for _, _, pixels, _ in rows], pa.large_binary()),
+                "seconds": pa.array([seconds for _, _, _, seconds in rows], pa.float64()),
             }
         )
 
@@ -294,7 +317,7 @@ def _on_cluster(
     )
     dataset = dataset.map_batches(
         _Embedder,
-        fn_constructor_args=(spec, folders, "cuda" if use_gpu else "cpu"),
+        fn_constructor_args=embedder.arguments,
         batch_format="pyarrow",
         batch_size=1,
         compute=ActorPoolStrategy(size=min(size, len(todo))),

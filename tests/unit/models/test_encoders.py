@@ -1,4 +1,4 @@
-"""Encoders by the text that names them: valid forms, what is refused, and the one that is chosen for data."""
+"""Encoders by the text that names them: valid forms, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from dynacor_ray.core.errors import ConfigError, EncoderError
-from dynacor_ray.models import encoders
-from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, resolve_auto
+from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder
 from tests.small_networks import CONV
 
 
@@ -78,20 +77,6 @@ def test_parse_refuses_config_without_weights_or_towers(clip_files: tuple[Path, 
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(EncoderError, match="embed_dim and vision_cfg"):
         parse_encoder(f"open_clip:{tmp_path / 'list.json'}@{weights}")
-
-
-def test_auto(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "package_weights", lambda: Path("weights.pth"))
-    assert resolve_auto("feature", 0) == EncoderSpec("features", "features")
-    assert resolve_auto("image", 8) == EncoderSpec("pixels", "pixels", image_size=8)
-    assert resolve_auto("image", 16) == EncoderSpec("pixels", "pixels", image_size=16)
-    assert resolve_auto("image", 28, gray=True) == EncoderSpec("pixels", "gray", image_size=28)
-    assert resolve_auto("image", 33, gray=True).kind == "timm"
-    assert resolve_auto("image", 17) == EncoderSpec("timm", "tf_efficientnet_lite0", image_size=128)
-    assert resolve_auto("image", 64) == EncoderSpec("timm", "tf_efficientnet_lite0", image_size=128)
-    assert resolve_auto("image", 65) == EncoderSpec("timm", "tf_efficientnet_lite0")
-    monkeypatch.setattr(encoders, "package_weights", lambda: None)
-    assert resolve_auto("image", 65) == EncoderSpec("open_clip", "ViT-B-32/openai")
 
 
 def test_features_has_no_images() -> None:

@@ -76,7 +76,7 @@ def test_lite0_with_packaged_weights() -> None:
     path = package_weights()
     assert path is not None
     first = read_state_dict(path)["_conv_stem.weight"]
-    loaded = encoder._forward.state_dict()["conv_stem.weight"]  # type: ignore[attr-defined]
+    loaded = encoder.network.module.state_dict()["conv_stem.weight"]  # type: ignore[attr-defined]
     torch.testing.assert_close(loaded, first)
 
 

@@ -70,10 +70,12 @@ def test_half_written_files_are_removed_and_nothing_else(run: Location) -> None:
 
 
 def test_features_of_another_encoder_are_refused(run: Location) -> None:
-    directory.tie_encoder(run, "pixels@8")
+    assert directory.tied_encoder(run) == (None, None)
+    directory.tie_encoder(run, "pixels@8", "they are small")
     directory.claim(run, IDENTITY, {"data": "demo"})
-    directory.tie_encoder(run, "pixels@8")
-    with pytest.raises(RunDirectoryError, match=r"the encoder pixels@8 that .* its weights or an installed package"):
+    assert directory.tied_encoder(run) == ("pixels@8", "they are small")
+    directory.tie_encoder(run, "pixels@8", "they are small")
+    with pytest.raises(RunDirectoryError, match=r"the encoder pixels@8 that .* its weights, an installed package or"):
         directory.tie_encoder(run, "pixels@9")
     directory.check(run, IDENTITY)
 
