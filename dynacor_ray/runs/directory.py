@@ -15,6 +15,7 @@ from dynacor_ray.runs.lock import is_lock
 CONFIG, SUMMARY, REPORT = "config.json", "summary.json", "report.html"
 AUDIT, REVIEW, REVIEWED = "audit.json", "review.json", "reviewed_issues.parquet"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
+INDEX = "index.parquet"
 CELLS, COMPARISON, SIGNAL_ANALYSIS = "cells", "comparison.parquet", "signal_analysis.parquet"
 TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "trainings"
 

@@ -17,6 +17,7 @@ from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.demo import DemoSource
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.image_files import is_image_name
+from dynacor_ray.sources.in_memory import MEMORY, gone
 from dynacor_ray.sources.parquet import ParquetSource, read_footers
 from dynacor_ray.sources.table import DELIMITERS, TableSource
 
@@ -78,6 +79,8 @@ def _recognize(data: str, options: SourceOptions) -> tuple[str, Callable[[], Sou
     if data == "demo":
         return "demo", lambda: DemoSource(options)
     name, colon, root = data.partition(":")
+    if colon and name == MEMORY:
+        raise gone(data)
     if colon and name in SOURCES:
         return name, lambda: SOURCES[name](root, options)
     place = _existing(data)

@@ -52,17 +52,19 @@ class PreparedRun:
         return {"options": options, "data": self.source.fingerprint()}
 
 
-def prepare(config: DetectConfig, like: PreparedRun | None = None) -> PreparedRun:
+def prepare(config: DetectConfig, like: PreparedRun | None = None, source: Source | None = None) -> PreparedRun:
     """Check all that can be checked without Ray and without reading the data: options, source, name of the encoder.
 
-    like: shares its source where both read the same rows.
+    like: shares its source where both read the same rows. source: the opened data, where they are in memory.
     """
     if config.encoder != "auto":
         parse_encoder(config.encoder, config.image_size)
     if config.network is not None:
         parse_network(config.network, config.image_size)
     shared = like is not None and _data_digest(like.config) == _data_digest(config)
-    source = like.source if like is not None and shared else open_source(config.data, SourceOptions.of(vars(config)))
+    if source is None:
+        options = SourceOptions.of(vars(config))
+        source = like.source if like is not None and shared else open_source(config.data, options)
     if config.network is not None and source.kind != "image":
         got = f"{source.kind}s in {config.data}"
         raise ConfigError(expected_got(f"images for --network {config.network}", got, "leave out --network"))
