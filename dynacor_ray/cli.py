@@ -86,6 +86,8 @@ class CleanConfig(_FinishedRun):
     """CSV of marks: rows marked right or unsure stay as they are."""
     hard_links: bool = option(False, "options")
     """Of an image folder: names for the same files instead of copies, which need no space."""
+    data: str | None = option(None, "options")
+    """Where the data are now, if they were moved since the run; they must be the same files."""
 
 
 # Each command: its help is the text of the function, its options are the parameter's class. What it does loads Ray or
@@ -160,7 +162,7 @@ def _clean(config: CleanConfig) -> None:
         raise ConfigError(expected_got("--drop or --relabel", got, "say which of the two"))
     marks = read_marks(locate(config.marks)) if config.marks else None
     action: Literal["drop", "relabel"] = "drop" if config.drop else "relabel"
-    done = clean_run(locate(config.run), locate(config.out), action, marks, config.hard_links)
+    done = clean_run(locate(config.run), locate(config.out), action, marks, config.hard_links, config.data)
     did = "left out" if config.drop else "relabeled"
     _say(f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {config.out}", f"Changes: {done.log}")
 

@@ -42,7 +42,12 @@ class Cleaned:
 
 
 def clean_run(
-    run: Location, out: Location, action: Action, marks: dict[int, str] | None = None, hard_links: bool = False
+    run: Location,
+    out: Location,
+    action: Action,
+    marks: dict[int, str] | None = None,
+    hard_links: bool = False,
+    data: str | None = None,
 ) -> Cleaned:
     """Write a copy of the run's data without its flagged rows, or with them under their suggested class.
 
@@ -56,6 +61,7 @@ def clean_run(
         action: "drop" or "relabel".
         marks: a person's marks by instance_id; rows marked right or unsure stay.
         hard_links: whether an image folder gets hard links instead of copies.
+        data: where the data are now, if they were moved since the run.
 
     Raises:
         DataError: data of another kind, or changed since the run.
@@ -70,17 +76,24 @@ def clean_run(
     if out.exists():
         raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
     options = SourceOptions.of(config)
-    source = open_source(config["data"], options)
+    named = config["data"] if data is None else data
+    if data is None and not locate(named).exists():
+        raise DataError(
+            expected_got("the data that the run read", f"nothing at {named}", "say where they are by --data")
+        )
+    source = open_source(named, options)
     if source.fingerprint() != run_directory.fingerprint(run):
-        got = "other files or times of change"
-        raise DataError(expected_got("the data that the run read", got, "run detect again"))
-    data = locate(config["data"])
-    if f"{out.path}/".startswith(f"{data.path}/"):
-        raise StorageError(expected_got(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
+        got = f"other files or times of change at {named}"
+        raise DataError(
+            expected_got("the data that the run read", got, "name their place by --data, or run detect again")
+        )
+    root = locate(named)
+    if f"{out.path}/".startswith(f"{root.path}/"):
+        raise StorageError(expected_got(f"a place outside of {root}", str(out), "a copy in it would be taken for data"))
     if kind == "table":
-        _check_paths(run, data, out)
-    if hard_links and not (kind == "folder" and data.is_local and out.is_local):
-        got = f"{kind} data from {data} to {out}"
+        _check_paths(run, root, out)
+    if hard_links and not (kind == "folder" and root.is_local and out.is_local):
+        got = f"{kind} data from {root} to {out}"
         expected = "an image folder on this machine for --hard-links"
         raise StorageError(expected_got(expected, got, "leave the option out"))
     names = summary.class_names
@@ -91,7 +104,7 @@ def clean_run(
         moved = copy_folder(source, out, changes, hard_links)
         changed = len(moved)
     else:
-        changed = copy_table(data, out, options, changes)
+        changed = copy_table(root, out, options, changes)
     if changed != len(changes.ids):
         got = f"{changed:,} of the {len(changes.ids):,} rows to change"
         raise DataError(expected_got(CHANGED.partition(":")[0], got, "run detect again"))

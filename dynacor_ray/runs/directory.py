@@ -23,7 +23,8 @@ TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "tr
 def check(run: Location, identity: dict[str, Any]) -> None:
     """Raise RunDirectoryError unless the directory is new, empty, or was begun with the same identity.
 
-    identity: {"options": ..., "data": fingerprint}; what the outputs depend on, as JSON knows it.
+    identity: {"options": ..., "data": fingerprint, "place": path or URI}; what the outputs depend on, as JSON knows it.
+        The place may change: data are the same wherever they lie.
     """
     if not (run / CONFIG).exists():
         others = [name for name in run.names() if not (name == "cache" or name.endswith(".part") or is_lock(name))]
@@ -37,7 +38,16 @@ def check(run: Location, identity: dict[str, Any]) -> None:
     names = sorted({*held["options"], *now["options"]})
     changed = [name for name in names if held["options"].get(name) != now["options"].get(name)]
     details = [f"{n}={held['options'].get(n)!r} there, {now['options'].get(n)!r} here" for n in changed]
-    got = "; ".join(details) or "the data changed since that run began"
+    places = [one.get("place") for one in (held, now)]
+    if not details and places[0] == places[1]:
+        details = ["the data changed since that run began"]
+    elif held["data"] != now["data"]:
+        remedy = "of moved data names, sizes and times must be the same (mv, cp -p, rsync -a)"
+        details.append(f"other data: data={places[0]!r} there, {places[1]!r} here")
+        raise RunDirectoryError(
+            expected_got(f"what {run} was begun with", "; ".join(details), f"choose another --out; {remedy}")
+        )
+    got = "; ".join(details)
     raise RunDirectoryError(expected_got(f"the configuration that {run} was begun with", got, "choose another --out"))
 
 

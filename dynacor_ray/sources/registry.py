@@ -50,6 +50,16 @@ SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
 """Prefix -> what opens `PREFIX:ROOT`. An added row makes `detect` understand more (see `dynacor_ray.sources`)."""
 
 
+def from_anywhere(data: str) -> str:
+    """The same data for every working directory: a local path made absolute, also behind a prefix."""
+    prefix, colon, root = data.partition(":")
+    if data == "demo" or "://" in data or prefix == MEMORY:
+        return data
+    if colon and prefix in SOURCES:
+        return f"{prefix}:{locate(root).uri}" if root and "://" not in root else data
+    return locate(data).uri if data else data
+
+
 def open_source(data: str, options: SourceOptions) -> Source:
     """Open a source.
 
