@@ -243,3 +243,18 @@ def test_other_data_than_the_run_read_are_refused(tmp_path: Path) -> None:
     (run / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(DataError, match="but got data of kind 'demo'; use dynacor export"):
         clean_run(at(run), at(tmp_path / "clean.parquet"), "drop")
+
+
+def test_moved_data_are_named_by_their_new_place(pictures: Any, tmp_path: Path) -> None:
+    run, data, flagged, paths = pictures
+    data.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"but got nothing at .*data; say where they are by --data"):
+        clean_run(at(run), at(tmp_path / "clean"), "drop")
+    done = clean_run(at(run), at(tmp_path / "clean"), "drop", data=str(tmp_path / "elsewhere"))
+    assert images_in(tmp_path / "clean") == {
+        path: path for path in paths if path not in {row["uri"] for row in flagged}
+    }
+    assert done.changed == len(flagged)
+    (tmp_path / "elsewhere" / paths[0]).write_text("another image")
+    with pytest.raises(DataError, match=r"the data that the run read, but got other files .* at .*elsewhere"):
+        clean_run(at(run), at(tmp_path / "again"), "drop", data=str(tmp_path / "elsewhere"))
