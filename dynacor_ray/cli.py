@@ -98,6 +98,8 @@ class CleanConfig(_FinishedRun):
     right or unsure stay as they are."""
     hard_links: bool = option(False, "options")
     """Of an image folder: names for the same files instead of copies, which need no space."""
+    data: str | None = option(None, "options")
+    """Where the data are now, if they were moved since the run; they must be the same files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +195,7 @@ def _clean(config: CleanConfig) -> None:
     if config.marks:
         answers = read_answers(run, RunSummary.read(run).class_names, locate(config.marks))
     action: Literal["drop", "relabel"] = "drop" if config.drop else "relabel"
-    done = clean_run(run, locate(config.out), action, answers, config.hard_links, config.all_flagged)
+    done = clean_run(run, locate(config.out), action, answers, config.hard_links, config.all_flagged, config.data)
     did = "left out" if config.drop else "relabeled"
     _say(f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {config.out}", f"Changes: {done.log}")
 

@@ -20,7 +20,7 @@ PAPER_BATCH = 128
 class DetectConfig(Checked):
     """Options of `dynacor detect`, `dynacor doctor` and `dynacor_ray.detect`; equation numbers are the paper's."""
 
-    data: str = option(MISSING, "data", most_used=True, hint="pass e.g. --data demo")
+    data: str = option(MISSING, "data", most_used=True, changes_results=False, hint="pass e.g. --data demo")
     """What to search: `demo`, a parquet file or folder, an image folder, a CSV/parquet table of uri and label, the
     root of Clothing1M, `cifar10:ROOT` or `cifar100:ROOT`. Local path or any URI that fsspec knows."""
     label_column: str | None = option(None, "data", most_used=True)

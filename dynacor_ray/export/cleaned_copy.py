@@ -12,7 +12,7 @@ import pyarrow.csv as pacsv
 from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import ConfigError, DataError, StorageError, expected_got
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.export.copy_rows import CHANGED, Action, RowChanges, copy_folder, copy_table
 from dynacor_ray.export.tables import without_formulas
 from dynacor_ray.report.answer_files import MARKS
@@ -52,6 +52,7 @@ def clean_run(
     answers: Answers | None = None,
     hard_links: bool = False,
     all_flagged: bool = False,
+    data: str | None = None,
 ) -> Cleaned:
     """Write a copy of the run's data without its flagged rows, or with other labels.
 
@@ -70,6 +71,7 @@ def clean_run(
         answers: a person's answers beside those of a review; they win.
         hard_links: whether an image folder gets hard links instead of copies.
         all_flagged: whether flagged rows that nobody looked at are relabeled, too.
+        data: where the data are now, if they were moved since the run.
 
     Raises:
         ConfigError: nothing is confirmed that could be relabeled.
@@ -89,17 +91,24 @@ def clean_run(
     if out.exists():
         raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
     options = SourceOptions.of(config)
-    data = run_directory.data_place(run, config["data"])
-    source = open_source(data.uri, options)
+    named = config["data"] if data is None else data
+    if data is None and not locate(named).exists():
+        raise DataError(
+            expected_got("the data that the run read", f"nothing at {named}", "say where they are by --data")
+        )
+    source = open_source(named, options)
     if source.fingerprint() != run_directory.fingerprint(run):
-        got = "other files or times of change"
-        raise DataError(expected_got("the data that the run read", got, "run detect again"))
-    if f"{out.path}/".startswith(f"{data.path}/"):
-        raise StorageError(expected_got(f"a place outside of {data}", str(out), "a copy in it would be taken for data"))
+        got = f"other files or times of change at {named}"
+        raise DataError(
+            expected_got("the data that the run read", got, "name their place by --data, or run detect again")
+        )
+    root = locate(named)
+    if f"{out.path}/".startswith(f"{root.path}/"):
+        raise StorageError(expected_got(f"a place outside of {root}", str(out), "a copy in it would be taken for data"))
     if kind == "table":
-        _check_paths(run, data, out)
-    if hard_links and not (kind == "folder" and data.is_local and out.is_local):
-        got = f"{kind} data from {data} to {out}"
+        _check_paths(run, root, out)
+    if hard_links and not (kind == "folder" and root.is_local and out.is_local):
+        got = f"{kind} data from {root} to {out}"
         expected = "an image folder on this machine for --hard-links"
         raise StorageError(expected_got(expected, got, "leave the option out"))
     names = summary.class_names
@@ -110,7 +119,7 @@ def clean_run(
         moved = copy_folder(source, out, changes, hard_links)
         changed = len(moved)
     else:
-        changed = copy_table(data, out, options, changes)
+        changed = copy_table(root, out, options, changes)
     if changed != len(changes.ids):
         got = f"{changed:,} of the {len(changes.ids):,} rows to change"
         raise DataError(expected_got(CHANGED.partition(":")[0], got, "run detect again"))

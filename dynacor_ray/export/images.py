@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.report.build import packed_images
 from dynacor_ray.report.thumbnails import read_images
-from dynacor_ray.runs.directory import data_place
 from dynacor_ray.runs.records import DataSummary
 from dynacor_ray.sources.table import folder_of, place_of
 
@@ -14,7 +13,7 @@ def image_files(run: Location, data: DataSummary, uris: dict[int, str | None]) -
     """Local path of each image that is a file of its own, by instance_id. uris: of the rows, by instance_id."""
     if data.source not in ("folder", "table"):
         return {}
-    root = data_place(run, data.uri)
+    root = locate(data.uri)
     folder = folder_of(root) if data.source == "table" else root
     return {row: path for row, uri in uris.items() if (path := _local_path(uri, folder)) is not None}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from pathlib import Path
 from typing import Any
 
 from dynacor_ray.core.errors import RunDirectoryError, StorageError, closest, expected_got
@@ -16,6 +15,7 @@ from dynacor_ray.runs.lock import is_lock
 CONFIG, SUMMARY, REPORT = "config.json", "summary.json", "report.html"
 AUDIT, REVIEW, REVIEWED = "audit.json", "review.json", "reviewed_issues.parquet"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
+INDEX = "index.parquet"
 CELLS, COMPARISON, SIGNAL_ANALYSIS = "cells", "comparison.parquet", "signal_analysis.parquet"
 TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "trainings"
 
@@ -23,7 +23,8 @@ TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "tr
 def check(run: Location, identity: dict[str, Any]) -> None:
     """Raise RunDirectoryError unless the directory is new, empty, or was begun with the same identity.
 
-    identity: {"options": ..., "data": fingerprint}; what the outputs depend on, as JSON knows it.
+    identity: {"options": ..., "data": fingerprint, "place": path or URI}; what the outputs depend on, as JSON knows it.
+        The place may change: data are the same wherever they lie.
     """
     if not (run / CONFIG).exists():
         others = [name for name in run.names() if not (name == "cache" or name.endswith(".part") or is_lock(name))]
@@ -37,7 +38,16 @@ def check(run: Location, identity: dict[str, Any]) -> None:
     names = sorted({*held["options"], *now["options"]})
     changed = [name for name in names if held["options"].get(name) != now["options"].get(name)]
     details = [f"{n}={held['options'].get(n)!r} there, {now['options'].get(n)!r} here" for n in changed]
-    got = "; ".join(details) or "the data changed since that run began"
+    places = [one.get("place") for one in (held, now)]
+    if not details and places[0] == places[1]:
+        details = ["the data changed since that run began"]
+    elif held["data"] != now["data"]:
+        remedy = "of moved data names, sizes and times must be the same (mv, cp -p, rsync -a)"
+        details.append(f"other data: data={places[0]!r} there, {places[1]!r} here")
+        raise RunDirectoryError(
+            expected_got(f"what {run} was begun with", "; ".join(details), f"choose another --out; {remedy}")
+        )
+    got = "; ".join(details)
     raise RunDirectoryError(expected_got(f"the configuration that {run} was begun with", got, "choose another --out"))
 
 
@@ -57,7 +67,6 @@ def claim(run: Location, identity: dict[str, Any], config: dict[str, Any]) -> No
         {
             "config": as_json(config),
             "identity": as_json(identity) | {"encoder": encoder},
-            "working_dir": Path.cwd().as_posix(),
             "encoder_reason": reason,
             "versions": {"dynacor_ray": __version__, "python": platform.python_version(), **versions},
         }
@@ -95,16 +104,6 @@ def versions(run: Location) -> dict[str, str]:
 def fingerprint(run: Location) -> Any:
     """What the source said of its data when the run began."""
     return _held(run)["identity"]["data"]
-
-
-def data_place(run: Location, data: str) -> Location:
-    """Where the data of a run are, from any working directory: a relative path starts where the run was started."""
-    begun = (run / CONFIG).read_json().get("working_dir") if (run / CONFIG).exists() else None
-    place = locate(data)
-    if begun is None or "://" in data or Path(data).expanduser().is_absolute():
-        return place
-    there = locate(f"{begun}/{data}")
-    return there if there.exists() else place
 
 
 def as_json(value: Any) -> Any:

@@ -81,6 +81,8 @@ class Source(ABC):
     """Label in the data -> class index, when classes are declared; other labels are out of vocabulary."""
     has_instance_ids: bool = False
     has_truth: bool = False
+    row_index: pa.Table | None = None
+    """instance_id of each row beside the index of the data frame that it came from, as pandas writes it."""
     allows_thumbnails: bool = True
     """False when the terms of the data set forbid showing its images to others."""
 

@@ -177,7 +177,7 @@ class CifarSource(Source):
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`; covers the batches, and the human labels where they are used."""
-        return digest([self.name, self._root.uri, self._stamps, self._label_kind])
+        return digest([self.name, self._stamps, self._label_kind])
 
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`."""

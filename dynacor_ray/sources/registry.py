@@ -17,6 +17,7 @@ from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.demo import DemoSource
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.image_files import is_image_name
+from dynacor_ray.sources.in_memory import MEMORY, gone
 from dynacor_ray.sources.parquet import ParquetSource, read_footers
 from dynacor_ray.sources.table import DELIMITERS, TableSource
 
@@ -49,6 +50,16 @@ SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
 """Prefix -> what opens `PREFIX:ROOT`. An added row makes `detect` understand more (see `dynacor_ray.sources`)."""
 
 
+def from_anywhere(data: str) -> str:
+    """The same data for every working directory: a local path made absolute, also behind a prefix."""
+    prefix, colon, root = data.partition(":")
+    if data == "demo" or "://" in data or prefix == MEMORY:
+        return data
+    if colon and prefix in SOURCES:
+        return f"{prefix}:{locate(root).uri}" if root and "://" not in root else data
+    return locate(data).uri if data else data
+
+
 def open_source(data: str, options: SourceOptions) -> Source:
     """Open a source.
 
@@ -78,6 +89,8 @@ def _recognize(data: str, options: SourceOptions) -> tuple[str, Callable[[], Sou
     if data == "demo":
         return "demo", lambda: DemoSource(options)
     name, colon, root = data.partition(":")
+    if colon and name == MEMORY:
+        raise gone(data)
     if colon and name in SOURCES:
         return name, lambda: SOURCES[name](root, options)
     place = _existing(data)

@@ -126,7 +126,7 @@ class TableSource(Source):
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`; covers the table, not the images that it names."""
-        return digest([self.name, str(self._folder), self._stamps, asdict(self._columns), self._options.classes])
+        return digest([self.name, self._stamps, asdict(self._columns), self._options.classes])
 
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`."""

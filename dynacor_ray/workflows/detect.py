@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.core.storage import Location, require_space
@@ -32,39 +35,65 @@ from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.report.summary import build_summary
 from dynacor_ray.report.terminal import print_summary
 from dynacor_ray.runs import directory as run_directory
-from dynacor_ray.runs.directory import CONFIG, DYNAMICS, ISSUES, QUARANTINE, REPORT, SUMMARY, packed_name
+from dynacor_ray.runs.directory import CONFIG, DYNAMICS, INDEX, ISSUES, QUARANTINE, REPORT, SUMMARY, packed_name
 from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.runs.resumable import ResumableRun, run_once
+from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.in_memory import MEMORY
+from dynacor_ray.sources.python_data import open_python
 from dynacor_ray.workflows.cluster_session import check_storage, plan_for, ray_session
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.open_data import check_encoder, open_data
-from dynacor_ray.workflows.prepare import PreparedRun, prepare
+from dynacor_ray.workflows.prepare import PreparedRun, default_out, prepare
 from dynacor_ray.workflows.results import DetectResult
 
 
-def detect(data: str | None = None, **options: Any) -> DetectResult:
+def detect(
+    data: Any = None, labels: Any = None, *, class_names: Sequence[str] | None = None, **options: Any
+) -> DetectResult:
     """Find the wrong labels of a data set. Options are those of `DetectConfig`.
 
     Works in this process where that is enough, else on a Ray cluster (`cluster`). Resumes a run directory that holds
-    the same configuration; returns at once when it is complete.
+    the same configuration; returns at once when it is complete. Without `out` the directory is below `runs/`.
 
     Args:
-        data: What to search: a path, URI or name that `--data` takes.
+        data: What to search: a path, URI or name that `--data` takes, or what Python holds: features (N, D) or images
+            (N, H, W[, C]) as array or tensor, a list of paths or images, a data frame or Arrow table, a Hugging Face
+            `Dataset` (of a `DatasetDict` the part `split=`), or a data set of (image, label).
+        labels: One label per row of such data, or the name of their column in a table.
+        class_names: Names of the classes in order; another word for `classes`.
         options: Those of `DetectConfig`.
 
     Raises:
         DynacorError: Something could not run; before any work where possible.
     """
-    if data is not None:
-        options["data"] = data
-    if not options.get("data"):
-        raise ConfigError(expected_got("data to search", "none", 'pass e.g. detect("demo")'))
-    return run_detect(make_config(DetectConfig, **options))
+    if class_names is not None:
+        options["classes"] = class_names
+    if data is None or isinstance(data, (str, os.PathLike)):
+        if labels is None:
+            if data is not None:
+                options["data"] = os.fspath(data)
+            if not options.get("data"):
+                raise ConfigError(expected_got("data to search", "none", 'pass e.g. detect("demo")'))
+            return run_detect(make_config(DetectConfig, **options))
+        data = None if data is None else os.fspath(data)
+    return _detect_held(data, labels, options)
 
 
-def run_detect(config: DetectConfig) -> DetectResult:
-    """`detect` for a configuration that is already built."""
-    result = run_once(lambda: _Detection.open(config), Progress(config.quiet))
+def _detect_held(data: Any, labels: Any, options: dict[str, Any]) -> DetectResult:
+    """`detect` for data in memory: the directory is named after data and options, so that every call has its own."""
+    split = options.pop("split", None) if isinstance(data, Mapping) else None
+    config = make_config(DetectConfig, data=f"{MEMORY}:", **options)
+    source = open_python(data, labels, SourceOptions.of(vars(config)), split)
+    out = config.out or f"{default_out(source.uri)}-{digest(config.result_options())[:6]}"
+    if config.out is None:
+        Progress(config.quiet).say(f"Results are kept in {out}; out= names another place.")
+    return run_detect(dataclasses.replace(config, data=source.uri, out=out), source)
+
+
+def run_detect(config: DetectConfig, source: Source | None = None) -> DetectResult:
+    """`detect` for a configuration that is already built. source: the opened data, where they are in memory."""
+    result = run_once(lambda: _Detection.open(config, source), Progress(config.quiet))
     if not config.quiet:
         print_summary(result.summary, result.worst(), str(result.run))
     return result
@@ -84,9 +113,9 @@ class _Detection(ResumableRun[RunSummary, DetectResult]):
     prepared: PreparedRun
 
     @classmethod
-    def open(cls, config: DetectConfig) -> _Detection:
+    def open(cls, config: DetectConfig, source: Source | None = None) -> _Detection:
         """Open the data. Raises a DynacorError for whatever could not run."""
-        prepared = prepare(config)
+        prepared = prepare(config, source=source)
         return cls(prepared.run, prepared)
 
     def finished(self) -> DetectResult | None:
@@ -98,12 +127,14 @@ class _Detection(ResumableRun[RunSummary, DetectResult]):
             check_tracking(config.mlflow_uri)
             require_space(self.run, prepared.source.num_rows * config.epochs * BYTES_PER_SIGNAL)
             run_directory.claim(self.run, prepared.identity(), dataclasses.asdict(config))
+            if prepared.source.row_index is not None:
+                (self.run / INDEX).write_table(prepared.source.row_index)
         with ray_session(config, prepared, progress):
             return _stages(prepared, progress)
 
     def release_if_empty(self) -> None:
         if not (self.run / SIGNALS).exists():
-            for name in (CONFIG, QUARANTINE):
+            for name in (CONFIG, QUARANTINE, INDEX):
                 (self.run / name).delete()
 
     def write(self, made: RunSummary, seconds: dict[str, float]) -> DetectResult:

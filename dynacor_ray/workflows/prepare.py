@@ -20,7 +20,7 @@ from dynacor_ray.models.augmentation import TrainingAugmentation, stored_side
 from dynacor_ray.models.encoders import parse_encoder
 from dynacor_ray.models.image_classifiers import parse_network
 from dynacor_ray.sources.base import Source, SourceOptions
-from dynacor_ray.sources.registry import open_source
+from dynacor_ray.sources.registry import from_anywhere, open_source
 
 _BATCH_FACTORS = ((100_000, 8), (4_096, 4), (-1, 1))
 """Rows above which a batch is that many times the paper's."""
@@ -49,25 +49,28 @@ class PreparedRun:
         without: options that are left out.
         """
         options = {name: value for name, value in self.config.result_options().items() if name not in without}
-        return {"options": options, "data": self.source.fingerprint()}
+        return {"options": options, "data": self.source.fingerprint(), "place": self.config.data}
 
 
-def prepare(config: DetectConfig, like: PreparedRun | None = None) -> PreparedRun:
+def prepare(config: DetectConfig, like: PreparedRun | None = None, source: Source | None = None) -> PreparedRun:
     """Check all that can be checked without Ray and without reading the data: options, source, name of the encoder.
 
-    like: shares its source where both read the same rows.
+    like: shares its source where both read the same rows. source: the opened data, where they are in memory.
     """
+    run = locate(config.out or default_out(config.data))
+    config = dataclasses.replace(config, data=from_anywhere(config.data))
     if config.encoder != "auto":
         parse_encoder(config.encoder, config.image_size)
     if config.network is not None:
         parse_network(config.network, config.image_size)
     shared = like is not None and _data_digest(like.config) == _data_digest(config)
-    source = like.source if like is not None and shared else open_source(config.data, SourceOptions.of(vars(config)))
+    if source is None:
+        options = SourceOptions.of(vars(config))
+        source = like.source if like is not None and shared else open_source(config.data, options)
     if config.network is not None and source.kind != "image":
         got = f"{source.kind}s in {config.data}"
         raise ConfigError(expected_got(f"images for --network {config.network}", got, "leave out --network"))
     config = sized_for(config, source.num_rows)
-    run = locate(config.out or default_out(config.data))
     cache = locate(config.cache) if config.cache else run / "cache"
     packed = cache / f"{source.name}-{_data_digest(config)[:8]}" / "dataset"
     return PreparedRun(config, run, source, packed, cache / "features")

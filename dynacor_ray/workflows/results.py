@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
+from dynacor_ray.core import schema
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.export.datalab import as_datalab
 from dynacor_ray.report.build import make_report
@@ -17,6 +18,7 @@ from dynacor_ray.runs.directory import (
     BEST,
     COMPARISON,
     DYNAMICS,
+    INDEX,
     ISSUES,
     REPORT,
     SIGNAL_ANALYSIS,
@@ -68,9 +70,17 @@ class DetectResult:
         return rows
 
     def to_pandas(self) -> pd.DataFrame:
-        """`issues.parquet` as a pandas data frame."""
+        """`issues.parquet` as a pandas data frame in the order of the data, so that `frame.join` finds its rows.
+
+        The index is that of the data frame that was searched, else instance_id. Rows that were quarantined are absent.
+        """
         frame: pd.DataFrame = self.issues.to_pandas()
-        return frame
+        found = frame.set_index(schema.INSTANCE_ID, drop=False).rename_axis(None)
+        if not (self.run / INDEX).exists():
+            return found.sort_index()
+        known: pd.DataFrame = (self.run / INDEX).read_table().to_pandas()
+        known = known[known[schema.INSTANCE_ID].isin(found.index)]
+        return found.loc[known[schema.INSTANCE_ID]].set_axis(known.index)
 
     def to_datalab(self) -> Datalab:
         """The rows as `label` issues of a cleanlab Datalab, by instance_id (`dynacor_ray.export.datalab`)."""

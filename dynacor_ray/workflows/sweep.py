@@ -137,7 +137,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
         """What ties the directory: all but what is varied, so that a sweep may be extended."""
         varied = {*self.config.choices, *CLUSTERING_OPTIONS}
         options = {n: v for n, v in self.config.detect.result_options().items() if n not in varied}
-        return {"options": options | {"sweep": True}, "data": self.first.source.fingerprint()}
+        return self.first.identity() | {"options": options | {"sweep": True}}
 
     def finished(self) -> SweepResult | None:
         """The result, when just this sweep was completed here without a failed trial."""

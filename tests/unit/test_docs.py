@@ -159,7 +159,7 @@ def test_snippets_are_python(page: Path) -> None:
 
 def test_the_documentation_has_snippets() -> None:
     assert [page.stem for page in PAGES for _ in snippets(page, "python")] == [
-        *("README", "extend", "extend", "results", "sweeps")
+        *("README", "data", "extend", "extend", "results", "sweeps")
     ]
 
 

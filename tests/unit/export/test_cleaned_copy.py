@@ -138,21 +138,6 @@ def test_a_csv_keeps_encoding_ends_of_lines_and_quotes(encoding: str, end: str, 
     assert out.read_bytes() == wanted.encode(encoding)
 
 
-def test_relative_data_are_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_run(tmp_path / "run", rows=60)
-    table = pa.table({"feature": schema.fixed_size_list(np.zeros((60, 2), np.float32))})
-    table = table.append_column("label", pa.array([NAMES[c] for c in given_labels(tmp_path / "run")]))
-    pq.write_table(table, tmp_path / "data.parquet")
-    run, _ = run_of_data(tmp_path, tmp_path / "data.parquet", "parquet")
-    summary, config = (json.loads((run / name).read_text()) for name in ("summary.json", "config.json"))
-    summary["config"]["data"] = "data.parquet"
-    (run / "summary.json").write_text(json.dumps(summary))
-    (run / "config.json").write_text(json.dumps(config | {"working_dir": str(tmp_path)}))
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert clean_run(at(run), at(Path("clean.parquet").absolute()), "drop").changed == 6
-
-
 @pytest.fixture
 def pictures(tmp_path: Path) -> tuple[Path, Path, list[dict[str, Any]], list[str]]:
     """A run of an image folder, its data, flagged rows, and the paths of all rows in their order."""
@@ -323,3 +308,18 @@ def test_answers_of_a_review_are_used(tmp_path: Path) -> None:
     review(str(run), str(tmp_path / "marks.csv"))
     assert clean_run(at(run), at(out), "relabel").changed == 1
     assert pq.read_table(out)["label"][row["instance_id"]].as_py() == NAMES[chosen]
+
+
+def test_moved_data_are_named_by_their_new_place(pictures: Any, tmp_path: Path) -> None:
+    run, data, flagged, paths = pictures
+    data.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"but got nothing at .*data; say where they are by --data"):
+        clean_run(at(run), at(tmp_path / "clean"), "drop")
+    done = clean_run(at(run), at(tmp_path / "clean"), "drop", data=str(tmp_path / "elsewhere"))
+    assert images_in(tmp_path / "clean") == {
+        path: path for path in paths if path not in {row["uri"] for row in flagged}
+    }
+    assert done.changed == len(flagged)
+    (tmp_path / "elsewhere" / paths[0]).write_text("another image")
+    with pytest.raises(DataError, match=r"the data that the run read, but got other files .* at .*elsewhere"):
+        clean_run(at(run), at(tmp_path / "again"), "drop", data=str(tmp_path / "elsewhere"))

@@ -113,15 +113,3 @@ def test_a_run_that_is_probably_meant(tmp_path: Path) -> None:
     ):
         with pytest.raises(RunDirectoryError, match=told):
             directory.finished_run(locate(str(tmp_path / name)))
-
-
-def test_data_are_found_from_another_folder(run: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
-    directory.claim(run, IDENTITY, {"data": "data"})
-    monkeypatch.chdir("/")
-    assert directory.data_place(run, "data").path == f"{tmp_path}/data"
-    assert directory.data_place(run, "gone").path == "/gone", "as the user would say it now"
-    for absolute in ("/data", "~/data", "file:///data"):
-        assert directory.data_place(run, absolute) == locate(absolute)
-    assert directory.data_place(locate(str(tmp_path)), "data") == locate("data"), "a run without config.json"

@@ -1,0 +1,197 @@
+"""What Python users hold, opened as a source and read whole."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.in_memory import encoded
+from dynacor_ray.sources.python_data import open_python
+from tests.opened_sources import png, whole
+
+X = np.arange(15, dtype=np.float64).reshape(5, 3)
+IMAGES = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
+Y = [0, 1, 0, 1, 1]
+TEXT = ["0", "1", "0", "1", "1"]
+
+
+def opened(data: Any, labels: Any = None, split: str | None = None, **options: Any) -> Source:
+    return open_python(data, labels, SourceOptions(**options), split)
+
+
+def pixels(table: pa.Table) -> list[np.ndarray]:
+    return [np.asarray(Image.open(io.BytesIO(data))) for data in table["image"].to_pylist()]
+
+
+@pytest.mark.parametrize(
+    "labels", [Y, tuple(Y), np.array(Y), torch.tensor(Y), pd.Series(Y), pa.array(Y), np.array(TEXT)]
+)
+def test_labels_of_every_kind_are_the_same_text(labels: Any) -> None:
+    assert whole(opened(X, labels))["label"].to_pylist() == TEXT
+
+
+@pytest.mark.parametrize("data", [X, torch.tensor(X), X.tolist(), list(X), list(torch.tensor(X)), pd.DataFrame(X)])
+def test_features_of_every_kind_are_the_same_numbers(data: Any) -> None:
+    source = opened(data, Y)
+    table = whole(source)
+    assert source.kind == "feature"
+    assert table["feature"].to_pylist() == X.tolist()
+    assert table["uri"].to_pylist() == ["0", "1", "2", "3", "4"]
+
+
+def test_arrays_are_not_copied() -> None:
+    tensor = torch.tensor(X)
+    for data, held in ((X, X), (tensor, tensor.numpy())):
+        shards: Any = opened(data, Y).shards(2)
+        assert all(np.shares_memory(shard.items, held) for shard in shards)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        IMAGES,
+        IMAGES[..., None],
+        torch.tensor(IMAGES)[:, None],
+        torch.tensor(IMAGES)[:, None] / 255,
+        list(IMAGES),
+        [Image.fromarray(image) for image in IMAGES],
+    ],
+)
+def test_images_of_every_kind_are_the_same_pixels(data: Any) -> None:
+    source = opened(data, Y)
+    assert source.kind == "image"
+    assert np.array_equal(np.stack(pixels(whole(source))), IMAGES)
+
+
+def test_color_images_keep_their_channels() -> None:
+    color = np.arange(2 * 5 * 4 * 3, dtype=np.uint8).reshape(2, 5, 4, 3)
+    for data in (color, color.transpose(0, 3, 1, 2)):
+        assert np.array_equal(np.stack(pixels(whole(opened(data, [0, 1])))), color)
+
+
+def test_paths_and_patterns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for shade in range(5):
+        (tmp_path / f"{shade}.png").write_bytes(png(shade))
+    monkeypatch.chdir(tmp_path)
+    for data in ([f"{shade}.png" for shade in range(5)], [tmp_path / f"{shade}.png" for shade in range(5)], "*.png"):
+        table = whole(opened(data, Y))
+        assert [image[0, 0] for image in pixels(table)] == [0, 1, 2, 3, 4]
+        assert table["uri"].to_pylist() == [str(tmp_path / f"{shade}.png") for shade in range(5)]
+    broken = whole(opened(["0.png", None, "gone.png"], [0, 1, 0]))
+    assert broken["error"].to_pylist() == [None, "missing image", "missing file"]
+
+
+def test_a_frame_keeps_its_index() -> None:
+    frame = pd.DataFrame({"feature": list(X), "label": TEXT}, index=pd.Index(list("edcba"), name="key"))
+    beside = opened(frame[["feature"]], frame["label"])
+    inside, named = opened(frame), opened(frame.rename(columns={"label": "breed"}), "breed")
+    for source in (beside, inside, named):
+        assert whole(source)["label"].to_pylist() == TEXT
+        assert whole(source)["feature"].to_pylist() == X.tolist()
+        assert source.row_index is not None
+        assert source.row_index.to_pandas().index.equals(frame.index)
+    assert opened(frame.reset_index(drop=True)).fingerprint() != inside.fingerprint()
+
+
+def test_anything_with_an_arrow_stream_is_a_table() -> None:
+    class Stream:
+        def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+            return pa.table({"feature": X.tolist(), "label": Y}).__arrow_c_stream__(requested_schema)
+
+    table = whole(opened(Stream()))
+    assert (table["feature"].to_pylist(), table["label"].to_pylist()) == (X.tolist(), TEXT)
+
+
+def test_hugging_face_data_sets_keep_classes_and_order() -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    images = [Image.fromarray(image) for image in IMAGES]
+    data = datasets.Dataset.from_dict({"image": images, "label": Y}, features=features).select([4, 2, 0])
+    source = opened(datasets.DatasetDict({"train": data, "test": data.select([0])}), split="train")
+    table = whole(source)
+    assert (source.class_names, source.label_codes) == (("cat", "dog"), {"0": 0, "1": 1, "cat": 0, "dog": 1})
+    assert table["label"].to_pylist() == ["1", "0", "0"]
+    assert np.array_equal(np.stack(pixels(table)), IMAGES[[4, 2, 0]])
+
+
+class MapData:
+    """As torchvision's data sets are."""
+
+    classes = ("cat", "dog")
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, row: int) -> tuple[Any, int]:
+        if row >= 5:
+            raise IndexError(row)
+        return Image.fromarray(IMAGES[row]), Y[row]
+
+
+def test_map_data_sets_give_images_labels_and_classes() -> None:
+    source = opened(MapData())
+    assert source.class_names == ("cat", "dog")
+    assert whole(source)["label"].to_pylist() == TEXT
+    assert np.array_equal(np.stack(pixels(whole(source))), IMAGES)
+    vectors = opened(torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y)))
+    assert whole(vectors)["feature"].to_pylist() == X.tolist()
+    assert whole(vectors)["label"].to_pylist() == TEXT
+
+
+def test_missing_labels_are_null() -> None:
+    for labels in ([0.0, np.nan, 1.0], np.array([0.0, np.nan, 1.0]), [0, None, 1], [0, -1, 1]):
+        assert whole(opened(X[:3], labels))["label"].to_pylist() == ["0", None, "1"]
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "message"),
+    [
+        (X, Y[:4], "Expected 5 labels, one per row, but got 4; pass both in the same order."),
+        (X, None, "Expected labels of the rows, but got None; pass detect(data, labels)."),
+        (X, np.eye(2)[Y], r"Expected labels of shape (N,), but got (5, 2); pass labels.argmax(axis=1)"),
+        (X.reshape(5, 3, 1), Y, "but got float64 of 5x3x1; pass features as data.reshape(len(data), -1)"),
+        (np.full((5, 3, 4, 4), -1.5), Y, "not an image: float64 values outside of 0..1"),
+        ([[1.0, 2.0], [3.0]], [0, 1], "Expected paths, images, or vectors of numbers of one length"),
+        (X, ["a", 1, "b", 2, "c"], "Expected labels that are all text or all integers"),
+        (pd.DataFrame(X), pd.Series(Y, index=list("abcde")), "Expected labels with the index of the data"),
+        (object(), Y, "but got builtins.object; convert it."),
+    ],
+)
+def test_unusable_data_get_one_clear_message(data: Any, labels: Any, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        opened(data, labels)
+    assert message in str(caught.value)
+
+
+def test_a_split_must_be_named() -> None:
+    with pytest.raises(ConfigError, match="split= to be one of train, test, but got none"):
+        opened({"train": MapData(), "test": MapData()})
+    with pytest.raises(ConfigError, match="a DatasetDict for split="):
+        opened(X, Y, split="train")
+
+
+def test_other_content_is_another_fingerprint() -> None:
+    known = [
+        opened(data, labels).fingerprint()
+        for data, labels in ((X, Y), (X + 1, Y), (X, Y[::-1]), (IMAGES, Y), (IMAGES + 1, Y), (list(IMAGES), Y))
+    ]
+    assert len(set(known)) == len(known)
+    assert opened(X.copy(), np.array(Y)).fingerprint() == known[0]
+
+
+def test_odd_items_have_a_reason() -> None:
+    assert encoded(np.zeros((2, 2, 7), np.uint8)) == (None, "not an image: shape (2, 2, 7)")
+    data, error = encoded(Image.new("CMYK", (2, 2)))
+    assert error is None
+    assert data is not None
+    assert Image.open(io.BytesIO(data)).mode == "RGB"
