@@ -141,6 +141,13 @@ class Ridge:
         tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **tensors)  # type: ignore[arg-type]  # mypy takes any name to be possible
 
+    def plain(self, features: Tensor) -> Tensor:
+        """Scores of every class with all rows that were fitted, float (B, C). features: float (B, D)."""
+        return self.share + self._centered(features) @ self.weights
+
+    def _centered(self, features: Tensor) -> Tensor:
+        return (features.float() - self.mean).mul_(self.scale)
+
     def predict(self, features: Tensor, labels: Tensor, is_fitted: Tensor) -> Tensor:
         """Scores of every class without the row's own label, float (B, C); they sum to 1, single ones may leave [0, 1].
 
@@ -153,7 +160,7 @@ class Ridge:
 
         features: float (B, D); left_out: float (B, C), weights of the rows left out by their label.
         """
-        rows = (features.float() - self.mean).mul_(self.scale)
+        rows = self._centered(features)
         scores = self.share + rows @ self.weights
         leverage = 1.0 / self.count + ((rows @ self.whitening) ** 2).sum(dim=1, keepdim=True)
         weight = left_out.sum(dim=1, keepdim=True)
