@@ -35,8 +35,8 @@ def own_label_influence(
     """How much one label raises its own logit where the network gave it no probability, >= 0, for C > 2.
 
     copies: float (M, K), early logits of the copies, less the mean of all C; classes: ints (M, K), of which these
-    are (`likely_classes`), the copy's label first; given: ints (M,), the label of their originals; weight: float (M,), of each in the
-    training. 0 without copies.
+    are (`likely_classes`), the copy's label first; given: ints (M,), the label of their originals; weight: float (M,),
+    of each in the training. 0 without copies.
     """
     if not len(copies):
         return 0.0

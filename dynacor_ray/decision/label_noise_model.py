@@ -103,7 +103,8 @@ class LabelNoiseModel:
     def transition(self, true: NDArray[np.integer[Any]], given: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """T[c, y] = P(given = y | true = c). ints of shapes that broadcast -> float64."""
         error = self.error[true]
-        return np.where(true == given, 1.0 - error, error * self.pairs.at(true, given))
+        chance: NDArray[np.float64] = np.where(true == given, 1.0 - error, error * self.pairs.at(true, given))
+        return chance
 
     def joint(
         self,
@@ -197,9 +198,7 @@ def pair_rates(
     place = pairs.places(classes, classes[:, :1]).ravel()
     size = len(pairs.code) + len(pairs.rest)
     of_pair = [np.bincount(place, one.ravel(), size)[: len(pairs.code)] for one in (joint, joint**2)]
-    of_class = [
-        np.bincount(classes.ravel(), one.ravel(), len(pairs.rest))[pairs.true] for one in (joint, joint**2)
-    ]
+    of_class = [np.bincount(classes.ravel(), one.ravel(), len(pairs.rest))[pairs.true] for one in (joint, joint**2)]
     value = (of_pair[0] + 0.5) / (of_class[0] + 1.0)
     information = of_pair[1] * (1.0 - value) ** 2 + (of_class[1] - of_pair[1]) * value**2
     rate = _logit_interval(value, 1.0 / np.sqrt(information + 0.25))

@@ -5,6 +5,9 @@ tell apart for doubt: those of people, of a weak annotator. The surest predictio
 classes where noise differs between classes, so they see too little of it there. So the rate is the larger of the two;
 the model's log odds are raised until they agree with it, and the expected F1 says how many rows to flag.
 
+Where even the surest predictions are hardly more than guesses (`LEAST_CERTAINTY`: a thousand classes, few steps), their
+disagreement says that the network has not learned the classes yet, and the model decides alone.
+
 Where the model alone says that labels are wrong, and even the best cut would have an expected F1 that doubt alone can
 give (`LEAST_F1`), only rows that are more likely wrong than right are flagged.
 
@@ -24,7 +27,7 @@ from numpy.typing import NDArray
 from dynacor_ray.decision.expected_f1 import best_cut, shift_to_rate, wrong_probability
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
-LEAST_F1 = 0.55
+LEAST_F1, LEAST_CERTAINTY = 0.55, 0.1
 DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
 _LIKELY = 0.5
 
@@ -63,7 +66,9 @@ def decide(log_odds: NDArray[np.float64], doubt: float, surest: NoiseRate | None
     """
     own = wrong_probability(log_odds)
     model_rate = float(own.mean(axis=0))
-    other = surest if surest is not None else NoiseRate(0.0, 0.0, 0.0, 0.0)
+    other = surest
+    if other is None or other.certainty < LEAST_CERTAINTY:
+        other = NoiseRate(0.0, 0.0, 0.0, 0.0)
     value = max(model_rate, other.value)
     shift = shift_to_rate(log_odds, value) if other.value > model_rate else 0.0
     cut, expected = best_cut(wrong_probability(log_odds + shift))

@@ -68,7 +68,8 @@ def with_log_odds(
 ) -> pa.Table:
     """The block with log odds, and the model's most probable class where it has a predicted one; without scores."""
     rows = scored_rows(block, num_classes, seed, twins)
-    block = block.drop([schema.LIKELY_CLASSES, schema.ALL_CLASS_SCORES]).append_column(schema.LOG_ODDS, pa.array(fitted.log_odds(rows)))
+    block = block.drop([schema.LIKELY_CLASSES, schema.ALL_CLASS_SCORES])
+    block = block.append_column(schema.LOG_ODDS, pa.array(fitted.log_odds(rows)))
     if schema.PREDICTED_LABEL not in block.column_names:
         return block
     place = block.column_names.index(schema.PREDICTED_LABEL)

@@ -1,4 +1,4 @@
-"""Scores of the likely classes that never saw the row's own label, from the training pass: what two ridge regressions say.
+"""Scores of likely classes that never saw the row's own label, from the training pass: what two regressions say.
 
 Both are summed up in the first epoch and asked in the second (`decision.leave_one_out_ridge`). The wide one also has
 random ReLU features. It is summed over a sample of large data, where the other rows need no leaving out. Equal rows

@@ -36,9 +36,7 @@ def scored_rows(scores: np.ndarray, labels: np.ndarray, others: np.ndarray, is_c
     """From scores (3, n, C) in the order of the classes."""
     classes = (labels[:, None] + np.arange(scores.shape[2])) % scores.shape[2]
     first = np.take_along_axis(scores, classes[None], axis=2).astype(np.float16)
-    return ScoredRows(
-        scores=first, classes=classes, other_labels=others, is_copy=is_copy, num_classes=scores.shape[2]
-    )
+    return ScoredRows(scores=first, classes=classes, other_labels=others, is_copy=is_copy, num_classes=scores.shape[2])
 
 
 @pytest.mark.parametrize("classes", [2, CLASSES])

@@ -24,7 +24,8 @@ def block(rows: int = 60) -> pa.Table:
     given = (number % CLASSES).astype(np.int32)
     labels = np.where(keys & 1, corrupted_label(given, number, CLASSES, SEED), given)
     classes = (labels[:, None] + np.arange(CLASSES)) % CLASSES
-    scores = np.tile(3.0 * (classes == given[:, None]), 3) + np.random.default_rng(0).normal(size=(len(keys), 3 * CLASSES))
+    noise = np.random.default_rng(0).normal(size=(len(keys), 3 * CLASSES))
+    scores = np.tile(3.0 * (classes == given[:, None]), 3) + noise
     return pa.table(
         {
             schema.KEY: keys,

@@ -81,7 +81,8 @@ def test_class_scores_are_recorded_where_they_are_asked_for(monkeypatch: pytest.
     table = module.table(key[:-1], {name: values[:-1].numpy() for name, values in recorded[1].items()})
     assert schema.matrix(table[schema.RIDGE_SCORES]).shape == (len(key) - 1, CLASSES)
     ridge, classes = recorded[1][schema.RIDGE_SCORES], recorded[1][schema.LIKELY_CLASSES]
-    assert torch.allclose(logit_margin(ridge, torch.zeros(len(key), dtype=torch.int64)), recorded[1][schema.LEAVE_ONE_OUT])
+    first = torch.zeros(len(key), dtype=torch.int64)
+    assert torch.allclose(logit_margin(ridge, first), recorded[1][schema.LEAVE_ONE_OUT])
     assert np.array_equal(classes[:, 0], label)
     logits = recorded[2][schema.EARLY_LOGITS]
     assert torch.allclose(logits.mean(dim=1), torch.zeros(len(key)), atol=1e-6)

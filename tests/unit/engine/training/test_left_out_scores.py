@@ -10,8 +10,8 @@ import torch
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import Duplicates, TwinLabels
-from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
 from dynacor_ray.decision import likely_classes
+from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training import left_out_scores
 from dynacor_ray.engine.training.left_out_scores import LeftOutScores
