@@ -22,12 +22,14 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
+from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.decision.corrupted_copy_rate import with_corrupted_copies
 from dynacor_ray.decision.fitted_decision import ScoredRows, fit_decision
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
+from dynacor_ray.decision.likely_classes import likely_classes
 from dynacor_ray.decision.noise_rate import NoiseRate, count_confidence, estimate_noise_rate, for_few_rows
-from dynacor_ray.decision.random_features import RandomFeatures
+from dynacor_ray.decision.random_features import RandomFeatures, feature_count
 from dynacor_ray.decision.thresholds import RowSignals, choose_threshold, row_score
 from dynacor_ray.detectors.confident_learning import fold_of, prune_by_noise_rate
 from dynacor_ray.detectors.evidence import Evidence
@@ -42,8 +44,6 @@ from dynacor_ray.method.dynamics import logit_margin
 from dynacor_ray.models.heads import build_classifier
 
 EPOCHS, GAMMA = 20, 0.1
-WIDE = 1024
-"""Random features beside the given ones."""
 EARLY = range(1, 5)
 """Epochs whose logits are kept: classes are known, and most wrong labels not yet memorized."""
 KINDS = (
@@ -255,7 +255,7 @@ def train(labels: LabelSet) -> Training:
     fitted = np.ones(len(label), np.bool_)
     fitted[source], fitted[num_rows:] = False, False
     scores = left_out_scores(features, label, torch.from_numpy(fitted), labels.num_classes, center, scale)
-    random = RandomFeatures(center, scale, WIDE, labels.seed)
+    random = RandomFeatures(center, scale, feature_count(num_rows), labels.seed)
     wide = random.widen(features)
     middle = wide[torch.from_numpy(fitted)].mean(dim=0)
     more = left_out_scores(wide, label, torch.from_numpy(fitted), labels.num_classes, middle, 1.0)
@@ -314,9 +314,14 @@ def scored(labels: LabelSet, training: Training) -> ScoredRows:
     rows, source = training.num_originals, training.source
     others = np.concatenate([np.full(rows, -1), labels.given[source]])
     others[source] = training.labels[rows:]
-    scores = np.stack([training.ridge, training.wide_ridge, training.logits])
+    uniform = torch.from_numpy(keyed_uniform(labels.seed, Purpose.LIKELY_CLASSES, np.arange(len(others))))
+    classes = likely_classes(*map(torch.from_numpy, (training.ridge, training.labels)), uniform).numpy()
+    logits = training.logits - training.logits.mean(axis=1, keepdims=True)
+    scores = np.stack([np.take_along_axis(one, classes, 1) for one in (training.ridge, training.wide_ridge, logits)])
     is_copy = np.arange(len(others)) >= rows
-    return ScoredRows(scores=scores, labels=training.labels, other_labels=others, is_copy=is_copy)
+    return ScoredRows(
+        scores=scores, classes=classes, other_labels=others, is_copy=is_copy, num_classes=labels.num_classes
+    )
 
 
 def model(labels: LabelSet, training: Training) -> Judged:

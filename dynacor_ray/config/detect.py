@@ -102,8 +102,7 @@ class DetectConfig(Checked):
     takes to catch 98% of the planted errors (--target-recall of them with a network); `corrupted_recall`: as many as it
     takes to catch --target-recall of the planted errors; `mixture`: those below the point where two Gaussians fitted to
     the score are equally likely; `paper`: those with q_noisy > q_clean (Eq. 4). Default: `label_noise_model`, with a
-    network, with other features than up to 4,096 numbers, or with more than 200 classes `noise_rate`; `paper` when a
-    --variant is named."""
+    network or with features of more than 4,096 numbers `noise_rate`; `paper` when a --variant is named."""
     ranking_score: RankingScore | None = option(None, "decision")
     """What rows are ranked by: P(wrong) by the label noise model (`label_noise`); mean margin over the first half of
     the epochs (`early_margin`) or over all; the margin of a ridge regression that leaves the row out (`leave_one_out`;

@@ -100,16 +100,23 @@ class TwinLabels(Duplicates):
 
     def counts(self, ids: NDArray[np.int64], num_classes: int, only_fitted: bool = False) -> NDArray[np.float32]:
         """How often each label was given in each row's group, itself included: float32 (n, C); 0 without twins."""
-        at, known = self._places(ids)
         found = np.zeros((len(ids), num_classes), np.float32)
+        row, label, count = self.cells(ids, only_fitted)
+        found[row, label] = count
+        return found
+
+    def cells(
+        self, ids: NDArray[np.int64], only_fitted: bool = False
+    ) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
+        """The same as a list: row, label and count of each label that occurs in the group of a row with twins."""
+        at, known = self._places(ids)
         rows = np.flatnonzero(known)
         begin, end = (self.start[self.group[at[rows]] + more] for more in (0, 1))
         # every row's own stretch of labels, one after the other
         length = end - begin
         row = np.repeat(np.arange(len(rows)), length)
         cell = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length) + begin[row]
-        found[rows[row], self.label[cell]] = (self.fitted if only_fitted else self.count)[cell]
-        return found
+        return rows[row], self.label[cell], (self.fitted if only_fitted else self.count)[cell]
 
     @property
     def group_first(self) -> NDArray[np.int64]:

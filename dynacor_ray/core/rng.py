@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     FOLD = 11
     REVIEW_SAMPLE = 12
     FEATURE_SAMPLE = 13
+    LIKELY_CLASSES = 14
 
 
 def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

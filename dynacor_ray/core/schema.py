@@ -33,10 +33,12 @@ EARLY_EPOCHS = range(1, 5)
 """Epochs whose logits are recorded for the label noise model: most classes are known, few wrong labels memorized."""
 RIDGE_SCORES, WIDE_RIDGE_SCORES, EARLY_LOGITS = "ridge_scores", "wide_ridge_scores", "early_logits"
 CLASS_SCORES = (RIDGE_SCORES, WIDE_RIDGE_SCORES, EARLY_LOGITS)
-"""Scores of every class that the label noise model reads, float16 (C,) per row: two leave-one-out ridge regressions,
-and the network's logits."""
+"""Scores of the likely classes that the label noise model reads, float16 (K,) per row: two leave-one-out ridge
+regressions, and the network's logits less their mean over all classes."""
+LIKELY_CLASSES = "likely_classes"
+"""Which classes these are of, int32 (K,): first the row's label, then the most probable others."""
 ALL_CLASS_SCORES = "class_scores"
-"""The three of a row one after the other, float16 (3 C,)."""
+"""The three of a row one after the other, float16 (3 K,)."""
 LOG_ODDS = "log_odds"
 """log P(wrong) / P(right) of a label by the label noise model."""
 

@@ -22,89 +22,81 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynacor_ray.decision.likely_classes import stands_for
+
 
 def own_label_influence(
     copies: NDArray[np.floating[Any]],
+    classes: NDArray[np.integer[Any]],
     given: NDArray[np.integer[Any]],
-    corrupted: NDArray[np.integer[Any]],
+    num_classes: int,
     weight: NDArray[np.floating[Any]] | float = 1.0,
 ) -> float:
     """How much one label raises its own logit where the network gave it no probability, >= 0, for C > 2.
 
-    copies: float (M, C), early logits of the copies; given, corrupted: ints (M,), the label of their originals and
-    their own; weight: float (M,), of each in the training. 0 without copies.
+    copies: float (M, K), early logits of the copies, less the mean of all C; classes: ints (M, K), of which these
+    are (`likely_classes`), the copy's label first; given: ints (M,), the label of their originals; weight: float (M,),
+    of each in the training. 0 without copies.
     """
     if not len(copies):
         return 0.0
-    rows = np.arange(len(copies))
     logits = copies.astype(np.float64)
-    own = logits[rows, corrupted]
-    unseen = (logits.sum(axis=1) - own - logits[rows, given]) / (logits.shape[1] - 2)
-    residual = (1.0 - _probability(logits, corrupted)) * weight
+    own = logits[:, 0]
+    unseen = (-own - (logits * (classes == given[:, None])).sum(axis=1)) / (num_classes - 2)
+    residual = (1.0 - _probability(logits, num_classes)[:, 0]) * weight
     # those of little weight show little, and have little say
     return float(max(0.0, ((own - unseen) * weight).mean(axis=0) / (residual * weight).mean(axis=0)))
 
 
 def two_class_influence(
     originals: NDArray[np.floating[Any]],
-    labels: NDArray[np.integer[Any]],
     has_copy: NDArray[np.bool_],
     other: NDArray[np.floating[Any]],
     weight: NDArray[np.floating[Any]] | None = None,
 ) -> float:
     """`own_label_influence` for C = 2, from the originals alone.
 
-    originals: float (N, 2), early logits; labels: ints (N,); has_copy: bool (N,); other: float (N,), another margin of
-    the same rows, which takes most of the spread away; weight: float (N,), of each row in the training. 0 unless there
-    are rows of both kinds.
+    originals: float (N, 2), early logits, that of the label first; has_copy: bool (N,); other: float (N,), another
+    margin of the same rows, which takes most of the spread away; weight: float (N,), of each row in the training. 0
+    unless there are rows of both kinds.
     """
     if has_copy.all() or not has_copy.any():
         return 0.0
-    rows = np.arange(len(labels))
-    margin = originals[rows, labels] - originals[rows, 1 - labels]
+    logits = originals.astype(np.float64)
+    margin = logits[:, 0] - logits[:, 1]
     saw_copy = has_copy * (1.0 if weight is None else weight)
     columns = np.stack([np.ones(len(margin)), other, np.minimum(other, 0.0), saw_copy], axis=1).astype(np.float64)
-    solution, *_ = np.linalg.lstsq(columns, margin.astype(np.float64), rcond=None)
+    solution, *_ = np.linalg.lstsq(columns, margin, rcond=None)
     # the copy has the other label, whose residual is the probability of this one
-    residual = _probability(originals[has_copy].astype(np.float64), labels[has_copy])
+    residual = _probability(logits[has_copy], 2)[:, 0]
     return float(max(0.0, -solution[3] / residual.mean(axis=0)))
 
 
 def without_own_label(
     logits: NDArray[np.floating[Any]],
-    labels: NDArray[np.integer[Any]],
     influence: float,
-    also: NDArray[np.integer[Any]] | None = None,
+    num_classes: int,
+    also: NDArray[np.bool_] | None = None,
     twins: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.float64]:
-    """Early logits without what their own label did to them: float64 (N, C), centered on 0 in each row.
+    """Early logits without what their own label did to them: float64 (N, K), centered on 0 in each row.
 
-    logits: float (N, C); labels: ints (N,); also: ints (N,), a second label that the row's features were seen with (of
-    its copy, or of the original of a copy), -1 for none; twins: float (N, C), labels of other rows with its features,
-    where m of them weigh 1/m each.
+    logits: float (N, K), that of the label first; also: bool (N, K), a second label that the row's features were seen
+    with (of its copy, or of the original of a copy); twins: float (N, K), labels of other rows with its features, where
+    m of them weigh 1/m each.
     """
-    rows = np.arange(len(logits))
+    seen = np.zeros(logits.shape) if also is None else also.astype(np.float64)
+    seen[:, 0] += 1.0
+    if twins is not None:
+        seen = (seen + twins) / (1.0 + twins.sum(axis=1, keepdims=True))
     left = logits.astype(np.float64)
-    weight = np.full(len(rows), influence) if twins is None else influence / (1.0 + twins.sum(axis=1))
-    own = weight * (1.0 - _probability(left, labels))
-    others = 0.0 if twins is None else weight[:, None] * twins * (1.0 - _softmax(left))
-    if also is not None:
-        twice = np.flatnonzero(also >= 0)
-        second = weight[twice] * (1.0 - _probability(left[twice], also[twice]))
-        left[twice, also[twice]] -= second
-    left[rows, labels] -= own
-    left -= others
+    left -= influence * seen * (1.0 - _probability(left, num_classes))
     left -= left.mean(axis=1, keepdims=True)
     return left
 
 
-def _probability(logits: NDArray[np.float64], labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Softmax of each row at its label, float64 (N,)."""
-    share: NDArray[np.float64] = _softmax(logits)[np.arange(len(logits)), labels]
-    return share
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def _probability(logits: NDArray[np.float64], num_classes: int) -> NDArray[np.float64]:
+    """Softmax over all classes at those that are kept, float64 (n, K)."""
     power = np.exp(logits - logits.max(axis=1, keepdims=True))
-    normal: NDArray[np.float64] = power / power.sum(axis=1, keepdims=True)
+    normal: NDArray[np.float64] = power / (power @ stands_for(logits.shape[1], num_classes))[:, None]
     return normal

@@ -14,17 +14,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.early_scores import own_label_influence, two_class_influence, without_own_label
-from dynacor_ray.decision.label_noise_model import Interval, LabelNoiseModel, fit_label_noise, pair_interval
+from dynacor_ray.decision.label_noise_model import LabelNoiseModel, PairRates, fit_label_noise, pair_rates
+from dynacor_ray.decision.likely_classes import stands_for
 from dynacor_ray.decision.noise_decision import NoiseDecision, decide
 from dynacor_ray.decision.noise_rate import NoiseRate
 
 MOST_VALUES = 2_000_000
-"""Most rows times classes that the model is fitted to: a fit takes some ten seconds there."""
+"""Most rows times classes of each that the model is fitted to: a fit takes some ten seconds there."""
 _BEYOND = 1000.0
 """Log odds that no row has: the probabilities that they are made of are held above 1e-300."""
+_ROUNDING = 1e-6
+"""Of log odds that were probabilities near 1: the row at the cut is flagged."""
 _LEAST_COPIES = 20.0
 """Copies that must stand for the errors found, by their effective number, to tell how many of such are flagged."""
 
@@ -34,50 +38,67 @@ class ScoredRows:
     """Rows with scores of every class, aligned.
 
     Attributes:
-        scores: float (3, n, C): a ridge regression's, one with random features, the mean early logits.
-        labels: int64 (n,): the given label of an original, the corrupted one of a copy.
+        scores: float (3, n, K): a ridge regression's, one with random features, the mean early logits less the mean of
+            all C.
+        classes: int64 (n, K): which classes these are of (`likely_classes`), first the row's label: the given one of
+            an original, the corrupted one of a copy.
         other_labels: int64 (n,): the second label that the same features were trained with: a copy's for its original,
             the given one for a copy; -1 for none.
         is_copy: bool (n,).
-        twins: float (n, C): how often each label was given to other rows with the same image or feature (of a copy: to
+        num_classes: C.
+        twins: (n, C): how often each label was given to other rows with the same image or feature (of a copy: to
             those of its original); None where there are none.
     """
 
     scores: NDArray[np.floating[Any]]
-    labels: NDArray[np.int64]
+    classes: NDArray[np.int64]
     other_labels: NDArray[np.int64]
     is_copy: NDArray[np.bool_]
-    twins: NDArray[np.float32] | None = None
+    num_classes: int
+    twins: sparse.csr_array | None = None
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Of each row, int64 (n,)."""
+        return self.classes[:, 0]
 
     @property
     def weight(self) -> NDArray[np.float64]:
         """Of each row in the training, float64 (n,): m equal rows weigh 1/m each."""
         if self.twins is None:
             return np.ones(len(self.labels))
-        weight: NDArray[np.float64] = 1.0 / (1.0 + self.twins.sum(axis=1, dtype=np.float64))
+        weight: NDArray[np.float64] = 1.0 / (1.0 + self.twins.sum(axis=1))
         return weight
 
     @property
-    def told(self) -> NDArray[np.float32] | None:
-        """Labels of the twins that tell something of this one's, float (n, C).
+    def told(self) -> sparse.csr_array | None:
+        """Labels of the twins that tell something of this one's, (n, C).
 
         Twins that all have the same label may have it from one another, as where a row was stored twice, and tell
         nothing. Where labels differ, each was given for itself. Copies, whose labels are made, are told nothing.
         """
         if self.twins is None:
             return None
-        told = self.twins.copy()
-        rows = np.arange(len(told))
-        told[(told[rows, self.labels] == told.sum(axis=1)) | self.is_copy] = 0.0
-        return told
+        same = self.among_twins(self.classes[:, :1])[:, 0] == self.twins.sum(axis=1)
+        return sparse.diags_array((~same & ~self.is_copy).astype(np.float64)) @ self.twins
+
+    def among_twins(self, classes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How often each row's twins have some classes. int64 (n, K) -> float64 (n, K)."""
+        found = np.zeros(classes.shape)
+        if self.twins is not None:
+            cells = self.twins.tocoo()
+            row, label = cells.coords
+            np.add.at(found, row, cells.data[:, None] * (classes[row] == label[:, None]))
+        return found
 
     def of(self, rows: NDArray[Any]) -> ScoredRows:
         """Those of some rows: a mask or places, (n,)."""
         return ScoredRows(
             scores=self.scores[:, rows],
-            labels=self.labels[rows],
+            classes=self.classes[rows],
             other_labels=self.other_labels[rows],
             is_copy=self.is_copy[rows],
+            num_classes=self.num_classes,
             twins=None if self.twins is None else self.twins[rows],
         )
 
@@ -91,7 +112,7 @@ class FittedDecision:
         influence: of a label on its own early logit, as the copies show it.
         decision: the rate with its range, and the cut.
         class_rates: P(wrong) of the rows with each given label, float64 (C,); NaN for a class without rows.
-        pairs: P(given = j | true = c), float64 (C, C), with its interval.
+        pairs: P(given = j | true = c) of the class pairs that occur, with its interval.
         found_recall: as of `recall_of_found`.
     """
 
@@ -99,18 +120,19 @@ class FittedDecision:
     influence: float
     decision: NoiseDecision
     class_rates: NDArray[np.float64]
-    pairs: Interval
+    pairs: PairRates
     found_recall: float | None
 
     def log_odds(self, rows: ScoredRows) -> NDArray[np.float64]:
         """log P(wrong) / P(right) of rows of any block, float64 (n,)."""
-        return self.model.log_odds(_blocks(rows, self.influence), rows.labels, rows.told)
+        return self.model.log_odds(_blocks(rows, self.influence), rows.classes, rows.told)
 
     def suggested(self, rows: ScoredRows) -> NDArray[np.int32]:
         """The most probable true class, int32 (n,)."""
-        joint = self.model.joint(_blocks(rows, self.influence), rows.labels, rows.told)
-        best: NDArray[np.int32] = np.argmax(joint, axis=1).astype(np.int32)
-        return best
+        joint = self.model.joint(_blocks(rows, self.influence), rows.classes, rows.told)
+        best = np.argmax(joint / stands_for(joint.shape[1], rows.num_classes), axis=1)
+        suggested: NDArray[np.int32] = rows.classes[np.arange(len(joint)), best].astype(np.int32)
+        return suggested
 
     @property
     def log_odds_cut(self) -> float:
@@ -119,7 +141,7 @@ class FittedDecision:
         if not 0.0 < cut <= 1.0:
             return _BEYOND if cut > 1.0 else -_BEYOND
         cut = min(cut, float(np.nextafter(1.0, 0.0)))  # rows of probability 1 are flagged
-        return float(np.log(cut) - np.log1p(-cut)) - shift
+        return float(np.log(cut) - np.log1p(-cut)) - shift - _ROUNDING
 
 
 def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision:
@@ -136,20 +158,21 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
     if not len(originals.labels):
         raise DataError(expected_got("originals to fit a label noise model to", "none", "use a larger sample"))
     influence = _influence(originals, copies)
-    classes = sample.scores.shape[2]
-    step = -(-len(originals.labels) * classes // MOST_VALUES)
+    classes = sample.num_classes
+    step = -(-originals.classes.size // MOST_VALUES)
     fitted = originals.of(np.arange(0, len(originals.labels), step))
     blocks = _blocks(fitted, influence)
-    model = fit_label_noise(blocks, fitted.labels)
-    doubts = 1.0 - model.class_probability(blocks).max(axis=1)
-    log_odds = model.log_odds(blocks, fitted.labels, fitted.told)
+    model = fit_label_noise(blocks, fitted.classes, classes)
+    probability = model.class_probability(blocks, fitted.classes) / stands_for(blocks.shape[2], classes)
+    doubts = 1.0 - probability.max(axis=1)
+    log_odds = model.log_odds(blocks, fitted.classes, fitted.told)
     decision = decide(log_odds, doubts, surest)
     counts = np.bincount(fitted.labels, minlength=classes)
     wrong = np.bincount(fitted.labels, decision.probability(log_odds), minlength=classes)
     rates = np.where(counts > 0, wrong / np.maximum(counts, 1), np.nan)
-    flagged = decision.flag(model.log_odds(_blocks(copies, influence), copies.labels, copies.told))
+    flagged = decision.flag(model.log_odds(_blocks(copies, influence), copies.classes, copies.told))
     recall = recall_of_found(model, copies, flagged)
-    pairs = pair_interval(model, blocks, fitted.labels)
+    pairs = pair_rates(model, blocks, fitted.classes)
     return FittedDecision(model, influence, decision, rates, pairs, recall)
 
 
@@ -161,7 +184,7 @@ def recall_of_found(model: LabelNoiseModel, copies: ScoredRows, flagged: NDArray
     are flagged. None where fewer than `_LEAST_COPIES` of them, by their effective number, stand for these errors.
     flagged: bool (n,), of the copies.
     """
-    weight = model.error[copies.other_labels] * model.pairs[copies.other_labels, copies.labels]
+    weight = model.transition(copies.other_labels, copies.labels)
     if not weight.any() or weight.sum() ** 2 < _LEAST_COPIES * (weight**2).sum():
         return None
     return float(np.average(flagged, weights=weight))
@@ -169,16 +192,17 @@ def recall_of_found(model: LabelNoiseModel, copies: ScoredRows, flagged: NDArray
 
 def _influence(originals: ScoredRows, copies: ScoredRows) -> float:
     early = 2
-    if originals.scores.shape[2] > 2:
-        return own_label_influence(copies.scores[early], copies.other_labels, copies.labels, copies.weight)
-    rows = np.arange(len(originals.labels))
+    if originals.num_classes > 2:
+        given, weight = copies.other_labels, copies.weight
+        return own_label_influence(copies.scores[early], copies.classes, given, copies.num_classes, weight)
     ridge = originals.scores[0].astype(np.float64)
-    margin = ridge[rows, originals.labels] - ridge[rows, 1 - originals.labels]
     has_copy = originals.other_labels >= 0
-    return two_class_influence(originals.scores[early], originals.labels, has_copy, margin, originals.weight)
+    return two_class_influence(originals.scores[early], has_copy, ridge[:, 0] - ridge[:, 1], originals.weight)
 
 
 def _blocks(rows: ScoredRows, influence: float) -> NDArray[np.float64]:
-    """What the model is fitted to, float64 (3, n, C)."""
+    """What the model is fitted to, float64 (3, n, K)."""
     ridge, wide, early = rows.scores.astype(np.float64)
-    return np.stack([ridge, wide, without_own_label(early, rows.labels, influence, rows.other_labels, rows.twins)])
+    twins = None if rows.twins is None else rows.among_twins(rows.classes)
+    also = rows.classes == rows.other_labels[:, None]
+    return np.stack([ridge, wide, without_own_label(early, influence, rows.num_classes, also, twins)])

@@ -10,11 +10,14 @@ Let `s(x)` be class scores that have not seen the row's own label (`leave_one_ou
 with `error = sigmoid(e)` and the rows of `pairs` softmax of q: error rates are shrunk to one rate, pairs to the uniform
 distribution, the more the fewer rows a class has. A pair (c, j) is no parameter if no row labeled j ranks c first.
 
-From the fit every row has the joint `P(true = c | x, y)`; what follows from that is in `expected_f1`. The gradient
-is exact: with `r_ic` the joint, `dL/dlogit_ic = r_ic - p_ic`, and the sums of r by label are what the error rates and
-pairs need.
+Every row has K classes that it may show, of which the first is its given label: all C where they are few, else the most
+probable ones and some that stand for the others (`likely_classes`). So nothing has the size of N x C or C x C.
 
-Cost: about 60 evaluations of a softmax over (N, C) of a sample; a softmax per row to apply.
+From the fit every row has the joint `P(true = c | x, y)`; what follows from that is in `expected_f1`. The gradient
+is exact: with `r_ic` the joint, `dL/dlogit_ic = r_ic - p_ic`, and the sums of r by pair of class and label are what the
+error rates and pairs need.
+
+Cost: about 60 evaluations of a softmax over (N, K) of a sample; a softmax per row to apply.
 """
 
 from __future__ import annotations
@@ -24,9 +27,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.optimize import minimize
 
 from dynacor_ray.core.errors import DataError, expected_got
+from dynacor_ray.decision.likely_classes import stands_for
 from dynacor_ray.decision.noise_rate import SIGMAS
 
 PAIR_WEIGHT, PAIR_WIDTH = 4.0, 0.5
@@ -37,41 +42,88 @@ _START_WEIGHT, _START_ERROR, _START_ROWS = 8.0, 0.1, 10.0
 _TINY = 1e-300
 _LARGE_WEIGHT = 20.0
 """Of scores in units of their spread: keeps the log odds finite where the scores separate all classes."""
-_MOST_PAIRS = 2000
-"""With more classes pairs stay uniform: the C x C matrix would be too large."""
+
+
+@dataclass(frozen=True)
+class ClassPairs:
+    """P(given = j | true = c, wrong) of pairs of different classes, of which most are alike.
+
+    code: int64 (P,), increasing: c * C + j of the pairs with a value of their own; share: float64 (P,), their values;
+    rest: float64 (C,), the value of every other j of each c.
+    """
+
+    code: NDArray[np.int64]
+    share: NDArray[np.float64]
+    rest: NDArray[np.float64]
+
+    @property
+    def true(self) -> NDArray[np.int64]:
+        """c of each code, int64 (P,)."""
+        return self.code // len(self.rest)
+
+    @property
+    def given(self) -> NDArray[np.int64]:
+        """j of each code, int64 (P,)."""
+        return self.code % len(self.rest)
+
+    def places(self, true: NDArray[np.integer[Any]], given: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Where pairs are among the codes, P + c for one that is not there. ints of shapes that broadcast."""
+        code = true.astype(np.int64) * len(self.rest) + given
+        at = np.searchsorted(self.code, code)
+        known = self.code[np.minimum(at, len(self.code) - 1)] == code if len(self.code) else np.zeros_like(at, np.bool_)
+        return np.where(known, at, len(self.code) + true)
+
+    def at(self, true: NDArray[np.integer[Any]], given: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """The value of pairs of different classes. ints of shapes that broadcast -> float64."""
+        return np.concatenate([self.share, self.rest])[self.places(true, given)]
 
 
 @dataclass(frozen=True)
 class LabelNoiseModel:
-    """A fitted model. weight: float (K,), one per block of scores; bias, error: float (C,); pairs: float (C, C).
+    """A fitted model. weight: float (B,), one per block of scores; bias, error: float (C,).
 
-    error: P(label is wrong | true class); pairs[c, j]: P(given = j | true = c, wrong), rows sum to 1, diagonal 0.
+    error: P(label is wrong | true class).
     """
 
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
     error: NDArray[np.float64]
-    pairs: NDArray[np.float64]
+    pairs: ClassPairs
 
-    def class_probability(self, scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """P(true = c | x), without the label. scores: float (K, N, C). Returns float64 (N, C), rows sum to 1."""
-        return _softmax(np.einsum("k,knc->nc", self.weight, scores) + self.bias)
+    def class_probability(
+        self, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]]
+    ) -> NDArray[np.float64]:
+        """P(true = c | x), without the label. float (B, N, K), ints (N, K) -> float64 (N, K), rows sum to 1.
+
+        A class that stands for others has their probability as well, here and in `joint`.
+        """
+        number = np.log(stands_for(classes.shape[1], len(self.bias)))
+        return _softmax(np.einsum("b,bnk->nk", self.weight, scores) + (self.bias[classes] + number))
+
+    def transition(self, true: NDArray[np.integer[Any]], given: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """T[c, y] = P(given = y | true = c). ints of shapes that broadcast -> float64."""
+        error = self.error[true]
+        chance: NDArray[np.float64] = np.where(true == given, 1.0 - error, error * self.pairs.at(true, given))
+        return chance
 
     def joint(
         self,
         scores: NDArray[np.floating[Any]],
-        labels: NDArray[np.integer[Any]],
-        twins: NDArray[np.floating[Any]] | None = None,
+        classes: NDArray[np.integer[Any]],
+        twins: sparse.csr_array | None = None,
     ) -> NDArray[np.float64]:
-        """P(true = c | x, given = y): float64 (N, C), rows sum to 1.
+        """P(true = c | x, given = y): float64 (N, K), rows sum to 1.
 
-        scores: float (K, N, C); labels: ints (N,); twins: float (N, C), how often each label was given to others of the
-        same x, independently of this one.
+        scores: float (B, N, K); classes: ints (N, K), different in each row, the given label first; twins: (N, C), how
+        often each label was given to others of the same x, independently of this one.
         """
-        matrix = transition(self.error, self.pairs)
-        joint = self.class_probability(scores) * matrix.T[labels]
+        joint = self.class_probability(scores, classes) * self.transition(classes, classes[:, :1])
         if twins is not None:
-            told = twins @ np.log(np.maximum(matrix, _TINY)).T
+            cells = twins.tocoo()
+            row, label = cells.coords
+            chance = np.log(np.maximum(self.transition(classes[row], label[:, None]), _TINY))
+            told = np.zeros_like(joint)
+            np.add.at(told, row, cells.data[:, None] * chance)
             joint = np.maximum(joint, _TINY) * np.exp(told - told.max(axis=1, keepdims=True))
         normal: NDArray[np.float64] = joint / joint.sum(axis=1, keepdims=True)
         return normal
@@ -79,22 +131,13 @@ class LabelNoiseModel:
     def log_odds(
         self,
         scores: NDArray[np.floating[Any]],
-        labels: NDArray[np.integer[Any]],
-        twins: NDArray[np.floating[Any]] | None = None,
+        classes: NDArray[np.integer[Any]],
+        twins: sparse.csr_array | None = None,
     ) -> NDArray[np.float64]:
         """log P(wrong) / P(right) of each row, float64 (N,); arguments as of `joint`."""
-        joint, rows = self.joint(scores, labels, twins), np.arange(len(labels))
-        right = np.maximum(joint[rows, labels], _TINY)
-        joint[rows, labels] = 0.0
-        odds: NDArray[np.float64] = np.log(np.maximum(joint.sum(axis=1), _TINY)) - np.log(right)
-        return odds
-
-
-def transition(error: NDArray[np.float64], pairs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """T[c, y] = P(given = y | true = c): float64 (C, C), rows sum to 1."""
-    matrix: NDArray[np.float64] = error[:, None] * pairs
-    np.fill_diagonal(matrix, 1.0 - error)
-    return matrix
+        joint = self.joint(scores, classes, twins)
+        odds: NDArray[np.float64] = np.log(np.maximum(joint[:, 1:].sum(axis=1), _TINY))
+        return odds - np.log(np.maximum(joint[:, 0], _TINY))
 
 
 @dataclass(frozen=True)
@@ -106,47 +149,60 @@ class Interval:
     high: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class PairRates:
+    """P(given | true) of pairs of different classes. true, given: int64 (P,); rate: arrays (P,)."""
+
+    true: NDArray[np.int64]
+    given: NDArray[np.int64]
+    rate: Interval
+
+
 def error_interval(
-    model: LabelNoiseModel, scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
+    model: LabelNoiseModel, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]]
 ) -> Interval:
     """`model.error` of each class, float (C,), with the sampling error of the rows that it was fitted to.
 
     From the empirical Fisher information of weight, bias and error rates together, `sum_i g_i g_i'` of the scores
     `dL_i/dlogit_c = r_ic - p_ic` and `dL_i/de_c = r_ic (1[c != y_i] - error_c)`, plus the penalties' curvature.
     """
-    probability, joint = model.class_probability(scores), model.joint(scores, labels)
-    residual = joint - probability
-    by_error = -joint * model.error
-    rows = np.arange(len(labels))
-    by_error += joint
-    by_error[rows, labels] -= joint[rows, labels]
-    by_weight = np.einsum("nc,knc->nk", residual, scores)
-    gradient = np.concatenate([by_weight, residual, by_error], axis=1)
-    classes = len(model.error)
-    penalty = np.concatenate([np.full(len(model.weight), 1e-9), np.ones(2 * classes)])
-    information = gradient.T @ gradient + np.diag(penalty)
-    information[-classes:, -classes:] -= 1.0 / classes
+    blocks, rows, each = scores.shape
+    num_classes = len(model.error)
+    joint = model.joint(scores, classes)
+    residual = joint - model.class_probability(scores, classes)
+    by_error = joint * ((classes != classes[:, :1]) - model.error[classes])
+    by_weight = np.einsum("nk,bnk->nb", residual, scores)
+    where = (np.arange(0, rows * each + 1, each), (rows, num_classes))
+    by_class = [
+        sparse.csr_array((one.ravel(), classes.ravel(), where[0]), shape=where[1]) for one in (residual, by_error)
+    ]
+    gradient = sparse.hstack([sparse.csr_array(by_weight), *by_class], format="csr")
+    penalty = np.concatenate([np.full(blocks, 1e-9), np.ones(2 * num_classes)])
+    information = (gradient.T @ gradient).toarray() + np.diag(penalty)
+    information[-num_classes:, -num_classes:] -= 1.0 / num_classes
     information += 1e-9 * np.eye(len(information)) * np.trace(information) / len(information)
-    variance = np.diagonal(np.linalg.inv(information))[-classes:]
+    variance = np.diagonal(np.linalg.inv(information))[-num_classes:]
     return _logit_interval(model.error, np.sqrt(np.maximum(variance, 0.0)))
 
 
-def pair_interval(
-    model: LabelNoiseModel, scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
-) -> Interval:
-    """P(given = j | true = c), float (C, C), with the sampling error of each entry alone.
+def pair_rates(
+    model: LabelNoiseModel, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]]
+) -> PairRates:
+    """P(given = j | true = c) of the pairs with a value of their own, with the sampling error of each alone.
 
     The value is the share of label j among the rows that the model takes for class c, which chance moves less from the
     truth than the penalty moves `model.pairs`. From `dL_i/dlogit T_cj = r_ic (1[y_i = j] - T_cj)`, whose squares add up
     to the information on an entry. A quarter of a row is added, so that an entry without any has a wide interval.
     """
-    joint = model.joint(scores, labels)
-    counts, labeled = np.full_like(model.pairs, 0.5), np.zeros_like(model.pairs)
-    np.add.at(counts.T, labels, joint)
-    np.add.at(labeled.T, labels, joint**2)
-    matrix = counts / (counts.sum(axis=1, keepdims=True) - 0.5 * (counts.shape[1] - 2))
-    information = labeled * (1.0 - matrix) ** 2 + (labeled.sum(axis=1, keepdims=True) - labeled) * matrix**2
-    return _logit_interval(matrix, 1.0 / np.sqrt(information + 0.25))
+    joint, pairs = model.joint(scores, classes), model.pairs
+    place = pairs.places(classes, classes[:, :1]).ravel()
+    size = len(pairs.code) + len(pairs.rest)
+    of_pair = [np.bincount(place, one.ravel(), size)[: len(pairs.code)] for one in (joint, joint**2)]
+    of_class = [np.bincount(classes.ravel(), one.ravel(), len(pairs.rest))[pairs.true] for one in (joint, joint**2)]
+    value = (of_pair[0] + 0.5) / (of_class[0] + 1.0)
+    information = of_pair[1] * (1.0 - value) ** 2 + (of_class[1] - of_pair[1]) * value**2
+    rate = _logit_interval(value, 1.0 / np.sqrt(information + 0.25))
+    return PairRates(pairs.true, pairs.given, rate)
 
 
 def _logit_interval(value: NDArray[np.float64], deviation: NDArray[np.float64]) -> Interval:
@@ -155,15 +211,19 @@ def _logit_interval(value: NDArray[np.float64], deviation: NDArray[np.float64]) 
     return Interval(value, _sigmoid(logit - SIGMAS * deviation), _sigmoid(logit + SIGMAS * deviation))
 
 
-def fit_label_noise(scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> LabelNoiseModel:
-    """The model with the largest penalized likelihood. scores: float (K, N, C); labels: ints (N,) in 0..C-1.
+def fit_label_noise(
+    scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]], num_classes: int
+) -> LabelNoiseModel:
+    """The model with the largest penalized likelihood.
+
+    scores: float (B, N, K); classes: ints (N, K) in 0..C-1, different in each row, the given label first.
 
     Raises DataError for fewer than two classes or no row.
     """
-    if scores.ndim != 3 or scores.shape[2] < 2 or not len(labels):
-        got = f"shape {scores.shape} for {len(labels)} labels"
-        raise DataError(expected_got("scores of shape (K, N, C), C >= 2, N >= 1", got, "pass one block per score"))
-    objective = _Objective(scores, np.asarray(labels, np.int64))
+    if scores.ndim != 3 or scores.shape[2] < 2 or not len(classes):
+        got = f"shape {scores.shape} for {len(classes)} rows"
+        raise DataError(expected_got("scores of shape (B, N, K), K >= 2, N >= 1", got, "pass one block per score"))
+    objective = _Objective(scores, np.asarray(classes, np.int64), num_classes)
     found = minimize(
         objective, objective.start(), jac=True, method="L-BFGS-B", options={"maxiter": _EVALUATIONS, "maxcor": 20}
     )
@@ -173,86 +233,78 @@ def fit_label_noise(scores: NDArray[np.floating[Any]], labels: NDArray[np.intege
 class _Objective:
     """Penalized negative log-likelihood per row and its gradient, of the parameters in one vector."""
 
-    def __init__(self, scores: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> None:
-        order = np.argsort(labels, kind="stable")
-        self.scores, self.labels = np.ascontiguousarray(scores[:, order]), labels[order]
-        self.num_blocks, self.num_rows, self.num_classes = scores.shape
-        self.present, self.first = np.unique(self.labels, return_index=True)
-        spread = self.scores.std(axis=(1, 2))
+    def __init__(self, scores: NDArray[np.floating[Any]], classes: NDArray[np.int64], num_classes: int) -> None:
+        self.scores, self.classes, self.labels = scores, classes, classes[:, 0]
+        self.num_blocks, self.num_rows, _ = scores.shape
+        self.num_classes = num_classes
+        spread = scores.std(axis=(1, 2))
         self.unit = 1.0 / np.where(spread > 0, spread, 1.0)
-        seen = np.zeros((self.num_classes, self.num_classes), np.bool_)
-        if self.num_classes <= _MOST_PAIRS:
-            seen[self._top(), self.labels] = True
-        np.fill_diagonal(seen, False)
-        self.seen = np.flatnonzero(seen)
+        best = np.einsum("b,bnk->nk", self.unit, scores).argmax(axis=1)
+        self.top = classes[np.arange(self.num_rows), best]
+        differs = self.top != self.labels
+        code, self.times = np.unique(self.top[differs] * num_classes + self.labels[differs], return_counts=True)
+        unknown = ClassPairs(code, np.empty(0), np.empty(num_classes))
+        self.code, self.true = code, unknown.true
+        # every (row, class) is one of a listed pair, of the class's other pairs, or of its right labels
+        cell = unknown.places(classes, classes[:, :1])
+        cell[:, 0] = len(code) + num_classes + self.labels
+        self.cell = cell
 
     def start(self) -> NDArray[np.float64]:
         """Scores in units of their spread, well apart; errors and pairs as often as labels differ from the top class.
 
         From scores that are less apart the search may end where every error is taken for doubt.
         """
-        counts = np.zeros((self.num_classes, self.num_classes))
-        np.add.at(counts, (self._top(), self.labels), 1.0)
-        total = counts.sum(axis=1)
-        wrong = (total - np.diagonal(counts) + _START_ROWS * _START_ERROR) / (total + _START_ROWS)
-        pairs = np.log1p(counts)
-        pairs -= pairs.mean(axis=1, keepdims=True)
+        total = np.bincount(self.top, minlength=self.num_classes)
+        differ = np.bincount(self.true, self.times, self.num_classes)
+        wrong = (differ + _START_ROWS * _START_ERROR) / (total + _START_ROWS)
+        pairs = np.log1p(self.times)
+        pairs -= (np.bincount(self.true, pairs, self.num_classes) / self.num_classes)[self.true]
         weight = np.full(self.num_blocks, _START_WEIGHT / self.num_blocks)
         error = np.log(wrong) - np.log1p(-wrong)
-        return np.concatenate([weight, np.zeros(self.num_classes), error, pairs.reshape(-1)[self.seen]])
-
-    def _top(self) -> NDArray[np.int64]:
-        """The class of the largest score, blocks in units of their spread."""
-        top: NDArray[np.int64] = np.einsum("k,knc->nc", self.unit, self.scores).argmax(axis=1)
-        return top
+        return np.concatenate([weight, np.zeros(self.num_classes), error, pairs])
 
     def model(self, parameters: NDArray[np.float64]) -> LabelNoiseModel:
         """The model of a vector of parameters."""
         weight, bias, e, q = self._split(parameters)
-        return LabelNoiseModel(weight * self.unit, bias, _sigmoid(e), _pair_rows(q))
+        power = np.exp(q)
+        listed = np.bincount(self.true, minlength=self.num_classes)
+        # a pair that is not listed has q = 0
+        total = np.bincount(self.true, power, self.num_classes) + (self.num_classes - 1 - listed)
+        pairs = ClassPairs(self.code, power / total[self.true], 1.0 / total)
+        return LabelNoiseModel(weight * self.unit, bias, _sigmoid(e), pairs)
 
     def _split(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-        k, c = self.num_blocks, self.num_classes
-        q = np.zeros(c * c)
-        q[self.seen] = parameters[k + 2 * c :]
-        return parameters[:k], parameters[k : k + c], parameters[k + c : k + 2 * c], q.reshape(c, c)
+        b, c = self.num_blocks, self.num_classes
+        return parameters[:b], parameters[b : b + c], parameters[b + c : b + 2 * c], parameters[b + 2 * c :]
 
     def __call__(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Value and gradient at a vector of parameters."""
         weight, bias, e, q = self._split(parameters)
-        model = self.model(parameters)
-        probability = model.class_probability(self.scores)
-        matrix = transition(model.error, model.pairs)
-        joint = probability * matrix.T[self.labels]
+        model, listed, c = self.model(parameters), len(self.code), self.num_classes
+        probability = model.class_probability(self.scores, self.classes)
+        chance = [model.error[self.true] * model.pairs.share, model.error * model.pairs.rest, 1.0 - model.error]
+        joint = probability * np.concatenate(chance)[self.cell]
         likelihood = np.maximum(joint.sum(axis=1, keepdims=True), _TINY)
         joint /= likelihood
         away = e - e.mean()
-        listed = q.reshape(-1)[self.seen]
-        tails = np.log1p((listed / PAIR_WIDTH) ** 2).sum()
+        tails = np.log1p((q / PAIR_WIDTH) ** 2).sum()
         loss = -np.log(likelihood).sum() + 0.5 * ((bias**2).sum() + (away**2).sum()) + PAIR_WEIGHT * tails
         loss += 0.5 * ((weight / _LARGE_WEIGHT) ** 2).sum()
-        # expected number of rows of class c with label y
-        counts = np.zeros((self.num_classes, self.num_classes))
-        counts[:, self.present] = np.add.reduceat(joint, self.first, axis=0).T
-        right = np.diagonal(counts).copy()
-        np.fill_diagonal(counts, 0.0)
-        wrong = counts.sum(axis=1)
-        residual = joint - probability
-        by_weight = np.einsum("nc,knc->k", residual, self.scores) * self.unit
+        # expected numbers of rows
+        counts = np.bincount(self.cell.ravel(), joint.ravel(), listed + 2 * c)
+        of_pair, right = counts[:listed], counts[listed + c :]
+        wrong = counts[listed : listed + c] + np.bincount(self.true, of_pair, c)
+        expected = np.bincount(self.classes.ravel(), probability.ravel(), c)
+        by_weight = np.einsum("nk,bnk->b", joint - probability, self.scores) * self.unit
         by_error = wrong - model.error * (wrong + right)
-        by_pair = (counts - wrong[:, None] * model.pairs).reshape(-1)[self.seen]
-        by_tail = 2.0 * PAIR_WEIGHT * listed / (PAIR_WIDTH**2 + listed**2)
+        by_pair = of_pair - wrong[self.true] * model.pairs.share
+        by_tail = 2.0 * PAIR_WEIGHT * q / (PAIR_WIDTH**2 + q**2)
+        by_bias = wrong + right - expected
         gradient = np.concatenate(
-            [weight / _LARGE_WEIGHT**2 - by_weight, bias - residual.sum(axis=0), away - by_error, by_tail - by_pair]
+            [weight / _LARGE_WEIGHT**2 - by_weight, bias - by_bias, away - by_error, by_tail - by_pair]
         )
         return float(loss / self.num_rows), gradient / self.num_rows
-
-
-def _pair_rows(q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Softmax of each row without its diagonal."""
-    masked = q.copy()
-    np.fill_diagonal(masked, -np.inf)
-    return _softmax(masked)
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

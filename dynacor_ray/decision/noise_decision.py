@@ -10,6 +10,9 @@ surest predictions said that half are wrong. There the model, whose scores never
 surest tenth. So the surest predictions are believed as far as they disagree with the labels more than that doubt
 explains: wholly below a ratio of CREDIBLE, not at all above NOT_CREDIBLE.
 
+Where even the surest predictions are hardly more than guesses (`LEAST_CERTAINTY`: a thousand classes, few steps), their
+disagreement says that the network has not learned the classes yet, and the model decides alone.
+
 Where the model alone says that labels are wrong, and even the best cut would have an expected F1 that doubt alone can
 give (`LEAST_F1`), only rows that are more likely wrong than right are flagged.
 
@@ -30,7 +33,7 @@ from dynacor_ray.decision.expected_f1 import best_cut, shift_to_rate, wrong_prob
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
 SUREST, CREDIBLE, NOT_CREDIBLE = 0.1, 0.5, 0.8
-LEAST_F1 = 0.55
+LEAST_F1, LEAST_CERTAINTY = 0.55, 0.1
 DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
 _LIKELY = 0.5
 
@@ -69,7 +72,9 @@ def decide(log_odds: NDArray[np.float64], doubts: NDArray[np.float64], surest: N
     """
     own = wrong_probability(log_odds)
     model_rate, doubt = float(own.mean(axis=0)), float(doubts.mean(axis=0))
-    other = surest if surest is not None else NoiseRate(0.0, 0.0, 0.0, 0.0)
+    other = surest
+    if other is None or other.certainty < LEAST_CERTAINTY:
+        other = NoiseRate(0.0, 0.0, 0.0, 0.0)
     more = max(0.0, other.value - model_rate) * _belief(other, doubts)
     value = model_rate + more
     shift = shift_to_rate(log_odds, value) if more > 0.0 else 0.0

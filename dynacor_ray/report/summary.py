@@ -184,14 +184,12 @@ def label_noise_table(decision: FittedDecision, names: Sequence[str]) -> dict[st
     flags by the model; doubt: mean of 1 - P(most probable class); pairs: the largest P(given | true) of two classes,
     each with true, given, rate and the low and high end of its 95% interval.
     """
-    off = decision.pairs.low.copy()
-    np.fill_diagonal(off, 0.0)
-    cells = [divmod(int(i), len(names)) for i in np.argsort(-off, axis=None, kind="stable")[:PAIRS_KEPT]]
-    ends = {"rate": decision.pairs.value, "low": decision.pairs.low, "high": decision.pairs.high}
+    found = decision.pairs
+    ends = {"rate": found.rate.value, "low": found.rate.low, "high": found.rate.high}
     pairs = [
-        {"true": names[c], "given": names[j]} | {name: float(end[c, j]) for name, end in ends.items()}
-        for c, j in cells
-        if c != j
+        {"true": names[found.true[at]], "given": names[found.given[at]]}
+        | {name: float(end[at]) for name, end in ends.items()}
+        for at in np.argsort(-found.rate.low, kind="stable")[:PAIRS_KEPT]
     ]
     settled = decision.decision
     return {

@@ -18,6 +18,7 @@ from dynacor_ray.core.manifest import DataFile
 from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
+from dynacor_ray.decision.likely_classes import MOST_CLASSES
 from dynacor_ray.decision.prediction_summary import summarize_predictions
 from dynacor_ray.engine.runtime.blocks import Blocks, blocks_of
 from dynacor_ray.engine.runtime.tasks import run_tasks, share
@@ -67,8 +68,8 @@ class _Assembler:
         table = table.append_column(HAS_COPY, pa.array(has_copy[source]))
         if not self.has_class_scores:
             return table
-        scores = schema.fixed_size_list(self.signals.class_scores(keys))
-        return table.append_column(schema.ALL_CLASS_SCORES, scores)
+        classes, scores = map(schema.fixed_size_list, self.signals.class_scores(keys))
+        return table.append_column(schema.LIKELY_CLASSES, classes).append_column(schema.ALL_CLASS_SCORES, scores)
 
     def _instances(self, low: int, high: int, parts: tuple[DataFile, ...]) -> pa.Table:
         columns = [schema.INSTANCE_ID, schema.URI]
@@ -87,8 +88,8 @@ def assemble(
         progress: Where the rows done are shown.
 
     Returns:
-        The columns of `schema.dynamics_schema`, given_label, uri and has_copy of the row's instance, and class_scores
-            where they were recorded.
+        The columns of `schema.dynamics_schema`, given_label, uri and has_copy of the row's instance, likely_classes
+            and class_scores where they were recorded.
 
     Raises:
         CoverageError: A row does not have exactly one signal per epoch.
@@ -108,7 +109,7 @@ def id_ranges(
     dataset: PackedDataset, num_epochs: int, has_scores: bool = False
 ) -> Iterator[tuple[int, int, tuple[DataFile, ...]]]:
     """Ranges [low, high) of instance_id with about BLOCK_BYTES of dynamics each, and the packed files they touch."""
-    scores = 2 * len(schema.CLASS_SCORES) * dataset.num_classes * has_scores
+    scores = (2 * len(schema.CLASS_SCORES) + 4) * min(dataset.num_classes, MOST_CLASSES) * has_scores
     most = max(1, BLOCK_BYTES // (num_epochs * BYTES_PER_SIGNAL + scores))
     for low, high in itertools.pairwise(_edges(dataset, most)):
         touched = tuple(part for part in dataset.manifest.parts if part.first_id < high and part.last_id >= low)

@@ -30,7 +30,8 @@ def sample_for_fit(dynamics: Blocks, total: int, clustering_sample: int, seed: i
 
     def choose(block: pa.Table, _shared: None) -> pa.Table:
         ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
-        names = [schema.KEY, schema.MARGIN, schema.LEAVE_ONE_OUT, HAS_COPY, schema.GIVEN_LABEL, schema.ALL_CLASS_SCORES]
+        names = [schema.KEY, schema.MARGIN, schema.LEAVE_ONE_OUT, HAS_COPY, schema.GIVEN_LABEL]
+        names += [schema.LIKELY_CLASSES, schema.ALL_CLASS_SCORES]
         rows = block.select([name for name in names if name in block.column_names])
         return rows if share >= 1 else rows.filter(pa.array(keyed_uniform(seed, Purpose.FIT_SAMPLE, ids) < share))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+from scipy import sparse
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import TwinLabels
@@ -44,22 +45,22 @@ def scored_rows(block: pa.Table, num_classes: int, seed: int, twins: TwinLabels 
     given = block[schema.GIVEN_LABEL].to_numpy().astype(np.int64)
     has_copy = block[HAS_COPY].to_numpy()
     corrupted = corrupted_label(given, ids, num_classes, seed).astype(np.int64)
-    scores = schema.matrix(block[schema.ALL_CLASS_SCORES]).reshape(len(ids), len(schema.CLASS_SCORES), num_classes)
+    scores = schema.matrix(block[schema.ALL_CLASS_SCORES]).reshape(len(ids), len(schema.CLASS_SCORES), -1)
     return ScoredRows(
         scores=np.moveaxis(scores, 1, 0),
-        labels=np.where(is_copy, corrupted, given),
+        classes=schema.matrix(block[schema.LIKELY_CLASSES]).astype(np.int64),
         other_labels=np.where(is_copy, given, np.where(has_copy, corrupted, -1)),
         is_copy=is_copy,
+        num_classes=num_classes,
         twins=None if twins is None else _twins(ids, given, num_classes, twins),
     )
 
 
-def _twins(ids: np.ndarray, given: np.ndarray, num_classes: int, twins: TwinLabels) -> np.ndarray:
-    """Labels of the other rows of each row's group, or of a copy's original's."""
-    counts = twins.counts(ids, num_classes)
-    has_twin = twins.sizes(ids) > 1
-    counts[has_twin, given[has_twin]] -= 1
-    return counts
+def _twins(ids: np.ndarray, given: np.ndarray, num_classes: int, twins: TwinLabels) -> sparse.csr_array:
+    """Labels of the other rows of each row's group, or of a copy's original's, (n, C)."""
+    row, label, count = twins.cells(ids)
+    others = count - (label == given[row])
+    return sparse.csr_array((others.astype(np.float64), (row, label)), shape=(len(ids), num_classes))
 
 
 def with_log_odds(
@@ -67,7 +68,8 @@ def with_log_odds(
 ) -> pa.Table:
     """The block with log odds, and the model's most probable class where it has a predicted one; without scores."""
     rows = scored_rows(block, num_classes, seed, twins)
-    block = block.drop([schema.ALL_CLASS_SCORES]).append_column(schema.LOG_ODDS, pa.array(fitted.log_odds(rows)))
+    block = block.drop([schema.LIKELY_CLASSES, schema.ALL_CLASS_SCORES])
+    block = block.append_column(schema.LOG_ODDS, pa.array(fitted.log_odds(rows)))
     if schema.PREDICTED_LABEL not in block.column_names:
         return block
     place = block.column_names.index(schema.PREDICTED_LABEL)

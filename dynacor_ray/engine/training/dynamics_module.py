@@ -23,8 +23,6 @@ from dynacor_ray.method.dynamics import logit_margin, to_float16_keeping_sign
 from dynacor_ray.method.signals import COLUMNS, BatchOutputs, ClassGrams, record_signals
 
 _LOGITS, _PRE_LOGITS = "logits", "pre_logits"
-MOST_CLASSES = 200
-"""With more classes the scores of all of them are too much to keep per row."""
 
 
 class DynamicsModule(TrainingModule):
@@ -44,7 +42,7 @@ class DynamicsModule(TrainingModule):
         # On images there are no fixed features to fit it to.
         has_features = config.network is None and rows.dim <= MAX_FEATURES
         regresses = has_features and config.epochs > schema.LEAVE_ONE_OUT_EPOCH
-        self._records_scores = regresses and config.class_scores and rows.num_classes <= MOST_CLASSES
+        self._records_scores = regresses and config.class_scores
         self._left_out = LeftOutScores(rows, config.seed, device, self._records_scores) if regresses else None
 
     def network(self) -> nn.Module:
@@ -77,12 +75,10 @@ class DynamicsModule(TrainingModule):
         logits, labels = seen[_LOGITS], seen[LABEL]
         predicted = self._counter.add(logits, labels, torch.where(keys < 0, PADDING, keys & 1))  # a copy's key is odd
         recorded = self.signals(keys, seen) | {schema.PREDICTED: predicted.int()}
-        if self._records_scores and self._epoch in schema.EARLY_EPOCHS:
-            recorded[schema.EARLY_LOGITS] = logits
         if self._looks_at_features and self._left_out is not None and self._epoch < schema.LEAVE_ONE_OUT_EPOCH:
             self._left_out.add(keys, seen[schema.FEATURE], labels, self._is_fitted(keys))
-        if self._epoch == schema.LEAVE_ONE_OUT_EPOCH:
-            recorded |= self._leave_one_out(keys, seen)
+        if self._epoch == schema.LEAVE_ONE_OUT_EPOCH or (self._records_scores and self._epoch in schema.EARLY_EPOCHS):
+            recorded |= self._class_scores(keys, seen)
         return recorded
 
     def signals(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
@@ -101,15 +97,23 @@ class DynamicsModule(TrainingModule):
             fitted &= ~is_selected(key >> 1, corruption)
         return torch.from_numpy(fitted).to(self._device)
 
-    def _leave_one_out(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
-        """Margin without the row's own label, float (n,), 0 where there is no regression; and the scores it is of."""
-        scores = {}
-        if self._left_out is not None and self._looks_at_features:
-            scores = self._left_out.ask(keys, seen[schema.FEATURE], seen[LABEL], self._is_fitted(keys))
-        if schema.RIDGE_SCORES not in scores:
-            return {schema.LEAVE_ONE_OUT: torch.zeros(len(keys), device=self._device)}
-        margin = {schema.LEAVE_ONE_OUT: logit_margin(scores[schema.RIDGE_SCORES], seen[LABEL])}
-        return margin | scores if self._records_scores else margin
+    def _class_scores(self, keys: torch.Tensor, seen: Recorded) -> Recorded:
+        """In the second epoch the margin without the row's own label, float (n,), 0 where there is no regression.
+
+        And what the label noise model reads, where it is wanted: scores of likely classes.
+        """
+        logits, labels, left_out = seen[_LOGITS], seen[LABEL], self._left_out
+        asks = self._epoch == schema.LEAVE_ONE_OUT_EPOCH
+        found = {schema.LEAVE_ONE_OUT: torch.zeros(len(keys), device=self._device)} if asks else {}
+        if left_out is None:
+            return found
+        classes = left_out.likely(keys, seen.get(schema.FEATURE), labels)
+        scores = {schema.EARLY_LOGITS: (logits - logits.mean(dim=1, keepdim=True)).gather(1, classes)}
+        if asks and self._looks_at_features:
+            scores |= left_out.ask(keys, seen[schema.FEATURE], labels, self._is_fitted(keys), classes)
+        if schema.RIDGE_SCORES in scores:  # the label is the first of the classes
+            found[schema.LEAVE_ONE_OUT] = logit_margin(scores[schema.RIDGE_SCORES], torch.zeros_like(labels))
+        return found | scores | {schema.LIKELY_CLASSES: classes.int()} if self._records_scores else found
 
     def end_epoch(self, epoch: int, world: int) -> None:
         """Merge all ranks' class statistics: this epoch's joint, and the thresholds for the next one."""
@@ -124,7 +128,7 @@ class DynamicsModule(TrainingModule):
         if self._left_out is not None and epoch < schema.LEAVE_ONE_OUT_EPOCH:
             self._left_out.solve(world)
         elif self._left_out is not None:
-            self._left_out.close()
+            self._left_out.close(self._records_scores and epoch + 1 in schema.EARLY_EPOCHS)
 
     def table(self, keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
         """`schema.signal_schema`."""

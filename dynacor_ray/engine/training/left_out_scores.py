@@ -1,4 +1,4 @@
-"""Scores of every class that never saw the row's own label, from the training pass: what two ridge regressions say.
+"""Scores of likely classes that never saw the row's own label, from the training pass: what two regressions say.
 
 Both are summed up in the first epoch and asked in the second (`decision.leave_one_out_ridge`). The wide one also has
 random ReLU features. It is summed over a sample of large data, where the other rows need no leaving out. Equal rows
@@ -17,13 +17,14 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import TARGET_NORM
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.decision.leave_one_out_ridge import Ridge, RidgeSums, own_labels
-from dynacor_ray.decision.random_features import RandomFeatures
+from dynacor_ray.decision.likely_classes import MOST_CLASSES, all_classes, likely_classes
+from dynacor_ray.decision.random_features import RandomFeatures, feature_count
 from dynacor_ray.engine.data.row_facts import RowFacts
 
-RANDOM_FEATURES = 1024
-"""Columns of the wide regression besides the features: from 1,500 on they gain little and cost the square."""
 WIDE_ROWS = 20_000
 """Most rows that the wide regression is fitted to: with more, its sums would cost more than the training."""
+_VALUES = 1 << 23
+"""Most rows times classes that are scored at once."""
 
 
 class LeftOutScores:
@@ -38,7 +39,7 @@ class LeftOutScores:
     def _random_features(self) -> RandomFeatures:
         mean = torch.from_numpy(self._rows.mean).to(self._device)
         unit = self._rows.scale * len(mean) ** 0.5 / TARGET_NORM  # one over the spread of a column
-        return RandomFeatures(mean, unit, RANDOM_FEATURES, self._seed)
+        return RandomFeatures(mean, unit, feature_count(self._rows.num_originals), self._seed)
 
     @property
     def is_open(self) -> bool:
@@ -72,24 +73,65 @@ class LeftOutScores:
                 dist.all_reduce(total)
         self._ridges, self._sums = [sums.solve() for sums in self._sums], []
 
-    def close(self) -> None:
-        """Forget the regressions: every row was asked."""
-        self._ridges = []
+    def close(self, keep_likely: bool = False) -> None:
+        """Forget the regressions, every row was asked; but for the first where it says which classes are likely."""
+        self._ridges = self._ridges[:1] if keep_likely and self._is_crowded else []
+
+    def likely(self, keys: torch.Tensor, features: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
+        """The classes whose scores are kept (`likely_classes`), int64 (n, K).
+
+        keys: int64 (n,) on the CPU; features: float (n, D), None where `is_open` is false; labels: int64 (n,).
+        """
+        if not self._is_crowded:
+            return all_classes(labels, self._rows.num_classes)
+        uniform = torch.from_numpy(keyed_uniform(self._seed, Purpose.LIKELY_CLASSES, (keys >> 1).numpy()))
+        ridge = self._ridges[0] if self._ridges else None
+        if ridge is None or features is None:
+            scores = torch.zeros((len(keys), self._rows.num_classes), device=self._device)
+        else:  # to leave the row out changes the score of its label alone, up to a factor
+            scores = ridge.plain(features)
+        return likely_classes(scores, labels, uniform.to(self._device))
+
+    @property
+    def _is_crowded(self) -> bool:
+        return self._rows.num_classes > MOST_CLASSES
 
     def ask(
-        self, keys: torch.Tensor, features: torch.Tensor, labels: torch.Tensor, fitted: torch.Tensor
+        self,
+        keys: torch.Tensor,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        fitted: torch.Tensor,
+        classes: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Scores by name of `schema.CLASS_SCORES`, float (n, C) each; without a regression there are none."""
+        """Scores of some classes by name of `schema.CLASS_SCORES`, float (n, K) each; none without a regression.
+
+        classes: int64 (n, K); the rest as of `add`.
+        """
+        at_once = max(1, _VALUES // self._rows.num_classes)
+        parts = zip(*(one.split(at_once) for one in (keys, features, labels, fitted, classes)), strict=True)
+        answers = [self._ask(*part) for part in parts]
+        return {name: torch.cat([one[name] for one in answers]) for name in answers[0]} if answers else {}
+
+    def _ask(
+        self,
+        keys: torch.Tensor,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        fitted: torch.Tensor,
+        classes: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = {}
         left_out = self._left_out(keys, labels, fitted) if self._ridges else labels
         for name, ridge in zip((schema.RIDGE_SCORES, schema.WIDE_RIDGE_SCORES), self._ridges, strict=False):
             if ridge is None:
                 continue
             if name == schema.RIDGE_SCORES or self._random is None:
-                found[name] = ridge.predict_without(features, left_out)
+                scores = ridge.predict_without(features, left_out)
             else:
                 sampled = left_out * self._is_sampled(keys).unsqueeze(1)
-                found[name] = ridge.predict_without(self._random.widen(features), sampled)
+                scores = ridge.predict_without(self._random.widen(features), sampled)
+            found[name] = scores.gather(1, classes)
         return found
 
     def _left_out(self, keys: torch.Tensor, labels: torch.Tensor, fitted: torch.Tensor) -> torch.Tensor:

@@ -76,18 +76,19 @@ class RecordedSignals:
         with (self.folder / self.files[epoch][0]).parquet() as file:
             return set(schema.CLASS_SCORES) <= set(file.schema_arrow.names)
 
-    def class_scores(self, keys: np.ndarray) -> np.ndarray:
-        """The scores of `schema.CLASS_SCORES`, of logits their mean over the early epochs: float16 (n, 3 C).
+    def class_scores(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Likely classes, int32 (n, K), and their `schema.CLASS_SCORES`, float16 (n, 3 K), of logits the early mean.
 
         keys: As in `columns`.
         """
-        early = [epoch for epoch in schema.EARLY_EPOCHS if epoch in self.epochs]
-        logits = [self.columns(epoch, keys, [schema.EARLY_LOGITS])[schema.EARLY_LOGITS] for epoch in early]
-        mean = np.mean([one.astype(np.float32) for one in logits], axis=0)
         regressions = [schema.RIDGE_SCORES, schema.WIDE_RIDGE_SCORES]
-        scores = self.columns(schema.LEAVE_ONE_OUT_EPOCH, keys, regressions)
-        found: np.ndarray = np.concatenate([*(scores[name] for name in regressions), mean], axis=1).astype(np.float16)
-        return found
+        scores = self.columns(schema.LEAVE_ONE_OUT_EPOCH, keys, [schema.LIKELY_CLASSES, *regressions])
+        classes, logits = scores[schema.LIKELY_CLASSES], []
+        for epoch in (epoch for epoch in schema.EARLY_EPOCHS if epoch in self.epochs):
+            seen = self.columns(epoch, keys, [schema.LIKELY_CLASSES, schema.EARLY_LOGITS])
+            logits.append(_lined_up(seen[schema.EARLY_LOGITS].astype(np.float32), seen[schema.LIKELY_CLASSES], classes))
+        blocks = [*(scores[name] for name in regressions), np.mean(logits, axis=0)]
+        return classes, np.concatenate(blocks, axis=1).astype(np.float16)
 
     def waiting_share(self) -> float | None:
         """Share of the training's time that went into waiting for rows, in [0, 1]; None when it is not known."""
@@ -135,6 +136,18 @@ def read_between(place: Location, columns: list[str], low: int, high: int) -> pa
         return pq.read_table(
             place.path, columns=columns, filesystem=place.filesystem, filters=inside, partitioning=None
         )
+
+
+def _lined_up(values: np.ndarray, classes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Values (n, K) of some classes in the order of the wanted ones; the smallest for one that is not among them.
+
+    Which class is just probable enough differs between epochs where rounding decides.
+    """
+    values = values.copy()
+    for row in np.flatnonzero((classes != wanted).any(axis=1)):
+        held = dict(zip(classes[row].tolist(), values[row].tolist(), strict=True))
+        values[row] = [held.get(one, min(held.values())) for one in wanted[row].tolist()]
+    return values
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:

@@ -73,6 +73,9 @@ def signal_table(keys: np.ndarray, recorded: dict[str, np.ndarray]) -> pa.Table:
     for name in schema.CLASS_SCORES:
         if name in recorded:
             table = table.append_column(name, schema.fixed_size_list(recorded[name].astype(np.float16)))
+    if schema.LIKELY_CLASSES in recorded:
+        classes = recorded[schema.LIKELY_CLASSES].astype(np.int32)
+        table = table.append_column(schema.LIKELY_CLASSES, schema.fixed_size_list(classes))
     return table
 
 

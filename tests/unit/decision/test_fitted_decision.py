@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.decision.fitted_decision import ScoredRows, fit_decision, recall_of_found
@@ -28,8 +29,14 @@ def scored(noisy_class: int | None = 0, classes: int = CLASSES, seed: int = 0) -
     scores = 4.0 * np.eye(classes)[shown] + random.normal(size=(3, len(shown), classes))
     is_copy = np.arange(len(shown)) >= ROWS
     labels, others = np.concatenate([given, corrupted]), np.concatenate([other, given[source]])
-    rows = ScoredRows(scores=scores.astype(np.float16), labels=labels, other_labels=others, is_copy=is_copy)
-    return rows, wrong
+    return scored_rows(scores, labels, others, is_copy), wrong
+
+
+def scored_rows(scores: np.ndarray, labels: np.ndarray, others: np.ndarray, is_copy: np.ndarray) -> ScoredRows:
+    """From scores (3, n, C) in the order of the classes."""
+    classes = (labels[:, None] + np.arange(scores.shape[2])) % scores.shape[2]
+    first = np.take_along_axis(scores, classes[None], axis=2).astype(np.float16)
+    return ScoredRows(scores=first, classes=classes, other_labels=others, is_copy=is_copy, num_classes=scores.shape[2])
 
 
 @pytest.mark.parametrize("classes", [2, CLASSES])
@@ -53,7 +60,7 @@ def test_copies_are_known_as_wrong_and_the_true_class_is_suggested() -> None:
     rows, wrong = scored()
     fitted = fit_decision(rows, None)
     assert (fitted.log_odds(rows)[rows.is_copy] > 0).mean() > 0.9
-    shown = rows.scores.astype(np.float64).sum(axis=0).argmax(axis=1)
+    shown = rows.classes[np.arange(len(rows.labels)), rows.scores.astype(np.float64).sum(axis=0).argmax(axis=1)]
     assert (fitted.suggested(rows) == shown)[:ROWS][wrong].mean() > 0.9
 
 
@@ -87,7 +94,7 @@ def test_classes_that_are_wide_apart_are_cut_and_ranked() -> None:
     shown = np.concatenate([rows.labels[:ROWS], rows.other_labels[ROWS:]])
     shown[:ROWS][wrong] = 0  # the class that is mislabeled
     scores = np.stack([np.eye(CLASSES)[shown]] * 3)
-    clear = ScoredRows(scores=scores, labels=rows.labels, other_labels=rows.other_labels, is_copy=rows.is_copy)
+    clear = scored_rows(scores, rows.labels, rows.other_labels, rows.is_copy)
     fitted = fit_decision(clear, None)
     log_odds = fitted.log_odds(clear)[~clear.is_copy]
     assert np.isfinite(fitted.log_odds_cut)
@@ -99,12 +106,11 @@ def test_twins_tell_where_they_differ() -> None:
     """Unanimous twins may have their label from one another; a copy's label is made."""
     twins = np.array([[3, 0], [2, 1], [0, 1], [0, 0], [0, 2]], np.float32)
     labels, is_copy = np.array([0, 0, 0, 0, 0]), np.array([False, False, False, False, True])
-    rows = ScoredRows(
-        scores=np.zeros((3, 5, 2)), labels=labels, other_labels=np.full(5, -1), is_copy=is_copy, twins=twins
-    )
+    alone = scored_rows(np.zeros((3, 5, 2)), labels, np.full(5, -1), is_copy)
+    rows = dataclasses.replace(alone, twins=sparse.csr_array(twins))
     assert rows.told is not None
-    assert rows.told.tolist() == [[0, 0], [2, 1], [0, 1], [0, 0], [0, 0]]
-    assert rows.weight.tolist() == [1 / 4, 1 / 4, 1 / 2, 1, 1 / 3]
+    assert rows.told.toarray().tolist() == [[0, 0], [2, 1], [0, 1], [0, 0], [0, 0]]
+    assert rows.weight == pytest.approx([1 / 4, 1 / 4, 1 / 2, 1, 1 / 3])
     assert rows.of(np.array([1])).weight.tolist() == [1 / 4]
 
 
@@ -113,7 +119,7 @@ def test_a_label_that_its_twins_outvote_is_likelier_wrong() -> None:
     fitted = fit_decision(rows, None)
     twins = np.zeros((len(rows.labels), CLASSES), np.float32)
     twins[np.arange(5), (rows.labels[:5] + 1) % CLASSES] = 4.0
-    told = dataclasses.replace(rows, twins=twins)
+    told = dataclasses.replace(rows, twins=sparse.csr_array(twins))
     before, after = fitted.log_odds(rows), fitted.log_odds(told)
     assert (after[:5] > before[:5] + 2).all()
     assert np.array_equal(after[5:], before[5:])
@@ -141,4 +147,6 @@ def test_rates_per_given_label_and_pairs_come_from_the_fit() -> None:
     given = rows.labels[:ROWS]
     true = [wrong[given == label].mean() for label in range(CLASSES)]
     assert np.allclose(fitted.class_rates, true, atol=0.04)
-    assert ((fitted.pairs.low <= fitted.pairs.value) & (fitted.pairs.value <= fitted.pairs.high)).all()
+    pairs = fitted.pairs
+    assert ((pairs.rate.low <= pairs.rate.value) & (pairs.rate.value <= pairs.rate.high)).all()
+    assert pairs.rate.value[pairs.true == 0].sum() == pytest.approx(0.4, abs=0.08)

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from scipy import sparse
 from scipy.optimize import approx_fprime
 
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.decision.label_noise_model import (
+    ClassPairs,
     LabelNoiseModel,
     _Objective,
     error_interval,
     fit_label_noise,
-    pair_interval,
-    transition,
+    pair_rates,
 )
+from dynacor_ray.decision.likely_classes import likely_classes
 
 RATES = np.array([0.05, 0.3, 0.1, 0.02, 0.2])
 
 
+TWO = ClassPairs(np.array([1, 2]), np.ones(2), np.zeros(2))
+"""Of two classes each is taken for the other."""
+
+
 def drawn(matrix: np.ndarray, rows: int, seed: int, apart: float = 1.2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores (1, N, C), given and true labels; a softmax of the scores is the true posterior."""
+    """Scores (1, N, C) and their classes, given label first, and true labels; a softmax is the true posterior."""
     rng = np.random.default_rng(seed)
     classes = len(matrix)
     true = rng.integers(0, classes, rows)
     scores = np.eye(classes)[true] * apart + rng.normal(size=(rows, classes)) * 0.35
     given = (np.cumsum(matrix[true], axis=1) > rng.random((rows, 1))).argmax(axis=1)
-    return scores[None], given, true
+    return *kept(scores, given, rng), true
+
+
+def kept(scores: np.ndarray, given: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Float (1, N, K) and int (N, K)."""
+    classes = likely_classes(*map(torch.from_numpy, (scores, given, rng.random(len(given))))).numpy()
+    return np.take_along_axis(scores, classes, axis=1)[None], classes
 
 
 def noisy(seed: int = 0) -> np.ndarray:
@@ -34,9 +47,10 @@ def noisy(seed: int = 0) -> np.ndarray:
     return np.stack([np.insert(RATES[c] * pairs[c], c, 1.0 - RATES[c]) for c in range(5)])
 
 
-def test_the_gradient_is_exact() -> None:
+@pytest.mark.parametrize("classes", [5, 20])
+def test_the_gradient_is_exact(classes: int) -> None:
     rng = np.random.default_rng(0)
-    objective = _Objective(rng.normal(size=(2, 200, 4)), rng.integers(0, 4, 200))
+    objective = _Objective(*kept(rng.normal(size=(200, classes)), rng.integers(0, classes, 200), rng), classes)
     at = objective.start() + rng.normal(size=len(objective.start())) * 0.3
     numeric = approx_fprime(at, lambda vector: objective(vector)[0], 1e-6)
     assert objective(at)[1] == pytest.approx(numeric, abs=1e-6)
@@ -46,79 +60,107 @@ def test_known_rates_and_pairs_come_back_within_their_intervals() -> None:
     rates, entries = [], []
     for seed in range(6):
         matrix = noisy(seed)
-        scores, given, _ = drawn(matrix, 3000, seed)
-        model = fit_label_noise(scores, given)
-        found, cells = error_interval(model, scores, given), pair_interval(model, scores, given)
+        scores, classes, _ = drawn(matrix, 3000, seed)
+        model = fit_label_noise(scores, classes, 5)
+        found, cells = error_interval(model, scores, classes), pair_rates(model, scores, classes)
         rates.append((found.low <= RATES) & (found.high >= RATES))
-        entries.append((cells.low <= matrix) & (cells.high >= matrix))
+        truth = matrix[cells.true, cells.given]
+        entries.append((cells.rate.low <= truth) & (cells.rate.high >= truth))
         assert model.error == pytest.approx(RATES, abs=0.06)
         assert (found.high - found.low < 0.12).all(), "and they say something"
+        assert truth.sum() == pytest.approx(RATES.sum(), abs=0.01), "hardly a pair is left out"
     assert np.mean(rates) >= 0.9
-    assert np.mean(entries) >= 0.9
+    assert np.mean(np.concatenate(entries)) >= 0.9
+
+
+def test_of_many_classes_the_likely_ones_are_enough() -> None:
+    """100 classes, 30 rows each; two fifths of the classes are noisy, and one of them is taken for one other."""
+    matrix = np.eye(100)
+    matrix[:40] = 0.7 * np.eye(100)[:40] + 0.3 * (1 - np.eye(100)[:40]) / 99
+    matrix[7] = 0.6 * np.eye(100)[7] + 0.4 * np.eye(100)[8]
+    scores, classes, true = drawn(matrix, 3000, 0, apart=2.0)
+    model = fit_label_noise(scores, classes, 100)
+    wrong = classes[:, 0] != true
+    assert ((model.log_odds(scores, classes) > 0) == wrong).mean() > 0.98
+    rate = 1.0 - model.joint(scores, classes)[:, 0].mean()
+    assert rate == pytest.approx(wrong.mean(), abs=0.015)
+    assert model.error[:40].mean() == pytest.approx(0.3, abs=0.05)
+    assert model.error[40:].mean() < 0.05
+    found = pair_rates(model, scores, classes)
+    most = np.argmax(found.rate.low)
+    assert (found.true[most], found.given[most]) == (7, 8)
+    assert found.rate.low[most] <= 0.4 <= found.rate.high[most]
+    errors = error_interval(model, scores, classes)
+    assert ((errors.low <= matrix.diagonal() * -1 + 1) & (errors.high >= 1 - matrix.diagonal()))[:40].mean() >= 0.9
 
 
 def test_the_joint_says_which_rows_are_wrong_and_what_they_are() -> None:
-    scores, given, true = drawn(noisy(), 6000, 1, apart=0.8)
-    joint = fit_label_noise(scores, given).joint(scores, given)
+    scores, classes, true = drawn(noisy(), 6000, 1, apart=0.8)
+    joint = fit_label_noise(scores, classes, 5).joint(scores, classes)
     assert joint.sum(axis=1) == pytest.approx(1.0)
-    wrong = 1.0 - joint[np.arange(6000), given]
+    given, wrong = classes[:, 0], 1.0 - joint[:, 0]
     assert wrong.mean() == pytest.approx((given != true).mean(), abs=0.01)
     sure = wrong > 0.95
-    assert (joint.argmax(axis=1) == true)[sure].mean() > 0.95
+    assert (classes[np.arange(6000), joint.argmax(axis=1)] == true)[sure].mean() > 0.95
     for low, high in ((0.0, 0.1), (0.2, 0.8), (0.9, 1.0)):
         rows = (wrong >= low) & (wrong <= high)
         assert (given != true)[rows].mean() == pytest.approx(wrong[rows].mean(), abs=0.1), "calibrated"
 
 
 def test_two_classes_with_errors_on_one_side() -> None:
-    scores, given, _ = drawn(np.array([[0.7, 0.3], [0.0, 1.0]]), 2000, 2)
-    model = fit_label_noise(scores, given)
+    scores, classes, _ = drawn(np.array([[0.7, 0.3], [0.0, 1.0]]), 2000, 2)
+    model = fit_label_noise(scores, classes, 2)
     assert model.error == pytest.approx([0.3, 0.0], abs=0.04)
-    assert model.pairs.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert model.pairs.at(np.array([0, 1]), np.array([1, 0])).tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(("classes", "rows"), [(2, 200), (10, 1000), (200, 1000)])
 def test_clean_labels_have_no_errors(classes: int, rows: int) -> None:
-    scores, given, _ = drawn(np.eye(classes), rows, 3, apart=2.0)
-    joint = fit_label_noise(scores, given).joint(scores, given)
-    assert (joint[np.arange(rows), given] < 0.5).mean() <= 0.01
+    scores, shown, _ = drawn(np.eye(classes), rows, 3, apart=2.0)
+    assert (fit_label_noise(scores, shown, classes).joint(scores, shown)[:, 0] < 0.5).mean() <= 0.01
 
 
 def test_a_class_without_rows_keeps_the_common_rate() -> None:
-    scores, given, _ = drawn(np.full((3, 3), 0.1) + 0.7 * np.eye(3), 1000, 4)
+    scores, classes, _ = drawn(np.full((3, 3), 0.1) + 0.7 * np.eye(3), 1000, 4)
     wide = np.concatenate([scores, np.full((1, 1000, 1), -2.0)], axis=2)
-    model = fit_label_noise(wide, given)
+    model = fit_label_noise(wide, np.insert(classes, 3, 3, axis=1), 4)
     assert np.isfinite(model.error).all()
     assert 0.0 < model.error[3] < 0.5
 
 
 def test_order_of_rows_does_not_matter() -> None:
-    scores, given, _ = drawn(noisy(), 500, 5)
+    scores, classes, _ = drawn(noisy(), 500, 5)
     order = np.random.default_rng(0).permutation(500)
-    first, second = fit_label_noise(scores, given), fit_label_noise(scores[:, order], given[order])
+    first, second = fit_label_noise(scores, classes, 5), fit_label_noise(scores[:, order], classes[order], 5)
     assert first.error == pytest.approx(second.error, abs=1e-3)
 
 
 def test_transition_rows_sum_to_one() -> None:
-    model = LabelNoiseModel(np.ones(1), np.zeros(2), np.array([0.2, 0.1]), np.array([[0.0, 1.0], [1.0, 0.0]]))
-    assert transition(model.error, model.pairs) == pytest.approx(np.array([[0.8, 0.2], [0.1, 0.9]]))
+    """Of class 0 label 2 has a value of its own; the other pairs are alike."""
+    pairs = ClassPairs(np.array([2]), np.array([0.75]), np.array([0.25, 0.5, 0.5]))
+    model = LabelNoiseModel(np.ones(1), np.zeros(3), np.array([0.2, 0.1, 0.0]), pairs)
+    matrix = model.transition(np.arange(3)[:, None], np.arange(3))
+    assert matrix == pytest.approx(np.array([[0.8, 0.05, 0.15], [0.05, 0.9, 0.05], [0.0, 0.0, 1.0]]))
+    none = ClassPairs(np.zeros(0, np.int64), np.zeros(0), np.full(3, 0.5))
+    assert none.at(np.array([0, 2]), np.array([1, 1])).tolist() == [0.5, 0.5]
 
 
 def test_nothing_to_fit_is_said() -> None:
-    with pytest.raises(DataError, match=r"scores of shape \(K, N, C\)"):
-        fit_label_noise(np.zeros((1, 0, 3)), np.zeros(0, np.int64))
-    with pytest.raises(DataError, match="C >= 2"):
-        fit_label_noise(np.zeros((1, 4, 1)), np.zeros(4, np.int64))
+    with pytest.raises(DataError, match=r"scores of shape \(B, N, K\)"):
+        fit_label_noise(np.zeros((1, 0, 3)), np.zeros((0, 3), np.int64), 3)
+    with pytest.raises(DataError, match="K >= 2"):
+        fit_label_noise(np.zeros((1, 4, 1)), np.zeros((4, 1), np.int64), 1)
 
 
 def test_twins_by_hand() -> None:
     """Class 0 or 1 equally likely by x; 10% of each are given the other label. Labeled 0, its two twins 1."""
-    model = LabelNoiseModel(np.ones(1), np.zeros(2), np.array([0.1, 0.1]), np.array([[0.0, 1.0], [1.0, 0.0]]))
-    scores, label = np.zeros((1, 2, 2)), np.array([0, 0])
-    joint = model.joint(scores, label, np.array([[0.0, 2.0], [0.0, 0.0]]))
+    model = LabelNoiseModel(np.ones(1), np.zeros(2), np.array([0.1, 0.1]), TWO)
+    scores, classes = np.zeros((1, 2, 2)), np.array([[0, 1], [0, 1]])
+    twins = sparse.csr_array(np.array([[0.0, 2.0], [0.0, 0.0]]))
+    joint = model.joint(scores, classes, twins)
     assert joint[0] == pytest.approx([0.9 * 0.01 / (0.9 * 0.01 + 0.1 * 0.81), 0.9])
-    assert joint[1] == pytest.approx(model.joint(scores, label)[1])
-    assert model.log_odds(scores, label, np.array([[0.0, 2.0], [0.0, 0.0]]))[0] == pytest.approx(np.log(9))
-    many = model.joint(scores, label, np.array([[0.0, 5000.0], [4000.0, 4000.0]]))
+    assert joint[1] == pytest.approx(model.joint(scores, classes)[1])
+    assert model.log_odds(scores, classes, twins)[0] == pytest.approx(np.log(9))
+    many = model.joint(scores, classes, sparse.csr_array(np.array([[0.0, 5000.0], [4000.0, 4000.0]])))
     assert many[0] == pytest.approx([0, 1])
     assert many[1] == pytest.approx([0.9, 0.1])

@@ -54,6 +54,9 @@ def test_the_range_says_that_doubt_may_be_errors() -> None:
 
 def test_without_another_reading_the_model_decides() -> None:
     assert decide(separated(0.1), even(0.01), None).surest_rate == 0
+    guesses = NoiseRate(0.8, 0.7, 0.9, 0.8, certainty=0.02)
+    assert decide(separated(0.1), even(0.01), guesses) == decide(separated(0.1), even(0.01), None)
+    assert decide(separated(0.1), even(0.01), NoiseRate(0.8, 0.7, 0.9, 0.8, certainty=0.2)).rate.value == 0.8
 
 
 def test_no_errors_at_all() -> None:

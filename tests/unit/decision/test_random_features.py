@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
-from dynacor_ray.decision.random_features import RandomFeatures
+from dynacor_ray.decision.random_features import FEWEST, MOST, RandomFeatures, feature_count
 
 
 def test_the_given_features_come_first_scaled_and_the_rest_is_relu() -> None:
@@ -40,3 +40,7 @@ def test_classes_that_no_line_separates_are_told_apart() -> None:
         right.append(float((ridge.predict(wide, label, everywhere).argmax(dim=1) == label).float().mean(dim=0)))
     assert right[0] < 0.65
     assert right[1] > 0.9
+
+
+def test_few_rows_have_few_random_features() -> None:
+    assert [feature_count(rows) for rows in (0, 200, 1800, 50_000)] == [FEWEST, FEWEST, 600, MOST]

@@ -80,11 +80,20 @@ def test_class_scores_are_recorded_where_they_are_asked_for(monkeypatch: pytest.
     key, label = batch().key.numpy(), batch().label.numpy()
     table = module.table(key[:-1], {name: values[:-1].numpy() for name, values in recorded[1].items()})
     assert schema.matrix(table[schema.RIDGE_SCORES]).shape == (len(key) - 1, CLASSES)
-    ridge = recorded[1][schema.RIDGE_SCORES]
-    assert torch.allclose(logit_margin(ridge, torch.from_numpy(label)), recorded[1][schema.LEAVE_ONE_OUT])
-    monkeypatch.setattr("dynacor_ray.engine.training.dynamics_module.MOST_CLASSES", CLASSES - 1)
+    ridge, classes = recorded[1][schema.RIDGE_SCORES], recorded[1][schema.LIKELY_CLASSES]
+    first = torch.zeros(len(key), dtype=torch.int64)
+    assert torch.allclose(logit_margin(ridge, first), recorded[1][schema.LEAVE_ONE_OUT])
+    assert np.array_equal(classes[:, 0], label)
+    logits = recorded[2][schema.EARLY_LOGITS]
+    assert torch.allclose(logits.mean(dim=1), torch.zeros(len(key)), atol=1e-6)
+    for module_name in ("engine.training.left_out_scores", "decision.likely_classes"):
+        monkeypatch.setattr(f"dynacor_ray.{module_name}.MOST_CLASSES", CLASSES - 1)
+    monkeypatch.setattr("dynacor_ray.decision.likely_classes.DRAWN", 1)
     crowded = DynamicsModule(job(class_scores=True), CPU)
-    assert not any(set(schema.CLASS_SCORES) & set(run(crowded, epoch)) for epoch in range(3))
+    fewer = [run(crowded, epoch) for epoch in range(3)]
+    assert (fewer[1][schema.LIKELY_CLASSES][:, 0] == recorded[1][schema.LIKELY_CLASSES][:, 0]).all()
+    assert torch.equal(fewer[1][schema.LIKELY_CLASSES], fewer[2][schema.LIKELY_CLASSES])
+    assert all(fewer[2][name].shape == (len(key), 2) for name in (schema.LIKELY_CLASSES, schema.EARLY_LOGITS))
 
 
 def test_a_checkpoint_between_the_two_epochs_brings_the_regression_back() -> None:

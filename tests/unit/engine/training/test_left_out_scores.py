@@ -10,6 +10,7 @@ import torch
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import Duplicates, TwinLabels
+from dynacor_ray.decision import likely_classes
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training import left_out_scores
@@ -20,6 +21,7 @@ CPU = torch.device("cpu")
 FACTS = RowFacts(ROWS, 0, CLASSES, DIM, np.zeros(DIM, np.float32), 1.0, np.full(CLASSES, ROWS // CLASSES))
 KEYS = torch.arange(ROWS) << 1
 FITTED = torch.arange(ROWS) % 4 != 0
+ALL = torch.arange(CLASSES).expand(ROWS, -1)
 
 
 def rows() -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,7 +37,7 @@ def asked(seed: int = 3, wide: bool = True, parts: int = 1) -> dict[str, torch.T
     for part in torch.arange(ROWS).tensor_split(parts):
         scores.add(KEYS[part], features[part], labels[part], FITTED[part])
     scores.solve(1)
-    return scores.ask(KEYS, features, labels, FITTED)
+    return scores.ask(KEYS, features, labels, FITTED, ALL)
 
 
 def test_a_fitted_row_is_scored_by_a_regression_without_it() -> None:
@@ -77,8 +79,8 @@ def test_what_was_solved_is_resumed() -> None:
     first.solve(1)
     second = LeftOutScores(FACTS, 3, CPU, True)
     second.restore(first.state())
-    for name, values in first.ask(KEYS, features, labels, FITTED).items():
-        assert torch.equal(second.ask(KEYS, features, labels, FITTED)[name], values)
+    for name, values in first.ask(KEYS, features, labels, FITTED, ALL).items():
+        assert torch.equal(second.ask(KEYS, features, labels, FITTED, ALL)[name], values)
     first.close()
     assert not first.is_open
     assert second.is_open
@@ -95,7 +97,7 @@ def test_twins_are_left_out_together() -> None:
     scores.begin()
     scores.add(KEYS, features, labels, FITTED)
     scores.solve(1)
-    found = scores.ask(KEYS, features, labels, FITTED)
+    found = scores.ask(KEYS, features, labels, FITTED, ALL)
     rest = FITTED.clone()
     rest[group] = False
     sums = RidgeSums(CLASSES, torch.zeros(DIM), 1.0)
@@ -117,3 +119,29 @@ def test_twins_are_sampled_together(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = scores._is_sampled(KEYS).numpy().reshape(-1, 10)
     assert (chosen == chosen[:, :1]).all()
     assert 0 < chosen.mean() < 1
+
+
+def test_likely_classes_are_the_label_and_those_that_a_regression_without_the_row_ranks_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features, labels = rows()
+    labels[0] = 1  # shows class 0
+    scores = LeftOutScores(FACTS, 3, CPU, True)
+    assert scores.likely(KEYS, None, labels)[:2].tolist() == [[1, 2, 0], [1, 2, 0]], "all, where they are few"
+    monkeypatch.setattr(left_out_scores, "MOST_CLASSES", 2)
+    monkeypatch.setattr(likely_classes, "MOST_CLASSES", 2)
+    monkeypatch.setattr(likely_classes, "DRAWN", 0)
+    scores.begin()
+    scores.add(KEYS, features, labels, FITTED)
+    scores.solve(1)
+    everything = scores.ask(KEYS, features, labels, FITTED, ALL)[schema.RIDGE_SCORES]
+    everything[torch.arange(ROWS), labels] = -torch.inf
+    found = scores.likely(KEYS, features, labels)
+    assert torch.equal(found, torch.stack([labels, everything.argmax(dim=1)], dim=1))
+    monkeypatch.setattr(left_out_scores, "_VALUES", 7 * CLASSES)
+    some = scores.ask(KEYS, features, labels, FITTED, found)
+    assert torch.allclose(some[schema.RIDGE_SCORES][:, 1], everything.max(dim=1).values, atol=1e-5)
+    scores.close(keep_likely=True)
+    assert torch.equal(scores.likely(KEYS, features, labels), found), "also in the epochs after"
+    scores.close()
+    assert not scores.is_open

@@ -61,3 +61,23 @@ def test_columns_of_an_epoch_come_in_the_order_of_the_keys_or_are_refused(tmp_pa
     for epoch, wrong in ((0, "unknown"), (1, "missing"), (2, "doubled")):
         with pytest.raises(CoverageError, match=f"in epoch {epoch}, but got .*{wrong}"):
             signals.columns(epoch, keys, ["once"])
+
+
+def test_early_logits_are_lined_up_by_class(tmp_path: Path) -> None:
+    """Of the second row another class was just likely enough in the next epoch: it counts as its least likely one."""
+    place, keys = locate(str(tmp_path)), np.array([0, 2])
+    ridge = schema.fixed_size_list(np.zeros((2, 3), np.float16))
+    epochs: dict[int, tuple[list[list[int]], list[list[float]]]] = {
+        1: ([[5, 1, 2], [7, 3, 4]], [[1, 0, -1], [2, 1, 0]]),
+        2: ([[5, 1, 2], [7, 9, 3]], [[3, 0, -1], [4, 2, 1]]),
+    }
+    for epoch, (classes, logits) in epochs.items():
+        table = {
+            schema.KEY: keys,
+            schema.LIKELY_CLASSES: schema.fixed_size_list(np.array(classes, np.int32)),
+            schema.EARLY_LOGITS: schema.fixed_size_list(np.array(logits, np.float16)),
+        }
+        (place / str(epoch)).write_table(pa.table(table | dict.fromkeys(schema.CLASS_SCORES[:2], ridge)))
+    classes, scores = RecordedSignals(place, {"0": [], "1": ["1"], "2": ["2"]}).class_scores(keys)
+    assert classes.tolist() == epochs[1][0]
+    assert scores[:, 6:].tolist() == [[2, 0, -1], [3, 1, 0.5]]
