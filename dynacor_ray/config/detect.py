@@ -9,6 +9,7 @@ from typing import Any, Literal
 from dynacor_ray.config.options import Checked, option, own_options
 from dynacor_ray.config.recipes import RECIPES
 from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.core.redaction import redact
 from dynacor_ray.decision.thresholds import TARGET_RECALL, FlagRule, RankingScore
 from dynacor_ray.method.selection import EpochChoice
 
@@ -206,7 +207,8 @@ class DetectConfig(Checked):
     def result_options(self) -> dict[str, Any]:
         """The options that determine the result: all but place, machine and display."""
         options = own_options(DetectConfig)
-        return {name: value for name, value in dataclasses.asdict(self).items() if options[name].changes_results}
+        found = {name: value for name, value in dataclasses.asdict(self).items() if options[name].changes_results}
+        return found | {"data": redact(self.data)}  # the same data with another password
 
 
 def _check_numbers(config: DetectConfig) -> None:

@@ -40,7 +40,7 @@ def write_tasks(run: Location, summary: RunSummary, rows: Iterator[pa.Table], ou
     """
     if summary.data.kind != "image":
         raise DataError(expected_got("images to show in Label Studio", "feature vectors", "export to .csv or .parquet"))
-    config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
+    config = out.parent / f"{posixpath.splitext(posixpath.basename(out.path))[0]}.xml"
     if config.path == out.path:
         expected = "another ending than .xml, that of the configuration"
         raise ConfigError(expected_got(expected, str(out), "name it .json"))
@@ -61,10 +61,6 @@ def write_tasks(run: Location, summary: RunSummary, rows: Iterator[pa.Table], ou
         stream.write(b"\n]\n")
     config.write_bytes(labeling_config(summary.class_names).encode())
     return count
-
-
-def _beside(path: str) -> str:
-    return posixpath.splitext(path)[0] + ".xml"
 
 
 def _pictures(run: Location, summary: RunSummary, table: pa.Table) -> dict[int, str]:

@@ -141,7 +141,7 @@ class Clothing1MSource(Source):
         stamps = [file_stamp(name, (self._texts / name).info()) for name in names]
         options = self._options
         sample = None if options.balanced_sample is None else [options.balanced_sample, options.seed]
-        return digest([self.name, self._root.uri, stamps, sample, options.include_double_labeled])
+        return digest([self.name, str(self._root), stamps, sample, options.include_double_labeled])
 
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`."""

@@ -94,7 +94,7 @@ class FolderSource(Source):
     def fingerprint(self) -> str:
         """See `Source.fingerprint`."""
         files = [[file.path, file.error, file.size, file.mtime_ns] for file in self.files]
-        return digest([self.name, self.root.uri, files, self._classes])
+        return digest([self.name, str(self.root), files, self._classes])
 
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`."""

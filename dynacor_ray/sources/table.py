@@ -142,7 +142,7 @@ def folder_of(place: Location) -> Location:
     """Where relative paths of a table start: a folder of parquet files itself, or the folder of the file."""
     if place.is_dir():
         return place
-    return Location(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.uri))
+    return place.parent
 
 
 Declared = tuple[tuple[str, ...] | None, dict[str, int] | None]

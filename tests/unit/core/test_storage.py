@@ -383,3 +383,36 @@ def test_large_and_deep_json_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(storage, "MAX_JSON_BYTES", 2 << 20)
     with pytest.raises(StorageError, match="a file of 2 MiB; remove the damaged file"):
         locate(str(tmp_path / "large.json")).read_json()
+
+
+# -------------------------------------------------------------------------------------------------- queries and secrets
+
+S3 = "s3://KEY:SECRET@bucket/a%20b?endpoint_override=localhost:1&scheme=http"
+
+
+def test_children_stand_before_the_query() -> None:
+    place = locate(S3)
+    child = place / "x" / "y.json"
+    assert (place.path, child.path) == ("bucket/a b", "bucket/a b/x/y.json")
+    assert child.uri == "s3://KEY:SECRET@bucket/a%20b/x/y.json?endpoint_override=localhost:1&scheme=http"
+    assert locate(child.uri) == child
+    assert (child.parent, child.beside(".part").path) == (place / "x", "bucket/a b/x/y.json.part")
+    signed = locate("https://host/root/?sig=abc")
+    assert (signed / "a.jpg").path == (signed / "a.jpg").uri == "https://host/root/a.jpg?sig=abc"
+    assert (locate("/data/a?b") / "c").path == "/data/a?b/c", "a local path has no query"
+
+
+def test_secrets_stay_out_of_texts_and_come_back_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_CREDENTIALS", {})
+    shown = "s3://***@bucket/a%20b?endpoint_override=localhost:1&scheme=http"
+    with pytest.raises(StorageError, match=r"the credentials of s3://\*\*\*@bucket/.*, but got none, as they are not"):
+        locate(shown)
+    place = locate(S3)
+    assert str(place) == shown
+    assert "SECRET" not in f"{place} {place!r} {pickle.loads(pickle.dumps(place))!r}"
+    assert locate(shown) == place
+    with pytest.raises(StorageError):
+        locate(shown.replace("bucket", "other"))
+    with pytest.raises(StorageError, match=r"s3://\*\*\*@bucket.*nonsense") as caught:
+        locate("s3://KEY:SECRET@bucket/x?nonsense=1")
+    assert "SECRET" not in str(caught.value)
