@@ -285,9 +285,7 @@ def _with_credentials(uri: str) -> str:
         _CREDENTIALS[shown_root, shown_query] = root, query
     elif MASK in root + query:
         if (root, query) not in _CREDENTIALS:
-            remedy = (
-                "keep credentials in the environment or the store's own files, not in addresses; see guide security"
-            )
+            remedy = "keep credentials in the environment or the store's own files, not in addresses"
             raise StorageError(expected_got(f"the credentials of {uri}", "none, as they are not stored", remedy))
         root, query = _CREDENTIALS[root, query]
     return root + path + query
