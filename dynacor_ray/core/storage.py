@@ -142,6 +142,7 @@ class Location:
     @retry_transient
     def delete(self) -> None:
         """Remove the file or the whole directory, if there is one."""
+        _check_fences(self)
         with storage_errors("write", self):
             kind = self.filesystem.get_file_info(self.path).type
             if kind == pafs.FileType.Directory:
@@ -234,11 +235,32 @@ class Location:
             self.filesystem.create_dir(self.parent.path, recursive=True)
             try:
                 yield part
+                _check_fences(self)
                 self.filesystem.move(part.path, self.path)
             except BaseException:
                 if self.filesystem.get_file_info(part.path).type != pafs.FileType.NotFound:
                     self.filesystem.delete_file(part.path)
                 raise
+
+
+_FENCES: dict[object, tuple[Location, Callable[[], None]]] = {}
+
+
+@contextmanager
+def fenced(folder: Location, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before each change of a file below a folder by this process; what it raises prevents the change."""
+    key = object()
+    _FENCES[key] = folder, check
+    try:
+        yield
+    finally:
+        del _FENCES[key]
+
+
+def _check_fences(place: Location) -> None:
+    for folder, check in list(_FENCES.values()):
+        if place.path.startswith(f"{folder.path}/") and place.filesystem.equals(folder.filesystem):
+            check()
 
 
 def _move(text: str, move: Callable[[str], str]) -> str:
@@ -312,9 +334,8 @@ def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
     except Exception as error:  # a driver raises what it likes when the URI lacks what it needs
         known = ", ".join(sorted(fsspec.available_protocols())[:12])
         remedy = f"install the fsspec driver of the protocol, or use a local path ({error}; known: {known}, ...)"
-        raise StorageError(expected_got("a path or a URI with an installed driver", repr(uri), remedy)) from redacted(
-            error
-        )
+        message = expected_got("a path or a URI with an installed driver", repr(uri), remedy)
+        raise StorageError(message) from redacted(error)
     return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
 
 
