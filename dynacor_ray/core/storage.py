@@ -39,8 +39,12 @@ _TRANSIENT = frozenset(
     }
 )
 _PERMANENT = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
-_REFUSED = re.compile("ACCESS_DENIED|NO_SUCH|NOT_FOUND|INVALID_|SIGNATURE|UNAUTHENTICATED|PERMISSION", re.IGNORECASE)
-"""Answers of object stores, whose errors have no number, that a retry cannot change."""
+_REFUSED = re.compile(
+    "ACCESS_DENIED|NO_SUCH|NOT_FOUND|INVALID_|SIGNATURE|UNAUTHENTICATED|PERMISSION"
+    "|PARQUET|THRIFT|CORRUPT|DECOMPRESS|SNAPPY|ZSTD|UNEXPECTED END OF STREAM",
+    re.IGNORECASE,
+)
+"""Errors without a number that a retry cannot change: answers of object stores, and damaged files."""
 
 
 def is_transient(error: BaseException) -> bool:

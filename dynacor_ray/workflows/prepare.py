@@ -134,6 +134,8 @@ def _data_digest(config: DetectConfig) -> str:
     options = dataclasses.asdict(SourceOptions.of(vars(config)))
     if config.data != "demo" and config.balanced_sample is None:
         del options["seed"]
+    if options["remote"] is None:
+        del options["remote"]
     return digest({"data": redact(config.data), "options": options})
 
 
