@@ -416,3 +416,19 @@ def test_secrets_stay_out_of_texts_and_come_back_in_this_process(monkeypatch: py
     with pytest.raises(StorageError, match=r"s3://\*\*\*@bucket.*nonsense") as caught:
         locate("s3://KEY:SECRET@bucket/x?nonsense=1")
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o027])
+def test_files_and_folders_follow_the_umask(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        place = locate(str(tmp_path)) / "run"
+        (place / "a.json").write_json(1)
+        (place / "b.parquet").write_table(TABLE)
+        with (place / "c").atomic_replace() as part, part.filesystem.open_output_stream(part.path) as stream:
+            assert Path(part.path).stat().st_mode & 0o777 == 0o666 & ~mask, "temporary files, too"
+            stream.write(b"x")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run", *(tmp_path / "run").iterdir())}
+    assert modes == {"run": 0o777 & ~mask, **dict.fromkeys(("a.json", "b.parquet", "c"), 0o666 & ~mask)}
