@@ -20,6 +20,7 @@ from dynacor_ray.config.options import Checked, make_config, option, wrong_choic
 from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
+from dynacor_ray.core.redaction import redacted
 from dynacor_ray.core.storage import locate
 from dynacor_ray.core.streams import lasting_output
 from dynacor_ray.core.version import __version__
@@ -235,6 +236,8 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[Any], Any] = lambd
             raise SystemExit(_run(sys.argv[1:] if argv is None else argv, adjust))
         except DynacorError as error:
             _fail(str(error))
+        except Exception as error:  # a traceback shows the texts of libraries
+            raise redacted(error)  # noqa: B904
         except KeyboardInterrupt:
             _fail("Stopped. The same command resumes where it was.", 130)
 

@@ -40,6 +40,9 @@ class DetectConfig(Checked):
     """Clothing1M: audit a class-balanced sample of this many images (the paper's protocol: 120000)."""
     include_double_labeled: bool = option(False, "data")
     """Clothing1M: add the images with both labels, so that F1 can be measured."""
+    remote: bool | None = option(None, "data")
+    """Whether URIs in a table may lead to any address (`--remote`) or to the table's own store only (`--no-remote`).
+    Default: a table on this machine to any but those of the machine and its link; any other to its own store."""
     max_invalid_share: float = option(0.01, "data", within="[0, 1]", changes_results=False)
     """Largest share of unusable rows (unreadable images, missing labels) that is not an error."""
 

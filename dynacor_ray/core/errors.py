@@ -5,9 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from dynacor_ray.core.redaction import redact, redact_all
+
 
 class DynacorError(Exception):
-    """Base of all errors raised on purpose by this package."""
+    """Base of all errors raised on purpose by this package; secrets in its message are redacted."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*redact_all(args))
 
 
 class ConfigError(DynacorError, ValueError):
@@ -95,5 +100,5 @@ def printable(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the message, or the name of the type; at most 300 characters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    """The first line of the message, or the name of the type; at most 300 characters, secrets redacted."""
+    return redact((str(error).strip().splitlines() or [type(error).__name__])[0])[:300]

@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from dynacor_ray.core.errors import printable
+from dynacor_ray.core.redaction import redact
 
 LINE_SECONDS = 15.0
 """Minimum seconds between two lines of one stage."""
@@ -116,4 +117,4 @@ class Progress:
     def say(self, text: str) -> None:
         """Print one line for the user on stderr."""
         if self._console is not None:
-            self._console.print(Text(printable(text)), soft_wrap=True)
+            self._console.print(Text(printable(redact(text))), soft_wrap=True)

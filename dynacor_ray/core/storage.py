@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import unquote
@@ -24,6 +24,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dynacor_ray.core.errors import StorageError, expected_got
+from dynacor_ray.core.redaction import MASK, redact, redacted
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -38,8 +39,12 @@ _TRANSIENT = frozenset(
     }
 )
 _PERMANENT = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
-_REFUSED = re.compile("ACCESS_DENIED|NO_SUCH|NOT_FOUND|INVALID_|SIGNATURE|UNAUTHENTICATED|PERMISSION", re.IGNORECASE)
-"""Answers of object stores, whose errors have no number, that a retry cannot change."""
+_REFUSED = re.compile(
+    "ACCESS_DENIED|NO_SUCH|NOT_FOUND|INVALID_|SIGNATURE|UNAUTHENTICATED|PERMISSION"
+    "|PARQUET|THRIFT|CORRUPT|DECOMPRESS|SNAPPY|ZSTD|UNEXPECTED END OF STREAM",
+    re.IGNORECASE,
+)
+"""Errors without a number that a retry cannot change: answers of object stores, and damaged files."""
 
 
 def is_transient(error: BaseException) -> bool:
@@ -76,19 +81,41 @@ MAX_JSON_BYTES = 256 << 20
 """Far more than a manifest of a hundred million rows."""
 
 
+_IS_URI = re.compile(r"[A-Za-z][\w+.-]*://")
+
+
 @dataclass(frozen=True)
 class Location:
-    """A directory or file on some file system; picklable, joined with `/` like a path."""
+    """A directory or file on some file system; picklable, joined with `/` like a path.
+
+    Attributes:
+        filesystem: Where it lies.
+        path: Its path there; an object of that file system needs no parsing of a URI again.
+        uri: What the user wrote, or that of a child; may hold secrets, unlike `str(location)`.
+    """
 
     filesystem: pafs.FileSystem
     path: str
-    uri: str
+    uri: str = field(repr=False)
 
     def __truediv__(self, name: str) -> Location:
-        return Location(self.filesystem, posixpath.join(self.path, name), posixpath.join(self.uri, name))
+        return self._at(lambda path: posixpath.join(path, name))
 
     def __str__(self) -> str:
-        return self.uri
+        return redact(self.uri)
+
+    @property
+    def parent(self) -> Location:
+        """The folder it lies in."""
+        return self._at(posixpath.dirname)
+
+    def beside(self, ending: str) -> Location:
+        """A neighbor whose name ends with some more text."""
+        return self._at(lambda path: path + ending)
+
+    def _at(self, move: Callable[[str], str]) -> Location:
+        """Another place on the same file system; the query of a URI stays behind the path."""
+        return Location(self.filesystem, _move(self.path, move), _move(self.uri, move))
 
     @property
     def is_local(self) -> bool:
@@ -119,6 +146,7 @@ class Location:
     @retry_transient
     def delete(self) -> None:
         """Remove the file or the whole directory, if there is one."""
+        _check_fences(self)
         with storage_errors("write", self):
             kind = self.filesystem.get_file_info(self.path).type
             if kind == pafs.FileType.Directory:
@@ -222,12 +250,12 @@ class Location:
     @contextmanager
     def atomic_replace(self) -> Iterator[Location]:
         """A temporary location beside this one; moved here on success, removed on failure. Parents are created."""
-        folder = posixpath.dirname(self.path)
-        part = Location(self.filesystem, f"{self.path}.{uuid.uuid4().hex[:8]}.part", f"{self.uri}.part")
+        part = self.beside(f".{uuid.uuid4().hex[:8]}.part")
         with storage_errors("write", self):
-            self.filesystem.create_dir(folder, recursive=True)
+            self.filesystem.create_dir(self.parent.path, recursive=True)
             try:
                 yield part
+                _check_fences(self)
                 self.filesystem.move(part.path, self.path)
             except BaseException:
                 if self.filesystem.get_file_info(part.path).type != pafs.FileType.NotFound:
@@ -235,24 +263,82 @@ class Location:
                 raise
 
 
+_FENCES: dict[object, tuple[Location, Callable[[], None]]] = {}
+
+
+@contextmanager
+def fenced(folder: Location, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before each change of a file below a folder by this process; what it raises prevents the change."""
+    key = object()
+    _FENCES[key] = folder, check
+    try:
+        yield
+    finally:
+        del _FENCES[key]
+
+
+def _check_fences(place: Location) -> None:
+    for folder, check in list(_FENCES.values()):
+        if place.path.startswith(f"{folder.path}/") and place.filesystem.equals(folder.filesystem):
+            check()
+
+
+def _move(text: str, move: Callable[[str], str]) -> str:
+    """A path or URI with another path."""
+    if not _IS_URI.match(text):
+        return move(text)
+    path, mark, query = text.partition("?")
+    return move(path) + mark + query
+
+
+_CREDENTIALS: dict[tuple[str, str], tuple[str, str]] = {}
+"""(scheme and host, query) of each URI with secrets that this process was given: redacted -> in full."""
+
+
 def locate(uri: str) -> Location:
     """Resolve a local path or a URI (`s3://`, `gs://`, or any protocol of fsspec).
 
+    A URI from a file of an earlier run has `***` for its secrets; they are put back where this process was told them.
+
     Raises:
-        StorageError: the protocol is unknown, its driver is not installed, or the store does not answer.
+        StorageError: the protocol is unknown, its driver is not installed, or the store does not answer; or the
+            secrets of the URI are not known.
     """
-    if "://" not in uri:
+    if not _IS_URI.match(uri):
         return _local(uri)
     if uri.startswith("file://"):
         return _local(unquote(re.sub(r"^file://(localhost(?=/|$))?", "", uri)) or "/")
+    uri = _with_credentials(uri)
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         filesystem, path = _from_fsspec(uri)
     except OSError as error:
         remedy = "check the address, the network and your credentials"
-        raise StorageError(expected_got(f"a store at {uri}", f"'{error}'", remedy)) from error
-    return Location(filesystem, path.rstrip("/"), uri.rstrip("/"))
+        raise StorageError(expected_got(f"a store at {uri}", f"'{error}'", remedy)) from redacted(error)
+    return Location(filesystem, path.rstrip("/"), _move(uri, lambda text: text.rstrip("/")))
+
+
+def _with_credentials(uri: str) -> str:
+    """The URI with its secrets, which are kept for redacted URIs of the same store."""
+    shown = redact(uri)
+    (root, path, query), (shown_root, _, shown_query) = _parts(uri), _parts(shown)
+    if shown != uri:
+        _CREDENTIALS[shown_root, shown_query] = root, query
+    elif MASK in root + query:
+        if (root, query) not in _CREDENTIALS:
+            remedy = "keep credentials in the environment or the store's own files, not in addresses"
+            raise StorageError(expected_got(f"the credentials of {uri}", "none, as they are not stored", remedy))
+        root, query = _CREDENTIALS[root, query]
+    return root + path + query
+
+
+def _parts(uri: str) -> tuple[str, str, str]:
+    """Scheme and host, path, and query of a URI."""
+    base, mark, query = uri.partition("?")
+    start = base.rpartition("@")[2] if "@" in base else base.partition("://")[2]
+    path = start.partition("/")[1] + start.partition("/")[2]
+    return base[: len(base) - len(path)], path, mark + query
 
 
 def _local(path: str) -> Location:
@@ -268,7 +354,8 @@ def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
     except Exception as error:  # a driver raises what it likes when the URI lacks what it needs
         known = ", ".join(sorted(fsspec.available_protocols())[:12])
         remedy = f"install the fsspec driver of the protocol, or use a local path ({error}; known: {known}, ...)"
-        raise StorageError(expected_got("a path or a URI with an installed driver", repr(uri), remedy)) from error
+        message = expected_got("a path or a URI with an installed driver", repr(uri), remedy)
+        raise StorageError(message) from redacted(error)
     return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
 
 
@@ -286,7 +373,7 @@ def storage_errors(action: str, place: Location) -> Iterator[None]:
         if is_transient(error):
             remedy = "run the same command again when the storage answers; it goes on where it was"
         reason = os.strerror(number) if number else str(error)
-        raise StorageError(expected_got(f"to {action} {place}", f"'{reason}'", remedy)) from error
+        raise StorageError(expected_got(f"to {action} {place}", f"'{reason}'", remedy)) from redacted(error)
 
 
 def require_space(place: Location, needed_bytes: int) -> None:

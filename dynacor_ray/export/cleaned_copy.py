@@ -123,7 +123,7 @@ def clean_run(
     if changed != len(changes.ids):
         got = f"{changed:,} of the {len(changes.ids):,} rows to change"
         raise DataError(expected_got(CHANGED.partition(":")[0], got, "run detect again"))
-    log = Location(out.filesystem, out.path + LOG, out.uri + LOG)
+    log = out.beside(LOG)
     _write_log(log, changes, moved)
     return Cleaned(changed, left, log)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import posixpath
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,7 +50,7 @@ def write_dataset(run: Location, summary: RunSummary, rows: Iterator[pa.Table], 
 
 
 def _write(run: Location, summary: RunSummary, rows: Iterator[pa.Table], images: Location) -> int:
-    folder = Location(images.filesystem, posixpath.dirname(images.path), posixpath.dirname(images.uri))
+    folder = images.parent
     classes = json.dumps(summary.class_names)
     count = 0
     with (

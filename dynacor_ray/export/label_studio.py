@@ -43,7 +43,7 @@ def write_tasks(run: Location, summary: RunSummary, rows: Iterator[pa.Table], ou
         raise DataError(
             expected_got("images to show in Label Studio", "feature vectors", "say --format json, csv or parquet")
         )
-    config = Location(out.filesystem, _beside(out.path), _beside(out.uri))
+    config = out.parent / f"{posixpath.splitext(posixpath.basename(out.path))[0]}.xml"
     if config.path == out.path:
         expected = "another ending than .xml, that of the configuration"
         raise ConfigError(expected_got(expected, str(out), "name it .json"))
@@ -82,10 +82,6 @@ def image_url(prefix: str, uri: str) -> str:
     scheme = prefix.partition("://")[0] if "://" in prefix else ""
     encoded = prefix and (not scheme or scheme.lower() in ("http", "https"))
     return prefix + (quote(uri, safe="/") if encoded else uri)
-
-
-def _beside(path: str) -> str:
-    return posixpath.splitext(path)[0] + ".xml"
 
 
 def _pictures(run: Location, summary: RunSummary, table: pa.Table) -> dict[int, str]:

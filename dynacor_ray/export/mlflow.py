@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.redaction import redact, redact_all
 from dynacor_ray.engine.runtime.mlflow_client import EXPERIMENT, TrackedRun, log_runs
 from dynacor_ray.runs.records import RunSummary
 
@@ -41,11 +42,11 @@ def tracked_run(run: str, summary: RunSummary) -> TrackedRun:
     metrics |= {f"seconds_{name}": value for name, value in summary.seconds.items()}
     metrics |= summary.evaluation or {}
     return TrackedRun(
-        name=run.rstrip("/").rpartition("/")[2],
-        params=summary.config,
+        name=redact(run.partition("?")[0].rstrip("/").rpartition("/")[2]),
+        params=redact_all(summary.config),
         metrics=_numbers(metrics),
         series={"validation_metric": summary.validation_metric},
-        tags={"dynacor.run": run, "dynacor.version": summary.versions["dynacor_ray"]},
+        tags={"dynacor.run": redact(run), "dynacor.version": summary.versions["dynacor_ray"]},
     )
 
 
@@ -58,7 +59,7 @@ def tracked_trials(run: str, trials: list[dict[str, Any]], names: list[str]) -> 
         text = " ".join(f"{name}={value}" for name, value in options.items())
         metrics = _numbers({name: value for name, value in trial.items() if name not in options})
         chosen = {"dynacor.chosen": str(trial["is_chosen"]).lower()}
-        yield TrackedRun(name=text, params=options, metrics=metrics, tags={"dynacor.run": run} | chosen)
+        yield TrackedRun(name=text, params=options, metrics=metrics, tags={"dynacor.run": redact(run)} | chosen)
 
 
 def _track(uri: str, runs: list[TrackedRun], progress: Progress) -> None:

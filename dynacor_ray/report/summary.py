@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.core.redaction import redact_all
 from dynacor_ray.decision.fitted_decision import FittedDecision
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.method.selection import EpochRecord
@@ -114,7 +115,7 @@ def build_summary(
     ]
     return RunSummary(
         versions=versions,
-        config=config,
+        config=redact_all(config),
         seed=config["seed"],
         encoder=encoder,
         encoder_reason=encoder_reason,

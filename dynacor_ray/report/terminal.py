@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from dynacor_ray.core.redaction import redact
 from dynacor_ray.runs.records import RunSummary
 
 WORST_CLASSES = 5
@@ -119,8 +120,8 @@ def _times(summary: RunSummary) -> str:
 
 
 def clean(text: str) -> Text:
-    """Text from data, safe for the terminal: no control characters, and neither markup nor emoji codes."""
-    return Text("".join(c if c.isprintable() else "?" for c in text))
+    """Text from data, safe for the terminal: no secrets or control characters, and neither markup nor emoji codes."""
+    return Text("".join(c if c.isprintable() else "?" for c in redact(text)))
 
 
 def _cell(text: str) -> Text:

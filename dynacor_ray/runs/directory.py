@@ -8,6 +8,7 @@ import platform
 from typing import Any
 
 from dynacor_ray.core.errors import RunDirectoryError, StorageError, closest, expected_got
+from dynacor_ray.core.redaction import redact_all
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.core.version import __version__
 from dynacor_ray.runs.lock import is_lock
@@ -65,7 +66,7 @@ def claim(run: Location, identity: dict[str, Any], config: dict[str, Any]) -> No
     versions = {name: importlib.metadata.version(name) for name in names}
     (run / CONFIG).write_json(
         {
-            "config": as_json(config),
+            "config": redact_all(as_json(config)),
             "identity": as_json(identity) | {"encoder": encoder},
             "encoder_reason": reason,
             "versions": {"dynacor_ray": __version__, "python": platform.python_version(), **versions},
@@ -146,7 +147,8 @@ def _near(place: Location) -> str:
 
 def packed_name(run: Location, dataset: Location) -> str:
     """How `summary.json` names the packed data: below the run directory where it is, so that both may move."""
-    return dataset.uri.removeprefix(run.uri + "/")
+    inside = dataset.filesystem.equals(run.filesystem) and dataset.path.startswith(run.path + "/")
+    return dataset.path[len(run.path) + 1 :] if inside else str(dataset)
 
 
 def packed_place(run: Location, name: str) -> Location:

@@ -3,6 +3,10 @@
 Every driver writes a file of its own and looks for others only then, so of two that start together at least one sees
 the other. A driver on this machine is checked by its process, one elsewhere by changes of its file: no two clocks are
 ever compared. The file of a dead driver is removed by the one that takes over.
+
+A driver that was thought dead, since it was suspended or cut off from the storage, is stopped when it goes on. Until it
+is, its changes do no harm: before each of them it makes sure that it still holds the directory, unless its file changed
+so short a time ago that nobody can have taken over (a lease; Gray & Cheriton, 1989).
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import json
 import os
 import platform
 import random
+import signal
 import threading
 import time
 import uuid
@@ -23,7 +28,7 @@ from typing import Any
 
 from dynacor_ray.core.errors import RunDirectoryError, StorageError, expected_got
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import Location, fenced
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
@@ -46,20 +51,26 @@ def run_lock(run: Location, progress: Progress) -> Iterator[Callable[[], None]]:
         A check that raises RunDirectoryError if another driver has taken over.
 
     Raises:
-        RunDirectoryError: a living driver has the lock; the message names it.
+        RunDirectoryError: a living driver has the lock, or another one took over in the block; the message names it.
     """
     lock = _Lock(run)
     lock.claim(progress)
     stop = threading.Event()
-    heartbeat = threading.Thread(target=lock.keep_alive, args=(stop,), daemon=True)
+    stops_main = threading.current_thread() is threading.main_thread()
+    heartbeat = threading.Thread(target=lock.keep_alive, args=(stop, stops_main), daemon=True)
     heartbeat.start()
     try:
-        yield lock.check
-    finally:
-        stop.set()
-        heartbeat.join()
-        with contextlib.suppress(StorageError):
-            lock.place.delete()
+        try:
+            with fenced(run, lock.check_lease):
+                yield lock.check
+        finally:
+            stop.set()
+            heartbeat.join()
+            with contextlib.suppress(StorageError):
+                lock.place.delete()
+    except KeyboardInterrupt:
+        lock.raise_if_lost()
+        raise
 
 
 class _Lock:
@@ -70,6 +81,8 @@ class _Lock:
         self.place = run / self.name
         self.new_owner: str | None = None
         """The driver that took over."""
+        self.renewed = _now()
+        """When the file was last changed."""
         pid = os.getpid()
         self.content: dict[str, Any] = {
             "host": platform.node(),
@@ -90,7 +103,7 @@ class _Lock:
             rivals = {name: other for name, other in self._others().items() if dead.get(name) != other["beat"]}
             if not rivals:
                 self.content |= {"holds": True, "took": sorted(dead)}
-                self.place.write_json(self.content)
+                self._renew()
                 for name in dead:
                     (self.run / name).delete()
                 return
@@ -103,19 +116,40 @@ class _Lock:
             time.sleep(random.uniform(0.05, 0.5))  # both began at the same moment: not at the same moment again
         raise RunDirectoryError(_message(self.run, other))
 
-    def keep_alive(self, stop: threading.Event) -> None:
-        """Renew the file until told to stop, or until another driver takes over."""
+    def keep_alive(self, stop: threading.Event, stops_main: bool) -> None:
+        """Renew the file until told to stop, or until another driver takes over, which ends the work.
+
+        stops_main: whether the work is done in the main thread, which can be interrupted; else it ends at its next
+        change of a file.
+        """
         while not stop.wait(BEAT_SECONDS) and self.new_owner is None:
             # Storage that fails now may work at the next beat; whether another took over is seen then.
             with contextlib.suppress(StorageError):
                 self._detect_takeover()
                 if self.new_owner is None:
                     self.content["beat"] += 1
-                    self.place.write_json(self.content)
+                    self._renew()
+        if self.new_owner is not None and stops_main and not stop.is_set():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it from a wait, too
+
+    def _renew(self) -> None:
+        began = _now()
+        self.place.write_json(self.content)
+        self.renewed = began
 
     def check(self) -> None:
         """Raise RunDirectoryError if another driver took over, believing that this one was dead."""
         self._detect_takeover()
+        self.raise_if_lost()
+
+    def check_lease(self) -> None:
+        """`check`, which reads the storage only where so much time went by that another driver may have taken over."""
+        if _now() - self.renewed > STALE_SECONDS / 2:
+            self._detect_takeover()
+        self.raise_if_lost()
+
+    def raise_if_lost(self) -> None:
+        """Raise RunDirectoryError if it is known that another driver took over."""
         if self.new_owner is not None:
             got = f"{self.new_owner} took over, since this driver gave no sign of life for {STALE_SECONDS:.0f} s"
             remedy = "let that one finish, or run the same command again after it"
@@ -172,6 +206,11 @@ def _message(run: Location, other: dict[str, Any]) -> str:
 
 def _describe(other: dict[str, Any]) -> str:
     return f"process {other['pid']} on {other['host']} (since {other['since']})"
+
+
+def _now() -> float:
+    """Seconds since the boot, those of a suspended machine included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _machine() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dynacor_ray.core.redaction import redact_all
 from dynacor_ray.method.selection import EPOCH_CHOICES, RUN_RULES, EpochRecord, choose_epoch, score
 from dynacor_ray.runs.records import SHARES
 
@@ -107,7 +108,7 @@ def build_sweep_summary(
     known = next((trial for trial in trials if trial.options == default), None)
     return {
         "versions": versions,
-        "config": config,
+        "config": redact_all(config),
         "select": select,
         "num_trials": len(trials),
         "num_trainings": trainings,

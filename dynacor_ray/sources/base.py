@@ -55,6 +55,7 @@ class SourceOptions:
     classes: tuple[str, ...] | None = None
     balanced_sample: int | None = None
     include_double_labeled: bool = False
+    remote: bool | None = None
     seed: int = 0
 
     @classmethod

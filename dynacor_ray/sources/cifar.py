@@ -172,7 +172,7 @@ class CifarSource(Source):
         """Versions of the files in use, taken before they are read."""
         reader, folder = _reader(self.name), self._root / self._published.folder
         names = [*(name for name, _ in reader.train_list), reader.meta["filename"]]
-        human = [] if self._human_file is None else [file_stamp(self._human_file.uri, self._human_file.info())]
+        human = [] if self._human_file is None else [file_stamp(str(self._human_file), self._human_file.info())]
         return [file_stamp(name, (folder / name).info()) for name in names] + human
 
     def fingerprint(self) -> str:

@@ -25,6 +25,12 @@ from dynacor_ray.sources.image_files import cut, file_stamp
 
 _BUFFER_BYTES = 8 << 20
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB
+_BATCH_BYTES = 256 << 20
+MAX_PIECE_BYTES = 1 << 30
+"""Decoded bytes of the rows that are read together; pieces are cut to a fraction of it."""
+MAX_COLUMNS = 100_000
+_PLAUSIBLE_RATIO = 8
+"""Encoded images and features do not compress by more than this factor."""
 _THREADS = 16
 _ONE_DATA_SET = "keep only files of one data set"
 
@@ -95,9 +101,35 @@ class ParquetShard(Shard):
     @retry_transient
     def _load(self, names: list[str]) -> pa.Table:
         with _opened(self.place, self.name) as file:
-            batches = file.iter_batches(_BATCH_ROWS[self.columns.kind], row_groups=list(self.row_groups), columns=names)
-            rows = list(_window(batches, self.skip, self.num_rows))
+            count = min(_BATCH_ROWS[self.columns.kind], _safe_rows(file.metadata, self.row_groups, names))
+            batches = file.iter_batches(count, row_groups=list(self.row_groups), columns=names)
+            rows = list(_within_memory(_window(batches, self.skip, self.num_rows), self.name))
         return pa.Table.from_batches(rows)
+
+
+def _safe_rows(metadata: pq.FileMetaData, row_groups: tuple[int, ...], names: list[str]) -> int:
+    """Rows of a batch that stay within `_BATCH_BYTES`, where a dictionary may repeat a huge value at no cost."""
+    largest = 1
+    for group in map(metadata.row_group, row_groups):
+        for chunk in map(group.column, range(group.num_columns)):
+            if chunk.has_dictionary_page and chunk.path_in_schema.split(".")[0] in names:
+                packed, plain = chunk.total_compressed_size, chunk.total_uncompressed_size
+                is_bomb = plain > _PLAUSIBLE_RATIO * packed
+                dictionary = max(chunk.data_page_offset - (chunk.dictionary_page_offset or 0), 0)
+                largest = max(largest, plain if is_bomb else _PLAUSIBLE_RATIO * min(dictionary, packed))
+    return max(1, _BATCH_BYTES // largest)
+
+
+def _within_memory(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
+    """The batches. Raises DataError when they take more than `MAX_PIECE_BYTES`."""
+    held = 0
+    for batch in batches:
+        held += batch.nbytes
+        if held > MAX_PIECE_BYTES:
+            got = f"more than {MAX_PIECE_BYTES >> 20:,} MiB in fewer"
+            remedy = "remove the file or its huge values"
+            raise DataError(expected_got(f"rows of {name} that fit into memory", got, remedy))
+        yield batch
 
 
 def _window(batches: Iterator[pa.RecordBatch], skip: int, count: int) -> Iterator[pa.RecordBatch]:
@@ -174,6 +206,9 @@ def _is_data(name: str) -> bool:
 @retry_transient
 def _read_footer(name: str, place: Location, info: pafs.FileInfo) -> ParquetFile:
     with _opened(place, name) as file:
+        if file.metadata.num_columns > MAX_COLUMNS:
+            got = f"{file.metadata.num_columns:,}"
+            raise DataError(expected_got(f"at most {MAX_COLUMNS:,} columns in {name}", got, "leave others out"))
         groups = tuple(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
         return ParquetFile(place, name, file.schema_arrow, groups, tuple(file_stamp(name, info)))
 

@@ -27,14 +27,19 @@ UNDERSTOOD = (
 )
 
 _SAMPLE_OPTIONS = ("balanced_sample", "include_double_labeled")
-_CIFAR_OPTIONS = (*_SAMPLE_OPTIONS, *(option for option in COLUMN_OPTIONS if option != "label_column"), "classes")
+_CIFAR_OPTIONS = (
+    *_SAMPLE_OPTIONS,
+    *(option for option in COLUMN_OPTIONS if option != "label_column"),
+    "classes",
+    "remote",
+)
 _IGNORED: dict[str, tuple[str, ...]] = {
-    "parquet": _SAMPLE_OPTIONS,
+    "parquet": (*_SAMPLE_OPTIONS, "remote"),
     "table": (*_SAMPLE_OPTIONS, "image_column", "feature_column"),
-    "folder": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS),
-    "clothing1m": (*COLUMN_OPTIONS, "classes"),
+    "folder": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "remote"),
+    "clothing1m": (*COLUMN_OPTIONS, "classes", "remote"),
     **dict.fromkeys(DATA_SETS, _CIFAR_OPTIONS),
-    "demo": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "classes"),
+    "demo": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "classes", "remote"),
 }
 
 

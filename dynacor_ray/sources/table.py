@@ -20,8 +20,11 @@ from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, raw_columns
 from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows
 from dynacor_ray.sources.parquet import ParquetFile, read_footers, same_columns
+from dynacor_ray.sources.reach import refusal
 
 CHAIN = "chain of protocols"
+_WITH_QUERY = ("s3", "gs", "gcs", "abfs", "abfss")
+"""Schemes whose query says how to reach the store."""
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -32,10 +35,12 @@ class TableShard(Shard):
     Attributes:
         folder: where relative paths start.
         rows: uri, label, error and, where known, instance_id and truth.
+        remote: the option `remote`.
     """
 
     folder: Location
     rows: pa.Table
+    remote: bool | None
 
     def read_labels(self) -> pa.StringArray:
         """See `Shard.read_labels`."""
@@ -46,7 +51,7 @@ class TableShard(Shard):
         uris, errors = self.rows[URI].to_pylist(), self.rows[RAW_ERROR].to_pylist()
         places: list[Location | None] = []
         for row, uri in enumerate(uris):
-            place, error = (None, errors[row]) if errors[row] is not None else place_of(uri, self.folder)
+            place, error = (None, errors[row]) if errors[row] is not None else place_of(uri, self.folder, self.remote)
             places.append(place)
             errors[row] = error
         images, errors = read_rows(places, errors)
@@ -59,7 +64,7 @@ def _flat(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def place_of(uri: str | None, folder: Location) -> tuple[Location | None, str | None]:
+def place_of(uri: str | None, folder: Location, remote: bool | None = True) -> tuple[Location | None, str | None]:
     """Location of an image: a URI, an absolute local path, or a path relative to the table's folder.
 
     fsspec's chains of protocols are refused: some write what they read to a local disk, others unpack archives.
@@ -76,12 +81,17 @@ def place_of(uri: str | None, folder: Location) -> tuple[Location | None, str | 
         host, _, path = rest.partition("/")
         if "::" in scheme + host:
             return None, CHAIN
+        if refused := refusal(uri, folder, remote):
+            return None, refused
         try:
+            if scheme in _WITH_QUERY:
+                path, mark, query = path.partition("?")
+                return _locate_host(f"{scheme}://{host}{mark}{query}") / path, None
             return (_locate_host(f"{scheme}://{host}") / path if host and path else locate(uri)), None
         except StorageError:
             return None, "unknown or unreachable storage"
     if uri.startswith("/"):
-        return locate(uri), None
+        return (None, refused) if (refused := refusal(uri, folder, remote)) else (locate(uri), None)
     return folder / uri, None
 
 
@@ -133,7 +143,7 @@ class TableSource(Source):
 
         def make(first: int, count: int) -> Shard:
             rows = self._rows.take(pa.array(np.arange(first, first + count)))  # a copy: slices pickle as the whole
-            return TableShard(first, count, self._folder, rows)
+            return TableShard(first, count, self._folder, rows, self._options.remote)
 
         return cut(self.num_rows, max_rows, make)
 
@@ -142,7 +152,7 @@ def folder_of(place: Location) -> Location:
     """Where relative paths of a table start: a folder of parquet files itself, or the folder of the file."""
     if place.is_dir():
         return place
-    return Location(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.uri))
+    return place.parent
 
 
 Declared = tuple[tuple[str, ...] | None, dict[str, int] | None]
@@ -173,7 +183,7 @@ def _read_csv(place: Location, options: SourceOptions) -> tuple[pa.Table, Column
                 table = pacsv.read_csv(
                     stream, pacsv.ReadOptions(use_threads=False), parse_options=parse, convert_options=convert
                 )
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             got = f"'{first_line(error)}'"
             raise DataError(expected_got(f"{name} to be a table in UTF-8", got, "correct the file")) from error
     declared = declared_classes(texts, columns, options, name)

@@ -99,6 +99,11 @@ def run_detect(config: DetectConfig, source: Source | None = None) -> DetectResu
     return result
 
 
+def run_prepared(prepared: PreparedRun) -> DetectResult:
+    """`detect` for data that are opened already; prints no summary."""
+    return run_once(lambda: _Detection(prepared.run, prepared), Progress(prepared.config.quiet))
+
+
 def finished(prepared: PreparedRun) -> DetectResult | None:
     """The result, when the run directory is complete. Raises RunDirectoryError when it holds something else."""
     run_directory.check(prepared.run, prepared.identity())

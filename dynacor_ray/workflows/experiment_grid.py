@@ -19,6 +19,7 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
 from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.redaction import redact_all
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.core.storage import Location, locate, require_space
 from dynacor_ray.detectors.evidence import Verdict
@@ -89,11 +90,11 @@ class Experiment(ResumableRun[list[Found], Result], Generic[Found, Result]):
             varied: Options besides the seed in which runs of one directory may differ; an experiment may be extended.
         """
         run = locate(detect.out or f"{default_out(detect.data)}-{name}")
-        cache = detect.cache or str(run / "cache")
+        cache = locate(detect.cache) if detect.cache else run / "cache"
         prepared: dict[int, PreparedRun] = {}
         for seed in config.effective_seeds:
             first = next(iter(prepared.values()), None)
-            made = prepare(dataclasses.replace(detect, seed=seed, cache=cache, out=str(run)), first)
+            made = prepare(dataclasses.replace(detect, seed=seed, cache=str(cache), out=str(run)), first, run, cache)
             # All seeds are judged on the rows of the first, also where a seed would choose others.
             prepared[seed] = dataclasses.replace(made, packed=first.packed, source=first.source) if first else made
         first = prepared[config.effective_seeds[0]]
@@ -105,7 +106,7 @@ class Experiment(ResumableRun[list[Found], Result], Generic[Found, Result]):
         tied = first.identity(without=("seed", *varied))
         tied["options"] |= {name: True}
         run_directory.check(run, tied)
-        return cls(config, run, prepared, run_directory.as_json(facts), tied)
+        return cls(config, run, prepared, redact_all(run_directory.as_json(facts)), tied)
 
     def finished(self) -> Result | None:
         """The result, when just this experiment was completed here without a failure."""

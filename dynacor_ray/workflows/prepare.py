@@ -11,6 +11,7 @@ from typing import Any
 from dynacor_ray.config.detect import PAPER_BATCH, DetectConfig
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.hashing import digest
+from dynacor_ray.core.redaction import redact
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.engine.training.job import TrainConfig
@@ -49,15 +50,26 @@ class PreparedRun:
         without: options that are left out.
         """
         options = {name: value for name, value in self.config.result_options().items() if name not in without}
-        return {"options": options, "data": self.source.fingerprint(), "place": self.config.data}
+        return {"options": options, "data": self.source.fingerprint(), "place": redact(self.config.data)}
 
 
-def prepare(config: DetectConfig, like: PreparedRun | None = None, source: Source | None = None) -> PreparedRun:
+def prepare(
+    config: DetectConfig,
+    like: PreparedRun | None = None,
+    run: Location | None = None,
+    cache: Location | None = None,
+    source: Source | None = None,
+) -> PreparedRun:
     """Check all that can be checked without Ray and without reading the data: options, source, name of the encoder.
 
-    like: shares its source where both read the same rows. source: the opened data, where they are in memory.
+    Args:
+        config: The options.
+        like: Shares its source where both read the same rows.
+        run: The run directory, where it is open already, in place of `config.out`.
+        cache: The same of `config.cache`.
+        source: The opened data, where they are in memory.
     """
-    run = locate(config.out or default_out(config.data))
+    run = run or locate(config.out or default_out(config.data))
     config = dataclasses.replace(config, data=from_anywhere(config.data))
     if config.encoder != "auto":
         parse_encoder(config.encoder, config.image_size)
@@ -71,7 +83,7 @@ def prepare(config: DetectConfig, like: PreparedRun | None = None, source: Sourc
         got = f"{source.kind}s in {config.data}"
         raise ConfigError(expected_got(f"images for --network {config.network}", got, "leave out --network"))
     config = sized_for(config, source.num_rows)
-    cache = locate(config.cache) if config.cache else run / "cache"
+    cache = cache or (locate(config.cache) if config.cache else run / "cache")
     packed = cache / f"{source.name}-{_data_digest(config)[:8]}" / "dataset"
     return PreparedRun(config, run, source, packed, cache / "features")
 
@@ -118,6 +130,8 @@ def default_out(data: str) -> str:
 
     A job's working directory is a throw-away copy on the head node, where nobody would look for results.
     """
+    if "://" in data:
+        data = data.partition("?")[0]
     name = PurePosixPath(data.rstrip("/").split(":")[-1]).stem.strip(".") or "detect"
     base = Path.home() / "dynacor_runs" if "runtime_resources" in Path.cwd().parts else Path("runs")
     return str(base / name)
@@ -128,7 +142,9 @@ def _data_digest(config: DetectConfig) -> str:
     options = dataclasses.asdict(SourceOptions.of(vars(config)))
     if config.data != "demo" and config.balanced_sample is None:
         del options["seed"]
-    return digest({"data": config.data, "options": options})
+    if options["remote"] is None:
+        del options["remote"]
+    return digest({"data": redact(config.data), "options": options})
 
 
 def clustering_config(config: DetectConfig, noise_rate: NoiseRate | None) -> ClusteringConfig:

@@ -56,8 +56,8 @@ class DetectResult:
     def _repr_html_(self) -> str:
         """What a notebook shows: the headline, and where the page is."""
         place = self.run / REPORT
-        link = Path(place.path).as_uri() if self.run.is_local else place.uri
-        return f'<p><b>{headline(self.summary)}</b><br><a href="{escape(link)}">{escape(place.uri)}</a></p>'
+        link = Path(place.path).as_uri() if self.run.is_local else str(place)
+        return f'<p><b>{headline(self.summary)}</b><br><a href="{escape(link)}">{escape(str(place))}</a></p>'
 
     @property
     def issues(self) -> pa.Table:

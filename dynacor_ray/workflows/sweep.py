@@ -12,6 +12,7 @@ from dynacor_ray.config.sweep import CLUSTERING_OPTIONS, SweepConfig, training_o
 from dynacor_ray.core.errors import ConfigError, RunDirectoryError, TrainingError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.redaction import redact_all
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.core.storage import Location, locate, require_space
 from dynacor_ray.engine.runtime.mlflow_client import check_tracking
@@ -37,7 +38,7 @@ from dynacor_ray.runs.directory import BEST, CONFIG, HEAT_MAP, REPORT, SUMMARY, 
 from dynacor_ray.runs.resumable import ResumableRun, run_once
 from dynacor_ray.runs.sweep_records import Trial, build_sweep_summary, choose_trial, trials_table
 from dynacor_ray.workflows.cluster_session import check_storage, plan_for, ray_session
-from dynacor_ray.workflows.detect import finished, run_detect
+from dynacor_ray.workflows.detect import finished, run_prepared
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.open_data import check_encoder, open_data
 from dynacor_ray.workflows.prepare import (
@@ -98,7 +99,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
 
     config: SweepConfig
     run: Location
-    cache: str
+    cache: Location
     """Of all trainings."""
     search: Search | None
     """What replaces the list of trials."""
@@ -111,12 +112,13 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
         """Open the data and prepare every training. Raises a DynacorError for whatever could not run."""
         detect = config.detect
         run = locate(detect.out or default_out(detect.data) + "-sweep")
-        cache = detect.cache or str(run / "cache")
+        cache = locate(detect.cache) if detect.cache else run / "cache"
         trainings: dict[str, PreparedRun] = {}
         for options in config.trainings():
             name = _training_name(config, options)
-            one = dataclasses.replace(config.trial(options), cache=cache, out=str(run / TRAININGS / name))
-            trainings[name] = prepare(one, next(iter(trainings.values()), None))
+            place = run / TRAININGS / name
+            one = dataclasses.replace(config.trial(options), cache=str(cache), out=str(place))
+            trainings[name] = prepare(one, next(iter(trainings.values()), None), place, cache)
         opened = cls(config, run, cache, search, scheduler, trainings)
         run_directory.check(run, opened.identity())
         for prepared in trainings.values():
@@ -145,7 +147,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
         if self.search is not None or not place.exists():
             return None
         summary = place.read_json()
-        same = summary["config"] == run_directory.as_json(dataclasses.asdict(self.config))
+        same = summary["config"] == redact_all(run_directory.as_json(dataclasses.asdict(self.config)))
         return SweepResult(self.run, summary) if same and not summary["failed"] else None
 
     def execute(self, progress: Progress) -> tuple[list[Trial], list[dict[str, Any]]]:
@@ -236,7 +238,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
         self, flows: dict[str, DynamicsFlow], broken: dict[str, str], progress: Progress
     ) -> tuple[list[Trial], list[dict[str, Any]]]:
         """Run the clusterings that have no record; returns the finished trials and the failed ones."""
-        records, config, cache = self.records, self.config, self.cache
+        records, config, cache = self.records, self.config, str(self.cache)
 
         def trial(options: dict[str, Any]) -> None:
             typed = config.typed(options)
@@ -290,8 +292,9 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
     def _keep(self, chosen: Trial) -> None:
         """Give the chosen trial a run directory of its own, as `detect` leaves it; its signals are there already."""
         config = self.config.trial(chosen.options)
-        config = dataclasses.replace(config, out=str(self.run / BEST), cache=self.cache, quiet=True)
-        prepared = prepare(config, self.first)
+        place = self.run / BEST
+        config = dataclasses.replace(config, out=str(place), cache=str(self.cache), quiet=True)
+        prepared = prepare(config, self.first, place, self.cache)
         try:
             done = finished(prepared)
         except RunDirectoryError:  # an earlier sweep here chose another trial
@@ -302,7 +305,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
             signals = RecordedSignals.read(self.trainings[chosen.training].run)
             assert signals is not None
             signals.copy_to(prepared.run)
-            run_detect(config)
+            run_prepared(prepared)
 
 
 def _training_name(config: SweepConfig, options: dict[str, Any]) -> str:

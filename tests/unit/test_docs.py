@@ -105,7 +105,7 @@ def known_options() -> set[str]:
     """All options of our commands, Ray's that we name, and those of the scripts in jobs/."""
     kinds = [cli.config_class(command) for command in cli.COMMANDS]
     found = {one.flag for kind in kinds for one in all_options(kind).values()}
-    found |= {"--no-thumbnails", "--help", "--version", "--write"}
+    found |= {"--no-thumbnails", "--no-remote", "--help", "--version", "--write"}
     for script in (ROOT / "jobs").glob("bench_*.py"):
         fields = re.findall(r"^    ([a-z_]+): |\"--([a-z-]+)\"", script.read_text(), re.MULTILINE)
         found |= {f"--{(one or other).replace('_', '-')}" for one, other in fields}

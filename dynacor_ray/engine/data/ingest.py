@@ -18,6 +18,7 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats, LinedUpFeatures
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.redaction import redact
 from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.find_duplicates import HASHES, bucket_count, row_hashes, write_duplicates, write_hashes
@@ -212,7 +213,7 @@ def _summarize(
     truth = _gather(place, "truth", schema.truth_schema(), found) if source.has_truth else None
     return DatasetManifest(
         source=source.name,
-        uri=source.uri,
+        uri=redact(source.uri),
         kind=source.kind,
         fingerprint=fingerprint,
         content_hash=_joined([digest for result in found for digest in (result.digest, result.payload_digest)]),

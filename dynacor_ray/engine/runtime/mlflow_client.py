@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.core.errors import ConfigError, expected_got, first_line
+from dynacor_ray.core.redaction import redacted
 
 EXPERIMENT = "dynacor"
-_PASSWORD = re.compile("://[^/@]*:[^/]*@")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +30,6 @@ def check_tracking(uri: str | None) -> None:
     """Find out before the work that MLflow is installed and answers. Raises ConfigError otherwise."""
     if uri is None:
         return
-    if _PASSWORD.search(uri):  # it would be kept in config.json
-        remedy = "put it into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        raise ConfigError(expected_got("--mlflow-uri without a password", "one in the address", remedy))
     if importlib.util.find_spec("mlflow") is None:
         remedy = "pip install 'dynacor-ray[mlflow]', or leave --mlflow-uri out"
         raise ConfigError(expected_got("MLflow to be installed for --mlflow-uri", "none", remedy))
@@ -44,9 +40,9 @@ def check_tracking(uri: str | None) -> None:
     try:
         MlflowClient(uri).get_experiment_by_name(EXPERIMENT)
     except Exception as error:  # whatever the store of that kind raises
-        got = f"'{_first_line(error)}'"
+        got = f"'{first_line(error)}'"
         remedy = "start it, or give a database such as sqlite:///mlflow.db"
-        raise ConfigError(expected_got(f"MLflow to answer at {uri}", got, remedy)) from error
+        raise ConfigError(expected_got(f"MLflow to answer at {uri}", got, remedy)) from redacted(error)
 
 
 def log_runs(uri: str, runs: Iterable[TrackedRun]) -> None:
@@ -97,8 +93,3 @@ def _be_quiet() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.hashing import digest
+from dynacor_ray.core.redaction import redact
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.runtime.session import on_cluster, root_cause
 
@@ -209,5 +210,5 @@ def _failures(tuner: Tuner, listed: list[Any] | None = None) -> list[tuple[Any, 
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
+    text = redact(str(error).strip())
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -115,7 +115,7 @@ class RecordedSignals:
         here = run / SIGNALS
         for name in (name for names in self.files.values() for name in names):
             place = here / name
-            Location(place.filesystem, place.path.rsplit("/", 1)[0], "").make_dir()
+            place.parent.make_dir()
             pafs.copy_files(
                 (self.folder / name).path,
                 place.path,

@@ -383,3 +383,52 @@ def test_large_and_deep_json_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(storage, "MAX_JSON_BYTES", 2 << 20)
     with pytest.raises(StorageError, match="a file of 2 MiB; remove the damaged file"):
         locate(str(tmp_path / "large.json")).read_json()
+
+
+# -------------------------------------------------------------------------------------------------- queries and secrets
+
+S3 = "s3://KEY:SECRET@bucket/a%20b?endpoint_override=localhost:1&scheme=http"
+
+
+def test_children_stand_before_the_query() -> None:
+    place = locate(S3)
+    child = place / "x" / "y.json"
+    assert (place.path, child.path) == ("bucket/a b", "bucket/a b/x/y.json")
+    assert child.uri == "s3://KEY:SECRET@bucket/a%20b/x/y.json?endpoint_override=localhost:1&scheme=http"
+    assert locate(child.uri) == child
+    assert (child.parent, child.beside(".part").path) == (place / "x", "bucket/a b/x/y.json.part")
+    signed = locate("https://host/root/?sig=abc")
+    assert (signed / "a.jpg").path == (signed / "a.jpg").uri == "https://host/root/a.jpg?sig=abc"
+    assert (locate("/data/a?b") / "c").path == "/data/a?b/c", "a local path has no query"
+
+
+def test_secrets_stay_out_of_texts_and_come_back_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_CREDENTIALS", {})
+    shown = "s3://***@bucket/a%20b?endpoint_override=localhost:1&scheme=http"
+    with pytest.raises(StorageError, match=r"the credentials of s3://\*\*\*@bucket/.*, but got none, as they are not"):
+        locate(shown)
+    place = locate(S3)
+    assert str(place) == shown
+    assert "SECRET" not in f"{place} {place!r} {pickle.loads(pickle.dumps(place))!r}"
+    assert locate(shown) == place
+    with pytest.raises(StorageError):
+        locate(shown.replace("bucket", "other"))
+    with pytest.raises(StorageError, match=r"s3://\*\*\*@bucket.*nonsense") as caught:
+        locate("s3://KEY:SECRET@bucket/x?nonsense=1")
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o027])
+def test_files_and_folders_follow_the_umask(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        place = locate(str(tmp_path)) / "run"
+        (place / "a.json").write_json(1)
+        (place / "b.parquet").write_table(TABLE)
+        with (place / "c").atomic_replace() as part, part.filesystem.open_output_stream(part.path) as stream:
+            assert Path(part.path).stat().st_mode & 0o777 == 0o666 & ~mask, "temporary files, too"
+            stream.write(b"x")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run", *(tmp_path / "run").iterdir())}
+    assert modes == {"run": 0o777 & ~mask, **dict.fromkeys(("a.json", "b.parquet", "c"), 0o666 & ~mask)}

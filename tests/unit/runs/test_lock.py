@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +31,29 @@ from dynacor_ray.core.storage import locate
 with run_lock(locate(sys.argv[1]), Progress(quiet=True)):
     print("held", flush=True)
     sys.stdin.read()
+"""
+
+
+THERE = {
+    **{"host": "far", "pid": 7, "since": "noon", "machine": "m", "started": "1"},
+    **{"holds": True, "beat": 3, "took": []},
+}
+STOPPED = """
+    import sys
+    from dynacor_ray.runs import lock
+    from dynacor_ray.core.progress import Progress
+    from dynacor_ray.core.storage import locate
+
+    lock.STALE_SECONDS = 0.3
+    lock._machine = lambda: "elsewhere"
+    run, number = locate(sys.argv[1]), 0
+    with lock.run_lock(run, Progress(quiet=True)):
+        print("held", flush=True)
+        try:
+            while True:
+                (run / "manifest.json").write_json(f"old {(number := number + 1)}")
+        finally:
+            (run / "manifest.json").delete()
 """
 
 
@@ -63,9 +88,16 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def put(run: Location, **said: object) -> str:
     """The file of a driver on another machine."""
-    there = {"host": "far", "pid": 7, "since": "noon", "machine": "m", "started": "1", "holds": True, "beat": 3}
-    (run / "driver-other.lock").write_json(there | {"took": []} | said)
+    (run / "driver-other.lock").write_json(THERE | said)
     return "driver-other.lock"
+
+
+def take_over(run: Location, mine: str) -> None:
+    """What another driver does, by other means than this process's locations."""
+    text = json.dumps(THERE | {"took": [mine]}).encode()
+    with run.filesystem.open_output_stream(f"{run.path}/driver-other.lock") as stream:
+        stream.write(text)
+    run.filesystem.delete_file(f"{run.path}/{mine}")
 
 
 def test_a_second_driver_is_told_who_holds_it(run: Location) -> None:
@@ -133,14 +165,71 @@ def test_a_driver_elsewhere_that_shows_life_is_not_disturbed(run: Location) -> N
 
 def test_a_driver_that_was_thought_dead_finds_out(run: Location) -> None:
     """As after a pause of the whole machine: it must not finish what another has taken over."""
-    with run_lock(run, QUIET) as check:
+
+    def work() -> None:
+        with run_lock(run, QUIET):
+            (mine,) = run.names()
+            take_over(run, mine)
+            time.sleep(60)
+            pytest.fail("went on")
+
+    with pytest.raises(RunDirectoryError, match=r"process 7 on far .* took over, since this driver gave no sign"):
+        work()
+    assert run.names() == ["driver-other.lock"], "it no longer shows life"
+
+
+def test_late_changes_of_a_driver_that_was_thought_dead_do_nothing(
+    run: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it was about to write or to remove, before its heartbeat tells it."""
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 1e6)
+    now = lock._now()
+    monkeypatch.setattr(lock, "_now", lambda: now)
+    with run_lock(run, QUIET):
         (mine,) = run.names()
-        put(run, took=[mine])
-        with pytest.raises(RunDirectoryError, match=r"process 7 on far .* took over, since this driver gave no sign"):
-            check()
-        (run / mine).delete()
-        time.sleep(0.2)
-        assert run.names() == ["driver-other.lock"], "it no longer shows life"
+        (run / "a.json").write_json("mine")
+        take_over(run, mine)
+        now += lock.STALE_SECONDS  # it was suspended for so long
+        for change in (lambda: (run / "a.json").write_json("late"), (run / "a.json").delete, (run / "b").delete):
+            with pytest.raises(RunDirectoryError, match="took over"):
+                change()
+        assert (run / "a.json").read_json() == "mine"
+        beside = run.beside("-b") / "a.json"
+        beside.write_json("another run")
+    assert run.names() == ["a.json", "driver-other.lock"]
+    (run / "a.json").write_json("free again")
+
+
+def test_no_reading_of_locks_within_the_lease(run: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "STALE_SECONDS", 1e6)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 1e6)
+    with run_lock(run, QUIET):
+        monkeypatch.setattr(lock._Lock, "_others", lambda _: pytest.fail("read"))
+        (run / "a.json").write_json(1)
+
+
+def test_a_driver_that_is_stopped_and_continued_after_the_take_over(tmp_path: Path) -> None:
+    """SIGSTOP and SIGCONT, of a process that its successor takes to be on another machine."""
+    run = locate(str(tmp_path / "run"))
+    code = textwrap.dedent(STOPPED)
+    command = [sys.executable, "-c", code, run.path]
+    cwd = Path(__file__).parents[3]
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as old:
+        try:
+            assert old.stdout is not None
+            assert old.stdout.readline() == "held\n"
+            os.kill(old.pid, signal.SIGSTOP)
+            with run_lock(run, QUIET) as check:
+                (run / "manifest.json").write_json("new")
+                os.kill(old.pid, signal.SIGCONT)
+                _, message = old.communicate(timeout=60)
+                check()
+                assert (run / "manifest.json").read_json() == "new"
+                assert "took over, since this driver gave no sign of life" in message
+                assert old.returncode == 1
+                assert len(run.names()) == 2, "manifest.json and the lock of the new driver"
+        finally:
+            old.kill()
 
 
 def test_a_lock_that_somebody_removed_is_lost(run: Location, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,6 @@ def test_table_on_fsspec(memory: str, tmp_path: Path) -> None:
     (tmp_path / "y.png").write_bytes(png(2))
     text = f"uri,label\nimg/x.png,a\n{memory}/img/z.png,b\n{tmp_path}/y.png,a\nlocal://{tmp_path}/y.png,b\nno.png,b\n"
     locate(f"{memory}/t.csv").write_bytes(text.encode())
-    table = whole(opened(f"{memory}/t.csv"))
+    table = whole(opened(f"{memory}/t.csv", remote=True))
     assert table["image"].to_pylist() == [png(1), png(1), png(2), png(2), None]
     assert table["error"].to_pylist() == [None] * 4 + ["missing file"]

@@ -1,0 +1,130 @@
+"""Small files that claim to be huge, and files that were changed at random: refused, within memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from dynacor_ray.core.errors import DataError, DynacorError
+from dynacor_ray.core.image_decoding import ImageError, load_rgb, probe
+from dynacor_ray.engine.data.ingest import count_labels
+from dynacor_ray.sources import parquet
+from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.registry import open_source
+from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, validate_rows
+from tests.opened_sources import opened, png, save
+
+ROWS = 260_000
+
+
+def repeated(value: bytes | str) -> pa.Array[pa.DataType]:
+    """One value in every row, as a file holds it: once."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(ROWS, np.int32)), pa.array([value]))
+
+
+@pytest.mark.parametrize(("column", "read"), [("image", "read"), ("label", "read_labels")])
+def test_a_repeated_value_is_refused_before_it_fills_memory(
+    column: str, read: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of some kB that would become 3.1 GB of images or labels."""
+    monkeypatch.setattr(parquet, "MAX_PIECE_BYTES", 64 << 20)
+    value = bytes(12_000) if column == "image" else "x" * 12_000
+    columns = {"image": repeated(b"x"), "label": repeated("a")} | {column: repeated(value)}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd", store_schema=False)
+    assert (tmp_path / "a.parquet").stat().st_size < 20_000
+    (shard,) = opened(tmp_path / "a.parquet").shards(10**6)
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(DataError, match=r"rows of a\.parquet that fit into memory, but got more than 64 MiB in fewer"):
+        getattr(shard, read)()
+    assert pa.default_memory_pool().max_memory() <= max(before, 256 << 20)
+
+
+def test_a_huge_value_in_a_dictionary_is_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(parquet, "MAX_PIECE_BYTES", 3 << 20)
+    columns = {"image": repeated(bytes(900_000)), "label": repeated("a")}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd", store_schema=False)
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(DataError, match="that fit into memory"):
+        open_source(str(tmp_path / "a.parquet"), SourceOptions()).shards(10**6)[0].read()
+    assert pa.default_memory_pool().max_memory() <= max(before, 64 << 20)
+
+
+def test_many_columns_and_deep_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MAX_COLUMNS", 1000)
+    with pytest.raises(DataError, match=r"at most 1,000 columns in a\.parquet, but got 1,001"):
+        opened(save(tmp_path / "a.parquet", {f"c{i}": [1] for i in range(1001)}))
+    kind = pa.float32()
+    for _ in range(200):
+        kind = pa.struct([("x", kind)])
+    pq.write_table(pa.table({"label": ["a"], "feature": pa.nulls(1, kind)}), tmp_path / "deep.parquet")
+    with pytest.raises(DynacorError):
+        opened(tmp_path / "deep.parquet", feature_column="feature")
+
+
+@pytest.mark.parametrize("text", ["<svg xmlns='http://www.w3.org/2000/svg'/>", "%PDF-1.7", "%!PS-Adobe-3.0 EPSF-3.0"])
+def test_documents_that_pose_as_images(text: str) -> None:
+    with pytest.raises(ImageError, match="not an image"):
+        probe(text.encode())
+
+
+def test_of_a_long_animation_one_frame_is_read() -> None:
+    """10^5 frames of 300 x 300 would be 27 GB."""
+    frames = [Image.new("L", (300, 300), shade) for shade in (0, 255)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    whole = buffer.getvalue()
+    start = whole.rindex(b"\x21\xf9")
+    data = whole[:start] + whole[start:-1] * 100_000 + b";"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert (probe(data).width, load_rgb(data).shape) == (300, (300, 300, 3))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pyarrow's, of lines it cannot decode
+def test_changed_files_raise_nothing_unexpected(tmp_path: Path) -> None:
+    """Bytes overwritten, cut out or doubled: an error of ours, quarantined rows, or rows. The same 300 files."""
+    random = np.random.default_rng(0)
+    originals = {
+        "a.parquet": save(tmp_path / "f.parquet", {"label": [*"abab"], "feature": [[1.0, 2.0], [3.0, 4.0]] * 2}),
+        "b.parquet": save(tmp_path / "i.parquet", {"label": [*"abab"], "image": [png(), png(9)] * 2}),
+        "t.csv": tmp_path / "t.csv",
+        "x.png": tmp_path / "x.png",
+    }
+    (tmp_path / "t.csv").write_text("uri,label,instance_id\n" + "".join(f"x.png,{'ab'[i % 2]},{i}\n" for i in range(8)))
+    (tmp_path / "x.png").write_bytes(png())
+    outcomes = {"refused": 0, "read": 0}
+    for number in range(300):
+        name = list(originals)[number % 4]
+        content = bytearray(originals[name].read_bytes())
+        for _ in range(random.integers(1, 4)):
+            at, length = int(random.integers(len(content))), int(random.integers(1, 9))
+            content[at : at + length] = random.bytes(length * int(random.integers(0, 3)))
+        folder = tmp_path / f"case{number}"
+        place = folder / "a" / name if name == "x.png" else folder / name
+        place.parent.mkdir(parents=True)
+        place.write_bytes(content)
+        if name == "x.png":
+            (folder / "b").mkdir()
+            for other in ("a/y.png", "b/y.png", "b/z.png"):
+                (folder / other).write_bytes(png())
+        try:
+            source = open_source(str(folder if name == "x.png" else place), SourceOptions())
+            shards = source.shards(1000)
+            vocabulary = build_vocabulary(count_labels(shards), source)
+            for shard in shards:
+                table = shard.read()
+                dim = feature_dim_of(table) if source.kind == "feature" else None
+                validate_rows(table, source.kind, vocabulary, dim)
+            outcomes["read"] += 1
+        except DynacorError:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 30, json.dumps(outcomes)

@@ -1,0 +1,83 @@
+"""Where the URIs of a table may lead."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.core.storage import locate
+from dynacor_ray.sources.reach import NEAR, OTHER_STORE, refusal
+from tests.opened_sources import opened, png, save, whole
+
+NEARBY = (
+    *("http://127.0.0.1/x.png", "http://user@127.1:80/x.png", "http://2130706433/", "http://[::1]:8080/x.png"),
+    *("http://[::ffff:127.0.0.1]/", "http://0.0.0.0/", "http://localhost:9/x.png", "ftp://127.0.0.1/x.png"),
+    *("http://169.254.169.254/latest/meta-data", "http://[fe80::1%25eth0]/x", "http://[fd00:ec2::254]/x"),
+    *("http://100.100.100.200/x", "s3://bucket/x?endpoint_override=169.254.169.254&scheme=http"),
+    "s3://bucket/x?endpoint_override=http%3A%2F%2F127.0.0.1:80",
+)
+LOCAL, STORE = "/data", "s3://KEY:SECRET@bucket/data?endpoint_override=localhost:1"
+
+
+@pytest.mark.parametrize("uri", NEARBY)
+def test_addresses_of_this_machine_and_its_link(uri: str) -> None:
+    assert refusal(uri, locate(LOCAL), None) == NEAR
+    assert refusal(uri, locate(LOCAL), True) is None
+    assert refusal(uri, locate(STORE), None) == refusal(uri, locate(LOCAL), False) == OTHER_STORE
+
+
+@pytest.mark.parametrize(
+    ("uri", "here", "there"),
+    [
+        ("s3://bucket/x.png", None, OTHER_STORE),
+        ("https://192.0.2.1/x.png", None, OTHER_STORE),
+        ("/etc/x.png", None, OTHER_STORE),
+        ("file:///etc/x.png", None, OTHER_STORE),
+        ("s3://bucket/other/x.png?endpoint_override=localhost:1", NEAR, None),
+        ("s3://other/x.png?endpoint_override=192.0.2.1", None, OTHER_STORE),
+    ],
+)
+def test_the_default_trusts_a_table_on_this_machine_and_no_other(uri: str, here: str | None, there: str | None) -> None:
+    assert refusal(uri, locate(LOCAL), None) == here
+    assert refusal(uri, locate(STORE), None) == there
+
+
+def test_nothing_is_asked_for(tmp_path: Path) -> None:
+    """A server on loopback sees no connection, and a table on a store reads no file of this machine."""
+    (tmp_path / "near.png").write_bytes(png())
+    seen: list[object] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        port = server.getsockname()[1]
+
+        def accept() -> None:
+            with contextlib.suppress(TimeoutError):
+                seen.append(server.accept())
+
+        waiting = threading.Thread(target=accept)
+        waiting.start()
+        lines = f"uri,label\nhttp://127.0.0.1:{port}/x.png,a\n{tmp_path}/near.png,b\nnear.png,b\n"
+        (tmp_path / "t.csv").write_text(lines)
+        table = whole(opened(tmp_path / "t.csv"))
+        waiting.join()
+    assert table["error"].to_pylist() == [NEAR, None, None]
+    assert not seen
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.pipe("/box/t.csv", lines.encode())
+    store.pipe("/box/near.png", png())
+    place = "memory://box/t.csv"
+    assert whole(opened(place))["error"].to_pylist() == [OTHER_STORE, OTHER_STORE, None]
+    assert whole(opened(place, remote=True))["error"].to_pylist()[1:] == [None, None]
+
+
+def test_only_tables_have_uris(tmp_path: Path) -> None:
+    data = save(tmp_path / "a.parquet", {"label": ["a", "b"], "feature": [[1.0], [2.0]]})
+    with pytest.raises(ConfigError, match="--remote; leave"):
+        opened(data, remote=True)
