@@ -20,6 +20,7 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.options import Checked, make_config, option, wrong_choice
 from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.config.sweep import SweepConfig
+from dynacor_ray.config.train import TrainRunConfig
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.storage import locate
 from dynacor_ray.core.version import __version__
@@ -127,6 +128,13 @@ def _analyze_signals(config: AnalyzeSignalsConfig) -> None:
     run_analyze_signals(config)
 
 
+def _train(config: TrainRunConfig) -> None:
+    """Train a classifier in spite of wrong labels, and test it."""
+    from dynacor_ray.workflows.train import run_train
+
+    run_train(config)
+
+
 def _report(config: ReportConfig) -> None:
     """Make report.html of a finished run or sweep."""
     from dynacor_ray.report.build import make_report
@@ -171,6 +179,7 @@ COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "sweep": _sweep,
     "compare": _compare,
     "analyze-signals": _analyze_signals,
+    "train": _train,
     "report": _report,
     "export": _export,
     "review": _review,

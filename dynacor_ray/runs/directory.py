@@ -16,6 +16,7 @@ CONFIG, SUMMARY, REPORT = "config.json", "summary.json", "report.html"
 AUDIT, REVIEW, REVIEWED = "audit.json", "review.json", "reviewed_issues.parquet"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
 CELLS, COMPARISON, SIGNAL_ANALYSIS = "cells", "comparison.parquet", "signal_analysis.parquet"
+MODEL, PREDICTIONS = "model", "predictions.parquet"
 TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "trainings"
 
 
