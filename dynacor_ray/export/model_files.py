@@ -81,7 +81,10 @@ def model_card(summary: dict[str, Any], build: dict[str, Any]) -> str:
             f"{percent(last['test_accuracy'])} of {summary['num_tested']:,} test rows are right after the last epoch, "
             f"by their {summary['judged_by']}. Best epoch, chosen by the test rows: {percent(best['test_accuracy'])}."
         )
-    takes = f"features of `{build['encoder']}`" if "classifier" in build else f"images of {build['image_size']} px"
+    if "classifier" not in build:
+        takes = f"images of {build['image_size']} px"
+    else:
+        takes = f"feature vectors of {build['feature_dim']:,} numbers (encoder: `{build['encoder']}`)"
     scaled = '\nBring features into line first: `RobustScaling(**held["robust_scaling"]).apply(features)` of\n'
     scaled += "`dynacor_ray.core.robust_scaling`.\n"
     return f"""\

@@ -47,7 +47,9 @@ def test_scaling_goes_along(tmp_path: Path) -> None:
 
 def test_names_cannot_leave_their_place() -> None:
     evil = "`<b>\n# Heading\n![x](http://evil)`"
-    card = model_card(summary_of(evil), {"class_names": [evil], "encoder": "pixels", "classifier": "mlp"})
+    card = model_card(
+        summary_of(evil), {"class_names": [evil], "encoder": "pixels", "classifier": "mlp", "feature_dim": 4}
+    )
     assert "\n# Heading" not in card
     assert "`'<b>?# Heading?![x](http://evil)'`" in card
 
