@@ -14,7 +14,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, CoverageError, expected_got
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import Location, require_space
 from dynacor_ray.engine.data.training_rows import TrainingRows, chosen_rows
 from dynacor_ray.engine.runtime.session import resources
 from dynacor_ray.engine.training.driver import train as train_classifier
@@ -120,11 +120,14 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
         if self.judged is not None:
             labels, flagged = self.judged.labels(dataset, self.config.action)
             rows = chosen_rows(rows, dataset.with_labels(labels, run / _LABELS / "train.parquet"))
+            _say_emptied(dataset, rows, progress)
         tested, by_truth = None, False
         if self.test is not None:
             place = run / _LABELS / "test.parquet"
             tested, by_truth = test_rows(self.test, opened, place, plan.use_gpu, progress)
         loss = self._loss(dataset)
+        numbers = dataset.num_classes if loss.has_targets else 0  # of 4 bytes each, in every epoch
+        require_space(run, rows.facts.total * config.epochs * (schema.BYTES_PER_SIGNAL + 4 * numbers))
         training = training_config(config, robust=RobustTraining(loss, tested))
         with progress.timed("train"):
             train_classifier(rows, training, plan, run, progress)
@@ -198,6 +201,15 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
     def on_already_complete(self, result: TrainResult) -> None:
         if not (self.run / REPORT).exists():
             self._write_page(result.summary)
+
+
+def _say_emptied(dataset: PackedDataset, rows: TrainingRows, progress: Progress) -> None:
+    """Tell of classes that have no row any more."""
+    before, left = dataset.manifest.class_counts, rows.facts.class_counts.tolist()
+    names = [name for name, had, has in zip(dataset.manifest.class_names, before, left, strict=True) if had and not has]
+    if names:
+        listed = ", ".join(names[:5]) + (", ..." if names[5:] else "")
+        progress.say(f"Warning: no row is left of {len(names):,} class(es), which will not be learned: {listed}")
 
 
 def signals_world(signals: Location) -> int:

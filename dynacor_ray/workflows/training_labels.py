@@ -157,6 +157,8 @@ def test_rows(
             dataset = ingest(prepared.source, prepared.packed.make_dir(), prepared.config.max_invalid_share, progress)
     except DataError as error:
         raise DataError(f"In the test data: {error}") from error
+    if dataset.manifest.quarantined:
+        progress.say(f"{dataset.manifest.quarantined:,} unusable test rows left out")
     if dataset.manifest.feature_dim != opened.dataset.manifest.feature_dim:
         expected = f"test vectors of {opened.dataset.manifest.feature_dim} numbers"
         raise DataError(expected_got(expected, str(dataset.manifest.feature_dim), "take those of the same encoder"))
