@@ -152,7 +152,13 @@ def test_a_network_on_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize("more", [{}, {"worker_cache_gb": 0.0}], ids=["cached", "streamed"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({}, id="cached"),
+        pytest.param({"worker_cache_gb": 0.0}, id="streamed", marks=pytest.mark.slow),
+    ],
+)
 def test_two_workers_on_ray(more: dict[str, Any], pristine: Finished, tmp_path: Path) -> None:
     """Rows with weights, an odd number of them, and targets that follow rows to other ranks."""
     test = str(write_features(tmp_path / "test.parquet", 1001, noise=0.0, row_group=100))
@@ -162,6 +168,7 @@ def test_two_workers_on_ray(more: dict[str, Any], pristine: Finished, tmp_path: 
     assert result.predictions()["instance_id"].to_pylist() == list(range(1001))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_one_worker_on_ray_learns_the_same(digits: dict[str, str], tmp_path: Path) -> None:
     for name, cluster in (("ray", "auto"), ("here", "none")):
