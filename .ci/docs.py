@@ -24,7 +24,7 @@ from dynacor_ray.config.options import options_table, own_options
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ROOT / "dynacor_ray" / "guides"
-ORDER = ("results", "data", "decision", "networks", "sweeps", "experiments", "cluster", "security", "extend")
+ORDER = ("results", "data", "decision", "networks", "train", "sweeps", "experiments", "cluster", "security", "extend")
 PAGES = {
     ROOT / "README.md": "index",
     **{GUIDES / f"{name}.md": f"guides.{name}" for name in ORDER},
@@ -32,7 +32,7 @@ PAGES = {
     ROOT / "CHANGELOG.md": "guides.changelog",
 }
 """Markdown file -> its page, as pdoc names a module."""
-API = ("config", "core.schema", "core.errors", "method", "decision", "detectors", "ground_truth", "sources")
+API = ("config", "core.schema", "core.errors", "method", "decision", "detectors", "ground_truth", "robust", "sources")
 """What a user or an author of a detector or source calls; the command line and the plumbing are left out."""
 
 # ------------------------------------------------------------------------------------------------------- option tables

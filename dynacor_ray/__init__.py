@@ -25,13 +25,22 @@ if TYPE_CHECKING:
     from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
     from dynacor_ray.config.compare import CompareConfig
     from dynacor_ray.config.sweep import SweepConfig
+    from dynacor_ray.config.train import TrainRunConfig
     from dynacor_ray.workflows.analyze_signals import analyze_signals
     from dynacor_ray.workflows.compare import compare
     from dynacor_ray.workflows.detect import detect
     from dynacor_ray.workflows.doctor import doctor
-    from dynacor_ray.workflows.results import AnalyzeSignalsResult, CompareResult, DetectResult, SweepResult, load
+    from dynacor_ray.workflows.results import (
+        AnalyzeSignalsResult,
+        CompareResult,
+        DetectResult,
+        SweepResult,
+        TrainResult,
+        load,
+    )
     from dynacor_ray.workflows.review import ReviewResult, review
     from dynacor_ray.workflows.sweep import sweep
+    from dynacor_ray.workflows.train import train
 
 __all__ = [
     "AnalyzeSignalsConfig",
@@ -50,6 +59,8 @@ __all__ = [
     "StorageError",
     "SweepConfig",
     "SweepResult",
+    "TrainResult",
+    "TrainRunConfig",
     "TrainingError",
     "analyze_signals",
     "compare",
@@ -58,6 +69,7 @@ __all__ = [
     "load",
     "review",
     "sweep",
+    "train",
 ]
 
 _LAZY = {
@@ -69,6 +81,8 @@ _LAZY = {
     "ReviewResult": "workflows.review",
     "SweepConfig": "config.sweep",
     "SweepResult": "workflows.results",
+    "TrainResult": "workflows.results",
+    "TrainRunConfig": "config.train",
     "compare": "workflows.compare",
     "detect": "workflows.detect",
     "doctor": "workflows.doctor",
@@ -76,6 +90,7 @@ _LAZY = {
     "analyze_signals": "workflows.analyze_signals",
     "review": "workflows.review",
     "sweep": "workflows.sweep",
+    "train": "workflows.train",
 }
 
 

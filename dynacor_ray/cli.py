@@ -19,6 +19,7 @@ from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.options import Checked, make_config, option, wrong_choice
 from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.config.sweep import SweepConfig
+from dynacor_ray.config.train import TrainRunConfig
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.redaction import redacted
 from dynacor_ray.core.storage import locate
@@ -150,6 +151,13 @@ def _analyze_signals(config: AnalyzeSignalsConfig) -> None:
     run_analyze_signals(config)
 
 
+def _train(config: TrainRunConfig) -> None:
+    """Train a classifier in spite of wrong labels, and test it."""
+    from dynacor_ray.workflows.train import run_train
+
+    run_train(config)
+
+
 def _show(config: ShowConfig) -> None:
     """Print the tables of a finished run again."""
     from dynacor_ray.workflows.show import show_run
@@ -214,6 +222,7 @@ COMMANDS: dict[str, Callable[[Any], int | None]] = {
     "sweep": _sweep,
     "compare": _compare,
     "analyze-signals": _analyze_signals,
+    "train": _train,
     "show": _show,
     "report": _report,
     "export": _export,

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from dynacor_ray.config.recipes import RECIPES
 from dynacor_ray.core.errors import ConfigError, closest, expected_got
@@ -163,7 +163,15 @@ def option(default: Any, group: str, **more: Any) -> Any:
 
 
 class Checked:
-    """A dataclass of options: each is checked when an object is made."""
+    """A dataclass of options: each is checked when an object is made.
+
+    Attributes:
+        left_out: Of a class whose runs share a configuration: names and groups of what has no meaning there.
+        settled: Values of left-out options that differ from their defaults.
+    """
+
+    left_out: ClassVar[tuple[str, ...]] = ()
+    settled: ClassVar[Mapping[str, Any]] = {}
 
     def __post_init__(self) -> None:
         options = own_options(type(self)).values()
@@ -210,9 +218,10 @@ def shared_config(config_type: type[Any]) -> type[Any] | None:
 
 
 def all_options(config_type: type[Any]) -> dict[str, Option]:
-    """Name -> option: of the class itself, then of what all its runs share."""
-    shared = shared_config(config_type)
-    return own_options(config_type) | (own_options(shared) if shared else {})
+    """Name -> option: of the class itself, then of what all its runs share, without its `left_out`."""
+    shared, left_out = shared_config(config_type), getattr(config_type, "left_out", ())
+    options = own_options(shared).items() if shared else ()
+    return own_options(config_type) | {name: one for name, one in options if not {name, one.group} & set(left_out)}
 
 
 def option_texts(config_type: type[Any]) -> dict[str, str]:
@@ -276,11 +285,12 @@ def make_config(config_type: type[Config], /, data: str | None = None, **given: 
         if one.default is MISSING and name not in given:
             raise ConfigError(expected_got(one.flag, "none", one.remedy))
     if given.get("recipe") is not None:
-        recipe = RECIPES[options["recipe"].check(given["recipe"])]
+        recipe = {n: v for n, v in RECIPES[options["recipe"].check(given["recipe"])].items() if n in options}
         merged = recipe | given
         # A recipe's steps give way to another schedule.
         given = {n: v for n, v in merged.items() if options[n].fits(merged) or v != recipe.get(n)}
     mine = {name: value for name, value in given.items() if name in own}
     if shared:
-        mine["detect"] = shared(**{name: value for name, value in given.items() if name not in own})
+        others = {name: value for name, value in given.items() if name not in own}
+        mine["detect"] = shared(**others, **getattr(config_type, "settled", {}))
     return config_type(**mine)

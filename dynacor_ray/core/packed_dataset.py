@@ -14,23 +14,38 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.storage import Location
 
+LEFT_OUT = -1
+"""In place of the label of a row that is not trained on."""
+
 
 @dataclass(frozen=True)
 class GivenLabels:
-    """ids: int64 (N,), increasing; labels: int32 (N,)."""
+    """ids: int64 (N,), increasing; labels: int32 (N,); weights: float32 (N,), what a row counts in a training.
+
+    weights None: all count alike.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
     def of(self, ids: np.ndarray) -> np.ndarray:
         """The labels of some instances. int64 (n,) -> int32 (n,). Raises DataError for an unknown id."""
+        labels: np.ndarray = self.labels[self._places(ids)]
+        return labels
+
+    def weights_of(self, ids: np.ndarray) -> np.ndarray:
+        """What some instances count. int64 (n,) -> float32 (n,). Raises DataError for an unknown id."""
+        at = self._places(ids)
+        return np.ones(len(ids), np.float32) if self.weights is None else self.weights[at]
+
+    def _places(self, ids: np.ndarray) -> np.ndarray:
         at = np.minimum(np.searchsorted(self.ids, ids), max(len(self.ids) - 1, 0))
         known = self.ids[at] == ids if len(self.ids) else np.zeros(len(ids), bool)
         if not known.all():
             got = f"none for instance_id {int(ids[~known][0])}"
             raise DataError(expected_got("a given label for every instance", got, "pack the data again"))
-        labels: np.ndarray = self.labels[at]
-        return labels
+        return at
 
     def counts(self, num_classes: int) -> np.ndarray:
         """Instances per class, int64 (C,)."""
@@ -79,14 +94,18 @@ class PackedDataset:
     def labels(self) -> GivenLabels:
         """All given labels, in the order of the ids: 12 bytes per instance."""
         names = [schema.INSTANCE_ID, schema.GIVEN_LABEL]
-        places = [self.relabeled] if self.relabeled is not None else self.files
-        table = pa.concat_tables([place.read_table(names) for place in places])
-        ids, labels = table[schema.INSTANCE_ID].to_numpy(), table[schema.GIVEN_LABEL].to_numpy()
-        order = np.argsort(ids, kind="stable")
-        return GivenLabels(ids[order], labels[order])
+        if self.relabeled is not None:
+            table = self.relabeled.read_table()
+        else:
+            table = pa.concat_tables([place.read_table(names) for place in self.files])
+        order = np.argsort(table[schema.INSTANCE_ID].to_numpy(), kind="stable")
+        names += [schema.WEIGHT] if schema.WEIGHT in table.column_names else []
+        return GivenLabels(*(table[name].to_numpy()[order] for name in names))
 
     def with_labels(self, labels: GivenLabels, place: Location) -> PackedDataset:
         """The same rows with other labels, which are written to `place`."""
         columns = {schema.INSTANCE_ID: pa.array(labels.ids), schema.GIVEN_LABEL: pa.array(labels.labels, pa.int32())}
+        if labels.weights is not None:
+            columns[schema.WEIGHT] = pa.array(labels.weights, pa.float32())
         place.write_table(pa.table(columns), compression="zstd")
         return dataclasses.replace(self, relabeled=place)

@@ -131,6 +131,15 @@ def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDAr
     return ids[order].astype(np.int64), labels[order].astype(np.int64)
 
 
+def known_labels(truth: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Ids in increasing order and true labels, int64 (n,) and int32 (n,), of the rows whose true label is known.
+
+    truth: `schema.truth_schema()`.
+    """
+    known = truth.filter(truth[schema.TRUE_LABEL].is_valid()).sort_by(schema.INSTANCE_ID)
+    return known[schema.INSTANCE_ID].to_numpy(), known[schema.TRUE_LABEL].to_numpy()
+
+
 def known_truth(truth: pa.Table) -> NDArray[np.int64]:
     """Ids whose true label is known, int64 (n,). truth: `schema.truth_schema()`."""
     ids: NDArray[np.int64] = truth.filter(truth[schema.TRUE_LABEL].is_valid())[schema.INSTANCE_ID].to_numpy()

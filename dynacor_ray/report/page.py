@@ -26,6 +26,11 @@ SHADES = 9
 
 def render(page: Page) -> str:
     """The page as HTML. Text from data is escaped in markup and in the data block; scripts run by their hash only."""
+    return render_template("report.html", "report.js", {"data": Markup(embedded(_data(page))), **_context(page)})
+
+
+def render_template(template: str, script_name: str | None, content: dict[str, Any]) -> str:
+    """A page of the report's style, with its script if it has one; both run by their hash only."""
     environment = Environment(
         loader=PackageLoader("dynacor_ray.report"),
         autoescape=True,
@@ -33,16 +38,16 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = (_source(environment, name) for name in ("report.css", "report.js"))
-    content = {
-        "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+    style = _source(environment, "report.css")
+    script = _source(environment, script_name) if script_name is not None else ""
+    allowed = _hash(script) if script_name is not None else "'none'"
+    frame = {
+        "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {allowed}; "
         "base-uri 'none'; form-action 'none'",
         "style": Markup(style),
         "script": Markup(script),
-        "data": Markup(embedded(_data(page))),
-        **_context(page),
     }
-    return environment.get_template("report.html").render(content)
+    return environment.get_template(template).render(frame | content)
 
 
 def _source(environment: Environment, name: str) -> str:

@@ -85,6 +85,7 @@ class CifarShard(Shard):
         starts: first row of every batch file.
         given: int32 (num_rows,).
         truths: int32 (num_rows,).
+        train: whether it is of the training images, not of the test images.
     """
 
     name: str
@@ -92,6 +93,7 @@ class CifarShard(Shard):
     starts: tuple[int, ...]
     given: NDArray[np.int32]
     truths: NDArray[np.int32]
+    train: bool = True
 
     def read_labels(self) -> pa.StringArray:
         """See `Shard.read_labels`."""
@@ -100,29 +102,30 @@ class CifarShard(Shard):
     def read(self) -> pa.Table:
         """See `Shard.read`. Raises DataError when a batch file has changed since the source was opened."""
         rows = range(self.first_row, self.first_row + self.num_rows)
-        uris = [f"{self.name}/train/{row:05d}" for row in rows]
+        uris = [f"{self.name}/{'train' if self.train else 'test'}/{row:05d}" for row in rows]
         contents = [self._png(row) for row in rows]
         truths = pa.array(self.truths).cast(pa.string())
         return raw_images(self.first_row, uris, self.read_labels(), [None] * len(uris), contents, truths)
 
     def _png(self, row: int) -> bytes:
         index = bisect_right(self.starts, row) - 1
-        return png(_batch(self.name, self.root, index).data[row - self.starts[index]])
+        return png(_batch(self.name, self.root, index, self.train).data[row - self.starts[index]])
 
 
 class CifarSource(Source):
-    """The training images of CIFAR-10 or CIFAR-100, with the published labels or with human labels."""
+    """The training images of CIFAR-10 or CIFAR-100, with the published labels or human ones; or the test images."""
 
     kind = "image"
     has_truth = True
 
-    def __init__(self, name: str, data: str, options: SourceOptions) -> None:
+    def __init__(self, name: str, data: str, options: SourceOptions, train: bool = True) -> None:
         """Open the data set; files that are missing are unpacked or downloaded.
 
         Args:
             name: "cifar10" or "cifar100".
             data: path of the folder.
             options: only `label_column` counts.
+            train: whether the training images are wanted, not the test images.
 
         Raises:
             ConfigError: unknown kind of human labels.
@@ -130,19 +133,20 @@ class CifarSource(Source):
                 together.
             StorageError: a file cannot be read or unpacked.
         """
-        self.name, self.uri = name, data
-        self._published, self._label_kind = DATA_SETS[name], options.label_column
+        self.name, self.uri = name if train else f"{name}_test", data
+        self._data_set, self._train, self._published = name, train, DATA_SETS[name]
+        self._label_kind = options.label_column if train else None  # people labeled the training images
         if self._label_kind not in (None, *self._published.kinds):
             valid = ", ".join(self._published.kinds)
             remedy = f"pass one of these, or leave it out for the labels of {self._published.title} itself"
             raise ConfigError(expected_got(f"--label-column among {valid}", repr(self._label_kind), remedy))
         self._root = _local_folder(data, self._published)
         self._human_file = None if self._label_kind is None else _find_human_file(self._root, self._published)
-        _complete(name, self._root)
+        _complete(name, self._root, train)
         self._stamps = self._file_stamps()
         labels = []
-        for index in range(len(_reader(name).train_list)):
-            batch = _batch(name, self._root.path, index)
+        for index in range(len(_files(_reader(name), train))):
+            batch = _batch(name, self._root.path, index, train)
             labels.append(np.array(batch.targets, dtype=np.int32))
             self.class_names = tuple(batch.classes)
         self._starts = tuple(accumulate(map(len, labels[:-1]), initial=0))
@@ -170,8 +174,8 @@ class CifarSource(Source):
 
     def _file_stamps(self) -> list[list[Any]]:
         """Versions of the files in use, taken before they are read."""
-        reader, folder = _reader(self.name), self._root / self._published.folder
-        names = [*(name for name, _ in reader.train_list), reader.meta["filename"]]
+        reader, folder = _reader(self._data_set), self._root / self._published.folder
+        names = [*(name for name, _ in _files(reader, self._train)), reader.meta["filename"]]
         human = [] if self._human_file is None else [file_stamp(str(self._human_file), self._human_file.info())]
         return [file_stamp(name, (folder / name).info()) for name in names] + human
 
@@ -185,7 +189,7 @@ class CifarSource(Source):
         def make(first: int, count: int) -> Shard:
             rows = slice(first, first + count)
             given, truths = self._given[rows], self._truths[rows]
-            return CifarShard(first, count, self.name, self._root.path, self._starts, given, truths)
+            return CifarShard(first, count, self._data_set, self._root.path, self._starts, given, truths, self._train)
 
         return cut(self.num_rows, max_rows, make)
 
@@ -210,9 +214,15 @@ def _reader(name: str) -> Any:
     return getattr(_torchvision(), DATA_SETS[name].reader)
 
 
+def _files(reader: Any, train: bool) -> list[list[str]]:
+    """Names of the batch files, each with its MD5 sum."""
+    files: list[list[str]] = reader.train_list if train else reader.test_list
+    return files
+
+
 @lru_cache(maxsize=1)
-def _batch(name: str, root: str, index: int) -> Any:
-    """One training batch as torchvision reads it: pixels uint8 (n, 32, 32, 3), labels and class names.
+def _batch(name: str, root: str, index: int, train: bool = True) -> Any:
+    """One batch as torchvision reads it: pixels uint8 (n, 32, 32, 3), labels and class names.
 
     The last one stays in memory, which is safe: its MD5 sum guarantees its content.
 
@@ -221,13 +231,14 @@ def _batch(name: str, root: str, index: int) -> Any:
         StorageError: it cannot be read.
     """
     reader, published = _reader(name), DATA_SETS[name]
-    batch = reader.train_list[index]
+    batch = _files(reader, train)[index]
     # A reader of this batch only: it checks and loads the files on its two lists, and the class names.
-    part = type(reader.__name__, (reader,), {"train_list": [batch], "test_list": []})
+    lists = {"train_list": [batch] if train else [], "test_list": [] if train else [batch]}
+    part = type(reader.__name__, (reader,), lists)
     try:
         with storage_errors("read", locate(root)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how the Python 2 of 2009 wrote arrays
-            return part(root, train=True, download=False)
+            return part(root, train=train, download=False)
     except RuntimeError as error:
         expected = f"{published.folder}/{batch[0]} and {reader.meta['filename']} in {root} as published"
         remedy = f"delete {published.folder}, and put {published.archive} in its place or unpack it there"
@@ -246,7 +257,7 @@ def _local_folder(data: str, published: Published) -> Location:
     return root
 
 
-def _complete(name: str, root: Location) -> None:
+def _complete(name: str, root: Location, train: bool) -> None:
     """Unpack the archive where unpacked files are missing, and download it first where it is missing too.
 
     Raises:
@@ -254,7 +265,7 @@ def _complete(name: str, root: Location) -> None:
         StorageError: the root cannot be written.
     """
     reader, published, utils = _reader(name), DATA_SETS[name], _torchvision().utils
-    files = [*(batch for batch, _ in reader.train_list), reader.meta["filename"]]
+    files = [*(batch for batch, _ in _files(reader, train)), reader.meta["filename"]]
     if all((root / published.folder / file).exists() for file in files):
         return
     archive = root / published.archive

@@ -41,7 +41,8 @@ CLASS_NAMES = (
 )
 NOISY_KEYS = "noisy_train_key_list.txt"
 NOISY_LABELS = "noisy_label_kv.txt"
-CLEAN_KEYS = ("clean_train_key_list.txt", "clean_val_key_list.txt", "clean_test_key_list.txt")
+CLEAN_TEST = "clean_test_key_list.txt"
+CLEAN_KEYS = ("clean_train_key_list.txt", "clean_val_key_list.txt", CLEAN_TEST)
 CLEAN_LABELS = "clean_label_kv.txt"
 NAMES = "category_names_eng.txt"
 
@@ -107,18 +108,24 @@ class Clothing1MSource(Source):
         self.uri, self._options = data, options
         self._root = locate(data)
         self._texts = find_texts(self._root)
-        noisy = _read_labels(self._texts / NOISY_LABELS)
         self.class_names = _read_names(self._texts / NAMES)
         self.label_codes = label_codes(self.class_names, index_first=True)
+        entries = self._read_entries(options)
+        self._entries = tuple(entries)
+        self._drops_level = not (self._root / _LEVEL.rstrip("/")).is_dir()
+        self.num_rows = len(entries)
+        self.has_truth = options.include_double_labeled
+
+    def _read_entries(self, options: SourceOptions) -> list[Entry]:
+        """The images that are asked for."""
+        assert self.class_names is not None
+        noisy = _read_labels(self._texts / NOISY_LABELS)
         entries = _entries(_read_lines(self._texts / NOISY_KEYS), noisy)
         if options.balanced_sample is not None:
             entries = balanced_sample(entries, self.class_names, options.balanced_sample, options.seed)
         if options.include_double_labeled:
             entries = self._with_double_labeled(entries, noisy)
-        self._entries = tuple(entries)
-        self._drops_level = not (self._root / _LEVEL.rstrip("/")).is_dir()
-        self.num_rows = len(entries)
-        self.has_truth = options.include_double_labeled
+        return entries
 
     def _with_double_labeled(self, entries: list[Entry], noisy: dict[str, str]) -> list[Entry]:
         """Append the images with both labels; only these have the clean label as truth."""
@@ -151,6 +158,19 @@ class Clothing1MSource(Source):
             return Clothing1MShard(first, count, self._root, self._drops_level, entries, self.has_truth)
 
         return cut(self.num_rows, max_rows, make)
+
+
+class Clothing1MTestSource(Clothing1MSource):
+    """The test images with their clean labels, for `dynacor train --test`."""
+
+    name = "clothing1m_test"
+
+    def _read_entries(self, options: SourceOptions) -> list[Entry]:
+        """Those of `clean_test_key_list.txt`."""
+        keys = self._texts / CLEAN_TEST
+        if not keys.exists():
+            raise DataError(expected_got(f"{CLEAN_TEST} in {self._texts}", "no such file", "unpack it there"))
+        return _entries(_read_lines(keys), _read_labels(self._texts / CLEAN_LABELS))
 
 
 def is_clothing1m(root: Location) -> bool:

@@ -12,7 +12,7 @@ from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import COLUMN_OPTIONS, Source, SourceOptions
 from dynacor_ray.sources.cifar import DATA_SETS, CifarSource, present_data_sets
-from dynacor_ray.sources.clothing1m import Clothing1MSource, is_clothing1m
+from dynacor_ray.sources.clothing1m import Clothing1MSource, Clothing1MTestSource, is_clothing1m
 from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.demo import DemoSource
 from dynacor_ray.sources.folder import FolderSource
@@ -38,19 +38,22 @@ _IGNORED: dict[str, tuple[str, ...]] = {
     "table": (*_SAMPLE_OPTIONS, "image_column", "feature_column"),
     "folder": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "remote"),
     "clothing1m": (*COLUMN_OPTIONS, "classes", "remote"),
-    **dict.fromkeys(DATA_SETS, _CIFAR_OPTIONS),
+    "clothing1m_test": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "classes", "remote"),
+    **dict.fromkeys([*DATA_SETS, *(f"{name}_test" for name in DATA_SETS)], _CIFAR_OPTIONS),
     "demo": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "classes", "remote"),
 }
 
 
-def _open_clothing1m(root: str, options: SourceOptions) -> Source:
+def _open_clothing1m(kind: type[Source], root: str, options: SourceOptions) -> Source:
     _existing(root)
-    return Clothing1MSource(root, options)
+    return kind(root, options)  # type: ignore[call-arg]  # a source has no common constructor
 
 
 SOURCES: dict[str, Callable[[str, SourceOptions], Source]] = {
-    "clothing1m": _open_clothing1m,
+    "clothing1m": functools.partial(_open_clothing1m, Clothing1MSource),
+    "clothing1m_test": functools.partial(_open_clothing1m, Clothing1MTestSource),
     **{name: functools.partial(CifarSource, name) for name in DATA_SETS},
+    **{f"{name}_test": functools.partial(CifarSource, name, train=False) for name in DATA_SETS},
 }
 """Prefix -> what opens `PREFIX:ROOT`. An added row makes `detect` understand more (see `dynacor_ray.sources`)."""
 

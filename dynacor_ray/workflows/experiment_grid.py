@@ -228,7 +228,7 @@ class GridCell:
             assert isinstance(opened.spec, EncoderSpec)
             prepared = dataclasses.replace(self.prepared, config=config)
             use_gpu, progress = self.shared.plan.use_gpu, self.shared.progress
-            store = feature_store(prepared, opened.dataset, opened.spec, use_gpu, progress)
+            store = feature_store(prepared, opened.dataset, opened.spec, corruption, use_gpu, progress)
         training = training_config(config, signals=all_signals)
         rows = training_rows(self.dataset, store, corruption, config.plain_features)
         return DynamicsFlow(config, training, self.place / name, self.dataset, rows, self.shared.plan)

@@ -52,13 +52,16 @@ class OpenedData:
         return self.dataset.manifest.lined_up if self.store is None else self.store.lined_up
 
 
-def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress) -> OpenedData:
-    """Pack and embed what is not yet packed and embedded; ties the run directory to the encoder."""
+def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress, with_copies: bool = True) -> OpenedData:
+    """Pack and embed what is not yet packed and embedded; ties the run directory to the encoder.
+
+    with_copies: whether there are corrupted copies (§4.2) among the rows.
+    """
     config, run = prepared.config, prepared.run
     with progress.timed("ingest"):
         dataset = ingest(prepared.source, prepared.packed.make_dir(), config.max_invalid_share, progress)
         _show_quarantine(dataset, run, progress)
-    training, corruption = prepared.training, corruption_config(config)
+    training, corruption = prepared.training, corruption_config(config) if with_copies else None
     network = training.network
     if network is not None:
         run_directory.tie_encoder(run, f"{network.slug} {network.fingerprint()}")
@@ -78,7 +81,7 @@ def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress) -> Opene
         run_directory.tie_encoder(run, spec.identity, reason)
         if reason is not None:
             progress.say(reason)
-        store = feature_store(prepared, dataset, spec, use_gpu, progress, encoder)
+        store = feature_store(prepared, dataset, spec, corruption, use_gpu, progress, encoder)
         return OpenedData(
             dataset, spec, training_rows(dataset, store, corruption, config.plain_features), store, reason
         )
@@ -152,11 +155,12 @@ def feature_store(
     prepared: PreparedRun,
     dataset: PackedDataset,
     spec: EncoderSpec,
+    corruption: CorruptionConfig | None,
     use_gpu: bool,
     progress: Progress,
     encoder: Encoder | None = None,
 ) -> FeatureStore | None:
-    """Embeddings of the images and of the copies, made once per encoder; None for data that are features.
+    """Embeddings of the images and of the copies (§4.2), made once per encoder; None for data that are features.
 
     encoder: the same as `spec`, where it is loaded already.
     """
@@ -165,7 +169,6 @@ def feature_store(
     augmentation: str = prepared.config.augmentation
     if augmentation == "auto":
         augmentation = "none" if spec.kind == "pixels" else "flip"
-    corruption = corruption_config(prepared.config)
     return embed(dataset, spec, corruption, augmentation, prepared.features, use_gpu, progress, encoder)
 
 

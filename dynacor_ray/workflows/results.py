@@ -20,6 +20,7 @@ from dynacor_ray.runs.directory import (
     DYNAMICS,
     INDEX,
     ISSUES,
+    PREDICTIONS,
     REPORT,
     SIGNAL_ANALYSIS,
     TRIALS,
@@ -163,6 +164,21 @@ class CompareResult(_TableResult):
 
     def judgments(self) -> pa.Table:
         """`comparison.parquet` as an Arrow table: one row per detector, noise and seed."""
+        return self._rows()
+
+
+class TrainResult(_TableResult):
+    """What a finished training of a classifier left in its directory."""
+
+    _table = PREDICTIONS
+
+    def __repr__(self) -> str:
+        last = self.summary["last"]["test_accuracy"]
+        tested = "not tested" if last is None else f"{last:.1%} right on the test rows"
+        return f"<TrainResult {self.run}: {tested}>"
+
+    def predictions(self) -> pa.Table:
+        """`predictions.parquet` as an Arrow table, one row per test row; there is none without --test."""
         return self._rows()
 
 

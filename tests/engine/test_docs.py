@@ -31,7 +31,7 @@ from dynacor_ray.workflows.results import load
 from tests.documented import GUIDES, PAGES, README, ROOT, Snippet, commands, own_arguments, snippets
 
 MLFLOW = "sqlite:///mlflow.db"
-PARSED_ONLY = ("detect --data s3:", "detect --data cifar10:", "detect --data ROOT")
+PARSED_ONLY = ("detect --data s3:", "detect --data cifar10:", "detect --data ROOT", "train --data ROOT")
 SLOW = ("sweep", "compare", "analyze-signals", "detect --data cifar10n.parquet", "detect --data my_images/ --network")
 
 
@@ -48,8 +48,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     digits = load_digits(n_class=3)
     given = np.where(random.random(len(digits.target)) < 0.1, (digits.target + 1) % 3, digits.target)
     images = (digits.images * 15.9).astype(np.uint8).repeat(4, axis=1).repeat(4, axis=2)
-    for i in range(200):
-        path = folder / "my_images" / f"digit{given[i]}" / f"{i:03d}.png"
+    for i in range(260):
+        name, label = ("my_images", given[i]) if i < 200 else ("test_images", digits.target[i])
+        path = folder / name / f"digit{label}" / f"{i:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(images[i]))
     features = digits.images.reshape(-1, 64)[:300].astype(np.float32)
@@ -115,7 +116,7 @@ def test_commands_that_train_often(text: str, place: Path) -> None:
     assert (place / COMMANDS[text][COMMANDS[text].index("--out") + 1] / "summary.json").exists()
 
 
-@pytest.mark.parametrize("page", [README, GUIDES["results"]], ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", [README, GUIDES["results"], GUIDES["train"]], ids=lambda path: path.stem)
 def test_snippets(page: Path, place: Path) -> None:
     (snippet,) = snippets(page, "python")
     namespace: dict[str, Any] = {"__name__": "__main__"}

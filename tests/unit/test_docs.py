@@ -28,6 +28,7 @@ from dynacor_ray.workflows import compare as comparisons
 from dynacor_ray.workflows import detect as pipeline
 from dynacor_ray.workflows import doctor as checks
 from dynacor_ray.workflows import sweep as sweeps
+from dynacor_ray.workflows import train as trainings
 from tests.documented import (
     GUIDES,
     PAGES,
@@ -61,6 +62,7 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (comparisons, "run_compare"),
         (studies, "run_analyze_signals"),
         (checks, "run_doctor"),
+        (trainings, "run_train"),
     ):
         monkeypatch.setattr(module, name, take)
     for name in ("show", "report", "export", "review", "clean", "completion"):
@@ -159,7 +161,7 @@ def test_snippets_are_python(page: Path) -> None:
 
 def test_the_documentation_has_snippets() -> None:
     assert [page.stem for page in PAGES for _ in snippets(page, "python")] == [
-        *("README", "data", "extend", "extend", "results", "sweeps")
+        *("README", "data", "extend", "extend", "results", "sweeps", "train")
     ]
 
 

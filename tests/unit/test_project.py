@@ -25,7 +25,7 @@ ORDER = (
     {"engine"},
     {"config", "sources"},
     {"ground_truth", "report"},
-    {"detectors", "runs"},
+    {"detectors", "robust", "runs"},
     {"decision", "method", "models"},
     {"core"},
 )

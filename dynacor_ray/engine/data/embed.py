@@ -68,7 +68,7 @@ class FeatureStore:
     """A complete set of embeddings: columns key and feature. `copies` may hold more than the corruption asks for."""
 
     originals: Location
-    copies: Location
+    copies: Location | None
     files: tuple[str, ...]
     dim: int
     stats: FeatureStats
@@ -78,10 +78,12 @@ class FeatureStore:
 @dataclass(frozen=True)
 class _Folders:
     originals: Location
-    copies: Location
+    copies: Location | None
 
-    def of(self, kind: str) -> Location:
-        return self.originals if kind == ORIGINALS else self.copies
+    @property
+    def kinds(self) -> dict[str, Location]:
+        """What is made, and where."""
+        return {ORIGINALS: self.originals} | ({COPIES: self.copies} if self.copies is not None else {})
 
 
 def decode_chunk(
@@ -180,14 +182,14 @@ class _Embedder:
                 schema.KEY: pa.array(keys[mine]),
                 schema.FEATURE: schema.fixed_size_list(features[mine].astype(np.float32)),
             }
-            (self._folders.of(kind) / unit.file_name).write_table(pa.table(columns), compression="none")
+            (self._folders.kinds[kind] / unit.file_name).write_table(pa.table(columns), compression="none")
         return _Done(unit.rows, decode_seconds, time.monotonic() - start)
 
 
 def embed(
     dataset: PackedDataset,
     spec: EncoderSpec,
-    corruption: CorruptionConfig,
+    corruption: CorruptionConfig | None,
     augmentation: str,
     root: Location,
     use_gpu: bool,
@@ -202,7 +204,7 @@ def embed(
     Args:
         dataset: The packed images.
         spec: The encoder.
-        corruption: Which images get a copy (§4.2).
+        corruption: Which images get a copy (§4.2); None for the originals alone.
         augmentation: Of the copies, as in `augmented`.
         root: Folder for all embeddings; each encoder and set of images has one of its own in it.
         use_gpu: Whether to encode on the GPUs of the cluster.
@@ -218,7 +220,7 @@ def embed(
     plain = encoder or load_encoder(dataclasses.replace(spec, back_end="torch"))
     size = plain.image_size
     base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{dataset.manifest.payload_hash[:12]}"
-    copies = _copies(base, augmentation, corruption)
+    copies = _copies(base, augmentation, corruption) if corruption is not None else None
     folders = _Folders(base / ORIGINALS, copies)
     units = plan_chunks(dataset.manifest, size)
     todo = _missing(units, folders)
@@ -267,10 +269,10 @@ def plan_chunks(manifest: DatasetManifest, size: int) -> list[EmbeddingChunk]:
 
 
 def _missing(units: list[EmbeddingChunk], folders: _Folders) -> list[EmbeddingChunk]:
-    have = {kind: set(folders.of(kind).names()) for kind in (ORIGINALS, COPIES)}
+    have = {kind: set(folder.names()) for kind, folder in folders.kinds.items()}
     todo = []
     for unit in units:
-        needs = tuple(kind for kind in (ORIGINALS, COPIES) if unit.file_name not in have[kind])
+        needs = tuple(kind for kind in have if unit.file_name not in have[kind])
         if needs:
             todo.append(EmbeddingChunk(**{**asdict(unit), "needs": needs}))
     return todo
@@ -330,7 +332,8 @@ def _open(folders: _Folders, units: list[EmbeddingChunk], num_rows: int) -> Feat
     """Count what is stored, once; the counts and the feature sums are kept in a manifest per folder."""
     files = tuple(unit.file_name for unit in units)
     originals = _counted(folders.originals, files, num_rows)
-    _counted(folders.copies, files, num_rows)  # its manifest says that these copies are complete
+    if folders.copies is not None:
+        _counted(folders.copies, files, num_rows)  # its manifest says that these copies are complete
     if originals["rows"] != num_rows:
         got = f"{originals['rows']:,} embeddings"
         raise DataError(expected_got(f"{num_rows:,} embedded rows", got, f"remove {folders.originals} and rerun"))

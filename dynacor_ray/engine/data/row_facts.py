@@ -31,6 +31,8 @@ class RowFacts:
     """Rows with the same image or feature, which weigh as one and are left out together; None without any."""
     value_type: str = "float32"
     """Of one number of a row; "uint8" for images."""
+    weighted: bool = False
+    """Whether rows have a column `weight`: what each counts in the loss."""
 
     def row_weights(self, keys: np.ndarray) -> np.ndarray | None:
         """Weight of each row among its twins, float32 (n,); None without any. keys: int64 (n,)."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.duplicates import TwinLabels
+from dynacor_ray.core.arrays import sorted_positions
+from dynacor_ray.core.duplicates import Duplicates, TwinLabels
 from dynacor_ray.core.errors import DataError, expected_got
-from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
+from dynacor_ray.core.packed_dataset import LEFT_OUT, GivenLabels, PackedDataset
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.embed import FeatureStore, plan_chunks
 from dynacor_ray.engine.data.image_rows import ImageReader, labels_of
@@ -116,7 +117,10 @@ def rows_of_embeddings(
     Raises:
         DataError: No row gets a copy.
     """
-    folders = (store.originals, store.copies) if corruption is not None else (store.originals,)
+    folders = [store.originals]
+    if corruption is not None:
+        assert store.copies is not None, "embedded without them"
+        folders.append(store.copies)
     files = tuple(folder / name for folder in folders for name in store.files)
     num_classes, lined_up = dataset.num_classes, None if plain else store.lined_up
     stats = lined_up.stats if lined_up else store.stats
@@ -156,6 +160,40 @@ def rows_of_images(
     nothing, twins = np.empty(0, np.float32), None if plain else twin_labels(dataset, corruption)
     facts = _facts(dataset, corruption, 3 * side * side, nothing, 1.0, twins, "uint8")
     return TrainingRows(units, reader, dataset, facts, cpus)
+
+
+def chosen_rows(rows: TrainingRows, dataset: PackedDataset) -> TrainingRows:
+    """Those rows without copies that have a label, with weights where `dataset` has some.
+
+    Args:
+        rows: Originals, as one of the functions above makes them.
+        dataset: The same data with the labels to learn; `LEFT_OUT` for rows that are not.
+
+    Raises:
+        DataError: No row is left.
+    """
+    known = dataset.labels()
+    kept, weighted = known.labels != LEFT_OUT, known.weights is not None
+    if not kept.any():
+        remedy = "check what is left out"
+        raise DataError(expected_got("at least one row to train on", f"none of {len(kept):,}", remedy))
+
+    def read(piece: Any, labels: GivenLabels) -> pa.Table:
+        table = rows.read(piece, labels)
+        table = table.filter(pa.array(table[LABEL].to_numpy() != LEFT_OUT))
+        if not weighted:
+            return table
+        weights = labels.weights_of(table[schema.KEY].to_numpy() >> 1)
+        return table.append_column(schema.WEIGHT, pa.array(weights, pa.float32()))
+
+    facts, twins = rows.facts, rows.facts.twins
+    if twins is not None:  # those that are left out do not share the weight
+        stay = kept[sorted_positions(known.ids, twins.ids)]
+        others = Duplicates(twins.ids[stay], twins.first[stay])
+        twins = TwinLabels.of(others, known.of(others.ids), np.ones(len(others.ids), np.bool_))
+    counts = np.bincount(known.labels[kept], minlength=facts.num_classes)
+    facts = replace(facts, num_originals=int(kept.sum()), class_counts=counts, twins=twins, weighted=weighted)
+    return replace(rows, read=read, dataset=dataset, facts=facts)
 
 
 def twin_labels(dataset: PackedDataset, corruption: CorruptionConfig | None) -> TwinLabels | None:

@@ -61,14 +61,19 @@ def _ends(job: Job, rows: int, size: int) -> list[int]:
     return [at * size if job.config.network is None else at * rows // steps for at in range(1, steps)]
 
 
-def _weights(job: Job, keys: np.ndarray) -> torch.Tensor:
-    """Weight per row (Eq. 2 or uniform; uniform without copies), divided among its twins; 0 for padding."""
+def _weights(job: Job, keys: np.ndarray, chosen: np.ndarray | None = None) -> torch.Tensor:
+    """Weight per row (Eq. 2 or uniform; uniform without copies), divided among its twins; 0 for padding.
+
+    chosen: float32 (n,), what rows count by their column `weight`; None without one.
+    """
     is_corrupted = torch.from_numpy((keys & 1).astype(bool))
     weighting = job.config.corrupted_weight if job.rows.num_copies else "uniform"
     weights = row_weights(is_corrupted, job.rows.num_copies / job.rows.num_originals, weighting)
     among_twins = job.rows.row_weights(keys)
     if among_twins is not None:
         weights = weights * torch.from_numpy(among_twins)
+    if chosen is not None:
+        weights = weights * torch.from_numpy(chosen)
     return torch.where(torch.from_numpy(keys >= 0), weights, 0.0)
 
 
@@ -77,11 +82,11 @@ class CachedRows:
 
     def __init__(self, shard: Shard, job: Job, rank: int, device: torch.device) -> None:
         self._job, self._rank, self._device = job, rank, device
-        keys, labels, features = _read_all(shard, job, rank)
+        keys, labels, features, chosen = _read_all(shard, job, rank)
         # By key, so that what is learned does not depend on the order in which blocks arrive.
         self._order = np.argsort(keys, kind="stable")
         self._keys, self._labels = torch.from_numpy(keys), torch.from_numpy(labels).to(device)
-        self._weights = _weights(job, keys).to(device)
+        self._weights = _weights(job, keys, chosen).to(device)
         self._features = torch.from_numpy(features)
         if device.type == "cuda" and features.nbytes < 0.4 * torch.cuda.mem_get_info(device)[0]:
             self._features = self._features.to(device)
@@ -96,10 +101,11 @@ class CachedRows:
             yield Batch(self._keys[index], self._labels[there], feature, self._weights[there])
 
 
-def _read_all(shard: Shard, job: Job, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_all(shard: Shard, job: Job, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     rows = job.rows_per_rank
     keys, labels = np.empty(rows, np.int64), np.empty(rows, np.int64)
     features = np.empty((rows, job.rows.dim), job.rows.value_type)
+    chosen = np.empty(rows, np.float32) if job.rows.weighted else None
     at = 0
     # Whole blocks, and their parts one by one: nothing is copied but into place.
     for block in shard.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -109,11 +115,13 @@ def _read_all(shard: Shard, job: Job, rank: int) -> tuple[np.ndarray, np.ndarray
                 keys[at:stop] = part[schema.KEY].to_numpy()
                 labels[at:stop] = part[LABEL].to_numpy()
                 features[at:stop] = schema.matrix(part[schema.FEATURE])
+                if chosen is not None:
+                    chosen[at:stop] = part[schema.WEIGHT].to_numpy()
             at = stop
     if at != rows:
         raise CoverageError(expected_got(f"{rows:,} rows on rank {rank}", f"{at:,}", "report this as a defect"))
     pa.default_memory_pool().release_unused()  # what the blocks took, for as long as the training
-    return keys, labels, features
+    return keys, labels, features, chosen
 
 
 def prefetch(batches: Iterator[Batch], count: int = 2) -> Iterator[Batch]:
@@ -155,7 +163,8 @@ class StreamedRows:
     def _chunk(self, block: pa.Table, order: np.ndarray, size: int) -> Iterator[Batch]:
         key = block[schema.KEY].to_numpy()
         label = block[LABEL].to_numpy().astype(np.int64)
-        feature, weight = schema.matrix(block[schema.FEATURE]), _weights(self._job, key)
+        chosen = block[schema.WEIGHT].to_numpy().copy() if self._job.rows.weighted else None
+        feature, weight = schema.matrix(block[schema.FEATURE]), _weights(self._job, key, chosen)
         for index in np.split(order, _ends(self._job, len(order), size)):
             yield Batch(
                 torch.from_numpy(key[index]),

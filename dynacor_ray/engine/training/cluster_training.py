@@ -67,7 +67,7 @@ def _trainer(job: Job, rows: TrainingRows, memory: int) -> TorchTrainer:
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
         datasets={"train": functools.partial(rows.build, fewest.streamed)},
-        dataset_config=PaddedDataConfig(facts.total, facts.dim, facts.value_type),
+        dataset_config=PaddedDataConfig(facts.total, facts.dim, facts.value_type, facts.weighted),
     )
 
 

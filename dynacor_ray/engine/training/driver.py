@@ -27,6 +27,7 @@ from dynacor_ray.engine.training.signal_files import (
     write_confidence,
     write_joints,
 )
+from dynacor_ray.engine.training.trained_model import write_model
 from dynacor_ray.engine.training.worker import Rank, read_checkpoint, train_rank
 
 
@@ -70,7 +71,9 @@ def train(
     if saved is None or not complete(manifest, config.epochs):
         got = f"those of {len(manifest)}"
         raise CoverageError(expected_got(f"signals of {config.epochs} epochs", got, "report this as a defect"))
-    if not config.baselines:
+    if config.robust is not None:
+        write_model(run / SIGNALS, saved["model"], saved["module"]["history"])
+    elif not config.baselines:
         write_joints(run / SIGNALS, saved["module"]["joints"])
         write_confidence(run / SIGNALS, saved["module"]["confidence"])
     (run / SIGNALS / MANIFEST).write_json(manifest)

@@ -9,12 +9,22 @@ from dynacor_ray.core.errors import ClusterError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.engine.data.row_facts import RowFacts
+from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.runtime.machine import Resources
 from dynacor_ray.models.augmentation import TrainingAugmentation
 from dynacor_ray.models.image_classifiers import NetworkSpec
+from dynacor_ray.robust.losses import RobustLoss
 
 NUMBERS_PER_THREAD = 2**15
 """Features of a step that keep a thread of torch busy: 64 rows of 512."""
+
+
+@dataclass(frozen=True)
+class RobustTraining:
+    """The training of a classifier for its own sake (§5.5): its loss, and what it is tested on after every epoch."""
+
+    loss: RobustLoss
+    test: TrainingRows | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +54,8 @@ class TrainConfig:
     """Whether DynaCor's own classifier records all signals of Table 6 (`method.signals`)."""
     class_scores: bool = False
     """Whether the scores of every class that the label noise model reads are recorded (`schema.CLASS_SCORES`)."""
+    robust: RobustTraining | None = None
+    """In place of DynaCor's own classifier."""
 
 
 @dataclass(frozen=True, kw_only=True)

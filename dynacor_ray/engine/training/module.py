@@ -14,6 +14,7 @@ from torch import nn
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.job import Job
+from dynacor_ray.engine.training.signal_files import SignalManifest
 from dynacor_ray.models.augmentation import TrainingAugmentation
 from dynacor_ray.models.heads import build_classifier
 from dynacor_ray.models.image_classifiers import build_network
@@ -24,6 +25,9 @@ Recorded = dict[str, torch.Tensor]
 
 class TrainingModule(ABC):
     """What a training job needs to know besides how to make steps, commit and resume."""
+
+    committed: SignalManifest
+    """Files of the epochs before, of all ranks; set before each epoch."""
 
     @abstractmethod
     def network(self) -> nn.Module:

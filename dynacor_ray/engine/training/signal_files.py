@@ -23,6 +23,8 @@ SignalManifest: TypeAlias = dict[str, list[str]]
 SIGNALS = "signals"
 CHECKPOINT = "checkpoint.pt"
 """What the next attempt goes on from: state dicts, and which signals count. Gone when the training is complete."""
+TARGET = "target"
+"""Column with a vector per row that a loss keeps from epoch to epoch."""
 PROGRESS = "progress.json"
 """Epochs done, and seconds of the last attempt: in training, and of these in waiting for rows."""
 FAILED = "failed.json"

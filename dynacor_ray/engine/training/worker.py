@@ -24,6 +24,7 @@ from dynacor_ray.engine.training.dynamics_module import AllSignalsModule, Dynami
 from dynacor_ray.engine.training.job import Job
 from dynacor_ray.engine.training.lr_schedule import make_schedule, rate_after
 from dynacor_ray.engine.training.module import Recorded, TrainingModule
+from dynacor_ray.engine.training.robust_module import RobustModule
 from dynacor_ray.engine.training.signal_files import (
     CHECKPOINT,
     FAILED,
@@ -259,6 +260,7 @@ def run_epoch(
     kept: Recorded = {}
     waiting: Recorded = {}
     state.model.train()
+    state.module.committed = state.manifest
     state.module.begin_epoch(epoch)
     started = time.monotonic()
     first = at = 0
@@ -307,4 +309,6 @@ def make_module(job: Job, device: torch.device) -> TrainingModule:
     """The module that a job asks for."""
     if job.config.baselines:
         return BaselinesModule(job)
+    if job.config.robust is not None:
+        return RobustModule(job, device, job.config.robust)
     return AllSignalsModule(job, device) if job.config.signals else DynamicsModule(job, device)

@@ -41,6 +41,14 @@ def test_replaced_labels_come_back(tmp_path: Path) -> None:
     assert known.ids.tolist() == [1, 4, 6]
     assert known.labels.tolist() == [2, 0, 2]
     assert known.counts(4).tolist() == [1, 0, 2, 0]
+    assert known.weights is None
+    assert known.weights_of(np.array([4, 6])).tolist() == [1.0, 1.0]
+
+
+def test_weights_come_back_with_their_labels(tmp_path: Path) -> None:
+    labels = GivenLabels(np.array([1, 4, 6]), np.array([2, 0, 2], np.int32), np.array([0.5, 2.0, 0.25], np.float32))
+    known = dataset_of(tmp_path, "gone").with_labels(labels, locate(str(tmp_path / "labels.parquet"))).labels()
+    assert known.weights_of(np.array([6, 1])).tolist() == [0.25, 0.5]
 
 
 def test_duplicates_come_back_sorted(tmp_path: Path) -> None:

@@ -399,3 +399,27 @@ def test_a_good_archive_is_not_unpacked_through_a_link(tmp_path: Path, monkeypat
         open_source(f"cifar10:{root}", SourceOptions())
     assert [path.name for path in precious.iterdir()] == ["data_batch_1"]
     assert (precious / "data_batch_1").read_text() == "precious"
+
+
+# --- test images --------------------------------------------------------------------------------------------------
+
+
+def test_the_test_images_are_another_data_set(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the archive's labels, also where people's are asked for: those are of the training images."""
+    reader = cifar._reader(mini.name)
+    first, file = mini.folder / reader.train_list[0][0], "test_batch" if mini.name == "cifar10" else "test"
+    content = pickle.loads(first.read_bytes(), encoding="bytes")
+    content[b"data"] = content[b"data"][::-1]
+    (mini.folder / file).write_bytes(pickled(content))
+    monkeypatch.setattr(reader, "test_list", [[file, mini.md5(mini.folder / file)]])
+    mini.archive.unlink()
+    source = opened(f"{mini.name}_test:{mini.root}", label_column="worse_label")
+    assert (source.name, source.num_rows) == (f"{mini.name}_test", len(content[b"data"]))
+    assert source.class_names == opened(f"{mini.name}:{mini.root}").class_names
+    assert source.fingerprint() != opened(f"{mini.name}:{mini.root}").fingerprint()
+    table = pickle.loads(pickle.dumps(source.shards(1000)[0])).read()
+    assert table["uri"].to_pylist()[0] == f"{mini.name}/test/00000"
+    assert table["label"].to_pylist() == table["true_label"].to_pylist()
+    assert table["label"].to_pylist() == [str(label) for label in mini.labels[: source.num_rows]]
+    image = np.asarray(Image.open(io.BytesIO(table["image"][0].as_py())))
+    np.testing.assert_array_equal(image, mini.pixels[source.num_rows - 1].transpose(1, 2, 0))

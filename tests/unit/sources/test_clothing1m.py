@@ -136,3 +136,20 @@ def test_clothing1m_missing_texts(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"noisy_train_key_list.txt in .*, but got no such file"):
         opened(f"clothing1m:{tmp_path}/empty")
+
+
+def test_clothing1m_test_images(tmp_path: Path) -> None:
+    """With their clean labels, and nothing of the training images."""
+    root = clothing(tmp_path)
+    source = opened(f"clothing1m_test:{root}")
+    assert (source.name, source.num_rows, source.has_truth) == ("clothing1m_test", 1, False)
+    assert source.class_names == opened(root).class_names
+    assert source.fingerprint() != opened(root).fingerprint()
+    table = whole(source)
+    assert table["uri"].to_pylist() == ["images/0/both 2.jpg"]
+    assert table["label"].to_pylist() == ["4"]
+    with pytest.raises(ConfigError, match="--include-double-labeled"):
+        opened(f"clothing1m_test:{root}", include_double_labeled=True)
+    (root / "annotations" / "clean_test_key_list.txt").unlink()
+    with pytest.raises(DataError, match=r"clean_test_key_list.txt in .*, but got no such file"):
+        opened(f"clothing1m_test:{root}")

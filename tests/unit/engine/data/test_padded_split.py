@@ -19,6 +19,11 @@ def test_padding_rows_have_the_type_of_the_others() -> None:
     assert padding_rows(2, 12, "uint8").schema.field(schema.FEATURE).type == pa.list_(pa.uint8(), 12)
 
 
+def test_padding_rows_have_the_columns_of_weighted_rows() -> None:
+    assert padding_rows(2, 1, weighted=True)[schema.WEIGHT].to_pylist() == [0.0, 0.0]
+    assert schema.WEIGHT not in padding_rows(2, 1).column_names
+
+
 @given(total=st.integers(1, 10**9), workers=st.integers(1, 4096))
 def test_padding_is_the_least_that_makes_shares_equal(total: int, workers: int) -> None:
     rows = RowFacts(total, 0, 3, 2, np.zeros(2, np.float32), 1.0, np.array([total, 0, 0]))

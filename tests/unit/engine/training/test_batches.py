@@ -125,3 +125,17 @@ def test_equal_rows_share_one_weight() -> None:
     before, after = module._weights(job_of(10, 4, 1, 8, 1 << 30, 0), keys), module._weights(job, keys)
     assert torch.allclose(after, before * torch.tensor([1 / 3, 1 / 3, 1.0, 1 / 3, 1.0]))
     assert after[-1] == 0
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 40], ids=["streamed", "cached"])
+def test_weights_of_rows_reach_the_batches(cache_bytes: int) -> None:
+    """By the column, as it came with the row."""
+    job = job_of(6, 0, 1, 4, cache_bytes, 0)
+    job = dataclasses.replace(job, rows=dataclasses.replace(job.rows, weighted=True))
+    (share,) = shares_of(job, 0)
+    share.rows = share.rows.append_column(schema.WEIGHT, pa.array(share.rows[schema.KEY].to_numpy() / 4, pa.float32()))
+    rows = (StreamedRows if cache_bytes == 0 else CachedRows)(share, job, 0, CPU)
+    seen: dict[int, float] = {}
+    for batch in rows.batches(0, 4):
+        seen |= zip(batch.key.tolist(), batch.weight.tolist(), strict=True)
+    assert seen == {key: key / 4 for key in range(0, 12, 2)}

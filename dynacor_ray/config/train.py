@@ -1,0 +1,73 @@
+"""The options of a classifier's training, checked before any work starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from dynacor_ray.config.detect import DetectConfig
+from dynacor_ray.config.options import Checked, option, own_options
+from dynacor_ray.core.errors import ConfigError, expected_got
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRunConfig(Checked):
+    """Options of `dynacor train` and `dynacor_ray.train`: those of `detect` on data and training, and more."""
+
+    left_out: ClassVar[tuple[str, ...]] = ("corruption", "decision", "clustering", "thumbnails", "mlflow_uri")
+    settled: ClassVar[dict[str, Any]] = {"flag_rule": "paper"}  # the one that any training is long enough for
+
+    detect: DetectConfig = field(default_factory=lambda: DetectConfig(data="demo", flag_rule="paper"))
+    """Data, encoder or network, and schedule."""
+    loss: Literal["ce", "gce", "sce", "elr"] = option("ce", "train", most_used=True)
+    """Cross-entropy, generalized or symmetric cross-entropy, or early-learning regularization."""
+    test: str | None = option(None, "train", most_used=True)
+    """Labeled data to test on after every epoch, read with the same column options; where true labels are known, those
+    count. No row of it is learned from."""
+    test_label_column: str | None = option(None, "train", only_with="--test")
+    """Column with the labels of the test data. Default: as --label-column."""
+    without: str | None = option(None, "train", most_used=True)
+    """A finished run of `dynacor detect` on the same data: leave out the rows that it flagged, after a review those
+    that are flagged then."""
+    relabel: bool = option(False, "train", only_with="--without")
+    """Learn the suggested labels of flagged rows instead of leaving them out."""
+    weigh: bool = option(False, "train", only_with="--without")
+    """Leave no row out, but weigh each by the probability that its label is right."""
+    gce_q: float = option(0.7, "train", within="(0, 1]", only_with="--loss gce")
+    """Exponent of GCE: towards 0 cross-entropy, 1 mean absolute error."""
+    gce_truncate_from: int | None = option(None, "train", within="[0, inf)", only_with="--loss gce")
+    """Epoch, counted from 0, from which rows teach nothing whose label has a probability of at most 0.5 (the paper: 40
+    of 120). Default: never."""
+    sce_alpha: float | None = option(None, "train", within="[0, inf)", only_with="--loss sce")
+    """Weight of cross-entropy in SCE. Default: as published, 0.1; for CIFAR-100, or from 100 classes on, 6."""
+    sce_beta: float | None = option(None, "train", within="[0, inf)", only_with="--loss sce")
+    """Weight of reverse cross-entropy in SCE. Default: as published, 1."""
+    elr_momentum: float | None = option(None, "train", within="[0, 1)", only_with="--loss elr")
+    """Momentum of ELR's targets. Default: as published, 0.7; for CIFAR-100, or from 100 classes on, 0.9."""
+    elr_weight: float | None = option(None, "train", within="[0, inf)", only_with="--loss elr")
+    """Weight of ELR's regularizer. Default: as published, 3; for CIFAR-100, or from 100 classes on, 7."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.relabel and self.weigh:
+            raise ConfigError(expected_got("--relabel or --weigh", "both", "leave out one of the two"))
+
+    @property
+    def action(self) -> Literal["drop", "relabel", "weigh"]:
+        """What is done with what the run of --without says."""
+        return "relabel" if self.relabel else "weigh" if self.weigh else "drop"
+
+    def result_options(self) -> dict[str, Any]:
+        """The own options, all of which determine the result."""
+        return {name: getattr(self, name) for name in own_options(type(self))}
+
+    def as_dict(self) -> dict[str, Any]:
+        """All options by name, as the run directory keeps them."""
+        shared = {name: value for name, value in dataclasses.asdict(self.detect).items() if name in _known()}
+        return shared | self.result_options()
+
+
+def _known() -> set[str]:
+    left_out = set(TrainRunConfig.left_out)
+    return {name for name, one in own_options(DetectConfig).items() if not {name, one.group} & left_out}

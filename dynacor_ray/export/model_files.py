@@ -1,0 +1,108 @@
+"""A trained classifier as a folder of its own: weights that are never executed, how to build it, and a model card."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from dynacor_ray.core.manifest import LinedUpFeatures
+from dynacor_ray.core.storage import Location
+from dynacor_ray.report.training_summary import learned_text
+from dynacor_ray.report.wording import percent
+
+WEIGHTS, BUILD, CARD = "model.safetensors", "config.json", "README.md"
+"""Files of the folder."""
+_HEAD = """\
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from dynacor_ray.models.heads import build_classifier
+
+held = json.loads(Path("config.json").read_text())
+weights = load_file("model.safetensors")
+mean, scale = weights["scaling.mean"], float(weights["scaling.scale"])
+model = build_classifier(
+    "mlp", num_features=held["feature_dim"], num_classes=len(held["class_names"]), mean=mean, scale=scale
+)
+model.load_state_dict(weights)
+logits = model.eval()(features)  # float32 (B, D) -> (B, C)
+"""
+_NETWORK = """\
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from dynacor_ray.models.image_classifiers import build_network, parse_network
+
+held = json.loads(Path("config.json").read_text())
+model = build_network(parse_network(held["network"] + "@none", held["image_size"]), len(held["class_names"]))
+model.load_state_dict(load_file("model.safetensors"))
+logits = model.eval()(images)  # uint8 (B, S, S, 3) -> (B, C)
+"""
+
+
+def write_model(
+    folder: Location,
+    weights: bytes,
+    summary: dict[str, Any],
+    network: dict[str, Any] | None,
+    feature_dim: int | None,
+    lined_up: LinedUpFeatures | None,
+) -> None:
+    """Write the folder.
+
+    Args:
+        folder: Where to.
+        weights: A safetensors file.
+        summary: Content of the training's `summary.json`, without the seconds.
+        network: `network` and `image_size` of a network on images; None for a head on features.
+        feature_dim: Numbers of a feature vector; None for a network.
+        lined_up: How features are brought into line before the head sees them; None where they are used as they are.
+    """
+    build: dict[str, Any] = {"class_names": list(summary["data"]["class_names"]), "encoder": summary["encoder"]}
+    build |= network if network is not None else {"classifier": "mlp", "feature_dim": feature_dim}
+    if lined_up is not None:
+        build["robust_scaling"] = dataclasses.asdict(lined_up.scaling)
+    (folder / BUILD).write_json(build)
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / CARD).write_bytes(model_card(summary, build).encode())
+
+
+def model_card(summary: dict[str, Any], build: dict[str, Any]) -> str:
+    """The model card, Markdown. summary: as in `write_model`; build: content of `config.json`."""
+    names, last, best = build["class_names"], summary["last"], summary["best"]
+    listed = ", ".join(_code(name) for name in names[:50]) + (f" and {len(names) - 50:,} more" if names[50:] else "")
+    tested = "Not tested."
+    if best is not None:
+        tested = (
+            f"{percent(last['test_accuracy'])} of {summary['num_tested']:,} test rows are right after the last epoch, "
+            f"by their {summary['judged_by']}. Best epoch, chosen by the test rows: {percent(best['test_accuracy'])}."
+        )
+    if "classifier" not in build:
+        takes = f"images of {build['image_size']} px"
+    else:
+        takes = f"feature vectors of {build['feature_dim']:,} numbers (encoder: `{build['encoder']}`)"
+    scaled = '\nBring features into line first: `RobustScaling(**held["robust_scaling"]).apply(features)` of\n'
+    scaled += "`dynacor_ray.core.robust_scaling`.\n"
+    return f"""\
+# Classifier of {len(names):,} classes
+
+Trained by dynacor_ray {summary["versions"]["dynacor_ray"]} with the loss {summary["loss"]["name"].upper()} on
+{_code(summary["data"]["uri"])}: {learned_text(summary)}. It takes {takes}.
+
+- Classes, in the order of the logits: {listed}
+- {tested}
+- Its training labels were not all right, and it inherits what they have in common. Test it before you rely on it.
+
+```python
+{_HEAD if "classifier" in build else _NETWORK}```
+{scaled if "robust_scaling" in build else ""}"""
+
+
+def _code(text: str) -> str:
+    """Text from data as Markdown code, which nothing in it can leave."""
+    plain = "".join(char if char.isprintable() else "?" for char in text).replace("`", "'")
+    return f"`{plain}`"

@@ -1,0 +1,103 @@
+"""What is said of a classifier's training: its `summary.json`, and the lines at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from dynacor_ray.core.manifest import DatasetManifest
+from dynacor_ray.report.terminal import clean
+
+_FIGURES = ("epoch", "loss", "train_agreement", "test_accuracy")
+
+
+def build_training_summary(
+    config: dict[str, Any],
+    manifest: DatasetManifest,
+    history: list[dict[str, Any]],
+    *,
+    versions: dict[str, str],
+    encoder: str,
+    loss: dict[str, Any],
+    action: str | None,
+    flagged: int,
+    learned: int,
+    tested: int | None,
+    by_truth: bool,
+    cluster: dict[str, float],
+) -> dict[str, Any]:
+    """The content of `summary.json`, without the seconds.
+
+    Args:
+        config: All options.
+        manifest: Of the training data.
+        history: Figures per epoch, as `robust_module` counts them.
+        versions: Of the packages.
+        encoder: Slug of encoder or network.
+        loss: Fields of `RobustLoss`.
+        action: What was done with flagged rows: "drop", "relabel", "weigh"; None without a run.
+        flagged: Rows that the run of --without flagged.
+        learned: Rows that were learned from.
+        tested: Rows of the test data with a label to judge by; None without any.
+        by_truth: Whether that label is the true one.
+        cluster: What the cluster had.
+    """
+    epochs: list[dict[str, Any]] = [{name: row.get(name) for name in _FIGURES} for row in history]
+    scored = [row for row in epochs if row["test_accuracy"] is not None]
+    best = max(scored, key=lambda row: row["test_accuracy"]) if scored else None  # the first of equals
+    names = ("source", "uri", "kind", "num_rows", "quarantined", "feature_dim", "content_hash")
+    return {
+        "versions": versions,
+        "config": config,
+        "encoder": encoder,
+        "loss": loss,
+        "data": {name: getattr(manifest, name) for name in names} | {"class_names": list(manifest.class_names)},
+        "action": action,
+        "num_flagged": flagged,
+        "num_learned": learned,
+        "num_tested": tested,
+        "judged_by": None if tested is None else "true labels" if by_truth else "given labels",
+        "epochs": epochs,
+        "best": {name: best[name] for name in ("epoch", "test_accuracy")} if best is not None else None,
+        "last": {name: epochs[-1][name] for name in ("epoch", "test_accuracy")},
+        "cluster": cluster,
+    }
+
+
+def learned_text(summary: dict[str, Any]) -> str:
+    """What was learned from, in words."""
+    rows, flagged = f"{summary['num_learned']:,} rows", f"{summary['num_flagged']:,}"
+    return {
+        None: f"{rows}, with their given labels",
+        "drop": f"{rows}; {flagged} flagged rows left out",
+        "relabel": f"{rows}; {flagged} flagged rows with their suggested label",
+        "weigh": f"{rows}, each weighed by the probability that its label is right",
+    }[summary["action"]]
+
+
+def print_training(summary: dict[str, Any], run: str, console: Console | None = None) -> None:
+    """Print the result of a training.
+
+    Args:
+        summary: Content of `summary.json`.
+        run: The run directory, for the last lines.
+        console: Where to print, None for stdout.
+    """
+    console = console or Console()
+    table = Table("", Column(justify="right"), title="Classifier", show_header=False, title_justify="left")
+    table.add_row("loss", summary["loss"]["name"].upper())
+    table.add_row("learned from", learned_text(summary))
+    if summary["best"] is not None:
+        last, best = summary["last"], summary["best"]
+        table.add_row("test rows", f"{summary['num_tested']:,}, by their {summary['judged_by']}")
+        table.add_row("test accuracy, last epoch", f"{last['test_accuracy']:.1%}")
+        table.add_row("test accuracy, best epoch", f"{best['test_accuracy']:.1%} (epoch {best['epoch']})")
+    console.print()
+    console.print(table)
+    parts = [f"{name} {value:.1f}" for name, value in summary["seconds"].items() if name != "total"]
+    console.print(f"Seconds: {', '.join(parts)}; total {summary['seconds']['total']:.1f}", highlight=False)
+    files = "model/, summary.json" + (", predictions.parquet" if summary["best"] is not None else "")
+    console.print(clean(f"Results: {run} ({files})"), soft_wrap=True)
+    console.print(clean(f"Report: {run}/report.html"), soft_wrap=True)
