@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -25,8 +26,9 @@ from dynacor_ray.core.storage import Location, storage_errors
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.columns import Columns, find_columns, is_integer_text, label_strings
 from dynacor_ray.sources.folder import FolderSource
+from dynacor_ray.sources.folder_scan import FolderFile
 from dynacor_ray.sources.parquet import read_footers
-from dynacor_ray.sources.table import DELIMITERS
+from dynacor_ray.sources.text_format import TEXT_TABLES, TextFormat, find_format, table_ending
 
 Action = Literal["drop", "relabel"]
 CHANGED = "the table that the run read: the labels of its rows are others now"
@@ -79,7 +81,7 @@ class RowChanges:
 
 def copy_table(data: Location, out: Location, options: SourceOptions, changes: RowChanges) -> int:
     """Copy a table with its changes; returns the number of rows changed."""
-    if posixpath.splitext(data.path)[1].lower() in DELIMITERS:
+    if table_ending(data.path) in TEXT_TABLES:
         return _copy_csv(data, out, options, changes)
     files, first, changed = read_footers(data.uri), 0, 0
     columns = find_columns(files[0].schema, options, files[0].name)
@@ -100,7 +102,7 @@ def copy_folder(source: FolderSource, out: Location, changes: RowChanges, hard_l
             path: str | None = file.path
             if position >= 0:
                 changes.check([file.label], [position])
-                path = moved[row] = None if changes.action == "drop" else _moved(file.path, position, changes, taken)
+                path = moved[row] = None if changes.action == "drop" else _moved(file, position, changes, taken)
             if path is not None and file.error is None:
                 put(source.root / file.path, out / path, hard_links)
     except BaseException:
@@ -109,11 +111,11 @@ def copy_folder(source: FolderSource, out: Location, changes: RowChanges, hard_l
     return moved
 
 
-def _moved(path: str, position: int, changes: RowChanges, taken: set[str]) -> str:
-    """Path of an image in another class's folder, under a name that no other image has there."""
-    given, _, rest = path.partition("/")
+def _moved(file: FolderFile, position: int, changes: RowChanges, taken: set[str]) -> str:
+    """Path of an image in another class's folder of the same split, under a name that no other image has there."""
+    above, rest = file.path.split("/")[: file.depth], "/".join(file.path.split("/")[file.depth + 1 :])
     stem, ending = posixpath.splitext(rest)
-    folder = changes.new_label(position, is_integer_text(given))
+    folder = "/".join([*above, changes.new_label(position, is_integer_text(file.label))])
     new_path, number = f"{folder}/{rest}", 1
     while new_path in taken:
         number += 1
@@ -157,7 +159,7 @@ def _copy_parquet(source: Location, out: Location, first: int, columns: Columns,
             positions = changes.find(ids)
             touched = np.flatnonzero(positions >= 0)
             changed += len(touched)
-            given = label_strings(table[columns.label].take(touched), negative_is_missing=False).to_pylist()
+            given = label_strings(table[columns.label].take(touched), is_declared=True).to_pylist()
             changes.check(given, positions[touched])
             if changes.action == "drop":
                 writer.write_table(table.filter(pa.array(positions < 0)))
@@ -182,48 +184,62 @@ def _relabeled(table: pa.Table, label: str, positions: NDArray[np.int64], change
 
 
 def _copy_csv(source: Location, out: Location, options: SourceOptions, changes: RowChanges) -> int:
-    """Copy a CSV line by line; lines with another number of fields are no rows and stay as they are."""
-    changed, delimiter = 0, DELIMITERS[posixpath.splitext(source.path)[1].lower()]
+    """Copy a table in text line by line, in its own format; broken lines and repeated headers stay as they are."""
+    changed, form = 0, find_format(source)
     with (
         storage_errors("read", source),
         source.filesystem.open_input_stream(source.path) as raw,
         out.atomic_replace() as part,
         part.filesystem.open_output_stream(part.path) as sink,
     ):
-        lines = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), delimiter=delimiter)
-        head = next(lines)
+        text = io.TextIOWrapper(raw, encoding=form.encoding, newline="")
+        writer = _Lines(form)
+        for _ in range(form.skip):
+            sink.write(writer.encoded(text.readline()))
+        lines = csv.reader(text, delimiter=form.delimiter, quotechar=form.quote)
+        head = list(form.names)
+        if form.has_header:
+            sink.write(writer.line(next(lines)))
         texts = pa.schema([(name, pa.int64() if name == schema.INSTANCE_ID else pa.string()) for name in head])
         columns = find_columns(texts, options, posixpath.basename(source.path))
         label = head.index(columns.label)
-        sink.write(_csv_line(head, delimiter))
         for row, line in _numbered(lines, len(head)):
             position = -1
             if row is not None:
                 key = row if columns.instance_id is None else int(line[head.index(columns.instance_id)])
                 position = int(changes.find(np.array([key]))[0])
             if position >= 0:
-                text = line[label].strip()
-                changes.check([text], [position])
+                given = label_strings(pa.chunked_array([[line[label]]]), is_declared=True)[0].as_py()
+                changes.check([given], [position])
                 changed += 1
                 if changes.action == "drop":
                     continue
-                line = [*line[:label], changes.new_label(position, is_integer_text(text)), *line[label + 1 :]]
-            sink.write(_csv_line(line, delimiter))
+                line = [*line[:label], changes.new_label(position, is_integer_text(given or "")), *line[label + 1 :]]
+            sink.write(writer.line(line))
     return changed
 
 
 def _numbered(lines: Iterator[list[str]], width: int) -> Iterator[tuple[int | None, list[str]]]:
-    """Lines with their number among the rows; None for a line that is no row. Empty lines are left out."""
+    """Lines with their number among the rows; None for a line with another number of fields. No empty lines."""
     row = 0
     for line in lines:
-        if len(line) == width:
-            yield row, line
+        if line:
+            yield (row if len(line) == width else None), line
             row += 1
-        elif line:
-            yield None, line
 
 
-def _csv_line(line: list[str], delimiter: str) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(line)
-    return text.getvalue().encode()
+class _Lines:
+    """Lines of a table as bytes; the mark of an encoding, if it has one, stands at the start only."""
+
+    def __init__(self, form: TextFormat) -> None:
+        self.form = form
+        self.encoder = codecs.getincrementalencoder(form.encoding)()
+
+    def encoded(self, text: str) -> bytes:
+        return self.encoder.encode(text)
+
+    def line(self, fields: list[str]) -> bytes:
+        text = io.StringIO()
+        form = self.form
+        csv.writer(text, delimiter=form.delimiter, quotechar=form.quote, lineterminator=form.line_end).writerow(fields)
+        return self.encoded(text.getvalue())

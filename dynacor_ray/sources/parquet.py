@@ -20,7 +20,17 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import RAW_ROW, URI
 from dynacor_ray.core.storage import Location, locate, retry_transient, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, plain, raw_columns
+from dynacor_ray.sources.columns import (
+    Columns,
+    declared_classes,
+    find_columns,
+    flat_vectors,
+    joined_parts,
+    label_strings,
+    plain,
+    raw_columns,
+    text_strings,
+)
 from dynacor_ray.sources.image_files import cut, file_stamp
 
 _BUFFER_BYTES = 8 << 20
@@ -70,13 +80,16 @@ class ParquetShard(Shard):
     def read_labels(self) -> pa.StringArray:
         """See `Shard.read_labels`."""
         labels = self._load([self.columns.label])[self.columns.label]
-        return label_strings(labels, negative_is_missing=not self.is_declared)
+        return label_strings(labels, is_declared=self.is_declared)
 
     def read(self) -> pa.Table:
         """See `Shard.read`."""
         table, columns = self._load(self.columns.names()), self.columns
-        assert columns.payload is not None
-        payload = plain(table[columns.payload])
+        if columns.payload is None:
+            payload: Any = joined_parts(table, columns.parts)
+        else:
+            payload = plain(table[columns.payload])
+            payload = flat_vectors(payload) if columns.kind == "feature" else payload
         raw: dict[str, Any] = {
             RAW_ROW: pa.array(np.arange(self.first_row, self.first_row + self.num_rows, dtype=np.int64)),
             URI: self._uris(table),
@@ -90,7 +103,7 @@ class ParquetShard(Shard):
         places = pc.binary_join_element_wise(self.name, rows.cast(pa.string()), "#")
         if self.columns.uri is None:
             return places
-        return pc.coalesce(label_strings(table[self.columns.uri], negative_is_missing=False), places)
+        return pc.coalesce(text_strings(table[self.columns.uri]), places)
 
     @retry_transient
     def _load(self, names: list[str]) -> pa.Table:
@@ -202,7 +215,7 @@ class ParquetSource(Source):
         self._files = read_footers(data) if files is None else files
         first = self._files[0]
         columns = find_columns(first.schema, options, first.name)
-        if columns.payload is None:
+        if columns.payload is None and not columns.parts:
             got = "the columns " + ", ".join(first.schema.names)
             raise DataError(expected_got(f"images or feature vectors in {first.name}", got, "name their column"))
         self._columns = columns

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import posixpath
 from collections.abc import Callable
+from dataclasses import fields
 
 import pyarrow.fs as pafs
 
@@ -18,23 +18,26 @@ from dynacor_ray.sources.demo import DemoSource
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.image_files import is_image_name
 from dynacor_ray.sources.parquet import ParquetSource, read_footers
-from dynacor_ray.sources.table import DELIMITERS, TableSource
+from dynacor_ray.sources.table import JSON_LINES, TableSource
+from dynacor_ray.sources.text_format import TEXT_TABLES, table_ending
 
 UNDERSTOOD = (
     "'demo', a .parquet file, a folder of .parquet files, a .csv or .tsv table of image paths and labels, "
     "a folder with one sub-folder of images per class, the root of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
 )
 
-_SAMPLE_OPTIONS = ("balanced_sample", "include_double_labeled")
-_CIFAR_OPTIONS = (*_SAMPLE_OPTIONS, *(option for option in COLUMN_OPTIONS if option != "label_column"), "classes")
-_IGNORED: dict[str, tuple[str, ...]] = {
-    "parquet": _SAMPLE_OPTIONS,
-    "table": (*_SAMPLE_OPTIONS, "image_column", "feature_column"),
-    "folder": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS),
-    "clothing1m": (*COLUMN_OPTIONS, "classes"),
-    **dict.fromkeys(DATA_SETS, _CIFAR_OPTIONS),
-    "demo": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "classes"),
+TABLES = (*TEXT_TABLES, *JSON_LINES)
+_PLACES = ("image_root", "image_suffix")
+_SAMPLES = ("balanced_sample", "include_double_labeled")
+_USED: dict[str, tuple[str, ...]] = {
+    "parquet": (*COLUMN_OPTIONS, "feature_columns", "classes", "split"),
+    "table": ("label_column", "uri_column", "truth_column", "classes", "split", *_PLACES),
+    "folder": ("classes", "split", "follow_links"),
+    "clothing1m": _SAMPLES,
+    **dict.fromkeys(DATA_SETS, ("label_column",)),
+    "demo": (),
 }
+"""Options of `SourceOptions` that apply to each kind of data; the seed always does."""
 
 
 def _open_clothing1m(root: str, options: SourceOptions) -> Source:
@@ -62,7 +65,8 @@ def open_source(data: str, options: SourceOptions) -> Source:
         StorageError: the location cannot be read.
     """
     name, make = _recognize(data, options)
-    unused = [option for option in _IGNORED.get(name, ()) if getattr(options, option) not in (None, False)]
+    given = [field.name for field in fields(options) if getattr(options, field.name) not in (None, False)]
+    unused = [option for option in given if option != "seed" and option not in _USED.get(name, given)]
     if unused:
         flags = ", ".join(f"--{option.replace('_', '-')}" for option in unused)
         raise ConfigError(expected_got(f"options that apply to data of kind '{name}'", flags, "leave them out"))
@@ -112,15 +116,15 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
     remedy = "check the path"
     if any(map(is_image_name, files)):
         remedy = "move the images into one sub-folder per class, or give a .csv of uri,label"
-    elif any(posixpath.splitext(name)[1].lower() in DELIMITERS for name in files):
+    elif any(table_ending(name) in TABLES for name in files):
         remedy = "give the path of the table itself"
     got = f"the files {', '.join(files[:5])}{', ...' if len(files) > 5 else ''}" if files else "an empty folder"
     raise DataError(expected_got(f"{UNDERSTOOD} at {data}", got, remedy))
 
 
 def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
-    extension = posixpath.splitext(place.path)[1].lower()
-    if extension in DELIMITERS:
+    extension = table_ending(place.path)
+    if extension in TABLES:
         return "table", lambda: TableSource(data, options)
     if extension == ".parquet":
         return _recognize_parquet(data, options)
@@ -131,6 +135,7 @@ def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple
 def _recognize_parquet(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     """Parquet with a payload, or a table of paths; the footers are read once for both."""
     footers = read_footers(data)
-    if find_columns(footers[0].schema, options, footers[0].name).payload is None:
+    columns = find_columns(footers[0].schema, options, footers[0].name)
+    if columns.payload is None and not columns.parts:
         return "table", lambda: TableSource(data, options, footers)
     return "parquet", lambda: ParquetSource(data, options, footers)

@@ -95,12 +95,14 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["uri", "label", "note"])
         writer.writerows(rows[:20])
-        file.write("\r\nonly one field\r\n")
+        file.write("\r\n")
         writer.writerows(rows[20:])
+        file.write("only one field\r\n")
     run, flagged = run_of_data(tmp_path, data, "table")
     clean_run(at(run), at(out), action)
     wanted = {row["instance_id"]: NAMES[row["predicted_label"]] for row in flagged}
-    with out.open(newline="", encoding="utf-8") as file:
+    assert out.read_bytes().startswith(b"\xef\xbb\xbfuri,label,note\r\n"), "the mark and the line ends stay"
+    with out.open(newline="", encoding="utf-8-sig") as file:
         found = list(csv.reader(file))
     assert found[0] == ["uri", "label", "note"]
     new = [[uri, wanted.get(i, label), note] for i, (uri, label, note) in enumerate(rows)]
