@@ -115,7 +115,7 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
         if name is not None and not is_label_type(schema.field(name).type):
             raise _not_labels(name, schema.field(name).type)
     parts = tuple(name for name in parts or () if name not in (label, truth, instance_id))
-    return Columns(label, payload, kind if payload or parts else "image", uri, truth, instance_id, parts)
+    return Columns(label, payload, "feature" if parts else kind, uri, truth, instance_id, parts)
 
 
 def _find_label(schema: pa.Schema, where: str, left: list[str]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,9 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
-from dynacor_ray.core.errors import DataError, expected_got, first_line
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import RAW_ROW, URI
 from dynacor_ray.core.storage import Location, locate, retry_transient, storage_errors
@@ -25,34 +25,19 @@ from dynacor_ray.sources.columns import (
     declared_classes,
     find_columns,
     flat_vectors,
+    is_label_name,
     joined_parts,
     label_strings,
     plain,
     raw_columns,
     text_strings,
 )
-from dynacor_ray.sources.image_files import cut, file_stamp
+from dynacor_ray.sources.image_files import cut
+from dynacor_ray.sources.row_files import ARROW, RowFile, RowReader, open_row_file
 
-_BUFFER_BYTES = 8 << 20
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB
 _THREADS = 16
 _ONE_DATA_SET = "keep only files of one data set"
-
-
-@dataclass(frozen=True)
-class ParquetFile:
-    """Footer of one file, read without its data."""
-
-    place: Location
-    name: str
-    schema: pa.Schema
-    group_rows: tuple[int, ...]
-    stamp: tuple[Any, ...]
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of all row groups."""
-        return sum(self.group_rows)
 
 
 @dataclass(frozen=True)
@@ -60,18 +45,14 @@ class ParquetShard(Shard):
     """Rows of one file.
 
     Attributes:
-        place: the file.
-        name: its name in uris and messages.
-        row_groups: the row groups to read.
+        reader: of the groups to read.
         skip: rows of the first of them to skip.
         first_in_file: number of its first row in the file.
         columns: roles of the columns.
         is_declared: whether classes are declared, so that no label means "missing".
     """
 
-    place: Location
-    name: str
-    row_groups: tuple[int, ...]
+    reader: RowReader
     skip: int
     first_in_file: int
     columns: Columns
@@ -100,15 +81,14 @@ class ParquetShard(Shard):
     def _uris(self, table: pa.Table) -> Any:
         """The table's own uris; where it has none, file name and row number."""
         rows = pa.array(np.arange(self.first_in_file, self.first_in_file + self.num_rows))
-        places = pc.binary_join_element_wise(self.name, rows.cast(pa.string()), "#")
+        places = pc.binary_join_element_wise(self.reader.name, rows.cast(pa.string()), "#")
         if self.columns.uri is None:
             return places
         return pc.coalesce(text_strings(table[self.columns.uri]), places)
 
     @retry_transient
     def _load(self, names: list[str]) -> pa.Table:
-        with _opened(self.place, self.name) as file:
-            batches = file.iter_batches(_BATCH_ROWS[self.columns.kind], row_groups=list(self.row_groups), columns=names)
+        with closing(self.reader.batches(names, _BATCH_ROWS[self.columns.kind])) as batches:
             rows = list(_window(batches, self.skip, self.num_rows))
         return pa.Table.from_batches(rows)
 
@@ -125,22 +105,12 @@ def _window(batches: Iterator[pa.RecordBatch], skip: int, count: int) -> Iterato
             return
 
 
-@contextmanager
-def _opened(place: Location, name: str) -> Iterator[pq.ParquetFile]:
-    """An open parquet file; errors of reading it become a DataError or StorageError that names it."""
-    with storage_errors("read", place):
-        try:
-            options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
-            with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
-                yield file
-        except (pa.ArrowException, ValueError) as error:  # a custom type may refuse its description
-            got = f"'{first_line(error)}'"
-            remedy = "write the file again"
-            raise DataError(expected_got(f"{name} to be a readable parquet file", got, remedy)) from error
+def read_footers(data: str, split: str | None = None) -> list[RowFile]:
+    """Footers of one parquet or Arrow file, or of all below a directory in order of their paths; no hidden files.
 
-
-def read_footers(data: str) -> list[ParquetFile]:
-    """Footers of one parquet file, or of all below a directory in order of their paths; hidden files are skipped.
+    Args:
+        data: path or URI.
+        split: only files of this split, as in `train-00000-of-00001.parquet`, `train/x.parquet` or `split=train/`.
 
     Raises:
         DataError: there is none, or one cannot be read.
@@ -156,8 +126,24 @@ def read_footers(data: str) -> list[ParquetFile]:
         files = [(info.base_name, root, info)] if info.type == pafs.FileType.File else []
     if not files:
         raise DataError(expected_got(f"parquet files in {data}", "none", "check the path"))
+    if split is not None:
+        names = [name for name, _, _ in files]
+        files = [file for file in files if split in _splits_of(file[0])]
+        if not files:
+            got = f"the files {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            raise DataError(expected_got(f"files of a split {split!r} in {data}", got, "leave out --split"))
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(lambda file: _read_footer(*file), files))
+        return list(pool.map(lambda file: open_row_file(*file), files))
+
+
+def _splits_of(name: str) -> set[str]:
+    """The splits that a file may belong to by its name.
+
+    >>> sorted(_splits_of("split=test/train-00000-of-00001.parquet"))
+    ['test', 'train']
+    """
+    *folders, file = name.split("/")
+    return {part.removeprefix("split=") for part in folders} | {re.split(r"[-.]", file)[0]}
 
 
 def _everything(path: str) -> pafs.FileSelector:
@@ -181,17 +167,10 @@ def _walk(root: Location) -> Iterator[pafs.FileInfo]:
 
 
 def _is_data(name: str) -> bool:
-    return name.endswith(".parquet") and not any(part.startswith((".", "_")) for part in name.split("/"))
+    return name.endswith((".parquet", *ARROW)) and not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
-@retry_transient
-def _read_footer(name: str, place: Location, info: pafs.FileInfo) -> ParquetFile:
-    with _opened(place, name) as file:
-        groups = tuple(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
-        return ParquetFile(place, name, file.schema_arrow, groups, tuple(file_stamp(name, info)))
-
-
-def same_columns(file: ParquetFile, columns: Columns, first: str) -> Columns:
+def same_columns(file: RowFile, columns: Columns, first: str) -> Columns:
     """The columns of another file, which must have those in use. Raises DataError when one does not fit."""
     absent = [name for name in columns.names() if name not in file.schema.names]
     if absent:
@@ -205,14 +184,14 @@ class ParquetSource(Source):
 
     name = "parquet"
 
-    def __init__(self, data: str, options: SourceOptions, files: list[ParquetFile] | None = None) -> None:
+    def __init__(self, data: str, options: SourceOptions, files: list[RowFile] | None = None) -> None:
         """Read the footers, unless `files` has them already, and find the columns.
 
         Raises:
             DataError: columns are missing or ambiguous, or the files do not agree.
         """
         self.uri, self._options = data, options
-        self._files = read_footers(data) if files is None else files
+        self._files = read_footers(data, options.split) if files is None else files
         first = self._files[0]
         columns = find_columns(first.schema, options, first.name)
         if columns.payload is None and not columns.parts:
@@ -224,10 +203,23 @@ class ParquetSource(Source):
         self.class_names, self.label_codes = declared_classes(first.schema, columns, options, first.name)
         self.has_instance_ids = columns.instance_id is not None
         self.has_truth = columns.truth is not None
+        self.notes = self._said()
         for file in self._files[1:]:
-            self._check_agrees(file)
+            if file.num_rows:  # an empty one may lack columns, or have them without types
+                self._check_agrees(file)
 
-    def _check_agrees(self, file: ParquetFile) -> None:
+    def _said(self) -> tuple[str, ...]:
+        columns, said = self._columns, []
+        if columns.parts:
+            said.append(f"{len(columns.parts):,} columns, {columns.parts[0]} to {columns.parts[-1]}, are the features.")
+        if self._options.label_column is None and not is_label_name(columns.label):
+            said.append(f"Column {columns.label!r} taken for the labels.")
+        splits = {re.split(r"-\d+-of-\d+", file.name)[0] for file in self._files if "-of-" in file.name}
+        if len(splits) > 1:
+            said.append(f"The splits {', '.join(sorted(splits))} are read together; --split takes one.")
+        return tuple(said)
+
+    def _check_agrees(self, file: RowFile) -> None:
         """Check that `file` has the same columns and classes as the first one."""
         first = self._files[0].name
         columns = same_columns(file, self._columns, first)
@@ -248,8 +240,8 @@ class ParquetSource(Source):
         for file in self._files:
             in_file = 0
             for groups, skip, count in _pieces(file.group_rows, max_rows):
-                place = (file.place, file.name, groups, skip, in_file, self._columns, self.class_names is not None)
-                shards.append(ParquetShard(row, count, *place))
+                reader, is_declared = file.reader.only(groups), self.class_names is not None
+                shards.append(ParquetShard(row, count, reader, skip, in_file, self._columns, is_declared))
                 row, in_file = row + count, in_file + count
         return shards
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import posixpath
 from collections.abc import Callable
 from dataclasses import fields
 
@@ -10,6 +11,7 @@ import pyarrow.fs as pafs
 
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.storage import Location, locate, storage_errors
+from dynacor_ray.sources.arrays import ARRAY_FILES, ArraySource
 from dynacor_ray.sources.base import COLUMN_OPTIONS, Source, SourceOptions
 from dynacor_ray.sources.cifar import DATA_SETS, CifarSource, present_data_sets
 from dynacor_ray.sources.clothing1m import Clothing1MSource, is_clothing1m
@@ -18,8 +20,9 @@ from dynacor_ray.sources.demo import DemoSource
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.image_files import is_image_name
 from dynacor_ray.sources.parquet import ParquetSource, read_footers
+from dynacor_ray.sources.row_files import ARROW, open_text_rows, text_schema
 from dynacor_ray.sources.table import JSON_LINES, TableSource
-from dynacor_ray.sources.text_format import TEXT_TABLES, table_ending
+from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
 
 UNDERSTOOD = (
     "'demo', a .parquet file, a folder of .parquet files, a .csv or .tsv table of image paths and labels, "
@@ -33,6 +36,7 @@ _USED: dict[str, tuple[str, ...]] = {
     "parquet": (*COLUMN_OPTIONS, "feature_columns", "classes", "split"),
     "table": ("label_column", "uri_column", "truth_column", "classes", "split", *_PLACES),
     "folder": ("classes", "split", "follow_links"),
+    "numpy": ("classes", "split"),
     "clothing1m": _SAMPLES,
     **dict.fromkeys(DATA_SETS, ("label_column",)),
     "demo": (),
@@ -65,7 +69,7 @@ def open_source(data: str, options: SourceOptions) -> Source:
         StorageError: the location cannot be read.
     """
     name, make = _recognize(data, options)
-    given = [field.name for field in fields(options) if getattr(options, field.name) not in (None, False)]
+    given = sorted(field.name for field in fields(options) if getattr(options, field.name) not in (None, False))
     unused = [option for option in given if option != "seed" and option not in _USED.get(name, given)]
     if unused:
         flags = ", ".join(f"--{option.replace('_', '-')}" for option in unused)
@@ -109,7 +113,7 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
     if present:
         return present[0], lambda: CifarSource(present[0], data, options)
     files = sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
-    if any(name.endswith(".parquet") for name in files):
+    if any(name.endswith((".parquet", *ARROW)) for name in files):
         return _recognize_parquet(data, options)
     if any(info.type == pafs.FileType.Directory for info in infos):
         return "folder", lambda: FolderSource(data, options)
@@ -124,17 +128,31 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
 
 def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     extension = table_ending(place.path)
-    if extension in TABLES:
+    if extension in TEXT_TABLES:
+        return _recognize_text(data, place, options)
+    if extension in JSON_LINES:
         return "table", lambda: TableSource(data, options)
-    if extension == ".parquet":
+    if extension in (".parquet", *ARROW):
         return _recognize_parquet(data, options)
+    if extension in ARRAY_FILES:
+        return "numpy", lambda: ArraySource(data, options)
     remedy = "convert the data, or give another path"
     raise DataError(expected_got(UNDERSTOOD, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
 
 
+def _recognize_text(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+    """A table of paths, or with columns of numbers that are features."""
+    schema = text_schema(place, find_format(place))
+    parts = find_columns(schema, options, posixpath.basename(place.path)).parts
+    if parts:
+        return "parquet", lambda: ParquetSource(data, options, [open_text_rows(place, parts)])
+    return "table", lambda: TableSource(data, options)
+
+
 def _recognize_parquet(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     """Parquet with a payload, or a table of paths; the footers are read once for both."""
-    footers = read_footers(data)
+    footers = read_footers(data, options.split)
+    footers.sort(key=lambda file: file.num_rows == 0)  # empty partitions may lack columns: they say nothing
     columns = find_columns(footers[0].schema, options, footers[0].name)
     if columns.payload is None and not columns.parts:
         return "table", lambda: TableSource(data, options, footers)

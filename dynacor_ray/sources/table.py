@@ -27,7 +27,8 @@ from dynacor_ray.sources.columns import (
 )
 from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows
 from dynacor_ray.sources.image_paths import find_rule, place_of
-from dynacor_ray.sources.parquet import ParquetFile, read_footers, same_columns
+from dynacor_ray.sources.parquet import read_footers, same_columns
+from dynacor_ray.sources.row_files import RowFile
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -73,7 +74,7 @@ class TableSource(Source):
     name = "table"
     kind = "image"
 
-    def __init__(self, data: str, options: SourceOptions, files: list[ParquetFile] | None = None) -> None:
+    def __init__(self, data: str, options: SourceOptions, files: list[RowFile] | None = None) -> None:
         """Read the table.
 
         Args:
@@ -96,7 +97,7 @@ class TableSource(Source):
             rows, columns, declared = _read_json_lines(self._place, options)
             stamps = [tuple(file_stamp("", self._place.info()))]
         else:
-            files = read_footers(data) if files is None else files
+            files = read_footers(data, options.split) if files is None else files
             rows, columns, declared = _read_parquet(files, options)
             stamps = [file.stamp for file in files]
         if rows.num_rows:
@@ -198,13 +199,13 @@ def _read_json_lines(place: Location, options: SourceOptions) -> tuple[pa.Table,
     return _rows(table, columns, declared), columns, declared
 
 
-def _read_parquet(files: list[ParquetFile], options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
+def _read_parquet(files: list[RowFile], options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
     columns = find_columns(files[0].schema, options, files[0].name)
     declared = declared_classes(files[0].schema, columns, options, files[0].name)
     parts = []
-    for file in files:
+    for file in [file for file in files if file.num_rows] or files[:1]:
         same_columns(file, columns, files[0].name)
-        parts.append(_rows(file.place.read_table(columns.names()), columns, declared))
+        parts.append(_rows(file.read(columns.names()), columns, declared))
     return pa.concat_tables(parts), columns, declared
 
 
