@@ -21,8 +21,7 @@ from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.report.build import packed_images
 from dynacor_ray.report.thumbnails import read_images
 from dynacor_ray.runs.records import DataSummary, RunSummary
-from dynacor_ray.sources.image_paths import place_of
-from dynacor_ray.sources.table import folder_of
+from dynacor_ray.sources.image_paths import folder_of, place_of
 
 LABELS, DATA, IMAGES = "labels.json", "data.json", "images"
 

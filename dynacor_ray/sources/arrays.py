@@ -163,7 +163,7 @@ def _members(place: Location) -> list[StoredArray]:
     with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
         try:
             archive = zipfile.ZipFile(file)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, ValueError) as error:
             got = f"'{first_line(error)}'"
             raise DataError(expected_got(f"{place} to be a .npz", got, "write the file again")) from error
         for info in archive.infolist():

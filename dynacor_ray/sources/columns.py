@@ -107,7 +107,7 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
     parts = options.feature_columns and _matching(schema, options.feature_columns, where)
     payload, kind = (None, "feature") if parts else _find_payload(schema, options, where)
     if payload is None and not parts and options.uri_column is None and not _path_columns(schema):
-        parts = _numbered(schema)
+        parts = _numbered(schema, where)
     uri = _find_uri(schema, options, where, required=payload is None and not parts)
     used = {payload, uri, truth, instance_id, *(parts or ())}
     label = options.label_column or _find_label(schema, where, [name for name in schema.names if name not in used])
@@ -153,15 +153,27 @@ def _matching(schema: pa.Schema, patterns: Sequence[str], where: str) -> tuple[s
     return found
 
 
-def _numbered(schema: pa.Schema) -> tuple[str, ...]:
-    """Columns of numbers called NAME0, NAME1, ... or NAME1, NAME2, ...: the one such row of four or more."""
+def _numbered(schema: pa.Schema, where: str) -> tuple[str, ...]:
+    """Columns of numbers called NAME0, NAME1, ... or NAME1, NAME2, ...: the one such row of four or more.
+
+    Raises DataError when a few columns of the row hold something else.
+    """
     rows: dict[str, dict[int, str]] = {}
-    for field in schema:
-        match = _NUMBERED.fullmatch(field.name)
-        if match and _is_number(field.type):
-            rows.setdefault(match.group(1), {})[int(match.group(2))] = field.name
+    for name in schema.names:
+        match = _NUMBERED.fullmatch(name)
+        if match:
+            rows.setdefault(match.group(1), {})[int(match.group(2))] = name
     full = [row for row in rows.values() if len(row) >= _LEAST_NUMBERED and sorted(row) in _counts(len(row))]
-    return tuple(full[0][number] for number in sorted(full[0])) if len(full) == 1 else ()
+    found = []
+    for row in full:
+        names = [row[number] for number in sorted(row)]
+        wrong = [name for name in names if not _is_number(schema.field(name).type)]
+        if wrong and len(wrong) * 2 < len(names):
+            got = f"column {wrong[0]!r} of type {schema.field(wrong[0]).type}"
+            remedy = "correct it, or name the columns with --feature-columns"
+            raise DataError(expected_got(f"numbers in {names[0]} to {names[-1]} of {where}", got, remedy))
+        found += [] if wrong else [tuple(names)]
+    return found[0] if len(found) == 1 else ()
 
 
 def _counts(length: int) -> tuple[list[int], list[int]]:

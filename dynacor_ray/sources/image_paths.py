@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -48,6 +49,13 @@ def place_of(uri: str | None, folder: Location) -> tuple[Location | None, str | 
     if uri.startswith("/"):
         return locate(uri), None
     return folder / uri, None
+
+
+def folder_of(place: Location) -> Location:
+    """Where relative paths of a table start: a folder of parquet files itself, or the folder of the file."""
+    if place.is_dir():
+        return place
+    return Location(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.uri))
 
 
 @lru_cache(maxsize=64)

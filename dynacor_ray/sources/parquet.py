@@ -17,7 +17,7 @@ import pyarrow.fs as pafs
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.hashing import digest
-from dynacor_ray.core.schema import RAW_ROW, URI
+from dynacor_ray.core.schema import RAW_ERROR, RAW_ROW, URI
 from dynacor_ray.core.storage import Location, locate, retry_transient, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import (
@@ -32,7 +32,8 @@ from dynacor_ray.sources.columns import (
     raw_columns,
     text_strings,
 )
-from dynacor_ray.sources.image_files import cut
+from dynacor_ray.sources.image_files import cut, read_rows
+from dynacor_ray.sources.image_paths import folder_of, place_of
 from dynacor_ray.sources.row_files import ARROW, RowFile, RowReader, open_row_file
 
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB
@@ -50,6 +51,7 @@ class ParquetShard(Shard):
         first_in_file: number of its first row in the file.
         columns: roles of the columns.
         is_declared: whether classes are declared, so that no label means "missing".
+        folder: where paths of images that are not in the file start.
     """
 
     reader: RowReader
@@ -57,6 +59,7 @@ class ParquetShard(Shard):
     first_in_file: int
     columns: Columns
     is_declared: bool
+    folder: Location
 
     def read_labels(self) -> pa.StringArray:
         """See `Shard.read_labels`."""
@@ -74,9 +77,27 @@ class ParquetShard(Shard):
         raw: dict[str, Any] = {
             RAW_ROW: pa.array(np.arange(self.first_row, self.first_row + self.num_rows, dtype=np.int64)),
             URI: self._uris(table),
-            columns.kind: pc.struct_field(payload, "bytes") if pa.types.is_struct(payload.type) else payload,
+            columns.kind: payload,
         }
-        return pa.table(raw | raw_columns(table, columns, self.is_declared))
+        raw |= raw_columns(table, columns, self.is_declared)
+        if pa.types.is_struct(payload.type):
+            raw[columns.kind], raw[RAW_ERROR] = self._images(payload, raw[RAW_ERROR])
+        return pa.table(raw)
+
+    def _images(self, structs: pa.ChunkedArray[Any], errors: pa.Array[Any]) -> tuple[Any, Any]:
+        """Images and errors of Hugging Face's structs: the bytes, or what lies at the path where there are none."""
+        images = pc.struct_field(structs, "bytes")
+        if structs.type.get_field_index("path") < 0 or not images.null_count:
+            return images, errors
+        paths = text_strings(pc.struct_field(structs, "path")).to_pylist()
+        found, told = images.to_pylist(), errors.to_pylist()
+        places = [
+            place_of(path, self.folder)[0] if path and not data else None
+            for data, path in zip(found, paths, strict=True)
+        ]
+        read, failed = read_rows(places, told)
+        images = pa.chunked_array([pa.array([old or new for old, new in zip(found, read, strict=True)], pa.binary())])
+        return images, pa.array(failed, pa.string())
 
     def _uris(self, table: pa.Table) -> Any:
         """The table's own uris; where it has none, file name and row number."""
@@ -236,12 +257,12 @@ class ParquetSource(Source):
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`. A shard lies in one file; large row groups are cut, small ones joined."""
         shards: list[Shard] = []
-        row = 0
+        row, folder = 0, folder_of(locate(self.uri))
         for file in self._files:
             in_file = 0
             for groups, skip, count in _pieces(file.group_rows, max_rows):
                 reader, is_declared = file.reader.only(groups), self.class_names is not None
-                shards.append(ParquetShard(row, count, reader, skip, in_file, self._columns, is_declared))
+                shards.append(ParquetShard(row, count, reader, skip, in_file, self._columns, is_declared, folder))
                 row, in_file = row + count, in_file + count
         return shards
 

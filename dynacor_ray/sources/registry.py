@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import posixpath
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pyarrow.fs as pafs
 
@@ -13,30 +13,36 @@ from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.arrays import ARRAY_FILES, ArraySource
 from dynacor_ray.sources.base import COLUMN_OPTIONS, Source, SourceOptions
+from dynacor_ray.sources.boxes import BoxSource, find_coco, is_coco_file, is_yolo
 from dynacor_ray.sources.cifar import DATA_SETS, CifarSource, present_data_sets
 from dynacor_ray.sources.clothing1m import Clothing1MSource, is_clothing1m
 from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.demo import DemoSource
 from dynacor_ray.sources.folder import FolderSource
+from dynacor_ray.sources.folder_kinds import find_metadata, has_rows_below
 from dynacor_ray.sources.image_files import is_image_name
 from dynacor_ray.sources.parquet import ParquetSource, read_footers
 from dynacor_ray.sources.row_files import ARROW, open_text_rows, text_schema
 from dynacor_ray.sources.table import JSON_LINES, TableSource
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
+from dynacor_ray.sources.webdataset import WebDatasetSource
 
 UNDERSTOOD = (
-    "'demo', a .parquet file, a folder of .parquet files, a .csv or .tsv table of image paths and labels, "
-    "a folder with one sub-folder of images per class, the root of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
+    "'demo', a folder with one sub-folder of images per class, a table (.csv, .tsv, .txt, .jsonl, .parquet) of image "
+    "paths and labels or with features, .npy or .npz, Arrow files, webdataset's .tar, boxes of COCO or YOLO, the root "
+    "of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
 )
 
 TABLES = (*TEXT_TABLES, *JSON_LINES)
+_ROW_FILES = (".parquet", *ARROW)
 _PLACES = ("image_root", "image_suffix")
 _SAMPLES = ("balanced_sample", "include_double_labeled")
 _USED: dict[str, tuple[str, ...]] = {
     "parquet": (*COLUMN_OPTIONS, "feature_columns", "classes", "split"),
     "table": ("label_column", "uri_column", "truth_column", "classes", "split", *_PLACES),
+    "metadata": ("label_column", "uri_column", "truth_column", "classes", "split", *_PLACES),
     "folder": ("classes", "split", "follow_links"),
-    "numpy": ("classes", "split"),
+    **dict.fromkeys(("numpy", "webdataset", "coco", "yolo"), ("classes", "split")),
     "clothing1m": _SAMPLES,
     **dict.fromkeys(DATA_SETS, ("label_column",)),
     "demo": (),
@@ -112,18 +118,51 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
         raise DataError(expected_got(f"one data set in {data}", " and ".join(present), remedy))
     if present:
         return present[0], lambda: CifarSource(present[0], data, options)
-    files = sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
-    if any(name.endswith((".parquet", *ARROW)) for name in files):
+    files = sorted(info.base_name for info in infos if info.is_file)
+    folders = sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+    coco, is_folder_of_boxes = find_coco(place, [*files, *folders]), is_yolo(place, folders)
+    if coco or is_folder_of_boxes:
+        form = "coco" if coco else "yolo"
+        return form, lambda: BoxSource(data, options, form)
+    if not folders and any(name.endswith(".tar") for name in files):
+        return "webdataset", lambda: WebDatasetSource(data, options)
+    if any(name.endswith(_ROW_FILES) for name in files):
         return _recognize_parquet(data, options)
-    if any(info.type == pafs.FileType.Directory for info in infos):
-        return "folder", lambda: FolderSource(data, options)
+    listed = find_metadata(place, files, folders, options.split)
+    if listed:
+        return "metadata", lambda: _metadata(data, listed, options)
+    if not folders and any(name.endswith(".npy") for name in files):
+        return "numpy", lambda: ArraySource(data, options)
+    if folders and has_rows_below(place, folders):
+        return _recognize_parquet(data, options)
+    tables = [name for name in files if table_ending(name) in TABLES and not name.lower().startswith("readme")]
+    if folders:
+        return "folder", lambda: _open_folder(data, options, tables)
     remedy = "check the path"
-    if any(map(is_image_name, files)):
-        remedy = "move the images into one sub-folder per class, or give a .csv of uri,label"
-    elif any(table_ending(name) in TABLES for name in files):
-        remedy = "give the path of the table itself"
+    if tables:
+        remedy = f"give the path of the table itself: --data {data.rstrip('/')}/{tables[0]}"
+    elif any(map(is_image_name, files)):
+        remedy = "move the images into one sub-folder per class, or give a .csv of path,label"
     got = f"the files {', '.join(files[:5])}{', ...' if len(files) > 5 else ''}" if files else "an empty folder"
     raise DataError(expected_got(f"{UNDERSTOOD} at {data}", got, remedy))
+
+
+def _open_folder(data: str, options: SourceOptions, tables: list[str]) -> Source:
+    """An image folder; where it has no classes, the error names the table beside the images."""
+    try:
+        return FolderSource(data, options)
+    except DataError as error:
+        if len(tables) != 1:
+            raise
+        table = f"{data.rstrip('/')}/{tables[0]}"
+        raise DataError(f"{str(error).rstrip('.')}; or pass the table with the labels, --data {table}.") from error
+
+
+def _metadata(data: str, listed: str, options: SourceOptions) -> Source:
+    """A list of labels beside images; the data are the folder, not the list alone, and paths are told from there."""
+    source = TableSource(f"{data.rstrip('/')}/{listed}", replace(options, split=None), root=data)
+    source.name, source.uri = "metadata", data
+    return source
 
 
 def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
@@ -132,8 +171,12 @@ def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple
         return _recognize_text(data, place, options)
     if extension in JSON_LINES:
         return "table", lambda: TableSource(data, options)
-    if extension in (".parquet", *ARROW):
+    if extension in _ROW_FILES:
         return _recognize_parquet(data, options)
+    if extension == ".tar":
+        return "webdataset", lambda: WebDatasetSource(data, options)
+    if extension == ".json" and is_coco_file(place):
+        return "coco", lambda: BoxSource(data, options, "coco")
     if extension in ARRAY_FILES:
         return "numpy", lambda: ArraySource(data, options)
     remedy = "convert the data, or give another path"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -22,6 +23,7 @@ from dynacor_ray.sources.image_files import LFS_REMEDY, file_stamp, is_pointer
 from dynacor_ray.sources.text_format import TextFormat, find_format
 
 ARROW = (".arrow", ".feather")
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _BUFFER_BYTES = 8 << 20
 _CHUNK_BYTES = 8 << 20
 
@@ -92,10 +94,58 @@ def open_row_file(name: str, place: Location, info: pafs.FileInfo) -> RowFile:
     """Open a parquet or Arrow file by its ending. Raises DataError when it cannot be read."""
     stamp = tuple(file_stamp(name, info))
     if name.endswith(ARROW):
-        return _open_arrow(name, place, stamp)
+        return _with_hive_columns(_open_arrow(name, place, stamp))
     with _parquet(place, name) as file:
         groups = tuple(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
-        return RowFile(ParquetRows(place, name), file.schema_arrow, groups, stamp)
+        return _with_hive_columns(RowFile(ParquetRows(place, name), file.schema_arrow, groups, stamp))
+
+
+def _with_hive_columns(file: RowFile) -> RowFile:
+    """The file with the columns that its folders hold, as in `label=cat/part-0.parquet`."""
+    parts = [part.split("=", 1) for part in file.name.split("/")[:-1] if "=" in part]
+    known = {key: None if value == _HIVE_NULL else unquote(value) for key, value in parts}
+    values = {key: value for key, value in known.items() if key not in file.schema.names}
+    if not values or not file.schema.names:
+        return file
+    schema = file.schema
+    for key in values:
+        schema = schema.append(pa.field(key, pa.string()))
+    reader = HiveRows(
+        place=file.place,
+        name=file.name,
+        inner=file.reader,
+        values=tuple(values.items()),
+        any_column=file.schema.names[0],
+    )
+    return replace(file, reader=reader, schema=schema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiveRows(RowReader):
+    """Rows with columns that have one value in the whole file.
+
+    Attributes:
+        inner: reads the columns of the file itself.
+        values: the others.
+        any_column: one of the file, to count rows by.
+    """
+
+    inner: RowReader
+    values: tuple[tuple[str, str | None], ...]
+    any_column: str
+
+    def only(self, groups: tuple[int, ...]) -> RowReader:
+        """See `RowReader.only`."""
+        return replace(self, groups=groups, inner=self.inner.only(groups))
+
+    def batches(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]:
+        """See `RowReader.batches`."""
+        values = dict(self.values)
+        own = [name for name in columns if name not in values] or [self.any_column]
+        for batch in self.inner.batches(own, max_rows):
+            fixed = {name: pa.array([value] * batch.num_rows, pa.string()) for name, value in self.values}
+            arrays = [fixed[name] if name in values else batch.column(name) for name in columns]
+            yield pa.RecordBatch.from_arrays(arrays, names=columns)
 
 
 @dataclass(frozen=True)

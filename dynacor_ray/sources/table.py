@@ -26,7 +26,7 @@ from dynacor_ray.sources.columns import (
     text_strings,
 )
 from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows
-from dynacor_ray.sources.image_paths import find_rule, place_of
+from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
 from dynacor_ray.sources.parquet import read_footers, same_columns
 from dynacor_ray.sources.row_files import RowFile
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
@@ -74,13 +74,16 @@ class TableSource(Source):
     name = "table"
     kind = "image"
 
-    def __init__(self, data: str, options: SourceOptions, files: list[RowFile] | None = None) -> None:
+    def __init__(
+        self, data: str, options: SourceOptions, files: list[RowFile] | None = None, root: str | None = None
+    ) -> None:
         """Read the table.
 
         Args:
             data: path or URI of a table in text, of JSON lines, or of parquet files.
             options: columns and classes that the user named, and where the images lie.
             files: parquet footers, if read already.
+            root: a folder above the table from which paths are told, instead of the table's own.
 
         Raises:
             DataError: the table cannot be parsed, columns are missing or ambiguous, or its paths lead nowhere.
@@ -105,6 +108,10 @@ class TableSource(Source):
             rows = rows.set_column(0, URI, rule.apply(_flat(rows[URI])))
             notes += [rule.told()]
             self.hint = rule.hint
+        if root is not None:
+            above = posixpath.relpath(self._folder.path, locate(root).path)
+            self._folder = locate(root)
+            rows = rows.set_column(0, URI, PathRule(prefix="" if above == "." else f"{above}/").apply(_flat(rows[URI])))
         if options.label_column is None and not is_label_name(columns.label):
             notes += [f"Column {columns.label!r} taken for the labels."]
         self.notes = tuple(filter(None, notes))
@@ -130,13 +137,6 @@ class TableSource(Source):
             return TableShard(first, count, self._folder, rows)
 
         return cut(self.num_rows, max_rows, make)
-
-
-def folder_of(place: Location) -> Location:
-    """Where relative paths of a table start: a folder of parquet files itself, or the folder of the file."""
-    if place.is_dir():
-        return place
-    return Location(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.uri))
 
 
 Declared = tuple[tuple[str, ...] | None, dict[str, int] | None]
