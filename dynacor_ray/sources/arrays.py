@@ -194,7 +194,7 @@ def _header(place: Location, head: bytes, member: str | None, start: int, packed
 
 
 def _pair(arrays: list[StoredArray], place: Location, options: SourceOptions) -> tuple[StoredArray, StoredArray]:
-    """The arrays of features or images and of labels: by their names, else by their shapes."""
+    """The arrays of features or images and of labels: by their shapes, of several by their names."""
     if not place.is_dir() and place.path.lower().endswith(".npy"):
         own = posixpath.splitext(posixpath.basename(place.path))[0]
         arrays = [array for array in arrays if array.name == own or len(array.shape) == 1 or array.shape[1:] == (1,)]
@@ -203,8 +203,7 @@ def _pair(arrays: list[StoredArray], place: Location, options: SourceOptions) ->
     if options.split is not None:
         flat, deep = ([array for array in group if options.split in array.name.split("_")] for group in (flat, deep))
     pairs = [(x, y) for x in deep for y in flat if x.shape[0] == y.shape[0]]
-    for fits in (lambda x, y: True, lambda x, y: _by_name(x.name, y.name)):
-        left = [pair for pair in pairs if fits(*pair)]
+    for left in (pairs, [(x, y) for x, y in pairs if _by_name(x.name, y.name)]):
         if len(left) == 1:
             return left[0]
     shown = ", ".join(f"{array.name} {array.shape} {np.dtype(array.dtype)}" for array in arrays[:8]) or "none"

@@ -65,8 +65,9 @@ class SourceOptions:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> SourceOptions:
         """The options of a source among all options of a run, also after a round trip through JSON."""
-        known = {field.name: options.get(field.name, field.default) for field in fields(cls)}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+        known: dict[str, Any] = {field.name: options.get(field.name, field.default) for field in fields(cls)}
+        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**known | lists)
 
 
 class Source(ABC):

@@ -135,7 +135,7 @@ class _Walk:
         self.linked = set[str]()
 
     def files(self) -> Iterator[FolderFile]:
-        folders = [("", (self.real,))]
+        folders: list[tuple[str, tuple[str, ...]]] = [("", (self.real,))]
         while folders:
             folder, above = folders.pop()
             with os.scandir(os.path.join(self.root, folder)) as entries:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynacor_ray.core.errors import ConfigError, DataError, StorageError
-from tests.opened_sources import opened, write
+from tests.opened_sources import opened, png, whole, write
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -20,14 +20,33 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_not_understood(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a .csv or .tsv table .* but got a file of type '.zip'"):
+    with pytest.raises(DataError, match=r"a table \(.csv, .*\) .* but got a file of type '.zip'"):
         opened(write(tmp_path / "x.zip", "zip"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"'demo', a .parquet file, .* but got an empty folder"):
+    with pytest.raises(DataError, match=r"'demo', a folder .* but got an empty folder"):
         opened(tmp_path / "empty")
     write(tmp_path / "tables" / "t.csv", "uri,label\n")
-    with pytest.raises(DataError, match=r"but got the files t.csv; give the path of the table itself"):
+    with pytest.raises(
+        DataError, match=r"but got the files t.csv; give the path of the table itself: --data .*/tables/t.csv\."
+    ):
         opened(tmp_path / "tables")
+
+
+def test_the_table_beside_images_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "train_images" / f"{name}.png", png())
+    write(tmp_path / "train.csv", "image_id,label\na.png,0\nb.png,1\n")
+    with pytest.raises(DataError, match=rf"or pass the table with the labels, --data {tmp_path}/train.csv\."):
+        opened(tmp_path)
+    assert whole(opened(tmp_path / "train.csv"))["error"].null_count == 2
+
+
+def test_arrays_and_tars_beside_class_folders_are_no_data(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name / "x.png", png())
+    for name in ("x.npy", "x.tar", "x.csv"):
+        write(tmp_path / name, "x")
+    assert opened(tmp_path).name == "folder"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_wide_text_that_is_no_table(tmp_path: Path) -> None:
         DataError, match=r"numbers in f0 to f5 of t.csv, but got column 'f0' of type string; correct it"
     ):
         opened(write(tmp_path / "t.csv", lines + "?,1,1,1,1,1,a\n"))
-    late = opened(write(tmp_path / "t.csv", lines + "1,1,1,1,1,1,a\n" * 100_000 + "?,1,1,1,1,1,a\n"))
+    late = opened(write(tmp_path / "t.csv", lines + ("1." + "0" * 90 + ",1,1,1,1,1,a\n") * 12_000 + "1,?,1,1,1,1,a\n"))
     with pytest.raises(DataError, match=r"t.csv to be a table, but got '.*conversion error to double.*'"):
         late.shards(1000)[-1].read()
 
