@@ -19,7 +19,6 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, storage_errors
@@ -28,6 +27,8 @@ from dynacor_ray.sources.columns import Columns, find_columns, is_integer_text, 
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.folder_scan import FolderFile
 from dynacor_ray.sources.parquet import read_footers
+from dynacor_ray.sources.row_files import ParquetRows, text_schema
+from dynacor_ray.sources.table import JSON_LINES
 from dynacor_ray.sources.text_format import TEXT_TABLES, TextFormat, find_format, table_ending
 
 Action = Literal["drop", "relabel"]
@@ -83,12 +84,20 @@ def copy_table(data: Location, out: Location, options: SourceOptions, changes: R
     """Copy a table with its changes; returns the number of rows changed."""
     if table_ending(data.path) in TEXT_TABLES:
         return _copy_csv(data, out, options, changes)
-    files, first, changed = read_footers(data.uri), 0, 0
+    if table_ending(data.path) in JSON_LINES:
+        raise _not_copied("JSON lines")
+    files, first, changed = read_footers(data.uri, options.split), 0, 0
+    if not all(isinstance(file.reader, ParquetRows) for file in files):
+        raise _not_copied("Arrow files, or labels in names of folders")
     columns = find_columns(files[0].schema, options, files[0].name)
     for file in files:
         changed += _copy_parquet(file.place, out / file.name if data.is_dir() else out, first, columns, changes)
         first += file.num_rows
     return changed
+
+
+def _not_copied(got: str) -> DataError:
+    return DataError(expected_got("a table in text or parquet files", got, "use dynacor export to .csv instead"))
 
 
 def copy_folder(source: FolderSource, out: Location, changes: RowChanges, hard_links: bool) -> dict[int, str | None]:
@@ -200,8 +209,7 @@ def _copy_csv(source: Location, out: Location, options: SourceOptions, changes: 
         head = list(form.names)
         if form.has_header:
             sink.write(writer.line(next(lines)))
-        texts = pa.schema([(name, pa.int64() if name == schema.INSTANCE_ID else pa.string()) for name in head])
-        columns = find_columns(texts, options, posixpath.basename(source.path))
+        columns = find_columns(text_schema(source, form), options, posixpath.basename(source.path))
         label = head.index(columns.label)
         for row, line in _numbered(lines, len(head)):
             position = -1

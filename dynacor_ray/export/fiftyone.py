@@ -83,8 +83,8 @@ def _label(row: dict[str, Any]) -> dict[str, Any]:
 def _files(run: Location, data: DataSummary, table: pa.Table, images: Location) -> dict[int, str]:
     """Local path of each row's image; one without a file is written into `images`. Raises DataError if one is gone."""
     ids, uris = table[schema.INSTANCE_ID].to_pylist(), table[schema.URI].to_pylist()
-    root = locate(data.uri) if data.source in ("folder", "table") else None
-    folder = folder_of(root) if root is not None and data.source == "table" else root
+    root = locate(data.uri) if data.source in ("folder", "table", "metadata") else None
+    folder = folder_of(root) if root is not None and data.source != "folder" else root
     paths = {i: path for i, uri in zip(ids, uris, strict=True) if (path := _local_path(uri, folder)) is not None}
     missing = [i for i in ids if i not in paths]
     packed = packed_images(run, data) if missing else None

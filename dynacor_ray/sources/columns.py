@@ -201,8 +201,10 @@ def is_label_type(kind: pa.DataType) -> bool:
     """Whether values of this type can be labels."""
     if pa.types.is_dictionary(kind):
         return is_label_type(kind.value_type)
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
-    tests = (*tests, pa.types.is_binary, pa.types.is_large_binary)  # text as NumPy's bytes_ write it
+    tests = (
+        *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null),
+        *(pa.types.is_binary, pa.types.is_large_binary),  # text as NumPy's bytes_ write it
+    )
     return is_string_type(kind) or any(test(kind) for test in tests)
 
 

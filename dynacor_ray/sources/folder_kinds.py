@@ -49,7 +49,10 @@ def has_rows_below(place: Location, folders: list[str]) -> bool:
         for folder in level[:_LOOKED_AT]:
             if folder.rpartition("/")[2].lower() in SYSTEM_FOLDERS:
                 continue
-            names = (place / folder).names()
+            try:
+                names = (place / folder).names()
+            except UnicodeDecodeError:  # pyarrow's, of a file name; a list of images copes with it
+                return False
             if any(map(is_image_name, names)):
                 return False
             found = found or any(name.endswith((".parquet", *ARROW)) for name in names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,7 +47,7 @@ class RowReader(ABC):
         return replace(self, groups=groups)
 
     @abstractmethod
-    def batches(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """The rows of the groups in order, in batches of about `max_rows` at most."""
 
 
@@ -138,7 +138,7 @@ class HiveRows(RowReader):
         """See `RowReader.only`."""
         return replace(self, groups=groups, inner=self.inner.only(groups))
 
-    def batches(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """See `RowReader.batches`."""
         values = dict(self.values)
         own = [name for name in columns if name not in values] or [self.any_column]
@@ -152,7 +152,7 @@ class HiveRows(RowReader):
 class ParquetRows(RowReader):
     """Row groups of a parquet file."""
 
-    def batches(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """See `RowReader.batches`."""
         with _parquet(self.place, self.name) as file:
             yield from file.iter_batches(max_rows, row_groups=list(self.groups), columns=columns)
@@ -181,7 +181,7 @@ def _unreadable(place: Location, name: str, kind: str, error: Exception) -> Data
 class ArrowRows(RowReader):
     """Record batches of an Arrow stream or file; local ones are mapped into memory, so that skipping is free."""
 
-    def batches(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """See `RowReader.batches`."""
         wanted = set(self.groups)
         with _arrow(self.place, self.name) as (_, batches):
@@ -235,7 +235,7 @@ class TextRows(RowReader):
         """See `RowReader.only`; other ranges are left out, so that pickles stay small."""
         return replace(self, groups=groups, ranges=tuple(self.ranges[group] for group in groups))
 
-    def batches(self, columns: list[str], max_rows: int) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """See `RowReader.batches`."""
         with storage_errors("read", self.place), self.place.filesystem.open_input_file(self.place.path) as file:
             for start, length in self.ranges:

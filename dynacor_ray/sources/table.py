@@ -28,7 +28,7 @@ from dynacor_ray.sources.columns import (
 from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows
 from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
 from dynacor_ray.sources.parquet import read_footers, same_columns
-from dynacor_ray.sources.row_files import RowFile
+from dynacor_ray.sources.row_files import RowFile, text_schema
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -155,11 +155,10 @@ def _read_text(place: Location, options: SourceOptions) -> tuple[pa.Table, Colum
         )
         return "skip"
 
-    texts = pa.schema([(column, pa.int64() if column == INSTANCE_ID else pa.string()) for column in found.names])
-    columns = find_columns(texts, options, name)
-    convert = pacsv.ConvertOptions(
-        include_columns=columns.names(), column_types={column.name: column.type for column in texts}
-    )
+    kinds = text_schema(place, found)
+    columns = find_columns(kinds, options, name)
+    types = {column: pa.int64() if column == INSTANCE_ID else pa.string() for column in found.names}
+    convert = pacsv.ConvertOptions(include_columns=columns.names(), column_types=types)
     parse = found.parse_options(invalid_row_handler=quarantine)
     with storage_errors("read", place):
         try:
@@ -174,7 +173,7 @@ def _read_text(place: Location, options: SourceOptions) -> tuple[pa.Table, Colum
                 )
                 raise DataError(expected_got(expected, got, remedy)) from error
             raise DataError(expected_got(f"{name} to be a table in text", got, "correct the file")) from error
-    declared = declared_classes(texts, columns, options, name)
+    declared = declared_classes(kinds, columns, options, name)
     rows = _with_repeated_header(_rows(table, columns, declared), columns)
     return _with_broken(rows, broken), columns, declared, [found.note]
 

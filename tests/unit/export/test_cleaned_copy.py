@@ -113,6 +113,26 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
         clean_run(at(run), at(tmp_path / "elsewhere" / "clean.csv"), action)
 
 
+def test_a_cleaned_table_of_features(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", rows=60)
+    codes = given_labels(tmp_path / "run")
+    lines = [f"{i};{i};{i};{i},5;{NAMES[code]}" for i, code in enumerate(codes.tolist())]
+    data = tmp_path / "data.csv"
+    data.write_text("f0;f1;f2;f3;label\n" + "\n".join(lines).replace(",", ".") + "\n", encoding="utf-8")
+    run, flagged = run_of_data(tmp_path, data, "parquet")
+    clean_run(at(run), at(tmp_path / "clean.csv"), "drop")
+    dropped = {row["instance_id"] for row in flagged}
+    kept = [line.replace(",", ".") for i, line in enumerate(lines) if i not in dropped]
+    assert (tmp_path / "clean.csv").read_text().splitlines() == ["f0;f1;f2;f3;label", *kept]
+    data = tmp_path / "data.jsonl"
+    data.write_text(
+        "".join(f'{{"path": "{i}.png", "label": "{NAMES[code]}"}}\n' for i, code in enumerate(codes.tolist()))
+    )
+    run, _ = run_of_data(tmp_path, data, "table")
+    with pytest.raises(DataError, match=r"a table in text or parquet files, but got JSON lines; use dynacor export"):
+        clean_run(at(run), at(tmp_path / "clean.jsonl"), "drop")
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> tuple[Path, Path, list[dict[str, Any]], list[str]]:
     """A run of an image folder, its data, flagged rows, and the paths of all rows in their order."""
