@@ -24,6 +24,8 @@ from dynacor_ray.sources.columns import is_integer_text
 MAX_CLASS_NAME = 500
 _MISSING, _UNKNOWN = -1, -2
 _SHOWN = 5
+_BESIDE_LETTERS = re.compile(r"(?<=[^\W\d_])[\s_-]+|[\s_-]+(?=[^\W\d_])")
+"""Blanks and hyphens beside a letter; those of numbers count."""
 
 
 @dataclass(frozen=True)

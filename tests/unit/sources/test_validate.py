@@ -204,7 +204,7 @@ def test_one_warning_per_kind_of_doubt() -> None:
     assert single == (
         "1,000 classes ('c0', 'c1', 'c2', 'c3', 'c4', ...) have one instance each, which cannot be checked."
     )
-    alike = ("One", "ONE ", "two", "T-wo", "three", "-", "--")
+    alike = ("One", "ONE ", "two", "T-wo", "three", "-", "--", "-1", "1", "1-0", "10")
     counts = dict.fromkeys(alike, 2)
     assert vocabulary_warnings(counts, LabelVocabulary(alike, {n: i for i, n in enumerate(alike)})) == [
         "Classes differ only in case, blanks or hyphens: One/ONE , two/T-wo; correct the labels if they are one."
