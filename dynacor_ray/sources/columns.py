@@ -35,6 +35,10 @@ _NULL_WORDS = ("nan", "NaN", "NAN", "NULL", "null", "None", "<NA>", "NaT", "N/A"
 """What programs write for a missing value. No "none" and no "NA", which are classes of some data."""
 _UNNAMED = re.compile(r"column_\d+|Unnamed: \d+|__index_level_\d+__|index")
 """Names of the columns that number the rows, as pandas writes them."""
+_NO_LABELS = frozenset(
+    {*ID_COLUMNS, "split", "set", "subset", "fold", "partition", "width", "height", "size", "source", "caption"}
+)
+"""Names of columns that are not taken for labels because no other column is left."""
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _LEAST_NUMBERED = 4
 _SHOWN = 50
@@ -125,7 +129,7 @@ def _find_label(schema: pa.Schema, where: str, left: list[str]) -> str:
         if not is_label_type(schema.field(name).type) and len(known) == 1:
             raise _not_labels(name, schema.field(name).type)
     known = [name for name in known if is_label_type(schema.field(name).type)]
-    left = [name for name in left if not _UNNAMED.fullmatch(name) and name not in _named(schema, ID_COLUMNS)]
+    left = [name for name in left if not _UNNAMED.fullmatch(name) and _plain_name(name) not in _NO_LABELS]
     left = [name for name in left if is_label_type(schema.field(name).type) and not _is_real(schema.field(name).type)]
     candidates = known or left
     if len(candidates) == 1:

@@ -167,6 +167,9 @@ def _metadata(data: str, listed: str, options: SourceOptions) -> Source:
 
 def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     extension = table_ending(place.path)
+    if options.split is not None and extension in (*TABLES, ".tar"):
+        remedy = "leave it out, or write the rows of the split to a file of their own"
+        raise ConfigError(expected_got("folders or files of splits for --split", f"one file, {data}", remedy))
     if extension in TEXT_TABLES:
         return _recognize_text(data, place, options)
     if extension in JSON_LINES:

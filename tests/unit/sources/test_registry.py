@@ -41,6 +41,16 @@ def test_the_table_beside_images_is_named(tmp_path: Path) -> None:
     assert whole(opened(tmp_path / "train.csv"))["error"].null_count == 2
 
 
+def test_a_column_of_splits_is_neither_label_nor_filter(tmp_path: Path) -> None:
+    data = write(tmp_path / "t.csv", "path,split\na.png,train\nb.png,val\n")
+    with pytest.raises(DataError, match=r"exactly one label column .* but got the columns path, split; name it with"):
+        opened(data)
+    data = write(tmp_path / "t.csv", "path,split,kind\na.png,train,x\nb.png,val,y\n")
+    assert whole(opened(data))["label"].to_pylist() == ["x", "y"]
+    with pytest.raises(ConfigError, match=r"folders or files of splits for --split, but got one file, .*t.csv; l"):
+        opened(data, split="train")
+
+
 def test_arrays_and_tars_beside_class_folders_are_no_data(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path / name / "x.png", png())

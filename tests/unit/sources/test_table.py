@@ -77,8 +77,8 @@ def test_parquet_of_paths(pictures: Path) -> None:
 
 
 def test_bad_tables(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("uri,kind,size\na.png,x,b\n")
-    with pytest.raises(DataError, match=r"exactly one label column .* but got the columns uri, kind, size"):
+    (tmp_path / "t.csv").write_text("uri,kind,part\na.png,x,b\n")
+    with pytest.raises(DataError, match=r"exactly one label column .* but got the columns uri, kind, part"):
         opened(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("uri,label\n")
     with pytest.raises(DataError, match=r"labeled rows in .*, but got 0 rows"):
