@@ -131,9 +131,7 @@ def _spelling(names: Sequence[str]) -> list[str]:
     """A sentence about classes whose names are the same but for case, blanks, or the form of their characters."""
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold()) or name, []).append(
-            name
-        )
+        alike.setdefault(_BESIDE_LETTERS.sub("", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
     groups = ["/".join(group) for group in alike.values() if len(group) > 1]
     if not groups:
         return []
