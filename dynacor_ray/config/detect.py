@@ -21,8 +21,9 @@ class DetectConfig(Checked):
     """Options of `dynacor detect`, `dynacor doctor` and `dynacor_ray.detect`; equation numbers are the paper's."""
 
     data: str = option(MISSING, "data", most_used=True, changes_results=False, hint="pass e.g. --data demo")
-    """What to search: `demo`, a parquet file or folder, an image folder, a CSV/parquet table of uri and label, the
-    root of Clothing1M, `cifar10:ROOT` or `cifar100:ROOT`. Local path or any URI that fsspec knows."""
+    """What to search: `demo`, an image folder, a table of paths and labels, a table or parquet file with images or
+    features, `.npy` or `.npz`, a repository of a data set, webdataset shards, boxes of COCO or YOLO, the root of
+    Clothing1M, `cifar10:ROOT` or `cifar100:ROOT`. Local path or any URI that fsspec knows."""
     label_column: str | None = option(None, "data", most_used=True)
     """Column with the given labels (default: found by its usual names). For CIFAR the kind of human labels, such as
     `worse_label`."""
@@ -34,6 +35,18 @@ class DetectConfig(Checked):
     """Column with image paths or URIs."""
     truth_column: str | None = option(None, "data")
     """Column with true labels, only used to score the result (default: `true_label` if present)."""
+    feature_columns: tuple[str, ...] | None = option(None, "data")
+    """Columns of numbers that together are the feature vector: names or patterns such as `'f*'` (default: numbered
+    columns such as f0, f1, ... are found)."""
+    image_root: str | None = option(None, "data")
+    """Where the relative paths of a table start (default: the table's folder, or the one folder beside it that has
+    them)."""
+    image_suffix: str | None = option(None, "data")
+    """Ending to add to the names of a table, such as `.jpg` (default: found where names have none)."""
+    split: str | None = option(None, "data")
+    """Take one split only: the folder, or the files, of this name, such as `train`. Default: all."""
+    follow_links: bool = option(False, "data")
+    """Read what links in an image folder point to outside of it, as with DVC or git-annex."""
     classes: tuple[str, ...] | None = option(None, "data")
     """Class names in order; any other label is quarantined. Default: declared by the data, else the labels found."""
     balanced_sample: int | None = option(None, "data", within="[1, inf)", hint="the paper uses 120000")

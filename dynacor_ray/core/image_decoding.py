@@ -9,12 +9,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = (
+    *(("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()),  # new in Pillow 11.3
+    *("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"),
+)
 """Formats read, by content and not by file name. None of them starts another program, as EPS would."""
 PIXEL_LIMIT = 89_478_485
 """Pillow's decompression bomb limit, at which it only warns. Here it refuses; Pillow's own limit stays on too."""

@@ -50,7 +50,7 @@ def read_table_text(text: str) -> tuple[list[str], list[dict[str, str]]]:
     return names, [dict(zip(names, row, strict=False)) for row in rows if any(row)]
 
 
-def raw_records(lines: Iterable[str], delimiter: str) -> Iterator[tuple[list[str], str]]:
+def raw_records(lines: Iterable[str], delimiter: str, quote: str = '"') -> Iterator[tuple[list[str], str]]:
     """Fields of each record, and its text as it stands, with the end of its line."""
     kept: list[str] = []
 
@@ -59,7 +59,7 @@ def raw_records(lines: Iterable[str], delimiter: str) -> Iterator[tuple[list[str
             kept.append(line)
             yield line
 
-    for fields in csv.reader(read(), delimiter=delimiter):
+    for fields in csv.reader(read(), delimiter=delimiter, quotechar=quote):
         yield fields, "".join(kept)
         kept.clear()
 

@@ -23,8 +23,8 @@ from dynacor_ray.runs.directory import ISSUES, finished_run
 from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.folder import FolderSource
+from dynacor_ray.sources.image_paths import folder_of
 from dynacor_ray.sources.registry import open_source
-from dynacor_ray.sources.table import folder_of
 
 LOG = ".changes.csv"
 _OPEN, _WRONG = -1, MARKS.index("wrong")

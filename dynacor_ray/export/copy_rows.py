@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import os
 import posixpath
 import shutil
@@ -17,16 +16,18 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, storage_errors
-from dynacor_ray.core.text_tables import BOM, encoding_of, raw_records, with_field
+from dynacor_ray.core.text_tables import raw_records, with_field
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.columns import Columns, find_columns, is_integer_text, label_strings
 from dynacor_ray.sources.folder import FolderSource
+from dynacor_ray.sources.folder_scan import FolderFile
 from dynacor_ray.sources.parquet import read_footers
-from dynacor_ray.sources.table import DELIMITERS
+from dynacor_ray.sources.row_files import ParquetRows, text_schema
+from dynacor_ray.sources.table import JSON_LINES
+from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
 
 Action = Literal["drop", "relabel"]
 CHANGED = "the table that the run read: the labels of its rows are others now"
@@ -79,14 +80,22 @@ class RowChanges:
 
 def copy_table(data: Location, out: Location, options: SourceOptions, changes: RowChanges) -> int:
     """Copy a table with its changes; returns the number of rows changed."""
-    if posixpath.splitext(data.path)[1].lower() in DELIMITERS:
+    if table_ending(data.path) in TEXT_TABLES:
         return _copy_csv(data, out, options, changes)
-    files, first, changed = read_footers(data.uri), 0, 0
+    if table_ending(data.path) in JSON_LINES:
+        raise _not_copied("JSON lines")
+    files, first, changed = read_footers(data.uri, options.split), 0, 0
+    if not all(isinstance(file.reader, ParquetRows) for file in files):
+        raise _not_copied("Arrow files, or labels in names of folders")
     columns = find_columns(files[0].schema, options, files[0].name)
     for file in files:
         changed += _copy_parquet(file.place, out / file.name if data.is_dir() else out, first, columns, changes)
         first += file.num_rows
     return changed
+
+
+def _not_copied(got: str) -> DataError:
+    return DataError(expected_got("a table in text or parquet files", got, "use dynacor export to .csv instead"))
 
 
 def copy_folder(source: FolderSource, out: Location, changes: RowChanges, hard_links: bool) -> dict[int, str | None]:
@@ -100,7 +109,7 @@ def copy_folder(source: FolderSource, out: Location, changes: RowChanges, hard_l
             path: str | None = file.path
             if position >= 0:
                 changes.check([file.label], [position])
-                path = moved[row] = None if changes.action == "drop" else _moved(file.path, position, changes, taken)
+                path = moved[row] = None if changes.action == "drop" else _moved(file, position, changes, taken)
             if path is not None and file.error is None:
                 put(source.root / file.path, out / path, hard_links)
     except BaseException:
@@ -109,11 +118,11 @@ def copy_folder(source: FolderSource, out: Location, changes: RowChanges, hard_l
     return moved
 
 
-def _moved(path: str, position: int, changes: RowChanges, taken: set[str]) -> str:
-    """Path of an image in another class's folder, under a name that no other image has there."""
-    given, _, rest = path.partition("/")
+def _moved(file: FolderFile, position: int, changes: RowChanges, taken: set[str]) -> str:
+    """Path of an image in another class's folder of the same split, under a name that no other image has there."""
+    above, rest = file.path.split("/")[: file.depth], "/".join(file.path.split("/")[file.depth + 1 :])
     stem, ending = posixpath.splitext(rest)
-    folder = changes.new_label(position, is_integer_text(given))
+    folder = "/".join([*above, changes.new_label(position, is_integer_text(file.label))])
     new_path, number = f"{folder}/{rest}", 1
     while new_path in taken:
         number += 1
@@ -157,7 +166,7 @@ def _copy_parquet(source: Location, out: Location, first: int, columns: Columns,
             positions = changes.find(ids)
             touched = np.flatnonzero(positions >= 0)
             changed += len(touched)
-            given = label_strings(table[columns.label].take(touched), negative_is_missing=False).to_pylist()
+            given = label_strings(table[columns.label].take(touched), is_declared=True).to_pylist()
             changes.check(given, positions[touched])
             if changes.action == "drop":
                 writer.write_table(table.filter(pa.array(positions < 0)))
@@ -182,41 +191,40 @@ def _relabeled(table: pa.Table, label: str, positions: NDArray[np.int64], change
 
 
 def _copy_csv(source: Location, out: Location, options: SourceOptions, changes: RowChanges) -> int:
-    """Copy a CSV record by record: what is not changed stays as it is, byte by byte.
+    """Copy a table in text record by record, in its own encoding: what is not changed stays as it is.
 
-    Lines with another number of fields are no rows.
+    Broken lines and repeated headers stay, too.
     """
-    changed, delimiter = 0, DELIMITERS[posixpath.splitext(source.path)[1].lower()]
-    with source.stream() as start:
-        encoding = encoding_of(start.read(4))
+    changed, form = 0, find_format(source)
     with (
         source.stream() as raw,
         out.atomic_replace() as part,
         part.filesystem.open_output_stream(part.path) as stream,
-        io.TextIOWrapper(stream, encoding=encoding, newline="") as sink,
+        io.TextIOWrapper(stream, encoding=form.encoding, newline="") as sink,
     ):
-        lines = iter(io.TextIOWrapper(raw, encoding=encoding, newline=""))
-        first = next(lines)
-        sink.write(BOM * first.startswith(BOM))
-        records = raw_records(itertools.chain([first.removeprefix(BOM)], lines), delimiter)
-        head, text = next(records)
-        sink.write(text)
-        types = pa.schema([(name, pa.int64() if name == schema.INSTANCE_ID else pa.string()) for name in head])
-        columns = find_columns(types, options, posixpath.basename(source.path))
-        label = head.index(columns.label)
-        row = 0
+        lines = io.TextIOWrapper(raw, encoding=form.encoding, newline="")
+        for _ in range(form.skip):
+            sink.write(lines.readline())
+        records = raw_records(lines, form.delimiter, form.quote)
+        head = list(form.names)
+        if form.has_header:
+            sink.write(next(records)[1])
+        columns = find_columns(text_schema(source, form), options, posixpath.basename(source.path))
+        label, row = head.index(columns.label), 0
         for fields, text in records:
             position = -1
             if len(fields) == len(head):
                 key = row if columns.instance_id is None else int(fields[head.index(columns.instance_id)])
                 position = int(changes.find(np.array([key]))[0])
-                row += 1
+            row += bool(fields)
             if position >= 0:
-                given = fields[label].strip()
+                given = label_strings(pa.chunked_array([[fields[label]]]), is_declared=True)[0].as_py()
                 changes.check([given], [position])
                 changed += 1
                 if changes.action == "drop":
                     continue
-                text = with_field(text, label, changes.new_label(position, is_integer_text(given)), delimiter)
+                text = with_field(
+                    text, label, changes.new_label(position, is_integer_text(given or "")), form.delimiter
+                )
             sink.write(text)
     return changed

@@ -6,15 +6,15 @@ from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.report.build import packed_images
 from dynacor_ray.report.thumbnails import read_images
 from dynacor_ray.runs.records import DataSummary
-from dynacor_ray.sources.table import folder_of, place_of
+from dynacor_ray.sources.image_paths import folder_of, place_of
 
 
 def image_files(run: Location, data: DataSummary, uris: dict[int, str | None]) -> dict[int, str]:
     """Local path of each image that is a file of its own, by instance_id. uris: of the rows, by instance_id."""
-    if data.source not in ("folder", "table"):
+    if data.source not in ("folder", "table", "metadata"):
         return {}
     root = locate(data.uri)
-    folder = folder_of(root) if data.source == "table" else root
+    folder = root if data.source == "folder" else folder_of(root)
     return {row: path for row, uri in uris.items() if (path := _local_path(uri, folder)) is not None}
 
 

@@ -52,6 +52,11 @@ class SourceOptions:
     feature_column: str | None = None
     uri_column: str | None = None
     truth_column: str | None = None
+    feature_columns: tuple[str, ...] | None = None
+    image_root: str | None = None
+    image_suffix: str | None = None
+    split: str | None = None
+    follow_links: bool = False
     classes: tuple[str, ...] | None = None
     balanced_sample: int | None = None
     include_double_labeled: bool = False
@@ -61,8 +66,9 @@ class SourceOptions:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> SourceOptions:
         """The options of a source among all options of a run, also after a round trip through JSON."""
-        known = {field.name: options[field.name] for field in fields(cls)}
-        return cls(**known | {"classes": tuple(known["classes"]) if known["classes"] is not None else None})
+        known: dict[str, Any] = {field.name: options.get(field.name, field.default) for field in fields(cls)}
+        lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**known | lists)
 
 
 class Source(ABC):
@@ -84,6 +90,10 @@ class Source(ABC):
     has_truth: bool = False
     row_index: pa.Table | None = None
     """instance_id of each row beside the index of the data frame that it came from, as pandas writes it."""
+    notes: tuple[str, ...] = ()
+    """Sentences about what was taken for what, and what was left out; `doctor` and the report show them."""
+    hint: str = ""
+    """What to do if too many rows turn out to be unusable, where opening the source gave an idea of it."""
     allows_thumbnails: bool = True
     """False when the terms of the data set forbid showing its images to others."""
 

@@ -1,52 +1,35 @@
-"""A folder of images with one sub-folder per class."""
+"""A folder of images with one sub-folder per class, also below splits such as train and val."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import dataclasses
+import re
+from collections import Counter
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.columns import check_class_names, label_codes
-from dynacor_ray.sources.image_files import (
-    EXTENSIONS,
-    MISSING,
-    OUTSIDE,
-    cut,
-    is_image_name,
-    is_inside,
-    raw_images,
-    read_below,
+from dynacor_ray.sources.folder_scan import FolderFile, Scan, scan_folder
+from dynacor_ray.sources.image_files import cut, raw_images, read_below
+
+_SPLIT = re.compile(
+    r"(train(ing|val)?|val(id|idation)?|test(ing)?|dev|eval(uation)?)([-_ ]?(set|data|images|\d+))?", re.IGNORECASE
 )
+_SHOWN = 5
 
 
-@dataclass(frozen=True)
-class FolderFile:
-    """One image of a folder.
+def is_split_name(name: str) -> bool:
+    """Whether a folder of this name is a split rather than a class.
 
-    Attributes:
-        path: below the root, with `/`.
-        error: why it cannot be read, None if it can.
-        size: bytes, part of its version.
-        mtime_ns: modification time, part of its version.
+    >>> [is_split_name(name) for name in ("train", "val2017", "Test_set", "trainers", "cat")]
+    [True, True, True, False, False]
     """
-
-    path: str
-    error: str | None
-    size: int | None
-    mtime_ns: int | None
-
-    @property
-    def label(self) -> str | None:
-        """First-level directory; None for a link in its place, which must not become a class."""
-        folder, slash, _ = self.path.partition("/")
-        return folder if slash else None
+    return _SPLIT.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -55,6 +38,7 @@ class FolderShard(Shard):
 
     root: Location
     files: tuple[FolderFile, ...]
+    follow_links: bool
 
     def read_labels(self) -> pa.StringArray:
         """See `Shard.read_labels`."""
@@ -63,12 +47,12 @@ class FolderShard(Shard):
     def read(self) -> pa.Table:
         """See `Shard.read`."""
         uris = [file.path for file in self.files]
-        images, errors = read_below(self.root, uris, [file.error for file in self.files])
+        images, errors = read_below(self.root, uris, [file.error for file in self.files], self.follow_links)
         return raw_images(self.first_row, uris, self.read_labels(), errors, images)
 
 
 class FolderSource(Source):
-    """root/<class>/**/*.jpg and so on. Files at the root itself, hidden ones and other extensions are no rows."""
+    """root/<class>/**/*.jpg or root/<split>/<class>/**/*.jpg. Files at the root itself and hidden ones are no rows."""
 
     name = "folder"
     kind = "image"
@@ -77,16 +61,21 @@ class FolderSource(Source):
     """In the order of the rows."""
 
     def __init__(self, data: str, options: SourceOptions) -> None:
-        """List the images below `data`, a path or URI. Raises DataError when no class folder has any."""
-        self.uri = data
+        """List the images below `data`, a path or URI.
+
+        Raises:
+            DataError: there are no folders of classes with images, or it is not clear which they are.
+        """
+        self.uri, self._options = data, options
         self.root = locate(data)
         self._classes = None if options.classes is None else check_class_names(options.classes, "--classes")
         with storage_errors("read", self.root):
-            files = _scan_local(self.root.path) if self.root.is_local else _scan(self.root)
-            self.files = sorted(files, key=lambda file: file.path)
-        if not self.files:
-            expected = f"images ({', '.join(sorted(EXTENSIONS))}) in one sub-folder per class of {data}"
-            raise DataError(expected_got(expected, "none", "check the path, and move the images into class folders"))
+            scan = scan_folder(self.root, options.follow_links)
+        self.files, notes = _with_classes(scan, data, options.split)
+        classes = Counter(file.label for file in self.files)
+        if len(classes) < 2 and self._classes is None:
+            raise _one_class(scan, data, classes, self.files)
+        self.notes = (*notes, *_left_out(scan, self.files))
         self.num_rows = len(self.files)
         self.class_names = self._classes
         self.label_codes = None if self._classes is None else label_codes(self._classes)
@@ -100,50 +89,101 @@ class FolderSource(Source):
         """See `Source.shards`."""
 
         def make(first: int, count: int) -> Shard:
-            return FolderShard(first, count, self.root, tuple(self.files[first : first + count]))
+            files = tuple(self.files[first : first + count])
+            return FolderShard(first, count, self.root, files, self._options.follow_links)
 
         return cut(self.num_rows, max_rows, make)
 
 
-def _scan(root: Location) -> Iterator[FolderFile]:
-    """Images below the class folders of any file system."""
-    for info in root.filesystem.get_file_info(pafs.FileSelector(root.path, recursive=True)):
-        path = info.path[len(root.path) :].lstrip("/")
-        hidden = any(part.startswith(".") for part in path.split("/"))
-        if info.is_file and "/" in path and not hidden and is_image_name(path):
-            yield FolderFile(path, None, info.size, info.mtime_ns)
+def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[FolderFile], list[str]]:
+    """The images that are rows, each with the depth of its class, and what to say about it."""
+    tops = sorted({file.path.split("/")[0] for file in scan.files})
+    if split is not None:
+        if split not in tops:
+            raise DataError(
+                expected_got(f"a split {split!r} in {data}", f"the folders {_listed(tops)}", "name one of these")
+            )
+        chosen = [split]
+    elif tops and all(map(is_split_name, tops)):
+        chosen = tops
+    else:
+        return scan.files, []
+    inside = [file for file in scan.files if file.path.split("/")[0] in chosen]
+    files = [dataclasses.replace(file, depth=1) for file in inside if file.path.count("/") > 1]
+    if not files:
+        got = f"images directly in {_listed(chosen)}"
+        remedy = "move them into one sub-folder per class, or give a .csv of path,label"
+        raise DataError(expected_got(f"one sub-folder per class in each split of {data}", got, remedy))
+    notes = []
+    if split is None:
+        notes.append(
+            f"{_listed(tops)} taken for {'a split' if len(tops) == 1 else 'splits'}, the folders below for classes; "
+            f"--split {tops[0]} takes one only."
+        )
+    if len(files) < len(inside):
+        flat = sorted({file.path.split("/")[0] for file in inside if file.path.count("/") == 1})
+        notes.append(f"Left out: {len(inside) - len(files):,} images directly in {_listed(flat)}, without a class.")
+    return files, notes
 
 
-def _scan_local(root: str) -> Iterator[FolderFile]:
-    """Images below the class folders of a local root. Links to folders are not followed: they may form cycles."""
-    real = os.path.realpath(root)
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(os.path.join(root, folder)) as entries:
-            for entry in entries:
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(path)
-                elif (folder or entry.is_dir()) and (entry.is_dir() or is_image_name(path)):
-                    yield _local_file(path, entry, real)
+def _left_out(scan: Scan, files: list[FolderFile]) -> list[str]:
+    """Sentences about what is no row."""
+    notes = []
+    depth = files[0].depth if files else 0
+    filled = {"/".join(file.path.split("/")[: depth + 1]) for file in files}
+    empty = sorted(
+        folder
+        for folder in scan.folders
+        if folder.count("/") == depth and folder not in filled and (not depth or _has_sibling(folder, filled))
+    )
+    if empty:
+        shown = [f"{folder!r}{f' ({kinds})' if (kinds := scan.endings(folder)) else ''}" for folder in empty[:_SHOWN]]
+        more = f" and {len(empty) - _SHOWN:,} more" if len(empty) > _SHOWN else ""
+        notes.append(f"No class, since without an image: {', '.join(shown)}{more}.")
+    if scan.at_root:
+        notes.append(f"Left out: {scan.at_root:,} images beside the class folders.")
+    if scan.others:
+        notes.append(f"Left out, since no images by their names: {scan.endings()}.")
+    if scan.system:
+        kinds = ", ".join(f"{count:,} x {name}" for name, count in scan.system.most_common(_SHOWN))
+        notes.append(f"Left out, as folders of thumbnails or of a system: {kinds}.")
+    if scan.loops:
+        notes.append(f"Left out, as links to folders that are read already: {_listed(sorted(scan.loops))}.")
+    return notes
 
 
-def _local_file(path: str, entry: os.DirEntry[str], root: str) -> FolderFile:
-    """A file or link as a row; whatever prevents reading it later is its error."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        readable = os.fsencode(path).decode(errors="replace")
-        return FolderFile(readable, "file name is not UTF-8", None, None)
-    if entry.is_symlink() and not is_inside(entry.path, root):
-        return FolderFile(path, OUTSIDE, None, None)
-    if entry.is_dir():
-        return FolderFile(path, "link to a folder; such links are not followed", None, None)
-    try:
-        stat = entry.stat()
-    except OSError:
-        return FolderFile(path, MISSING, None, None)
-    return FolderFile(path, None, stat.st_size, stat.st_mtime_ns)
+def _has_sibling(folder: str, filled: set[str]) -> bool:
+    parent = folder.rpartition("/")[0]
+    return any(other.rpartition("/")[0] == parent for other in filled)
+
+
+def _one_class(scan: Scan, data: str, classes: Counter[str], files: list[FolderFile]) -> DataError:
+    """The error for fewer than two folders with images; names the folder that was probably meant."""
+    expected = f"images in one sub-folder per class of {data}"
+    if not classes:
+        kinds = scan.endings()
+        got = f"none{f' ({kinds})' if kinds else ''}"
+        return DataError(expected_got(expected, got, "check the path, and move the images into class folders"))
+    expected = f"two or more folders of images in {data}"
+    got = f"one, {next(iter(classes))!r}"
+    folder = "/".join(files[0].path.split("/")[: files[0].depth + 1])
+    while True:
+        inner = sorted({file.path[len(folder) + 1 :].split("/")[0] for file in files if _is_below(file.path, folder)})
+        if len(inner) != 1:
+            break
+        folder = f"{folder}/{inner[0]}"
+    if len(inner) > 1:
+        remedy = f"the classes are probably {_listed(inner)}: pass --data {data.rstrip('/')}/{folder}"
+    else:
+        remedy = "move the images into one sub-folder per class, or give a .csv of path,label"
+    return DataError(expected_got(expected, got, remedy))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether an image lies in a sub-folder of a folder, not in it directly."""
+    return path.startswith(f"{folder}/") and "/" in path[len(folder) + 1 :]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more

@@ -18,8 +18,23 @@ from PIL import Image
 from dynacor_ray.core.schema import IMAGE, INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, retry_transient
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+EXTENSIONS = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+        *(".jp2", ".j2k", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".mpo"),
+    }
+)
+"""Endings of image files that are read."""
+UNREAD_EXTENSIONS = frozenset(
+    {
+        *(".heic", ".heif", ".svg", ".psd", ".jxl", ".eps", ".tga", ".exr", ".hdr", ".ico", ".pcx", ".dcm", ".dicom"),
+        *(".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"),
+    }
+)
+"""Endings of image files that are not: in place of an image each is an unusable row."""
 MAX_FILE_BYTES = 256 << 20
+LFS_HEAD = b"version https://git-lfs.github.com/spec/"
+LFS_REMEDY = "run git lfs pull in the repository"
 OUTSIDE = "points outside the data root"
 MISSING = "missing file"
 
@@ -66,7 +81,13 @@ def _read(place: Location) -> tuple[bytes | None, str | None]:
         size = file.size()
         if size > MAX_FILE_BYTES:
             return None, f"file has {size >> 20:,} MiB; the limit is {MAX_FILE_BYTES >> 20} MiB"
-        return bytes(file.read()), None
+        content = bytes(file.read())
+    return (None, f"pointer of Git LFS, not the file; {LFS_REMEDY}") if is_pointer(content) else (content, None)
+
+
+def is_pointer(content: bytes) -> bool:
+    """Whether a file is what Git LFS keeps in place of a large one until it is pulled."""
+    return len(content) < 1024 and content.startswith(LFS_HEAD)
 
 
 def is_inside(path: str, root: str) -> bool:
@@ -93,11 +114,11 @@ def read_rows(
 
 
 def read_below(
-    root: Location, paths: Sequence[str], errors: Sequence[str | None]
+    root: Location, paths: Sequence[str], errors: Sequence[str | None], follow_links: bool = False
 ) -> tuple[list[bytes | None], list[str | None]]:
-    """`read_rows` of paths relative to a root that no link may leave."""
+    """`read_rows` of paths relative to a root that no link may leave, unless links are followed."""
     places = [root / path if error is None else None for path, error in zip(paths, errors, strict=True)]
-    return read_rows(places, errors, os.path.realpath(root.path) if root.is_local else None)
+    return read_rows(places, errors, os.path.realpath(root.path) if root.is_local and not follow_links else None)
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -21,7 +21,7 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import locate
 from dynacor_ray.sources.base import Kind, Shard, Source
-from dynacor_ray.sources.columns import Columns, label_strings, plain, raw_columns
+from dynacor_ray.sources.columns import Columns, label_strings, plain, raw_columns, text_strings
 from dynacor_ray.sources.image_files import MISSING, cut, raw_images, read_file
 
 MEMORY = "in-memory"
@@ -320,7 +320,7 @@ class FrameShard(Shard):
     def read_labels(self) -> pa.StringArray:
         """See `Shard.read_labels`."""
         labels = self.rows.load([self.columns.label])[self.columns.label]
-        return label_strings(labels, negative_is_missing=not self.is_declared)
+        return label_strings(labels, is_declared=self.is_declared)
 
     def read(self) -> pa.Table:
         """See `Shard.read`."""
@@ -328,7 +328,7 @@ class FrameShard(Shard):
         numbers = pa.array(np.arange(self.first_row, self.first_row + self.num_rows))
         uris = numbers.cast(pa.string())
         if columns.uri is not None:
-            uris = pc.coalesce(label_strings(table[columns.uri], negative_is_missing=False), uris)
+            uris = pc.coalesce(text_strings(table[columns.uri]), uris)
         raw: dict[str, Any] = {schema.RAW_ROW: numbers, schema.URI: uris}
         raw |= raw_columns(table, columns, self.is_declared)
         if columns.kind == "feature":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,42 +14,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
-from dynacor_ray.core.errors import DataError, expected_got, first_line
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.hashing import digest
-from dynacor_ray.core.schema import RAW_ROW, URI
+from dynacor_ray.core.schema import RAW_ERROR, RAW_ROW, URI
 from dynacor_ray.core.storage import Location, locate, retry_transient, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, plain, raw_columns
-from dynacor_ray.sources.image_files import cut, file_stamp
+from dynacor_ray.sources.columns import (
+    Columns,
+    declared_classes,
+    find_columns,
+    flat_vectors,
+    is_label_name,
+    joined_parts,
+    label_strings,
+    plain,
+    raw_columns,
+    text_strings,
+)
+from dynacor_ray.sources.image_files import cut, read_rows
+from dynacor_ray.sources.image_paths import folder_of, place_of
+from dynacor_ray.sources.row_files import ARROW, RowFile, RowReader, open_row_file
 
-_BUFFER_BYTES = 8 << 20
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB
-_BATCH_BYTES = 256 << 20
 MAX_PIECE_BYTES = 1 << 30
 """Decoded bytes of the rows that are read together; pieces are cut to a fraction of it."""
-MAX_COLUMNS = 100_000
-_PLAUSIBLE_RATIO = 8
-"""Encoded images and features do not compress by more than this factor."""
 _THREADS = 16
 _ONE_DATA_SET = "keep only files of one data set"
-
-
-@dataclass(frozen=True)
-class ParquetFile:
-    """Footer of one file, read without its data."""
-
-    place: Location
-    name: str
-    schema: pa.Schema
-    group_rows: tuple[int, ...]
-    stamp: tuple[Any, ...]
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of all row groups."""
-        return sum(self.group_rows)
 
 
 @dataclass(frozen=True)
@@ -56,68 +48,74 @@ class ParquetShard(Shard):
     """Rows of one file.
 
     Attributes:
-        place: the file.
-        name: its name in uris and messages.
-        row_groups: the row groups to read.
+        reader: of the groups to read.
         skip: rows of the first of them to skip.
         first_in_file: number of its first row in the file.
         columns: roles of the columns.
         is_declared: whether classes are declared, so that no label means "missing".
+        folder: where paths of images that are not in the file start.
+        remote: the option `remote`.
     """
 
-    place: Location
-    name: str
-    row_groups: tuple[int, ...]
+    reader: RowReader
     skip: int
     first_in_file: int
     columns: Columns
     is_declared: bool
+    folder: Location
+    remote: bool | None = None
 
     def read_labels(self) -> pa.StringArray:
         """See `Shard.read_labels`."""
         labels = self._load([self.columns.label])[self.columns.label]
-        return label_strings(labels, negative_is_missing=not self.is_declared)
+        return label_strings(labels, is_declared=self.is_declared)
 
     def read(self) -> pa.Table:
         """See `Shard.read`."""
         table, columns = self._load(self.columns.names()), self.columns
-        assert columns.payload is not None
-        payload = plain(table[columns.payload])
+        if columns.payload is None:
+            payload: Any = joined_parts(table, columns.parts)
+        else:
+            payload = plain(table[columns.payload])
+            payload = flat_vectors(payload) if columns.kind == "feature" else payload
         raw: dict[str, Any] = {
             RAW_ROW: pa.array(np.arange(self.first_row, self.first_row + self.num_rows, dtype=np.int64)),
             URI: self._uris(table),
-            columns.kind: pc.struct_field(payload, "bytes") if pa.types.is_struct(payload.type) else payload,
+            columns.kind: payload,
         }
-        return pa.table(raw | raw_columns(table, columns, self.is_declared))
+        raw |= raw_columns(table, columns, self.is_declared)
+        if pa.types.is_struct(payload.type):
+            raw[columns.kind], raw[RAW_ERROR] = self._images(payload, raw[RAW_ERROR])
+        return pa.table(raw)
+
+    def _images(self, structs: pa.ChunkedArray[Any], errors: pa.Array[Any]) -> tuple[Any, Any]:
+        """Images and errors of Hugging Face's structs: the bytes, or what lies at the path where there are none."""
+        images = pc.struct_field(structs, "bytes")
+        if structs.type.get_field_index("path") < 0 or not images.null_count:
+            return images, errors
+        paths = text_strings(pc.struct_field(structs, "path")).to_pylist()
+        found, told = images.to_pylist(), errors.to_pylist()
+        places = [
+            place_of(path, self.folder, self.remote)[0] if path and not data else None
+            for data, path in zip(found, paths, strict=True)
+        ]
+        read, failed = read_rows(places, told)
+        images = pa.chunked_array([pa.array([old or new for old, new in zip(found, read, strict=True)], pa.binary())])
+        return images, pa.array(failed, pa.string())
 
     def _uris(self, table: pa.Table) -> Any:
         """The table's own uris; where it has none, file name and row number."""
         rows = pa.array(np.arange(self.first_in_file, self.first_in_file + self.num_rows))
-        places = pc.binary_join_element_wise(self.name, rows.cast(pa.string()), "#")
+        places = pc.binary_join_element_wise(self.reader.name, rows.cast(pa.string()), "#")
         if self.columns.uri is None:
             return places
-        return pc.coalesce(label_strings(table[self.columns.uri], negative_is_missing=False), places)
+        return pc.coalesce(text_strings(table[self.columns.uri]), places)
 
     @retry_transient
     def _load(self, names: list[str]) -> pa.Table:
-        with _opened(self.place, self.name) as file:
-            count = min(_BATCH_ROWS[self.columns.kind], _safe_rows(file.metadata, self.row_groups, names))
-            batches = file.iter_batches(count, row_groups=list(self.row_groups), columns=names)
-            rows = list(_within_memory(_window(batches, self.skip, self.num_rows), self.name))
+        with closing(self.reader.batches(names, _BATCH_ROWS[self.columns.kind])) as batches:
+            rows = list(_within_memory(_window(batches, self.skip, self.num_rows), self.reader.name))
         return pa.Table.from_batches(rows)
-
-
-def _safe_rows(metadata: pq.FileMetaData, row_groups: tuple[int, ...], names: list[str]) -> int:
-    """Rows of a batch that stay within `_BATCH_BYTES`, where a dictionary may repeat a huge value at no cost."""
-    largest = 1
-    for group in map(metadata.row_group, row_groups):
-        for chunk in map(group.column, range(group.num_columns)):
-            if chunk.has_dictionary_page and chunk.path_in_schema.split(".")[0] in names:
-                packed, plain = chunk.total_compressed_size, chunk.total_uncompressed_size
-                is_bomb = plain > _PLAUSIBLE_RATIO * packed
-                dictionary = max(chunk.data_page_offset - (chunk.dictionary_page_offset or 0), 0)
-                largest = max(largest, plain if is_bomb else _PLAUSIBLE_RATIO * min(dictionary, packed))
-    return max(1, _BATCH_BYTES // largest)
 
 
 def _within_memory(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
@@ -144,22 +142,12 @@ def _window(batches: Iterator[pa.RecordBatch], skip: int, count: int) -> Iterato
             return
 
 
-@contextmanager
-def _opened(place: Location, name: str) -> Iterator[pq.ParquetFile]:
-    """An open parquet file; errors of reading it become a DataError or StorageError that names it."""
-    with storage_errors("read", place):
-        try:
-            options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
-            with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
-                yield file
-        except (pa.ArrowException, ValueError) as error:  # a custom type may refuse its description
-            got = f"'{first_line(error)}'"
-            remedy = "write the file again"
-            raise DataError(expected_got(f"{name} to be a readable parquet file", got, remedy)) from error
+def read_footers(data: str, split: str | None = None) -> list[RowFile]:
+    """Footers of one parquet or Arrow file, or of all below a directory in order of their paths; no hidden files.
 
-
-def read_footers(data: str) -> list[ParquetFile]:
-    """Footers of one parquet file, or of all below a directory in order of their paths; hidden files are skipped.
+    Args:
+        data: path or URI.
+        split: only files of this split, as in `train-00000-of-00001.parquet`, `train/x.parquet` or `split=train/`.
 
     Raises:
         DataError: there is none, or one cannot be read.
@@ -175,8 +163,24 @@ def read_footers(data: str) -> list[ParquetFile]:
         files = [(info.base_name, root, info)] if info.type == pafs.FileType.File else []
     if not files:
         raise DataError(expected_got(f"parquet files in {data}", "none", "check the path"))
+    if split is not None:
+        names = [name for name, _, _ in files]
+        files = [file for file in files if split in _splits_of(file[0])]
+        if not files:
+            got = f"the files {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            raise DataError(expected_got(f"files of a split {split!r} in {data}", got, "leave out --split"))
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(lambda file: _read_footer(*file), files))
+        return list(pool.map(lambda file: open_row_file(*file), files))
+
+
+def _splits_of(name: str) -> set[str]:
+    """The splits that a file may belong to by its name.
+
+    >>> sorted(_splits_of("split=test/train-00000-of-00001.parquet"))
+    ['test', 'train']
+    """
+    *folders, file = name.split("/")
+    return {part.removeprefix("split=") for part in folders} | {re.split(r"[-.]", file)[0]}
 
 
 def _everything(path: str) -> pafs.FileSelector:
@@ -200,20 +204,10 @@ def _walk(root: Location) -> Iterator[pafs.FileInfo]:
 
 
 def _is_data(name: str) -> bool:
-    return name.endswith(".parquet") and not any(part.startswith((".", "_")) for part in name.split("/"))
+    return name.endswith((".parquet", *ARROW)) and not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
-@retry_transient
-def _read_footer(name: str, place: Location, info: pafs.FileInfo) -> ParquetFile:
-    with _opened(place, name) as file:
-        if file.metadata.num_columns > MAX_COLUMNS:
-            got = f"{file.metadata.num_columns:,}"
-            raise DataError(expected_got(f"at most {MAX_COLUMNS:,} columns in {name}", got, "leave others out"))
-        groups = tuple(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
-        return ParquetFile(place, name, file.schema_arrow, groups, tuple(file_stamp(name, info)))
-
-
-def same_columns(file: ParquetFile, columns: Columns, first: str) -> Columns:
+def same_columns(file: RowFile, columns: Columns, first: str) -> Columns:
     """The columns of another file, which must have those in use. Raises DataError when one does not fit."""
     absent = [name for name in columns.names() if name not in file.schema.names]
     if absent:
@@ -227,17 +221,17 @@ class ParquetSource(Source):
 
     name = "parquet"
 
-    def __init__(self, data: str, options: SourceOptions, files: list[ParquetFile] | None = None) -> None:
+    def __init__(self, data: str, options: SourceOptions, files: list[RowFile] | None = None) -> None:
         """Read the footers, unless `files` has them already, and find the columns.
 
         Raises:
             DataError: columns are missing or ambiguous, or the files do not agree.
         """
         self.uri, self._options = data, options
-        self._files = read_footers(data) if files is None else files
+        self._files = read_footers(data, options.split) if files is None else files
         first = self._files[0]
         columns = find_columns(first.schema, options, first.name)
-        if columns.payload is None:
+        if columns.payload is None and not columns.parts:
             got = "the columns " + ", ".join(first.schema.names)
             raise DataError(expected_got(f"images or feature vectors in {first.name}", got, "name their column"))
         self._columns = columns
@@ -246,10 +240,23 @@ class ParquetSource(Source):
         self.class_names, self.label_codes = declared_classes(first.schema, columns, options, first.name)
         self.has_instance_ids = columns.instance_id is not None
         self.has_truth = columns.truth is not None
+        self.notes = self._said()
         for file in self._files[1:]:
-            self._check_agrees(file)
+            if file.num_rows:  # an empty one may lack columns, or have them without types
+                self._check_agrees(file)
 
-    def _check_agrees(self, file: ParquetFile) -> None:
+    def _said(self) -> tuple[str, ...]:
+        columns, said = self._columns, []
+        if columns.parts:
+            said.append(f"{len(columns.parts):,} columns, {columns.parts[0]} to {columns.parts[-1]}, are the features.")
+        if self._options.label_column is None and not is_label_name(columns.label):
+            said.append(f"Column {columns.label!r} taken for the labels.")
+        splits = {re.split(r"-\d+-of-\d+", file.name)[0] for file in self._files if "-of-" in file.name}
+        if len(splits) > 1:
+            said.append(f"The splits {', '.join(sorted(splits))} are read together; --split takes one.")
+        return tuple(said)
+
+    def _check_agrees(self, file: RowFile) -> None:
         """Check that `file` has the same columns and classes as the first one."""
         first = self._files[0].name
         columns = same_columns(file, self._columns, first)
@@ -266,12 +273,13 @@ class ParquetSource(Source):
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`. A shard lies in one file; large row groups are cut, small ones joined."""
         shards: list[Shard] = []
-        row = 0
+        row, folder, remote = 0, folder_of(locate(self.uri)), self._options.remote
         for file in self._files:
             in_file = 0
             for groups, skip, count in _pieces(file.group_rows, max_rows):
-                place = (file.place, file.name, groups, skip, in_file, self._columns, self.class_names is not None)
-                shards.append(ParquetShard(row, count, *place))
+                reader, is_declared = file.reader.only(groups), self.class_names is not None
+                shard = ParquetShard(row, count, reader, skip, in_file, self._columns, is_declared, folder, remote)
+                shards.append(shard)
                 row, in_file = row + count, in_file + count
         return shards
 

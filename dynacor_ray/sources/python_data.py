@@ -171,7 +171,7 @@ def _open_items(data: Any, labels: Any, options: SourceOptions, index: Any) -> S
     uris = None if index is None else [str(name) for name in index]
     if isinstance(data, list) and data and isinstance(data[0], str):
         uris = data
-    text = label_strings(given, negative_is_missing=declared is None)
+    text = label_strings(given, is_declared=declared is not None)
     source = MemorySource(kind, data, text, uris, _index_table(index, None))
     source.class_names, source.label_codes = declared, codes
     return source

@@ -5,43 +5,51 @@ from __future__ import annotations
 import functools
 import posixpath
 from collections.abc import Callable
+from dataclasses import fields, replace
 
 import pyarrow.fs as pafs
 
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.storage import Location, locate, storage_errors
+from dynacor_ray.sources.arrays import ARRAY_FILES, ArraySource
 from dynacor_ray.sources.base import COLUMN_OPTIONS, Source, SourceOptions
+from dynacor_ray.sources.boxes import BoxSource, find_coco, is_coco_file, is_yolo
 from dynacor_ray.sources.cifar import DATA_SETS, CifarSource, present_data_sets
 from dynacor_ray.sources.clothing1m import Clothing1MSource, Clothing1MTestSource, is_clothing1m
 from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.demo import DemoSource
 from dynacor_ray.sources.folder import FolderSource
+from dynacor_ray.sources.folder_kinds import find_metadata, has_rows_below
 from dynacor_ray.sources.image_files import is_image_name
 from dynacor_ray.sources.in_memory import MEMORY, gone
 from dynacor_ray.sources.parquet import ParquetSource, read_footers
-from dynacor_ray.sources.table import DELIMITERS, TableSource
+from dynacor_ray.sources.row_files import ARROW, open_text_rows, text_schema
+from dynacor_ray.sources.table import JSON_LINES, TableSource
+from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
+from dynacor_ray.sources.webdataset import WebDatasetSource
 
 UNDERSTOOD = (
-    "'demo', a .parquet file, a folder of .parquet files, a .csv or .tsv table of image paths and labels, "
-    "a folder with one sub-folder of images per class, the root of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
+    "'demo', a folder with one sub-folder of images per class, a table (.csv, .tsv, .txt, .jsonl, .parquet) of image "
+    "paths and labels or with features, .npy or .npz, Arrow files, webdataset's .tar, boxes of COCO or YOLO, the root "
+    "of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
 )
 
-_SAMPLE_OPTIONS = ("balanced_sample", "include_double_labeled")
-_CIFAR_OPTIONS = (
-    *_SAMPLE_OPTIONS,
-    *(option for option in COLUMN_OPTIONS if option != "label_column"),
-    "classes",
-    "remote",
-)
-_IGNORED: dict[str, tuple[str, ...]] = {
-    "parquet": (*_SAMPLE_OPTIONS, "remote"),
-    "table": (*_SAMPLE_OPTIONS, "image_column", "feature_column"),
-    "folder": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "remote"),
-    "clothing1m": (*COLUMN_OPTIONS, "classes", "remote"),
-    "clothing1m_test": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "classes", "remote"),
-    **dict.fromkeys([*DATA_SETS, *(f"{name}_test" for name in DATA_SETS)], _CIFAR_OPTIONS),
-    "demo": (*_SAMPLE_OPTIONS, *COLUMN_OPTIONS, "classes", "remote"),
+TABLES = (*TEXT_TABLES, *JSON_LINES)
+_ROW_FILES = (".parquet", *ARROW)
+_PLACES = ("image_root", "image_suffix", "remote")
+_SAMPLES = ("balanced_sample", "include_double_labeled")
+_USED: dict[str, tuple[str, ...]] = {
+    "parquet": (*COLUMN_OPTIONS, "feature_columns", "classes", "split", "remote"),
+    "table": ("label_column", "uri_column", "truth_column", "classes", "split", *_PLACES),
+    "metadata": ("label_column", "uri_column", "truth_column", "classes", "split", *_PLACES),
+    "folder": ("classes", "split", "follow_links"),
+    **dict.fromkeys(("numpy", "webdataset", "coco", "yolo"), ("classes", "split")),
+    "clothing1m": _SAMPLES,
+    "clothing1m_test": (),
+    **dict.fromkeys([*DATA_SETS, *(f"{name}_test" for name in DATA_SETS)], ("label_column",)),
+    "demo": (),
 }
+"""Options of `SourceOptions` that apply to each kind of data; the seed always does."""
 
 
 def _open_clothing1m(kind: type[Source], root: str, options: SourceOptions) -> Source:
@@ -81,7 +89,8 @@ def open_source(data: str, options: SourceOptions) -> Source:
         StorageError: the location cannot be read.
     """
     name, make = _recognize(data, options)
-    unused = [option for option in _IGNORED.get(name, ()) if getattr(options, option) not in (None, False)]
+    given = sorted(field.name for field in fields(options) if getattr(options, field.name) not in (None, False))
+    unused = [option for option in given if option != "seed" and option not in _USED.get(name, given)]
     if unused:
         flags = ", ".join(f"--{option.replace('_', '-')}" for option in unused)
         raise ConfigError(expected_got(f"options that apply to data of kind '{name}'", flags, "leave them out"))
@@ -125,33 +134,88 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
         raise DataError(expected_got(f"one data set in {data}", " and ".join(present), remedy))
     if present:
         return present[0], lambda: CifarSource(present[0], data, options)
-    files = sorted(info.base_name for info in infos if info.type == pafs.FileType.File)
-    if any(name.endswith(".parquet") for name in files):
+    files = sorted(info.base_name for info in infos if info.is_file)
+    folders = sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+    coco, is_folder_of_boxes = find_coco(place, [*files, *folders]), is_yolo(place, folders)
+    if coco or is_folder_of_boxes:
+        form = "coco" if coco else "yolo"
+        return form, lambda: BoxSource(data, options, form)
+    if not folders and any(name.endswith(".tar") for name in files):
+        return "webdataset", lambda: WebDatasetSource(data, options)
+    if any(name.endswith(_ROW_FILES) for name in files):
         return _recognize_parquet(data, options)
-    if any(info.type == pafs.FileType.Directory for info in infos):
-        return "folder", lambda: FolderSource(data, options)
+    listed = find_metadata(place, files, folders, options.split)
+    if listed:
+        return "metadata", lambda: _metadata(data, listed, options)
+    if not folders and any(name.endswith(".npy") for name in files):
+        return "numpy", lambda: ArraySource(data, options)
+    if folders and has_rows_below(place, folders):
+        return _recognize_parquet(data, options)
+    tables = [name for name in files if table_ending(name) in TABLES and not name.lower().startswith("readme")]
+    if folders:
+        return "folder", lambda: _open_folder(data, options, tables)
     remedy = "check the path"
-    if any(map(is_image_name, files)):
-        remedy = "move the images into one sub-folder per class, or give a .csv of uri,label"
-    elif any(posixpath.splitext(name)[1].lower() in DELIMITERS for name in files):
-        remedy = "give the path of the table itself"
+    if tables:
+        remedy = f"give the path of the table itself: --data {data.rstrip('/')}/{tables[0]}"
+    elif any(map(is_image_name, files)):
+        remedy = "move the images into one sub-folder per class, or give a .csv of path,label"
     got = f"the files {', '.join(files[:5])}{', ...' if len(files) > 5 else ''}" if files else "an empty folder"
     raise DataError(expected_got(f"{UNDERSTOOD} at {data}", got, remedy))
 
 
+def _open_folder(data: str, options: SourceOptions, tables: list[str]) -> Source:
+    """An image folder; where it has no classes, the error names the table beside the images."""
+    try:
+        return FolderSource(data, options)
+    except DataError as error:
+        if len(tables) != 1:
+            raise
+        table = f"{data.rstrip('/')}/{tables[0]}"
+        raise DataError(f"{str(error).rstrip('.')}; or pass the table with the labels, --data {table}.") from error
+
+
+def _metadata(data: str, listed: str, options: SourceOptions) -> Source:
+    """A list of labels beside images; the data are the folder, not the list alone, and paths are told from there."""
+    source = TableSource(f"{data.rstrip('/')}/{listed}", replace(options, split=None), root=data)
+    source.name, source.uri = "metadata", data
+    return source
+
+
 def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
-    extension = posixpath.splitext(place.path)[1].lower()
-    if extension in DELIMITERS:
+    extension = table_ending(place.path)
+    if options.split is not None and extension in (*TABLES, ".tar"):
+        remedy = "leave it out, or write the rows of the split to a file of their own"
+        raise ConfigError(expected_got("folders or files of splits for --split", f"one file, {data}", remedy))
+    if extension in TEXT_TABLES:
+        return _recognize_text(data, place, options)
+    if extension in JSON_LINES:
         return "table", lambda: TableSource(data, options)
-    if extension == ".parquet":
+    if extension in _ROW_FILES:
         return _recognize_parquet(data, options)
+    if extension == ".tar":
+        return "webdataset", lambda: WebDatasetSource(data, options)
+    if extension == ".json" and is_coco_file(place):
+        return "coco", lambda: BoxSource(data, options, "coco")
+    if extension in ARRAY_FILES:
+        return "numpy", lambda: ArraySource(data, options)
     remedy = "convert the data, or give another path"
     raise DataError(expected_got(UNDERSTOOD, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
 
 
+def _recognize_text(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+    """A table of paths, or with columns of numbers that are features."""
+    schema = text_schema(place, find_format(place))
+    parts = find_columns(schema, options, posixpath.basename(place.path)).parts
+    if parts:
+        return "parquet", lambda: ParquetSource(data, options, [open_text_rows(place, parts)])
+    return "table", lambda: TableSource(data, options)
+
+
 def _recognize_parquet(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     """Parquet with a payload, or a table of paths; the footers are read once for both."""
-    footers = read_footers(data)
-    if find_columns(footers[0].schema, options, footers[0].name).payload is None:
+    footers = read_footers(data, options.split)
+    footers.sort(key=lambda file: file.num_rows == 0)  # empty partitions may lack columns: they say nothing
+    columns = find_columns(footers[0].schema, options, footers[0].name)
+    if columns.payload is None and not columns.parts:
         return "table", lambda: TableSource(data, options, footers)
     return "parquet", lambda: ParquetSource(data, options, footers)

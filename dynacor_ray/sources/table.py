@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+import pyarrow.json as pajson
 
-from dynacor_ray.core.errors import DataError, StorageError, expected_got, first_line
+from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import Columns, declared_classes, find_columns, label_strings, raw_columns
+from dynacor_ray.sources.columns import (
+    Columns,
+    declared_classes,
+    find_columns,
+    is_label_name,
+    raw_columns,
+    text_strings,
+)
 from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows
-from dynacor_ray.sources.parquet import ParquetFile, read_footers, same_columns
-from dynacor_ray.sources.reach import refusal
+from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
+from dynacor_ray.sources.parquet import read_footers, same_columns
+from dynacor_ray.sources.row_files import RowFile, text_schema
+from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
 
-CHAIN = "chain of protocols"
-_WITH_QUERY = ("s3", "gs", "gcs", "abfs", "abfss")
-"""Schemes whose query says how to reach the store."""
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
+JSON_LINES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -64,70 +70,53 @@ def _flat(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def place_of(uri: str | None, folder: Location, remote: bool | None = True) -> tuple[Location | None, str | None]:
-    """Location of an image: a URI, an absolute local path, or a path relative to the table's folder.
-
-    fsspec's chains of protocols are refused: some write what they read to a local disk, others unpack archives.
-
-    Returns:
-        (location, None), or (None, reason).
-    """
-    if not uri:
-        return None, "missing path"
-    if "\0" in uri:
-        return None, "path with a null character"
-    if "://" in uri:
-        scheme, _, rest = uri.partition("://")
-        host, _, path = rest.partition("/")
-        if "::" in scheme + host:
-            return None, CHAIN
-        if refused := refusal(uri, folder, remote):
-            return None, refused
-        try:
-            if scheme in _WITH_QUERY:
-                path, mark, query = path.partition("?")
-                return _locate_host(f"{scheme}://{host}{mark}{query}") / path, None
-            return (_locate_host(f"{scheme}://{host}") / path if host and path else locate(uri)), None
-        except StorageError:
-            return None, "unknown or unreachable storage"
-    if uri.startswith("/"):
-        return (None, refused) if (refused := refusal(uri, folder, remote)) else (locate(uri), None)
-    return folder / uri, None
-
-
-@lru_cache(maxsize=64)
-def _locate_host(uri: str) -> Location:
-    """Bucket or host of many URIs, connected to once."""
-    return locate(uri)
-
-
 class TableSource(Source):
     """A table of paths or URIs and labels. Its rows, not the images, are held in memory."""
 
     name = "table"
     kind = "image"
 
-    def __init__(self, data: str, options: SourceOptions, files: list[ParquetFile] | None = None) -> None:
+    def __init__(
+        self, data: str, options: SourceOptions, files: list[RowFile] | None = None, root: str | None = None
+    ) -> None:
         """Read the table.
 
         Args:
-            data: path or URI of a .csv, .tsv or .parquet file.
-            options: columns and classes that the user named.
+            data: path or URI of a table in text, of JSON lines, or of parquet files.
+            options: columns and classes that the user named, and where the images lie.
             files: parquet footers, if read already.
+            root: a folder above the table from which paths are told, instead of the table's own.
 
         Raises:
-            DataError: the table cannot be parsed, or columns are missing or ambiguous.
+            DataError: the table cannot be parsed, columns are missing or ambiguous, or its paths lead nowhere.
         """
         self.uri, self._options = data, options
         self._place = locate(data)
         self._folder = folder_of(self._place)
-        if posixpath.splitext(self._place.path)[1].lower() in DELIMITERS:
-            rows, columns, declared = _read_csv(self._place, options)
+        ending = table_ending(self._place.path)
+        notes: list[str] = []
+        if ending in TEXT_TABLES:
+            rows, columns, declared, notes = _read_text(self._place, options)
+            stamps = [tuple(file_stamp("", self._place.info()))]
+        elif ending in JSON_LINES:
+            rows, columns, declared = _read_json_lines(self._place, options)
             stamps = [tuple(file_stamp("", self._place.info()))]
         else:
-            files = read_footers(data) if files is None else files
+            files = read_footers(data, options.split) if files is None else files
             rows, columns, declared = _read_parquet(files, options)
             stamps = [file.stamp for file in files]
+        if rows.num_rows:
+            rule = find_rule(_flat(rows[URI]), self._folder, options)
+            rows = rows.set_column(0, URI, rule.apply(_flat(rows[URI])))
+            notes += [rule.told()]
+            self.hint = rule.hint
+        if root is not None:
+            above = posixpath.relpath(self._folder.path, locate(root).path)
+            self._folder = locate(root)
+            rows = rows.set_column(0, URI, PathRule(prefix="" if above == "." else f"{above}/").apply(_flat(rows[URI])))
+        if options.label_column is None and not is_label_name(columns.label):
+            notes += [f"Column {columns.label!r} taken for the labels."]
+        self.notes = tuple(filter(None, notes))
         self._rows, self._columns, self._stamps = rows, columns, stamps
         self.num_rows = rows.num_rows
         self.class_names, self.label_codes = declared
@@ -136,7 +125,11 @@ class TableSource(Source):
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`; covers the table, not the images that it names."""
-        return digest([self.name, self._stamps, asdict(self._columns), self._options.classes])
+        return digest([self.name, str(self._folder), self._stamps, asdict(self._columns), *self._chosen()])
+
+    def _chosen(self) -> list[Any]:
+        """Options that change what the rows are."""
+        return [self._options.classes, self._options.image_root, self._options.image_suffix]
 
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`."""
@@ -148,72 +141,107 @@ class TableSource(Source):
         return cut(self.num_rows, max_rows, make)
 
 
-def folder_of(place: Location) -> Location:
-    """Where relative paths of a table start: a folder of parquet files itself, or the folder of the file."""
-    if place.is_dir():
-        return place
-    return place.parent
-
-
 Declared = tuple[tuple[str, ...] | None, dict[str, int] | None]
 
 
-def _read_csv(place: Location, options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
-    """The rows of a CSV table. A line with too many or too few fields becomes a row with an error, at the end."""
+def _read_text(place: Location, options: SourceOptions) -> tuple[pa.Table, Columns, Declared, list[str]]:
+    """The rows of a table in text. A line with too many or too few fields is a row with an error, at its place."""
     name = posixpath.basename(place.path)
-    broken: list[str] = []
+    broken: dict[int, str] = {}
+    found = find_format(place)
+    read = found.read_options()
 
     def quarantine(row: pacsv.InvalidRow) -> str:
-        broken.append(f"line with {row.actual_columns} instead of {row.expected_columns} columns")
+        broken[row.number - 1 - read.skip_rows] = (
+            f"line with {row.actual_columns} instead of {row.expected_columns} columns"
+        )
         return "skip"
 
-    delimiter = DELIMITERS[posixpath.splitext(place.path)[1].lower()]
-    parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=quarantine)
+    kinds = text_schema(place, found)
+    columns = find_columns(kinds, options, name)
+    types = {column: pa.int64() if column == INSTANCE_ID else pa.string() for column in found.names}
+    convert = pacsv.ConvertOptions(include_columns=columns.names(), column_types=types)
+    parse = found.parse_options(invalid_row_handler=quarantine)
     with storage_errors("read", place):
         try:
             with place.stream() as stream:
-                names = pacsv.open_csv(stream, parse_options=parse).schema.names
-            texts = pa.schema([(column, pa.int64() if column == INSTANCE_ID else pa.string()) for column in names])
-            columns = find_columns(texts, options, name)
-            convert = pacsv.ConvertOptions(
-                include_columns=columns.names(), column_types={column.name: column.type for column in texts}
-            )
-            broken.clear()
-            with place.stream() as stream:
-                table = pacsv.read_csv(
-                    stream, pacsv.ReadOptions(use_threads=False), parse_options=parse, convert_options=convert
-                )
+                table = pacsv.read_csv(stream, read, parse_options=parse, convert_options=convert)
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             got = f"'{first_line(error)}'"
-            raise DataError(expected_got(f"{name} to be a table in UTF-8", got, "correct the file")) from error
-    declared = declared_classes(texts, columns, options, name)
-    return _with_broken(_rows(table, columns, declared), broken), columns, declared
+            if "error to int64" in got:
+                expected, remedy = (
+                    f"integers in column {INSTANCE_ID!r} of {name}",
+                    "rename the column to number the rows",
+                )
+                raise DataError(expected_got(expected, got, remedy)) from error
+            raise DataError(expected_got(f"{name} to be a table in text", got, "correct the file")) from error
+    declared = declared_classes(kinds, columns, options, name)
+    rows = _with_repeated_header(_rows(table, columns, declared), columns)
+    return _with_broken(rows, broken), columns, declared, [found.note]
 
 
-def _read_parquet(files: list[ParquetFile], options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
+def _read_json_lines(place: Location, options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
+    """The rows of a table with one JSON object per line."""
+    name = posixpath.basename(place.path)
+    with storage_errors("read", place):
+        try:
+            with place.stream() as stream:
+                table = pajson.read_json(stream)
+        except pa.ArrowInvalid as error:
+            got = f"'{first_line(error)}'"
+            raise DataError(
+                expected_got(f"{name} to hold one JSON object per line", got, "correct the file")
+            ) from error
+    columns = find_columns(table.schema, options, name)
+    if columns.kind == "feature" or columns.payload is not None:
+        remedy = "write features as parquet, or name the column of paths with --uri-column"
+        raise DataError(expected_got(f"paths of images in {name}", f"column {columns.payload!r}", remedy))
+    declared = declared_classes(table.schema, columns, options, name)
+    return _rows(table, columns, declared), columns, declared
+
+
+def _read_parquet(files: list[RowFile], options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
     columns = find_columns(files[0].schema, options, files[0].name)
     declared = declared_classes(files[0].schema, columns, options, files[0].name)
     parts = []
-    for file in files:
+    for file in [file for file in files if file.num_rows] or files[:1]:
         same_columns(file, columns, files[0].name)
-        parts.append(_rows(file.place.read_table(columns.names()), columns, declared))
+        parts.append(_rows(file.read(columns.names()), columns, declared))
     return pa.concat_tables(parts), columns, declared
 
 
 def _rows(table: pa.Table, columns: Columns, declared: Declared) -> pa.Table:
     """uri, label, error and, where known, instance_id and truth of every row of the table."""
     assert columns.uri is not None
-    uris = {URI: label_strings(table[columns.uri], negative_is_missing=False)}
-    return pa.table(uris | raw_columns(table, columns, declared[0] is not None))
+    return pa.table({URI: text_strings(table[columns.uri])} | raw_columns(table, columns, declared[0] is not None))
 
 
-def _with_broken(rows: pa.Table, reasons: list[str]) -> pa.Table:
-    """Append one row per line that could not be parsed: no label, and the reason as its error."""
-    if not reasons:
+def _with_repeated_header(rows: pa.Table, columns: Columns) -> pa.Table:
+    """The rows; one that repeats the header, as where files were joined, gets an error."""
+    uri, label = columns.uri or "", columns.label
+    repeated = pc.fill_null(pc.and_(pc.equal(rows[URI], uri), pc.equal(rows[RAW_LABEL], label)), False)
+    if not pc.any(repeated).as_py():
         return rows
+    errors = pc.if_else(repeated, "repeated header", rows[RAW_ERROR])
+    labels = pc.if_else(repeated, pa.scalar(None, pa.string()), rows[RAW_LABEL])
+    names = rows.column_names
+    rows = rows.set_column(names.index(RAW_ERROR), RAW_ERROR, errors)
+    return rows.set_column(names.index(RAW_LABEL), RAW_LABEL, labels)
+
+
+def _with_broken(rows: pa.Table, broken: dict[int, str]) -> pa.Table:
+    """One more row at the place of each line that could not be parsed: no label, and the reason as its error."""
+    if not broken:
+        return rows
+    reasons = list(broken.values())
     extra = {name: pa.nulls(len(reasons), rows.schema.field(name).type) for name in rows.column_names}
     extra[RAW_ERROR] = pa.array(reasons, pa.string())
     if INSTANCE_ID in extra:
         start = (pc.max(rows[INSTANCE_ID]).as_py() or 0) + 1 if rows.num_rows else 0
         extra[INSTANCE_ID] = pa.array(range(start, start + len(reasons)), pa.int64())
-    return pa.concat_tables([rows, pa.table(extra)])
+    total = rows.num_rows + len(reasons)
+    places = np.fromiter(broken, np.int64, len(broken))
+    sound = np.delete(np.arange(total), places)
+    order = np.empty(total, dtype=np.int64)
+    order[sound], order[places] = np.arange(rows.num_rows), np.arange(rows.num_rows, total)
+    return pa.concat_tables([rows, pa.table(extra)]).take(pa.array(order))

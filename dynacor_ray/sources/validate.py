@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from dynacor_ray.sources.columns import is_integer_text
 MAX_CLASS_NAME = 500
 _MISSING, _UNKNOWN = -1, -2
 _SHOWN = 5
+_BESIDE_LETTERS = re.compile(r"(?<=[^\W\d_])[\s_-]+|[\s_-]+(?=[^\W\d_])")
+"""Blanks and hyphens beside a letter; those of numbers count."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabula
 def _check_classes(names: Sequence[str], how: str) -> None:
     if len(names) < 2:
         got = f"{len(names)} {how}{': ' + repr(names[0]) if names else ''}"
-        remedy = "check the label column, or declare classes with --classes"
+        missing = "; negative numbers and words such as nan count as missing" if how == "found" else ""
+        remedy = f"check the label column, or declare classes with --classes{missing}"
         raise DataError(expected_got("at least two classes", got, remedy))
     longest = max(map(len, names))
     if longest > MAX_CLASS_NAME:
@@ -94,18 +98,55 @@ def _check_classes(names: Sequence[str], how: str) -> None:
 
 
 def vocabulary_warnings(counts: Mapping[str, int], vocabulary: LabelVocabulary) -> list[str]:
-    """Sentences about classes with too few rows to be checked. counts: rows per class name or label."""
+    """One sentence per kind of doubt about the classes, with examples. counts: rows per class name or label."""
     totals = Counter[int]()
     for label, count in counts.items():
         if label in vocabulary.codes:
             totals[vocabulary.codes[label]] += count
+    empty = [name for code, name in enumerate(vocabulary.names) if totals[code] == 0]
+    single = [name for code, name in enumerate(vocabulary.names) if totals[code] == 1]
     sentences = []
-    for code, name in enumerate(vocabulary.names):
-        if totals[code] == 0:
-            sentences.append(f"Class {name!r} is declared, but no instance has this label.")
-        elif totals[code] == 1:
-            sentences.append(f"Class {name!r} has one instance, which cannot be checked.")
-    return sentences
+    if empty:
+        is_are = "Class {} is declared, but no instance has this label" if len(empty) == 1 else ""
+        text = is_are or "{} are declared, but no instance has one of these labels"
+        sentences.append(text.format(_classes(empty)) + ".")
+    if single:
+        text = "Class {} has one instance" if len(single) == 1 else "{} have one instance each"
+        sentences.append(f"{text.format(_classes(single))}, which cannot be checked.")
+    return sentences + _spelling(vocabulary.names) + _several(vocabulary.names)
+
+
+def _classes(names: Sequence[str]) -> str:
+    """One class by name, or how many they are, with examples."""
+    if len(names) == 1:
+        return repr(names[0])
+    return f"{len(names):,} classes ({_examples(list(map(repr, names)))})"
+
+
+def _examples(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:_SHOWN]) + (", ..." if len(texts) > _SHOWN else "")
+
+
+def _spelling(names: Sequence[str]) -> list[str]:
+    """A sentence about classes whose names are the same but for case, blanks, or the form of their characters."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(_BESIDE_LETTERS.sub("", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
+    groups = ["/".join(group) for group in alike.values() if len(group) > 1]
+    if not groups:
+        return []
+    return [f"Classes differ only in case, blanks or hyphens: {_examples(groups)}; correct the labels if they are one."]
+
+
+def _several(names: Sequence[str]) -> list[str]:
+    """A sentence about class names that look like several labels in one cell: parts that recur in others."""
+    for mark in "|;,":
+        joined = [name for name in names if mark in name]
+        parts = {part.strip() for name in joined for part in name.split(mark)}
+        if len(joined) * 2 > len(names) and len(joined) > 2 and len(parts) < 2 * len(joined):
+            how = f"Classes look like several labels in one cell, such as {joined[0]!r}"
+            return [f"{how}; each combination counts as a class of its own."]
+    return []
 
 
 def validate_rows(raw: pa.Table, kind: str, vocabulary: LabelVocabulary, feature_dim: int | None) -> Validated:
@@ -169,7 +210,7 @@ def feature_dim_of(raw: pa.Table) -> int:
     return max(lengths, key=lambda length: (lengths[length], length))
 
 
-def check_quarantine(quarantined: int, num_rows: int, limit: float, reasons: Mapping[str, int]) -> None:
+def check_quarantine(quarantined: int, num_rows: int, limit: float, reasons: Mapping[str, int], hint: str = "") -> None:
     """Check that not too many rows are invalid.
 
     Args:
@@ -177,6 +218,7 @@ def check_quarantine(quarantined: int, num_rows: int, limit: float, reasons: Map
         num_rows: all rows, these included.
         limit: largest allowed share, in [0, 1].
         reasons: rows per reason.
+        hint: what to do, if the source knows.
 
     Raises:
         DataError: too many are invalid; the message lists the most frequent reasons.
@@ -185,7 +227,7 @@ def check_quarantine(quarantined: int, num_rows: int, limit: float, reasons: Map
         return
     shown = ", ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(_SHOWN))
     got = f"{quarantined:,} of {num_rows:,} ({quarantined / num_rows:.1%}): {shown}"
-    remedy = "fix them or raise --max-invalid-share" if quarantined < num_rows else "fix them: no row is left"
+    remedy = hint or ("fix them or raise --max-invalid-share" if quarantined < num_rows else "fix them: no row is left")
     raise DataError(expected_got(f"at most {limit:.4g} of the rows ({limit:.2%}) to be unusable", got, remedy))
 
 

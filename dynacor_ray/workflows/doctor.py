@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,17 @@ from dynacor_ray.engine.training.job import Job
 from dynacor_ray.models.encoders import load_encoder, ready_encoder
 from dynacor_ray.models.image_classifiers import build_network
 from dynacor_ray.report.terminal import clean
-from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, validate_rows, vocabulary_warnings
+from dynacor_ray.sources.validate import (
+    LabelVocabulary,
+    Validated,
+    build_vocabulary,
+    check_quarantine,
+    check_unique_ids,
+    feature_dim_of,
+    reason_kind,
+    validate_rows,
+    vocabulary_warnings,
+)
 from dynacor_ray.workflows.cluster_session import plan_for, ray_session, store_bytes
 from dynacor_ray.workflows.cost_estimate import (
     Estimate,
@@ -101,7 +112,7 @@ def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> Doc
     def open_all() -> str:
         opened.append(prepare(config))
         source = opened[0].source
-        return f"{source.name}: {source.num_rows:,} rows, each with one {source.kind}"
+        return " ".join([f"{source.name}: {source.num_rows:,} rows, each with one {source.kind}.", *source.notes])
 
     found = report.look("data", open_all)
     with ExitStack() as session:
@@ -133,15 +144,35 @@ def _sample(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     tables = [shard.read() for shard in chosen]
     dim = feature_dim_of(tables[0]) if source.kind == "feature" else None
     checked = [validate_rows(table, source.kind, vocabulary, dim) for table in tables]
-    bad = sum(c.quarantine.num_rows for c in checked)
-    total = bad + sum(c.rows.num_rows for c in checked)
     plan["classes"] = len(vocabulary.names)
     plan["feature_dim"] = dim
     plan["gray"] = all(c.gray for c in checked)
     plan["max_side"] = max((c.max_side or 0 for c in checked), default=0)
     plan["timed"] = _Timed.read(prepared, lambda table: validate_rows(table, source.kind, vocabulary, dim).rows)
-    notes = [f"{len(vocabulary.names)} classes", f"{bad} of {total} sampled rows unusable"]
+    unusable = _check_limits(prepared, counts, vocabulary, checked)
+    notes = [f"{len(vocabulary.names)} classes", unusable]
     return "; ".join(notes + vocabulary_warnings(counts, vocabulary))
+
+
+def _check_limits(
+    prepared: PreparedRun, counts: Mapping[str, int], vocabulary: LabelVocabulary, checked: list[Validated]
+) -> str:
+    """Apply the limits of `detect` to all labels and to the sampled rows; returns how many of these are unusable."""
+    source, limit = prepared.source, prepared.config.max_invalid_share
+    unlabeled = source.num_rows - sum(count for label, count in counts.items() if label in vocabulary.codes)
+    reasons, examples = Counter[str](), dict[str, str]()
+    for row in pa.concat_tables([c.quarantine for c in checked]).to_pylist():
+        kind = reason_kind(row[schema.REASON])
+        reasons[kind] += 1
+        examples.setdefault(kind, f"{row[schema.REASON]} ({row[schema.URI]})")
+    bad, total = sum(reasons.values()), sum(c.quarantine.num_rows + c.rows.num_rows for c in checked)
+    shown = {examples[kind]: count for kind, count in reasons.items()}
+    check_quarantine(bad, total, limit, shown, source.hint)
+    check_quarantine(unlabeled, source.num_rows, limit, {"missing or unknown label": unlabeled}, source.hint)
+    if source.has_instance_ids:
+        check_unique_ids(np.concatenate([c.rows[schema.INSTANCE_ID].to_numpy() for c in checked]))
+    why = ", ".join(f"{count:,} x {example}" for example, count in shown.items())
+    return f"{bad} of {total} sampled rows unusable{f': {why}' if why else ''}"
 
 
 def _encoder(prepared: PreparedRun, plan: dict[str, Any]) -> str:

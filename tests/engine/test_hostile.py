@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from dynacor_ray.core.errors import DataError
 from dynacor_ray.workflows.detect import detect
 
 ESCAPE = "\x1b]0;owned\x07\x1b[31m"
@@ -83,15 +84,19 @@ def test_a_hostile_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str], clu
     os.symlink("/etc", root / "etc")
     os.symlink("/dev/zero", bad / "zero.png")
     os.mkfifo(bad / "pipe.png")
-    before = seen(tmp_path, out)
     options: dict[str, Any] = {"encoder": "pixels:8", "epochs": 2, "clustering_epochs": 1, "gamma": 0.3}
     options |= {"max_invalid_share": 0.2, "cluster": cluster_option}
+    for link in (root / "etc", bad / "everything"):
+        with pytest.raises(DataError, match=rf"the link '.*{link.name}' to a folder outside of the data"):
+            detect(str(root), out=str(out), **options)
+        link.unlink()
+    before = seen(tmp_path, out)
     result = detect(str(root), out=str(out), **options)
     assert seen(tmp_path, out) == before
     assert not (tmp_path / "trace").exists()
     assert (result.summary.num_rows, result.summary.num_classes) == (160, 4)
     assert result.summary.data.quarantine_reasons == {
-        "points outside the data root": 4,
+        "points outside the data root; --follow-links reads it": 2,
         "not an image": 2,
         "image has 3,600,000,000 pixels; the limit is 89,478,485": 1,
         "not a regular file": 1,

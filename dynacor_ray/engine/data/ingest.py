@@ -133,7 +133,7 @@ def ingest(source: Source, folder: Location, max_invalid_share: float, progress:
     if packed is not None and packed.manifest.fingerprint == fingerprint:
         known = packed.manifest
         total = known.num_rows + known.quarantined
-        check_quarantine(known.quarantined, total, max_invalid_share, known.quarantine_reasons)
+        check_quarantine(known.quarantined, total, max_invalid_share, known.quarantine_reasons, source.hint)
         return packed
     # Another run may share the folder and pack the same data at this moment: each packs into a place of its own, and
     # the manifest, which is replaced at once, names the place that counts.
@@ -197,7 +197,7 @@ def _summarize(
     for result in found:
         reasons.update(result.reasons)
     rows = sum(result.part.rows for result in found)
-    check_quarantine(sum(reasons.values()), rows + sum(reasons.values()), max_invalid_share, reasons)
+    check_quarantine(sum(reasons.values()), rows + sum(reasons.values()), max_invalid_share, reasons, source.hint)
     if source.has_instance_ids:
         check_unique_ids(np.concatenate([result.ids for result in found if result.ids is not None]))
     class_counts = np.sum([result.class_counts for result in found], axis=0).astype(int)
@@ -235,6 +235,7 @@ def _summarize(
         stats=sum(stats[1:], stats[0]) if stats else None,
         lined_up=lined_up,
         warnings=(
+            *source.notes,
             *vocabulary_warnings(_named(class_counts, vocabulary), vocabulary),
             *feature_warnings(scaling, lined_up, rows),
         ),

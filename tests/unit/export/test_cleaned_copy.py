@@ -97,8 +97,9 @@ def test_a_cleaned_csv(action: Any, tmp_path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["uri", "label", "note"])
         writer.writerows(rows[:20])
-        file.write("\r\nonly one field\r\n")
+        file.write("\r\n")
         writer.writerows(rows[20:])
+        file.write("only one field\r\n")
     run, flagged = run_of_data(tmp_path, data, "table")
     clean_run(at(run), at(out), action, all_flagged=True)
     wanted = {row["instance_id"]: NAMES[row["predicted_label"]] for row in flagged}
@@ -136,6 +137,26 @@ def test_a_csv_keeps_encoding_ends_of_lines_and_quotes(encoding: str, end: str, 
         new[row["instance_id"]] = row["predicted_label"]
     wanted = end.join(['uri,"label",note', *(f'a/{i}.png,"{NAMES[code]}",ü "x"' for i, code in enumerate(new)), ""])
     assert out.read_bytes() == wanted.encode(encoding)
+
+
+def test_a_cleaned_table_of_features(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", rows=60)
+    codes = given_labels(tmp_path / "run")
+    lines = [f"{i};{i};{i};{i},5;{NAMES[code]}" for i, code in enumerate(codes.tolist())]
+    data = tmp_path / "data.csv"
+    data.write_text("f0;f1;f2;f3;label\n" + "\n".join(lines).replace(",", ".") + "\n", encoding="utf-8")
+    run, flagged = run_of_data(tmp_path, data, "parquet")
+    clean_run(at(run), at(tmp_path / "clean.csv"), "drop")
+    dropped = {row["instance_id"] for row in flagged}
+    kept = [line.replace(",", ".") for i, line in enumerate(lines) if i not in dropped]
+    assert (tmp_path / "clean.csv").read_text().splitlines() == ["f0;f1;f2;f3;label", *kept]
+    data = tmp_path / "data.jsonl"
+    data.write_text(
+        "".join(f'{{"path": "{i}.png", "label": "{NAMES[code]}"}}\n' for i, code in enumerate(codes.tolist()))
+    )
+    run, _ = run_of_data(tmp_path, data, "table")
+    with pytest.raises(DataError, match=r"a table in text or parquet files, but got JSON lines; use dynacor export"):
+        clean_run(at(run), at(tmp_path / "clean.jsonl"), "drop")
 
 
 @pytest.fixture

@@ -38,23 +38,95 @@ def test_folder_rows(folder: Path) -> None:
 
 def test_folder_links(folder: Path, tmp_path: Path) -> None:
     secret = write(tmp_path / "secret.png", png(9))
-    write(tmp_path / "more" / "x.png", png(9))
     os.symlink(secret, folder / "cat" / "out.png")
     os.symlink(folder / "dog" / "d.tif", folder / "cat" / "in.png")
     os.symlink("nowhere.png", folder / "cat" / "broken.png")
-    os.symlink(tmp_path / "more", folder / "cow")
     os.symlink("..", folder / "dog" / "loop")
-    table = whole(opened(folder))
+    os.symlink("dog", folder / "hound")
+    source = opened(folder)
+    table = whole(source)
     errors = {uri: error for uri, error in pairs(table, "uri", "error").items() if error}
-    assert errors == {
-        "cat/out.png": OUTSIDE,
-        "cat/broken.png": "missing file",
-        "cow": OUTSIDE,
-        "dog/loop": "link to a folder; such links are not followed",
-    }
+    assert errors == {"cat/out.png": OUTSIDE + "; --follow-links reads it", "cat/broken.png": "missing file"}
+    assert source.notes[-1] == "Left out, as links to folders that are read already: 'dog/loop', 'hound/loop'."
     assert pairs(table, "uri", "image")["cat/in.png"] == png()
-    assert set(table["label"].to_pylist()) == {"cat", "dog", None}, "a link in place of a class folder is no class"
+    assert pairs(table, "uri", "label")["hound/d.tif"] == "hound", "a class that is a link within the data is read"
     assert not any(image == png(9) for image in table["image"].to_pylist())
+    assert pairs(whole(opened(folder, follow_links=True)), "uri", "image")["cat/out.png"] == png(9)
+
+
+@pytest.mark.parametrize("target", ["more", "absent"])
+def test_a_class_folder_that_is_a_link_is_never_lost(folder: Path, tmp_path: Path, target: str) -> None:
+    write(tmp_path / "more" / "x.png", png(9))
+    os.symlink(tmp_path / target, folder / "cow")
+    with pytest.raises(
+        DataError, match=r"the link 'cow' to (a folder outside of the data; pass --follow-l|nothing; r)"
+    ):
+        opened(folder)
+    if target == "more":
+        assert pairs(whole(opened(folder, follow_links=True)), "uri", "image")["cow/x.png"] == png(9)
+
+
+def test_links_in_circles_end(folder: Path) -> None:
+    for name in ("x", "y", "z"):
+        os.symlink("..", folder / "cat" / name)
+        os.symlink("../cat", folder / "dog" / name)
+    assert opened(folder).num_rows < 25
+
+
+def test_splits_above_the_classes(tmp_path: Path) -> None:
+    for split, name in (("train", "daisy"), ("train", "rose"), ("val", "rose"), ("val", "tulip")):
+        write(tmp_path / split / name / "a.png", png())
+    write(tmp_path / "test" / "a.png", png())
+    source = opened(tmp_path)
+    uris = ["train/daisy/a.png", "train/rose/a.png", "val/rose/a.png", "val/tulip/a.png"]
+    assert whole(source)["uri"].to_pylist() == uris
+    assert whole(source)["label"].to_pylist() == ["daisy", "rose", "rose", "tulip"]
+    assert source.notes == (
+        "'test', 'train', 'val' taken for splits, the folders below for classes; --split test takes one only.",
+        "Left out: 1 images directly in 'test', without a class.",
+    )
+    assert pairs(whole(opened(tmp_path, split="val")), "uri", "label") == {
+        "val/rose/a.png": "rose",
+        "val/tulip/a.png": "tulip",
+    }
+    with pytest.raises(DataError, match=r"a split 'dev' in .*, but got the folders 'test', 'train', 'val'; name one"):
+        opened(tmp_path, split="dev")
+    with pytest.raises(DataError, match=r"one sub-folder per class in each split of .*, but got images directly in"):
+        opened(tmp_path, split="test")
+
+
+def test_a_folder_above_the_one_that_was_meant_is_named(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        write(tmp_path / "images" / "Images" / name / "a.png", png())
+        write(tmp_path / "annotations" / name / "a", "x")
+    wanted = rf"but got one, 'images'; the classes are probably 'cat', 'dog': pass --data {tmp_path}/images/Images\."
+    with pytest.raises(DataError, match=wanted):
+        opened(tmp_path)
+    write(tmp_path / "one" / "cat" / "deep" / "a.png", png())
+    with pytest.raises(DataError, match=r"but got one, 'cat'; move the images"):
+        opened(tmp_path / "one")
+
+
+def test_what_is_no_row_is_counted(folder: Path) -> None:
+    write(folder / "cat" / "@eaDir" / "a.jpg" / "thumb.jpg", png())
+    write(folder / "__MACOSX" / "cat" / "a.jpg", png())
+    write(folder / "cat" / "Thumbs.db", "x")
+    write(folder / "owl" / "a.mov", "x")
+    (folder / "empty").mkdir()
+    for ending in ("heic", "jfif", "jpe", "avif", "jp2"):
+        write(folder / "dog" / f"x.{ending}", png())
+    source = opened(folder)
+    assert source.notes == (
+        "No class, since without an image: 'empty', 'owl' (1 x .mov).",
+        "Left out: 1 images beside the class folders.",
+        "Left out, since no images by their names: 1 x .mov, 1 x .txt.",
+        "Left out, as folders of thumbnails or of a system: 1 x __MACOSX, 1 x @eaDir.",
+    )
+    errors = pairs(whole(source), "uri", "error")
+    assert {name: errors[f"dog/x.{name}"] for name in ("heic", "jfif", "jpe", "avif", "jp2")} == {
+        "heic": "images of type .heic are not read",
+        **dict.fromkeys(("jfif", "jpe", "avif", "jp2")),
+    }
 
 
 def test_folder_link_made_after_opening_is_not_followed(folder: Path, tmp_path: Path) -> None:
@@ -92,7 +164,7 @@ def test_folder_without_classes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"but got the files a.png; move the images into one sub-folder per class"):
         opened(tmp_path / "flat")
     write(tmp_path / "bare" / "sub" / "a.txt", "x")
-    with pytest.raises(DataError, match=r"images \(\.bmp, .*\) in one sub-folder per class .*, but got none"):
+    with pytest.raises(DataError, match=r"images in one sub-folder per class .*, but got none \(1 x .txt\)"):
         opened(tmp_path / "bare")
 
 

@@ -48,7 +48,7 @@ def test_parquet_of_features(tmp_path: Path, group: int) -> None:
         (pa.array(["b", "a", "a", None]).dictionary_encode(), ["b", "a", "a", None]),
         (pa.array([1.0, np.nan, 3.0, None]), ["1", None, "3", None]),
         (pa.array([0.5, 1.0, np.inf, 2.0]), ["0.5", "1", "inf", "2"]),
-        (pa.array([True, False, None, True]), ["1", "0", None, "1"]),
+        (pa.array([True, False, None, True]), ["True", "False", None, "True"]),
         (pa.array([1, 2, None, 3], pa.uint8()), ["1", "2", None, "3"]),
         (pa.array(["x", "y", "x", "y"], pa.large_string()), ["x", "y", "x", "y"]),
     ],
@@ -132,9 +132,9 @@ def test_fingerprint_follows_the_data(tmp_path: Path) -> None:
 
 
 def test_bad_columns(tmp_path: Path) -> None:
-    none = save(tmp_path / "none.parquet", {"cls": [0, 1], "feature": FEATURES[:2]})
+    none = save(tmp_path / "none.parquet", {"cls": [0, 1], "kind": ["a", "b"], "feature": FEATURES[:2]})
     with pytest.raises(
-        DataError, match=r"exactly one label column .* but got the columns cls, feature; .*--label-column"
+        DataError, match=r"exactly one label column .* but got the columns cls, kind, feature; .*--label-column"
     ):
         opened(none)
     assert whole(opened(none, label_column="cls"))["label"].to_pylist() == ["0", "1"]

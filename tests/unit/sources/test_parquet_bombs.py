@@ -16,7 +16,7 @@ from PIL import Image
 from dynacor_ray.core.errors import DataError, DynacorError
 from dynacor_ray.core.image_decoding import ImageError, load_rgb, probe
 from dynacor_ray.engine.data.ingest import count_labels
-from dynacor_ray.sources import parquet
+from dynacor_ray.sources import parquet, row_files
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
 from dynacor_ray.sources.validate import build_vocabulary, feature_dim_of, validate_rows
@@ -48,7 +48,7 @@ def test_a_repeated_value_is_refused_before_it_fills_memory(
 
 
 def test_a_huge_value_in_a_dictionary_is_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "_BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(row_files, "_BATCH_BYTES", 1 << 20)
     monkeypatch.setattr(parquet, "MAX_PIECE_BYTES", 3 << 20)
     columns = {"image": repeated(bytes(900_000)), "label": repeated("a")}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd", store_schema=False)
@@ -59,7 +59,7 @@ def test_a_huge_value_in_a_dictionary_is_read_row_by_row(tmp_path: Path, monkeyp
 
 
 def test_many_columns_and_deep_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "MAX_COLUMNS", 1000)
+    monkeypatch.setattr(row_files, "MAX_COLUMNS", 1000)
     with pytest.raises(DataError, match=r"at most 1,000 columns in a\.parquet, but got 1,001"):
         opened(save(tmp_path / "a.parquet", {f"c{i}": [1] for i in range(1001)}))
     kind = pa.float32()

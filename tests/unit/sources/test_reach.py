@@ -12,8 +12,10 @@ import pytest
 
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.storage import locate
+from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.reach import NEAR, OTHER_STORE, refusal
-from tests.opened_sources import opened, png, save, whole
+from dynacor_ray.sources.registry import open_source
+from tests.opened_sources import opened, png, whole
 
 NEARBY = (
     *("http://127.0.0.1/x.png", "http://user@127.1:80/x.png", "http://2130706433/", "http://[::1]:8080/x.png"),
@@ -77,7 +79,6 @@ def test_nothing_is_asked_for(tmp_path: Path) -> None:
     assert whole(opened(place, remote=True))["error"].to_pylist()[1:] == [None, None]
 
 
-def test_only_tables_have_uris(tmp_path: Path) -> None:
-    data = save(tmp_path / "a.parquet", {"label": ["a", "b"], "feature": [[1.0], [2.0]]})
+def test_only_tables_have_uris() -> None:
     with pytest.raises(ConfigError, match="--remote; leave"):
-        opened(data, remote=True)
+        open_source("demo", SourceOptions(remote=True))

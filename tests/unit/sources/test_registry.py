@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynacor_ray.core.errors import ConfigError, DataError, StorageError
-from tests.opened_sources import opened, write
+from tests.opened_sources import opened, png, whole, write
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -20,14 +20,43 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_not_understood(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a .csv or .tsv table .* but got a file of type '.zip'"):
+    with pytest.raises(DataError, match=r"a table \(.csv, .*\) .* but got a file of type '.zip'"):
         opened(write(tmp_path / "x.zip", "zip"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"'demo', a .parquet file, .* but got an empty folder"):
+    with pytest.raises(DataError, match=r"'demo', a folder .* but got an empty folder"):
         opened(tmp_path / "empty")
     write(tmp_path / "tables" / "t.csv", "uri,label\n")
-    with pytest.raises(DataError, match=r"but got the files t.csv; give the path of the table itself"):
+    with pytest.raises(
+        DataError, match=r"but got the files t.csv; give the path of the table itself: --data .*/tables/t.csv\."
+    ):
         opened(tmp_path / "tables")
+
+
+def test_the_table_beside_images_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "train_images" / f"{name}.png", png())
+    write(tmp_path / "train.csv", "image_id,label\na.png,0\nb.png,1\n")
+    with pytest.raises(DataError, match=rf"or pass the table with the labels, --data {tmp_path}/train.csv\."):
+        opened(tmp_path)
+    assert whole(opened(tmp_path / "train.csv"))["error"].null_count == 2
+
+
+def test_a_column_of_splits_is_neither_label_nor_filter(tmp_path: Path) -> None:
+    data = write(tmp_path / "t.csv", "path,split\na.png,train\nb.png,val\n")
+    with pytest.raises(DataError, match=r"exactly one label column .* but got the columns path, split; name it with"):
+        opened(data)
+    data = write(tmp_path / "t.csv", "path,split,kind\na.png,train,x\nb.png,val,y\n")
+    assert whole(opened(data))["label"].to_pylist() == ["x", "y"]
+    with pytest.raises(ConfigError, match=r"folders or files of splits for --split, but got one file, .*t.csv; l"):
+        opened(data, split="train")
+
+
+def test_arrays_and_tars_beside_class_folders_are_no_data(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name / "x.png", png())
+    for name in ("x.npy", "x.tar", "x.csv"):
+        write(tmp_path / name, "x")
+    assert opened(tmp_path).name == "folder"
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
 
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.core.storage import locate
+from dynacor_ray.sources.image_files import LFS_HEAD
 from dynacor_ray.sources.validate import build_vocabulary, validate_rows
-from tests.opened_sources import opened, png, save, whole
+from tests.opened_sources import opened, png, save, whole, write
 
 
 @pytest.fixture
@@ -56,9 +59,13 @@ def test_csv_with_truth_ids_and_broken_lines(pictures: Path) -> None:
     source = opened(pictures / "t.tsv")
     table = whole(source)
     assert table["label"].to_pylist() == ["0", None, None]
-    assert table["true_label"].to_pylist() == ["1", "0", None]
-    assert table["instance_id"].to_pylist() == [5, 6, 7]
-    assert table["error"].to_pylist() == [None, None, "line with 1 instead of 4 columns"]
+    assert table["true_label"].to_pylist() == ["1", None, "0"]
+    assert table["instance_id"].to_pylist() == [5, 7, 6], "a broken line keeps its place"
+    assert table["error"].to_pylist() == [
+        None,
+        "line with 1 instead of 4 columns",
+        "label '-1' taken for a missing one",
+    ]
 
 
 def test_parquet_of_paths(pictures: Path) -> None:
@@ -70,20 +77,23 @@ def test_parquet_of_paths(pictures: Path) -> None:
 
 
 def test_bad_tables(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("uri,kind\na.png,x\n")
-    with pytest.raises(DataError, match=r"exactly one label column .* but got the columns uri, kind"):
+    (tmp_path / "t.csv").write_text("uri,kind,part\na.png,x,b\n")
+    with pytest.raises(DataError, match=r"exactly one label column .* but got the columns uri, kind, part"):
         opened(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("uri,label\n")
     with pytest.raises(DataError, match=r"labeled rows in .*, but got 0 rows"):
         opened(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("")
-    with pytest.raises(DataError, match=r"t.csv to be a table in UTF-8, but got 'Empty CSV file'"):
+    with pytest.raises(DataError, match=r"t.csv to be a table, but got an empty file"):
         opened(tmp_path / "t.csv")
-    (tmp_path / "t.csv").write_bytes(b"uri,label\na.png,caf\xe9\n")
-    with pytest.raises(DataError, match=r"t.csv to be a table in UTF-8"):
+    (tmp_path / "t.csv").write_bytes(b"PK\x03\x04\0\0")
+    with pytest.raises(DataError, match=r"t.csv to be a table in text, but got binary data"):
+        opened(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes(LFS_HEAD + b"v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DataError, match=r"a table in t.csv, but got a pointer of Git LFS; run git lfs pull"):
         opened(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text("uri,label,instance_id\na.png,x,one\n")
-    with pytest.raises(DataError, match=r"t.csv to be a table in UTF-8, but got .*conversion error to int64"):
+    with pytest.raises(DataError, match=r"integers in column 'instance_id' of t.csv, but got type string; convert or"):
         opened(tmp_path / "t.csv")
 
 
@@ -104,3 +114,117 @@ def test_table_on_fsspec(memory: str, tmp_path: Path) -> None:
     table = whole(opened(f"{memory}/t.csv", remote=True))
     assert table["image"].to_pylist() == [png(1), png(1), png(2), png(2), None]
     assert table["error"].to_pylist() == [None] * 4 + ["missing file"]
+
+
+ROWS = [("img/a.png", "one"), ("img/b.png", "two"), ("img/c.png", "one"), ("img/d.png", "two")]
+
+
+def written(head: str = "path,label\n", line: str = "{0},{1}\n", **changes: str) -> str:
+    return head + "".join(line.format(path, changes.get(label, label)) for path, label in ROWS)
+
+
+TABLES: dict[str, tuple[bytes | str, str]] = {
+    "plain.csv": (written(), ""),
+    "semicolon.csv": (written("path;label\r\n", "{0};{1}\r\n").encode("utf-8-sig"), "fields as divided by ';'"),
+    "utf16.csv": (written("path\tlabel\r\n", "{0}\t{1}\r\n").encode("utf-16"), "text as utf-16"),
+    "utf16bare.csv": (written().encode("utf-16-le"), "text as utf-16-le"),
+    "noheader.csv": (written(""), "the first line as data, with the columns path, label"),
+    "lines.txt": (written("", "{0} {1}\n"), "fields as divided by 'blank'"),
+    "upper.csv": (written("Image Path,LABEL\n"), ""),
+    "blanks.csv": (written("path , label\n", "{0} , {1}\n"), ""),
+    "index.csv": (written(",path,label\n", "1,{0},{1}\n"), ""),
+    "comma.csv": (written("path,label,\n", "{0},{1},\n"), ""),
+    "comment.csv": ("# by tool X\n" + written(), ""),
+    "mac.csv": (written().replace("\n", "\r"), ""),
+    "quoted.csv": (written("'path','label'\n", "'{0}','{1}'\n"), ""),
+    "empty lines.csv": ("\n" + written(line="{0},{1}\n\n") + "\n", ""),
+    "packed.csv.gz": (gzip.compress(written().encode()), ""),
+    "back.csv": (written().replace("/", "\\"), "Paths are read with / for"),
+    "other machine.csv": (written(line="/home/x/data/{0},{1}\n"), "Paths are used without their first 4 parts"),
+    "windows.csv": (written().replace("img/", "D:\\data\\img\\"), "without their first 2 parts, read with / for"),
+    "names.csv": (
+        written(head="id,breed\n").replace("img/", "").replace(".png", ""),
+        "below 'img/', given the ending '.png'",
+    ),
+    "lines.jsonl": (written("", '{{"file_name": "{0}", "label": "{1}"}}\n'), ""),
+    "T.CSV": (written(), ""),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_read_as_it_comes(tmp_path: Path, name: str) -> None:
+    for place, shade in zip("abcd", range(4), strict=True):
+        write(tmp_path / "img" / f"{place}.png", png(shade))
+    content, note = TABLES[name]
+    source = opened(write(tmp_path / name, content))
+    table = whole(source)
+    assert table["label"].to_pylist() == ["one", "two", "one", "two"]
+    assert table["image"].to_pylist() == [png(shade) for shade in range(4)]
+    assert table["error"].null_count == 4
+    assert note in " ".join(source.notes)
+    assert bool(note) == bool(source.notes)
+
+
+def test_text_of_windows(tmp_path: Path) -> None:
+    data = write(tmp_path / "t.csv", ("x" * 300_000 + ".png,no\n").join(["path,label\n", ""]).encode())
+    data.write_bytes(data.read_bytes() + written("", one="K\u00fcche").encode("cp1252"))
+    source = opened(data)
+    assert source.shards(9)[0].read_labels().to_pylist() == ["no", "K\u00fcche", "two", "K\u00fcche", "two"]
+    assert source.notes == ("Read text as cp1252.",)
+
+
+def test_where_images_are(tmp_path: Path) -> None:
+    data = write(tmp_path / "t.csv", written("image_id,label\n").replace("img/", "").replace(".png", ""))
+    with pytest.raises(DataError, match=r"images below --image-root, but got no file at /absent/a for 'a'; say where"):
+        opened(data, image_root="/absent")
+    source = opened(data)
+    assert (
+        f"--image-root, and with --image-suffix which ending the names lack (no file at {tmp_path}/a for" in source.hint
+    )
+    for folder in ("train", "train2"):
+        for name in "abcd":
+            write(tmp_path / folder / f"{name}.jpg", png())
+    with pytest.raises(DataError, match=r"one folder in .* with the images, but got 'train' and 'train2'; choose --im"):
+        opened(data)
+    source = opened(data, image_root=str(tmp_path / "train2"), image_suffix=".jpg")
+    assert source.hint == ""
+    assert whole(source)["uri"][0].as_py() == f"{tmp_path}/train2/a.jpg"
+    assert whole(source)["error"].null_count == 4
+
+
+def test_repeated_headers_keep_their_place(pictures: Path) -> None:
+    lines = 'path,label\n"img/0,0.png",a\n"img/1,1.png",b\n'
+    table = whole(opened(write(pictures / "t.csv", lines + lines)))
+    assert table["error"].to_pylist() == [None, None, "repeated header", None, None]
+    assert table["label"].to_pylist() == ["a", "b", None, "a", "b"]
+
+
+LABELS = {
+    "words": (["nan", "NULL", "one", None], [None, None, "one", None]),
+    "whole": (["1.0", "2.0", "1", "2.5"], ["1", "2", "1", "2.5"]),
+    "blanks": ([" one", "one ", "ONE", ""], ["one", "one", "ONE", None]),
+    "minus": (["-1", "1", "-1.0", "0"], [None, "1", None, "0"]),
+    "none": (["none", "NA", "true", "-x"], ["none", "NA", "true", "-x"]),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl", "bytes"])
+def test_labels_are_the_same_from_every_format(tmp_path: Path, name: str, form: str) -> None:
+    given, wanted = LABELS[name]
+    if form == "csv":
+        data = write(tmp_path / "t.csv", "path,label\n" + "".join(f"x.png,{label or ''}\n" for label in given))
+    elif form == "jsonl":
+        lines = [json.dumps({"path": "x.png", "label": label}) for label in given]
+        data = write(tmp_path / "t.jsonl", "\n".join(lines))
+    else:
+        labels = given if form == "parquet" else [label if label is None else label.encode() for label in given]
+        data = save(tmp_path / "t.parquet", {"path": ["x.png"] * 4, "label": labels})
+    write(tmp_path / "x.png", png())
+    table = whole(opened(data))
+    assert table["label"].to_pylist() == wanted
+    hidden = [label if want is None else None for label, want in zip(given, wanted, strict=True)]
+    said = [f"label '{label.removesuffix('.0')}' taken for a missing one" if label else None for label in hidden]
+    assert table["error"].to_pylist() == said
+    if name == "words":
+        assert whole(opened(data, classes=("nan", "one", "NULL")))["label"].to_pylist() == given

@@ -196,6 +196,28 @@ def test_vocabulary_warnings() -> None:
     ]
 
 
+def test_one_warning_per_kind_of_doubt() -> None:
+    names = tuple(f"c{i}" for i in range(1000))
+    (single,) = vocabulary_warnings(
+        dict.fromkeys(names, 1), LabelVocabulary(names, {n: i for i, n in enumerate(names)})
+    )
+    assert single == (
+        "1,000 classes ('c0', 'c1', 'c2', 'c3', 'c4', ...) have one instance each, which cannot be checked."
+    )
+    alike = ("One", "ONE ", "two", "T-wo", "three", "-", "--", "-1", "1", "1-0", "10")
+    counts = dict.fromkeys(alike, 2)
+    assert vocabulary_warnings(counts, LabelVocabulary(alike, {n: i for i, n in enumerate(alike)})) == [
+        "Classes differ only in case, blanks or hyphens: One/ONE , two/T-wo; correct the labels if they are one."
+    ]
+    cells = ("cat|small", "cat|large", "dog|small", "dog|large")
+    assert vocabulary_warnings(
+        dict.fromkeys(cells, 2), LabelVocabulary(cells, {n: i for i, n in enumerate(cells)})
+    ) == [
+        "Classes look like several labels in one cell, such as 'cat|small'; "
+        "each combination counts as a class of its own."
+    ]
+
+
 def test_quarantine_limit() -> None:
     check_quarantine(0, 100, 0.0, {})
     check_quarantine(1, 100, 0.01, {"missing file": 1})

@@ -153,3 +153,53 @@ def test_gpus_elsewhere_are_not_guessed_at(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_price_is_a_number(price: float) -> None:
     with pytest.raises(ConfigError, match="--price-per-hour of at least 0"):
         doctor.run_doctor(DetectConfig(data="demo"), price)
+
+
+def finding(report: DoctorReport, name: str) -> Check:
+    return next(check for check in report.checks if check.name == name)
+
+
+def test_doctor_applies_the_limits_of_detect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\n" + "".join(f"img/{i}.png,{'ab'[i % 2]}\n" for i in range(40)))
+    report = doctored(monkeypatch, tmp_path, data=str(table), encoder="pixels", quiet=True)
+    check = finding(report, "labels and sample")
+    assert not check.ok
+    assert not report.ok
+    assert (
+        "40 of 40 (100.0%): 40 x missing file (img/0.png); say where the images are with --image-root" in check.message
+    )
+    assert f"(no file at {tmp_path}/img/0.png for 'img/0.png')" in check.message
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": ["nan", "b", "a", "b"] * 25}, "25 x label 'nan' taken for a missing one (f.parquet#0)"),
+        ({"label": [None, *"ab" * 49, None]}, "2 of 100 (2.0%): 2 x missing"),
+        (
+            {"label": ["a", "b"] * 50, "instance_id": [3, 3, *range(10, 108)]},
+            "distinct values of instance_id, but got 1",
+        ),
+        ({"label": ["-1", "1"] * 50}, "at least two classes, but got 1 found: '1'; .*negative numbers"),
+    ],
+)
+def test_doctor_is_not_ready_where_detect_refuses(
+    columns: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    values = pa.array([[float(row), 1.0] for row in range(100)])
+    pq.write_table(pa.table({"feature": values, **columns}), tmp_path / "f.parquet")
+    report = doctored(monkeypatch, tmp_path, data=str(tmp_path / "f.parquet"), quiet=True)
+    check = finding(report, "labels and sample")
+    assert not check.ok
+    assert message in check.message or re.search(message, check.message)
+
+
+def test_doctor_says_what_was_taken_for_what(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    columns = {f"f{place}": np.arange(100.0) for place in range(4)} | {"kind": ["a", "b"] * 50}
+    pq.write_table(pa.table(columns), tmp_path / "f.parquet")
+    report = doctored(monkeypatch, tmp_path, data=str(tmp_path / "f.parquet"), quiet=True)
+    assert finding(report, "data").message == (
+        "parquet: 100 rows, each with one feature. 4 columns, f0 to f3, are the features. "
+        "Column 'kind' taken for the labels."
+    )

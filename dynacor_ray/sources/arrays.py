@@ -1,0 +1,218 @@
+"""NumPy files: `.npz` with features and labels, or `.npy` files beside each other. Rows are read by their bytes."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import re
+import zipfile
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dynacor_ray.core.errors import DataError, expected_got, first_line
+from dynacor_ray.core.hashing import digest
+from dynacor_ray.core.schema import FEATURE, RAW_ERROR, RAW_LABEL, RAW_ROW, URI
+from dynacor_ray.core.storage import Location, locate, storage_errors
+from dynacor_ray.sources.base import Shard, Source, SourceOptions
+from dynacor_ray.sources.columns import check_class_names, label_codes, label_strings
+from dynacor_ray.sources.image_files import cut, file_stamp, png, raw_images
+
+ARRAY_FILES = (".npy", ".npz")
+_LABELS = re.compile(r"(?:(?P<split>\w+)_)?(given_labels?|labels?|y|targets?|classes)(?:_(?P<after>\w+))?")
+_FEATURES = re.compile(r"(?:(?P<split>\w+)_)?(features?|embeddings?|x|data|images?)(?:_(?P<after>\w+))?")
+_LABEL_BYTES = 1 << 32
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in a file.
+
+    Attributes:
+        place: the file.
+        member: its name in a `.npz`, None in a `.npy`.
+        shape: its shape.
+        dtype: its type, as NumPy spells it.
+        offset: where its first value is, in the file or, where `is_packed`, in the member.
+        is_packed: whether the member is compressed.
+    """
+
+    place: Location
+    member: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    offset: int
+    is_packed: bool
+
+    @property
+    def name(self) -> str:
+        """How it is called."""
+        return posixpath.splitext(self.member or posixpath.basename(self.place.path))[0]
+
+    def rows(self, first: int, count: int) -> NDArray[Any]:
+        """Some rows; (count, ...)."""
+        kind = np.dtype(self.dtype)
+        row = kind.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+        with storage_errors("read", self.place), self.place.filesystem.open_input_file(self.place.path) as file:
+            if self.is_packed:
+                with zipfile.ZipFile(file) as archive, archive.open(self.member or "") as member:
+                    member.seek(self.offset + first * row)
+                    data = member.read(count * row)
+            else:
+                file.seek(self.offset + first * row)
+                data = file.read(count * row)
+        return np.frombuffer(data, kind).reshape(count, *self.shape[1:])
+
+
+@dataclass(frozen=True)
+class ArrayShard(Shard):
+    """Some rows of an array, with their labels."""
+
+    array: StoredArray
+    labels: pa.StringArray
+    kind: Literal["image", "feature"]
+
+    def read_labels(self) -> pa.StringArray:
+        """See `Shard.read_labels`."""
+        return self.labels
+
+    def read(self) -> pa.Table:
+        """See `Shard.read`."""
+        values = self.array.rows(self.first_row, self.num_rows)
+        rows = np.arange(self.first_row, self.first_row + self.num_rows)
+        uris = [f"{self.array.name}#{row}" for row in rows]
+        errors = [None] * self.num_rows
+        if self.kind == "image":
+            images = [png(image[..., 0] if image.shape[-1:] == (1,) else image) for image in values]
+            return raw_images(self.first_row, uris, self.labels, errors, images)
+        with np.errstate(over="ignore"):
+            flat = np.ascontiguousarray(values.reshape(self.num_rows, -1), dtype=np.float32)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
+        known = {RAW_ROW: pa.array(rows), URI: pa.array(uris), RAW_LABEL: self.labels}
+        return pa.table(known | {RAW_ERROR: pa.array(errors, pa.string()), FEATURE: vectors})
+
+
+class ArraySource(Source):
+    """An array of features (N, ...), or of images uint8 (N, H, W) or (N, H, W, C), and one of labels (N,)."""
+
+    name = "numpy"
+
+    def __init__(self, data: str, options: SourceOptions) -> None:
+        """Find both arrays in a `.npz`, or in the `.npy` files of one folder.
+
+        Raises:
+            DataError: it is not clear which arrays are meant, or they do not fit.
+        """
+        self.uri, place = data, locate(data)
+        arrays = _stored(place)
+        self._array, labels = _pair(arrays, place, options)
+        shape, self.num_rows = self._array.shape, self._array.shape[0]
+        is_image = self._array.dtype == "|u1" and (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4)))
+        self.kind = "image" if is_image else "feature"
+        self._options = options
+        names = None if options.classes is None else check_class_names(options.classes, "--classes")
+        self.class_names, self.label_codes = names, None if names is None else label_codes(names)
+        self._labels = _label_text(labels, names is not None)
+        self.notes = (f"{self._array.name} of shape {shape} taken for {self.kind}s, {labels.name} for labels.",)
+        self._stamps = [file_stamp(array.name, array.place.info()) for array in (self._array, labels)]
+
+    def fingerprint(self) -> str:
+        """See `Source.fingerprint`."""
+        return digest([self.name, self.uri, self._stamps, self._options.classes, self._options.split])
+
+    def shards(self, max_rows: int) -> list[Shard]:
+        """See `Source.shards`."""
+
+        def make(first: int, count: int) -> Shard:
+            labels = self._labels.take(pa.array(np.arange(first, first + count)))
+            return ArrayShard(first, count, self._array, labels, self.kind)
+
+        return cut(self.num_rows, max_rows, make)
+
+
+def _label_text(labels: StoredArray, is_declared: bool) -> pa.StringArray:
+    values = labels.rows(0, labels.shape[0]).reshape(-1)
+    if values.dtype.kind == "V" or values.nbytes > _LABEL_BYTES:
+        got = f"{labels.name} of type {values.dtype}"
+        raise DataError(expected_got("labels that are integers or text", got, "convert them"))
+    text = pa.array(values.tolist()) if values.dtype.kind in "SU" else pa.array(np.ascontiguousarray(values))
+    return label_strings(pa.chunked_array([text]), is_declared=is_declared)
+
+
+def _stored(place: Location) -> list[StoredArray]:
+    """The arrays of a `.npz`, or of all `.npy` in the folder of the file, or in this folder."""
+    if place.path.lower().endswith(".npz"):
+        return _members(place)
+    folder = place
+    if not place.is_dir():
+        folder = Location(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.uri))
+    files = [folder / name for name in folder.names() if name.endswith(".npy")]
+    return [array for array in map(_single, files) if array is not None]
+
+
+def _single(place: Location) -> StoredArray | None:
+    with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
+        return _header(place, bytes(file.read(4096)), None, 0, False)
+
+
+def _members(place: Location) -> list[StoredArray]:
+    found = []
+    with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, ValueError) as error:
+            got = f"'{first_line(error)}'"
+            raise DataError(expected_got(f"{place} to be a .npz", got, "write the file again")) from error
+        for info in archive.infolist():
+            with archive.open(info) as member:
+                head = member.read(4096)
+            packed, start = info.compress_type != zipfile.ZIP_STORED, 0
+            if not packed:
+                file.seek(info.header_offset + 26)
+                start = info.header_offset + 30 + sum(np.frombuffer(file.read(4), "<u2").tolist())
+            found.append(_header(place, head, info.filename, start, packed))
+    return [array for array in found if array is not None]
+
+
+def _header(place: Location, head: bytes, member: str | None, start: int, packed: bool) -> StoredArray | None:
+    """What the head of a `.npy` says; None for arrays of Python objects, which are never read."""
+    stream = io.BytesIO(head)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, kind = read(stream)
+    except ValueError as error:
+        got = f"'{first_line(error)}'"
+        name = member or posixpath.basename(place.path)
+        raise DataError(expected_got(f"{name} to be an array of NumPy", got, "write the file again")) from error
+    if kind.hasobject or not shape or (is_fortran and len(shape) > 1):
+        return None
+    return StoredArray(place, member, tuple(shape), kind.str, start + stream.tell(), packed)
+
+
+def _pair(arrays: list[StoredArray], place: Location, options: SourceOptions) -> tuple[StoredArray, StoredArray]:
+    """The arrays of features or images and of labels: by their shapes, of several by their names."""
+    if not place.is_dir() and place.path.lower().endswith(".npy"):
+        own = posixpath.splitext(posixpath.basename(place.path))[0]
+        arrays = [array for array in arrays if array.name == own or len(array.shape) == 1 or array.shape[1:] == (1,)]
+    flat = [array for array in arrays if len(array.shape) == 1 or array.shape[1:] == (1,)]
+    deep = [array for array in arrays if array not in flat and np.dtype(array.dtype).kind in "fiub"]
+    if options.split is not None:
+        flat, deep = ([array for array in group if options.split in array.name.split("_")] for group in (flat, deep))
+    pairs = [(x, y) for x in deep for y in flat if x.shape[0] == y.shape[0]]
+    for left in (pairs, [(x, y) for x, y in pairs if _by_name(x.name, y.name)]):
+        if len(left) == 1:
+            return left[0]
+    shown = ", ".join(f"{array.name} {array.shape} {np.dtype(array.dtype)}" for array in arrays[:8]) or "none"
+    expected = f"one array of features or images and one of as many labels in {place}"
+    remedy = "name them features and labels in one .npz, in C order and without Python objects"
+    raise DataError(expected_got(expected, f"the arrays {shown}", remedy + "; --split takes x_NAME and y_NAME"))
+
+
+def _by_name(features: str, labels: str) -> bool:
+    """Whether two arrays go together by their names, such as x_train and y_train."""
+    x, y = _FEATURES.fullmatch(features.lower()), _LABELS.fullmatch(labels.lower())
+    return bool(x and y and x.group("split", "after") == y.group("split", "after"))

@@ -1,0 +1,341 @@
+"""Files of rows that are read piece by piece: parquet, Arrow (as `save_to_disk` writes), and text with numbers."""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.fs as pafs
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+
+from dynacor_ray.core.errors import DataError, expected_got, first_line
+from dynacor_ray.core.schema import INSTANCE_ID
+from dynacor_ray.core.storage import Location, retry_transient, storage_errors
+from dynacor_ray.sources.image_files import LFS_REMEDY, file_stamp, is_pointer
+from dynacor_ray.sources.text_format import TextFormat, find_format
+
+ARROW = (".arrow", ".feather")
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+_BUFFER_BYTES = 8 << 20
+_CHUNK_BYTES = 8 << 20
+_BATCH_BYTES = 256 << 20
+MAX_COLUMNS = 100_000
+_PLAUSIBLE_RATIO = 8
+"""Encoded images and features do not compress by more than this factor."""
+
+
+@dataclass(frozen=True)
+class RowReader(ABC):
+    """Reads some groups of rows of one file; picklable.
+
+    Attributes:
+        place: the file.
+        name: its name in uris and messages.
+        groups: numbers of the groups that are read.
+    """
+
+    place: Location
+    name: str
+    groups: tuple[int, ...] = ()
+
+    def only(self, groups: tuple[int, ...]) -> RowReader:
+        """The reader of some groups."""
+        return replace(self, groups=groups)
+
+    @abstractmethod
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """The rows of the groups in order, in batches of about `max_rows` at most."""
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """What is known of one file without reading its data.
+
+    Attributes:
+        reader: reads it.
+        schema: columns.
+        group_rows: rows per group.
+        stamp: name, size and time of change.
+    """
+
+    reader: RowReader
+    schema: pa.Schema
+    group_rows: tuple[int, ...]
+    stamp: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in uris and messages."""
+        return self.reader.name
+
+    @property
+    def place(self) -> Location:
+        """Where it is."""
+        return self.reader.place
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all groups."""
+        return sum(self.group_rows)
+
+    def read(self, columns: list[str]) -> pa.Table:
+        """Some columns of all rows."""
+        reader = self.reader.only(tuple(range(len(self.group_rows))))
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        return pa.Table.from_batches([batch.select(columns) for batch in reader.batches(columns, 1 << 16)], schema)
+
+
+@retry_transient
+def open_row_file(name: str, place: Location, info: pafs.FileInfo) -> RowFile:
+    """Open a parquet or Arrow file by its ending. Raises DataError when it cannot be read."""
+    stamp = tuple(file_stamp(name, info))
+    if name.endswith(ARROW):
+        return _with_hive_columns(_open_arrow(name, place, stamp))
+    with _parquet(place, name) as file:
+        if file.metadata.num_columns > MAX_COLUMNS:
+            got = f"{file.metadata.num_columns:,}"
+            raise DataError(expected_got(f"at most {MAX_COLUMNS:,} columns in {name}", got, "leave others out"))
+        groups = tuple(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
+        return _with_hive_columns(RowFile(ParquetRows(place, name), file.schema_arrow, groups, stamp))
+
+
+def _with_hive_columns(file: RowFile) -> RowFile:
+    """The file with the columns that its folders hold, as in `label=cat/part-0.parquet`."""
+    parts = [part.split("=", 1) for part in file.name.split("/")[:-1] if "=" in part]
+    known = {key: None if value == _HIVE_NULL else unquote(value) for key, value in parts}
+    values = {key: value for key, value in known.items() if key not in file.schema.names}
+    if not values or not file.schema.names:
+        return file
+    schema = file.schema
+    for key in values:
+        schema = schema.append(pa.field(key, pa.string()))
+    reader = HiveRows(
+        place=file.place,
+        name=file.name,
+        inner=file.reader,
+        values=tuple(values.items()),
+        any_column=file.schema.names[0],
+    )
+    return replace(file, reader=reader, schema=schema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiveRows(RowReader):
+    """Rows with columns that have one value in the whole file.
+
+    Attributes:
+        inner: reads the columns of the file itself.
+        values: the others.
+        any_column: one of the file, to count rows by.
+    """
+
+    inner: RowReader
+    values: tuple[tuple[str, str | None], ...]
+    any_column: str
+
+    def only(self, groups: tuple[int, ...]) -> RowReader:
+        """See `RowReader.only`."""
+        return replace(self, groups=groups, inner=self.inner.only(groups))
+
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """See `RowReader.batches`."""
+        values = dict(self.values)
+        own = [name for name in columns if name not in values] or [self.any_column]
+        for batch in self.inner.batches(own, max_rows):
+            fixed = {name: pa.array([value] * batch.num_rows, pa.string()) for name, value in self.values}
+            arrays = [fixed[name] if name in values else batch.column(name) for name in columns]
+            yield pa.RecordBatch.from_arrays(arrays, names=columns)
+
+
+@dataclass(frozen=True)
+class ParquetRows(RowReader):
+    """Row groups of a parquet file."""
+
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """See `RowReader.batches`."""
+        with _parquet(self.place, self.name) as file:
+            count = min(max_rows, _safe_rows(file.metadata, self.groups, columns))
+            yield from file.iter_batches(count, row_groups=list(self.groups), columns=columns)
+
+
+def _safe_rows(metadata: pq.FileMetaData, row_groups: tuple[int, ...], names: list[str]) -> int:
+    """Rows of a batch that stay within `_BATCH_BYTES`, where a dictionary may repeat a huge value at no cost."""
+    largest = 1
+    for group in map(metadata.row_group, row_groups):
+        for chunk in map(group.column, range(group.num_columns)):
+            if chunk.has_dictionary_page and chunk.path_in_schema.split(".")[0] in names:
+                packed, plain = chunk.total_compressed_size, chunk.total_uncompressed_size
+                is_bomb = plain > _PLAUSIBLE_RATIO * packed
+                dictionary = max(chunk.data_page_offset - (chunk.dictionary_page_offset or 0), 0)
+                largest = max(largest, plain if is_bomb else _PLAUSIBLE_RATIO * min(dictionary, packed))
+    return max(1, _BATCH_BYTES // largest)
+
+
+@contextmanager
+def _parquet(place: Location, name: str) -> Iterator[pq.ParquetFile]:
+    """An open parquet file; errors of reading it become a DataError or StorageError that names it."""
+    with storage_errors("read", place):
+        try:
+            options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
+            with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
+                yield file
+        except (pa.ArrowException, ValueError) as error:  # a custom type may refuse its description
+            raise _unreadable(place, name, "parquet", error) from error
+
+
+def _unreadable(place: Location, name: str, kind: str, error: Exception) -> DataError:
+    got, remedy = f"'{first_line(error)}'", "write the file again"
+    if (place.info().size or 0) < 1024 and is_pointer(place.read_bytes()):
+        got, remedy = "a pointer of Git LFS, not the file", LFS_REMEDY
+    return DataError(expected_got(f"{name} to be a readable {kind} file", got, remedy))
+
+
+@dataclass(frozen=True)
+class ArrowRows(RowReader):
+    """Record batches of an Arrow stream or file; local ones are mapped into memory, so that skipping is free."""
+
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """See `RowReader.batches`."""
+        wanted = set(self.groups)
+        with _arrow(self.place, self.name) as (_, batches):
+            for number, batch in enumerate(batches):
+                if number in wanted:
+                    rows = batch.select(columns)
+                    yield from (rows.slice(start, max_rows) for start in range(0, rows.num_rows, max_rows))
+                if number >= max(wanted, default=-1):
+                    return
+
+
+def _open_arrow(name: str, place: Location, stamp: tuple[Any, ...]) -> RowFile:
+    with _arrow(place, name) as (schema, batches):
+        return RowFile(ArrowRows(place, name), schema, tuple(batch.num_rows for batch in batches), stamp)
+
+
+@contextmanager
+def _arrow(place: Location, name: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """Schema and batches of a file in either form."""
+    with storage_errors("read", place):
+        try:
+            source = pa.memory_map(place.path) if place.is_local else place.filesystem.open_input_file(place.path)
+            with source:
+                is_file = source.read(6) == b"ARROW1"
+                source.seek(0)
+                if is_file:
+                    file = ipc.open_file(source)
+                    yield file.schema, map(file.get_batch, range(file.num_record_batches))
+                else:
+                    stream = ipc.open_stream(source)
+                    yield stream.schema, iter(stream)
+        except (pa.ArrowException, ValueError) as error:
+            raise _unreadable(place, name, "Arrow", error) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRows(RowReader):
+    """Pieces of a table in text.
+
+    Attributes:
+        form: how it is written.
+        numbers: columns that hold numbers.
+        ranges: start and length in bytes of the groups that are read, the first of which has the number `start`.
+    """
+
+    form: TextFormat
+    numbers: frozenset[str]
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    def only(self, groups: tuple[int, ...]) -> RowReader:
+        """See `RowReader.only`; other ranges are left out, so that pickles stay small."""
+        return replace(self, groups=groups, ranges=tuple(self.ranges[group] for group in groups))
+
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """See `RowReader.batches`."""
+        with storage_errors("read", self.place), self.place.filesystem.open_input_file(self.place.path) as file:
+            for start, length in self.ranges:
+                file.seek(start)
+                yield from self.parse(file.read(length), columns).to_batches(max_rows)
+
+    def parse(self, data: bytes, columns: list[str]) -> pa.Table:
+        """Rows of a piece. Raises DataError for what is no number, or a line with too many or too few fields."""
+        types = {name: pa.float64() if name in self.numbers else pa.string() for name in columns}
+        types |= {name: pa.int64() for name in columns if name == INSTANCE_ID}
+        convert = pacsv.ConvertOptions(include_columns=columns, column_types=types)
+        read = self.form.read_options()
+        read.skip_rows, read.block_size = 0, max(len(data), 1)
+        try:
+            return pacsv.read_csv(io.BytesIO(data), read, self.form.parse_options(), convert)
+        except pa.ArrowInvalid as error:
+            remedy = "correct the file; numbers that are missing stay empty"
+            raise DataError(expected_got(f"{self.name} to be a table", f"'{first_line(error)}'", remedy)) from error
+
+
+def text_schema(place: Location, form: TextFormat) -> pa.Schema:
+    """Columns of a table in text with types, as the first lines suggest them; text where in doubt."""
+    skip = pacsv.ConvertOptions(strings_can_be_null=True)
+    parse = form.parse_options(invalid_row_handler=lambda row: "skip")
+    with storage_errors("read", place), place.stream() as stream:
+        try:
+            kinds = pacsv.open_csv(stream, form.read_options(), parse, skip).schema
+        except pa.ArrowInvalid:
+            return pa.schema([(name, pa.string()) for name in form.names])
+    numeric = {field.name for field in kinds if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}
+    kept = {name: kinds.field(name).type for name in numeric}
+    return pa.schema([(name, kept.get(name, pa.string())) for name in form.names])
+
+
+def open_text_rows(place: Location, numbers: Sequence[str]) -> RowFile:
+    """Open a table in text that holds features. `numbers`: their columns.
+
+    Raises:
+        DataError: it is compressed or not in an encoding that can be cut anywhere, or a line is broken.
+    """
+    form, info = find_format(place), place.info()
+    name = info.base_name
+    if (
+        form.encoding.startswith("utf-16")
+        or form.encoding == "utf-32"
+        or name.lower().endswith((".gz", ".bz2", ".zst"))
+    ):
+        got = "text as " + form.encoding if form.encoding.startswith("utf-") else "a compressed file"
+        got = "a compressed file" if name.lower().endswith((".gz", ".bz2", ".zst")) else got
+        remedy = "save the features as parquet, or the table as plain UTF-8"
+        raise DataError(expected_got(f"features in plain text in {name}", got, remedy))
+    reader = TextRows(place, name, form=form, numbers=frozenset(numbers))
+    ranges, rows = _ranges(place, form, lambda data: reader.parse(data, [form.names[0]]).num_rows)
+    schema = text_schema(place, form)
+    names = {field.name: pa.float64() if field.name in reader.numbers else field.type for field in schema}
+    texts = {
+        name: kind if name in reader.numbers or name == INSTANCE_ID else pa.string() for name, kind in names.items()
+    }
+    return RowFile(replace(reader, ranges=ranges), pa.schema(list(texts.items())), rows, tuple(file_stamp(name, info)))
+
+
+def _ranges(
+    place: Location, form: TextFormat, count: Callable[[bytes], int]
+) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """Cut the rows into pieces of some megabytes at ends of lines; counts the rows of each."""
+    ranges, rows = [], []
+    with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
+        end, rest, start = form.line_end.encode(), b"", 0
+        skip = form.skip + form.has_header
+        while block := file.read(_CHUNK_BYTES):
+            data = rest + block
+            while skip and end in data:
+                start, data, skip = start + data.index(end) + len(end), data[data.index(end) + len(end) :], skip - 1
+            last = data.rfind(end) + len(end) if end in data and not skip else 0
+            if last:
+                ranges.append((start, last))
+                rows.append(count(data[:last]))
+            rest, start = data[last:], start + last
+        if rest.strip():
+            ranges.append((start, len(rest)))
+            rows.append(count(rest))
+    return tuple(ranges), tuple(rows)

@@ -1,0 +1,65 @@
+"""NumPy files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dynacor_ray.core.errors import DataError
+from dynacor_ray.core.image_decoding import load_rgb
+from tests.opened_sources import opened, whole, write
+
+X = np.arange(20, dtype=np.float64).reshape(5, 4) / 8
+Y = np.array([0, 1, 0, -1, 1])
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("names", [("features", "labels"), ("arr_0", "arr_1"), ("X", "y")])
+def test_npz(tmp_path: Path, save: Any, names: tuple[str, str]) -> None:
+    save(tmp_path / "d.npz", **dict(zip(names, (X, Y), strict=True)))
+    source = opened(tmp_path / "d.npz")
+    table = whole(source, 2)
+    np.testing.assert_array_equal(table["feature"].to_pylist(), X)
+    assert table["label"].to_pylist() == ["0", "1", "0", None, "1"]
+    assert table["uri"][4].as_py() == f"{names[0]}#4"
+    assert source.notes == (f"{names[0]} of shape (5, 4) taken for features, {names[1]} for labels.",)
+
+
+def test_npy_files_beside_each_other(tmp_path: Path) -> None:
+    np.save(tmp_path / "emb.npy", X.astype(np.float16))
+    np.save(tmp_path / "labels.npy", np.array(["b", "a", "nan", "a", ""]))
+    for data in (tmp_path / "emb.npy", tmp_path):
+        assert whole(opened(data))["label"].to_pylist() == ["b", "a", None, "a", None]
+    np.save(tmp_path / "emb2.npy", X)
+    assert whole(opened(tmp_path / "emb2.npy"))["uri"][0].as_py() == "emb2#0"
+    with pytest.raises(
+        DataError, match=r"one array of features or images and one of as many labels in .* emb2 \(5, 4\)"
+    ):
+        opened(tmp_path)
+    with pytest.raises(DataError, match=r"but got the arrays labels \(5,\) "):
+        opened(tmp_path / "labels.npy")
+
+
+def test_images_and_splits(tmp_path: Path) -> None:
+    pixels = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
+    np.savez(tmp_path / "d.npz", x_train=pixels, y_train=Y, x_test=pixels[:, ..., None], y_test=Y)
+    with pytest.raises(DataError, match=r"x_test \(5, 4, 4, 1\) uint8, .*; --split takes x_NAME and y_NAME"):
+        opened(tmp_path / "d.npz")
+    source = opened(tmp_path / "d.npz", split="train")
+    assert (source.kind, source.num_rows) == ("image", 5)
+    np.testing.assert_array_equal(load_rgb(whole(source)["image"][1].as_py())[..., 0], pixels[1])
+    test = whole(opened(tmp_path / "d.npz", split="test"))
+    np.testing.assert_array_equal(load_rgb(test["image"][1].as_py())[..., 2], pixels[1])
+
+
+def test_what_is_no_array_of_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.array([{}, {}], dtype=object), y=Y[:2])
+    with pytest.raises(DataError, match=r"but got the arrays y \(2,\) int64; name them"):
+        opened(tmp_path / "d.npz")
+    with pytest.raises(DataError, match=r"x.npy to be an array of NumPy, but got"):
+        opened(write(tmp_path / "x.npy", b"no"))
+    with pytest.raises(DataError, match=r"to be a .npz, but got"):
+        opened(write(tmp_path / "x.npz", b"no"))
