@@ -131,7 +131,7 @@ def test_a_directory_never_mixes_two_configurations(
         detect(str(feature_set(400)), out=str(finished.run), cache=str(finished.cache), **FAST)
     (finished.run / "summary.json").unlink()
     monkeypatch.setattr(EncoderSpec, "fingerprint", lambda _: "0" * 16)
-    with pytest.raises(RunDirectoryError, match="its weights or an installed package changed"):
+    with pytest.raises(RunDirectoryError, match="its weights, an installed package or the use of a GPU changed"):
         again(finished)
 
 
