@@ -74,6 +74,7 @@ def test_features_neighbors_and_prototypes(
     assert margins == pytest.approx(whole.numpy(), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_the_panel_records_every_row_and_predicts_what_it_did_not_learn(
     feature_set: Callable[..., Path], tmp_path: Path

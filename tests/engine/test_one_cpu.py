@@ -22,7 +22,8 @@ detect(sys.argv[1], out=sys.argv[2], epochs=2, clustering_epochs=1, quiet=True, 
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", ["features", pytest.param("pixels", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["features", "pixels"])
 def test_one_cpu_is_enough(feature_set: Callable[..., Path], tmp_path: Path, kind: str) -> None:
     data = str(feature_set(300)) if kind == "features" else "demo"
     command = [sys.executable, "-c", RUN, data, str(tmp_path / "run"), kind]

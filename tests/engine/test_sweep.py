@@ -135,6 +135,7 @@ def test_a_killed_sweep_goes_on_without_repeating_trainings(feature_set: Callabl
         assert schema.matrix(table["margin"]).shape == (len(keys), 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_searcher_and_a_scheduler_of_tune_can_be_passed(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     data, out = str(feature_set(601)), tmp_path / "sweep"
