@@ -17,8 +17,6 @@ from dynacor_ray.core.errors import TrainingError
 from dynacor_ray.workflows.detect import detect
 from tests.engine.faults import assert_whole
 
-pytestmark = pytest.mark.usefixtures("cluster")
-
 ROWS = 91
 
 
@@ -62,6 +60,19 @@ def short_of_memory(most: int) -> Callable[[dict[str, Any]], str | None]:
     return train
 
 
+def test_a_network_from_pixels_in_one_process(image_set: Path, tmp_path: Path) -> None:
+    options = {"network": "cifar_resnet8", "image_size": 16, "epochs": 6, "learning_rate": 0.1, "batch_size": 16}
+    result = detect(
+        str(image_set), out=str(tmp_path / "run"), clustering_epochs=1, quiet=True, cluster="none", **options
+    )
+    assert_whole(tmp_path / "run", ROWS, 6)
+    assert result.summary.encoder.startswith("network-cifar_resnet8-16-")
+    assert result.summary.evaluation["auroc"] > 0.8
+    assert not pq.read_table(tmp_path / "run" / "dynamics.parquet")["leave_one_out_margin"].to_numpy().any()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
 def test_a_network_from_pixels(image_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers, rows streamed from small units; what runs out of memory may have a smaller batch in its place."""
     monkeypatch.setattr("dynacor_ray.engine.data.embed.MAX_UNIT_ROWS", 16)
@@ -73,7 +84,5 @@ def test_a_network_from_pixels(image_set: Path, tmp_path: Path, monkeypatch: pyt
     assert [path.name for path in run.iterdir() if path.name != "cache"] == []
     result = detect(str(image_set), out=str(run), batch_size=16, **options)
     assert_whole(run, ROWS, 6)
-    assert result.summary.encoder.startswith("network-cifar_resnet8-16-")
     assert 0 <= result.summary.training_waited_for_rows < 1
     assert result.summary.evaluation["auroc"] > 0.8
-    assert not pq.read_table(run / "dynamics.parquet")["leave_one_out_margin"].to_numpy().any()
