@@ -165,6 +165,7 @@ def test_a_worker_killed_at_the_worst_moment(
     assert_whole(tmp_path / "run", 601, 4)
 
 
+@pytest.mark.slow
 def test_more_kills_than_allowed_end_the_run_with_a_reason(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     run, done, killed = tmp_path / "run", threading.Event(), []
     killer = threading.Thread(target=kill_when, args=(run, 2, done, killed))

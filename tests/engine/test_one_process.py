@@ -59,7 +59,7 @@ def assert_same(first: Path, second: Path) -> None:
     [
         pytest.param("features", {}, id="features"),
         pytest.param("features", {"worker_cache_gb": 0.0}, id="streamed features", marks=pytest.mark.slow),
-        pytest.param("pictures", {"encoder": "pixels:10"}, id="encoder"),
+        pytest.param("pictures", {"encoder": "pixels:10"}, id="encoder", marks=pytest.mark.slow),
         pytest.param("pictures", {"network": "cifar_resnet8", "image_size": 8}, id="network", marks=pytest.mark.slow),
     ],
 )
