@@ -47,6 +47,9 @@ def open_python(data: Any, labels: Any, options: SourceOptions, split: str | Non
         DataError: Data or labels are of another kind or shape, or their lengths differ.
         ConfigError: A split is needed or unknown.
     """
+    if type(data).__module__.startswith("ray.data"):  # its rows are spread over a cluster
+        remedy = "write it with data.write_parquet(folder), and pass the folder"
+        raise DataError(expected_got(HELD, "a data set of Ray", remedy))
     data = as_array(_split_of(data, split))
     index = getattr(data, "index", None) if _is_pandas(data) else None
     _check_same_index(index, labels)

@@ -195,3 +195,9 @@ def test_odd_items_have_a_reason() -> None:
     assert error is None
     assert data is not None
     assert Image.open(io.BytesIO(data)).mode == "RGB"
+
+
+def test_a_data_set_of_ray_goes_by_way_of_parquet() -> None:
+    spread = type("Dataset", (), {"__module__": "ray.data.dataset"})()
+    with pytest.raises(DataError, match=r"but got a data set of Ray; write it with data\.write_parquet\(folder\)"):
+        open_python(spread, None, SourceOptions())
