@@ -21,7 +21,7 @@ from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.audit import issues_in_use, read_review
 from dynacor_ray.runs.directory import ISSUES, finished_run
 from dynacor_ray.runs.records import RunSummary
-from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.image_paths import folder_of
 from dynacor_ray.sources.registry import open_source
@@ -91,18 +91,7 @@ def clean_run(
     if out.exists():
         raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
     options = SourceOptions.of(config)
-    named = config["data"] if data is None else data
-    if data is None and not locate(named).exists():
-        raise DataError(
-            expected_got("the data that the run read", f"nothing at {named}", "say where they are by --data")
-        )
-    source = open_source(named, options)
-    if source.fingerprint() != run_directory.fingerprint(run):
-        got = f"other files or times of change at {named}"
-        raise DataError(
-            expected_got("the data that the run read", got, "name their place by --data, or run detect again")
-        )
-    root = locate(named)
+    source, root = _open_data(run, config["data"], data, options)
     if f"{out.path}/".startswith(f"{root.path}/"):
         raise StorageError(expected_got(f"a place outside of {root}", str(out), "a copy in it would be taken for data"))
     if kind == "table":
@@ -126,6 +115,18 @@ def clean_run(
     log = out.beside(LOG)
     _write_log(log, changes, moved)
     return Cleaned(changed, left, log)
+
+
+def _open_data(run: Location, read: str, moved: str | None, options: SourceOptions) -> tuple[Source, Location]:
+    """The data that the run read, at their place then or where they are now, and that place. Raises DataError."""
+    expected, named = "the data that the run read", read if moved is None else moved
+    if moved is None and not locate(named).exists():
+        raise DataError(expected_got(expected, f"nothing at {named}", "say where they are by --data"))
+    source = open_source(named, options)
+    if source.fingerprint() != run_directory.fingerprint(run):
+        got = f"other files or times of change at {named}"
+        raise DataError(expected_got(expected, got, "name their place by --data, or run detect again"))
+    return source, locate(named)
 
 
 def _check_paths(run: Location, data: Location, out: Location) -> None:

@@ -146,7 +146,8 @@ def _context(page: Page) -> dict[str, Any]:
         "charts": wording.charts(page),
         "images": page.images,
         "has_dynamics": bool(page.bands["unflagged"].rows or page.bands["flagged"].rows),
-        "stages": _stages(summary.seconds, summary.cluster),
+        "stages": stages(summary.seconds, summary.cluster),
+        "with_costs": bool(summary.cluster),
         "config": [(name, shown(wording.option(value))) for name, value in summary.config.items()],
         "versions": summary.versions.items(),
         "facts": [(name, shown(text)) for name, text in wording.run_overview(summary)],
@@ -179,8 +180,11 @@ def _round_end(most: float) -> float:
     return next((end for end in (0.05, 0.1, 0.2, 0.3, 0.5) if most <= end), 1.0)
 
 
-def _stages(seconds: dict[str, float], cluster: dict[str, float] | None) -> list[tuple[str, float, float, str]]:
-    """Name, seconds, share of the longest stage (its bar), and cost."""
+def stages(seconds: dict[str, float], cluster: dict[str, float] | None) -> list[tuple[str, float, float, str]]:
+    """Name, seconds, share of the longest stage in [0, 1] (its bar), and cost as text, of each stage.
+
+    seconds: by stage. cluster: what it had, as in `summary.json`; None where costs are not shown.
+    """
     parts = [(name, value) for name, value in seconds.items() if name != "total"]
     most = max((value for _, value in parts), default=0.0) or 1.0
     return [(name, value, value / most, wording.format_cost(value, cluster)) for name, value in parts]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynacor_ray.report import wording
-from dynacor_ray.report.page import render_template, shown
+from dynacor_ray.report.page import render_template, shown, stages
 from dynacor_ray.report.training_summary import learned_text
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 392.0, 10.0, 196.0
@@ -20,7 +20,6 @@ def training_page(summary: dict[str, Any]) -> str:
     accuracy = [row["test_accuracy"] for row in epochs if row["test_accuracy"] is not None]
     lines = {"training labels": [row["train_agreement"] for row in epochs]}
     lines |= {"test rows": accuracy} if accuracy else {}
-    seconds = [(name, value) for name, value in summary["seconds"].items() if name != "total"]
     return render_template(
         "training.html",
         None,
@@ -33,8 +32,8 @@ def training_page(summary: dict[str, Any]) -> str:
             "chart": chart(lines),
             "loss_name": summary["loss"]["name"].upper(),
             "facts": _facts(summary),
-            "seconds": seconds,
-            "longest": max((value for _, value in seconds), default=0.0) or 1.0,
+            "stages": stages(summary["seconds"], None),
+            "with_costs": False,
             "config": [(name, shown(wording.option(value))) for name, value in summary["config"].items()],
             "versions": summary["versions"].items(),
         },

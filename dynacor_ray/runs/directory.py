@@ -140,8 +140,7 @@ def _near(place: Location) -> str:
     inside = [name for name in place.names() if (place / name / SUMMARY).exists()] if place.is_dir() else []
     if inside:
         return f"name one of the runs in it: {', '.join(inside[:5])}"
-    folder, _, name = place.path.rpartition("/")
-    beside = Location(place.filesystem, folder, place.uri.rpartition("/")[0])
+    beside, name = place.parent, place.path.rpartition("/")[2]
     near = None if place.exists() else closest(name, [other for other in beside.names() if other != name])
     return f"perhaps {beside / near} is meant" if near else "run dynacor detect to its end"
 

@@ -10,14 +10,15 @@ from dynacor_ray.report.reviews import review_sentences
 from dynacor_ray.report.signal_analysis import NOTE
 from dynacor_ray.report.sweep import print_sweep
 from dynacor_ray.report.terminal import clean, print_summary
+from dynacor_ray.report.training_summary import print_training
 from dynacor_ray.runs.audit import issues_in_use, read_review
-from dynacor_ray.runs.directory import COMPARISON, SIGNAL_ANALYSIS, SUMMARY, TRIALS, finished_run
+from dynacor_ray.runs.directory import COMPARISON, MODEL, SIGNAL_ANALYSIS, SUMMARY, TRIALS, finished_run
 from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.workflows.results import WORST
 
 
 def show_run(run: Location, console: Console | None = None) -> None:
-    """Print the tables of a finished run of detect, sweep, compare or analyze-signals; starts nothing.
+    """Print the tables of a finished run of detect, train, sweep, compare or analyze-signals; starts nothing.
 
     Of a run that a person reviewed, the tables hold what follows from the answers.
 
@@ -35,6 +36,8 @@ def show_run(run: Location, console: Console | None = None) -> None:
             return print_comparison((run / SUMMARY).read_json(), str(run), console)
         if (run / SIGNAL_ANALYSIS).exists():
             return print_comparison((run / SUMMARY).read_json(), str(run), console, SIGNAL_ANALYSIS.split(".")[0], NOTE)
+        if (run / MODEL).exists():
+            return print_training((run / SUMMARY).read_json(), str(run), console)
     _show_detection(finished_run(run), console or Console())
 
 

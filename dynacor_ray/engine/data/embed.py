@@ -284,7 +284,7 @@ _Decode = Callable[[EmbeddingChunk], tuple[np.ndarray, np.ndarray, float]]
 def _in_threads(todo: list[EmbeddingChunk], decode: _Decode, embedder: _Embedder, use_gpu: bool) -> Iterator[_Done]:
     """Decode as many units at a time as there are CPUs, and encode them with one encoder.
 
-    On a CPU the threads encode as well. A GPU is asked by this thread alone: cuDNN plans anew for each.
+    On a CPU the threads encode as well. A GPU is asked by this thread alone: PyTorch keeps cuDNN's plans per thread.
     """
     embedder.load(usable_cpus())
     if not use_gpu:

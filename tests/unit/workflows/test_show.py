@@ -88,3 +88,18 @@ def test_a_sweep(tmp_path: Path) -> None:
 def test_an_unfinished_run(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="the directory of a finished run"):
         show_run(at(tmp_path / "none"))
+
+
+def test_a_training_without_a_test(tmp_path: Path) -> None:
+    epochs = [{"epoch": 1, "loss": 1.5, "train_agreement": 0.7, "test_accuracy": None}]
+    summary = {
+        **{"loss": {"name": "gce"}, "encoder": "pixels", "epochs": epochs, "last": epochs[0], "best": None},
+        **{
+            "data": {"uri": "x", "num_rows": 90, "class_names": ["a", "b"], "quarantined": 0},
+            "seconds": {"total": 1.0},
+        },
+        **{"action": None, "num_flagged": 0, "num_learned": 90, "num_tested": 0, "judged_by": None},
+    }
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    assert "90 rows" in shown(tmp_path / "run")
