@@ -5,6 +5,10 @@ tell apart for doubt: those of people, of a weak annotator. The surest predictio
 classes where noise differs between classes, so they see too little of it there. So the rate is the larger of the two;
 the model's log odds are raised until they agree with it, and the expected F1 says how many rows to flag.
 
+Errors of people and of a weak annotator are the more frequent the less sure a prediction is, and the surest predictions
+are but 60% of the rows. So what the outer of their two readings has more than the inner is carried on: a straight line
+over all rows would add 4/3 of it, `GROWTH` of it is added, as where features are weak part of it is doubt.
+
 Where features are weak, a network is sure of what it cannot know: of clean labels of 14 classes that overlap, its
 surest predictions said that half are wrong. There the model, whose scores never saw the label, doubts even its own
 surest tenth. So the surest predictions are believed as far as they disagree with the labels more than that doubt
@@ -12,9 +16,6 @@ explains: wholly below a ratio of CREDIBLE, not at all above NOT_CREDIBLE.
 
 Where even the surest predictions are hardly more than guesses (`LEAST_CERTAINTY`: a thousand classes, few steps), their
 disagreement says that the network has not learned the classes yet, and the model decides alone.
-
-Where the model alone says that labels are wrong, and even the best cut would have an expected F1 that doubt alone can
-give (`LEAST_F1`), only rows that are more likely wrong than right are flagged.
 
 No reading of labels alone can tell doubt from errors that are a function of what a row shows. The range says so: its
 high end takes `DOUBT_SHARE` of the model's doubt, the mean of 1 - max p, for errors. Its low end is the model's rate
@@ -32,10 +33,11 @@ from numpy.typing import NDArray
 from dynacor_ray.decision.expected_f1 import best_cut, shift_to_rate, wrong_probability
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
+GROWTH, LEAST_CERTAINTY = 0.5, 0.1
+LEAST_PROBABILITY = 0.1
+"""P(wrong) below which no row is flagged, whatever the expected F1: where all are right, one in a million is the most."""
 SUREST, CREDIBLE, NOT_CREDIBLE = 0.1, 0.5, 0.8
-LEAST_F1, LEAST_CERTAINTY = 0.55, 0.1
 DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
-_LIKELY = 0.5
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,12 @@ def decide(log_odds: NDArray[np.float64], doubts: NDArray[np.float64], surest: N
     other = surest
     if other is None or other.certainty < LEAST_CERTAINTY:
         other = NoiseRate(0.0, 0.0, 0.0, 0.0)
-    more = max(0.0, other.value - model_rate) * _belief(other, doubts)
+    carried_on = other.value + GROWTH * max(0.0, other.value - other.surest)
+    more = max(0.0, min(1.0, carried_on) - model_rate) * _belief(other, doubts)
     value = model_rate + more
     shift = shift_to_rate(log_odds, value) if more > 0.0 else 0.0
     cut, expected = best_cut(wrong_probability(log_odds + shift))
-    if shift == 0.0 and expected < LEAST_F1:
-        cut = max(cut, _LIKELY)
+    cut = max(cut, LEAST_PROBABILITY)
     sampling = SIGMAS * float(np.sqrt(max(value * (1.0 - value), 1.0 / len(log_odds)) / len(log_odds)))
     low = (1.0 - TOO_MUCH) * model_rate
     if best_cut(own)[1] < SURE_F1:

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dynacor_ray.decision.expected_f1 import wrong_probability
-from dynacor_ray.decision.noise_decision import LEAST_F1, decide
+from dynacor_ray.decision.noise_decision import decide
 from dynacor_ray.decision.noise_rate import NoiseRate
 
 
@@ -37,12 +36,21 @@ def test_the_surest_predictions_count_what_the_model_takes_for_doubt() -> None:
     assert found.flag(log_odds)[-400:].all(), "the ranking is the model's"
 
 
-def test_doubt_alone_flags_only_what_is_more_likely_wrong_than_right() -> None:
-    log_odds = np.linspace(-8, 0.5, 2000)
-    found = decide(log_odds, even(0.2), NoiseRate(0.0, 0.0, 0.01, 0.0))
-    assert found.expected_f1 < LEAST_F1
-    flagged = found.flag(log_odds)
-    assert (flagged == (wrong_probability(log_odds) >= 0.5)).all()
+@pytest.mark.parametrize(("inner", "rate"), [(0.25, 0.25), (0.15, 0.3), (0.3, 0.25)])
+def test_errors_that_grow_with_doubt_are_carried_on_to_the_rows_that_are_not_read(inner: float, rate: float) -> None:
+    """Half of what the outer reading, 0.25, has more than the inner is added, nothing where it has less."""
+    log_odds = np.linspace(-12, -1, 2000)
+    found = decide(log_odds, even(0.3, surest=0.0), NoiseRate(0.25, 0.15, 0.28, inner))
+    assert found.rate.value == pytest.approx(rate, abs=1e-9)
+    assert found.probability(log_odds).mean() == pytest.approx(rate, abs=1e-4)
+    assert found.surest_rate == 0.25
+    assert found.rate.value < found.rate.high
+
+
+def test_no_row_is_flagged_for_being_the_least_sure_of_right_ones() -> None:
+    log_odds = np.linspace(-20, -3, 2000)
+    assert not decide(log_odds, even(0.2), None).flag(log_odds).any()
+    assert decide(log_odds + 2, even(0.2), None).flag(log_odds + 2).any()
 
 
 def test_the_range_says_that_doubt_may_be_errors() -> None:
@@ -71,7 +79,7 @@ def test_sure_predictions_are_believed_as_far_as_doubt_does_not_explain_them(
     doubt_of_surest: float, rate: float
 ) -> None:
     """Of an inner reading of 0.3 against a doubt of 65% of it, half is believed."""
-    log_odds = np.linspace(-800, -700, 2000)
+    log_odds = np.linspace(-50, -40, 2000)
     found = decide(log_odds, even(0.6, surest=doubt_of_surest), NoiseRate(0.3, 0.1, 0.4, 0.3))
     assert found.rate.value == pytest.approx(rate, abs=1e-9)
     assert found.rate.high > 0.4, "the range still says what they say"
