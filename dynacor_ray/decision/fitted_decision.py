@@ -127,6 +127,10 @@ class FittedDecision:
         """log P(wrong) / P(right) of rows of any block, float64 (n,)."""
         return self.model.log_odds(_blocks(rows, self.influence), rows.classes, rows.told)
 
+    def doubts(self, rows: ScoredRows) -> NDArray[np.float64]:
+        """1 - P of the most probable class, without the label, float64 (n,)."""
+        return _doubts(self.model, _blocks(rows, self.influence), rows.classes)
+
     def suggested(self, rows: ScoredRows) -> NDArray[np.int32]:
         """The most probable true class, int32 (n,)."""
         joint = self.model.joint(_blocks(rows, self.influence), rows.classes, rows.told)
@@ -163,10 +167,8 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
     fitted = originals.of(np.arange(0, len(originals.labels), step))
     blocks = _blocks(fitted, influence)
     model = fit_label_noise(blocks, fitted.classes, classes)
-    probability = model.class_probability(blocks, fitted.classes) / stands_for(blocks.shape[2], classes)
-    doubts = 1.0 - probability.max(axis=1)
     log_odds = model.log_odds(blocks, fitted.classes, fitted.told)
-    decision = decide(log_odds, doubts, surest)
+    decision = decide(log_odds, _doubts(model, blocks, fitted.classes), surest)
     counts = np.bincount(fitted.labels, minlength=classes)
     wrong = np.bincount(fitted.labels, decision.probability(log_odds), minlength=classes)
     rates = np.where(counts > 0, wrong / np.maximum(counts, 1), np.nan)
@@ -188,6 +190,12 @@ def recall_of_found(model: LabelNoiseModel, copies: ScoredRows, flagged: NDArray
     if not weight.any() or weight.sum() ** 2 < _LEAST_COPIES * (weight**2).sum():
         return None
     return float(np.average(flagged, weights=weight))
+
+
+def _doubts(model: LabelNoiseModel, blocks: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
+    number = stands_for(blocks.shape[2], len(model.error))
+    doubts: NDArray[np.float64] = 1.0 - (model.class_probability(blocks, classes) / number).max(axis=1)
+    return doubts
 
 
 def _influence(originals: ScoredRows, copies: ScoredRows) -> float:

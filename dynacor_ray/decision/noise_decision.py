@@ -35,7 +35,7 @@ from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
 GROWTH, LEAST_CERTAINTY = 0.5, 0.1
 LEAST_PROBABILITY = 0.1
-"""P(wrong) below which no row is flagged, whatever the expected F1: where all are right, one in a million is the most."""
+"""P(wrong) below which no row is flagged, whatever the expected F1: of right rows, too, one is the likeliest."""
 SUREST, CREDIBLE, NOT_CREDIBLE = 0.1, 0.5, 0.8
 DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
 
