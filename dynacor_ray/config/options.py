@@ -187,7 +187,16 @@ class Checked:
                 raise ConfigError(expected_got(f"{one.only_with} for {one.flag}", got, remedy))
 
 
-@functools.cache
+Read = TypeVar("Read")
+
+
+def _once_per_class(read: Callable[[type[Any]], Read]) -> Callable[[type[Any]], Read]:
+    """Keep what is read off each class: a sweep makes a configuration per trial."""
+    kept: Callable[[type[Any]], Read] = functools.cache(read)  # type: ignore[assignment]  # it takes no class for hashable
+    return kept
+
+
+@_once_per_class
 def own_options(config_type: type[Any]) -> dict[str, Option]:
     """Name -> option: the fields of a class that are declared by `option`, in their order."""
     hints, found = get_type_hints(config_type), dict[str, Option]()
@@ -205,7 +214,7 @@ def own_options(config_type: type[Any]) -> dict[str, Option]:
     return found
 
 
-@functools.cache
+@_once_per_class
 def shared_config(config_type: type[Any]) -> type[Any] | None:
     """The class of the field `detect`, where a configuration has one: what all its runs share."""
     return get_type_hints(config_type).get("detect")
@@ -218,7 +227,7 @@ def all_options(config_type: type[Any]) -> dict[str, Option]:
     return own_options(config_type) | {name: one for name, one in options if not {name, one.group} & set(left_out)}
 
 
-@functools.cache
+@_once_per_class
 def option_texts(config_type: type[Any]) -> dict[str, str]:
     """Name -> what an option of `all_options` means: the text below its field, in one line, and its limits."""
     shared, found = shared_config(config_type), dict[str, str]()

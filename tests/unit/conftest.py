@@ -1,4 +1,7 @@
-"""Unit tests are pure: none may start Ray, and torch gets one thread."""
+"""Unit tests are pure: none may start Ray, and torch gets one thread.
+
+What takes seconds to import is imported by the fixtures: the process that only hands out tests reads this file, too.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,8 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
-import torch
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import ray
 
 
 def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
@@ -23,12 +22,18 @@ def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Starting or joining a Ray cluster fails, whether asked for by name or on the first use of a task."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray._private.worker
+
     monkeypatch.setattr(ray, "init", _refuse)
-    monkeypatch.setattr("ray._private.worker.init", _refuse)
+    monkeypatch.setattr(ray._private.worker, "init", _refuse)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
