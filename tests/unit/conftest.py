@@ -18,7 +18,6 @@ gc.disable()  # what is imported stays: looking for garbage among it takes a ten
 
 
 def pytest_collection_finish() -> None:
-    gc.freeze()
     gc.enable()
 
 
