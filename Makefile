@@ -8,7 +8,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# pip compiles modules with one CPU only; what does not compile is for another Python, and pip says nothing of it either.
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 SOURCES := pyproject.toml constraints.txt
 
 .PHONY: help demo test lint docs bench soak venv slow
@@ -27,12 +29,15 @@ $(BIN)/python:
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	@echo "Installing into $(VENV); the first time this takes some minutes ..."
 	$(PIP) -e '.[encoders]'
+	@$(COMPILE)
 	@touch $@
 
-# What a developer needs on top of that.
-$(VENV)/.installed-dev: $(VENV)/.installed
+# What a developer needs, in one go.
+$(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
+	@echo "Installing into $(VENV), with all that tests need; the first time this takes some minutes ..."
 	$(PIP) -e '.[encoders,dev]'
-	@touch $@
+	@$(COMPILE)
+	@touch $(VENV)/.installed $@
 
 venv: $(VENV)/.installed-dev
 
@@ -50,7 +55,8 @@ docs: venv
 PYTEST := $(BIN)/pytest --durations=10
 ON_ALL_CPUS := -n logical --dist loadfile
 
-test: lint docs
+test: venv
+	$(MAKE) --jobs 2 lint docs  # mypy has use for one CPU only
 	$(PYTEST) $(ON_ALL_CPUS)  # tests/unit, and the examples in docstrings
 	$(PYTEST) tests/browser  # the report; skipped where there is no chromium
 	$(PYTEST) $(ON_ALL_CPUS) tests/engine -m "not slow and not ray"

@@ -8,6 +8,7 @@ the guides.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
 import math
@@ -186,17 +187,18 @@ class Checked:
                 raise ConfigError(expected_got(f"{one.only_with} for {one.flag}", got, remedy))
 
 
-_READ: dict[type[Any], dict[str, Option]] = {}
+Read = TypeVar("Read")
 
 
+def _once_per_class(read: Callable[[type[Any]], Read]) -> Callable[[type[Any]], Read]:
+    """Keep what is read off each class: a sweep makes a configuration per trial."""
+    kept: Callable[[type[Any]], Read] = functools.cache(read)  # type: ignore[assignment]  # it takes no class for hashable
+    return kept
+
+
+@_once_per_class
 def own_options(config_type: type[Any]) -> dict[str, Option]:
     """Name -> option: the fields of a class that are declared by `option`, in their order."""
-    if config_type not in _READ:
-        _READ[config_type] = _read_options(config_type)
-    return _READ[config_type]
-
-
-def _read_options(config_type: type[Any]) -> dict[str, Option]:
     hints, found = get_type_hints(config_type), dict[str, Option]()
     for one in fields(config_type):
         if "option" in one.metadata:
@@ -212,6 +214,7 @@ def _read_options(config_type: type[Any]) -> dict[str, Option]:
     return found
 
 
+@_once_per_class
 def shared_config(config_type: type[Any]) -> type[Any] | None:
     """The class of the field `detect`, where a configuration has one: what all its runs share."""
     return get_type_hints(config_type).get("detect")
@@ -224,6 +227,7 @@ def all_options(config_type: type[Any]) -> dict[str, Option]:
     return own_options(config_type) | {name: one for name, one in options if not {name, one.group} & set(left_out)}
 
 
+@_once_per_class
 def option_texts(config_type: type[Any]) -> dict[str, str]:
     """Name -> what an option of `all_options` means: the text below its field, in one line, and its limits."""
     shared, found = shared_config(config_type), dict[str, str]()

@@ -16,6 +16,7 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.report.answer_files import FileAnswer, read_answer_file
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.runs.audit import Review, batches
+from dynacor_ray.runs.directory import ISSUES
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _given_labels(run: Location, names: Sequence[str], found: Sequence[FileAnswe
     """Given label by instance_id of the answered rows. Raises DataError when one is no row of the run."""
     ids = np.array(sorted({one.row for one in found if one.row is not None}), np.int64)
     given = np.full(len(ids), -1, np.int64)
-    for _, table in batches(run, [schema.INSTANCE_ID, schema.GIVEN_LABEL]):
+    for _, table in batches(run / ISSUES, [schema.INSTANCE_ID, schema.GIVEN_LABEL]):
         at = sorted_positions(ids, table[schema.INSTANCE_ID].to_numpy())
         given[at[at >= 0]] = table[schema.GIVEN_LABEL].to_numpy()[at >= 0]
     unknown = ids[given < 0].tolist()
@@ -141,7 +142,7 @@ def _with_rows(run: Location, found: list[FileAnswer], place: Location) -> list[
     for uri in wanted:
         by_end.setdefault(uri.rpartition("/")[2], []).append(uri)
     ends, rows = pa.array(list(by_end), pa.string()), dict[str, list[tuple[bool, int]]]()
-    for _, table in batches(run, [schema.INSTANCE_ID, schema.URI]):
+    for _, table in batches(run / ISSUES, [schema.INSTANCE_ID, schema.URI]):
         last = pc.replace_substring_regex(table[schema.URI], "^.*/", "")
         some = table.filter(pc.is_in(last, value_set=ends))
         for instance_id, uri in zip(some[schema.INSTANCE_ID].to_pylist(), some[schema.URI].to_pylist(), strict=True):

@@ -148,9 +148,3 @@ def _short(noise: str) -> str:
     if rate.replace(".", "", 1).isdecimal():
         rate = f"{float(rate):g}".removeprefix("0") or "0"
     return clean(f"{SHORT_NOISE.get(kind, kind)} {rate}".strip()).plain
-
-
-# ------------------------------------------------------------------------------------------------------------- terminal
-
-
-# ------------------------------------------------------------------------------------------------------------- Markdown

@@ -16,24 +16,11 @@ from dynacor_ray.report.comparison_summary import noise_headings
 from dynacor_ray.report.terminal import clean
 
 NOTHING = "-"
-
-
 HEADING_CELLS = 14
-
-
-NAME_CELLS = 28
-
-
-LEAST_NAME_CELLS = 10
-
-
+NAME_CELLS, LEAST_NAME_CELLS = 28, 10
 LAYOUTS = ((" ± ", 2), (" ± ", 1), ("±", 2), ("±", 1))
 """Text before the spread, and cells between columns. The first that fits is used."""
-
-
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~$&])")
-
-
 _Column = tuple[str, list[tuple[str, bool]]]
 """Heading, and per detector its text and whether it is the best."""
 

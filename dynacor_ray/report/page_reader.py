@@ -7,7 +7,7 @@ threshold, and the audit sample, from which alone something follows for all rows
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,14 +21,13 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.thumbnails import read_thumbnails
 from dynacor_ray.report.trajectories import Band, Trajectories
-from dynacor_ray.runs.audit import rows_at
+from dynacor_ray.runs.audit import batches, rows_at
 from dynacor_ray.runs.records import RunSummary
 
 TOP = 400
 PER_PAIR, PAIRS = 10, 60
 NEAR = 30
 BINS = 50
-BATCH = 65_536
 
 
 @dataclass
@@ -76,7 +75,7 @@ def read_page(
         images: why there are no thumbnails.
     """
     survey = _Survey(len(summary.classes))
-    for _, batch in _batches(issues, _NUMBERS):
+    for _, batch in batches(issues, _NUMBERS):
         survey.add(batch)
     flagged = flagged_ids(issues)
     places = _places(issues, survey, np.array(audit, np.int64), summary.num_flagged)
@@ -110,8 +109,8 @@ def read_page(
 
 def flagged_ids(issues: Location) -> NDArray[np.int64]:
     """Ids of all flagged rows, increasing; 8 bytes each."""
-    batches = _batches(issues, [schema.INSTANCE_ID, schema.IS_LABEL_ISSUE])
-    ids = [batch[schema.INSTANCE_ID].to_numpy()[_flags(batch)] for _, batch in batches]
+    columns = [schema.INSTANCE_ID, schema.IS_LABEL_ISSUE]
+    ids = [batch[schema.INSTANCE_ID].to_numpy()[_flags(batch)] for _, batch in batches(issues, columns)]
     return np.sort(np.concatenate([np.zeros(0, np.int64), *ids]))
 
 
@@ -119,15 +118,6 @@ _NUMBERS = [
     *(schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.IS_LABEL_ISSUE),
     schema.LABEL_QUALITY,
 ]
-
-
-def _batches(place: Location, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Batches of a parquet file with the number of their first row."""
-    first = 0
-    with place.parquet() as file:
-        for batch in file.iter_batches(BATCH, columns=columns):
-            yield first, pa.Table.from_batches([batch])
-            first += batch.num_rows
 
 
 def _flags(batch: pa.Table) -> NDArray[np.bool_]:
@@ -146,7 +136,7 @@ def _places(issues: Location, survey: _Survey, sample: NDArray[np.int64], num_fl
     chosen = set(range(min(TOP, num_flagged)))
     chosen |= set(range(max(0, num_flagged - NEAR), min(num_flagged + NEAR, survey.histogram.sum())))
     missing = dict.fromkeys(survey.frequent_pairs().tolist(), PER_PAIR)
-    for first, batch in _batches(issues, _NUMBERS):
+    for first, batch in batches(issues, _NUMBERS):
         chosen |= set((first + np.flatnonzero(np.isin(batch[schema.INSTANCE_ID].to_numpy(), sample))).tolist())
         codes = np.where(_flags(batch), _pair_codes(batch, survey.num_classes), -1)
         for place in np.flatnonzero(np.isin(codes, list(missing))).tolist() if missing else ():
@@ -163,7 +153,7 @@ def _read_dynamics(
 ) -> tuple[dict[str, Band], dict[int, tuple[float, ...]]]:
     """Bands over all rows, and the margins of the rows that are shown, by instance_id."""
     trajectories, paths = Trajectories(int(summary.config["epochs"])), dict[int, tuple[float, ...]]()
-    for _, batch in _batches(dynamics, [schema.KEY, schema.MARGIN]):
+    for _, batch in batches(dynamics, [schema.KEY, schema.MARGIN]):
         ids, is_copy = schema.decode_key(batch[schema.KEY].to_numpy())
         margins = schema.matrix(batch[schema.MARGIN])
         group = np.where(is_copy, 2, np.where(sorted_positions(flagged, ids) >= 0, 0, 1))

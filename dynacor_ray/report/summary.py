@@ -68,21 +68,14 @@ def build_summary(
     manifest: DatasetManifest,
     counts: FlagCounts,
     *,
-    versions: dict[str, str],
-    encoder: str,
-    encoder_reason: str | None = None,
     epochs: Sequence[EpochRecord],
     chosen_epoch: int,
     noise_rate: NoiseRate | None = None,
     class_noise_rates: Sequence[float | None] | None = None,
-    evaluation: dict[str, Any] | None = None,
-    seconds: dict[str, float] | None = None,
     packed: str = "",
-    waiting_share: float | None = None,
-    cluster: dict[str, float] | None = None,
     twins: TwinLabels | None = None,
-    quality_log_odds: Sequence[float] | None = None,
     decision: FittedDecision | None = None,
+    **known: Any,
 ) -> RunSummary:
     """The summary of a run.
 
@@ -90,35 +83,21 @@ def build_summary(
         config: The options of the run.
         manifest: Of the packed data.
         counts: Flags over all rows.
-        versions: Of this package and of what it stands on.
-        encoder: Which one made the features, or the network.
-        encoder_reason: Why this one, `RunSummary.encoder_reason`.
         epochs: What is known of each epoch of the clustering.
         chosen_epoch: The epoch of the clustering that was kept.
         noise_rate: The training's estimate, if it was long enough for one.
         class_noise_rates: The same per given class; None for a class of which nothing is known.
-        evaluation: `ground_truth.metrics.detection_metrics`, where true labels are known.
-        seconds: Wall time per stage.
         packed: Where the packed data are, seen from the run directory.
-        waiting_share: Share of the training's time spent waiting for rows.
-        cluster: What the cluster had: nodes, cpus, gpus.
         twins: The labels of equal rows, None without any.
-        quality_log_odds: What the label quality says of P(wrong) (`RunSummary`).
         decision: The label noise model, where there is one.
+        **known: Fields of `RunSummary` as they are: versions, encoder, and of the others those that differ from their
+            defaults, no evaluation, and no seconds.
     """
-    duplicates = duplicate_table(twins, manifest.class_names) if twins is not None else None
-    warnings = [
-        *manifest.warnings,
-        *duplicate_warnings(duplicates),
-        *trust_warnings(counts, manifest),
-        *rate_warnings(counts, config, noise_rate),
-    ]
+    names = manifest.class_names
+    duplicates = duplicate_table(twins, names) if twins is not None else None
     return RunSummary(
-        versions=versions,
         config=redact_all(config),
         seed=config["seed"],
-        encoder=encoder,
-        encoder_reason=encoder_reason,
         data=DataSummary.of(manifest, packed),
         num_rows=counts.originals,
         num_classes=manifest.num_classes,
@@ -128,18 +107,19 @@ def build_summary(
         noise_rate_range=[noise_rate.low, noise_rate.high] if noise_rate else None,
         num_corrupted=counts.copies,
         corrupted_recall=counts.corrupted_recall,
-        classes=class_table(counts, manifest.class_names, class_noise_rates),
-        pairs=pair_table(counts.pairs, manifest.class_names),
+        classes=class_table(counts, names, class_noise_rates),
+        pairs=pair_table(counts.pairs, names),
         transition_matrix=transition_matrix(counts) if manifest.num_classes <= MATRIX_CLASSES else None,
         validation={"chosen_epoch": chosen_epoch, "epochs": [asdict(epoch) for epoch in epochs]},
-        evaluation=evaluation,
-        warnings=warnings,
-        seconds=seconds or {},
-        training_waited_for_rows=waiting_share,
+        warnings=[
+            *manifest.warnings,
+            *duplicate_warnings(duplicates),
+            *trust_warnings(counts, manifest),
+            *rate_warnings(counts, config, noise_rate),
+        ],
         duplicates=duplicates,
-        cluster=cluster,
-        quality_log_odds=quality_log_odds,
-        label_noise=label_noise_table(decision, manifest.class_names) if decision is not None else None,
+        label_noise=label_noise_table(decision, names) if decision is not None else None,
+        **{"evaluation": None, "seconds": {}} | known,
     )
 
 

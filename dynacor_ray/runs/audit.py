@@ -26,7 +26,7 @@ from dynacor_ray.runs.records import RunSummary
 
 AUDIT_ROWS = 100
 """Rows of the sample that every report shows."""
-_READ, _BATCH = 1 << 22, 65_536
+_READ, BATCH = 1 << 22, 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,11 +181,11 @@ def rows_at(issues: Location, places: NDArray[np.int64], columns: list[str] | No
     return pa.concat_tables(tables)
 
 
-def batches(run: Location, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Batches of `issues.parquet` with the place of their first row."""
+def batches(place: Location, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+    """Batches of a parquet file with the number of their first row."""
     first = 0
-    with (run / ISSUES).parquet() as file:
-        for batch in file.iter_batches(_BATCH, columns=columns):
+    with place.parquet() as file:
+        for batch in file.iter_batches(BATCH, columns=columns):
             yield first, pa.Table.from_batches([batch])
             first += batch.num_rows
 

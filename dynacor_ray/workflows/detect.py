@@ -193,7 +193,7 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         class_noise_rates=_class_noise_rates(flow, signals, noise_rate, decision),
         evaluation=evaluation,
         packed=packed_name(run, dataset.folder),
-        waiting_share=signals.waiting_share(),
+        training_waited_for_rows=signals.waiting_share(),
         cluster={name: getattr(have, name) for name in ("nodes", "cpus", "gpus")},
         twins=flow.twins or twin_labels(dataset, None),
         quality_log_odds=_quality_log_odds(decision, cut),

@@ -103,7 +103,7 @@ def write_reviewed(run: Location, revision: Revision, num_classes: int) -> NDArr
         flagged[:] = 0
         with pq.ParquetWriter(part.path, schema.reviewed_schema(), filesystem=part.filesystem) as writer:
             for marks in ([_WRONG], [_OPEN], range(_RIGHT, len(MARKS))):
-                for first, table in batches(run, schema.issues_schema().names):
+                for first, table in batches(run / ISSUES, schema.issues_schema().names):
                     kept = np.flatnonzero(np.isin(revision.marks_of(table), marks))
                     if len(kept):
                         rows = revision.revise(table.take(pa.array(kept)), first + kept)

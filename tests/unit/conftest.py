@@ -1,34 +1,47 @@
-"""Unit tests are pure: none may start Ray, and torch gets one thread."""
+"""Unit tests are pure: none may start Ray, and torch gets one thread.
+
+What takes seconds to import is imported by the fixtures: the process that only hands out tests reads this file, too.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
-import torch
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import ray
+gc.disable()  # what is imported stays: looking for garbage among it takes a tenth of the time
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
     raise AssertionError("a unit test must not start Ray; put it into tests/engine")
 
 
-@pytest.fixture(autouse=True)
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def no_ray() -> Iterator[None]:
     """Starting or joining a Ray cluster fails, whether asked for by name or on the first use of a task."""
-    monkeypatch.setattr(ray, "init", _refuse)
-    monkeypatch.setattr("ray._private.worker.init", _refuse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray._private.worker
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray, "init", _refuse)
+        patch.setattr(ray._private.worker, "init", _refuse)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

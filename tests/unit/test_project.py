@@ -64,10 +64,15 @@ def unit_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(parsed(path)))
+
+
 def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
     """Dotted names of all that is imported, also inside functions, `from a import b` as a.b; with the line."""
     package = ["dynacor_ray", *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -52,7 +52,7 @@ def test_intervals_hold_the_truth_whatever_the_run_said(level: float, slope: flo
     chance = chances(level, slope)
     for said in (chance[GROUPS.middles], np.full(len(GROUPS.sizes), 0.01), None):
         held = np.zeros(3)
-        for seed in range(30):
+        for seed in range(20):
             wrong = labels(chance, seed)
             posterior = reviewed(wrong, said, int(chance.sum()), 100, seed)
             cut = posterior.best_cut()
@@ -60,8 +60,8 @@ def test_intervals_hold_the_truth_whatever_the_run_said(level: float, slope: flo
             true = (wrong.mean(), wrong[:cut].mean(), wrong[:cut].sum() / wrong.sum())
             measured = (found.rate, found.precision, found.recall)
             held += [m.low <= t <= m.high for m, t in zip(measured, true, strict=True)]
-        assert held[0] >= 27, held
-        assert held[1:].min() >= 24, held
+        assert held[0] >= 18, held
+        assert held[1:].min() >= 16, held
 
 
 def test_a_blind_model_is_given_up() -> None:

@@ -52,7 +52,7 @@ def test_permuted_truth_leaves_chance(reader: str) -> None:
 
 def test_no_row_is_judged_by_a_model_that_learned_its_truth() -> None:
     """Changing the truth of a fold's rows changes nothing of what that fold is told."""
-    dynamics, ids, wrong = separable(200)
+    dynamics, ids, wrong = separable(100)
     seen = []
     for fold in range(bound.FOLDS):
         before = bound.score_fold(dynamics, ids, wrong, "dynamics", fold, QUICK)
@@ -61,16 +61,16 @@ def test_no_row_is_judged_by_a_model_that_learned_its_truth() -> None:
         after = bound.score_fold(dynamics, ids, other, "dynamics", fold, QUICK)
         assert np.array_equal(before.score, after.score)
         seen.append(before.rows)
-    assert sorted(ids[np.concatenate(seen)].tolist()) == [7 * i for i in range(200)], "every row once"
+    assert sorted(ids[np.concatenate(seen)].tolist()) == [7 * i for i in range(100)], "every row once"
 
 
 def test_the_seed_decides_and_the_order_of_rows_does_not() -> None:
-    dynamics, ids, wrong = separable(200)
+    dynamics, ids, wrong = separable(100)
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
     found = bound.supervised_bound(dynamics, ids, wrong, "dynamics", QUICK)
     assert torch.equal(torch.random.get_rng_state(), state), "the global random state is left alone"
-    order = np.random.default_rng(3).permutation(200)
+    order = np.random.default_rng(3).permutation(100)
     shuffled = bound.supervised_bound(dynamics[order], ids[order], wrong[order], "dynamics", QUICK)
     assert np.allclose(shuffled.score, found.score[order], atol=1e-6)
     other = bound.supervised_bound(dynamics, ids, wrong, "dynamics", replace(QUICK, seed=1))
