@@ -54,7 +54,7 @@ class OutputLayer(nn.Linear):
 class MlpHead(nn.Module):
     """Hidden layers of 512 units with ReLU, then the logits, on scaled features.
 
-    Two hidden layers (D-512-512-C) are the paper's (§5.1, App. A.2), one (D-512-C) is ours: as good, and quicker.
+    Two hidden layers (D-512-512-C) are the paper's (§5.1, App. A.2), one (D-512-C) is ours, and quicker.
     """
 
     def __init__(self, num_features: int, num_classes: int, scaling: FeatureScaling, hidden_layers: int = 1) -> None:
