@@ -19,21 +19,13 @@ def demo() -> DetectConfig:
 
 
 def paper_frozen_encoder(data: str) -> DetectConfig:
-    """Table 5's first column: frozen CLIP ViT-B/32 and MLP, 30 epochs at 0.1, Eq. 2. Needs the hub or local weights.
+    """Table 5's first column, all as printed: frozen CLIP ViT-B/32 and MLP. Needs the hub or local weights.
 
     Not measured here; the paper has F1 79.6 on CIFAR-10N's aggregate labels.
 
-    Command: `python jobs/detect.py --data DATA --encoder open_clip:ViT-B-32/openai --epochs 30 --learning-rate 0.1
-    --corrupted-weight paper --flag-rule paper`.
+    Command: `python jobs/detect.py --data DATA --recipe frozen_clip --variant paper`.
     """
-    return DetectConfig(
-        data=data,
-        encoder="open_clip:ViT-B-32/openai",
-        epochs=30,
-        learning_rate=0.1,
-        corrupted_weight="paper",
-        flag_rule="paper",
-    )
+    return make_config(DetectConfig, data, recipe="frozen_clip", variant="paper")
 
 
 def clothing1m(root: str, **options: Any) -> DetectConfig:
@@ -55,7 +47,7 @@ def comparison(data: str) -> CompareConfig:
 
 
 def ablation(data: str) -> CompareConfig:
-    """Table 4: Eq. 4 without both losses, with the clustering loss only, and with both; one training serves all three.
+    """Table 4: the paper without both losses, with the clustering loss only, and with both, on one training as printed.
 
     Command: `python jobs/compare_baselines.py --data DATA --detectors untrained clustering_only dynacor_paper`.
     """

@@ -80,6 +80,8 @@ class DetectConfig(Checked):
     corrupted_weight: Literal["uniform", "paper"] = option("uniform", "corruption")
     """`uniform`: plain mean over originals and copies; `paper`: Eq. 2, both sets weigh the same."""
 
+    classifier: Literal["mlp", "mlp_2"] = option("mlp", "training")
+    """Head on features: an MLP with one hidden layer of 512 units (`mlp`), or with two as in the paper (`mlp_2`)."""
     recipe: str | None = option(None, "training", choices=tuple(RECIPES), changes_results=False)
     """Take training options from a set of this name, Table 5's: `frozen_clip`, `cifar_resnet34`,
     `cifar_preact_resnet18`, `clothing1m_resnet50`; with `_released` the authors' code: `frozen_clip_released`,
@@ -129,8 +131,9 @@ class DetectConfig(Checked):
     """Share of the planted errors that --flag-rule corrupted_recall catches."""
 
     variant: Literal["paper", "released"] | None = option(None, "clustering")
-    """The published method, clustering and flags: `paper`: Eq. 3-9 as printed; `released`: as in the authors' code.
-    Default: the paper's clustering, and flags by the label noise model."""
+    """The published method. `paper`: all as printed, Eq. 2-9 and the training of Table 5 for what is trained (what is
+    given besides, a recipe too, wins); `released`: clustering and flags as in the authors' code. Default: the paper's
+    clustering, and flags by the label noise model."""
     alpha: float = option(0.5, "clustering", within="[0, inf)", hint="the paper uses 0.5 or 0.05")
     """Weight of the alignment loss (Eq. 8)."""
     clustering_epochs: int | None = option(None, "clustering", within="[0, inf)", hint="the paper uses 10")

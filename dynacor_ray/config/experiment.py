@@ -21,17 +21,13 @@ class ExperimentConfig(Checked):
     """What everything shares: data, encoder, classifier and its schedule."""
     label_noise: tuple[str, ...] = option(("given",), "experiment")
     """Labels to experiment on: `given`, or made from the true labels as KIND:RATE (symmetric, asymmetric,
-    instance_dependent, ramp), `by_class:0.4,0.1,0` or `one_sided:0.3:4:9`."""
+    instance_dependent, ramp, hard_rows, weak_annotator), `by_class:0.4,0.1,0` or `one_sided:0.3:4:9`."""
     seeds: tuple[int, ...] = option((), "experiment", within="[0, inf)")
     """Seeds of noise, corruption and training; each costs trainings of its own for every kind of noise. Default:
     --seed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for noise in self.noises:
-            if noise.needs_all_rows:
-                expected = "--label-noise of a kind that is made block by block"
-                raise ConfigError(expected_got(expected, str(noise), "name another kind, e.g. by_class:0.4,0,0"))
         # As they are spelled in results, where two spellings of one kind are the same.
         spelled = [str(noise) for noise in self.noises]
         object.__setattr__(self, "label_noise", own_options(type(self))["label_noise"].check(spelled))
@@ -59,9 +55,6 @@ def _check_shared(detect: DetectConfig) -> None:
     if given:
         expected = "a comparison in which each detector has its own rules"
         raise ConfigError(expected_got(expected, ", ".join(given), "leave it out"))
-    if detect.network is not None:
-        expected = "an encoder, whose features all detectors share"
-        raise ConfigError(expected_got(expected, f"--network {detect.network}", "leave it out, or use detect"))
     if detect.mlflow_uri is not None:
         got = f"--mlflow-uri {detect.mlflow_uri}"
         raise ConfigError(expected_got("--mlflow-uri with detect or sweep", got, "leave it out"))

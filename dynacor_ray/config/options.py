@@ -19,7 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from types import NoneType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
-from dynacor_ray.config.recipes import RECIPES
+from dynacor_ray.config.recipes import RECIPES, published_options
 from dynacor_ray.core.errors import ConfigError, closest, expected_got
 
 _MEANING = {str: "text", bool: "True or False", int: "a whole number", float: "a finite number"}
@@ -270,7 +270,7 @@ Config = TypeVar("Config")
 
 
 def make_config(config_type: type[Config], /, data: str | None = None, **given: Any) -> Config:
-    """Build a configuration; what is given wins over a `recipe`, and that over the defaults.
+    """Build a configuration; what is given wins over a `recipe`, that over what a `variant` brings, then the defaults.
 
     Args:
         config_type: DetectConfig, SweepConfig, CompareConfig or AnalyzeSignalsConfig.
@@ -288,11 +288,15 @@ def make_config(config_type: type[Config], /, data: str | None = None, **given: 
     for name, one in options.items():
         if one.default is MISSING and name not in given:
             raise ConfigError(expected_got(one.flag, "none", one.remedy))
+    recipe: dict[str, Any] = {}
     if given.get("recipe") is not None:
-        recipe = {n: v for n, v in RECIPES[options["recipe"].check(given["recipe"])].items() if n in options}
-        merged = recipe | given
-        # A recipe's steps give way to another schedule.
-        given = {n: v for n, v in merged.items() if options[n].fits(merged) or v != recipe.get(n)}
+        recipe = RECIPES[options["recipe"].check(given["recipe"])]
+    if given.get("variant") == "paper":
+        recipe = published_options(given.get("network", recipe.get("network"))) | recipe
+    recipe = {name: value for name, value in recipe.items() if name in options}
+    merged = recipe | given
+    # A recipe's steps give way to another schedule.
+    given = {n: v for n, v in merged.items() if n not in recipe or options[n].fits(merged) or v != recipe[n]}
     mine = {name: value for name, value in given.items() if name in own}
     if shared:
         others = {name: value for name, value in given.items() if name not in own}

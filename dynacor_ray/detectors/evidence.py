@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core.errors import ConfigError, expected_got
 
-EvidencePart = Literal["dynamics", "ablation", "neighbors", "prototypes"]
+EvidencePart = Literal["dynamics", "published", "ablation", "neighbors", "prototypes"]
 """A part of the evidence that is gathered for all detectors alike; others come from trainings of their own."""
 
 
@@ -36,12 +36,15 @@ class Evidence:
 
     given_label: int32 (N,) in 0..C-1.
     margins: float (N, E), logit margins of the DynaCor run (Eq. 1); q_noisy: float32 (N,), its Eq. 3;
-    leave_one_out: float32 (N,), margins of a ridge regression without the row (`decision.leave_one_out_ridge`).
+    leave_one_out: float32 (N,), margins of a ridge regression without the row (`decision.leave_one_out_ridge`), None
+    with a network, which has no fixed features.
     copy_margins: float (M, E), copy_q_noisy and copy_leave_one_out: float32 (M,), the same of the corrupted copies
     (§4.2); noise_rate: the rate which that training estimates, None when it was too short.
     log_odds: float64 (N,) and copy_log_odds (M,), of P(wrong) by the label noise model, None where it could not be
     fitted; log_odds_cut: from where on it flags.
-    q_untrained, q_clustering_only: float32 (N,), Eq. 3 without both losses and without the alignment loss (Table 4).
+    q_published, published_margin: float32 (N,), Eq. 3 and the mean margin of a training of its own, all as printed
+    (Table 5); q_untrained, q_clustering_only: float32 (N,), Eq. 3 of that training without both losses and without the
+    alignment loss (Table 4).
     neighbor_labels: int32 (N, K), given labels of the nearest other instances, nearest first; similarity: float32
     (N, K), their cosine similarity.
     prototype_margin: float (N,), cosine to the own class's prototype minus the largest to another's.
@@ -60,6 +63,8 @@ class Evidence:
     log_odds: NDArray[np.float64] | None = None
     copy_log_odds: NDArray[np.float64] | None = None
     log_odds_cut: float | None = None
+    q_published: NDArray[np.float32] | None = None
+    published_margin: NDArray[np.float32] | None = None
     q_untrained: NDArray[np.float32] | None = None
     q_clustering_only: NDArray[np.float32] | None = None
     neighbor_labels: NDArray[np.int32] | None = None

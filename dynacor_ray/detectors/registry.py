@@ -23,7 +23,8 @@ class Detector:
     """A detector under a name (Tables 1, 2).
 
     title: what a table shows; reads: parts of the evidence to gather, and trainings of its own; judge: pure; library: a
-    package that it needs and that may not be installed, which is also the name of the extra.
+    package that it needs and that may not be installed, which is also the name of the extra; needs_features: whether it
+    reads features that stay the same while a classifier learns, which a network on images has not.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Detector:
     judge: Callable[[Evidence], Verdict]
     library: str | None = None
     max_classes: int | None = None
+    needs_features: bool = False
 
     @property
     def parts(self) -> list[str]:
@@ -49,9 +51,9 @@ BASELINES: dict[str, Detector] = {
         Detector("cl_both", "CL (both)", (OUT_OF_SAMPLE,), both, "cleanlab"),
         Detector("cl_confident_learning", "CL (confident joint)", (OUT_OF_SAMPLE,), confident_learning, "cleanlab"),
         Detector("cores", "CORES", (CORES_TRAINING,), cores),
-        Detector("simifeat_v", "SimiFeat-V", ("neighbors",), simifeat_v),
-        Detector("simifeat_r", "SimiFeat-R", ("neighbors",), simifeat_r, max_classes=MAX_CLASSES),
-        Detector("fm_srm", "FM-SRM (stage 1)", ("prototypes", "neighbors"), fm_srm),
+        Detector("simifeat_v", "SimiFeat-V", ("neighbors",), simifeat_v, needs_features=True),
+        Detector("simifeat_r", "SimiFeat-R", ("neighbors",), simifeat_r, max_classes=MAX_CLASSES, needs_features=True),
+        Detector("fm_srm", "FM-SRM (stage 1)", ("prototypes", "neighbors"), fm_srm, needs_features=True),
     )
 }
 """Name -> detector, in the order of the table."""
@@ -61,15 +63,16 @@ OURS = {
     detector.name: detector
     for detector in (
         Detector("dynacor", "DynaCor (default)", ("dynamics",), dynacor.dynacor),
-        Detector("combined_margin", "Both margins", ("dynamics",), dynacor.combined_margin),
-        Detector("dynacor_paper", "DynaCor (paper)", ("dynamics",), dynacor.dynacor_paper),
+        Detector("combined_margin", "Both margins", ("dynamics",), dynacor.combined_margin, needs_features=True),
+        Detector("dynacor_paper", "DynaCor (paper)", ("published",), dynacor.dynacor_paper),
+        Detector("eq_4", "Eq. 4", ("dynamics",), dynacor.eq_4),
         Detector("dynacor_at_noise_rate", "DynaCor (q, noise rate)", ("dynamics",), dynacor.dynacor_at_noise_rate),
         Detector("early_margin", "Early margin", ("dynamics",), dynacor.early_margin),
-        Detector("leave_one_out", "Leave-one-out ridge", ("dynamics",), dynacor.leave_one_out),
+        Detector("leave_one_out", "Leave-one-out ridge", ("dynamics",), dynacor.leave_one_out, needs_features=True),
         Detector("corrupted_recall", "Planted recall", ("dynamics",), dynacor.corrupted_recall),
         Detector("mixture", "Mixture", ("dynamics",), dynacor.mixture),
-        Detector("untrained", "No losses", ("dynamics", "ablation"), dynacor.untrained),
-        Detector("clustering_only", "Clustering loss only", ("dynamics", "ablation"), dynacor.clustering_only),
+        Detector("untrained", "No losses", ("published", "ablation"), dynacor.untrained),
+        Detector("clustering_only", "Clustering loss only", ("published", "ablation"), dynacor.clustering_only),
     )
 }
 
@@ -83,13 +86,20 @@ RECUT = {
         f"{title} (noise rate)",
         ("dynamics", *BASELINES[name].reads),
         at_noise_rate(BASELINES[name].judge),
+        needs_features=BASELINES[name].needs_features,
     )
     for name, title in _RECUT
 } | {
     detector.name: detector
     for detector in (
         Detector("aum_corrupted_recall", "AUM (planted recall)", (AUM_TRAINING,), aum_corrupted_recall),
-        Detector("simifeat_corrupted_recall", "SimiFeat-R (planted recall)", ("neighbors",), simifeat_corrupted_recall),
+        Detector(
+            "simifeat_corrupted_recall",
+            "SimiFeat-R (planted recall)",
+            ("neighbors",),
+            simifeat_corrupted_recall,
+            needs_features=True,
+        ),
     )
 }
 """Rankings of baselines with this package's cuts: margins with an extra class, votes of neighbors, prototypes."""

@@ -24,7 +24,11 @@ held = json.loads(Path("config.json").read_text())
 weights = load_file("model.safetensors")
 mean, scale = weights["scaling.mean"], float(weights["scaling.scale"])
 model = build_classifier(
-    "mlp", num_features=held["feature_dim"], num_classes=len(held["class_names"]), mean=mean, scale=scale
+    held["classifier"],
+    num_features=held["feature_dim"],
+    num_classes=len(held["class_names"]),
+    mean=mean,
+    scale=scale,
 )
 model.load_state_dict(weights)
 logits = model.eval()(features)  # float32 (B, D) -> (B, C)
@@ -48,8 +52,7 @@ def write_model(
     folder: Location,
     weights: bytes,
     summary: dict[str, Any],
-    network: dict[str, Any] | None,
-    feature_dim: int | None,
+    built_by: dict[str, Any],
     lined_up: LinedUpFeatures | None,
 ) -> None:
     """Write the folder.
@@ -58,12 +61,12 @@ def write_model(
         folder: Where to.
         weights: A safetensors file.
         summary: Content of the training's `summary.json`, without the seconds.
-        network: `network` and `image_size` of a network on images; None for a head on features.
-        feature_dim: Numbers of a feature vector; None for a network.
+        built_by: `network` and `image_size` of a network on images; `classifier` and `feature_dim` (numbers of a
+            feature vector) of a head on features.
         lined_up: How features are brought into line before the head sees them; None where they are used as they are.
     """
     build: dict[str, Any] = {"class_names": list(summary["data"]["class_names"]), "encoder": summary["encoder"]}
-    build |= network if network is not None else {"classifier": "mlp", "feature_dim": feature_dim}
+    build |= built_by
     if lined_up is not None:
         build["robust_scaling"] = dataclasses.asdict(lined_up.scaling)
     (folder / BUILD).write_json(build)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
-from dynacor_ray.ground_truth import synthetic_noise
+from dynacor_ray.ground_truth import fitted_noise, synthetic_noise
 
 GIVEN, INSTANCE_DEPENDENT = "given", "instance_dependent"
 _FROM_LABELS: dict[str, Callable[..., NDArray[np.int32]]] = {
@@ -26,8 +26,11 @@ _FROM_LABELS: dict[str, Callable[..., NDArray[np.int32]]] = {
 }
 _FROM_FEATURES = {
     INSTANCE_DEPENDENT: synthetic_noise.instance_dependent,
-    "hard_rows": synthetic_noise.hard_rows,
-    "weak_annotator": synthetic_noise.weak_annotator,
+}
+HARD_ROWS, WEAK_ANNOTATOR = "hard_rows", "weak_annotator"
+_FROM_SKETCH: dict[str, Callable[..., NDArray[np.int32]]] = {
+    HARD_ROWS: fitted_noise.hard_rows,
+    WEAK_ANNOTATOR: fitted_noise.weak_annotator,
 }
 _BY_CLASS, _ONE_SIDED = "by_class", "one_sided"
 KINDS = (
@@ -38,8 +41,8 @@ KINDS = (
     _BY_CLASS,
     "ramp",
     _ONE_SIDED,
-    "hard_rows",
-    "weak_annotator",
+    HARD_ROWS,
+    WEAK_ANNOTATOR,
 )
 FEATURE_NORM = 10.0
 """Length of the centered features that noise is drawn from; it decides how peaked the draw is."""
@@ -73,19 +76,21 @@ class Noise:
 
     @property
     def needs_features(self) -> bool:
-        """Whether `given_labels` asks for features."""
-        return self.kind in _FROM_FEATURES
+        """Whether `given_labels` asks for features, or for a sketch that is made of them."""
+        return self.kind in _FROM_FEATURES or self.needs_sketch
 
     @property
-    def needs_all_rows(self) -> bool:
-        """Whether `given_labels` must see all instances in one call, because it fits something to them."""
-        return self.kind in ("hard_rows", "weak_annotator")
+    def needs_sketch(self) -> bool:
+        """Whether something is fitted to all instances, so that labels are made of all sketches in one call."""
+        return self.kind in _FROM_SKETCH
 
-    @property
-    def made_from(self) -> str:
-        """What the labels are made from, for a result to name: columns made from other things cannot be compared."""
+    def made_from(self, features: str) -> str:
+        """What the labels are made from, for a result to name: columns made from other things cannot be compared.
+
+        features: What the features are, if it needs any.
+        """
         if self.needs_features:
-            return f"true labels and encoder features, centered and scaled to length {FEATURE_NORM:g}"
+            return f"true labels and {features}, centered and scaled to length {FEATURE_NORM:g}"
         return _SAID[self.kind]
 
 
@@ -162,7 +167,8 @@ def given_labels(
         ids: int64 (N,).
         num_classes: C >= 2.
         seed: any integer.
-        features: float (N, D), centered, where `noise.needs_features`; scaled here to length FEATURE_NORM.
+        features: float (N, D), centered, where `noise.needs_features`; scaled here to length FEATURE_NORM. All rows at
+            once where `noise.needs_sketch`; `labels_from_sketch` does it block by block.
 
     Returns:
         int32 (N,).
@@ -179,6 +185,32 @@ def given_labels(
     if features is None or not noise.needs_features:
         got = f"{noise} without features"
         raise ConfigError(expected_got("a noise that is made from true labels", got, "pass features, or another kind"))
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled = features * (FEATURE_NORM / np.where(length > 0, length, 1.0))
+    scaled = scaled_features(features)
+    if noise.kind == HARD_ROWS:
+        means = fitted_noise.ClassSums.of(scaled, truth, num_classes).means()
+        return labels_from_sketch(noise, truth, ids, num_classes, seed, fitted_noise.difficulty(scaled, truth, means))
+    if noise.kind == WEAK_ANNOTATOR:
+        return labels_from_sketch(noise, truth, ids, num_classes, seed, fitted_noise.glance(scaled, seed))
     return _FROM_FEATURES[noise.kind](truth, ids, noise.rates[0], num_classes, seed, scaled)
+
+
+def scaled_features(features: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Features that noise is made from. float (n, D), centered -> the same at length FEATURE_NORM, but for zeros."""
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled: NDArray[np.floating[Any]] = features * (FEATURE_NORM / np.where(length > 0, length, 1.0))
+    return scaled
+
+
+def labels_from_sketch(
+    noise: Noise,
+    truth: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    num_classes: int,
+    seed: int,
+    sketch: NDArray[np.floating[Any]],
+) -> NDArray[np.int32]:
+    """Given labels of all instances where `noise.needs_sketch`; int32 (N,).
+
+    sketch: (N, n), of `fitted_noise.difficulty` or `fitted_noise.glance`. The rest as in `given_labels`.
+    """
+    return _FROM_SKETCH[noise.kind](truth, ids, noise.rates[0], num_classes, seed, sketch)

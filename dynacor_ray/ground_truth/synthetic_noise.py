@@ -26,7 +26,6 @@ from dynacor_ray.core.errors import ConfigError, DataError, expected_got, requir
 from dynacor_ray.core.rng import Purpose, derive_seed, keyed_choice, keyed_uniform
 
 _RATE_SPREAD = 0.1
-_WEAK_FEATURES, _WEAK_ROWS = 12, 0.25
 
 
 def symmetric(
@@ -48,9 +47,9 @@ def symmetric(
         ConfigError: rate or C out of range.
         DataError: a label out of range.
     """
-    labels = _checked(true_labels, rate, num_classes)
+    labels = checked_labels(true_labels, rate, num_classes)
     step = 1 + keyed_choice(seed, Purpose.NOISE_LABEL, ids, num_classes - 1)
-    return _flip(labels, (labels + step) % num_classes, ids, rate, seed)
+    return flip(labels, (labels + step) % num_classes, ids, rate, seed)
 
 
 def asymmetric(
@@ -66,12 +65,12 @@ def asymmetric(
     Arguments, result and errors as in `symmetric`. `class_map` has C classes in 0..C-1, by default `(i + 1) mod C`; a
     class mapped to itself stays clean. Raises ConfigError for another map.
     """
-    labels = _checked(true_labels, rate, num_classes)
+    labels = checked_labels(true_labels, rate, num_classes)
     target = np.asarray((np.arange(num_classes) + 1) % num_classes if class_map is None else class_map, dtype=np.int64)
     if target.shape != (num_classes,) or target.min() < 0 or target.max() >= num_classes:
         expected = f"a class map of {num_classes} classes in 0..{num_classes - 1}"
         raise ConfigError(expected_got(expected, repr(class_map), "name one target for every class"))
-    return _flip(labels, target[labels], ids, rate, seed)
+    return flip(labels, target[labels], ids, rate, seed)
 
 
 def instance_dependent(
@@ -92,8 +91,8 @@ def instance_dependent(
     decides how peaked the softmax is, and labels made from different features are not comparable. Raises DataError for
     features of another length or with NaN.
     """
-    labels = _checked(true_labels, rate, num_classes)
-    features = _checked_features(features, labels)
+    labels = checked_labels(true_labels, rate, num_classes)
+    features = checked_features(features, labels)
     own_rate = _truncated_normal(keyed_uniform(seed, Purpose.NOISE_RATE, ids), rate)
     flipped = keyed_uniform(seed, Purpose.NOISE_MEMBER, ids) < own_rate
     draw = keyed_uniform(seed, Purpose.NOISE_LABEL, ids)
@@ -120,10 +119,10 @@ def by_class(
     if not len(rates):
         raise ConfigError(expected_got("a rate or more", "none", "pass e.g. 0.4,0.4,0,0,0"))
     for rate in rates:
-        labels = _checked(true_labels, rate, num_classes)
+        labels = checked_labels(true_labels, rate, num_classes)
     own = np.asarray(rates, np.float64)[labels * len(rates) // num_classes]
     step = 1 + keyed_choice(seed, Purpose.NOISE_LABEL, ids, num_classes - 1)
-    return _flip(labels, (labels + step) % num_classes, ids, own, seed)
+    return flip(labels, (labels + step) % num_classes, ids, own, seed)
 
 
 def ramp(
@@ -151,61 +150,6 @@ def one_sided(
     target = np.arange(num_classes)
     target[pair[0]] = pair[1]
     return asymmetric(true_labels, ids, rate, num_classes, seed, target.tolist())
-
-
-def hard_rows(
-    true_labels: NDArray[np.integer[Any]],
-    ids: NDArray[np.int64],
-    rate: float,
-    num_classes: int,
-    seed: int,
-    features: NDArray[np.floating[Any]],
-) -> NDArray[np.int32]:
-    """Given labels that are wrong only where a class is hard to see: the other class that is nearest (ours).
-
-    A row is as hard as it is far from its own class's mean compared with the nearest other mean. Of the hardest
-    2 * `rate` of the rows every second one, drawn by its id, gets the label of that other class. All rows at once: the
-    means are theirs. features: float (N, D). The rest as in `instance_dependent`.
-    """
-    labels = _checked(true_labels, rate, num_classes)
-    rows = _checked_features(features, labels)
-    distance = _distances_to_means(rows, labels, num_classes)
-    own = np.take_along_axis(distance, labels[:, None], axis=1)[:, 0]
-    np.put_along_axis(distance, labels[:, None], np.inf, axis=1)
-    order = np.argsort(distance.min(axis=1) - own, kind="stable")
-    is_hard = np.zeros(len(labels), np.bool_)
-    is_hard[order[: round(min(1.0, 2.0 * rate) * len(labels))]] = True
-    return _flip(labels, distance.argmin(axis=1), ids, np.where(is_hard, max(0.5, rate), 0.0), seed)
-
-
-def weak_annotator(
-    true_labels: NDArray[np.integer[Any]],
-    ids: NDArray[np.int64],
-    rate: float,
-    num_classes: int,
-    seed: int,
-    features: NDArray[np.floating[Any]],
-) -> NDArray[np.int32]:
-    """Given labels of which a share `rate` comes from a weak classifier: errors that are a function of x (ours).
-
-    A logistic regression on 12 random projections of the features, fitted on a quarter of the rows with their true
-    labels, draws the label of the rows chosen by their ids; it may be right. All rows at once. The rest as in
-    `instance_dependent`.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    labels = _checked(true_labels, rate, num_classes)
-    rows = _checked_features(features, labels)
-    stream = np.random.Generator(np.random.PCG64(derive_seed(seed, int(Purpose.NOISE_LABEL))))
-    seen = rows @ stream.standard_normal((rows.shape[1], _WEAK_FEATURES)) / np.sqrt(rows.shape[1])
-    fitted = keyed_uniform(seed, Purpose.NOISE_RATE, ids) < _WEAK_ROWS
-    if len(np.unique(labels[fitted])) < 2:
-        return labels.astype(np.int32)
-    model = LogisticRegression(max_iter=200).fit(seen[fitted], labels[fitted])
-    upto = np.cumsum(model.predict_proba(seen), axis=1)
-    draw = keyed_uniform(seed, Purpose.NOISE_LABEL, ids)
-    chosen = np.asarray(model.classes_)[np.argmax(upto > (draw * upto[:, -1])[:, None], axis=1)]
-    return _flip(labels, chosen, ids, rate, seed)
 
 
 def junk_features(
@@ -247,35 +191,28 @@ def _drawn_class(scores: NDArray[np.floating[Any]], excluded: int, draw: NDArray
     return chosen
 
 
-def _flip(
+def flip(
     labels: NDArray[np.int64],
     wrong: NDArray[np.int64],
     ids: NDArray[np.int64],
     rate: float | NDArray[np.float64],
     seed: int,
 ) -> NDArray[np.int32]:
+    """The wrong label with probability `rate`, which may be one per row; int32 (N,). Arguments int64 (N,)."""
     flipped = keyed_uniform(seed, Purpose.NOISE_MEMBER, ids) < rate
     return np.where(flipped, wrong, labels).astype(np.int32)
 
 
-def _distances_to_means(
-    features: NDArray[np.floating[Any]], labels: NDArray[np.int64], num_classes: int
-) -> NDArray[np.float64]:
-    """Squared distance of every row to every class's mean, float64 (N, C); infinite for a class without rows."""
-    distance = np.full((len(labels), num_classes), np.inf)
-    for one in np.unique(labels):
-        distance[:, one] = ((features - features[labels == one].mean(axis=0)) ** 2).sum(axis=1)
-    return distance
-
-
-def _checked_features(features: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+def checked_features(features: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    """The features, float (N, D). Raises DataError for another length than the labels', or with NaN."""
     if features.ndim != 2 or len(features) != len(labels) or not np.isfinite(features).all():
         expected = f"finite features of shape ({len(labels)}, D)"
         raise DataError(expected_got(expected, f"shape {features.shape}", "pass one vector per label, without NaN"))
     return features
 
 
-def _checked(labels: NDArray[np.integer[Any]], rate: float, num_classes: int) -> NDArray[np.int64]:
+def checked_labels(labels: NDArray[np.integer[Any]], rate: float, num_classes: int) -> NDArray[np.int64]:
+    """The labels, int64 (N,). Raises ConfigError for a rate or C, DataError for a label that is out of range."""
     if not 0.0 <= rate <= 1.0:
         raise ConfigError(expected_got("a noise rate in [0, 1]", repr(rate), "pass a share, not a percentage"))
     require_two_classes(num_classes)

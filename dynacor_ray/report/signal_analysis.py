@@ -23,7 +23,7 @@ from dynacor_ray.report.comparison_summary import build_comparison, comparison_t
 from dynacor_ray.report.figures import COLORS, MARKERS
 from dynacor_ray.runs.records import Finding, Judgment
 
-UNSUPERVISED = {"dynacor_paper": "no truth: Eq. 4", "dynacor": "no truth: default"}
+UNSUPERVISED = {"eq_4": "no truth: Eq. 4", "dynacor": "no truth: default"}
 """Detectors that stand beside the bound, by name, and what they are called here."""
 SUPERVISED = {"dynamics": "dynamics", "mean": "mean"}
 """Readers that know the truth, and what they are called after the signal."""

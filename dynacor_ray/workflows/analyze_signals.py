@@ -133,7 +133,7 @@ class SignalCell(GridCell):
     def _judge(self, gamma: float, name: str, missing: Sequence[_Row]) -> Iterator[tuple[_Row, Judgment]]:
         start = time.monotonic()
         flow = self.flow(name, gamma, all_signals=True)
-        dynamics = gather_dynamics(flow, False, self.shared.progress)
+        dynamics = gather_dynamics(flow, self.shared.progress)
         spent = self.longest({name: time.monotonic() - start})[name]
         evidence = Evidence(given_label=self.labels.labels, num_classes=self.dataset.num_classes, **dynamics)
         for signal, reader in missing:

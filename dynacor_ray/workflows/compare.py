@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dynacor_ray.config.compare import CompareConfig
+from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.options import make_config
 from dynacor_ray.core.errors import ConfigError, DataError, DynacorError, expected_got
 from dynacor_ray.core.progress import Progress
@@ -25,11 +27,16 @@ from dynacor_ray.report.figures import comparison_figure
 from dynacor_ray.runs.records import Judgment
 from dynacor_ray.runs.resumable import run_once
 from dynacor_ray.workflows.experiment_grid import Experiment, GridCell
-from dynacor_ray.workflows.gather_evidence import ABLATION_SECONDS, gather_dynamics, gather_trained
+from dynacor_ray.workflows.gather_evidence import (
+    ABLATION_SECONDS,
+    gather_dynamics,
+    gather_published,
+    gather_trained,
+)
 from dynacor_ray.workflows.results import CompareResult
 
-TRAININGS = 2
-"""Of each cell: one of DynaCor, one of the baselines' classifiers."""
+TRAININGS = 3
+"""Of each cell: DynaCor's, the same as printed, and that of the baselines' classifiers."""
 NO_LABEL = -1
 """Label of a neighbor that there is not."""
 
@@ -37,8 +44,8 @@ NO_LABEL = -1
 def compare(data: str | None = None, **options: Any) -> CompareResult:
     """Compare detectors on data whose true labels are known (§5.2, Tables 1 and 2).
 
-    One training of DynaCor and one of all baselines' classifiers serve all detectors. Resumes in the same directory. A
-    detector that fails is named in the result and ends nothing.
+    One training of DynaCor, one of DynaCor as printed, and one of all baselines' classifiers serve all detectors.
+    Resumes in the same directory. A detector that fails is named in the result and ends nothing.
 
     Args:
         data: What to search, as of `detect`.
@@ -74,10 +81,13 @@ class _Comparison(Experiment[Judgment, CompareResult]):
         for name in self.config.unavailable_detectors:
             library = DETECTORS[name].library
             progress.say(f"{DETECTORS[name].title} is left out: pip install 'dynacor-ray[{library}]'")
+        if self.config.detect.network is not None and not self.config.detectors:
+            left = ", ".join(one.title for one in DETECTORS.values() if one.needs_features)
+            progress.say(f"Left out, since they read features that stay the same, which a network has not: {left}.")
         shared = self.open_shared(TRAININGS, progress)
         names = _possible(self.config, shared.opened.dataset.num_classes, progress)
         for cell in self.cells(shared, CompareCell):
-            yield from cell.judge(names)
+            yield from cell.judge(names, self.config.published)
 
 
 def _possible(config: CompareConfig, num_classes: int, progress: Progress) -> list[str]:
@@ -97,12 +107,12 @@ _Gathered = tuple[Evidence, dict[str, float], dict[str, str]]
 class CompareCell(GridCell):
     """One kind of noise and one seed, on which all detectors are judged."""
 
-    def judge(self, names: list[str]) -> Iterator[Judgment]:
-        """Every detector's judgment, from its record where there is one."""
+    def judge(self, names: list[str], published: DetectConfig) -> Iterator[Judgment]:
+        """Every detector's judgment, from its record where there is one. published: the run as printed in the paper."""
         records = self.place / "judgments"
         missing = [name for name in names if not (records / f"{name}.json").exists()]
         reads = dict.fromkeys(part for name in missing for part in DETECTORS[name].reads)
-        evidence, seconds, broken = self._gather(list(reads)) if missing else (None, {}, {})
+        evidence, seconds, broken = self._gather(list(reads), published) if missing else (None, {}, {})
         for name in names:
             if name not in missing:
                 yield Judgment(**(records / f"{name}.json").read_json())
@@ -113,12 +123,12 @@ class CompareCell(GridCell):
                 (records / f"{name}.json").write_json(judgment.as_json())
             yield judgment
 
-    def _gather(self, parts: list[EvidencePart | BaselineTraining]) -> _Gathered:
+    def _gather(self, parts: list[EvidencePart | BaselineTraining], published: DetectConfig) -> _Gathered:
         """The evidence, seconds per part, and messages of the parts that could not be gathered."""
         found: dict[str, Any] = {}
         seconds: dict[str, float] = {}
         broken: dict[str, str] = {}
-        for shares, step in self._steps(parts):
+        for shares, step in self._steps(parts, published):
             start = time.monotonic()
             try:
                 found |= step()
@@ -128,21 +138,25 @@ class CompareCell(GridCell):
             seconds |= {name: spent * share for name, share in shares.items()}
         extra = found.pop(ABLATION_SECONDS, 0.0)
         if extra:
-            seconds |= {"dynamics": seconds["dynamics"] - extra, "ablation": extra}
+            seconds |= {"published": seconds["published"] - extra, "ablation": extra}
         if "neighbors" in seconds and "neighbors" not in broken:  # found once, for all cells
             seconds["neighbors"] = max(seconds["neighbors"], self.shared.neighbors["seconds"])
         evidence = Evidence(given_label=self.labels.labels, num_classes=self.dataset.num_classes, **found)
         return evidence, self.longest(seconds), broken
 
     def _steps(
-        self, parts: list[EvidencePart | BaselineTraining]
+        self, parts: list[EvidencePart | BaselineTraining], published: DetectConfig
     ) -> Iterator[tuple[dict[str, float], Callable[[], dict[str, Any]]]]:
         """What is gathered in one step, with each part's share of its time."""
         classes, progress = self.dataset.num_classes, self.shared.progress
         trainings = [part for part in parts if isinstance(part, BaselineTraining)]
-        if {"dynamics", "ablation"} & set(parts):
-            shares = {"dynamics": 1.0, "ablation": 0.0}
-            yield shares, lambda: gather_dynamics(self.flow("dynacor"), "ablation" in parts, progress)
+        if "dynamics" in parts:
+            yield {"dynamics": 1.0}, lambda: gather_dynamics(self.flow("dynacor"), progress)
+        if {"published", "ablation"} & set(parts):
+            shares = {"published": 1.0, "ablation": 0.0}
+            as_printed = dataclasses.replace(published, seed=self.seed)
+            flow = functools.partial(self.flow, "published", config=as_printed)
+            yield shares, lambda: gather_published(flow(), "ablation" in parts, progress)
         if trainings:
             counts = self.labels.counts(classes)
             sizes = {one.part: len(one.classifiers(classes, counts, self.seed)) for one in trainings}

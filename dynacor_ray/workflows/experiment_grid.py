@@ -23,11 +23,11 @@ from dynacor_ray.core.redaction import redact_all
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.core.storage import Location, locate, require_space
 from dynacor_ray.detectors.evidence import Verdict
-from dynacor_ray.engine.data.feature_blocks import FeatureBlocks, gather_neighbors, load_blocks, map_features
+from dynacor_ray.engine.data.feature_blocks import FeatureBlocks, gather_neighbors, load_blocks
 from dynacor_ray.engine.training.job import TrainPlan
 from dynacor_ray.ground_truth.metrics import detection_metrics, match_truth
 from dynacor_ray.ground_truth.noise_spec import GIVEN, Noise, given_labels, known_truth, true_labels
-from dynacor_ray.models.encoders import EncoderSpec
+from dynacor_ray.models.encoders import EncoderSpec, parse_encoder
 from dynacor_ray.report.comparison_table import markdown_table
 from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import CELLS, CONFIG, QUARANTINE, SUMMARY
@@ -35,7 +35,15 @@ from dynacor_ray.runs.records import Judgment
 from dynacor_ray.runs.resumable import ResumableRun
 from dynacor_ray.workflows.cluster_session import check_storage, plan_for, ray_session
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
-from dynacor_ray.workflows.open_data import OpenedData, check_encoder, feature_store, open_data, training_rows
+from dynacor_ray.workflows.noisy_labels import labels_from_features
+from dynacor_ray.workflows.open_data import (
+    OpenedData,
+    check_encoder,
+    feature_store,
+    image_rows,
+    open_data,
+    training_rows,
+)
 from dynacor_ray.workflows.prepare import (
     PreparedRun,
     corruption_config,
@@ -44,6 +52,8 @@ from dynacor_ray.workflows.prepare import (
     training_config,
 )
 
+NOISE_SIDE = 32
+"""Side of the images, in pixels, that noise is made from with a network."""
 Found = TypeVar("Found")
 Result = TypeVar("Result")
 
@@ -101,7 +111,8 @@ class Experiment(ResumableRun[list[Found], Result], Generic[Found, Result]):
         if not first.source.has_truth:
             remedy = "name their column with --truth-column (Clothing1M: --include-double-labeled), or use detect"
             raise ConfigError(expected_got("true labels to judge by", f"none in {detect.data}", remedy))
-        made_from = {str(noise): noise.made_from for noise in config.noises}
+        features = "encoder features" if detect.network is None else f"the images at {NOISE_SIDE} px"
+        made_from = {str(noise): noise.made_from(features) for noise in config.noises}
         facts = dataclasses.asdict(config) | {"seeds": config.effective_seeds} | chosen | {"made_from": made_from}
         tied = first.identity(without=("seed", *varied))
         tied["options"] |= {name: True}
@@ -156,7 +167,7 @@ class Experiment(ResumableRun[list[Found], Result], Generic[Found, Result]):
             run_directory.claim(self.run, self.tied, self.facts)
             check_storage(first, progress)
             check_encoder(first)
-        shared = SharedData(open_data(first, plan.use_gpu, progress), plan, progress)
+        shared = SharedData(first, open_data(first, plan.use_gpu, progress), plan, progress)
         _check_truth(kinds, shared)
         return shared
 
@@ -173,14 +184,25 @@ class Experiment(ResumableRun[list[Found], Result], Generic[Found, Result]):
 class SharedData:
     """What all cells share; what is asked for later is made once."""
 
+    prepared: PreparedRun
     opened: OpenedData
     plan: TrainPlan
     progress: Progress
 
     @functools.cached_property
     def blocks(self) -> FeatureBlocks:
-        """Features of all originals."""
+        """Features of all originals; there are none with a network."""
         return load_blocks(self.opened.features, self.opened.lined_up)
+
+    @functools.cached_property
+    def noise_features(self) -> tuple[FeatureBlocks, np.ndarray]:
+        """What noise that depends on the input is made from, and its mean: features, or for a network small images."""
+        if isinstance(self.opened.spec, EncoderSpec):
+            return self.blocks, self.opened.rows.facts.mean
+        pixels = parse_encoder(f"pixels:{NOISE_SIDE}")
+        store = feature_store(self.prepared, self.opened.dataset, pixels, None, self.plan.use_gpu, self.progress)
+        assert store is not None
+        return load_blocks([store.originals / name for name in store.files]), store.stats.scaling()[0]
 
     @functools.cached_property
     def truth(self) -> pa.Table:
@@ -218,19 +240,35 @@ class GridCell:
         return self.dataset.labels()
 
     def flow(
-        self, name: str, gamma: float | None = None, all_signals: bool = False, with_copies: bool = True
+        self,
+        name: str,
+        gamma: float | None = None,
+        all_signals: bool = False,
+        with_copies: bool = True,
+        config: DetectConfig | None = None,
     ) -> DynamicsFlow:
-        """A training of this cell. gamma: another corruption rate than the widest, whose copies serve all."""
-        opened, config = self.shared.opened, self.prepared.config
+        """A training of this cell.
+
+        Args:
+            name: Of its folder.
+            gamma: Another corruption rate than the widest, whose copies serve all.
+            all_signals: Whether those of Table 6 are recorded.
+            with_copies: Whether there are corrupted copies (§4.2).
+            config: Its options, where they are not those that all trainings share.
+        """
+        opened, config = self.shared.opened, config or self.prepared.config
         config = dataclasses.replace(config, gamma=gamma or config.gamma)
-        store, corruption = opened.store, corruption_config(config) if with_copies else None
-        if with_copies:
-            assert isinstance(opened.spec, EncoderSpec)
-            prepared = dataclasses.replace(self.prepared, config=config)
-            use_gpu, progress = self.shared.plan.use_gpu, self.shared.progress
-            store = feature_store(prepared, opened.dataset, opened.spec, corruption, use_gpu, progress)
+        corruption = corruption_config(config) if with_copies else None
         training = training_config(config, signals=all_signals)
-        rows = training_rows(self.dataset, store, corruption, config.plain_features)
+        if isinstance(opened.spec, EncoderSpec):
+            store = opened.store
+            if with_copies:
+                prepared = dataclasses.replace(self.prepared, config=config)
+                use_gpu, progress = self.shared.plan.use_gpu, self.shared.progress
+                store = feature_store(prepared, opened.dataset, opened.spec, corruption, use_gpu, progress)
+            rows = training_rows(self.dataset, store, corruption, config.plain_features)
+        else:
+            rows = image_rows(config, self.dataset, corruption)
         return DynamicsFlow(config, training, self.place / name, self.dataset, rows, self.shared.plan)
 
     @functools.cached_property
@@ -300,12 +338,8 @@ def _labeled(noise: Noise, seed: int, place: Location, shared: SharedData) -> Pa
     ids, truth = true_labels(shared.truth, dataset.manifest.num_rows)
     classes = dataset.num_classes
     if noise.needs_features:
-        center = shared.opened.rows.facts.mean
-
-        def block(numbers: np.ndarray, features: np.ndarray, true: np.ndarray) -> np.ndarray:
-            return given_labels(noise, true, numbers, classes, seed, features - center)
-
-        labels = map_features(shared.blocks, block, GivenLabels(ids, truth.astype(np.int32)))
+        known = GivenLabels(ids, truth.astype(np.int32))
+        labels = labels_from_features(noise, known, classes, seed, *shared.noise_features)
     else:
         labels = given_labels(noise, truth, ids, classes, seed)
     return dataset.with_labels(GivenLabels(ids, labels), kept)

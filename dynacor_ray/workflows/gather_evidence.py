@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.progress import Progress
@@ -25,27 +26,24 @@ from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 ABLATION_SECONDS = "ablation_seconds"
 
 
-def gather_dynamics(flow: DynamicsFlow, ablation: bool, progress: Progress) -> dict[str, Any]:
+def gather_dynamics(flow: DynamicsFlow, progress: Progress) -> dict[str, Any]:
     """What one training of DynaCor says.
 
     Args:
         flow: The training.
-        ablation: Whether Table 4's assignments are wanted as well.
         progress: Where the stages are shown.
 
     Returns:
         Margins, soft assignments and leave-one-out margins of originals and copies, and the noise rate, by their names
-        in Evidence; with `ablation` also the seconds that it took, under ABLATION_SECONDS.
+        in Evidence.
     """
-    signals, dynamics = flow.record(progress)
-    everything = flow.sample(dynamics, flow.rows.facts.total)
-    fewer = flow.rows.facts.total > flow.config.clustering_sample
-    sample = flow.sample(dynamics) if fewer else everything
+    signals, everything, sample = _recorded(flow, progress)
     estimate, fitted = flow.cluster(signals, sample, progress)
     _, is_copy = schema.decode_key(everything[schema.KEY].to_numpy())
     margins = schema.matrix(everything[schema.MARGIN].combine_chunks())
     rows = {"margins": margins, "q_noisy": _assigned(fitted, margins)}
-    rows |= {"leave_one_out": everything[schema.LEAVE_ONE_OUT].to_numpy()}
+    if flow.training.network is None:
+        rows |= {"leave_one_out": everything[schema.LEAVE_ONE_OUT].to_numpy()}
     decision = flow.decide(signals, sample, progress)
     found: dict[str, Any] = {"noise_rate": estimate.value if estimate else None}
     if decision is not None:
@@ -53,13 +51,42 @@ def gather_dynamics(flow: DynamicsFlow, ablation: bool, progress: Progress) -> d
         found |= {"noise_rate": decision.decision.rate.value, "log_odds_cut": decision.log_odds_cut}
     for name, values in rows.items():
         found |= {name: values[~is_copy], f"copy_{name}": values[is_copy]}
+    return found
+
+
+def gather_published(flow: DynamicsFlow, ablation: bool, progress: Progress) -> dict[str, Any]:
+    """What the training as printed says (Table 5).
+
+    Args:
+        flow: That training.
+        ablation: Whether Table 4's assignments are wanted as well.
+        progress: Where the stages are shown.
+
+    Returns:
+        Soft assignments and mean margins of the originals, by their names in Evidence; with `ablation` also the seconds
+        that it took, under ABLATION_SECONDS.
+    """
+    signals, everything, sample = _recorded(flow, progress)
+    _, fitted = flow.cluster(signals, sample, progress)
+    _, is_copy = schema.decode_key(everything[schema.KEY].to_numpy())
+    margins = schema.matrix(everything[schema.MARGIN].combine_chunks())[~is_copy]
+    found: dict[str, Any] = {"published_margin": margins.astype(np.float32).mean(axis=1)}
+    found |= {"q_published": _assigned(fitted, margins)}
     if ablation:
         start = time.monotonic()
         for name, changed in (("q_untrained", {"epochs": 0}), ("q_clustering_only", {"alpha": 0.0})):
             other = fit_clusters(sample, replace(fitted.config, **changed), progress)
-            found[name] = _assigned(other, found["margins"])
+            found[name] = _assigned(other, margins)
         found[ABLATION_SECONDS] = time.monotonic() - start
     return found
+
+
+def _recorded(flow: DynamicsFlow, progress: Progress) -> tuple[RecordedSignals, pa.Table, pa.Table]:
+    """The signals of a training, all its rows, and those that the clustering is fitted on."""
+    signals, dynamics = flow.record(progress)
+    everything = flow.sample(dynamics, flow.rows.facts.total)
+    fewer = flow.rows.facts.total > flow.config.clustering_sample
+    return signals, everything, flow.sample(dynamics) if fewer else everything
 
 
 def _assigned(fitted: FittedClustering, margins: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from dynacor_ray.models.image_classifiers import NetworkSpec, build_network
 from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import QUARANTINE
 from dynacor_ray.sources.base import Kind
-from dynacor_ray.workflows.prepare import PreparedRun, corruption_config
+from dynacor_ray.workflows.prepare import PreparedRun, corruption_config, training_config
 
 FEATURES = EncoderSpec("features", "features")
 """What stands for the encoder of data that are features."""
@@ -67,10 +67,7 @@ def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress, with_cop
         run_directory.tie_encoder(run, f"{network.slug} {network.fingerprint()}")
         if network.whole_file:
             build_network(network, dataset.num_classes)
-        assert training.augmentation is not None
-        kind = "none" if config.augmentation == "auto" else config.augmentation
-        rows = rows_of_images(dataset, corruption, kind, training.augmentation.stored, config.plain_features)
-        return OpenedData(dataset, network, rows, None)
+        return OpenedData(dataset, network, image_rows(config, dataset, corruption), None)
     with progress.timed("embed"):
         spec, encoder, reason = FEATURES, None, None
         if prepared.source.kind == "feature":
@@ -170,6 +167,14 @@ def feature_store(
     if augmentation == "auto":
         augmentation = "none" if spec.kind == "pixels" else "flip"
     return embed(dataset, spec, corruption, augmentation, prepared.features, use_gpu, progress, encoder)
+
+
+def image_rows(config: DetectConfig, dataset: PackedDataset, corruption: CorruptionConfig | None) -> TrainingRows:
+    """What the network of `config` is trained on: images, and corrupted copies unless None (§4.2)."""
+    augmentation = training_config(config).augmentation
+    assert augmentation is not None
+    kind = "none" if config.augmentation == "auto" else config.augmentation
+    return rows_of_images(dataset, corruption, kind, augmentation.stored, config.plain_features)
 
 
 def training_rows(

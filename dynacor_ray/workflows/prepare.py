@@ -117,7 +117,7 @@ def training_config(config: DetectConfig, **changes: Any) -> TrainConfig:
         augmentation = TrainingAugmentation(side, stored_side(side, kind), kind, config.seed)
     same = (
         *("epochs", "learning_rate", "weight_decay", "batch_size", "corrupted_weight", "seed"),
-        *("lr_schedule", "lr_decay", "sync_batchnorm", "compile"),
+        *("classifier", "lr_schedule", "lr_decay", "sync_batchnorm", "compile"),
     )
     options = {name: getattr(config, name) for name in same}
     more = {"network": network, "augmentation": augmentation, "lr_milestones": config.effective_lr_milestones}

@@ -160,12 +160,13 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
     def _write_model(self, opened: OpenedData, rows: TrainingRows, summary: dict[str, Any]) -> None:
         """The weights of the last epoch, and how to use them."""
         weights = (self.run / SIGNALS / WEIGHTS).read_bytes()
-        spec, network, dim = opened.spec, None, None
+        spec, lined_up = opened.spec, None
         if isinstance(spec, NetworkSpec):
-            network = {"network": spec.name, "image_size": spec.image_size}
+            built_by: dict[str, Any] = {"network": spec.name, "image_size": spec.image_size}
         else:
-            dim = rows.facts.dim
-        write_model(self.run / MODEL, weights, summary, network, dim, opened.lined_up if network is None else None)
+            built_by = {"classifier": self.config.detect.classifier, "feature_dim": rows.facts.dim}
+            lined_up = opened.lined_up
+        write_model(self.run / MODEL, weights, summary, built_by, lined_up)
 
     def _write_predictions(self, tested: TrainingRows) -> None:
         """The parts of the last epoch's ranks as one file, in the order of the ids, with the rows' URIs."""

@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from dynacor_ray.core.errors import TrainingError
+from dynacor_ray.workflows.analyze_signals import analyze_signals
+from dynacor_ray.workflows.compare import compare
 from dynacor_ray.workflows.detect import detect
 from tests.engine.faults import assert_whole
 
@@ -86,3 +88,23 @@ def test_a_network_from_pixels(image_set: Path, tmp_path: Path, monkeypatch: pyt
     assert_whole(run, ROWS, 6)
     assert 0 <= result.summary.training_waited_for_rows < 1
     assert result.summary.evaluation["auroc"] > 0.8
+
+
+def test_experiments_on_a_network(image_set: Path, tmp_path: Path) -> None:
+    """Table 2 and the ResNet halves of Figs. 2, 5 and 6: detectors and signals of networks trained from pixels."""
+    quick: dict[str, Any] = {"network": "cifar_resnet8", "image_size": 12, "epochs": 2, "clustering_epochs": 1}
+    quick |= {"quiet": True, "cluster": "none"}
+    names = ["dynacor", "dynacor_paper", "aum"]
+    result = compare(str(image_set), out=str(tmp_path / "run"), detectors=names, **quick)
+    table = result.to_pandas().set_index("detector")
+    assert result.summary["failures"] == []
+    assert sorted(table.index) == sorted(names)
+    run = detect(str(image_set), out=str(tmp_path / "detect"), **quick)
+    flagged = run.issues.to_pandas()["is_label_issue"].mean()
+    assert table["flagged_share"]["dynacor"] == pytest.approx(flagged), "as `detect` with the same options"
+
+    wanted: dict[str, Any] = {"label_noise": ["hard_rows:0.2"], "signals": ["alignment"]}
+    found = analyze_signals(str(image_set), out=str(tmp_path / "signals"), **wanted, **quick)
+    assert found.summary["failures"] == []
+    assert found.to_pandas()["signal"].dropna().unique() == ["alignment"]
+    assert "the images at 32 px" in found.summary["config"]["made_from"]["hard_rows:0.2"]

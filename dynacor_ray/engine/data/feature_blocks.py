@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from dynacor_ray.detectors.nearest_neighbors import NearestNeighbors, normalized
 from dynacor_ray.engine.data.line_up import in_line
 from dynacor_ray.engine.runtime.tasks import Shared, run_in_order, run_tasks, share
 
+Sums = TypeVar("Sums")
 BLOCK_ROWS = 4096
 """Rows per block: a task on two blocks holds their similarities, 64 MiB."""
 
@@ -93,6 +95,21 @@ def map_features(
     return np.concatenate([value.get() for value in values])[blocks.order]
 
 
+def reduce_features(
+    blocks: FeatureBlocks,
+    work: Callable[[np.ndarray, np.ndarray], Sums],
+    merge: Callable[[Sums, Sums], Sums],
+    labels: GivenLabels,
+) -> Sums:
+    """`work(features, labels)` of every block in a task, merged in order: the same every time, and nothing piles up."""
+
+    def run(ids: np.ndarray, features: np.ndarray, known: GivenLabels) -> Sums:
+        return work(features, known.of(ids))
+
+    first, *others = run_in_order(run, _calls(blocks, share(labels)))
+    return functools.reduce(lambda total, part: merge(total, part.get()), others, first.get())
+
+
 def _calls(blocks: FeatureBlocks, *more: Any) -> list[tuple[Any, ...]]:
     """Arguments of a task on each block: its ids, its features, and what all are told."""
     return [(ids, block, *more) for ids, block in zip(blocks.ids, blocks.blocks, strict=True)]
@@ -150,18 +167,17 @@ def _cut(*arrays: np.ndarray) -> Iterator[list[torch.Tensor]]:
 def gather_prototypes(blocks: FeatureBlocks, labels: GivenLabels, num_classes: int) -> dict[str, np.ndarray]:
     """`prototype_margin` float32 (N,), in the order of the ids."""
 
-    def add(ids: np.ndarray, features: np.ndarray, known: GivenLabels) -> PrototypeSums:
+    def add(features: np.ndarray, given: np.ndarray) -> PrototypeSums:
         sums = PrototypeSums(num_classes, features.shape[1])
-        for rows, given in _cut(features, known.of(ids)):
-            sums.add(rows, given)
+        for rows, own in _cut(features, given):
+            sums.add(rows, own)
         return sums
 
-    # One after the other, in order: their sums do not pile up here, and add up in the same way every time.
-    first, *others = run_in_order(add, _calls(blocks, share(labels)))
-    total = first.get()
-    for part in others:
-        total.merge(part.get())
-    prototypes = total.prototypes()
+    def merge(total: PrototypeSums, part: PrototypeSums) -> PrototypeSums:
+        total.merge(part)
+        return total
+
+    prototypes = reduce_features(blocks, add, merge, labels).prototypes()
 
     def margins(ids: np.ndarray, features: np.ndarray, given: np.ndarray) -> np.ndarray:
         pieces = [prototype_margin(rows, own, prototypes) for rows, own in _cut(features, given)]

@@ -12,7 +12,7 @@ from torch import nn
 from dynacor_ray.core import rng, schema
 from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.job import Job
-from dynacor_ray.engine.training.module import Recorded, TrainingModule, classifier, forward
+from dynacor_ray.engine.training.module import Recorded, TrainingModule, classifier, forward, pictures
 
 
 class Panel(nn.Module):
@@ -24,8 +24,14 @@ class Panel(nn.Module):
 
     def forward(self, features: torch.Tensor, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Logits of every classifier for its rows."""
-        pairs = zip(self.classifiers, rows, strict=True)
-        return [classifier(features.index_select(0, chosen)) for classifier, chosen in pairs]
+        return [_logits(one, features, chosen) for one, chosen in zip(self.classifiers, rows, strict=True)]
+
+
+def _logits(classifier: nn.Module, features: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    if len(chosen):
+        logits: torch.Tensor = classifier(features.index_select(0, chosen))
+        return logits
+    return classifier(features[:1])[:0]  # batch norm refuses a batch without rows
 
 
 class BaselinesModule(TrainingModule):
@@ -64,6 +70,8 @@ class BaselinesModule(TrainingModule):
         everything = np.ones_like(real)
         pairs = zip(self._members, learned, strict=True)
         shown = [everything if last or member.records else rows for member, rows in pairs]
+        if self._job.config.augmentation is not None:
+            batch = pictures(self._job.config.augmentation, batch, epoch)
         device = batch.feature.device
         index = [torch.from_numpy(np.flatnonzero(rows)).to(device) for rows in shown]
         outputs = forward(model, batch, index)

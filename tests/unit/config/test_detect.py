@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -156,3 +157,33 @@ def test_a_recipe_of_training_options(name: str) -> None:
     assert (default.epochs, default.lr_schedule) == (20, "cosine"), "given wins, also where it is what it would be"
     spelled_out = make(**RECIPES[name])
     assert spelled_out.result_options() == config.result_options(), "the same run, which may be resumed by either"
+
+
+def test_the_paper_is_trained_as_printed() -> None:
+    """Table 5's column for frozen CLIP, Eq. 2's weights, and the MLP of §5.1."""
+    printed = {"learning_rate": 0.1, "epochs": 30, "batch_size": 128, "lr_schedule": "cosine", "weight_decay": 5e-4}
+    printed |= {"classifier": "mlp_2", "corrupted_weight": "paper", "alpha": 0.5, "gamma": 0.1}
+    config = make(variant="paper")
+    assert {name: getattr(config, name) for name in printed} == printed
+    assert make(variant="paper", recipe="frozen_clip") == dataclasses.replace(
+        config, recipe="frozen_clip", encoder="open_clip:ViT-B-32/openai"
+    )
+    assert make(variant="paper", epochs=20, corrupted_weight="uniform").epochs == 20, "what is given wins"
+    assert make(variant="released").result_options() == make().result_options() | {"variant": "released"}
+
+
+@pytest.mark.parametrize(
+    ("network", "epochs", "alpha", "milestones"),
+    [
+        ("cifar_resnet34", 100, 0.05, (0.5, 0.75)),
+        ("cifar_preact_resnet18", 300, 0.05, (0.5,)),
+        ("resnet50@none", 10, 0.5, (0.5,)),
+        ("cifar_resnet8", 100, 0.05, (0.5, 0.75)),
+    ],
+)
+def test_the_paper_trains_networks_as_printed(
+    network: str, epochs: int, alpha: float, milestones: tuple[float, ...]
+) -> None:
+    config = make(variant="paper", network=network)
+    assert (config.epochs, config.alpha, config.effective_lr_milestones) == (epochs, alpha, milestones)
+    assert (config.corrupted_weight, config.augmentation, config.network) == ("paper", "crop", network)

@@ -15,16 +15,18 @@ from dynacor_ray.core.manifest import FeatureStats, LinedUpFeatures
 from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.core.storage import locate
 from dynacor_ray.export.model_files import model_card, write_model
-from dynacor_ray.models.heads import build_classifier
+from dynacor_ray.models.heads import CLASSIFIERS, build_classifier
 from tests.unit.report.test_training_page import summary_of
 
 FEATURES = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_card_builds_the_classifier_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_card_builds_the_classifier_again(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    head = build_classifier("mlp", num_features=5, num_classes=2, mean=np.full(5, 0.5, np.float32), scale=3.0)
-    write_model(locate(str(tmp_path)), save(head.state_dict()), summary_of(), None, 5, None)
+    head = build_classifier(name, num_features=5, num_classes=2, mean=np.full(5, 0.5, np.float32), scale=3.0)
+    built_by = {"classifier": name, "feature_dim": 5}
+    write_model(locate(str(tmp_path)), save(head.state_dict()), summary_of(), built_by, None)
     card = (tmp_path / "README.md").read_text()
     assert "60.0% of 400 test rows are right after the last epoch, by their true labels" in card
     namespace = {"features": FEATURES}
@@ -36,7 +38,7 @@ def test_the_card_builds_the_classifier_again(tmp_path: Path, monkeypatch: pytes
 def test_scaling_goes_along(tmp_path: Path) -> None:
     scaling = RobustScaling.of(FEATURES.numpy())
     lined_up = LinedUpFeatures(scaling, FeatureStats.of(FEATURES.numpy()), 0, ())
-    write_model(locate(str(tmp_path)), b"", summary_of(), None, 5, lined_up)
+    write_model(locate(str(tmp_path)), b"", summary_of(), {"classifier": "mlp", "feature_dim": 5}, lined_up)
     held = json.loads((tmp_path / "config.json").read_text())
     assert RobustScaling(**held["robust_scaling"]).apply(FEATURES.numpy()) == pytest.approx(
         scaling.apply(FEATURES.numpy())
@@ -56,6 +58,6 @@ def test_names_cannot_leave_their_place() -> None:
 
 def test_a_network_says_which(tmp_path: Path) -> None:
     network = {"network": "cifar_resnet8", "image_size": 8}
-    write_model(locate(str(tmp_path)), b"", summary_of(), network, None, None)
+    write_model(locate(str(tmp_path)), b"", summary_of(), network, None)
     assert json.loads((tmp_path / "config.json").read_text())["network"] == "cifar_resnet8"
     assert "It takes images of 8 px" in (tmp_path / "README.md").read_text()

@@ -62,7 +62,8 @@ def test_features_are_asked_for() -> None:
 
 def test_what_labels_are_made_from_is_named() -> None:
     said = [
-        parse_noise(text).made_from for text in ("given", "symmetric:0.1", "asymmetric:0.1", "instance_dependent:0.1")
+        parse_noise(text).made_from("encoder features")
+        for text in ("given", "symmetric:0.1", "asymmetric:0.1", "instance_dependent:0.1")
     ]
     assert "own labels" in said[0]
     assert "(i + 1) mod C" in said[2]

@@ -33,6 +33,13 @@ def test_mlp_is_two_layers_on_scaled_features() -> None:
     assert not any(name.startswith("scaling") for name, _ in head.named_parameters())
 
 
+def test_the_paper_s_mlp_has_two_hidden_layers() -> None:
+    head = build_classifier("mlp_2", num_features=3, num_classes=4, mean=np.zeros(3, np.float32), scale=1.0)
+    linear = [(one.in_features, one.out_features) for one in head.modules() if isinstance(one, torch.nn.Linear)]
+    assert linear == [(3, 512), (512, 512), (512, 4)], "D-512-512-C (§5.1, App. A.2)"
+    assert sum(isinstance(one, torch.nn.ReLU) for one in head.modules()) == 2
+
+
 def test_scaling_does_not_share_memory_with_its_source() -> None:
     mean = torch.zeros(2)
     scaling = FeatureScaling(mean, 1.0)
@@ -42,7 +49,7 @@ def test_scaling_does_not_share_memory_with_its_source() -> None:
 
 def test_build_classifier_refuses() -> None:
     good: dict[str, Any] = {"num_features": 2, "num_classes": 3, "mean": np.zeros(2, np.float32), "scale": 1.0}
-    with pytest.raises(ConfigError, match=r"a classifier \(mlp\), but got 'resnet'"):
+    with pytest.raises(ConfigError, match=r"a classifier \(mlp, mlp_2\), but got 'resnet'"):
         build_classifier("resnet", **good)
     with pytest.raises(ConfigError, match="at least 2 classes"):
         build_classifier("mlp", **{**good, "num_classes": 1})

@@ -35,12 +35,12 @@ def lost(finding: r.Finding, message: str) -> r.Finding:
 
 
 def signals() -> list[r.Finding]:
-    wanted = [("loss", "dynamics", 0.9), ("loss", "mean", 0.7), (None, "dynacor_paper", 0.5), (None, "dynacor", 0.6)]
+    wanted = [("loss", "dynamics", 0.9), ("loss", "mean", 0.7), (None, "eq_4", 0.5), (None, "dynacor", 0.6)]
     return [found(*one, noise=noise) for noise in ("given", "symmetric:0.6") for one in wanted]
 
 
 def rates() -> list[r.Finding]:
-    wanted = [("margin_sign", "dynamics"), (None, "dynacor_paper")]
+    wanted = [("margin_sign", "dynamics"), (None, "eq_4")]
     return [
         found(*one, f1=gamma + seed / 10, gamma=gamma, seed=seed)
         for gamma in (0.2, 0.4)
@@ -60,7 +60,7 @@ def test_the_table_has_a_row_per_finding() -> None:
     assert table["noise"].unique().to_pylist() == ["given"]
     assert table["gamma"].to_pylist() == [0.2] * 4 + [0.4] * 4
     assert table["signal"].null_count == 4
-    assert set(table["reader"].to_pylist()) == {"dynamics", "dynacor_paper"}
+    assert set(table["reader"].to_pylist()) == {"dynamics", "eq_4"}
     assert r.findings_table([]).num_rows == 0
 
 
