@@ -138,7 +138,8 @@ def test_test_rows_of_other_classes_are_refused(tmp_path: Path) -> None:
         train(str(data), test=str(tmp_path / "test.parquet"), out=str(tmp_path / "run"), **FAST)
 
 
-def test_a_network_on_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [{"loss": "elr"}, {"method": "ddyna_l", "gamma": 0.5}], ids=["elr", "ddyna_l"])
+def test_a_network_on_images(how: dict[str, Any], tmp_path: Path) -> None:
     """Pixels in, a network out, which its model card's code builds again with the same predictions."""
     random = np.random.default_rng(0)
     for number in range(80):
@@ -146,7 +147,7 @@ def test_a_network_on_images(tmp_path: Path) -> None:
         folder = tmp_path / ("test" if number >= 60 else "data") / "abc"[number % 3]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:02d}.png")
-    network = {"network": "cifar_resnet8", "image_size": 8, "loss": "elr"}
+    network = {"network": "cifar_resnet8", "image_size": 8} | how
     data, test = str(tmp_path / "data"), str(tmp_path / "test")
     result = train(data, test=test, out=str(tmp_path / "run"), **FAST | network | {"epochs": 2})
     rows = result.predictions().to_pylist()
