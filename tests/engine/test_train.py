@@ -98,6 +98,9 @@ def test_a_stopped_training_ends_as_if_it_had_not_been(
     again = train(**how, out=str(tmp_path / "stopped"))
     assert again.summary == result.summary
     assert again.predictions().num_rows == 597
+    if "method" in how_trained:
+        flagged = sum(again.issues["is_label_issue"].to_pylist())
+        assert (again.issues.num_rows, flagged) == (1200, again.summary["detection"]["num_flagged"])
 
 
 def test_what_a_run_flagged_is_left_out_relabeled_or_weighed(pristine: Finished, tmp_path: Path) -> None:
