@@ -35,13 +35,11 @@ BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is measured."""
+class Rows:
+    """What is trained on, and how long."""
 
     data: Path
     """Parquet file."""
-    labels: tuple[str, ...]
-    """Columns of labels."""
     rows: int = 8000
     """Most rows, drawn at random."""
     seeds: int = 3
@@ -50,8 +48,6 @@ class Options:
     """Of every classifier; `detect` keeps its own."""
     learning_rate: float = 0.05
     """Of every classifier."""
-    losses: tuple[str, ...] = LOSSES
-    """Losses to train with."""
     encoder: str = "tf_efficientnet_lite0"
     """Of images."""
     image_size: int = 128
@@ -62,7 +58,17 @@ class Options:
     """Where features are kept."""
 
 
-def read(options: Options) -> tuple[NDArray[np.float32], pa.Table]:
+@dataclass(frozen=True, kw_only=True)
+class Options(Rows):
+    """What is measured."""
+
+    labels: tuple[str, ...]
+    """Columns of labels."""
+    losses: tuple[str, ...] = LOSSES
+    """Losses to train with."""
+
+
+def read(options: Rows) -> tuple[NDArray[np.float32], pa.Table]:
     """Features float32 (N, D) of a random sample, and its other columns."""
     table = pq.read_table(options.data)
     chosen = np.random.default_rng(0).permutation(table.num_rows)[: options.rows]
@@ -77,7 +83,7 @@ def read(options: Options) -> tuple[NDArray[np.float32], pa.Table]:
     return reduced.astype(np.float32), table
 
 
-def encode(images: list[bytes], options: Options) -> NDArray[np.float32]:
+def encode(images: list[bytes], options: Rows) -> NDArray[np.float32]:
     """Features of encoded images, float32 (N, D)."""
     from dynacor_ray.models.encoders import load_encoder, parse_encoder
 

@@ -22,6 +22,9 @@ class TrainRunConfig(Checked):
     """Data, encoder or network, and schedule."""
     loss: Literal["ce", "gce", "sce", "elr"] = option("ce", "train", most_used=True)
     """Cross-entropy, generalized or symmetric cross-entropy, or early-learning regularization."""
+    method: Literal["dividemix", "ddyna_l", "ddyna_s"] | None = option(None, "train", most_used=True)
+    """In place of a loss: two networks by DivideMix; the same on corrupted copies too, with DynaCor on its dynamics
+    (DDyna-L), or with DynaCor's flags to divide the rows by (DDyna-S). Also writes which rows it takes for wrong."""
     test: str | None = option(None, "train", most_used=True)
     """Labeled data to test on after every epoch, read with the same column options; where true labels are known, those
     count. No row of it is learned from."""
@@ -47,11 +50,46 @@ class TrainRunConfig(Checked):
     """Momentum of ELR's targets. Default: as published, 0.7; for CIFAR-100, or from 100 classes on, 0.9."""
     elr_weight: float | None = option(None, "train", within="[0, inf)", only_with="--loss elr")
     """Weight of ELR's regularizer. Default: as published, 3; for CIFAR-100, or from 100 classes on, 7."""
+    warm_up: int | None = option(None, "train", within="[0, inf)", only_with="--method")
+    """Epochs of cross-entropy before rows are divided. Default: with a network as published, 10, for CIFAR-100, or from
+    100 classes on, 30; on features 5; but at most half of the epochs."""
+    unlabeled_weight: float = option(0.0, "train", within="[0, inf)", only_with="--method")
+    """Weight of the squared error on rows that count as unlabeled. Published on CIFAR-10: 0 for 20% symmetric and for
+    asymmetric noise, 25 for 50% symmetric noise."""
+    loss_epochs: int = option(1, "train", within="[1, inf)", only_with="--method")
+    """Divide rows by the mean of their losses in so many epochs: 5 was published for 90% noise."""
+    penalize_confidence: bool = option(False, "train", only_with="--method")
+    """Penalize confident predictions in the warm-up, as published for asymmetric noise."""
+    gamma: float = option(0.1, "train", within="(0, 1]", only_with="--method")
+    """Of `ddyna_l` and `ddyna_s`: share of instances that get a corrupted copy (§4.2)."""
+    alpha: float = option(0.5, "train", within="[0, inf)", only_with="--method")
+    """Of `ddyna_l` and `ddyna_s`: weight of the alignment loss (Eq. 8); a --recipe has its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.method is not None:
+            self._check_method(self.method)
         if self.relabel and self.weigh:
             raise ConfigError(expected_got("--relabel or --weigh", "both", "leave out one of the two"))
+
+    def _check_method(self, method: str) -> None:
+        if self.loss != "ce":
+            got = f"--loss {self.loss} with --method {method}"
+            raise ConfigError(expected_got("a loss or a method", got, "leave out one of the two"))
+        if self.without is not None:
+            remedy = "leave it out: the method itself looks for wrong labels"
+            raise ConfigError(expected_got("all rows", f"--without with --method {method}", remedy))
+        if self.warm_up is not None and self.warm_up >= self.detect.epochs:
+            got = f"{self.warm_up} of {self.detect.epochs}"
+            raise ConfigError(expected_got("a --warm-up shorter than the training", got, "raise --epochs"))
+        if method == "dividemix" and self.gamma != 0.1:
+            remedy = "leave it out: DivideMix makes no copies"
+            raise ConfigError(expected_got("--method ddyna_l or ddyna_s for --gamma", f"--method {method}", remedy))
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether corrupted copies are trained on, too."""
+        return self.method in ("ddyna_l", "ddyna_s")
 
     @property
     def action(self) -> Literal["drop", "relabel", "weigh"]:

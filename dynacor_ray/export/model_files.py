@@ -7,7 +7,7 @@ from typing import Any
 
 from dynacor_ray.core.manifest import LinedUpFeatures
 from dynacor_ray.core.storage import Location
-from dynacor_ray.report.training_summary import learned_text
+from dynacor_ray.report.training_summary import learned_text, method_text
 from dynacor_ray.report.wording import percent
 
 WEIGHTS, BUILD, CARD = "model.safetensors", "config.json", "README.md"
@@ -46,6 +46,42 @@ model = build_network(parse_network(held["network"] + "@none", held["image_size"
 model.load_state_dict(load_file("model.safetensors"))
 logits = model.eval()(images)  # uint8 (B, S, S, 3) -> (B, C)
 """
+_PAIR = """\
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+{imports}
+
+held = json.loads(Path("config.json").read_text())
+weights = load_file("model.safetensors")
+probabilities = 0.0
+for start in ("networks.0.", "networks.1."):
+    own = {{name.removeprefix(start): value for name, value in weights.items() if name.startswith(start)}}
+    model = {build}
+    model.load_state_dict(own)
+    probabilities = probabilities + model.eval()({inputs}).softmax(dim=1) / 2  # (B, C)
+logits = probabilities.log()
+"""
+_PAIR_OF_HEADS = _PAIR.format(
+    imports="from dynacor_ray.models.heads import build_classifier",
+    build="""build_classifier(
+        held["classifier"],
+        num_features=held["feature_dim"],
+        num_classes=len(held["class_names"]),
+        mean=own["scaling.mean"],
+        scale=float(own["scaling.scale"]),
+    )""",
+    inputs="features",
+)
+_PAIR_OF_NETWORKS = _PAIR.format(
+    imports="from dynacor_ray.models.image_classifiers import build_network, parse_network",
+    build="""build_network(
+        parse_network(held["network"] + "@none", held["image_size"]), len(held["class_names"])
+    )""",
+    inputs="images",
+)
 
 
 def write_model(
@@ -67,6 +103,8 @@ def write_model(
     """
     build: dict[str, Any] = {"class_names": list(summary["data"]["class_names"]), "encoder": summary["encoder"]}
     build |= built_by
+    if summary["method"] is not None:
+        build["networks"] = 2
     if lined_up is not None:
         build["robust_scaling"] = dataclasses.asdict(lined_up.scaling)
     (folder / BUILD).write_json(build)
@@ -93,7 +131,7 @@ def model_card(summary: dict[str, Any], build: dict[str, Any]) -> str:
     return f"""\
 # Classifier of {len(names):,} classes
 
-Trained by dynacor_ray {summary["versions"]["dynacor_ray"]} with the loss {summary["loss"]["name"].upper()} on
+Trained by dynacor_ray {summary["versions"]["dynacor_ray"]} with {method_text(summary)} on
 {_code(summary["data"]["uri"])}: {learned_text(summary)}. It takes {takes}.
 
 - Classes, in the order of the logits: {listed}
@@ -101,8 +139,15 @@ Trained by dynacor_ray {summary["versions"]["dynacor_ray"]} with the loss {summa
 - Its training labels were not all right, and it inherits what they have in common. Test it before you rely on it.
 
 ```python
-{_HEAD if "classifier" in build else _NETWORK}```
+{_code_of(build)}```
 {scaled if "robust_scaling" in build else ""}"""
+
+
+def _code_of(build: dict[str, Any]) -> str:
+    """Python that builds the model and asks it."""
+    if "networks" in build:
+        return _PAIR_OF_HEADS if "classifier" in build else _PAIR_OF_NETWORKS
+    return _HEAD if "classifier" in build else _NETWORK
 
 
 def _code(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dynacor_ray.report import wording
 from dynacor_ray.report.page import render_template, shown, stages
-from dynacor_ray.report.training_summary import learned_text
+from dynacor_ray.report.training_summary import detection_text, learned_text, method_text
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 392.0, 10.0, 196.0
 """Where the drawing of a chart of 400 x 220 lies."""
@@ -30,7 +30,8 @@ def training_page(summary: dict[str, Any]) -> str:
             "learned": learned_text(summary),
             "percent": wording.percent,
             "chart": chart(lines),
-            "loss_name": summary["loss"]["name"].upper(),
+            "trained_by": method_text(summary),
+            "detection": detection_text(summary) if summary["detection"] is not None else None,
             "facts": _facts(summary),
             "stages": stages(summary["seconds"], None),
             "with_costs": False,
@@ -51,8 +52,10 @@ def headline(summary: dict[str, Any]) -> str:
 def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     data, loss = summary["data"], summary["loss"]
     settings = {name: value for name, value in loss.items() if name.startswith(f"{loss['name']}_")}
+    if summary["method"] is not None:
+        settings = {name: value for name, value in summary["method"].items() if name != "name"}
     facts = {
-        "loss": loss["name"].upper() + "".join(f", {name} {value}" for name, value in settings.items()),
+        "trained by": method_text(summary) + "".join(f", {name} {value}" for name, value in settings.items()),
         "encoder": summary["encoder"],
         "classes": f"{len(data['class_names']):,}",
         "rows": f"{data['num_rows']:,}",

@@ -11,6 +11,7 @@ from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.report.terminal import clean
 
 _FIGURES = ("epoch", "loss", "train_agreement", "test_accuracy")
+_METHODS = {"dividemix": "DivideMix", "ddyna_l": "DDyna-L", "ddyna_s": "DDyna-S"}
 
 
 def build_training_summary(
@@ -21,6 +22,8 @@ def build_training_summary(
     versions: dict[str, str],
     encoder: str,
     loss: dict[str, Any],
+    method: dict[str, Any] | None,
+    detection: dict[str, Any] | None,
     action: str | None,
     flagged: int,
     learned: int,
@@ -37,6 +40,8 @@ def build_training_summary(
         versions: Of the packages.
         encoder: Slug of encoder or network.
         loss: Fields of `RobustLoss`.
+        method: Fields of `DivideMix`, and its name; None for a loss.
+        detection: What `division` says of `issues.parquet`; None for a loss.
         action: What was done with flagged rows: "drop", "relabel", "weigh"; None without a run.
         flagged: Rows that the run of --without flagged.
         learned: Rows that were learned from.
@@ -45,14 +50,18 @@ def build_training_summary(
         cluster: What the cluster had.
     """
     epochs: list[dict[str, Any]] = [{name: row.get(name) for name in _FIGURES} for row in history]
-    scored = [row for row in epochs if row["test_accuracy"] is not None]
-    best = max(scored, key=lambda row: row["test_accuracy"]) if scored else None  # the first of equals
+    for shown, row in zip(epochs, history, strict=True):
+        shown |= {"labeled_share": row["labeled_share"]} if "labeled_share" in row else {}
+    at = best_epoch(history)
+    best = epochs[at] if at is not None else None
     names = ("source", "uri", "kind", "num_rows", "quarantined", "feature_dim", "content_hash")
     return {
         "versions": versions,
         "config": config,
         "encoder": encoder,
         "loss": loss,
+        "method": method,
+        "detection": detection,
         "data": {name: getattr(manifest, name) for name in names} | {"class_names": list(manifest.class_names)},
         "action": action,
         "num_flagged": flagged,
@@ -66,6 +75,18 @@ def build_training_summary(
     }
 
 
+def best_epoch(history: list[dict[str, Any]]) -> int | None:
+    """The first epoch, from 0, with the best test accuracy; None without test rows."""
+    accuracy: list[float] = [row["test_accuracy"] for row in history if "test_accuracy" in row]
+    return accuracy.index(max(accuracy)) if accuracy else None
+
+
+def method_text(summary: dict[str, Any]) -> str:
+    """The method by name, or the loss."""
+    method = summary["method"]
+    return f"the loss {summary['loss']['name'].upper()}" if method is None else _METHODS[method["name"]]
+
+
 def learned_text(summary: dict[str, Any]) -> str:
     """What was learned from, in words."""
     rows, flagged = f"{summary['num_learned']:,} rows", f"{summary['num_flagged']:,}"
@@ -75,6 +96,17 @@ def learned_text(summary: dict[str, Any]) -> str:
         "relabel": f"{rows}; {flagged} flagged rows with their suggested label",
         "weigh": f"{rows}, each weighed by the probability that its label is right",
     }[summary["action"]]
+
+
+def detection_text(summary: dict[str, Any]) -> str:
+    """What the method takes for wrong, and how that was chosen, in words."""
+    found = summary["detection"]
+    by = "by its dynamics (Eq. 9)"
+    if found["by"] == "division":
+        chosen = ", chosen by the test rows" if found["epoch_by"] == "test accuracy" else ""
+        by = f"as divided in epoch {found['epoch']}{chosen}"
+    score = (found["evaluation"] or {}).get("f1")
+    return f"{found['num_flagged']:,} rows, {by}" + (f"; F1 {score:.1%}" if score is not None else "")
 
 
 def print_training(summary: dict[str, Any], run: str, console: Console | None = None) -> None:
@@ -87,17 +119,20 @@ def print_training(summary: dict[str, Any], run: str, console: Console | None = 
     """
     console = console or Console()
     table = Table("", Column(justify="right"), title="Classifier", show_header=False, title_justify="left")
-    table.add_row("loss", summary["loss"]["name"].upper())
+    table.add_row("trained by", method_text(summary))
     table.add_row("learned from", learned_text(summary))
     if summary["best"] is not None:
         last, best = summary["last"], summary["best"]
         table.add_row("test rows", f"{summary['num_tested']:,}, by their {summary['judged_by']}")
         table.add_row("test accuracy, last epoch", f"{last['test_accuracy']:.1%}")
         table.add_row("test accuracy, best epoch", f"{best['test_accuracy']:.1%} (epoch {best['epoch']})")
+    if summary["detection"] is not None:
+        table.add_row("taken for wrong", detection_text(summary))
     console.print()
     console.print(table)
     parts = [f"{name} {value:.1f}" for name, value in summary["seconds"].items() if name != "total"]
     console.print(f"Seconds: {', '.join(parts)}; total {summary['seconds']['total']:.1f}", highlight=False)
     files = "model/, summary.json" + (", predictions.parquet" if summary["best"] is not None else "")
+    files += ", issues.parquet" if summary["detection"] is not None else ""
     console.print(clean(f"Results: {run} ({files})"), soft_wrap=True)
     console.print(clean(f"Report: {run}/report.html"), soft_wrap=True)

@@ -181,6 +181,11 @@ class TrainResult(_TableResult):
         """`predictions.parquet` as an Arrow table, one row per test row; there is none without --test."""
         return self._rows()
 
+    @property
+    def issues(self) -> pa.Table:
+        """`issues.parquet` as an Arrow table, as of `detect`; there is none without --method. Read at each use."""
+        return (self.run / ISSUES).read_table()
+
 
 class AnalyzeSignalsResult(_TableResult):
     """What a finished analysis of signals left in its directory."""

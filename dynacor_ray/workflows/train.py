@@ -27,14 +27,16 @@ from dynacor_ray.engine.training.trained_model import MODEL as WEIGHTS
 from dynacor_ray.export.model_files import write_model
 from dynacor_ray.models.image_classifiers import NetworkSpec
 from dynacor_ray.report.training_page import training_page
-from dynacor_ray.report.training_summary import build_training_summary, print_training
+from dynacor_ray.report.training_summary import best_epoch, build_training_summary, print_training
+from dynacor_ray.robust.dividemix import DivideMix
 from dynacor_ray.robust.losses import RobustLoss
 from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import CONFIG, MODEL, PREDICTIONS, QUARANTINE, REPORT, SUMMARY
 from dynacor_ray.runs.resumable import ResumableRun, run_once
 from dynacor_ray.workflows.cluster_session import check_storage, plan_for, ray_session
+from dynacor_ray.workflows.division import write_division
 from dynacor_ray.workflows.open_data import OpenedData, check_encoder, open_data
-from dynacor_ray.workflows.prepare import PreparedRun, default_out, prepare, training_config
+from dynacor_ray.workflows.prepare import PreparedRun, clustering_config, default_out, prepare, training_config
 from dynacor_ray.workflows.results import TrainResult
 from dynacor_ray.workflows.training_labels import Judged, prepare_test, test_rows
 
@@ -79,7 +81,8 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
     def open(cls, config: TrainRunConfig) -> _Training:
         """Open the data. Raises a DynacorError for whatever could not run."""
         detect = config.detect
-        prepared = prepare(dataclasses.replace(detect, out=detect.out or f"{default_out(detect.data)}-train"))
+        out = detect.out or f"{default_out(detect.data)}-train"
+        prepared = prepare(dataclasses.replace(detect, out=out, gamma=config.gamma, alpha=config.alpha))
         judged = Judged.open(config.without, config.action) if config.without is not None else None
         test = prepare_test(prepared, config.test, config.test_label_column) if config.test is not None else None
         if test is not None and test.source.fingerprint() == prepared.source.fingerprint():
@@ -115,7 +118,7 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
             plan, have = plan_for(config), resources()
             check_storage(prepared, progress)
             check_encoder(prepared)
-        opened = open_data(prepared, plan.use_gpu, progress, with_copies=False)
+        opened = open_data(prepared, plan.use_gpu, progress, with_copies=self.config.has_copies)
         dataset, rows, flagged = opened.dataset, opened.rows, 0
         if self.judged is not None:
             labels, flagged = self.judged.labels(dataset, self.config.action)
@@ -125,22 +128,31 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
         if self.test is not None:
             place = run / _LABELS / "test.parquet"
             tested, by_truth = test_rows(self.test, opened, place, plan.use_gpu, progress)
-        loss = self._loss(dataset)
+        loss, mix = self._loss(dataset), self._mix(dataset)
         numbers = dataset.num_classes if loss.has_targets else 0  # of 4 bytes each, in every epoch
+        numbers += 2 * mix.loss_epochs + 1 if mix else 0
         require_space(run, rows.facts.total * config.epochs * (schema.BYTES_PER_SIGNAL + 4 * numbers))
-        training = training_config(config, robust=RobustTraining(loss, tested))
+        clustering = clustering_config(config, None) if mix and mix.by_dynamics else None
+        robust = RobustTraining(loss, tested, mix, clustering, config.clustering_sample)
         with progress.timed("train"):
-            train_classifier(rows, training, plan, run, progress)
+            signals = train_classifier(rows, training_config(config, robust=robust), plan, run, progress)
         with progress.timed("output"):
             if tested is not None:
                 self._write_predictions(tested)
+            history = (run / SIGNALS / HISTORY).read_json()
+            found = None
+            if self.config.method is not None:
+                best = best_epoch(history)
+                found = write_division(config, self.config.method, dataset, rows, signals, best, run, progress)
             made = build_training_summary(
                 self.config.as_dict(),
                 dataset.manifest,
-                (run / SIGNALS / HISTORY).read_json(),
+                history,
                 versions=run_directory.versions(run),
                 encoder=opened.spec.slug,
                 loss=dataclasses.asdict(loss),
+                method=dataclasses.asdict(mix) | {"name": self.config.method} if mix else None,
+                detection=found,
                 action=self.config.action if self.judged is not None else None,
                 flagged=flagged,
                 learned=rows.facts.num_originals,
@@ -156,6 +168,22 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
         names = ("gce_q", "gce_truncate_from", "sce_alpha", "sce_beta", "elr_momentum", "elr_weight")
         settings = {name: own[name] for name in names}
         return RobustLoss.published(self.config.loss, dataset.manifest.source, dataset.num_classes, **settings)
+
+    def _mix(self, dataset: PackedDataset) -> DivideMix | None:
+        own, on_features = self.config, self.config.detect.network is None
+        if own.method is None:
+            return None
+        return DivideMix.published(
+            dataset.manifest.source,
+            dataset.num_classes,
+            own.detect.epochs,
+            on_features=on_features,
+            warm_up=own.warm_up,
+            unlabeled_weight=own.unlabeled_weight,
+            loss_epochs=own.loss_epochs,
+            penalize_confidence=own.penalize_confidence,
+            by_dynamics=own.method == "ddyna_s",
+        )
 
     def _write_model(self, opened: OpenedData, rows: TrainingRows, summary: dict[str, Any]) -> None:
         """The weights of the last epoch, and how to use them."""

@@ -25,13 +25,15 @@ from tests.engine.conftest import Finished, write_features
 
 HERE: dict[str, Any] = {"quiet": True, "cluster": "none"}
 FAST: dict[str, Any] = HERE | {"epochs": 4, "batch_size": 64}
+METHODS: list[dict[str, Any]] = [{"method": name} for name in ("dividemix", "ddyna_l", "ddyna_s")]
 
 
 def files_of(run: Path) -> dict[str, Any]:
     """What must be equal in two trainings that are the same."""
     summary = json.loads((run / "summary.json").read_text())
     weights = (run / "model" / "model.safetensors").read_bytes()
-    return {"epochs": summary["epochs"], "weights": weights, "rows": pq.read_table(run / "predictions.parquet")}
+    tables = [pq.read_table(run / name) for name in ("predictions.parquet", "issues.parquet") if (run / name).exists()]
+    return {"epochs": summary["epochs"], "weights": weights, "tables": tables}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     features, true = data.data[order].astype(np.float32), data.target[order]
     given = symmetric(true[:1200], np.arange(1200), 0.4, 10, 0)
     for name, rows, labels in (("train", slice(1200), given), ("test", slice(1200, None), true[1200:])):
-        columns = {"feature": schema.fixed_size_list(features[rows]), "given_label": labels}
+        columns = {"feature": schema.fixed_size_list(features[rows]), "given_label": labels, "true_label": true[rows]}
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
     return {"data": str(folder / "train.parquet"), "test": str(folder / "test.parquet")}
 
@@ -57,12 +59,24 @@ def test_robust_losses_recover_from_40_percent_random_labels(digits: dict[str, s
     assert accuracy["elr"] > accuracy["ce"] + 0.03
 
 
-@pytest.mark.parametrize("loss", ["gce", "elr"])
+@pytest.mark.slow
+def test_dividemix_recovers_from_40_percent_random_labels(digits: dict[str, str], tmp_path: Path) -> None:
+    how = HERE | digits | {"epochs": 60, "learning_rate": 0.05, "cache": str(tmp_path / "cache")}
+    plain = train(**how, out=str(tmp_path / "ce")).summary
+    for method in ("dividemix", "ddyna_l"):
+        found = train(**how, method=method, out=str(tmp_path / method)).summary
+        assert found["last"]["test_accuracy"] > plain["last"]["test_accuracy"] + 0.03
+        assert found["detection"]["evaluation"]["f1"] > 0.95
+
+
+@pytest.mark.parametrize(
+    "how_trained", [{"loss": "gce"}, {"loss": "elr"}, *METHODS], ids=lambda how: "-".join(how.values())
+)
 def test_a_stopped_training_ends_as_if_it_had_not_been(
-    loss: str, digits: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how_trained: dict[str, str], digits: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped twice: before and after a checkpoint was due."""
-    how = FAST | digits | {"loss": loss, "checkpoint_seconds": 0.0, "cache": str(tmp_path / "cache")}
+    how = FAST | digits | how_trained | {"checkpoint_seconds": 0.0, "cache": str(tmp_path / "cache")}
     train(**how, out=str(tmp_path / "calm"))
     begin = RobustModule.begin_epoch
     for last in (2, 3):
@@ -78,12 +92,15 @@ def test_a_stopped_training_ends_as_if_it_had_not_been(
     monkeypatch.setattr(RobustModule, "begin_epoch", begin)
     result = train(**how, out=str(tmp_path / "stopped"))
     assert files_of(tmp_path / "stopped") == files_of(tmp_path / "calm")
-    assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
-        *("config.json", "model", "predictions.parquet", "report.html", "summary.json")
-    ]
+    names = {"config.json", "model", "predictions.parquet", "report.html", "summary.json"}
+    names |= {"issues.parquet"} if "method" in how_trained else set()
+    assert {path.name for path in (tmp_path / "stopped").iterdir()} == names
     again = train(**how, out=str(tmp_path / "stopped"))
     assert again.summary == result.summary
     assert again.predictions().num_rows == 597
+    if "method" in how_trained:
+        flagged = sum(again.issues["is_label_issue"].to_pylist())
+        assert (again.issues.num_rows, flagged) == (1200, again.summary["detection"]["num_flagged"])
 
 
 def test_what_a_run_flagged_is_left_out_relabeled_or_weighed(pristine: Finished, tmp_path: Path) -> None:
@@ -124,7 +141,8 @@ def test_test_rows_of_other_classes_are_refused(tmp_path: Path) -> None:
         train(str(data), test=str(tmp_path / "test.parquet"), out=str(tmp_path / "run"), **FAST)
 
 
-def test_a_network_on_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [{"loss": "elr"}, {"method": "ddyna_l", "gamma": 0.5}], ids=["elr", "ddyna_l"])
+def test_a_network_on_images(how: dict[str, Any], tmp_path: Path) -> None:
     """Pixels in, a network out, which its model card's code builds again with the same predictions."""
     random = np.random.default_rng(0)
     for number in range(80):
@@ -132,7 +150,7 @@ def test_a_network_on_images(tmp_path: Path) -> None:
         folder = tmp_path / ("test" if number >= 60 else "data") / "abc"[number % 3]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:02d}.png")
-    network = {"network": "cifar_resnet8", "image_size": 8, "loss": "elr"}
+    network = {"network": "cifar_resnet8", "image_size": 8} | how
     data, test = str(tmp_path / "data"), str(tmp_path / "test")
     result = train(data, test=test, out=str(tmp_path / "run"), **FAST | network | {"epochs": 2})
     rows = result.predictions().to_pylist()
@@ -166,6 +184,20 @@ def test_two_workers_on_ray(more: dict[str, Any], pristine: Finished, tmp_path: 
     result = train(str(pristine.data), test=test, out=str(tmp_path / "run"), **how | more)
     assert result.summary["last"]["test_accuracy"] > 0.85
     assert result.predictions()["instance_id"].to_pylist() == list(range(1001))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(("method", "cache"), [("dividemix", None), ("ddyna_s", 0.0)])
+def test_two_workers_on_ray_divide_the_rows(
+    method: str, cache: float | None, digits: dict[str, str], tmp_path: Path
+) -> None:
+    """Losses of all workers in one mixture; dynamics of rows that, streamed, come to other workers."""
+    more = {"cluster": "auto", "workers": 2, "worker_cache_gb": cache, "learning_rate": 0.1, "epochs": 8}
+    found = train(**FAST | digits | more, method=method, warm_up=3, out=str(tmp_path / "run")).summary
+    assert found["last"]["test_accuracy"] > 0.8
+    assert 0.3 < found["epochs"][-1]["labeled_share"] < 0.85
+    assert found["detection"]["evaluation"]["f1"] > 0.7
 
 
 @pytest.mark.slow

@@ -38,13 +38,13 @@ class _Assembler:
 
     dataset: Location
     signals: RecordedSignals
-    corruption: CorruptionConfig
+    corruption: CorruptionConfig | None
     has_class_scores: bool
 
     def __call__(self, low: int, high: int, parts: tuple[DataFile, ...], labels: GivenLabels) -> pa.Table:
         rows = self._instances(low, high, parts)
         ids = rows[schema.INSTANCE_ID].to_numpy()
-        has_copy = is_selected(ids, self.corruption)
+        has_copy = np.zeros(len(ids), bool) if self.corruption is None else is_selected(ids, self.corruption)
         keys = np.concatenate([schema.encode_key(ids, False), schema.encode_key(ids[has_copy], True)])
         source = np.concatenate([np.arange(len(ids)), np.flatnonzero(has_copy)])
         order = np.argsort(keys)
@@ -77,14 +77,14 @@ class _Assembler:
 
 
 def assemble(
-    dataset: PackedDataset, signals: RecordedSignals, corruption: CorruptionConfig, progress: Progress
+    dataset: PackedDataset, signals: RecordedSignals, corruption: CorruptionConfig | None, progress: Progress
 ) -> Blocks:
     """Dynamics of all rows (Eq. 1), sorted by key.
 
     Args:
         dataset: The packed data, with the labels that were trained on.
         signals: What the training recorded.
-        corruption: Which rows got a copy.
+        corruption: Which rows got a copy; None without copies.
         progress: Where the rows done are shown.
 
     Returns:

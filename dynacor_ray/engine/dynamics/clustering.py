@@ -104,23 +104,30 @@ def assign(
         clustering, equal = shared
         signals = row_signals(block, clustering)
         flags, quality = cut.apply(signals)
-        ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
-        columns = {
-            schema.KEY: block[schema.KEY],
-            schema.INSTANCE_ID: pa.array(ids),
-            schema.URI: block[schema.URI],
-            schema.GIVEN_LABEL: block[schema.GIVEN_LABEL],
-            schema.PREDICTED_LABEL: block[schema.PREDICTED_LABEL],
-            schema.IS_LABEL_ISSUE: pa.array(flags),
-            schema.LABEL_QUALITY: pa.array(quality),
-            schema.NOISE_SCORE: pa.array(signals.q_noisy),
-            schema.MEAN_MARGIN: pa.array(signals.margins.astype(np.float32).mean(axis=1)),
-            schema.PREDICTED_SHARE: block[schema.PREDICTED_SHARE],
-            schema.DUPLICATE_OF: _duplicate_of(ids, equal),
-        }
-        return pa.table(columns)
+        return judged_rows(block, flags, quality, signals.q_noisy, equal)
 
     return dynamics.map(work, (fitted, duplicates)).materialize()
+
+
+def judged_rows(
+    block: pa.Table, flags: np.ndarray, quality: np.ndarray, noise: np.ndarray, duplicates: Duplicates | None
+) -> pa.Table:
+    """Rows of dynamics as `assign` returns them. flags bool, quality float64, noise float32 (n,) each."""
+    ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
+    columns = {
+        schema.KEY: block[schema.KEY],
+        schema.INSTANCE_ID: pa.array(ids),
+        schema.URI: block[schema.URI],
+        schema.GIVEN_LABEL: block[schema.GIVEN_LABEL],
+        schema.PREDICTED_LABEL: block[schema.PREDICTED_LABEL],
+        schema.IS_LABEL_ISSUE: pa.array(flags),
+        schema.LABEL_QUALITY: pa.array(quality),
+        schema.NOISE_SCORE: pa.array(noise),
+        schema.MEAN_MARGIN: pa.array(schema.matrix(block[schema.MARGIN]).astype(np.float32).mean(axis=1)),
+        schema.PREDICTED_SHARE: block[schema.PREDICTED_SHARE],
+        schema.DUPLICATE_OF: _duplicate_of(ids, duplicates),
+    }
+    return pa.table(columns)
 
 
 def _duplicate_of(ids: np.ndarray, duplicates: Duplicates | None) -> pa.Array:

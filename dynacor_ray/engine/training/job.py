@@ -11,8 +11,10 @@ from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.runtime.machine import Resources
+from dynacor_ray.method.clustering import ClusteringConfig
 from dynacor_ray.models.augmentation import TrainingAugmentation
 from dynacor_ray.models.image_classifiers import NetworkSpec
+from dynacor_ray.robust.dividemix import DivideMix
 from dynacor_ray.robust.losses import RobustLoss
 
 NUMBERS_PER_THREAD = 2**15
@@ -25,6 +27,12 @@ class RobustTraining:
 
     loss: RobustLoss
     test: TrainingRows | None = None
+    mix: DivideMix | None = None
+    """DivideMix in place of the loss."""
+    clustering: ClusteringConfig | None = None
+    """Of the dynamics (§4.4), where they divide the rows."""
+    clustering_sample: int = 200_000
+    """Most rows that it is fitted to."""
 
 
 @dataclass(frozen=True, kw_only=True)

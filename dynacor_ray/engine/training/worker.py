@@ -20,6 +20,7 @@ from dynacor_ray.core.errors import CoverageError, TrainingError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.training.baselines_module import BaselinesModule
 from dynacor_ray.engine.training.batches import Batch, CachedRows, Shard, StreamedRows, open_rows, prefetch
+from dynacor_ray.engine.training.dividemix_module import DivideMixModule
 from dynacor_ray.engine.training.dynamics_module import AllSignalsModule, DynamicsModule
 from dynacor_ray.engine.training.job import Job
 from dynacor_ray.engine.training.lr_schedule import make_schedule, rate_after
@@ -310,5 +311,6 @@ def make_module(job: Job, device: torch.device) -> TrainingModule:
     if job.config.baselines:
         return BaselinesModule(job)
     if job.config.robust is not None:
-        return RobustModule(job, device, job.config.robust)
+        robust = job.config.robust
+        return DivideMixModule(job, device, robust, robust.mix) if robust.mix else RobustModule(job, device, robust)
     return AllSignalsModule(job, device) if job.config.signals else DynamicsModule(job, device)

@@ -13,7 +13,7 @@ from dynacor_ray.core.errors import ConfigError
 def test_options_without_a_meaning_are_unknown() -> None:
     names = set(all_options(TrainRunConfig))
     assert {"data", "encoder", "network", "epochs", "workers", "out", "loss", "without"} <= names
-    for name in ("gamma", "alpha", "flag_rule", "variant", "corrupted_weight", "thumbnails", "mlflow_uri"):
+    for name in ("clustering_epochs", "flag_rule", "variant", "corrupted_weight", "thumbnails", "mlflow_uri"):
         assert name not in names
         with pytest.raises(ConfigError, match=f"a known option, but got '{name}'"):
             make_config(TrainRunConfig, "demo", **{name: None})
@@ -27,8 +27,8 @@ def test_one_epoch_is_enough() -> None:
 def test_a_recipe_sets_what_has_a_meaning(name: str) -> None:
     config = make_config(TrainRunConfig, "demo", recipe=name)
     assert config.detect.learning_rate == RECIPES[name]["learning_rate"]
-    assert config.detect.alpha == 0.5, "not the recipe's, which only detect reads"
-    assert "alpha" not in config.as_dict()
+    assert config.alpha == 0.5, "not the recipe's, which no loss reads"
+    assert make_config(TrainRunConfig, "demo", recipe=name, method="ddyna_l").alpha == RECIPES[name]["alpha"]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,11 @@ def test_a_recipe_sets_what_has_a_meaning(name: str) -> None:
         ({"gce_q": 0.5}, "--loss gce for --gce-q, but got --loss ce"),
         ({"loss": "gce", "gce_q": 0.0}, "--gce-q"),
         ({"loss": "elr", "elr_momentum": 1.0}, "--elr-momentum in"),
+        ({"warm_up": 3}, "--method for --warm-up, but got none"),
+        ({"method": "dividemix", "warm_up": 20}, "a --warm-up shorter than the training, but got 20 of 20"),
+        ({"method": "dividemix", "loss": "gce"}, "a loss or a method, but got --loss gce with --method dividemix"),
+        ({"method": "ddyna_s", "without": "runs/a"}, "all rows, but got --without with --method ddyna_s"),
+        ({"method": "dividemix", "gamma": 0.2}, "--method ddyna_l or ddyna_s for --gamma"),
     ],
 )
 def test_what_contradicts_is_refused(given: dict[str, object], message: str) -> None:

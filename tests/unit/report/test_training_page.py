@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from dynacor_ray.report.training_page import chart, headline, training_page
-from dynacor_ray.report.training_summary import learned_text, print_training
+from dynacor_ray.report.training_summary import best_epoch, detection_text, learned_text, print_training
 from tests.pages import read
 
 
@@ -22,6 +22,7 @@ def summary_of(name: str = "cat", tested: bool = True, **changes: Any) -> dict[s
     return {
         **{"versions": {"dynacor_ray": "0.1.0"}, "config": {"data": name, "loss": "gce"}, "encoder": name},
         "loss": {"name": "gce", "gce_q": 0.7, "sce_alpha": 0.1},
+        **{"method": None, "detection": None},
         "data": {"uri": name, "num_rows": 1200, "class_names": [name, "dog"], "quarantined": 3},
         **{"action": "drop", "num_flagged": 200, "num_learned": 1000, "num_tested": 400, "judged_by": "true labels"},
         **{"epochs": epochs, "best": {"epoch": 2, "test_accuracy": 0.75} if tested else None},
@@ -40,6 +41,34 @@ def test_it_says_what_was_measured_and_how() -> None:
         assert text in page
     assert "GCE, gce_q 0.7" in page
     assert "sce_alpha" not in page, "settings of the other losses are not read"
+
+
+DIVIDED: dict[str, Any] = {
+    "action": None,
+    "method": {"name": "ddyna_s", "warm_up": 5},
+    "detection": {
+        **{"by": "division", "epoch": 2, "epoch_by": "test accuracy", "num_flagged": 1234},
+        "evaluation": {"f1": 0.875},
+    },
+}
+
+
+def test_a_method_says_what_it_takes_for_wrong_and_who_chose() -> None:
+    said = "1,234 rows, as divided in epoch 2, chosen by the test rows; F1 87.5%"
+    page = training_page(summary_of(**DIVIDED))
+    assert said in page
+    assert "DDyna-S, warm_up 5" in page
+    told = {"by": "dynamics", "clustering_epoch": 3, "num_flagged": 10, "evaluation": None}
+    assert detection_text(summary_of(**DIVIDED | {"detection": told})) == "10 rows, by its dynamics (Eq. 9)"
+    stream = io.StringIO()
+    print_training(summary_of(**DIVIDED), "runs/a", Console(file=stream, width=200))
+    assert said in stream.getvalue()
+    assert "issues.parquet" in stream.getvalue()
+
+
+def test_the_best_epoch_is_the_first_of_equals() -> None:
+    assert best_epoch([{"test_accuracy": value} for value in (0.5, 0.7, 0.7)]) == 1
+    assert best_epoch([{"epoch": 1}]) is None
 
 
 def test_without_test_rows_it_says_so() -> None:

@@ -1,0 +1,98 @@
+"""DivideMix and DynaCor together, over noise rates: `python jobs/bench_robust.py --data FILE`. Prints JSON (Fig. 3).
+
+The file is parquet with true labels in the column `--truth`, and `feature` or `image` (encoded once and kept in
+`--cache`). Per noise and seed a quarter of the rows is held out; the others get wrong labels, asymmetric ones or by
+their features. Said are test accuracy and F1 of what is taken for wrong, mean and deviation over the seeds, in %: of
+DivideMix and DDyna-S in the epoch with the best test accuracy, for which they use clean test data, of DDyna-L after the
+last epoch, by Eq. 9, which uses none. `ce` is cross-entropy after the last epoch, without F1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bench_cleaning
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tyro
+from numpy.typing import NDArray
+
+import dynacor_ray
+from dynacor_ray.core import schema
+from dynacor_ray.ground_truth.noise_spec import given_labels, parse_noise
+
+BY_TEST = ("dividemix", "ddyna_s")
+"""Judged in the epoch with the best test accuracy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(bench_cleaning.Rows):
+    """What is measured."""
+
+    truth: str = schema.TRUE_LABEL
+    """Column with the true labels."""
+    noises: tuple[str, ...] = (
+        *(f"{kind}:{rate}" for kind in ("asymmetric", "instance_dependent") for rate in (0.1, 0.2, 0.3, 0.4)),
+    )
+    """Kinds and rates of noise, as `dynacor compare` takes them."""
+    methods: tuple[str, ...] = ("ce", "dividemix", "ddyna_s", "ddyna_l")
+    """`ce`, or a `--method` of `dynacor train`."""
+
+
+def measure(
+    options: Options, features: NDArray[np.float32], true: NDArray[np.int64], noise: str, seed: int
+) -> dict[str, float]:
+    """Accuracy and F1 of every method on one split with one noise."""
+    order = np.random.default_rng(1 + seed).permutation(len(true))
+    test, kept = order[: len(order) // 4], np.sort(order[len(order) // 4 :])
+    centered, classes = features[kept] - features[kept].mean(axis=0), int(true.max()) + 1
+    given = given_labels(parse_noise(noise), true[kept], kept.astype(np.int64), classes, seed, centered)
+    found: dict[str, float] = {"wrong": float((given != true[kept]).mean())}
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        columns = {schema.FEATURE: schema.fixed_size_list(features[kept]), schema.GIVEN_LABEL: given}
+        pq.write_table(pa.table(columns | {schema.TRUE_LABEL: true[kept]}), here / "train.parquet")
+        shared: dict[str, Any] = {"cluster": "none", "quiet": True, "seed": seed, "cache": str(here / "cache")}
+        shared |= {"epochs": options.epochs, "learning_rate": options.learning_rate, "batch_size": 128}
+        shared |= {"test": bench_cleaning.save(here / "test.parquet", features[test], true[test])}
+        for name in options.methods:
+            more = {} if name == "ce" else {"method": name}
+            if name != "ce" and noise.startswith("asymmetric"):
+                more["penalize_confidence"] = True
+            out = str(here / name)
+            made = dynacor_ray.train(str(here / "train.parquet"), **shared, **more, out=out).summary
+            found[f"{name} accuracy"] = made["best" if name in BY_TEST else "last"]["test_accuracy"]
+            if name != "ce":
+                found[f"{name} f1"] = made["detection"]["evaluation"]["f1"]
+    print(f"{noise}, seed {seed}: {found}", file=sys.stderr, flush=True)
+    return found
+
+
+def main(options: Options) -> None:
+    """Measure every noise and print what was found."""
+    features, table = bench_cleaning.read(options)
+    true = (
+        table[options.truth].combine_chunks().cast(pa.string()).dictionary_encode().indices.to_numpy().astype(np.int64)
+    )
+    result: dict[str, Any] = {"rows": table.num_rows, "epochs": options.epochs, "learning_rate": options.learning_rate}
+    for noise in options.noises:
+        values: dict[str, list[float]] = defaultdict(list)
+        for seed in range(options.seeds):
+            for name, value in measure(options, features, true, noise, seed).items():
+                values[name].append(value)
+        result[noise] = {
+            name: [round(100 * float(np.mean(found)), 2), round(100 * float(np.std(found)), 2)]
+            for name, found in values.items()
+        }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
