@@ -21,9 +21,10 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, storage_errors
 from dynacor_ray.core.text_tables import raw_records, with_field
 from dynacor_ray.sources.base import SourceOptions
-from dynacor_ray.sources.columns import Columns, find_columns, is_integer_text, label_strings
+from dynacor_ray.sources.columns import Columns, find_columns
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.folder_scan import FolderFile
+from dynacor_ray.sources.label_values import is_integer_text, label_strings
 from dynacor_ray.sources.parquet import read_footers
 from dynacor_ray.sources.row_files import ParquetRows, text_schema
 from dynacor_ray.sources.table import JSON_LINES

@@ -13,7 +13,7 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import check_class_names, label_codes
+from dynacor_ray.sources.class_names import named_classes
 from dynacor_ray.sources.folder_scan import FolderFile, Scan, scan_folder
 from dynacor_ray.sources.image_files import cut, raw_images, read_below
 
@@ -68,22 +68,20 @@ class FolderSource(Source):
         """
         self.uri, self._options = data, options
         self.root = locate(data)
-        self._classes = None if options.classes is None else check_class_names(options.classes, "--classes")
+        self.class_names, self.label_codes = named_classes(options)
         with storage_errors("read", self.root):
             scan = scan_folder(self.root, options.follow_links)
         self.files, notes = _with_classes(scan, data, options.split)
         classes = Counter(file.label for file in self.files)
-        if len(classes) < 2 and self._classes is None:
+        if len(classes) < 2 and self.class_names is None:
             raise _one_class(scan, data, classes, self.files)
         self.notes = (*notes, *_left_out(scan, self.files))
         self.num_rows = len(self.files)
-        self.class_names = self._classes
-        self.label_codes = None if self._classes is None else label_codes(self._classes)
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`."""
         files = [[file.path, file.error, file.size, file.mtime_ns] for file in self.files]
-        return digest([self.name, files, self._classes])
+        return digest([self.name, files, self.class_names])
 
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`."""

@@ -39,6 +39,7 @@ OUTSIDE = "points outside the data root"
 MISSING = "missing file"
 
 _T = TypeVar("_T")
+_Rows = TypeVar("_Rows", pa.Table, pa.StringArray)
 _THREADS = 8
 
 
@@ -157,6 +158,11 @@ def cut(rows: int, max_rows: int, make: Callable[[int, int], _T]) -> list[_T]:
     pieces = max(1, -(-rows // max(1, max_rows)))
     edges = [rows * piece // pieces for piece in range(pieces + 1)]
     return [make(first, last - first) for first, last in pairwise(edges) if last > first]
+
+
+def some_rows(rows: _Rows, first: int, count: int) -> _Rows:
+    """Some rows of an Arrow table or array as a copy, since a slice pickles as the whole."""
+    return rows.take(pa.array(np.arange(first, first + count)))
 
 
 def file_stamp(name: str, info: pafs.FileInfo) -> list[Any]:

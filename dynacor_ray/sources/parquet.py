@@ -20,20 +20,12 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import RAW_ERROR, RAW_ROW, URI
 from dynacor_ray.core.storage import Location, locate, retry_transient, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import (
-    Columns,
-    declared_classes,
-    find_columns,
-    flat_vectors,
-    is_label_name,
-    joined_parts,
-    label_strings,
-    plain,
-    raw_columns,
-    text_strings,
-)
+from dynacor_ray.sources.class_names import declared_classes
+from dynacor_ray.sources.column_types import flat_vectors, joined_parts, plain
+from dynacor_ray.sources.columns import Columns, find_columns, is_label_name
 from dynacor_ray.sources.image_files import cut, read_rows
 from dynacor_ray.sources.image_paths import folder_of, place_of
+from dynacor_ray.sources.label_values import label_strings, raw_columns, text_strings
 from dynacor_ray.sources.row_files import ARROW, RowFile, RowReader, open_row_file
 
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB

@@ -15,7 +15,8 @@ from PIL import Image
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got, first_line
 from dynacor_ray.sources.base import Source, SourceOptions
-from dynacor_ray.sources.columns import check_class_names, declared_classes, find_columns, label_codes, label_strings
+from dynacor_ray.sources.class_names import check_class_names, declared_classes, label_codes
+from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.in_memory import (
     ArrowRows,
     FrameSource,
@@ -25,6 +26,7 @@ from dynacor_ray.sources.in_memory import (
     as_array,
     pixels_of,
 )
+from dynacor_ray.sources.label_values import label_strings
 
 HELD = (
     "an array or tensor of features (N, D) or images (N, H, W[, C]), a list of paths or images, a data frame or Arrow "

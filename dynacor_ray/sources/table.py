@@ -17,16 +17,11 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import (
-    Columns,
-    declared_classes,
-    find_columns,
-    is_label_name,
-    raw_columns,
-    text_strings,
-)
-from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows
+from dynacor_ray.sources.class_names import Declared, declared_classes
+from dynacor_ray.sources.columns import Columns, find_columns, is_label_name
+from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows, some_rows
 from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
+from dynacor_ray.sources.label_values import raw_columns, text_strings
 from dynacor_ray.sources.parquet import read_footers, same_columns
 from dynacor_ray.sources.row_files import RowFile, text_schema
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
@@ -135,13 +130,10 @@ class TableSource(Source):
         """See `Source.shards`."""
 
         def make(first: int, count: int) -> Shard:
-            rows = self._rows.take(pa.array(np.arange(first, first + count)))  # a copy: slices pickle as the whole
+            rows = some_rows(self._rows, first, count)
             return TableShard(first, count, self._folder, rows, self._options.remote)
 
         return cut(self.num_rows, max_rows, make)
-
-
-Declared = tuple[tuple[str, ...] | None, dict[str, int] | None]
 
 
 def _read_text(place: Location, options: SourceOptions) -> tuple[pa.Table, Columns, Declared, list[str]]:
