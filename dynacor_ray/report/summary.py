@@ -133,6 +133,7 @@ def build_summary(
         transition_matrix=transition_matrix(counts) if manifest.num_classes <= MATRIX_CLASSES else None,
         validation={"chosen_epoch": chosen_epoch, "epochs": [asdict(epoch) for epoch in epochs]},
         evaluation=evaluation,
+        notes=manifest.notes,
         warnings=warnings,
         seconds=seconds or {},
         training_waited_for_rows=waiting_share,

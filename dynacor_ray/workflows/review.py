@@ -67,6 +67,9 @@ class ReviewResult:
     drawn: AuditRound | None
     wrote: Sequence[str]
 
+    def __repr__(self) -> str:
+        return f"<ReviewResult {' '.join(self.sentences())}>"
+
     def questions(self) -> pa.Table:
         """The rows that were drawn, in the order of the questions: instance_id, uri, both labels by name, mark (empty).
 
