@@ -24,10 +24,10 @@ from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.columns import Columns, find_columns
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.folder_scan import FolderFile
+from dynacor_ray.sources.json_tables import JSON_TABLES
 from dynacor_ray.sources.label_values import is_integer_text, label_strings
 from dynacor_ray.sources.parquet import read_footers
 from dynacor_ray.sources.row_files import ParquetRows, text_schema
-from dynacor_ray.sources.table import JSON_LINES
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
 
 Action = Literal["drop", "relabel"]
@@ -83,8 +83,8 @@ def copy_table(data: Location, out: Location, options: SourceOptions, changes: R
     """Copy a table with its changes; returns the number of rows changed."""
     if table_ending(data.path) in TEXT_TABLES:
         return _copy_csv(data, out, options, changes)
-    if table_ending(data.path) in JSON_LINES:
-        raise _not_copied("JSON lines")
+    if table_ending(data.path) in JSON_TABLES:
+        raise _not_copied("JSON")
     files, first, changed = read_footers(data.uri, options.split), 0, 0
     if not all(isinstance(file.reader, ParquetRows) for file in files):
         raise _not_copied("Arrow files, or labels in names of folders")

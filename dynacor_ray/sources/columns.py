@@ -26,7 +26,7 @@ from dynacor_ray.sources.column_types import (
     is_vector_type,
 )
 
-LABEL_COLUMNS = ("given_label", "label", "labels", "class", "target", "y", "noisy_label")
+LABEL_COLUMNS = ("given_label", "label", "labels", "class", "target", "y", "noisy_label", "choice")
 IMAGE_COLUMNS = ("image", "img", "images")
 FEATURE_COLUMNS = ("feature", "features", "embedding", "embeddings")
 URI_COLUMNS = (

@@ -22,16 +22,17 @@ from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.folder_kinds import find_metadata, has_rows_below
 from dynacor_ray.sources.image_files import is_image_name
 from dynacor_ray.sources.in_memory import MEMORY, gone
+from dynacor_ray.sources.json_tables import JSON_LINES, JSON_TABLES
 from dynacor_ray.sources.parquet import ParquetSource, read_footers
 from dynacor_ray.sources.row_files import ARROW, open_text_rows, text_schema
-from dynacor_ray.sources.table import JSON_LINES, TableSource
+from dynacor_ray.sources.table import TableSource
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
 from dynacor_ray.sources.webdataset import WebDatasetSource
 
 UNDERSTOOD = (
-    "'demo', a folder with one sub-folder of images per class, a table (.csv, .tsv, .txt, .jsonl, .parquet) of image "
-    "paths and labels or with features, .npy or .npz, Arrow files, webdataset's .tar, boxes of COCO or YOLO, the root "
-    "of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
+    "'demo', a folder with one sub-folder of images per class, a table (.csv, .tsv, .txt, .jsonl, .json, .parquet) of "
+    "image paths and labels or with features, a project of Label Studio (.json), .npy or .npz, Arrow files, "
+    "webdataset's .tar, boxes of COCO or YOLO, the root of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
 )
 
 TABLES = (*TEXT_TABLES, *JSON_LINES)
@@ -183,19 +184,19 @@ def _metadata(data: str, listed: str, options: SourceOptions) -> Source:
 
 def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     extension = table_ending(place.path)
-    if options.split is not None and extension in (*TABLES, ".tar"):
+    if extension == ".json" and is_coco_file(place):
+        return "coco", lambda: BoxSource(data, options, "coco")
+    if options.split is not None and extension in (*TEXT_TABLES, *JSON_TABLES, ".tar"):
         remedy = "leave it out, or write the rows of the split to a file of their own"
         raise ConfigError(expected_got("folders or files of splits for --split", f"one file, {data}", remedy))
     if extension in TEXT_TABLES:
         return _recognize_text(data, place, options)
-    if extension in JSON_LINES:
-        return "table", lambda: TableSource(data, options)
     if extension in _ROW_FILES:
         return _recognize_parquet(data, options)
     if extension == ".tar":
         return "webdataset", lambda: WebDatasetSource(data, options)
-    if extension == ".json" and is_coco_file(place):
-        return "coco", lambda: BoxSource(data, options, "coco")
+    if extension in JSON_TABLES:
+        return "table", lambda: TableSource(data, options)
     if extension in ARRAY_FILES:
         return "numpy", lambda: ArraySource(data, options)
     remedy = "convert the data, or give another path"

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.json as pajson
 
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
@@ -21,12 +20,11 @@ from dynacor_ray.sources.class_names import Declared, declared_classes
 from dynacor_ray.sources.columns import Columns, find_columns, is_label_name
 from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows, some_rows
 from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
+from dynacor_ray.sources.json_tables import JSON_TABLES, JsonTable, original_names, read_json_table
 from dynacor_ray.sources.label_values import raw_columns, text_strings
 from dynacor_ray.sources.parquet import read_footers, same_columns
 from dynacor_ray.sources.row_files import RowFile, text_schema
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
-
-JSON_LINES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,12 @@ class TableSource(Source):
         if ending in TEXT_TABLES:
             rows, columns, declared, notes = _read_text(self._place, options)
             stamps = [tuple(file_stamp("", self._place.info()))]
-        elif ending in JSON_LINES:
-            rows, columns, declared = _read_json_lines(self._place, options)
+        elif ending in JSON_TABLES:
+            held = read_json_table(self._place)
+            rows, columns, declared = _of_json(held, posixpath.basename(self._place.path), options)
+            if held.is_project and find_rule(_flat(rows[URI]), self._folder, options).hint:
+                rows = rows.set_column(0, URI, original_names(_flat(rows[URI])))
+            self.warnings = held.warnings
             stamps = [tuple(file_stamp("", self._place.info()))]
         else:
             files = read_footers(data, options.split) if files is None else files
@@ -172,18 +174,9 @@ def _read_text(place: Location, options: SourceOptions) -> tuple[pa.Table, Colum
     return _with_broken(rows, broken), columns, declared, [found.note]
 
 
-def _read_json_lines(place: Location, options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
-    """The rows of a table with one JSON object per line."""
-    name = posixpath.basename(place.path)
-    with storage_errors("read", place):
-        try:
-            with place.stream() as stream:
-                table = pajson.read_json(stream)
-        except pa.ArrowInvalid as error:
-            got = f"'{first_line(error)}'"
-            raise DataError(
-                expected_got(f"{name} to hold one JSON object per line", got, "correct the file")
-            ) from error
+def _of_json(held: JsonTable, name: str, options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
+    """The rows of a table in JSON."""
+    table = held.table
     columns = find_columns(table.schema, options, name)
     if columns.kind == "feature" or columns.payload is not None:
         remedy = "write features as parquet, or name the column of paths with --uri-column"
