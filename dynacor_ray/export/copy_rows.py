@@ -27,8 +27,9 @@ from dynacor_ray.sources.folder_scan import FolderFile
 from dynacor_ray.sources.json_tables import JSON_TABLES
 from dynacor_ray.sources.label_values import is_integer_text, label_strings
 from dynacor_ray.sources.parquet import read_footers
-from dynacor_ray.sources.row_files import ParquetRows, text_schema
+from dynacor_ray.sources.row_files import ParquetRows
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
+from dynacor_ray.sources.text_rows import text_schema
 
 Action = Literal["drop", "relabel"]
 CHANGED = "the table that the run read: the labels of its rows are others now"

@@ -131,7 +131,7 @@ def _find_label(schema: pa.Schema, where: str, left: list[str]) -> str:
         if not is_label_type(schema.field(name).type) and len(known) == 1:
             raise _not_labels(name, schema.field(name).type)
     known = [name for name in known if is_label_type(schema.field(name).type)]
-    left = [name for name in left if not _UNNAMED.fullmatch(name) and _plain_name(name) not in _NO_LABELS]
+    left = [name for name in left if could_be_labels(name)]
     left = [name for name in left if is_label_type(schema.field(name).type) and not is_real(schema.field(name).type)]
     candidates = known or left
     if len(candidates) == 1:
@@ -184,6 +184,11 @@ def _numbered(schema: pa.Schema, where: str) -> tuple[str, ...]:
 
 def _counts(length: int) -> tuple[list[int], list[int]]:
     return list(range(length)), list(range(1, length + 1))
+
+
+def could_be_labels(name: str) -> bool:
+    """Whether a column of this name may hold labels where no name says so, as one that numbers the rows does not."""
+    return not _UNNAMED.fullmatch(name) and _plain_name(name) not in _NO_LABELS
 
 
 def is_label_name(name: str) -> bool:

@@ -18,13 +18,14 @@ from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import Declared, declared_classes
 from dynacor_ray.sources.columns import Columns, find_columns, is_label_name
-from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows, some_rows
+from dynacor_ray.sources.image_files import cut, file_stamp, matching, raw_images, read_rows, some_rows
 from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
 from dynacor_ray.sources.json_tables import JSON_TABLES, JsonTable, original_names, read_json_table
 from dynacor_ray.sources.label_values import raw_columns, text_strings
-from dynacor_ray.sources.parquet import read_footers, same_columns
-from dynacor_ray.sources.row_files import RowFile, text_schema
-from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
+from dynacor_ray.sources.parquet import same_columns
+from dynacor_ray.sources.row_files import RowFile
+from dynacor_ray.sources.text_format import find_format, table_ending
+from dynacor_ray.sources.text_rows import text_schema
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ class TableSource(Source):
         """Read the table.
 
         Args:
-            data: path or URI of a table in text, of JSON lines, or of parquet files.
+            data: path or URI of a table in text or JSON, a pattern of tables in text, or where `files` lie.
             options: columns and classes that the user named, and where the images lie.
-            files: parquet footers, if read already.
+            files: what is known of files of rows.
             root: a folder above the table from which paths are told, instead of the table's own.
 
         Raises:
@@ -88,9 +89,9 @@ class TableSource(Source):
         self._folder = folder_of(self._place)
         ending = table_ending(self._place.path)
         notes: list[str] = []
-        if ending in TEXT_TABLES:
-            rows, columns, declared, notes = _read_text(self._place, options)
-            stamps = [tuple(file_stamp("", self._place.info()))]
+        if files is not None:
+            rows, columns, declared = _read_parquet(files, options)
+            stamps, notes = [file.stamp for file in files], list(files[0].notes)
         elif ending in JSON_TABLES:
             held = read_json_table(self._place)
             rows, columns, declared = _of_json(held, posixpath.basename(self._place.path), options)
@@ -99,9 +100,9 @@ class TableSource(Source):
             self.warnings = held.warnings
             stamps = [tuple(file_stamp("", self._place.info()))]
         else:
-            files = read_footers(data, options.split) if files is None else files
-            rows, columns, declared = _read_parquet(files, options)
-            stamps = [file.stamp for file in files]
+            texts = matching(self._place)
+            rows, columns, declared, notes = _read_texts(texts, options)
+            stamps = [tuple(file_stamp("", text.info())) for text in texts]
         if rows.num_rows:
             rule = find_rule(_flat(rows[URI]), self._folder, options)
             rows = rows.set_column(0, URI, rule.apply(_flat(rows[URI])))
@@ -136,6 +137,18 @@ class TableSource(Source):
             return TableShard(first, count, self._folder, rows, self._options.remote)
 
         return cut(self.num_rows, max_rows, make)
+
+
+def _read_texts(places: list[Location], options: SourceOptions) -> tuple[pa.Table, Columns, Declared, list[str]]:
+    """The rows of tables in text with the same columns, one after the other."""
+    found = [_read_text(place, options) for place in places]
+    (first, columns, declared, notes), *others = found
+    for place, (_, other, _, _) in zip(places[1:], others, strict=True):
+        if other != columns:
+            got = f"others in {posixpath.basename(place.path)}"
+            expected = f"the columns of {posixpath.basename(places[0].path)} in every file"
+            raise DataError(expected_got(expected, got, "keep only files of one data set"))
+    return pa.concat_tables([first, *(rows for rows, _, _, _ in others)]), columns, declared, notes
 
 
 def _read_text(place: Location, options: SourceOptions) -> tuple[pa.Table, Columns, Declared, list[str]]:

@@ -11,7 +11,7 @@ import pytest
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.registry import open_source
-from tests.unit.sources.test_folder import png, whole, write
+from tests.opened_sources import png, whole, write
 
 LINK = "/data/local-files/?d=photos/"
 
