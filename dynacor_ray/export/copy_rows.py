@@ -26,6 +26,7 @@ from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.folder_scan import FolderFile
 from dynacor_ray.sources.json_tables import JSON_TABLES
 from dynacor_ray.sources.label_values import is_integer_text, label_strings
+from dynacor_ray.sources.one_hot import one_hot_columns
 from dynacor_ray.sources.parquet import read_footers
 from dynacor_ray.sources.row_files import ParquetRows
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
@@ -89,6 +90,8 @@ def copy_table(data: Location, out: Location, options: SourceOptions, changes: R
     files, first, changed = read_footers(data.uri, options.split), 0, 0
     if not all(isinstance(file.reader, ParquetRows) for file in files):
         raise _not_copied("Arrow files, or labels in names of folders")
+    if one_hot_columns(files[0].schema, options, files[0].name):
+        raise _not_copied("one-hot classes")
     columns = find_columns(files[0].schema, options, files[0].name)
     for file in files:
         changed += _copy_parquet(file.place, out / file.name if data.is_dir() else out, first, columns, changes)
@@ -211,7 +214,10 @@ def _copy_csv(source: Location, out: Location, options: SourceOptions, changes: 
         head = list(form.names)
         if form.has_header:
             sink.write(next(records)[1])
-        columns = find_columns(text_schema(source, form), options, posixpath.basename(source.path))
+        kinds, name = text_schema(source, form), posixpath.basename(source.path)
+        if one_hot_columns(kinds, options, name):
+            raise _not_copied("one-hot classes")
+        columns = find_columns(kinds, options, name)
         label, row = head.index(columns.label), 0
         for fields, text in records:
             position = -1
