@@ -16,7 +16,10 @@ ROWS_BY_URI = ("folder", "table", "clothing1m")
 """Kinds of sources whose images are files of their own."""
 _LEFT_OUT = "Pictures are left out. To see them: dynacor report RUN --thumbnails"
 _TERMS = "Pictures are left out, since the terms of this data forbid to pass them on. For yourself: --thumbnails"
-_GONE = "No pictures: the packed images that this run read are gone or have changed. dynacor report RUN --data PLACE packs them."
+_GONE = (
+    "No pictures: the packed images that this run read are gone or have changed. To pack them again: "
+    "dynacor report RUN --data PLACE"
+)
 
 
 def make_report(run: Location, thumbnails: bool | None = None) -> Location:
