@@ -215,8 +215,8 @@ def _clean(config: CleanConfig) -> None:
         answers = read_answers(run, RunSummary.read(run).class_names, locate(config.marks))
     action: Literal["drop", "relabel"] = "drop" if config.drop else "relabel"
     done = clean_run(run, locate(config.out), action, answers, config.hard_links, config.all_flagged, config.data)
-    did = "left out" if config.drop else "relabeled"
-    _say(f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {config.out}", f"Changes: {done.log}")
+    did = "Left out" if config.drop else "Relabeled"
+    _say(f"{did}: {done.changed:,}; flagged and kept: {done.left:,}. Copy: {config.out}", f"Changes: {done.log}")
 
 
 def _completion(config: CompletionConfig) -> None:

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, closest, expected_got
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.arrays import ARRAY_FILES, ArraySource
 from dynacor_ray.sources.base import COLUMN_OPTIONS, Source, SourceOptions
@@ -122,10 +122,15 @@ def _recognize(data: str, options: SourceOptions) -> tuple[str, Callable[[], Sou
 
 def _existing(data: str) -> Location:
     place = locate(data)
-    if not data or not place.exists():
-        expected = f"data to look at ({UNDERSTOOD})"
-        raise DataError(expected_got(expected, f"no such path {data!r}", "check the path"))
-    return place
+    if data and place.exists():
+        return place
+    path = place.path.rstrip("/")
+    beside = Location(place.filesystem, posixpath.dirname(path), posixpath.dirname(place.uri.rstrip("/")))
+    near = closest(posixpath.basename(path), beside.names() if data else [])
+    if near:
+        raise DataError(expected_got("data to look at", f"no such path {data!r}", f"perhaps {beside / near} is meant"))
+    expected = f"data to look at ({UNDERSTOOD})"
+    raise DataError(expected_got(expected, f"no such path {data!r}", "check the path"))
 
 
 def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:

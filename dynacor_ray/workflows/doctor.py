@@ -346,4 +346,5 @@ def _print(report: DoctorReport) -> None:
         for name, value in report.plan["run"].items():
             planned.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
         console.print(planned)
-    console.print("Ready." if report.ok else "Not ready: correct the lines marked 'no'.")
+    ready = "Ready. Next: dynacor detect with the same options."
+    console.print(ready if report.ok else "Not ready: correct the lines marked 'no'.")
