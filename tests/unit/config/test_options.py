@@ -219,7 +219,7 @@ def test_an_option_that_needs_another_one(kind: str | None, got: str) -> None:
     assert make_config(Sample, base="x", share=0.5, kind=kind).kind == kind, "the default does no harm"
 
 
-RUNS = [kind for kind in CLASSES if {"data", "seed"} <= all_options(kind).keys()]
+RUNS = [kind for kind in CLASSES if {"data", "seed", "out"} <= all_options(kind).keys()]
 
 
 @pytest.mark.parametrize("kind", RUNS, ids=name_of)
