@@ -47,6 +47,8 @@ class _FinishedRun(Checked):
 
     run: str = option(MISSING, "arguments", positional=True)
     """Directory of a finished `dynacor detect` or `dynacor sweep`."""
+    data: str | None = option(None, "options")
+    """Where the data are now, if they were moved since the run; they must be the same files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +102,6 @@ class CleanConfig(_FinishedRun):
     right or unsure stay as they are."""
     hard_links: bool = option(False, "options")
     """Of an image folder: names for the same files instead of copies, which need no space."""
-    data: str | None = option(None, "options")
-    """Where the data are now, if they were moved since the run; they must be the same files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,15 +169,25 @@ def _report(config: ReportConfig) -> None:
     """Make report.html of a finished run or sweep."""
     from dynacor_ray.report.build import make_report
 
+    _bring_data(config)
     _say(f"Report: {make_report(locate(config.run), config.thumbnails)}")
+
+
+def _bring_data(config: _FinishedRun) -> None:
+    """Check moved data; without any the engine need not be loaded."""
+    if config.data is not None:
+        from dynacor_ray.workflows.moved_data import bring_data
+
+        bring_data(locate(config.run), config.data)
 
 
 def _export(config: ExportConfig) -> None:
     """Write a run's rows as a table or for another tool."""
     from dynacor_ray.export.tables import export_run
 
+    _bring_data(config)
     run, out = locate(config.run), locate(config.out)
-    rows = export_run(run, out, config.flagged, config.limit, config.prefix, config.format)
+    rows = export_run(run, out, config.flagged, config.limit, config.prefix, config.format, config.data)
     _say(f"{rows:,} rows written to {config.out}")
 
 
@@ -205,8 +215,8 @@ def _clean(config: CleanConfig) -> None:
         answers = read_answers(run, RunSummary.read(run).class_names, locate(config.marks))
     action: Literal["drop", "relabel"] = "drop" if config.drop else "relabel"
     done = clean_run(run, locate(config.out), action, answers, config.hard_links, config.all_flagged, config.data)
-    did = "left out" if config.drop else "relabeled"
-    _say(f"{done.changed:,} rows {did}, {done.left:,} flagged rows stay: {config.out}", f"Changes: {done.log}")
+    did = "Left out" if config.drop else "Relabeled"
+    _say(f"{did}: {done.changed:,}; flagged and kept: {done.left:,}. Copy: {config.out}", f"Changes: {done.log}")
 
 
 def _completion(config: CompletionConfig) -> None:

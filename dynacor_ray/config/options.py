@@ -21,6 +21,7 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from dynacor_ray.config.recipes import RECIPES, published_options
 from dynacor_ray.core.errors import ConfigError, closest, expected_got
+from dynacor_ray.core.redaction import redact_all
 
 _MEANING = {str: "text", bool: "True or False", int: "a whole number", float: "a finite number"}
 
@@ -173,6 +174,16 @@ class Checked:
 
     left_out: ClassVar[tuple[str, ...]] = ()
     settled: ClassVar[Mapping[str, Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        type.__setattr__(cls, "__repr__", Checked.__repr__)  # before `dataclass` makes one that shows secrets
+
+    def __repr__(self) -> str:
+        """What differs from the defaults, secrets redacted."""
+        values = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}  # type: ignore[arg-type]
+        shown = [f"{name}={redact_all(value)!r}" for name, (value, default) in values.items() if value != default]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         options = own_options(type(self)).values()

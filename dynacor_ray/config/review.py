@@ -22,5 +22,7 @@ class ReviewConfig(Checked):
     of them tell most. Writes audit.csv, tasks for Label Studio, and the order `audit sample` of the report."""
     seed: int | None = option(None, "options", only_with="--sample")
     """Seed of the draw. Default: that of the run."""
+    data: str | None = option(None, "options")
+    """Where the data are now, if they were moved since the run; they must be the same files."""
     prefix: str | None = option(None, "options", only_with="--sample")
     """What Label Studio needs before each path, such as `/data/local-files/?d=images/`; the path is encoded for it."""

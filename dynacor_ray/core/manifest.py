@@ -111,6 +111,8 @@ class DatasetManifest:
     """None where features are alike, and are used as they are."""
     duplicates: str | None = None
     """The file of rows that have a twin, `schema.duplicates_schema`; None where there are none."""
+    notes: tuple[str, ...] = ()
+    """What was taken for what in the data, where nothing is lost."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -138,8 +140,8 @@ class DatasetManifest:
         try:
             raw["parts"] = tuple(DataFile(**part) for part in raw["parts"])
             raw["stats"], raw["lined_up"] = read_stats(raw["stats"]), read_lined_up(raw["lined_up"])
-            for name in ("class_names", "class_counts", "quarantine_examples", "warnings"):
-                raw[name] = tuple(raw[name])
+            for name in ("class_names", "class_counts", "quarantine_examples", "notes", "warnings"):
+                raw[name] = tuple(raw.get(name, ()))
             manifest = cls(**raw)
             files = [*(part.name for part in manifest.parts), manifest.quarantine]
             files += [name for name in (manifest.truth, manifest.duplicates) if name is not None]

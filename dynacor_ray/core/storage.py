@@ -6,6 +6,7 @@ import errno
 import functools
 import itertools
 import json
+import lzma
 import os
 import posixpath
 import re
@@ -167,7 +168,14 @@ class Location:
         if self.is_local and self.info().type not in (pafs.FileType.File, pafs.FileType.NotFound):
             raise StorageError(expected_got(f"a regular file at {self}", "something else", "check the path"))
         with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
-            yield stream
+            if not self.path.lower().endswith(".xz"):  # the only compression that Arrow does not unpack by itself
+                yield stream
+                return
+            try:
+                with lzma.LZMAFile(stream) as unpacked:
+                    yield pa.PythonFile(unpacked, "r")
+            except (lzma.LZMAError, EOFError) as error:
+                raise StorageError(expected_got(f"to read {self}", f"'{error}'", "write the file again")) from error
 
     @retry_transient
     def read_bytes(self) -> bytes:

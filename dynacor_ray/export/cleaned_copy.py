@@ -12,19 +12,19 @@ import pyarrow.csv as pacsv
 from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import ConfigError, DataError, StorageError, expected_got
-from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.storage import Location
 from dynacor_ray.export.copy_rows import CHANGED, Action, RowChanges, copy_folder, copy_table
+from dynacor_ray.export.run_data import open_run_data
 from dynacor_ray.export.tables import without_formulas
 from dynacor_ray.report.answer_files import MARKS
 from dynacor_ray.report.answers import Answers
-from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.audit import issues_in_use, read_review
 from dynacor_ray.runs.directory import ISSUES, finished_run
 from dynacor_ray.runs.records import RunSummary
-from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.folder import FolderSource
+from dynacor_ray.sources.image_files import is_pattern
 from dynacor_ray.sources.image_paths import folder_of
-from dynacor_ray.sources.registry import open_source
 
 LOG = ".changes.csv"
 _OPEN, _WRONG = -1, MARKS.index("wrong")
@@ -90,8 +90,10 @@ def clean_run(
         raise DataError(expected_got(expected, got, "use dynacor export to .csv instead"))
     if out.exists():
         raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
-    options = SourceOptions.of(config)
-    source, root = _open_data(run, config["data"], data, options)
+    if is_pattern(data or config["data"]):
+        got = f"files that fit {data or config['data']}"
+        raise DataError(expected_got("one table, or a folder", got, "use dynacor export to .csv instead"))
+    source, root = open_run_data(run, summary, data)
     if f"{out.path}/".startswith(f"{root.path}/"):
         raise StorageError(expected_got(f"a place outside of {root}", str(out), "a copy in it would be taken for data"))
     if kind == "table":
@@ -108,25 +110,13 @@ def clean_run(
         moved = copy_folder(source, out, changes, hard_links)
         changed = len(moved)
     else:
-        changed = copy_table(root, out, options, changes)
+        changed = copy_table(root, out, SourceOptions.of(config), changes)
     if changed != len(changes.ids):
         got = f"{changed:,} of the {len(changes.ids):,} rows to change"
         raise DataError(expected_got(CHANGED.partition(":")[0], got, "run detect again"))
     log = out.beside(LOG)
     _write_log(log, changes, moved)
     return Cleaned(changed, left, log)
-
-
-def _open_data(run: Location, read: str, moved: str | None, options: SourceOptions) -> tuple[Source, Location]:
-    """The data that the run read, at their place then or where they are now, and that place. Raises DataError."""
-    expected, named = "the data that the run read", read if moved is None else moved
-    if moved is None and not locate(named).exists():
-        raise DataError(expected_got(expected, f"nothing at {named}", "say where they are by --data"))
-    source = open_source(named, options)
-    if source.fingerprint() != run_directory.fingerprint(run):
-        got = f"other files or times of change at {named}"
-        raise DataError(expected_got(expected, got, "name their place by --data, or run detect again"))
-    return source, locate(named)
 
 
 def _check_paths(run: Location, data: Location, out: Location) -> None:

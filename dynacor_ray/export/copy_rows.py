@@ -21,13 +21,16 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location, storage_errors
 from dynacor_ray.core.text_tables import raw_records, with_field
 from dynacor_ray.sources.base import SourceOptions
-from dynacor_ray.sources.columns import Columns, find_columns, is_integer_text, label_strings
+from dynacor_ray.sources.columns import Columns, find_columns
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.folder_scan import FolderFile
+from dynacor_ray.sources.json_tables import JSON_TABLES
+from dynacor_ray.sources.label_values import is_integer_text, label_strings
+from dynacor_ray.sources.one_hot import one_hot_columns
 from dynacor_ray.sources.parquet import read_footers
-from dynacor_ray.sources.row_files import ParquetRows, text_schema
-from dynacor_ray.sources.table import JSON_LINES
+from dynacor_ray.sources.row_files import ParquetRows
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
+from dynacor_ray.sources.text_rows import text_schema
 
 Action = Literal["drop", "relabel"]
 CHANGED = "the table that the run read: the labels of its rows are others now"
@@ -82,11 +85,13 @@ def copy_table(data: Location, out: Location, options: SourceOptions, changes: R
     """Copy a table with its changes; returns the number of rows changed."""
     if table_ending(data.path) in TEXT_TABLES:
         return _copy_csv(data, out, options, changes)
-    if table_ending(data.path) in JSON_LINES:
-        raise _not_copied("JSON lines")
+    if table_ending(data.path) in JSON_TABLES:
+        raise _not_copied("JSON")
     files, first, changed = read_footers(data.uri, options.split), 0, 0
     if not all(isinstance(file.reader, ParquetRows) for file in files):
         raise _not_copied("Arrow files, or labels in names of folders")
+    if one_hot_columns(files[0].schema, options, files[0].name):
+        raise _not_copied("one-hot classes")
     columns = find_columns(files[0].schema, options, files[0].name)
     for file in files:
         changed += _copy_parquet(file.place, out / file.name if data.is_dir() else out, first, columns, changes)
@@ -209,7 +214,10 @@ def _copy_csv(source: Location, out: Location, options: SourceOptions, changes: 
         head = list(form.names)
         if form.has_header:
             sink.write(next(records)[1])
-        columns = find_columns(text_schema(source, form), options, posixpath.basename(source.path))
+        kinds, name = text_schema(source, form), posixpath.basename(source.path)
+        if one_hot_columns(kinds, options, name):
+            raise _not_copied("one-hot classes")
+        columns = find_columns(kinds, options, name)
         label, row = head.index(columns.label), 0
         for fields, text in records:
             position = -1

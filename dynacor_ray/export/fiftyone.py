@@ -89,5 +89,5 @@ def _files(run: Location, data: DataSummary, table: pa.Table, images: Location) 
     lost = next((i for i in ids if i not in paths), None)
     if lost is not None:
         got = f"none for instance_id {lost}: the packed images that the run read are gone"
-        raise DataError(expected_got("an image of every row", got, "run the same dynacor detect to pack them"))
+        raise DataError(expected_got("an image of every row", got, "pass --data with their place, to pack them again"))
     return paths

@@ -17,6 +17,7 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.export.datasets_folder import write_datasets_folder
 from dynacor_ray.export.fiftyone import write_dataset
 from dynacor_ray.export.label_studio import write_tasks
+from dynacor_ray.export.run_data import with_data_at
 from dynacor_ray.runs.audit import issues_in_use
 from dynacor_ray.runs.directory import finished_run
 from dynacor_ray.runs.records import RunSummary
@@ -34,6 +35,7 @@ def export_run(
     limit: int | None = None,
     prefix: str = "",
     form: str | None = None,
+    data: str | None = None,
 ) -> int:
     """Write rows of `issues.parquet`, most suspicious first.
 
@@ -50,6 +52,7 @@ def export_run(
         limit: maximum number of rows.
         prefix: text before each uri in tasks for Label Studio.
         form: one of FORMATS; None to go by the ending of `out`.
+        data: where the data are now, if they were moved since the run.
 
     Returns:
         Number of rows written.
@@ -61,7 +64,7 @@ def export_run(
     """
     run = finished_run(run)
     form = form or _form_of(out)
-    summary = RunSummary.read(run)
+    summary = with_data_at(RunSummary.read(run), data)
     names = summary.class_names
     if form == "label-studio":
         return write_tasks(run, summary, _rows(run, names, True, limit, _IMAGE_BATCH), out, prefix)

@@ -17,7 +17,8 @@ ROWS_BY_URI = ("folder", "table", "clothing1m")
 _LEFT_OUT = "Pictures are left out. To see them: dynacor report RUN --thumbnails"
 _TERMS = "Pictures are left out, since the terms of this data forbid to pass them on. For yourself: --thumbnails"
 _GONE = (
-    "No pictures: the packed images that this run read are gone or have changed. The same `dynacor detect` packs them."
+    "No pictures: the packed images that this run read are gone or have changed. To pack them again: "
+    "dynacor report RUN --data PLACE"
 )
 
 

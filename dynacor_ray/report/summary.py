@@ -111,6 +111,7 @@ def build_summary(
         pairs=pair_table(counts.pairs, names),
         transition_matrix=transition_matrix(counts) if manifest.num_classes <= MATRIX_CLASSES else None,
         validation={"chosen_epoch": chosen_epoch, "epochs": [asdict(epoch) for epoch in epochs]},
+        notes=manifest.notes,
         warnings=[
             *manifest.warnings,
             *duplicate_warnings(duplicates),

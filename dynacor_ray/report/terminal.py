@@ -34,6 +34,8 @@ def print_summary(summary: RunSummary, worst: list[dict[str, Any]], run: str, co
     console.print(_classes(summary))
     console.print(_suspects(summary, worst, console.width))
     console.print(_times(summary), highlight=False)
+    for note in summary.notes:
+        console.print(clean(f"Note: {note}"), style="dim", soft_wrap=True)
     for warning in summary.warnings:
         console.print(clean(f"Warning: {warning}"), style="yellow", soft_wrap=True)
     console.print(clean(f"Results: {run} (issues.parquet, summary.json, dynamics.parquet)"), soft_wrap=True)

@@ -163,6 +163,7 @@ def run_overview(summary: RunSummary) -> list[tuple[str, str]]:
     data, config = summary.data, summary.config
     return [
         ("Data", f"{config['data']} ({data.source}, each row with one {data.kind})"),
+        *([("Read as", " ".join(summary.notes))] if summary.notes else []),
         ("Rows checked", f"{summary.num_rows:,} in {summary.num_classes:,} classes"),
         ("Rows quarantined as unusable", f"{data.quarantined:,}"),
         ("Encoder", f"{summary.encoder}. {summary.encoder_reason}" if summary.encoder_reason else summary.encoder),

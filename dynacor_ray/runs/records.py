@@ -89,6 +89,8 @@ class RunSummary:
     """`ground_truth.metrics.detection_metrics`, where the true labels are known."""
     warnings: Sequence[str]
     seconds: dict[str, float]
+    notes: Sequence[str] = ()
+    """What was taken for what in the data, where nothing is lost."""
     training_waited_for_rows: float | None = None
     """Share of the training's time spent waiting for rows."""
     duplicates: dict[str, Any] | None = None

@@ -18,8 +18,9 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import FEATURE, RAW_ERROR, RAW_LABEL, RAW_ROW, URI
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import check_class_names, label_codes, label_strings
-from dynacor_ray.sources.image_files import cut, file_stamp, png, raw_images
+from dynacor_ray.sources.class_names import named_classes
+from dynacor_ray.sources.image_files import cut, file_stamp, png, raw_images, some_rows
+from dynacor_ray.sources.label_values import label_strings
 
 ARRAY_FILES = (".npy", ".npz")
 _LABELS = re.compile(r"(?:(?P<split>\w+)_)?(given_labels?|labels?|y|targets?|classes)(?:_(?P<after>\w+))?")
@@ -113,9 +114,8 @@ class ArraySource(Source):
         is_image = self._array.dtype == "|u1" and (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4)))
         self.kind = "image" if is_image else "feature"
         self._options = options
-        names = None if options.classes is None else check_class_names(options.classes, "--classes")
-        self.class_names, self.label_codes = names, None if names is None else label_codes(names)
-        self._labels = _label_text(labels, names is not None)
+        self.class_names, self.label_codes = named_classes(options)
+        self._labels = _label_text(labels, options.classes is not None)
         self.notes = (f"{self._array.name} of shape {shape} taken for {self.kind}s, {labels.name} for labels.",)
         self._stamps = [file_stamp(array.name, array.place.info()) for array in (self._array, labels)]
 
@@ -127,8 +127,7 @@ class ArraySource(Source):
         """See `Source.shards`."""
 
         def make(first: int, count: int) -> Shard:
-            labels = self._labels.take(pa.array(np.arange(first, first + count)))
-            return ArrayShard(first, count, self._array, labels, self.kind)
+            return ArrayShard(first, count, self._array, some_rows(self._labels, first, count), self.kind)
 
         return cut(self.num_rows, max_rows, make)
 
@@ -148,7 +147,7 @@ def _stored(place: Location) -> list[StoredArray]:
         return _members(place)
     folder = place
     if not place.is_dir():
-        folder = Location(place.filesystem, posixpath.dirname(place.path), posixpath.dirname(place.uri))
+        folder = place.parent
     files = [folder / name for name in folder.names() if name.endswith(".npy")]
     return [array for array in map(_single, files) if array is not None]
 

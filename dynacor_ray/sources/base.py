@@ -91,7 +91,9 @@ class Source(ABC):
     row_index: pa.Table | None = None
     """instance_id of each row beside the index of the data frame that it came from, as pandas writes it."""
     notes: tuple[str, ...] = ()
-    """Sentences about what was taken for what, and what was left out; `doctor` and the report show them."""
+    """Sentences about what was taken for what, where nothing is lost; `doctor`, terminal and report show them."""
+    warnings: tuple[str, ...] = ()
+    """The same where rows, classes or labels are left out or changed."""
     hint: str = ""
     """What to do if too many rows turn out to be unusable, where opening the source gave an idea of it."""
     allows_thumbnails: bool = True

@@ -20,9 +20,9 @@ from dynacor_ray.core.image_decoding import ImageError, load_rgb
 from dynacor_ray.core.schema import RAW_LABEL, URI
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import check_class_names
+from dynacor_ray.sources.class_names import check_class_names
 from dynacor_ray.sources.folder_scan import scan_folder
-from dynacor_ray.sources.image_files import EXTENSIONS, cut, file_stamp, raw_images, read_below
+from dynacor_ray.sources.image_files import cut, file_stamp, is_image_name, raw_images, read_below, some_rows
 
 _PATH, _BOX, _UNIT = "path", "box", "unit"
 _SIDE = 2
@@ -105,7 +105,7 @@ class BoxSource(Source):
         """See `Source.shards`."""
 
         def make(first: int, count: int) -> Shard:
-            return BoxShard(first, count, self._root, self._rows.take(pa.array(np.arange(first, first + count))))
+            return BoxShard(first, count, self._root, some_rows(self._rows, first, count))
 
         return cut(self.num_rows, max_rows, make)
 
@@ -134,14 +134,14 @@ def _texts(labels: Location) -> Iterator[str]:
 
 def _coco(place: Location, split: str | None) -> Boxes:
     """Boxes of one file of annotations; pictures are found by their names wherever they lie in the folder."""
-    root = place if place.is_dir() else Location(place.filesystem, *map(posixpath.dirname, (place.path, place.uri)))
+    root = place if place.is_dir() else place.parent
     files = [place] if root is not place else [place / name for name in find_coco(place, place.names())]
     files = [file for file in files if split is None or split in file.path]
     if len(files) != 1:
         got = ", ".join(posixpath.basename(file.path) for file in files) or "none"
         raise DataError(expected_got(f"one file of annotations in {place}", got, "name it with --data or --split"))
     if posixpath.basename(root.path) == "annotations":
-        root = Location(root.filesystem, posixpath.dirname(root.path), posixpath.dirname(root.uri))
+        root = root.parent
     try:
         content = files[0].read_json()
         names = {item["id"]: str(item["name"]) for item in content["categories"]}
@@ -174,7 +174,7 @@ def _yolo(place: Location, split: str | None) -> Boxes:
     names, texts = _yolo_names(place), list(_texts(place / "labels"))
     texts = [text for text in texts if split is None or text.startswith(f"{split}/")]
     pictures = {posixpath.splitext(file.path)[0]: file.path for file in scan_folder(place / "images").files}
-    pictures |= {posixpath.splitext(name)[0]: name for name in (place / "images").names() if _is_image(name)}
+    pictures |= {posixpath.splitext(name)[0]: name for name in (place / "images").names() if is_image_name(name)}
     rows, files = [], [place / "labels" / text for text in texts]
     for text, file in zip(texts, files, strict=True):
         stem = posixpath.splitext(text)[0]
@@ -191,10 +191,6 @@ def _yolo(place: Location, split: str | None) -> Boxes:
             path = f"images/{pictures.get(stem, stem + '.jpg')}"
             rows.append(_row(path, label, [x - wide / 2, y - high / 2, wide, high], "share"))
     return place, rows, list(names.values()) or sorted({row[RAW_LABEL] for row in rows}, key=int), files
-
-
-def _is_image(name: str) -> bool:
-    return posixpath.splitext(name)[1].lower() in EXTENSIONS
 
 
 def _yolo_names(place: Location) -> dict[int, str]:

@@ -30,7 +30,7 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.cifar_human_labels import CLEAN, read_human_labels
-from dynacor_ray.sources.columns import label_codes
+from dynacor_ray.sources.class_names import label_codes
 from dynacor_ray.sources.image_files import cut, file_stamp, is_inside, png, raw_images
 
 

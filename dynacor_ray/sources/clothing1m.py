@@ -20,7 +20,7 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.rng import Purpose, keyed_hash
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import label_codes
+from dynacor_ray.sources.class_names import label_codes
 from dynacor_ray.sources.image_files import OUTSIDE, cut, file_stamp, raw_images, read_below
 
 CLASS_NAMES = (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.ground_truth.synthetic_noise import symmetric
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import label_codes
+from dynacor_ray.sources.class_names import label_codes
 from dynacor_ray.sources.image_files import cut, png, raw_images
 
 NOISE_RATE = 0.2

@@ -13,7 +13,7 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import check_class_names, label_codes
+from dynacor_ray.sources.class_names import named_classes
 from dynacor_ray.sources.folder_scan import FolderFile, Scan, scan_folder
 from dynacor_ray.sources.image_files import cut, raw_images, read_below
 
@@ -68,22 +68,21 @@ class FolderSource(Source):
         """
         self.uri, self._options = data, options
         self.root = locate(data)
-        self._classes = None if options.classes is None else check_class_names(options.classes, "--classes")
+        self.class_names, self.label_codes = named_classes(options)
         with storage_errors("read", self.root):
             scan = scan_folder(self.root, options.follow_links)
-        self.files, notes = _with_classes(scan, data, options.split)
+        self.files, notes, warnings = _with_classes(scan, data, options.split)
         classes = Counter(file.label for file in self.files)
-        if len(classes) < 2 and self._classes is None:
+        if len(classes) < 2 and self.class_names is None:
             raise _one_class(scan, data, classes, self.files)
-        self.notes = (*notes, *_left_out(scan, self.files))
+        self.notes = (*notes, *_no_rows(scan))
+        self.warnings = (*warnings, *_without_rows(scan, self.files))
         self.num_rows = len(self.files)
-        self.class_names = self._classes
-        self.label_codes = None if self._classes is None else label_codes(self._classes)
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`."""
         files = [[file.path, file.error, file.size, file.mtime_ns] for file in self.files]
-        return digest([self.name, files, self._classes])
+        return digest([self.name, files, self.class_names])
 
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`."""
@@ -95,8 +94,8 @@ class FolderSource(Source):
         return cut(self.num_rows, max_rows, make)
 
 
-def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[FolderFile], list[str]]:
-    """The images that are rows, each with the depth of its class, and what to say about it."""
+def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[FolderFile], list[str], list[str]]:
+    """The images that are rows, each with the depth of its class; notes and warnings about it."""
     tops = sorted({file.path.split("/")[0] for file in scan.files})
     if split is not None:
         if split not in tops:
@@ -107,14 +106,14 @@ def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[Folder
     elif tops and all(map(is_split_name, tops)):
         chosen = tops
     else:
-        return scan.files, []
+        return scan.files, [], []
     inside = [file for file in scan.files if file.path.split("/")[0] in chosen]
     files = [dataclasses.replace(file, depth=1) for file in inside if file.path.count("/") > 1]
     if not files:
         got = f"images directly in {_listed(chosen)}"
         remedy = "move them into one sub-folder per class, or give a .csv of path,label"
         raise DataError(expected_got(f"one sub-folder per class in each split of {data}", got, remedy))
-    notes = []
+    notes, warnings = [], []
     if split is None:
         notes.append(
             f"{_listed(tops)} taken for {'a split' if len(tops) == 1 else 'splits'}, the folders below for classes; "
@@ -122,13 +121,13 @@ def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[Folder
         )
     if len(files) < len(inside):
         flat = sorted({file.path.split("/")[0] for file in inside if file.path.count("/") == 1})
-        notes.append(f"Left out: {len(inside) - len(files):,} images directly in {_listed(flat)}, without a class.")
-    return files, notes
+        warnings.append(f"Left out: {len(inside) - len(files):,} images directly in {_listed(flat)}, without a class.")
+    return files, notes, warnings
 
 
-def _left_out(scan: Scan, files: list[FolderFile]) -> list[str]:
-    """Sentences about what is no row."""
-    notes = []
+def _without_rows(scan: Scan, files: list[FolderFile]) -> list[str]:
+    """Sentences about classes without an image, and images without a class."""
+    warnings = []
     depth = files[0].depth if files else 0
     filled = {"/".join(file.path.split("/")[: depth + 1]) for file in files}
     empty = sorted(
@@ -139,9 +138,15 @@ def _left_out(scan: Scan, files: list[FolderFile]) -> list[str]:
     if empty:
         shown = [f"{folder!r}{f' ({kinds})' if (kinds := scan.endings(folder)) else ''}" for folder in empty[:_SHOWN]]
         more = f" and {len(empty) - _SHOWN:,} more" if len(empty) > _SHOWN else ""
-        notes.append(f"No class, since without an image: {', '.join(shown)}{more}.")
+        warnings.append(f"No class, since without an image: {', '.join(shown)}{more}.")
     if scan.at_root:
-        notes.append(f"Left out: {scan.at_root:,} images beside the class folders.")
+        warnings.append(f"Left out: {scan.at_root:,} images beside the class folders.")
+    return warnings
+
+
+def _no_rows(scan: Scan) -> list[str]:
+    """Sentences about what is not meant to be a row."""
+    notes = []
     if scan.others:
         notes.append(f"Left out, since no images by their names: {scan.endings()}.")
     if scan.system:

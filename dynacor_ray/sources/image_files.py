@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import os
+import posixpath
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -15,6 +17,7 @@ import pyarrow.fs as pafs
 from numpy.typing import NDArray
 from PIL import Image
 
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.schema import IMAGE, INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, retry_transient
 
@@ -39,7 +42,31 @@ OUTSIDE = "points outside the data root"
 MISSING = "missing file"
 
 _T = TypeVar("_T")
+_Rows = TypeVar("_Rows", pa.Table, pa.StringArray)
 _THREADS = 8
+
+
+def is_pattern(data: str) -> bool:
+    """Whether a path or URI stands for all files of a folder with such names."""
+    return "*" in data
+
+
+def matching(place: Location) -> list[Location]:
+    """The files of a folder whose names fit the last part of a pattern, in order; of a plain path itself.
+
+    Raises:
+        DataError: there is none, or a folder above is a pattern, too.
+    """
+    folder, name = place.parent, posixpath.basename(place.path)
+    if not is_pattern(place.path) or place.exists():
+        return [place]
+    if is_pattern(folder.path):
+        remedy = "name the folder: all files of rows below it are read"
+        raise DataError(expected_got("* in the last part of a path only", str(place), remedy))
+    found = [folder / other for other in folder.names() if fnmatch.fnmatchcase(other, name) and other[0] not in "._"]
+    if not found:
+        raise DataError(expected_got(f"files {name} in {folder}", "none", "check the pattern"))
+    return found
 
 
 def is_image_name(name: str) -> bool:
@@ -157,6 +184,11 @@ def cut(rows: int, max_rows: int, make: Callable[[int, int], _T]) -> list[_T]:
     pieces = max(1, -(-rows // max(1, max_rows)))
     edges = [rows * piece // pieces for piece in range(pieces + 1)]
     return [make(first, last - first) for first, last in pairwise(edges) if last > first]
+
+
+def some_rows(rows: _Rows, first: int, count: int) -> _Rows:
+    """Some rows of an Arrow table or array as a copy, since a slice pickles as the whole."""
+    return rows.take(pa.array(np.arange(first, first + count)))
 
 
 def file_stamp(name: str, info: pafs.FileInfo) -> list[Any]:

@@ -21,8 +21,11 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import locate
 from dynacor_ray.sources.base import Kind, Shard, Source
-from dynacor_ray.sources.columns import Columns, label_strings, plain, raw_columns, text_strings
-from dynacor_ray.sources.image_files import MISSING, cut, raw_images, read_file
+from dynacor_ray.sources.class_names import Declared
+from dynacor_ray.sources.column_types import plain
+from dynacor_ray.sources.columns import Columns
+from dynacor_ray.sources.image_files import MISSING, cut, raw_images, read_file, some_rows
+from dynacor_ray.sources.label_values import label_strings, raw_columns, text_strings
 
 MEMORY = "in-memory"
 """Kind of these sources, and the prefix of their names."""
@@ -193,7 +196,7 @@ class MemorySource(Source):
         def make(first: int, count: int) -> Shard:
             last = first + count
             uris = self._uris[first:last] if self._uris is not None else [str(row) for row in range(first, last)]
-            labels = self._labels.take(pa.array(np.arange(first, last)))  # a copy: slices pickle as the whole
+            labels = some_rows(self._labels, first, count)
             return MemoryShard(first, count, self.kind, self._items[first:last], labels, uris)
 
         return cut(self.num_rows, max_rows, make)
@@ -358,7 +361,7 @@ class FrameSource(Source):
         rows: ArrowRows | HuggingFaceRows,
         num_rows: int,
         columns: Columns,
-        declared: tuple[tuple[str, ...] | None, dict[str, int] | None],
+        declared: Declared,
         row_index: pa.Table | None = None,
     ) -> None:
         """Take the rows. columns: their roles; declared: class names and label codes; row_index: as in `Source`."""

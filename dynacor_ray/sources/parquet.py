@@ -20,20 +20,12 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import RAW_ERROR, RAW_ROW, URI
 from dynacor_ray.core.storage import Location, locate, retry_transient, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import (
-    Columns,
-    declared_classes,
-    find_columns,
-    flat_vectors,
-    is_label_name,
-    joined_parts,
-    label_strings,
-    plain,
-    raw_columns,
-    text_strings,
-)
-from dynacor_ray.sources.image_files import cut, read_rows
+from dynacor_ray.sources.class_names import declared_classes
+from dynacor_ray.sources.column_types import flat_vectors, joined_parts, plain
+from dynacor_ray.sources.columns import Columns, find_columns, is_label_name
+from dynacor_ray.sources.image_files import cut, matching, read_rows
 from dynacor_ray.sources.image_paths import folder_of, place_of
+from dynacor_ray.sources.label_values import label_strings, raw_columns, text_strings
 from dynacor_ray.sources.row_files import ARROW, RowFile, RowReader, open_row_file
 
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB
@@ -146,7 +138,7 @@ def read_footers(data: str, split: str | None = None) -> list[RowFile]:
     """Footers of one parquet or Arrow file, or of all below a directory in order of their paths; no hidden files.
 
     Args:
-        data: path or URI.
+        data: path or URI, or a pattern of names in one folder.
         split: only files of this split, as in `train-00000-of-00001.parquet`, `train/x.parquet` or `split=train/`.
 
     Raises:
@@ -160,7 +152,8 @@ def read_footers(data: str, split: str | None = None) -> list[RowFile]:
         named = sorted((item.path[len(root.path) :].lstrip("/"), item) for item in infos if item.is_file)
         files = [(name, root / name, item) for name, item in named if _is_data(name)]
     else:
-        files = [(info.base_name, root, info)] if info.type == pafs.FileType.File else []
+        known = [(place, place.info()) for place in matching(root)]
+        files = [(info.base_name, place, info) for place, info in known if info.type == pafs.FileType.File]
     if not files:
         raise DataError(expected_got(f"parquet files in {data}", "none", "check the path"))
     if split is not None:
@@ -246,7 +239,7 @@ class ParquetSource(Source):
                 self._check_agrees(file)
 
     def _said(self) -> tuple[str, ...]:
-        columns, said = self._columns, []
+        columns, said = self._columns, list(self._files[0].notes)
         if columns.parts:
             said.append(f"{len(columns.parts):,} columns, {columns.parts[0]} to {columns.parts[-1]}, are the features.")
         if self._options.label_column is None and not is_label_name(columns.label):

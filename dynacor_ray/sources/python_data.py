@@ -15,7 +15,8 @@ from PIL import Image
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got, first_line
 from dynacor_ray.sources.base import Source, SourceOptions
-from dynacor_ray.sources.columns import check_class_names, declared_classes, find_columns, label_codes, label_strings
+from dynacor_ray.sources.class_names import check_class_names, declared_classes, label_codes
+from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.in_memory import (
     ArrowRows,
     FrameSource,
@@ -25,12 +26,13 @@ from dynacor_ray.sources.in_memory import (
     as_array,
     pixels_of,
 )
+from dynacor_ray.sources.label_values import label_strings
+from dynacor_ray.sources.one_hot import LABEL, are_one_hot, labels_of, one_hot_columns
 
 HELD = (
     "an array or tensor of features (N, D) or images (N, H, W[, C]), a list of paths or images, a data frame or Arrow "
     "table, a Hugging Face Dataset, or a data set of (image, label)"
 )
-_LABEL = "label"
 _FRAME = "the table"
 
 
@@ -118,10 +120,13 @@ def _open_table(data: Any, labels: Any, options: SourceOptions, index: Any) -> S
     else:
         table = _as_arrow(data)
         if labels is not None:
-            name = options.label_column or _LABEL
+            name = options.label_column or LABEL
             table = table.drop_columns([name]) if name in table.column_names else table
             table = table.append_column(name, _label_column(labels, table.num_rows))
             options = _with(options, label_column=name)
+        one_hot = one_hot_columns(table.schema, options, _FRAME)
+        if one_hot and are_one_hot(table, one_hot, _FRAME):
+            table = table.append_column(LABEL, labels_of(table, one_hot))
         columns_of, count = table.schema, table.num_rows
     columns = find_columns(columns_of, options, _FRAME)
     declared = declared_classes(columns_of, columns, options, _FRAME)
@@ -248,9 +253,13 @@ def _label_column(labels: Any, num_rows: int) -> pa.ChunkedArray[Any]:
     labels = as_array(labels)
     if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
+    if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.dtype.kind in "biuf":
+        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
+            got = f"{labels.shape} with other rows than one 1 and zeros"
+            raise DataError(expected_got("labels of shape (N,), or one-hot", got, "pass one class per row"))
+        labels = labels.argmax(axis=1)
     if isinstance(labels, np.ndarray) and labels.ndim != 1:
-        remedy = "pass labels.argmax(axis=1) where they are one-hot"
-        raise DataError(expected_got("labels of shape (N,)", f"{labels.shape}", remedy))
+        raise DataError(expected_got("labels of shape (N,)", f"{labels.shape}", "pass one class per row"))
     try:
         if hasattr(labels, "__arrow_c_stream__") and not _is_pandas(labels):
             column = pa.chunked_array(labels)

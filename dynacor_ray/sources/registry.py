@@ -7,9 +7,10 @@ import posixpath
 from collections.abc import Callable
 from dataclasses import fields, replace
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, closest, expected_got
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.arrays import ARRAY_FILES, ArraySource
 from dynacor_ray.sources.base import COLUMN_OPTIONS, Source, SourceOptions
@@ -20,18 +21,21 @@ from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.demo import DemoSource
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.folder_kinds import find_metadata, has_rows_below
-from dynacor_ray.sources.image_files import is_image_name
+from dynacor_ray.sources.image_files import is_image_name, is_pattern, matching
 from dynacor_ray.sources.in_memory import MEMORY, gone
+from dynacor_ray.sources.json_tables import JSON_LINES, JSON_TABLES
+from dynacor_ray.sources.one_hot import LABEL, one_hot_columns, with_labels
 from dynacor_ray.sources.parquet import ParquetSource, read_footers
-from dynacor_ray.sources.row_files import ARROW, open_text_rows, text_schema
-from dynacor_ray.sources.table import JSON_LINES, TableSource
+from dynacor_ray.sources.row_files import ARROW, RowFile
+from dynacor_ray.sources.table import TableSource
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
+from dynacor_ray.sources.text_rows import open_text_rows, text_schema
 from dynacor_ray.sources.webdataset import WebDatasetSource
 
 UNDERSTOOD = (
-    "'demo', a folder with one sub-folder of images per class, a table (.csv, .tsv, .txt, .jsonl, .parquet) of image "
-    "paths and labels or with features, .npy or .npz, Arrow files, webdataset's .tar, boxes of COCO or YOLO, the root "
-    "of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
+    "'demo', a folder with one sub-folder of images per class, a table (.csv, .tsv, .txt, .jsonl, .json, .parquet) of "
+    "image paths and labels or with features, a project of Label Studio (.json), .npy or .npz, Arrow files, "
+    "webdataset's .tar, boxes of COCO or YOLO, the root of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
 )
 
 TABLES = (*TEXT_TABLES, *JSON_LINES)
@@ -110,16 +114,23 @@ def _recognize(data: str, options: SourceOptions) -> tuple[str, Callable[[], Sou
         raise gone(data)
     if colon and name in SOURCES:
         return name, lambda: SOURCES[name](root, options)
+    if is_pattern(data) and not locate(data).exists():
+        return _recognize_pattern(data, options)
     place = _existing(data)
     return _recognize_folder(data, place, options) if place.is_dir() else _recognize_file(data, place, options)
 
 
 def _existing(data: str) -> Location:
     place = locate(data)
-    if not data or not place.exists():
-        expected = f"data to look at ({UNDERSTOOD})"
-        raise DataError(expected_got(expected, f"no such path {data!r}", "check the path"))
-    return place
+    if data and place.exists():
+        return place
+    path = place.path.rstrip("/")
+    beside = Location(place.filesystem, posixpath.dirname(path), posixpath.dirname(place.uri.rstrip("/")))
+    near = closest(posixpath.basename(path), beside.names() if data else [])
+    if near:
+        raise DataError(expected_got("data to look at", f"no such path {data!r}", f"perhaps {beside / near} is meant"))
+    expected = f"data to look at ({UNDERSTOOD})"
+    raise DataError(expected_got(expected, f"no such path {data!r}", "check the path"))
 
 
 def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
@@ -183,39 +194,61 @@ def _metadata(data: str, listed: str, options: SourceOptions) -> Source:
 
 def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     extension = table_ending(place.path)
-    if options.split is not None and extension in (*TABLES, ".tar"):
+    if extension == ".json" and is_coco_file(place):
+        return "coco", lambda: BoxSource(data, options, "coco")
+    if options.split is not None and extension in (*TEXT_TABLES, *JSON_TABLES, ".tar"):
         remedy = "leave it out, or write the rows of the split to a file of their own"
         raise ConfigError(expected_got("folders or files of splits for --split", f"one file, {data}", remedy))
     if extension in TEXT_TABLES:
-        return _recognize_text(data, place, options)
-    if extension in JSON_LINES:
-        return "table", lambda: TableSource(data, options)
+        return _recognize_text(data, [place], options)
     if extension in _ROW_FILES:
         return _recognize_parquet(data, options)
     if extension == ".tar":
         return "webdataset", lambda: WebDatasetSource(data, options)
-    if extension == ".json" and is_coco_file(place):
-        return "coco", lambda: BoxSource(data, options, "coco")
+    if extension in JSON_TABLES:
+        return "table", lambda: TableSource(data, options)
     if extension in ARRAY_FILES:
         return "numpy", lambda: ArraySource(data, options)
     remedy = "convert the data, or give another path"
     raise DataError(expected_got(UNDERSTOOD, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
 
 
-def _recognize_text(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
-    """A table of paths, or with columns of numbers that are features."""
-    schema = text_schema(place, find_format(place))
-    parts = find_columns(schema, options, posixpath.basename(place.path)).parts
-    if parts:
-        return "parquet", lambda: ParquetSource(data, options, [open_text_rows(place, parts)])
+def _recognize_pattern(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+    """Files of rows, or tables in text, of one folder."""
+    places = matching(locate(data))
+    endings = sorted({table_ending(place.path) for place in places})
+    if len(endings) == 1 and endings[0] in TEXT_TABLES:
+        return _recognize_text(data, places, options)
+    if set(endings) <= set(_ROW_FILES):
+        return _recognize_parquet(data, options)
+    is_images = all(is_image_name(place.path) for place in places)
+    remedy = 'pass the labels in Python, detect("photos/*.jpg", labels), or a .csv of path,label' if is_images else ""
+    got = f"{len(places):,} of type {', '.join(endings)}"
+    expected = f"tables in text, or parquet or Arrow files, as {data}"
+    raise DataError(expected_got(expected, got, remedy or "name files of one kind"))
+
+
+def _recognize_text(data: str, places: list[Location], options: SourceOptions) -> tuple[str, Callable[[], Source]]:
+    """Tables of paths, or with columns of numbers: features, or one-hot classes."""
+    schema, name = text_schema(places[0], find_format(places[0])), posixpath.basename(places[0].path)
+    one_hot = one_hot_columns(schema, options, name)
+    known = schema if not one_hot else schema.append(pa.field(LABEL, pa.string()))
+    parts = find_columns(known, options, name).parts
+    if parts or one_hot:
+        return _recognize_rows(data, options, [open_text_rows(place, [*parts, *one_hot]) for place in places])
     return "table", lambda: TableSource(data, options)
 
 
 def _recognize_parquet(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
-    """Parquet with a payload, or a table of paths; the footers are read once for both."""
     footers = read_footers(data, options.split)
     footers.sort(key=lambda file: file.num_rows == 0)  # empty partitions may lack columns: they say nothing
-    columns = find_columns(footers[0].schema, options, footers[0].name)
+    return _recognize_rows(data, options, footers)
+
+
+def _recognize_rows(data: str, options: SourceOptions, files: list[RowFile]) -> tuple[str, Callable[[], Source]]:
+    """Files with a payload, or a table of paths; what is known of them is read once for both."""
+    files = with_labels(files, options)
+    columns = find_columns(files[0].schema, options, files[0].name)
     if columns.payload is None and not columns.parts:
-        return "table", lambda: TableSource(data, options, footers)
-    return "parquet", lambda: ParquetSource(data, options, footers)
+        return "table", lambda: TableSource(data, options, files)
+    return "parquet", lambda: ParquetSource(data, options, files)

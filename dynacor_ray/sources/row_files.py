@@ -1,31 +1,27 @@
-"""Files of rows that are read piece by piece: parquet, Arrow (as `save_to_disk` writes), and text with numbers."""
+"""Files of rows that are read piece by piece: parquet, and Arrow as `save_to_disk` writes it."""
 
 from __future__ import annotations
 
-import io
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from dynacor_ray.core.errors import DataError, expected_got, first_line
-from dynacor_ray.core.schema import INSTANCE_ID
 from dynacor_ray.core.storage import Location, retry_transient, storage_errors
 from dynacor_ray.sources.image_files import LFS_REMEDY, file_stamp, is_pointer
-from dynacor_ray.sources.text_format import TextFormat, find_format
 
 ARROW = (".arrow", ".feather")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _BUFFER_BYTES = 8 << 20
-_CHUNK_BYTES = 8 << 20
 _BATCH_BYTES = 256 << 20
 MAX_COLUMNS = 100_000
 _PLAUSIBLE_RATIO = 8
@@ -50,6 +46,10 @@ class RowReader(ABC):
         """The reader of some groups."""
         return replace(self, groups=groups)
 
+    def batches_of_all(self, groups: int, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """The rows of the whole file, which has so many groups."""
+        return self.only(tuple(range(groups))).batches(columns, max_rows)
+
     @abstractmethod
     def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """The rows of the groups in order, in batches of about `max_rows` at most."""
@@ -64,12 +64,14 @@ class RowFile:
         schema: columns.
         group_rows: rows per group.
         stamp: name, size and time of change.
+        notes: what was taken for what in it.
     """
 
     reader: RowReader
     schema: pa.Schema
     group_rows: tuple[int, ...]
     stamp: tuple[Any, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -88,9 +90,16 @@ class RowFile:
 
     def read(self, columns: list[str]) -> pa.Table:
         """Some columns of all rows."""
-        reader = self.reader.only(tuple(range(len(self.group_rows))))
+        return self._table(columns, self.reader.batches_of_all(len(self.group_rows), columns, 1 << 16))
+
+    def head(self, columns: list[str], count: int) -> pa.Table:
+        """Some columns of about the first rows."""
+        with closing(self.reader.batches_of_all(len(self.group_rows), columns, count)) as batches:
+            return self._table(columns, itertools.islice(batches, 1))
+
+    def _table(self, columns: list[str], batches: Iterable[pa.RecordBatch]) -> pa.Table:
         schema = pa.schema([self.schema.field(name) for name in columns])
-        return pa.Table.from_batches([batch.select(columns) for batch in reader.batches(columns, 1 << 16)], schema)
+        return pa.Table.from_batches([batch.select(columns) for batch in batches], schema)
 
 
 @retry_transient
@@ -236,106 +245,3 @@ def _arrow(place: Location, name: str) -> Iterator[tuple[pa.Schema, Iterator[pa.
                     yield stream.schema, iter(stream)
         except (pa.ArrowException, ValueError) as error:
             raise _unreadable(place, name, "Arrow", error) from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextRows(RowReader):
-    """Pieces of a table in text.
-
-    Attributes:
-        form: how it is written.
-        numbers: columns that hold numbers.
-        ranges: start and length in bytes of the groups that are read, the first of which has the number `start`.
-    """
-
-    form: TextFormat
-    numbers: frozenset[str]
-    ranges: tuple[tuple[int, int], ...] = ()
-
-    def only(self, groups: tuple[int, ...]) -> RowReader:
-        """See `RowReader.only`; other ranges are left out, so that pickles stay small."""
-        return replace(self, groups=groups, ranges=tuple(self.ranges[group] for group in groups))
-
-    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
-        """See `RowReader.batches`."""
-        with storage_errors("read", self.place), self.place.filesystem.open_input_file(self.place.path) as file:
-            for start, length in self.ranges:
-                file.seek(start)
-                yield from self.parse(file.read(length), columns).to_batches(max_rows)
-
-    def parse(self, data: bytes, columns: list[str]) -> pa.Table:
-        """Rows of a piece. Raises DataError for what is no number, or a line with too many or too few fields."""
-        types = {name: pa.float64() if name in self.numbers else pa.string() for name in columns}
-        types |= {name: pa.int64() for name in columns if name == INSTANCE_ID}
-        convert = pacsv.ConvertOptions(include_columns=columns, column_types=types)
-        read = self.form.read_options()
-        read.skip_rows, read.block_size = 0, max(len(data), 1)
-        try:
-            return pacsv.read_csv(io.BytesIO(data), read, self.form.parse_options(), convert)
-        except pa.ArrowInvalid as error:
-            remedy = "correct the file; numbers that are missing stay empty"
-            raise DataError(expected_got(f"{self.name} to be a table", f"'{first_line(error)}'", remedy)) from error
-
-
-def text_schema(place: Location, form: TextFormat) -> pa.Schema:
-    """Columns of a table in text with types, as the first lines suggest them; text where in doubt."""
-    skip = pacsv.ConvertOptions(strings_can_be_null=True)
-    parse = form.parse_options(invalid_row_handler=lambda row: "skip")
-    with storage_errors("read", place), place.stream() as stream:
-        try:
-            kinds = pacsv.open_csv(stream, form.read_options(), parse, skip).schema
-        except pa.ArrowInvalid:
-            return pa.schema([(name, pa.string()) for name in form.names])
-    numeric = {field.name for field in kinds if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}
-    kept = {name: kinds.field(name).type for name in numeric}
-    return pa.schema([(name, kept.get(name, pa.string())) for name in form.names])
-
-
-def open_text_rows(place: Location, numbers: Sequence[str]) -> RowFile:
-    """Open a table in text that holds features. `numbers`: their columns.
-
-    Raises:
-        DataError: it is compressed or not in an encoding that can be cut anywhere, or a line is broken.
-    """
-    form, info = find_format(place), place.info()
-    name = info.base_name
-    if (
-        form.encoding.startswith("utf-16")
-        or form.encoding == "utf-32"
-        or name.lower().endswith((".gz", ".bz2", ".zst"))
-    ):
-        got = "text as " + form.encoding if form.encoding.startswith("utf-") else "a compressed file"
-        got = "a compressed file" if name.lower().endswith((".gz", ".bz2", ".zst")) else got
-        remedy = "save the features as parquet, or the table as plain UTF-8"
-        raise DataError(expected_got(f"features in plain text in {name}", got, remedy))
-    reader = TextRows(place, name, form=form, numbers=frozenset(numbers))
-    ranges, rows = _ranges(place, form, lambda data: reader.parse(data, [form.names[0]]).num_rows)
-    schema = text_schema(place, form)
-    names = {field.name: pa.float64() if field.name in reader.numbers else field.type for field in schema}
-    texts = {
-        name: kind if name in reader.numbers or name == INSTANCE_ID else pa.string() for name, kind in names.items()
-    }
-    return RowFile(replace(reader, ranges=ranges), pa.schema(list(texts.items())), rows, tuple(file_stamp(name, info)))
-
-
-def _ranges(
-    place: Location, form: TextFormat, count: Callable[[bytes], int]
-) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """Cut the rows into pieces of some megabytes at ends of lines; counts the rows of each."""
-    ranges, rows = [], []
-    with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
-        end, rest, start = form.line_end.encode(), b"", 0
-        skip = form.skip + form.has_header
-        while block := file.read(_CHUNK_BYTES):
-            data = rest + block
-            while skip and end in data:
-                start, data, skip = start + data.index(end) + len(end), data[data.index(end) + len(end) :], skip - 1
-            last = data.rfind(end) + len(end) if end in data and not skip else 0
-            if last:
-                ranges.append((start, last))
-                rows.append(count(data[:last]))
-            rest, start = data[last:], start + last
-        if rest.strip():
-            ranges.append((start, len(rest)))
-            rows.append(count(rest))
-    return tuple(ranges), tuple(rows)

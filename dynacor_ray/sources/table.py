@@ -10,28 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.json as pajson
 
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import (
-    Columns,
-    declared_classes,
-    find_columns,
-    is_label_name,
-    raw_columns,
-    text_strings,
-)
-from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_rows
+from dynacor_ray.sources.class_names import Declared, declared_classes
+from dynacor_ray.sources.columns import Columns, find_columns, is_label_name
+from dynacor_ray.sources.image_files import cut, file_stamp, matching, raw_images, read_rows, some_rows
 from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
-from dynacor_ray.sources.parquet import read_footers, same_columns
-from dynacor_ray.sources.row_files import RowFile, text_schema
-from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
-
-JSON_LINES = (".jsonl", ".ndjson")
+from dynacor_ray.sources.json_tables import JSON_TABLES, JsonTable, original_names, read_json_table
+from dynacor_ray.sources.label_values import raw_columns, text_strings
+from dynacor_ray.sources.parquet import same_columns
+from dynacor_ray.sources.row_files import RowFile
+from dynacor_ray.sources.text_format import find_format, table_ending
+from dynacor_ray.sources.text_rows import text_schema
 
 
 @dataclass(frozen=True)
@@ -82,9 +76,9 @@ class TableSource(Source):
         """Read the table.
 
         Args:
-            data: path or URI of a table in text, of JSON lines, or of parquet files.
+            data: path or URI of a table in text or JSON, a pattern of tables in text, or where `files` lie.
             options: columns and classes that the user named, and where the images lie.
-            files: parquet footers, if read already.
+            files: what is known of files of rows.
             root: a folder above the table from which paths are told, instead of the table's own.
 
         Raises:
@@ -95,16 +89,20 @@ class TableSource(Source):
         self._folder = folder_of(self._place)
         ending = table_ending(self._place.path)
         notes: list[str] = []
-        if ending in TEXT_TABLES:
-            rows, columns, declared, notes = _read_text(self._place, options)
-            stamps = [tuple(file_stamp("", self._place.info()))]
-        elif ending in JSON_LINES:
-            rows, columns, declared = _read_json_lines(self._place, options)
+        if files is not None:
+            rows, columns, declared = _read_parquet(files, options)
+            stamps, notes = [file.stamp for file in files], list(files[0].notes)
+        elif ending in JSON_TABLES:
+            held = read_json_table(self._place)
+            rows, columns, declared = _of_json(held, posixpath.basename(self._place.path), options)
+            if held.is_project and find_rule(_flat(rows[URI]), self._folder, options).hint:
+                rows = rows.set_column(0, URI, original_names(_flat(rows[URI])))
+            self.warnings = held.warnings
             stamps = [tuple(file_stamp("", self._place.info()))]
         else:
-            files = read_footers(data, options.split) if files is None else files
-            rows, columns, declared = _read_parquet(files, options)
-            stamps = [file.stamp for file in files]
+            texts = matching(self._place)
+            rows, columns, declared, notes = _read_texts(texts, options)
+            stamps = [tuple(file_stamp("", text.info())) for text in texts]
         if rows.num_rows:
             rule = find_rule(_flat(rows[URI]), self._folder, options)
             rows = rows.set_column(0, URI, rule.apply(_flat(rows[URI])))
@@ -135,13 +133,22 @@ class TableSource(Source):
         """See `Source.shards`."""
 
         def make(first: int, count: int) -> Shard:
-            rows = self._rows.take(pa.array(np.arange(first, first + count)))  # a copy: slices pickle as the whole
+            rows = some_rows(self._rows, first, count)
             return TableShard(first, count, self._folder, rows, self._options.remote)
 
         return cut(self.num_rows, max_rows, make)
 
 
-Declared = tuple[tuple[str, ...] | None, dict[str, int] | None]
+def _read_texts(places: list[Location], options: SourceOptions) -> tuple[pa.Table, Columns, Declared, list[str]]:
+    """The rows of tables in text with the same columns, one after the other."""
+    found = [_read_text(place, options) for place in places]
+    (first, columns, declared, notes), *others = found
+    for place, (_, other, _, _) in zip(places[1:], others, strict=True):
+        if other != columns:
+            got = f"others in {posixpath.basename(place.path)}"
+            expected = f"the columns of {posixpath.basename(places[0].path)} in every file"
+            raise DataError(expected_got(expected, got, "keep only files of one data set"))
+    return pa.concat_tables([first, *(rows for rows, _, _, _ in others)]), columns, declared, notes
 
 
 def _read_text(place: Location, options: SourceOptions) -> tuple[pa.Table, Columns, Declared, list[str]]:
@@ -180,18 +187,9 @@ def _read_text(place: Location, options: SourceOptions) -> tuple[pa.Table, Colum
     return _with_broken(rows, broken), columns, declared, [found.note]
 
 
-def _read_json_lines(place: Location, options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
-    """The rows of a table with one JSON object per line."""
-    name = posixpath.basename(place.path)
-    with storage_errors("read", place):
-        try:
-            with place.stream() as stream:
-                table = pajson.read_json(stream)
-        except pa.ArrowInvalid as error:
-            got = f"'{first_line(error)}'"
-            raise DataError(
-                expected_got(f"{name} to hold one JSON object per line", got, "correct the file")
-            ) from error
+def _of_json(held: JsonTable, name: str, options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
+    """The rows of a table in JSON."""
+    table = held.table
     columns = find_columns(table.schema, options, name)
     if columns.kind == "feature" or columns.payload is not None:
         remedy = "write features as parquet, or name the column of paths with --uri-column"

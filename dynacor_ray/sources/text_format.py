@@ -20,7 +20,7 @@ from dynacor_ray.sources.image_files import LFS_HEAD, LFS_REMEDY, is_image_name
 
 TEXT_TABLES = {".csv": ",", ".tsv": "\t", ".txt": " ", ".tab": "\t"}
 """Endings of tables in text files, and the delimiter that each hints at."""
-COMPRESSIONS = (".gz", ".bz2", ".zst")
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 """Endings of compressed files, which storage unpacks while it reads."""
 
 _HEAD = 1 << 18

@@ -19,7 +19,7 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.image_decoding import ImageError, ImageInfo, probe
 from dynacor_ray.core.schema import MAX_INSTANCE_ID
 from dynacor_ray.sources.base import Source
-from dynacor_ray.sources.columns import is_integer_text
+from dynacor_ray.sources.label_values import is_integer_text
 
 MAX_CLASS_NAME = 500
 _MISSING, _UNKNOWN = -1, -2

@@ -17,8 +17,10 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import RAW_ERROR, RAW_LABEL, URI
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
-from dynacor_ray.sources.columns import LABEL_COLUMNS, check_class_names, label_codes, label_strings
-from dynacor_ray.sources.image_files import MAX_FILE_BYTES, cut, file_stamp, is_image_name, raw_images
+from dynacor_ray.sources.class_names import named_classes
+from dynacor_ray.sources.columns import LABEL_COLUMNS
+from dynacor_ray.sources.image_files import MAX_FILE_BYTES, cut, file_stamp, is_image_name, raw_images, some_rows
+from dynacor_ray.sources.label_values import label_strings
 
 _LABEL_ENDINGS = frozenset({"cls", "cls.txt", "label", "label.txt", "class"})
 _LABEL_KEYS = (*LABEL_COLUMNS, "cls", "class_name", "label_name")
@@ -71,8 +73,7 @@ class WebDatasetSource(Source):
             names = [name for name in names if name.startswith(options.split)]
         self._files = tuple(place / name if name else place for name in names)
         samples = [sample for number, file in enumerate(self._files) for sample in _samples(number, file)]
-        classes = None if options.classes is None else check_class_names(options.classes, "--classes")
-        self.class_names, self.label_codes = classes, None if classes is None else label_codes(classes)
+        self.class_names, self.label_codes = named_classes(options)
         if not any(sample[_TEXT] is not None for sample in samples):
             expected = (
                 f"samples of an image and a label (.cls, or a .json with {', '.join(LABEL_COLUMNS[:3])}) in {data}"
@@ -80,7 +81,7 @@ class WebDatasetSource(Source):
             remedy = "unpack the file, if its folders are the classes"
             raise DataError(expected_got(expected, f"{len(samples):,} images without labels", remedy))
         table = pa.Table.from_pylist(samples)
-        labels = label_strings(table[_TEXT], is_declared=classes is not None)
+        labels = label_strings(table[_TEXT], is_declared=options.classes is not None)
         self._rows = table.drop_columns([_TEXT]).append_column(RAW_LABEL, labels)
         self.num_rows = table.num_rows
 
@@ -93,7 +94,7 @@ class WebDatasetSource(Source):
         """See `Source.shards`."""
 
         def make(first: int, count: int) -> Shard:
-            return TarShard(first, count, self._files, self._rows.take(pa.array(np.arange(first, first + count))))
+            return TarShard(first, count, self._files, some_rows(self._rows, first, count))
 
         return cut(self.num_rows, max_rows, make)
 

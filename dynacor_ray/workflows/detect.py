@@ -51,18 +51,27 @@ from dynacor_ray.workflows.results import DetectResult
 def detect(
     data: Any = None, labels: Any = None, *, class_names: Sequence[str] | None = None, **options: Any
 ) -> DetectResult:
-    """Find the wrong labels of a data set. Options are those of `DetectConfig`.
+    """Find the wrong labels of a data set, without any clean data.
 
     Works in this process where that is enough, else on a Ray cluster (`cluster`). Resumes a run directory that holds
     the same configuration; returns at once when it is complete. Without `out` the directory is below `runs/`.
 
+        detect("photos/", out="runs/photos")          # what the command line takes as --data
+        detect(features, labels, class_names=names)   # what this process holds
+        detect("photos/*.jpg", labels, epochs=10)     # paths in order of their names
+
     Args:
-        data: What to search: a path, URI or name that `--data` takes, or what Python holds: features (N, D) or images
-            (N, H, W[, C]) as array or tensor, a list of paths or images, a data frame or Arrow table, a Hugging Face
-            `Dataset` (of a `DatasetDict` the part `split=`), or a data set of (image, label).
+        data: What to search: a path, pattern, URI or name that `--data` takes, or what Python holds: features (N, D)
+            or images (N, H, W[, C]) as array or tensor, a list of paths or images, a data frame or Arrow table, a
+            Hugging Face `Dataset` (of a `DatasetDict` the part `split=`), or a data set of (image, label).
         labels: One label per row of such data, or the name of their column in a table.
         class_names: Names of the classes in order; another word for `classes`.
-        options: Those of `DetectConfig`.
+        options: Those of the command line, with `_` for `-`: `epochs`, `encoder`, `out`, `seed`, ... `DetectConfig`
+            holds them all, with their defaults; `dynacor detect --help` says what they mean.
+
+    Returns:
+        The finished run. `to_pandas()` has the rows in the order of the data, `issues` the most suspicious first;
+        `summary` holds counts, rates and warnings, `report()` makes the page for a browser.
 
     Raises:
         DynacorError: Something could not run; before any work where possible.

@@ -21,6 +21,7 @@ from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.redaction import redact
 from dynacor_ray.engine.data.ingest import count_labels
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.session import on_cluster, require_spill_space, resources
@@ -28,6 +29,7 @@ from dynacor_ray.engine.training.job import Job
 from dynacor_ray.models.encoders import load_encoder, ready_encoder
 from dynacor_ray.models.image_classifiers import build_network
 from dynacor_ray.report.terminal import clean
+from dynacor_ray.sources.base import Shard
 from dynacor_ray.sources.validate import (
     LabelVocabulary,
     Validated,
@@ -55,6 +57,8 @@ from dynacor_ray.workflows.prepare import PreparedRun, prepare
 
 SAMPLE_ROWS = 64
 SAMPLE_SHARDS = 4
+MORE_SHARDS = 64
+"""What is sampled where the first few shards have more unusable rows than a run may have."""
 TIMED_ROWS = {"image": 256, "feature": 4096}
 """Rows whose reading is timed: about what is read at once in any case."""
 
@@ -79,6 +83,10 @@ class DoctorReport:
     def ok(self) -> bool:
         """Whether `detect` with the same options can be expected to run."""
         return all(check.ok for check in self.checks)
+
+    def __repr__(self) -> str:
+        wrong = "; ".join(f"{check.name}: {check.message}" for check in self.checks if not check.ok)
+        return f"<DoctorReport {f'not ready: {redact(wrong)}' if wrong else 'ready'}>"
 
     def look(self, name: str, action: Callable[[], str]) -> bool:
         """Do one check; a DynacorError is its finding."""
@@ -112,7 +120,8 @@ def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> Doc
     def open_all() -> str:
         opened.append(prepare(config))
         source = opened[0].source
-        return " ".join([f"{source.name}: {source.num_rows:,} rows, each with one {source.kind}.", *source.notes])
+        found = f"{source.name}: {source.num_rows:,} rows, each with one {source.kind}."
+        return " ".join([found, *source.notes, *(f"Warning: {sentence}" for sentence in source.warnings)])
 
     found = report.look("data", open_all)
     with ExitStack() as session:
@@ -140,10 +149,12 @@ def _sample(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     counts = count_labels(source.shards(4096))
     vocabulary = build_vocabulary(counts, source)
     shards = source.shards(SAMPLE_ROWS)
-    chosen = [shards[i] for i in np.linspace(0, len(shards) - 1, min(SAMPLE_SHARDS, len(shards))).astype(int)]
-    tables = [shard.read() for shard in chosen]
+    tables = [shard.read() for shard in _spread(shards, SAMPLE_SHARDS)]
     dim = feature_dim_of(tables[0]) if source.kind == "feature" else None
     checked = [validate_rows(table, source.kind, vocabulary, dim) for table in tables]
+    bad, total = _unusable(checked)
+    if bad > prepared.config.max_invalid_share * total:  # by chance, or because a run would stop: look closer
+        checked = [validate_rows(shard.read(), source.kind, vocabulary, dim) for shard in _spread(shards, MORE_SHARDS)]
     plan["classes"] = len(vocabulary.names)
     plan["feature_dim"] = dim
     plan["gray"] = all(c.gray for c in checked)
@@ -152,6 +163,17 @@ def _sample(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     unusable = _check_limits(prepared, counts, vocabulary, checked)
     notes = [f"{len(vocabulary.names)} classes", unusable]
     return "; ".join(notes + vocabulary_warnings(counts, vocabulary))
+
+
+def _spread(shards: list[Shard], count: int) -> list[Shard]:
+    """At most `count` of the shards, spread evenly."""
+    return [shards[i] for i in np.linspace(0, len(shards) - 1, min(count, len(shards))).astype(int)]
+
+
+def _unusable(checked: list[Validated]) -> tuple[int, int]:
+    """How many rows are unusable, and how many there are."""
+    bad = sum(c.quarantine.num_rows for c in checked)
+    return bad, bad + sum(c.rows.num_rows for c in checked)
 
 
 def _check_limits(
@@ -165,7 +187,7 @@ def _check_limits(
         kind = reason_kind(row[schema.REASON])
         reasons[kind] += 1
         examples.setdefault(kind, f"{row[schema.REASON]} ({row[schema.URI]})")
-    bad, total = sum(reasons.values()), sum(c.quarantine.num_rows + c.rows.num_rows for c in checked)
+    bad, total = _unusable(checked)
     shown = {examples[kind]: count for kind, count in reasons.items()}
     check_quarantine(bad, total, limit, shown, source.hint)
     check_quarantine(unlabeled, source.num_rows, limit, {"missing or unknown label": unlabeled}, source.hint)
@@ -324,4 +346,5 @@ def _print(report: DoctorReport) -> None:
         for name, value in report.plan["run"].items():
             planned.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
         console.print(planned)
-    console.print("Ready." if report.ok else "Not ready: correct the lines marked 'no'.")
+    ready = "Ready. Next: dynacor detect with the same options."
+    console.print(ready if report.ok else "Not ready: correct the lines marked 'no'.")

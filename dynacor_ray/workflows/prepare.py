@@ -21,6 +21,7 @@ from dynacor_ray.models.augmentation import TrainingAugmentation, stored_side
 from dynacor_ray.models.encoders import parse_encoder
 from dynacor_ray.models.image_classifiers import parse_network
 from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.image_files import is_pattern
 from dynacor_ray.sources.registry import from_anywhere, open_source
 
 _BATCH_FACTORS = ((100_000, 8), (4_096, 4), (-1, 1))
@@ -132,6 +133,7 @@ def default_out(data: str) -> str:
     """
     if "://" in data:
         data = data.partition("?")[0]
+    data = data.rpartition("/")[0] if is_pattern(data) else data
     name = PurePosixPath(data.rstrip("/").split(":")[-1]).stem.strip(".") or "detect"
     base = Path.home() / "dynacor_runs" if "runtime_resources" in Path.cwd().parts else Path("runs")
     return str(base / name)

@@ -44,6 +44,7 @@ from dynacor_ray.runs.audit import (
 )
 from dynacor_ray.runs.directory import ISSUES, REVIEW, REVIEWED, finished_run
 from dynacor_ray.runs.records import RunSummary
+from dynacor_ray.workflows.moved_data import bring_data
 from dynacor_ray.workflows.reviewed_rows import Revision, write_reviewed
 
 QUESTIONS, TASKS = "audit.csv", "audit_tasks.json"
@@ -66,6 +67,9 @@ class ReviewResult:
     review: Review | None
     drawn: AuditRound | None
     wrote: Sequence[str]
+
+    def __repr__(self) -> str:
+        return f"<ReviewResult {' '.join(self.sentences())}>"
 
     def questions(self) -> pa.Table:
         """The rows that were drawn, in the order of the questions: instance_id, uri, both labels by name, mark (empty).
@@ -92,7 +96,7 @@ def review(run: str, marks: str | None = None, **options: Any) -> ReviewResult:
     Args:
         run: Directory of the run.
         marks: File of answers.
-        options: `sample`, `seed` and `prefix` of `ReviewConfig`.
+        options: `sample`, `seed`, `prefix` and `data` of `ReviewConfig`.
 
     Raises:
         DynacorError: The run is not finished, the answers are not of this run, or no sense can be made of them.
@@ -106,6 +110,7 @@ def run_review(config: ReviewConfig) -> ReviewResult:
         remedy = "name a file of answers, or draw rows to answer by --sample 100"
         raise ConfigError(expected_got("MARKS or --sample", "neither", remedy))
     run = finished_run(locate(config.run))
+    bring_data(run, config.data)
     summary = RunSummary.read(run)
     held, rounds, wrote = read_review(run), read_rounds(run), list[str]()
     if config.marks is not None:

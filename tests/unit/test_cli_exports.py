@@ -46,11 +46,11 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "Expected --drop or --relabel, but got neither" in capsys.readouterr().err
     assert status_of("clean", str(run), str(out), "--drop", "--marks", str(marks)) == 0
     said = capsys.readouterr().out
-    assert said == f"9 rows left out, 1 flagged rows stay: {out}\nChanges: {out}.changes.csv\n"
+    assert said == f"Left out: 9; flagged and kept: 1. Copy: {out}\nChanges: {out}.changes.csv\n"
     assert pq.read_table(out).num_rows == 91
     assert status_of("clean", str(run), str(tmp_path / "b.parquet"), "--drop", "--all-flagged") == 2
     assert "Expected --relabel for --all-flagged, but got --drop" in capsys.readouterr().err
     assert status_of("clean", str(run), str(tmp_path / "b.parquet"), "--relabel", "--marks", str(marks)) == 2
     assert "rows that a person confirmed to be wrong, but got none; review them" in capsys.readouterr().err
     assert status_of("clean", str(run), str(tmp_path / "b.parquet"), "--relabel", "--all-flagged") == 0
-    assert capsys.readouterr().out.startswith("10 rows relabeled, 0 flagged rows stay: ")
+    assert capsys.readouterr().out.startswith("Relabeled: 10; flagged and kept: 0. Copy: ")

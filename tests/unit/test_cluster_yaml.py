@@ -90,6 +90,8 @@ def test_versions_are_those_of_the_constraints(cluster: dict[str, Any]) -> None:
     assert needed.specifier.contains(installed[2])
     assert SpecifierSet(project["requires-python"]).contains(f"{image[2]}.{image[3]}.0")
     assert "-c /home/ray/dynacor-ray/constraints.txt" in setup
+    guide = (ROOT / "dynacor_ray" / "guides" / "cluster.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"rayproject/ray:[\w.-]+", guide)) == {cluster["docker"]["image"]}
     assert cluster["file_mounts"]["/home/ray/dynacor-ray"] == "."
 
 

@@ -234,8 +234,9 @@ def _summarize(
         quarantine_examples=tuple([e for result in found for e in result.examples][:EXAMPLES]),
         stats=sum(stats[1:], stats[0]) if stats else None,
         lined_up=lined_up,
+        notes=source.notes,
         warnings=(
-            *source.notes,
+            *source.warnings,
             *vocabulary_warnings(_named(class_counts, vocabulary), vocabulary),
             *feature_warnings(scaling, lined_up, rows),
         ),

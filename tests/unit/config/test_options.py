@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -216,3 +217,15 @@ def test_an_option_that_needs_another_one(kind: str | None, got: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make_config(Sample, base="x", share=0.1, kind=kind)
     assert make_config(Sample, base="x", share=0.5, kind=kind).kind == kind, "the default does no harm"
+
+
+RUNS = [kind for kind in CLASSES if {"data", "seed", "out"} <= all_options(kind).keys()]
+
+
+@pytest.mark.parametrize("kind", RUNS, ids=name_of)
+def test_what_python_shows_of_options_is_short_and_holds_no_password(kind: type[Any]) -> None:
+    shown = repr(make_config(kind, data="s3://KEY:SECRET@bucket/a", out="s3://k:other@b/runs?token=abcdefgh", seed=7))
+    assert "seed=7" in shown
+    assert "s3://***@bucket/a" in shown
+    assert not {"KEY", "SECRET", "other", "abcdefgh"} & set(re.split(r"\W", shown))
+    assert "learning_rate" not in shown

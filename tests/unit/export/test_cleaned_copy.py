@@ -155,7 +155,7 @@ def test_a_cleaned_table_of_features(tmp_path: Path) -> None:
         "".join(f'{{"path": "{i}.png", "label": "{NAMES[code]}"}}\n' for i, code in enumerate(codes.tolist()))
     )
     run, _ = run_of_data(tmp_path, data, "table")
-    with pytest.raises(DataError, match=r"a table in text or parquet files, but got JSON lines; use dynacor export"):
+    with pytest.raises(DataError, match=r"a table in text or parquet files, but got JSON; use dynacor export"):
         clean_run(at(run), at(tmp_path / "clean.jsonl"), "drop")
 
 

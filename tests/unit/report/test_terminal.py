@@ -140,6 +140,12 @@ def test_text_from_data_is_harmless(evil: str, shown: str) -> None:
     assert all(char.isprintable() for line in lines for char in line)
 
 
+def test_what_was_taken_for_what_is_a_note_and_no_warning() -> None:
+    lines = printed(summary_of(notes=["Read text as utf-16."], warnings=["Left out: 3 images."]), [])
+    assert "Note: Read text as utf-16." in lines
+    assert "Warning: Left out: 3 images." in lines
+
+
 def test_a_long_warning_or_path_is_not_broken() -> None:
     lines = printed(summary_of(warnings=["w " * 100 + "end"]), [], run="/very/long" * 20)
     assert any(line.startswith("Warning: w ") and line.endswith("end") for line in lines)

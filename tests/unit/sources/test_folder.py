@@ -83,8 +83,8 @@ def test_splits_above_the_classes(tmp_path: Path) -> None:
     assert whole(source)["label"].to_pylist() == ["daisy", "rose", "rose", "tulip"]
     assert source.notes == (
         "'test', 'train', 'val' taken for splits, the folders below for classes; --split test takes one only.",
-        "Left out: 1 images directly in 'test', without a class.",
     )
+    assert source.warnings == ("Left out: 1 images directly in 'test', without a class.",)
     assert pairs(whole(opened(tmp_path, split="val")), "uri", "label") == {
         "val/rose/a.png": "rose",
         "val/tulip/a.png": "tulip",
@@ -116,9 +116,11 @@ def test_what_is_no_row_is_counted(folder: Path) -> None:
     for ending in ("heic", "jfif", "jpe", "avif", "jp2"):
         write(folder / "dog" / f"x.{ending}", png())
     source = opened(folder)
-    assert source.notes == (
+    assert source.warnings == (
         "No class, since without an image: 'empty', 'owl' (1 x .mov).",
         "Left out: 1 images beside the class folders.",
+    )
+    assert source.notes == (
         "Left out, since no images by their names: 1 x .mov, 1 x .txt.",
         "Left out, as folders of thumbnails or of a system: 1 x __MACOSX, 1 x @eaDir.",
     )

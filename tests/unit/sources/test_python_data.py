@@ -158,7 +158,7 @@ def test_missing_labels_are_null() -> None:
     [
         (X, Y[:4], "Expected 5 labels, one per row, but got 4; pass both in the same order."),
         (X, None, "Expected labels of the rows, but got None; pass detect(data, labels)."),
-        (X, np.eye(2)[Y], r"Expected labels of shape (N,), but got (5, 2); pass labels.argmax(axis=1)"),
+        (X, np.ones((5, 2)), "or one-hot, but got (5, 2) with other rows than one 1 and zeros; pass one class"),
         (X.reshape(5, 3, 1), Y, "but got float64 of 5x3x1; pass features as data.reshape(len(data), -1)"),
         (np.full((5, 3, 4, 4), -1.5), Y, "not an image: float64 values outside of 0..1"),
         ([[1.0, 2.0], [3.0]], [0, 1], "Expected paths, images, or vectors of numbers of one length"),

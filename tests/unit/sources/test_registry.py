@@ -15,6 +15,9 @@ def test_nothing_there(tmp_path: Path) -> None:
     for data in (f"{tmp_path}/absent", "", f"clothing1m:{tmp_path}/absent"):
         with pytest.raises(DataError, match=r"Expected data to look at .*, but got no such path '.*'; check the path"):
             opened(data)
+    (tmp_path / "my_images").mkdir()
+    with pytest.raises(DataError, match=rf"but got no such path '.*/my_image'; perhaps {tmp_path}/my_images is meant"):
+        opened(tmp_path / "my_image")
     with pytest.raises(StorageError, match="installed driver"):
         opened("nosuchprotocol://x")
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +15,8 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 import pytest
 
-from dynacor_ray.core.errors import DataError
-from dynacor_ray.sources import row_files
+from dynacor_ray.core.errors import DataError, StorageError
+from dynacor_ray.sources import text_rows
 from dynacor_ray.sources.image_files import LFS_HEAD
 from tests.opened_sources import opened, png, save, whole, write
 
@@ -31,15 +36,62 @@ def vectors(source: Any, max_rows: int = 3) -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "mark", "end"), [("t.csv", ",", "\n"), ("t.tsv", "\t", "\r\n"), ("t.txt", ";", "\n")])
 def test_wide_text(tmp_path: Path, name: str, mark: str, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_files, "_CHUNK_BYTES", 50)
+    monkeypatch.setattr(text_rows, "_CHUNK_BYTES", 50)
     data = write(tmp_path / name, text({"id": range(4), **WIDE, "label": LABELS}, mark, end))
     source = opened(data)
     assert (source.kind, source.num_rows) == ("feature", 4)
-    assert source.notes == ("6 columns, f0 to f5, are the features.",)
+    assert source.notes[-1] == "6 columns, f0 to f5, are the features."
+    assert ("Read fields as divided by ';'." in source.notes) is (mark == ";")
     np.testing.assert_array_equal(vectors(source, 1), VALUES)
     assert whole(source)["label"].to_pylist() == LABELS
     assert whole(source)["uri"].to_pylist() == [f"{name}#{row}" for row in range(4)]
     np.testing.assert_array_equal(vectors(opened(data, feature_columns=("f[24]",))), VALUES[:, [2, 4]])
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("t.csv", lambda content: content.decode().encode("utf-16")),
+        ("t.csv.gz", gzip.compress),
+        ("t.csv.bz2", bz2.compress),
+        ("t.csv.xz", lzma.compress),
+        ("t.csv.zst", lambda content: pa.Codec("zstd").compress(content, asbytes=True)),
+        ("u.csv.gz", lambda content: gzip.compress(content.decode().encode("utf-16-be"))),
+    ],
+)
+def test_wide_text_that_has_no_lines_to_jump_to(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_rows, "_CHUNK_BYTES", 50)
+    source = opened(write(tmp_path / name, pack(text({**WIDE, "label": LABELS}).encode())))
+    copied = pickle.loads(pickle.dumps(source.shards(1)[2]))
+    monkeypatch.setattr(text_rows, "_PLAIN", {})
+    np.testing.assert_array_equal(np.array(copied.read()["feature"].to_pylist()), VALUES[2:3])
+    np.testing.assert_array_equal(vectors(source, 1), VALUES)
+    assert whole(source)["label"].to_pylist() == LABELS
+
+
+def test_a_damaged_file_of_xz_is_named(tmp_path: Path) -> None:
+    whole_file = lzma.compress(text({**WIDE, "label": LABELS}).encode())
+    for content in (b"no xz", whole_file[:-9]):
+        with pytest.raises(StorageError, match=r"to read .*t\.csv\.xz, but got '.*'; write the file again"):
+            opened(write(tmp_path / "t.csv.xz", content))
+
+
+def test_a_pattern_takes_files_of_one_folder(tmp_path: Path) -> None:
+    for name in ("a", "b", "x"):
+        save(tmp_path / f"{name}.parquet", {**WIDE, "label": LABELS})
+        write(tmp_path / f"{name}.csv.gz", gzip.compress(text({**WIDE, "label": LABELS}).encode()))
+    for ending in ("parquet", "csv*"):
+        source = opened(tmp_path / f"[ab]*.{ending}")
+        np.testing.assert_array_equal(vectors(source), np.concatenate([VALUES, VALUES]))
+        assert whole(source)["uri"][4].as_py().startswith("b.")
+    with pytest.raises(DataError, match=r"files c\*\.csv in .*, but got none; check the pattern"):
+        opened(tmp_path / "c*.csv")
+    with pytest.raises(DataError, match=r"\* in the last part of a path only, but got .*; name the folder"):
+        opened(tmp_path / "*" / "a.parquet")
+    with pytest.raises(DataError, match=r"but got 6 of type \.csv, \.parquet; name files of one kind"):
+        opened(tmp_path / "*")
 
 
 def test_wide_parquet_and_its_wrong_columns(tmp_path: Path) -> None:
@@ -55,8 +107,6 @@ def test_wide_text_that_is_no_table(tmp_path: Path) -> None:
     lines = text({**WIDE, "label": LABELS})
     with pytest.raises(DataError, match=r"t.csv to be a table, but got '.*Expected 7 columns, got 2.*'; correct the f"):
         opened(write(tmp_path / "t.csv", lines + "1,2\n"))
-    with pytest.raises(DataError, match=r"features in plain text in t.csv, but got text as utf-16; save the features"):
-        opened(write(tmp_path / "t.csv", lines.encode("utf-16")))
     with pytest.raises(
         DataError, match=r"numbers in f0 to f5 of t.csv, but got column 'f0' of type string; correct it"
     ):

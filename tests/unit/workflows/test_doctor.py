@@ -57,6 +57,20 @@ def features(tmp_path: Path) -> str:
     return str(tmp_path / "f.parquet")
 
 
+@pytest.mark.parametrize(("bad", "is_ok"), [(3, True), (9, False)])
+def test_a_few_bad_rows_at_one_place_are_no_refusal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: int, is_ok: bool
+) -> None:
+    """Of 600 rows the limit of 1% lets 6 be unusable; the first sample sees them among 240."""
+    values = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float32)
+    values[:bad] = np.nan
+    columns = {"label": ["a", "b"] * 300, "feature": schema.fixed_size_list(values)}
+    pq.write_table(pa.table(columns), tmp_path / "f.parquet")
+    report = doctored(monkeypatch, tmp_path, data=str(tmp_path / "f.parquet"), quiet=True)
+    assert report.ok is is_ok
+    assert (f"got {bad} of 600" in repr(report)) is not is_ok
+
+
 def test_doctor_prints_findings_whole_and_harmless(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

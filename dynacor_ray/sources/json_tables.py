@@ -1,0 +1,178 @@
+"""Tables in JSON: one object per line, a list of objects, or a project of Label Studio (JSON, JSON-MIN)."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.json as pajson
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError, expected_got, first_line
+from dynacor_ray.core.storage import MAX_JSON_BYTES, Location, storage_errors
+from dynacor_ray.sources.columns import IMAGE_COLUMNS, URI_COLUMNS
+from dynacor_ray.sources.image_files import is_image_name
+
+JSON_LINES = (".jsonl", ".ndjson")
+JSON_TABLES = (*JSON_LINES, ".json")
+_QUERY = re.compile(r"^.*[?&]d=")
+"""What stands before a path in a link to a file of Label Studio's machine."""
+_UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
+"""What Label Studio puts before the name of an uploaded file."""
+_OF_TASKS = frozenset(
+    {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
+    | {schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.LABEL_QUALITY}
+)
+"""Keys of JSON-MIN beside a task's image and answers: its own, and those of our export."""
+
+
+@dataclass(frozen=True)
+class JsonTable:
+    """What a file holds.
+
+    Attributes:
+        table: its rows.
+        warnings: what was left out.
+        is_project: whether it is an export of Label Studio.
+    """
+
+    table: pa.Table
+    warnings: tuple[str, ...] = ()
+    is_project: bool = False
+
+
+def read_json_table(place: Location) -> JsonTable:
+    """Read a table in JSON by its ending. Raises DataError when it is none."""
+    name = posixpath.basename(place.path)
+    if name.lower().endswith(".json"):
+        return _read_list(place, name)
+    with storage_errors("read", place):
+        try:
+            with place.stream() as stream:
+                return JsonTable(pajson.read_json(stream))
+        except pa.ArrowInvalid as error:
+            got = f"'{first_line(error)}'"
+            expected = f"{name} to hold one JSON object per line"
+            raise DataError(expected_got(expected, got, "correct the file")) from error
+
+
+def original_names(paths: pa.StringArray) -> pa.StringArray:
+    """Paths of files that were uploaded to Label Studio, by the names that they had before.
+
+    >>> original_names(pa.array(["data/upload/1/0f2c9a1b-cat.jpg"])).to_pylist()
+    ['data/upload/1/cat.jpg']
+    """
+    return pa.array([path and _UPLOADED.sub(r"\1", path) for path in paths.to_pylist()], pa.string())
+
+
+def _read_list(place: Location, name: str) -> JsonTable:
+    held = _parsed(place, name)
+    if not isinstance(held, list) or not held or not all(isinstance(item, dict) for item in held):
+        got = "an empty list, or other items" if isinstance(held, list) else f"a {type(held).__name__}"
+        remedy = "write one object with a path and a label per row, or export the project of Label Studio as JSON"
+        raise DataError(expected_got(f"a list of objects in {name}", got, remedy))
+    if any(isinstance(item.get("annotations"), list) and isinstance(item.get("data"), dict) for item in held):
+        return _project(list(_tasks(held)), name)
+    if all("annotation_id" in item for item in held):
+        return _project(list(_short_tasks(held)), name)
+    try:
+        return JsonTable(pa.Table.from_pylist(held))
+    except pa.ArrowException as error:
+        got = f"'{first_line(error)}'"
+        raise DataError(expected_got(f"values of one type per key in {name}", got, "correct the file")) from error
+
+
+def _parsed(place: Location, name: str) -> Any:
+    size = place.info().size or 0
+    if size > MAX_JSON_BYTES:
+        remedy = "write it as .jsonl, one object per line"
+        raise DataError(expected_got(f"at most {MAX_JSON_BYTES >> 20} MiB in {name}", f"{size >> 20:,} MiB", remedy))
+    try:
+        return json.loads(place.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(expected_got(f"JSON in {name}", f"'{first_line(error)}'", "correct the file")) from error
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """Answers of one person on one task, by question; none where nobody has answered."""
+
+    task: str
+    image: str | None
+    answers: dict[str, list[str]]
+    when: str = ""
+
+
+def _tasks(held: list[dict[str, Any]]) -> Iterator[_Annotation]:
+    """The annotations of Label Studio's JSON that were not cancelled."""
+    for item in held:
+        image = _image_of(item.get("data") or {})
+        task = str(item.get("id", image))
+        yield _Annotation(task, image, {})
+        for done in item.get("annotations") or ():
+            answers: dict[str, list[str]] = {}
+            for part in () if done.get("was_cancelled") else done.get("result") or ():
+                if isinstance(part.get("value"), dict) and isinstance(part["value"].get("choices"), list):
+                    answers[str(part.get("from_name", "choice"))] = list(map(str, part["value"]["choices"]))
+            yield _Annotation(task, image, answers, _when(done))
+
+
+def _short_tasks(held: list[dict[str, Any]]) -> Iterator[_Annotation]:
+    """The annotations of JSON-MIN."""
+    for item in held:
+        other = {*_OF_TASKS, _image_key(item)}
+        given = {key: value for key, value in item.items() if key not in other}
+        chosen = {key: value.get("choices") if isinstance(value, dict) else value for key, value in given.items()}
+        answers = {key: value if isinstance(value, list) else [str(value)] for key, value in chosen.items() if value}
+        image = _image_of(item)
+        yield _Annotation(str(item.get("id", image)), image, answers, _when(item))
+
+
+def _when(done: dict[str, Any]) -> str:
+    return str(done.get("updated_at") or done.get("created_at") or "")
+
+
+def _image_key(data: dict[str, Any]) -> str:
+    """The key of a task's image: by its usual names, else the first value that names an image."""
+    texts = [key for key, value in data.items() if isinstance(value, str)]
+    known = [key for name in (*IMAGE_COLUMNS, *URI_COLUMNS) for key in texts if key.lower() == name]
+    return next(iter([*known, *(key for key in texts if is_image_name(data[key]))]), "")
+
+
+def _image_of(data: dict[str, Any]) -> str | None:
+    """Where the image of a task lies: a URI, or a path below one of Label Studio's folders."""
+    text = data.get(_image_key(data))
+    if not text or "://" in text:
+        return text or None
+    return unquote(_QUERY.sub("", text)).lstrip("/")
+
+
+def _project(found: list[_Annotation], name: str) -> JsonTable:
+    """One row per task with an answer, the latest of several; a column per question."""
+    latest, differ = dict[str, _Annotation](), set[str]()
+    for one in sorted(found, key=lambda one: one.when):
+        if one.answers:
+            before = latest.get(one.task)
+            differ |= {one.task} if before is not None and before.answers != one.answers else set()
+            latest[one.task] = one
+    several = [chosen for one in latest.values() for chosen in one.answers.values() if len(chosen) > 1]
+    if several or not latest:
+        got = f"{len(several):,} with several, such as {', '.join(several[0])}" if several else "no annotation"
+        remedy = "search an image classification with one choice per image"
+        raise DataError(expected_got(f"one class per task in {name}, an export of Label Studio", got, remedy))
+    tasks = dict.fromkeys(one.task for one in found)
+    rows = [latest[task] for task in tasks if task in latest]
+    questions = dict.fromkeys(question for one in rows for question in one.answers)
+    columns = {question: [one.answers.get(question, [None])[0] for one in rows] for question in questions}
+    warnings = []
+    if len(rows) < len(tasks):
+        warnings.append(f"Left out: {len(tasks) - len(rows):,} of {len(tasks):,} tasks, which nobody annotated.")
+    if differ:
+        warnings.append(f"{len(differ):,} tasks have annotations that differ; the latest counts.")
+    return JsonTable(pa.table({"image": [one.image for one in rows]} | columns), tuple(warnings), is_project=True)

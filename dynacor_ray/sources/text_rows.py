@@ -1,0 +1,138 @@
+"""Tables in text with numbers, read piece by piece; what cannot be cut anywhere is copied as plain text."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from dynacor_ray.core.errors import DataError, expected_got, first_line
+from dynacor_ray.core.schema import INSTANCE_ID
+from dynacor_ray.core.storage import Location, locate, storage_errors
+from dynacor_ray.sources.image_files import file_stamp
+from dynacor_ray.sources.row_files import RowFile, RowReader
+from dynacor_ray.sources.text_format import COMPRESSIONS, TextFormat, find_format
+
+_CHUNK_BYTES = 8 << 20
+_PLAIN: dict[tuple[Any, ...], Any] = {}
+"""Plain copies that this process made, which are gone when it ends."""
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRows(RowReader):
+    """Pieces of a table in text.
+
+    Attributes:
+        form: how it is written.
+        numbers: columns that hold numbers.
+        stamp: name, size and time of change of the file.
+        ranges: start and length in bytes of the groups that are read, in the plain text.
+    """
+
+    form: TextFormat
+    numbers: frozenset[str]
+    stamp: tuple[Any, ...]
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    def only(self, groups: tuple[int, ...]) -> RowReader:
+        """See `RowReader.only`; other ranges are left out, so that pickles stay small."""
+        return replace(self, groups=groups, ranges=tuple(self.ranges[group] for group in groups))
+
+    def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """See `RowReader.batches`."""
+        place, _ = plain_text(self.place, self.form, self.stamp)
+        with storage_errors("read", self.place), place.filesystem.open_input_file(place.path) as file:
+            for start, length in self.ranges:
+                file.seek(start)
+                yield from self.parse(file.read(length), columns).to_batches(max_rows)
+
+    def parse(self, data: bytes, columns: list[str]) -> pa.Table:
+        """Rows of a piece. Raises DataError for what is no number, or a line with too many or too few fields."""
+        types = {name: pa.float64() if name in self.numbers else pa.string() for name in columns}
+        types |= {name: pa.int64() for name in columns if name == INSTANCE_ID}
+        convert = pacsv.ConvertOptions(include_columns=columns, column_types=types)
+        read = plain_text(self.place, self.form, self.stamp)[1].read_options()
+        read.skip_rows, read.block_size = 0, max(len(data), 1)
+        try:
+            return pacsv.read_csv(io.BytesIO(data), read, self.form.parse_options(), convert)
+        except pa.ArrowInvalid as error:
+            remedy = "correct the file; numbers that are missing stay empty"
+            raise DataError(expected_got(f"{self.name} to be a table", f"'{first_line(error)}'", remedy)) from error
+
+
+def text_schema(place: Location, form: TextFormat) -> pa.Schema:
+    """Columns of a table in text with types, as the first lines suggest them; text where in doubt."""
+    skip = pacsv.ConvertOptions(strings_can_be_null=True)
+    parse = form.parse_options(invalid_row_handler=lambda row: "skip")
+    with storage_errors("read", place), place.stream() as stream:
+        try:
+            kinds = pacsv.open_csv(stream, form.read_options(), parse, skip).schema
+        except pa.ArrowInvalid:
+            return pa.schema([(name, pa.string()) for name in form.names])
+    numeric = {field.name for field in kinds if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}
+    kept = {name: kinds.field(name).type for name in numeric}
+    return pa.schema([(name, kept.get(name, pa.string())) for name in form.names])
+
+
+def open_text_rows(place: Location, numbers: Sequence[str]) -> RowFile:
+    """Open a table in text that holds features. `numbers`: their columns. Raises DataError when a line is broken."""
+    form, info = find_format(place), place.info()
+    name, stamp = info.base_name, tuple(file_stamp(info.base_name, info))
+    reader = TextRows(place, name, form=form, numbers=frozenset(numbers), stamp=stamp)
+    ranges, rows = _ranges(*plain_text(place, form, stamp), lambda data: reader.parse(data, [form.names[0]]).num_rows)
+    typed = {field.name: field.type for field in text_schema(place, form)}
+    typed |= {name: pa.string() for name in typed if name != INSTANCE_ID} | dict.fromkeys(numbers, pa.float64())
+    notes = (form.note,) if form.note else ()
+    return RowFile(replace(reader, ranges=ranges), pa.schema(list(typed.items())), rows, stamp, notes)
+
+
+def plain_text(place: Location, form: TextFormat, stamp: tuple[Any, ...]) -> tuple[Location, TextFormat]:
+    """The table in a form that can be read from any line on: itself, or a copy in UTF-8 that is not compressed.
+
+    A compressed text has no lines to jump to, and one in UTF-16 no bytes that end a line. The copy is on this machine,
+    one per process, and as large as the text.
+    """
+    is_wide = form.encoding.startswith(("utf-16", "utf-32"))
+    if not is_wide and not place.path.lower().endswith(COMPRESSIONS):
+        return place, form
+    key = (place.uri, *stamp)
+    with _LOCK:
+        if key not in _PLAIN:
+            copy = tempfile.NamedTemporaryFile(prefix="dynacor-", suffix=".csv")  # noqa: SIM115 - lives with the process
+            with place.stream() as stream, storage_errors("write", locate(copy.name)):
+                source = pa.transcoding_input_stream(stream, form.encoding, "utf-8") if is_wide else stream
+                shutil.copyfileobj(source, copy, _CHUNK_BYTES)
+                copy.flush()
+            _PLAIN[key] = copy
+    return locate(_PLAIN[key].name), replace(form, encoding="utf-8") if is_wide else form
+
+
+def _ranges(
+    place: Location, form: TextFormat, count: Callable[[bytes], int]
+) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """Cut the rows into pieces of some megabytes at ends of lines; counts the rows of each."""
+    ranges, rows = [], []
+    with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
+        end, rest, start = form.line_end.encode(), b"", 0
+        skip = form.skip + form.has_header
+        while block := file.read(_CHUNK_BYTES):
+            data = rest + block
+            while skip and end in data:
+                start, data, skip = start + data.index(end) + len(end), data[data.index(end) + len(end) :], skip - 1
+            last = data.rfind(end) + len(end) if end in data and not skip else 0
+            if last:
+                ranges.append((start, last))
+                rows.append(count(data[:last]))
+            rest, start = data[last:], start + last
+        if rest.strip():
+            ranges.append((start, len(rest)))
+            rows.append(count(rest))
+    return tuple(ranges), tuple(rows)

