@@ -42,7 +42,13 @@ def test_the_card_builds_the_classifier_again(name: str, tmp_path: Path, monkeyp
 
 def test_the_card_of_a_pair_asks_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Pair([head_of(seed) for seed in range(2)])
-    write_model(locate(str(tmp_path)), save(pair.state_dict()), summary_of(**DIVIDED), {"classifier": "mlp", "feature_dim": 5}, None)
+    write_model(
+        locate(str(tmp_path)),
+        save(pair.state_dict()),
+        summary_of(**DIVIDED),
+        {"classifier": "mlp", "feature_dim": 5},
+        None,
+    )
     card = (tmp_path / "README.md").read_text()
     assert "with DDyna-S on" in card
     namespace = {"features": FEATURES}
