@@ -93,7 +93,15 @@ def test_an_unfinished_run(tmp_path: Path) -> None:
 def test_a_training_without_a_test(tmp_path: Path) -> None:
     epochs = [{"epoch": 1, "loss": 1.5, "train_agreement": 0.7, "test_accuracy": None}]
     summary = {
-        **{"loss": {"name": "gce"}, "encoder": "pixels", "epochs": epochs, "last": epochs[0], "best": None},
+        **{
+            "loss": {"name": "gce"},
+            "method": None,
+            "detection": None,
+            "encoder": "pixels",
+            "epochs": epochs,
+            "last": epochs[0],
+            "best": None,
+        },
         **{
             "data": {"uri": "x", "num_rows": 90, "class_names": ["a", "b"], "quarantined": 0},
             "seconds": {"total": 1.0},
