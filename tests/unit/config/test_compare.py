@@ -48,11 +48,3 @@ def test_a_missing_library_leaves_out_or_is_told(monkeypatch: pytest.MonkeyPatch
     assert not set(config.unavailable_detectors) & set(config.effective_detectors)
     with pytest.raises(ConfigError, match=r"pip install 'dynacor-ray\[cleanlab\]', or leave cl_both out"):
         make_config(CompareConfig, "demo", detectors=["dynacor", "cl_both"])
-
-
-@pytest.mark.parametrize("noise", ["hard_rows:0.2", "weak_annotator:0.5"])
-def test_noise_that_needs_all_rows_at_once_is_refused(noise: str) -> None:
-    """Labels are made block by block, where the means of a block would be taken for those of the data."""
-    with pytest.raises(ConfigError, match=rf"made block by block, but got {noise}; name another kind"):
-        make_config(CompareConfig, "demo", label_noise=[noise])
-    assert make_config(CompareConfig, "demo", label_noise=["one_sided:0.3", "ramp:0.4"]).label_noise
