@@ -28,7 +28,7 @@ URI_COLUMNS = (
 ID_COLUMNS = ("image_id", "img_id", "id")
 """Names of columns that hold the name of a file where no better column does."""
 
-_INTEGER = re.compile(r"-?[0-9]+")
+_INTEGER = re.compile(r"-?[0-9]{1,1000}")
 _NEGATIVE = r"^-[0-9]+$"
 _WHOLE = r"^(-?[0-9]+)\.0+$"
 _NULL_WORDS = ("nan", "NaN", "NAN", "NULL", "null", "None", "<NA>", "NaT", "N/A", "n/a", "#N/A")
@@ -39,7 +39,7 @@ _NO_LABELS = frozenset(
     {*ID_COLUMNS, "split", "set", "subset", "fold", "partition", "width", "height", "size", "source", "caption"}
 )
 """Names of columns that are not taken for labels because no other column is left."""
-_NUMBERED = re.compile(r"(.*?)(\d+)")
+_NUMBERED = re.compile(r"(.*?)(\d{1,18})")
 _LEAST_NUMBERED = 4
 _SHOWN = 50
 _TypeTest = Callable[[pa.DataType], bool]
@@ -96,7 +96,11 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
         DataError: a column is missing, ambiguous or of an unusable type; the message lists those present.
         ConfigError: both an image and a feature column are named.
     """
-    if len(set(schema.names)) < len(schema.names):
+    try:
+        distinct = set(schema.names)
+    except UnicodeDecodeError as error:
+        raise DataError(expected_got(f"column names of {where} as UTF-8", "other bytes", "write it again")) from error
+    if len(distinct) < len(schema.names):
         raise DataError(expected_got(f"distinct column names in {where}", _present(schema), "rename the repeated ones"))
     for option in COLUMN_OPTIONS:
         name = getattr(options, option)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.schema import INSTANCE_ID
-from dynacor_ray.core.storage import Location, retry_transient, storage_errors
+from dynacor_ray.core.storage import Location, is_damage, retry_transient, storage_errors
 from dynacor_ray.sources.image_files import LFS_REMEDY, file_stamp, is_pointer
 from dynacor_ray.sources.text_format import TextFormat, find_format
 
@@ -187,7 +187,9 @@ def _parquet(place: Location, name: str) -> Iterator[pq.ParquetFile]:
             options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
             with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
                 yield file
-        except (pa.ArrowException, ValueError) as error:  # a custom type may refuse its description
+        except (pa.ArrowException, ValueError, OSError) as error:  # a custom type may refuse its description
+            if isinstance(error, OSError) and not is_damage(error, place):
+                raise
             raise _unreadable(place, name, "parquet", error) from error
 
 
@@ -209,6 +211,7 @@ class ArrowRows(RowReader):
             for number, batch in enumerate(batches):
                 if number in wanted:
                     rows = batch.select(columns)
+                    rows.validate(full=True)  # Arrow trusts the offsets in a file
                     yield from (rows.slice(start, max_rows) for start in range(0, rows.num_rows, max_rows))
                 if number >= max(wanted, default=-1):
                     return
@@ -234,7 +237,9 @@ def _arrow(place: Location, name: str) -> Iterator[tuple[pa.Schema, Iterator[pa.
                 else:
                     stream = ipc.open_stream(source)
                     yield stream.schema, iter(stream)
-        except (pa.ArrowException, ValueError) as error:
+        except (pa.ArrowException, ValueError, OSError) as error:
+            if isinstance(error, OSError) and not is_damage(error, place):
+                raise
             raise _unreadable(place, name, "Arrow", error) from error
 
 
@@ -284,7 +289,7 @@ def text_schema(place: Location, form: TextFormat) -> pa.Schema:
     with storage_errors("read", place), place.stream() as stream:
         try:
             kinds = pacsv.open_csv(stream, form.read_options(), parse, skip).schema
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, UnicodeDecodeError):
             return pa.schema([(name, pa.string()) for name in form.names])
     numeric = {field.name for field in kinds if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}
     kept = {name: kinds.field(name).type for name in numeric}
