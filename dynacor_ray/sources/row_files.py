@@ -162,6 +162,8 @@ class ParquetRows(RowReader):
     def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """See `RowReader.batches`."""
         with _parquet(self.place, self.name) as file:
+            for group in self.groups:  # raises where the group is damaged; asked for its columns, Arrow aborts
+                next(file.iter_batches(1, row_groups=[group], columns=columns), None)
             count = min(max_rows, _safe_rows(file.metadata, self.groups, columns))
             yield from file.iter_batches(count, row_groups=list(self.groups), columns=columns)
 
@@ -169,9 +171,10 @@ class ParquetRows(RowReader):
 def _safe_rows(metadata: pq.FileMetaData, row_groups: tuple[int, ...], names: list[str]) -> int:
     """Rows of a batch that stay within `_BATCH_BYTES`, where a dictionary may repeat a huge value at no cost."""
     largest = 1
+    leaves = [leaf for leaf in range(metadata.num_columns) if metadata.schema.column(leaf).path.split(".")[0] in names]
     for group in map(metadata.row_group, row_groups):
-        for chunk in map(group.column, range(group.num_columns)):
-            if chunk.has_dictionary_page and chunk.path_in_schema.split(".")[0] in names:
+        for chunk in map(group.column, leaves):
+            if chunk.has_dictionary_page:
                 packed, plain = chunk.total_compressed_size, chunk.total_uncompressed_size
                 is_bomb = plain > _PLAUSIBLE_RATIO * packed
                 dictionary = max(chunk.data_page_offset - (chunk.dictionary_page_offset or 0), 0)
@@ -291,8 +294,8 @@ def text_schema(place: Location, form: TextFormat) -> pa.Schema:
             kinds = pacsv.open_csv(stream, form.read_options(), parse, skip).schema
         except (pa.ArrowInvalid, UnicodeDecodeError):
             return pa.schema([(name, pa.string()) for name in form.names])
-    numeric = {field.name for field in kinds if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}
-    kept = {name: kinds.field(name).type for name in numeric}
+    numeric = [field for field in kinds if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
+    kept = {field.name: field.type for field in numeric}
     return pa.schema([(name, kept.get(name, pa.string())) for name in form.names])
 
 
