@@ -108,7 +108,7 @@ def assert_readable(written: dict[str, bytes]) -> None:
 def test_a_store_that_fails(
     server: int, tmp_path: Path, share: float, kinds: tuple[str, ...], lagging: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run completes, or ends with an error of ours and goes on by the same command; its tables are those on a disk."""
+    """A run completes, or ends with an error of ours and goes on by the same command, with the tables of a disk."""
     monkeypatch.setattr(storage, "FIRST_WAIT", 0.01)
     local = write_features(tmp_path / "data.parquet", 300)
     detect(str(local), out=str(tmp_path / "run"), cache=str(tmp_path / "cache"), **OPTIONS)
@@ -127,7 +127,6 @@ def test_a_store_that_fails(
                 assert_readable(everything(locate(uri_of(server).format(""))))
         else:
             raise AssertionError(ended)
-    print(share, kinds, faults.done, ended)
     assert sum(faults.done.values()) - faults.done[""] > 3, "the store did fail"
     written = everything(locate(uri_of(server).format("")))
     assert_readable(written)
