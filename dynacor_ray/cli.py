@@ -243,13 +243,22 @@ COMMANDS: dict[str, Callable[[Any], int | None]] = {
 
 
 def main(argv: Sequence[str] | None = None, adjust: Callable[[Any], Any] = lambda config: config) -> NoReturn:
-    """Run a command and leave with its exit status: 0 done, 1 checks failed, 2 wrong input or a failed run.
+    """Run a command and leave with its exit status.
+
+    0 done, 1 checks failed, 2 wrong input or a failed run, 130 stopped by Ctrl-C, 143 by SIGTERM.
 
     Args:
         argv: The words after `dynacor`. Default: those of this process.
         adjust: A job's last word on the options.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave as Ctrl-C does
+    told: list[int] = []
+
+    def leave(number: int, _frame: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # some send it twice; the lock is given back all the same
+        told.append(number)  # Ray makes a KeyboardInterrupt of its own of whatever is raised while it waits
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
     with lasting_output():
         try:
             raise SystemExit(_run(sys.argv[1:] if argv is None else argv, adjust))
@@ -258,7 +267,9 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[Any], Any] = lambd
         except Exception as error:  # a traceback shows the texts of libraries
             raise redacted(error)  # noqa: B904
         except KeyboardInterrupt:
-            _fail("Stopped. The same command resumes where it was.", 130)
+            how = "Told to end (SIGTERM)" if told else "Stopped"
+            status = 128 + (signal.SIGTERM if told else signal.SIGINT)
+            _fail(f"{how}. The same command resumes where it was.", status)
 
 
 def config_class(command: str) -> type[Any]:

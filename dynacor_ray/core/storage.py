@@ -41,11 +41,16 @@ _TRANSIENT = frozenset(
 )
 _PERMANENT = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 _REFUSED = re.compile(
-    "ACCESS_DENIED|NO_SUCH|NOT_FOUND|INVALID_|SIGNATURE|UNAUTHENTICATED|PERMISSION"
-    "|PARQUET|THRIFT|CORRUPT|DECOMPRESS|SNAPPY|ZSTD|UNEXPECTED END OF STREAM",
+    "ACCESS_DENIED|NO_SUCH|NOT_FOUND|INVALID_|SIGNATURE|UNAUTHENTICATED|PERMISSION",
     re.IGNORECASE,
 )
-"""Errors without a number that a retry cannot change: answers of object stores, and damaged files."""
+"""Errors without a number that a retry cannot change: answers of object stores."""
+_DAMAGED = re.compile(
+    "PARQUET|THRIFT|CORRUPT|DECOMPRESS|SNAPPY|ZSTD|UNEXPECTED END OF STREAM|PAGE HEADER|REP / DEF|COLUMN TYPE"
+    "|FLATBUFFER|IPC (STREAM|MESSAGE)|RECORD BATCH|BUFFER_INDEX",
+    re.IGNORECASE,
+)
+"""Errors without a number that tell of the content of a file."""
 
 
 def is_transient(error: BaseException) -> bool:
@@ -53,7 +58,19 @@ def is_transient(error: BaseException) -> bool:
     cause = error.__cause__ if isinstance(error, StorageError) else error
     if not isinstance(cause, OSError) or isinstance(cause, (StorageError, *_PERMANENT)):
         return False
-    return cause.errno in _TRANSIENT if cause.errno else not _REFUSED.search(str(cause))
+    if cause.errno:
+        return cause.errno in _TRANSIENT
+    return not (_REFUSED.search(str(cause)) or _DAMAGED.search(str(cause)))
+
+
+def is_damage(error: OSError, place: Location) -> bool:
+    """Whether an error of reading is about the content of the file, not about its storage.
+
+    Arrow gives a number to errors of a local file system only, and texts to all others.
+    """
+    if error.errno or isinstance(error, (StorageError, *_PERMANENT)):
+        return False
+    return place.is_local or bool(_DAMAGED.search(str(error)))
 
 
 def retry_transient(function: Callable[_P, _T]) -> Callable[_P, _T]:

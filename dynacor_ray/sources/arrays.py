@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import posixpath
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import FEATURE, RAW_ERROR, RAW_LABEL, RAW_ROW, URI
-from dynacor_ray.core.storage import Location, locate, storage_errors
+from dynacor_ray.core.storage import Location, is_damage, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import named_classes
 from dynacor_ray.sources.image_files import cut, file_stamp, png, raw_images, some_rows
@@ -26,6 +29,23 @@ ARRAY_FILES = (".npy", ".npz")
 _LABELS = re.compile(r"(?:(?P<split>\w+)_)?(given_labels?|labels?|y|targets?|classes)(?:_(?P<after>\w+))?")
 _FEATURES = re.compile(r"(?:(?P<split>\w+)_)?(features?|embeddings?|x|data|images?)(?:_(?P<after>\w+))?")
 _LABEL_BYTES = 1 << 32
+
+
+@contextmanager
+def _reading(place: Location) -> Iterator[pa.NativeFile]:
+    """An open file; what goes wrong with its content in the block becomes a DataError."""
+    with storage_errors("read", place):
+        try:
+            with place.filesystem.open_input_file(place.path) as file:
+                yield file
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:  # NumPy, zipfile and Arrow raise any type on damaged bytes
+            if isinstance(error, OSError) and not is_damage(error, place):
+                raise
+            kind = "a .npz" if place.path.lower().endswith(".npz") else "an array of NumPy"
+            got = f"'{first_line(error)}'"
+            raise DataError(expected_got(f"{place} to be {kind}", got, "write the file again")) from error
 
 
 @dataclass(frozen=True)
@@ -56,8 +76,8 @@ class StoredArray:
     def rows(self, first: int, count: int) -> NDArray[Any]:
         """Some rows; (count, ...)."""
         kind = np.dtype(self.dtype)
-        row = kind.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
-        with storage_errors("read", self.place), self.place.filesystem.open_input_file(self.place.path) as file:
+        row = kind.itemsize * math.prod(self.shape[1:])
+        with _reading(self.place) as file:
             if self.is_packed:
                 with zipfile.ZipFile(file) as archive, archive.open(self.member or "") as member:
                     member.seek(self.offset + first * row)
@@ -65,6 +85,8 @@ class StoredArray:
             else:
                 file.seek(self.offset + first * row)
                 data = file.read(count * row)
+            if len(data) < count * row:
+                raise ValueError(f"{self.name} ends before its last row")
         return np.frombuffer(data, kind).reshape(count, *self.shape[1:])
 
 
@@ -133,10 +155,11 @@ class ArraySource(Source):
 
 
 def _label_text(labels: StoredArray, is_declared: bool) -> pa.StringArray:
-    values = labels.rows(0, labels.shape[0]).reshape(-1)
-    if values.dtype.kind == "V" or values.nbytes > _LABEL_BYTES:
-        got = f"{labels.name} of type {values.dtype}"
+    kind = np.dtype(labels.dtype)
+    if kind.kind == "V" or kind.itemsize * math.prod(labels.shape) > _LABEL_BYTES:
+        got = f"{labels.name} of type {kind} and shape {labels.shape}"
         raise DataError(expected_got("labels that are integers or text", got, "convert them"))
+    values = labels.rows(0, labels.shape[0]).reshape(-1)
     text = pa.array(values.tolist()) if values.dtype.kind in "SU" else pa.array(np.ascontiguousarray(values))
     return label_strings(pa.chunked_array([text]), is_declared=is_declared)
 
@@ -153,18 +176,14 @@ def _stored(place: Location) -> list[StoredArray]:
 
 
 def _single(place: Location) -> StoredArray | None:
-    with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
+    with _reading(place) as file:
         return _header(place, bytes(file.read(4096)), None, 0, False)
 
 
 def _members(place: Location) -> list[StoredArray]:
     found = []
-    with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
-        try:
-            archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, ValueError) as error:
-            got = f"'{first_line(error)}'"
-            raise DataError(expected_got(f"{place} to be a .npz", got, "write the file again")) from error
+    with _reading(place) as file:
+        archive = zipfile.ZipFile(file)
         for info in archive.infolist():
             with archive.open(info) as member:
                 head = member.read(4096)
@@ -179,14 +198,9 @@ def _members(place: Location) -> list[StoredArray]:
 def _header(place: Location, head: bytes, member: str | None, start: int, packed: bool) -> StoredArray | None:
     """What the head of a `.npy` says; None for arrays of Python objects, which are never read."""
     stream = io.BytesIO(head)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, kind = read(stream)
-    except ValueError as error:
-        got = f"'{first_line(error)}'"
-        name = member or posixpath.basename(place.path)
-        raise DataError(expected_got(f"{name} to be an array of NumPy", got, "write the file again")) from error
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_fortran, kind = read(stream)
     if kind.hasobject or not shape or (is_fortran and len(shape) > 1):
         return None
     return StoredArray(place, member, tuple(shape), kind.str, start + stream.tell(), packed)

@@ -203,7 +203,7 @@ def _yolo_names(place: Location) -> dict[int, str]:
                 items = re.findall(r"'((?:[^']|'')*)'|\"((?:[^\"\\]|\\.)*)\"|([^,\[\]\s][^,\[\]]*)", listed.group(1))
                 return dict(enumerate(next(filter(None, item), "").strip() for item in items))
             block = re.search(r"^names:\s*\n((?:[ \t]+.*\n?|\s*-.*\n?)+)", text, re.MULTILINE)
-            lines = re.findall(r"^\s*(?:-|(\d+):)\s*(.+?)\s*$", block.group(1), re.MULTILINE) if block else []
+            lines = re.findall(r"^\s*(?:-|(\d{1,18}):)\s*(.+?)\s*$", block.group(1), re.MULTILINE) if block else []
             if lines:
                 return {int(code or i): label.strip("'\"") for i, (code, label) in enumerate(lines)}
     for folder in (place, place / "labels"):

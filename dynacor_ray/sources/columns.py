@@ -41,7 +41,7 @@ _NO_LABELS = frozenset(
     {*ID_COLUMNS, "split", "set", "subset", "fold", "partition", "width", "height", "size", "source", "caption"}
 )
 """Names of columns that are not taken for labels because no other column is left."""
-_NUMBERED = re.compile(r"(.*?)(\d+)")
+_NUMBERED = re.compile(r"(.*?)(\d{1,18})")
 _LEAST_NUMBERED = 4
 _SHOWN = 50
 _TypeTest = Callable[[pa.DataType], bool]
@@ -98,7 +98,11 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
         DataError: a column is missing, ambiguous or of an unusable type; the message lists those present.
         ConfigError: both an image and a feature column are named.
     """
-    if len(set(schema.names)) < len(schema.names):
+    try:
+        distinct = set(schema.names)
+    except UnicodeDecodeError as error:
+        raise DataError(expected_got(f"column names of {where} as UTF-8", "other bytes", "write it again")) from error
+    if len(distinct) < len(schema.names):
         raise DataError(expected_got(f"distinct column names in {where}", _present(schema), "rename the repeated ones"))
     for option in COLUMN_OPTIONS:
         name = getattr(options, option)

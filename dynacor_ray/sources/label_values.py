@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL
 from dynacor_ray.sources.columns import Columns
 
-_INTEGER = re.compile(r"-?[0-9]+")
+_INTEGER = re.compile(r"-?[0-9]{1,1000}")
 _NEGATIVE = r"^-[0-9]+$"
 _WHOLE = r"^(-?[0-9]+)\.0+$"
 _NULL_WORDS = ("nan", "NaN", "NAN", "NULL", "null", "None", "<NA>", "NaT", "N/A", "n/a", "#N/A")

@@ -107,6 +107,10 @@ class ParquetShard(Shard):
     def _load(self, names: list[str]) -> pa.Table:
         with closing(self.reader.batches(names, _BATCH_ROWS[self.columns.kind])) as batches:
             rows = list(_within_memory(_window(batches, self.skip, self.num_rows), self.reader.name))
+        found = sum(batch.num_rows for batch in rows)
+        if found < self.num_rows:
+            name, remedy = self.reader.name, "write the file again"
+            raise DataError(expected_got(f"the {self.num_rows:,} rows that {name} says to hold", f"{found:,}", remedy))
         return pa.Table.from_batches(rows)
 
 

@@ -16,7 +16,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from dynacor_ray.core.errors import DataError, expected_got, first_line
-from dynacor_ray.core.storage import Location, retry_transient, storage_errors
+from dynacor_ray.core.storage import Location, is_damage, retry_transient, storage_errors
 from dynacor_ray.sources.image_files import LFS_REMEDY, file_stamp, is_pointer
 
 ARROW = (".arrow", ".feather")
@@ -171,6 +171,8 @@ class ParquetRows(RowReader):
     def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """See `RowReader.batches`."""
         with _parquet(self.place, self.name) as file:
+            for group in self.groups:  # raises where the group is damaged; asked for its columns, Arrow aborts
+                next(file.iter_batches(1, row_groups=[group], columns=columns), None)
             count = min(max_rows, _safe_rows(file.metadata, self.groups, columns))
             yield from file.iter_batches(count, row_groups=list(self.groups), columns=columns)
 
@@ -178,9 +180,10 @@ class ParquetRows(RowReader):
 def _safe_rows(metadata: pq.FileMetaData, row_groups: tuple[int, ...], names: list[str]) -> int:
     """Rows of a batch that stay within `_BATCH_BYTES`, where a dictionary may repeat a huge value at no cost."""
     largest = 1
+    leaves = [leaf for leaf in range(metadata.num_columns) if metadata.schema.column(leaf).path.split(".")[0] in names]
     for group in map(metadata.row_group, row_groups):
-        for chunk in map(group.column, range(group.num_columns)):
-            if chunk.has_dictionary_page and chunk.path_in_schema.split(".")[0] in names:
+        for chunk in map(group.column, leaves):
+            if chunk.has_dictionary_page:
                 packed, plain = chunk.total_compressed_size, chunk.total_uncompressed_size
                 is_bomb = plain > _PLAUSIBLE_RATIO * packed
                 dictionary = max(chunk.data_page_offset - (chunk.dictionary_page_offset or 0), 0)
@@ -196,7 +199,9 @@ def _parquet(place: Location, name: str) -> Iterator[pq.ParquetFile]:
             options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
             with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
                 yield file
-        except (pa.ArrowException, ValueError) as error:  # a custom type may refuse its description
+        except (pa.ArrowException, ValueError, OSError) as error:  # a custom type may refuse its description
+            if isinstance(error, OSError) and not is_damage(error, place):
+                raise
             raise _unreadable(place, name, "parquet", error) from error
 
 
@@ -218,6 +223,7 @@ class ArrowRows(RowReader):
             for number, batch in enumerate(batches):
                 if number in wanted:
                     rows = batch.select(columns)
+                    rows.validate(full=True)  # Arrow trusts the offsets in a file
                     yield from (rows.slice(start, max_rows) for start in range(0, rows.num_rows, max_rows))
                 if number >= max(wanted, default=-1):
                     return
@@ -243,5 +249,7 @@ def _arrow(place: Location, name: str) -> Iterator[tuple[pa.Schema, Iterator[pa.
                 else:
                     stream = ipc.open_stream(source)
                     yield stream.schema, iter(stream)
-        except (pa.ArrowException, ValueError) as error:
+        except (pa.ArrowException, ValueError, OSError) as error:
+            if isinstance(error, OSError) and not is_damage(error, place):
+                raise
             raise _unreadable(place, name, "Arrow", error) from error

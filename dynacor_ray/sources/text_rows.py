@@ -75,10 +75,10 @@ def text_schema(place: Location, form: TextFormat) -> pa.Schema:
     with storage_errors("read", place), place.stream() as stream:
         try:
             kinds = pacsv.open_csv(stream, form.read_options(), parse, skip).schema
-        except pa.ArrowInvalid:
+        except (pa.ArrowInvalid, UnicodeDecodeError):
             return pa.schema([(name, pa.string()) for name in form.names])
-    numeric = {field.name for field in kinds if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)}
-    kept = {name: kinds.field(name).type for name in numeric}
+    numeric = [field for field in kinds if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
+    kept = {field.name: field.type for field in numeric}
     return pa.schema([(name, kept.get(name, pa.string())) for name in form.names])
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import socket
-import subprocess
-import sys
-import time
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dynacor_ray.core import storage
+from dynacor_ray.core.errors import DynacorError
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.export.cleaned_copy import clean_run
 from dynacor_ray.export.tables import export_run
@@ -24,34 +22,18 @@ from dynacor_ray.runs.directory import BEST, SUMMARY, TRAININGS
 from dynacor_ray.workflows.detect import detect
 from dynacor_ray.workflows.sweep import sweep
 from tests.engine.conftest import write_features
-
-SECRET = "SECRET1234"
+from tests.engine.s3_server import KINDS, SECRET, Faults, faulty_proxy, s3_server, uri_of
 
 
 @pytest.fixture
-def store() -> Iterator[str]:
-    """Where a bucket of an S3 server on loopback is: a format with `{}` for the path."""
-    pytest.importorskip("moto", reason="pip install -e '.[dev]' brings the S3 server")
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while server.poll() is None and time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        query = f"endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
-        uri = f"s3://KEY:{SECRET}@bucket/{{}}?{query}"
-        pafs.FileSystem.from_uri(uri.format("x") + "&allow_bucket_creation=true")[0].create_dir("bucket")
-        yield uri
-    finally:
-        server.kill()
-        server.wait()
+def server() -> Iterator[int]:
+    with s3_server() as port:
+        yield port
+
+
+@pytest.fixture
+def store(server: int) -> str:
+    return uri_of(server)
 
 
 def everything(place: Location) -> dict[str, bytes]:
@@ -100,3 +82,58 @@ def test_a_whole_run_and_a_sweep(
     shown = capfd.readouterr()
     assert "s3://***@bucket/runs/a" in shown.out + shown.err or "s3://***@bucket/runs/s" in shown.out + shown.err
     assert SECRET not in shown.out + shown.err
+
+
+OPTIONS = {"cluster": "none", "epochs": 3, "clustering_epochs": 1, "checkpoint_seconds": 0.0, "quiet": True}
+
+
+def assert_readable(written: dict[str, bytes]) -> None:
+    """Every file that has its final name is whole."""
+    for name, content in written.items():
+        if name.endswith(".parquet"):
+            pq.read_table(io.BytesIO(content))
+        elif name.endswith(".json"):
+            json.loads(content)
+
+
+@pytest.mark.parametrize(
+    ("share", "kinds", "lagging"),
+    [
+        pytest.param(0.1, KINDS, False, id="a tenth of the requests"),
+        *(pytest.param(0.3, (kind,), False, id=kind, marks=pytest.mark.slow) for kind in KINDS),
+        pytest.param(0.5, KINDS, False, id="every other request", marks=pytest.mark.slow),
+        pytest.param(0.05, KINDS, True, id="listings that lag", marks=pytest.mark.slow),
+    ],
+)
+def test_a_store_that_fails(
+    server: int, tmp_path: Path, share: float, kinds: tuple[str, ...], lagging: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run completes, or ends with an error of ours and goes on by the same command, with the tables of a disk."""
+    monkeypatch.setattr(storage, "FIRST_WAIT", 0.01)
+    local = write_features(tmp_path / "data.parquet", 300)
+    detect(str(local), out=str(tmp_path / "run"), cache=str(tmp_path / "cache"), **OPTIONS)
+    locate(uri_of(server).format("data.parquet")).write_bytes(local.read_bytes())
+    faults = Faults(share, kinds)
+    faults.lagging = lagging
+    ended = []
+    with faulty_proxy(server, faults) as port:
+        uri = uri_of(port)
+        for _ in range(20):
+            try:
+                detect(uri.format("data.parquet"), out=uri.format("runs/a"), cache=uri.format("cache"), **OPTIONS)
+                break
+            except DynacorError as error:
+                ended.append(str(error))
+                assert_readable(everything(locate(uri_of(server).format(""))))
+        else:
+            raise AssertionError(ended)
+    assert sum(faults.done.values()) - faults.done[""] > 3, "the store did fail"
+    written = everything(locate(uri_of(server).format("")))
+    assert_readable(written)
+    for name in ("issues", "dynamics"):
+        table = pq.read_table(io.BytesIO(written[f"runs/a/{name}.parquet"]))
+        assert table.equals(pq.read_table(tmp_path / "run" / f"{name}.parquet")), name
+    listed = json.loads(written["runs/a/signals/manifest.json"])
+    assert len(listed) == OPTIONS["epochs"]
+    left = {name for name in written if name.startswith("runs/a/signals/epoch=")}
+    assert left == {f"runs/a/signals/{name}" for names in listed.values() for name in names}, "nothing doubled"

@@ -309,19 +309,25 @@ def test_report_names_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "Expected the directory of a finished run or sweep, but got" in capsys.readouterr().err
 
 
-def test_a_run_that_is_told_to_end_leaves_as_by_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the message that the same command resumes it."""
+def test_a_run_that_is_told_to_end_says_how_to_resume(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
 
     def told_to_end(config: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # once more while it gives the lock back
+            ended.append("cleanly")
 
     monkeypatch.setitem(cli.COMMANDS, "detect", told_to_end)
     monkeypatch.setattr(cli, "config_class", lambda _: DetectConfig)
-    before = signal.getsignal(signal.SIGTERM)
+    before, ended = signal.getsignal(signal.SIGTERM), list[str]()
     try:
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as left:
             cli.main(["detect", "--data", "demo"])
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert ended.value.code == 130
+    assert (left.value.code, ended) == (143, ["cleanly"])
+    assert capsys.readouterr().err == "dynacor: Told to end (SIGTERM). The same command resumes where it was.\n"

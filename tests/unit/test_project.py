@@ -45,6 +45,7 @@ TESTS_OF_MORE = {
     "test_project.py",
     "test_security.py",
     "method/test_index.py",
+    "sources/test_fuzz.py",
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -9,8 +9,10 @@ import errno
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +72,7 @@ def connect(address: str | None = None) -> None:
     if starts:
         disable_preemption_watcher()
     try:
-        with _held_stderr():
+        with _held_stderr(), kept_handler(signal.SIGTERM):
             ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
         remedy = "start it, correct --cluster, or leave --cluster out to use this machine"
@@ -81,6 +83,17 @@ def connect(address: str | None = None) -> None:
 def disable_preemption_watcher() -> None:
     """Tell Ray Train that no node will be announced to go away: on one machine a process would wait for it in vain."""
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+
+
+@contextmanager
+def kept_handler(number: signal.Signals) -> Iterator[None]:
+    """Put back what is done at a signal, where somebody had decided: Ray ends the process without a word."""
+    held = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if callable(held) and threading.current_thread() is threading.main_thread():
+            signal.signal(number, held)
 
 
 @contextmanager

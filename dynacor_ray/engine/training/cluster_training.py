@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray.train
@@ -15,7 +17,7 @@ from ray.train.torch import TorchTrainer
 from dynacor_ray.engine.data.padded_split import PaddedDataConfig
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.runtime.placement_groups import MEMORY, new_reservation_tag, release_reservation
-from dynacor_ray.engine.runtime.session import root_cause
+from dynacor_ray.engine.runtime.session import kept_handler, root_cause
 from dynacor_ray.engine.training.job import Job, TrainPlan
 from dynacor_ray.engine.training.worker import Rank, train_rank
 
@@ -79,12 +81,24 @@ def _fit(trainer: Callable[[], TorchTrainer], restarts: int, make_ready: Callabl
     for _ in range(restarts):
         make_ready()
         try:
-            return trainer().fit()
+            with _interruptible():
+                return trainer().fit()
         except (ray.train.ControllerError, RayActorError) as error:
             if not isinstance(root_cause(error), (RayActorError, ObjectLostError)):
                 raise
     make_ready()
-    return trainer().fit()
+    with _interruptible():
+        return trainer().fit()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt: Ray's handler ends the process as if all were done, and is left installed."""
+    with kept_handler(signal.SIGINT):
+        try:
+            yield
+        except SystemExit:
+            raise KeyboardInterrupt from None
 
 
 def _resources(plan: TrainPlan, memory: int) -> dict[str, float]:

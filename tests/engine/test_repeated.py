@@ -1,0 +1,95 @@
+"""Many runs one after another in one process, and a disk that is full at any of the writes of a run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from dynacor_ray.core.errors import StorageError
+from dynacor_ray.workflows.detect import detect
+from tests.engine.faults import assert_nothing_half, assert_whole
+
+OPTIONS: dict[str, Any] = {"epochs": 2, "clustering_epochs": 1, "quiet": True, "cluster": "none"}
+RUNS, WARM = 64, 16
+
+
+def held() -> tuple[int, int, int, int]:
+    """Bytes of memory, open files, threads, and temporary files of this process."""
+    me = psutil.Process()
+    return me.memory_info().rss, me.num_fds(), threading.active_count(), len(os.listdir(tempfile.gettempdir()))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_many_runs_leave_nothing(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    data, rows = str(feature_set(200)), []
+    for number in range(RUNS):
+        detect(data, out=str(tmp_path / f"run{number}"), **OPTIONS)
+        rows.append(held())
+    after = np.array(rows[WARM:], float)
+    memory, files, threads, temporary = np.polyfit(np.arange(len(after)), after, 1)[0]
+    assert memory < 512 << 10, f"{memory / 1024:.0f} KiB per run"
+    assert max(files, threads, temporary) < 0.05, (files, threads, temporary)
+
+
+def full_disk(allowed: int) -> tuple[pafs.FileSystem, list[str]]:
+    """A file system on which only so many files can be written, and the paths of those that were begun."""
+    begun: list[str] = []
+
+    class Full(pafs.FSSpecHandler):
+        def open_output_stream(self, path: str, metadata: Any) -> Any:
+            if "/driver-" not in path:  # the lock's beat comes at any time
+                begun.append(path)
+                if len(begun) > allowed:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            return super().open_output_stream(path, metadata)
+
+    return pafs.PyFileSystem(Full(LocalFileSystem())), begun
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_disk_that_is_full_at_any_write(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ends with what to do, leaves no half file, and goes on where it was once there is space."""
+    data, calm = str(feature_set(300)), tmp_path / "calm"
+    detect(data, out=str(calm), **OPTIONS)
+
+    def run_on(disk: pafs.FileSystem, out: Path) -> None:
+        monkeypatch.setattr("dynacor_ray.core.storage._from_fsspec", lambda uri: (disk, uri.removeprefix("full://")))
+        detect(data, out=f"full://{out}", **OPTIONS)
+
+    disk, begun = full_disk(10**9)
+    run_on(disk, tmp_path / "whole")
+    assert len(begun) > 8
+    for allowed in range(len(begun)):
+        out = tmp_path / f"run{allowed}"
+        with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
+            run_on(full_disk(allowed)[0], out)
+        if (out / "summary.json").exists():  # the report is all that is missing
+            assert_whole(out, 300, 2)
+            assert allowed == len(begun) - 1
+        if out.exists():
+            assert_nothing_half(out)
+            assert not list(out.rglob("*.part"))
+        run_on(full_disk(10**9)[0], out)
+        assert_whole(out, 300, 2)
+        for name in ("issues.parquet", "dynamics.parquet"):
+            assert pq.read_table(out / name).equals(pq.read_table(calm / name))
