@@ -168,7 +168,7 @@ class Ridge:
         scores = self.share + rows @ self.weights
         weight = left_out.sum(dim=1, keepdim=True)
         chosen = weight.squeeze(dim=1).nonzero().squeeze(dim=1)
-        # A leverage costs D^2, and where nothing is left out none is needed: nearly everywhere in a sample of many rows.
+        # A leverage costs D^2 and is not needed where nothing is left out: beside a sample of many rows, in most.
         if len(chosen) > _FEW * len(rows):
             return self._without(scores, rows, left_out, weight)
         some = self._without(scores[chosen], rows[chosen], left_out[chosen], weight[chosen])
