@@ -119,7 +119,7 @@ def product_seconds(summary: dict[str, Any], options: Options) -> float:
             hidden.T @ logits, logits @ last.T, rows.T @ hidden
         turns.append(time.perf_counter() - start)
     steps = options.epochs * (summary["num_rows"] + summary["num_corrupted"]) / batch
-    return statistics.median(turns[1:]) / TIMED_STEPS * steps  # the first is a warm-up
+    return float(statistics.median(turns[1:]) / TIMED_STEPS * steps)  # the first is a warm-up
 
 
 if __name__ == "__main__":

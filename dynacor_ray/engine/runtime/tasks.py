@@ -86,7 +86,7 @@ def run_streams(
         with one_thread():
             yield from function(*arguments)
 
-    waiting = {}
+    waiting: dict[Any, tuple[int, int]] = {}
     for number, (call, count) in enumerate(zip(calls, counts, strict=True)):
         # DEFAULT: inside a trial of Ray Tune a task would else be held to the trial's own small share of the cluster.
         options = {"num_cpus": 1, "scheduling_strategy": "DEFAULT", "num_returns": count}

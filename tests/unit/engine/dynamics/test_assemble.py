@@ -70,7 +70,7 @@ def test_ranges_have_the_aimed_size(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [part.name for part in ranges[1][2]] == ["p2", "p3", "p4"]
 
 
-class CountingFiles(LocalFileSystem):
+class CountingFiles(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
     """Files of this machine, and how often each was opened."""
 
     cachable = False

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dynacor_ray.core import schema
 from dynacor_ray.decision.noise_rate import NoiseRate
-from dynacor_ray.engine.dynamics.clustering import FlagCounts, settle_noise_rate
-from dynacor_ray.report.summary import pair_table
+from dynacor_ray.engine.dynamics.clustering import settle_noise_rate
+from dynacor_ray.report.summary import FlagCounts, pair_table
 
 
 def assigned(
