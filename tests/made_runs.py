@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from scipy import sparse
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
@@ -32,7 +33,7 @@ NAMES = ("cat", "dog", "owl")
 def counts_of(pairs: np.ndarray, given: np.ndarray, copies: int, copies_flagged: int) -> FlagCounts:
     """Flags by class as a run counts them. pairs: int64 (C, C) [given, predicted]; given: int64 (C,)."""
     counts = FlagCounts(len(given), int(given.sum()), int(pairs.sum()), copies, copies_flagged)
-    counts.pairs, counts.given = pairs, given
+    counts.pairs, counts.given = sparse.csr_array(pairs), given
     return counts
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import sparse
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import TwinLabels
@@ -34,13 +35,13 @@ class FlagCounts:
     flagged: int = 0
     copies: int = 0
     copies_flagged: int = 0
-    pairs: NDArray[np.int64] = field(init=False)
-    """[given, predicted] counts over flagged originals, int64 (C, C)."""
+    pairs: sparse.csr_array = field(init=False)
+    """[given, predicted] counts over flagged originals, int64 (C, C), of which those that occur are kept."""
     given: NDArray[np.int64] = field(init=False)
     """Originals per given class, int64 (C,)."""
 
     def __post_init__(self) -> None:
-        self.pairs = np.zeros((self.num_classes, self.num_classes), np.int64)
+        self.pairs = sparse.csr_array((self.num_classes, self.num_classes), dtype=np.int64)
         self.given = np.zeros(self.num_classes, np.int64)
 
     def add(self, block: pa.Table) -> None:
@@ -54,8 +55,8 @@ class FlagCounts:
         self.flagged += int(chosen.sum())
         self.copies_flagged += int((flags & is_copy).sum())
         self.given += np.bincount(given[~is_copy], minlength=self.num_classes)
-        flat = given[chosen].astype(np.int64) * self.num_classes + predicted[chosen]
-        self.pairs += np.bincount(flat, minlength=self.num_classes**2).reshape(self.pairs.shape)
+        ones = np.ones(int(chosen.sum()), np.int64)
+        self.pairs += sparse.csr_array((ones, (given[chosen], predicted[chosen])), shape=self.pairs.shape)
 
     @property
     def corrupted_recall(self) -> float:
@@ -199,19 +200,18 @@ def class_table(
     ]
 
 
-def pair_table(pairs: NDArray[np.int64], names: Sequence[str]) -> list[dict[str, Any]]:
+def pair_table(pairs: sparse.csr_array, names: Sequence[str]) -> list[dict[str, Any]]:
     """The most frequent (given, predicted) pairs among flagged rows, where the two differ."""
-    off = pairs.copy()
-    np.fill_diagonal(off, 0)
-    order = np.argsort(-off, axis=None, kind="stable")[:PAIRS_KEPT]
-    cells = [(int(i) // len(names), int(i) % len(names)) for i in order]
-    return [{"given": names[i], "predicted": names[j], "flagged": int(off[i, j])} for i, j in cells if off[i, j]]
+    cells = sparse.coo_array(pairs)
+    (given, predicted), count = cells.coords, cells.data
+    order = [i for i in np.lexsort((predicted, given, -count)).tolist() if given[i] != predicted[i]][:PAIRS_KEPT]
+    return [{"given": names[given[i]], "predicted": names[predicted[i]], "flagged": int(count[i])} for i in order]
 
 
 def transition_matrix(counts: FlagCounts) -> list[list[float]]:
     """Estimate of P(given=j | true=i): a flagged row's true class is taken to be the predicted one. Rows sum to 1."""
-    unflagged = counts.given - counts.pairs.sum(axis=1)
-    joint = counts.pairs.T + np.diag(unflagged)
+    pairs = counts.pairs.toarray()
+    joint = pairs.T + np.diag(counts.given - pairs.sum(axis=1))
     total = joint.sum(axis=1, keepdims=True)
     identity = np.eye(len(joint))
     return np.where(total > 0, joint / np.maximum(total, 1), identity).tolist()  # type: ignore[no-any-return]

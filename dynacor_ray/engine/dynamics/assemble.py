@@ -1,12 +1,13 @@
 """From signal files to dynamics (Eq. 1): blocks by range of instance_id, and a parquet file.
 
-Every block proves its own coverage: each expected key occurs exactly once in each epoch.
+Every block proves its own coverage: each expected key occurs exactly once in each epoch. A task makes several
+blocks, one after the other from files that stay open: at most MOST_TASKS tasks open a file, however many blocks.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,28 +22,41 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.likely_classes import MOST_CLASSES
 from dynacor_ray.decision.prediction_summary import summarize_predictions
 from dynacor_ray.engine.runtime.blocks import Blocks, blocks_of
-from dynacor_ray.engine.runtime.tasks import run_tasks, share
-from dynacor_ray.engine.training.recorded_signals import RecordedSignals, read_between
+from dynacor_ray.engine.runtime.session import on_cluster
+from dynacor_ray.engine.runtime.tasks import run_streams, share
+from dynacor_ray.engine.training.open_files import ReadBetween, open_files
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 
 BLOCK_BYTES = 96 << 20
 """Aimed size of one block of dynamics while it is assembled."""
 BYTES_PER_SIGNAL = 6
 """Margin and predicted class."""
+MOST_TASKS = 16
+"""Tasks that share the blocks of one data set on a cluster."""
 HAS_COPY = "has_copy"
+IdRange = tuple[int, int, tuple[DataFile, ...]]
+"""From low to below high, and the packed files that the range touches."""
 
 
 @dataclass(frozen=True)
 class _Assembler:
-    """Makes the block of one range of ids; runs in a task, and again if the block is lost."""
+    """Makes the blocks of some ranges of ids; runs in a task, and again if a block is lost."""
 
     dataset: Location
     signals: RecordedSignals
     corruption: CorruptionConfig | None
     has_class_scores: bool
 
-    def __call__(self, low: int, high: int, parts: tuple[DataFile, ...], labels: GivenLabels) -> pa.Table:
-        rows = self._instances(low, high, parts)
+    def __call__(self, ranges: Sequence[IdRange], labels: GivenLabels) -> Iterator[pa.Table]:
+        with open_files() as read:
+            for one in ranges:
+                yield self._block(one, labels, read)
+
+    def _block(self, ids_of: IdRange, labels: GivenLabels, read: ReadBetween) -> pa.Table:
+        low, high, touched = ids_of
+        columns = [schema.INSTANCE_ID, schema.URI]
+        rows = pa.concat_tables([read(self.dataset / part.name, columns, low, high - 1) for part in touched])
         ids = rows[schema.INSTANCE_ID].to_numpy()
         has_copy = np.zeros(len(ids), bool) if self.corruption is None else is_selected(ids, self.corruption)
         keys = np.concatenate([schema.encode_key(ids, False), schema.encode_key(ids[has_copy], True)])
@@ -55,12 +69,12 @@ class _Assembler:
         left_out = np.zeros(len(keys), np.float32)
         for column, epoch in enumerate(epochs):
             names = schema.signal_schema(leave_one_out=epoch == schema.LEAVE_ONE_OUT_EPOCH).names
-            signals = self.signals.columns(epoch, keys, names)
+            signals = self.signals.columns(epoch, keys, names, read=read)
             margins[:, column], predicted[:, column] = signals[schema.MARGIN], signals[schema.PREDICTED]
             left_out = signals.get(schema.LEAVE_ONE_OUT, left_out)
         label, share = summarize_predictions(predicted)
-        columns = [pa.array(keys), schema.fixed_size_list(margins), *map(pa.array, (label, share, left_out))]
-        table = pa.table(columns, schema=schema.dynamics_schema(len(epochs)))
+        made = [pa.array(keys), schema.fixed_size_list(margins), *map(pa.array, (label, share, left_out))]
+        table = pa.table(made, schema=schema.dynamics_schema(len(epochs)))
         known = rows.take(pa.array(source))
         given = labels.of(known[schema.INSTANCE_ID].to_numpy())
         table = table.append_column(schema.GIVEN_LABEL, pa.array(given, pa.int32()))
@@ -68,12 +82,8 @@ class _Assembler:
         table = table.append_column(HAS_COPY, pa.array(has_copy[source]))
         if not self.has_class_scores:
             return table
-        classes, scores = map(schema.fixed_size_list, self.signals.class_scores(keys))
+        classes, scores = map(schema.fixed_size_list, self.signals.class_scores(keys, read))
         return table.append_column(schema.LIKELY_CLASSES, classes).append_column(schema.ALL_CLASS_SCORES, scores)
-
-    def _instances(self, low: int, high: int, parts: tuple[DataFile, ...]) -> pa.Table:
-        columns = [schema.INSTANCE_ID, schema.URI]
-        return pa.concat_tables([read_between(self.dataset / p.name, columns, low, high - 1) for p in parts])
 
 
 def assemble(
@@ -96,18 +106,23 @@ def assemble(
     """
     has_scores, rows = signals.has_class_scores, dataset.manifest.num_rows
     assembler, known = _Assembler(dataset.folder, signals, corruption, has_scores), share(dataset.labels())
-    calls = [(*piece, known) for piece in id_ranges(dataset, len(signals.files), has_scores)]
+    ranges = list(id_ranges(dataset, len(signals.files), has_scores))
+    groups = _in_groups(ranges, MOST_TASKS if on_cluster() else 1)
     made = {}
     with progress.stage("assemble", rows, "rows") as bar:
-        for number, block in run_tasks(assembler, calls):
-            made[number] = block
-            bar.update(rows * len(made) // len(calls))  # blocks of about as many rows each
-    return blocks_of([made[number] for number in range(len(calls))])
+        for place, block in run_streams(assembler, [(group, known) for group in groups], list(map(len, groups))):
+            made[place] = block
+            bar.update(rows * len(made) // len(ranges))  # blocks of about as many rows each
+    return blocks_of([made[place] for place in sorted(made)])
 
 
-def id_ranges(
-    dataset: PackedDataset, num_epochs: int, has_scores: bool = False
-) -> Iterator[tuple[int, int, tuple[DataFile, ...]]]:
+def _in_groups(ranges: Sequence[IdRange], most: int) -> list[Sequence[IdRange]]:
+    """Consecutive ranges together, at most so many groups and none empty."""
+    count = min(most, len(ranges))
+    return [ranges[len(ranges) * at // count : len(ranges) * (at + 1) // count] for at in range(count)]
+
+
+def id_ranges(dataset: PackedDataset, num_epochs: int, has_scores: bool = False) -> Iterator[IdRange]:
     """Ranges [low, high) of instance_id with about BLOCK_BYTES of dynamics each, and the packed files they touch."""
     scores = (2 * len(schema.CLASS_SCORES) + 4) * min(dataset.num_classes, MOST_CLASSES) * has_scores
     most = max(1, BLOCK_BYTES // (num_epochs * BYTES_PER_SIGNAL + scores))

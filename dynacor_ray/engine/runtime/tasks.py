@@ -53,24 +53,46 @@ def run_tasks(function: Callable[..., Value], calls: Sequence[tuple[Any, ...]]) 
     A call's `Shared` arguments are handed over as their values. On a cluster each call is a task, and its result stays
     in the object store until it is asked for.
     """
+
+    def stream(*arguments: Any) -> Iterator[Value]:
+        yield function(*arguments)
+
+    for (number, _), result in run_streams(stream, calls, [1] * len(calls)):
+        yield number, result
+
+
+def run_streams(
+    function: Callable[..., Iterator[Value]], calls: Sequence[tuple[Any, ...]], counts: Sequence[int]
+) -> Iterator[tuple[tuple[int, int], Shared[Value]]]:
+    """As `run_tasks`, with several results of each call, `counts` of them; yields (number of the call, of the result).
+
+    A task holds one of its results at a time.
+    """
     if not on_cluster():
-        for number, call in enumerate(calls):
-            with one_thread():
-                result = function(*(one.get() if isinstance(one, Shared) else one for one in call))
-            yield number, Shared(result)
+        for number, (call, count) in enumerate(zip(calls, counts, strict=True)):
+            results = function(*(one.get() if isinstance(one, Shared) else one for one in call))
+            for place in range(count):
+                with one_thread():
+                    result = next(results)
+                yield (number, place), Shared(result)
         return
     import ray
 
-    # DEFAULT: inside a trial of Ray Tune a task would else be held to the trial's own small share of the cluster.
-    @ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")
-    def task(*arguments: Any) -> Value:
+    def one(*arguments: Any) -> Value:
         with one_thread():
-            return function(*arguments)
+            return next(function(*arguments))
 
-    waiting = {
-        task.remote(*(one.ref if isinstance(one, Shared) else one for one in call)): number
-        for number, call in enumerate(calls)
-    }
+    def several(*arguments: Any) -> Iterator[Value]:
+        with one_thread():
+            yield from function(*arguments)
+
+    waiting: dict[Any, tuple[int, int]] = {}
+    for number, (call, count) in enumerate(zip(calls, counts, strict=True)):
+        # DEFAULT: inside a trial of Ray Tune a task would else be held to the trial's own small share of the cluster.
+        options = {"num_cpus": 1, "scheduling_strategy": "DEFAULT", "num_returns": count}
+        task = ray.remote(**options)(one if count == 1 else several)
+        refs = task.remote(*(given.ref if isinstance(given, Shared) else given for given in call))
+        waiting |= {ref: (number, place) for place, ref in enumerate(refs if count > 1 else [refs])}
     while waiting:
         with remote_errors():
             (done,), _ = ray.wait(list(waiting), num_returns=1, fetch_local=False)

@@ -11,6 +11,7 @@ from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.runtime.machine import Resources
+from dynacor_ray.engine.runtime.session import on_cluster
 from dynacor_ray.method.clustering import ClusteringConfig
 from dynacor_ray.models.augmentation import TrainingAugmentation
 from dynacor_ray.models.image_classifiers import NetworkSpec
@@ -19,6 +20,9 @@ from dynacor_ray.robust.losses import RobustLoss
 
 NUMBERS_PER_THREAD = 2**15
 """Features of a step that keep a thread of torch busy: 64 rows of 512."""
+
+LARGE_BATCH = 1024
+"""Rows of a step from which one process gives it every CPU."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +109,14 @@ class Job:
     def threads(self) -> int:
         """Threads of torch on each rank: for a classifier no more than its small steps have work for.
 
-        One CPU is left to Ray's processes: threads that wait for one of theirs wait for all, at every operation.
+        One CPU is left to Ray's processes, and in one process to others unless the steps are large: threads that wait
+        for one of theirs wait for all, at every operation.
         """
         if self.config.network is not None:
             return self.plan.threads
         numbers = self.config.batch_size // self.plan.workers * self.rows.dim
-        return max(1, min(self.plan.threads - 1, numbers // NUMBERS_PER_THREAD))
+        spare = on_cluster() or self.config.batch_size < LARGE_BATCH
+        return max(1, min(self.plan.threads - spare, numbers // NUMBERS_PER_THREAD))
 
     @property
     def streamed(self) -> bool:

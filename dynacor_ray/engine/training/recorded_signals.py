@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import CoverageError, expected_got
 from dynacor_ray.core.manifest import MANIFEST
-from dynacor_ray.core.storage import Location, retry_transient, storage_errors
+from dynacor_ray.core.storage import Location
 from dynacor_ray.decision.confident_joint import class_noise_rates
 from dynacor_ray.decision.noise_rate import BINS, NoiseRate, counted_epochs, estimate_noise_rate
+from dynacor_ray.engine.training.open_files import ReadBetween, open_files
 from dynacor_ray.engine.training.signal_files import CONFIDENCE, JOINTS, PROGRESS, SIGNALS, SignalManifest
 
 
@@ -39,7 +39,12 @@ class RecordedSignals:
         return sorted(map(int, self.files))
 
     def columns(
-        self, epoch: int, keys: np.ndarray, names: Sequence[str], only_originals: bool = False
+        self,
+        epoch: int,
+        keys: np.ndarray,
+        names: Sequence[str],
+        only_originals: bool = False,
+        read: ReadBetween | None = None,
     ) -> dict[str, np.ndarray]:
         """What one epoch recorded of some rows.
 
@@ -48,6 +53,7 @@ class RecordedSignals:
             keys: int64 (n,), increasing: all rows between the first and the last.
             names: Columns to read.
             only_originals: Whether copies (odd keys) are left out of the rows.
+            read: That of `open_files`, for one range after the other; None: files are opened for this call.
 
         Returns:
             Values by name, (n,) or (n, m) each, in the order of the keys.
@@ -57,7 +63,8 @@ class RecordedSignals:
         """
         low, high = (int(keys[0]), int(keys[-1])) if len(keys) else (0, -1)
         columns = list(dict.fromkeys([schema.KEY, *names]))
-        parts = [read_between(self.folder / name, columns, low, high) for name in self.files[str(epoch)]]
+        with nullcontext(read) if read is not None else open_files() as read_between:
+            parts = [read_between(self.folder / name, columns, low, high) for name in self.files[str(epoch)]]
         table = pa.concat_tables(parts)
         if only_originals:
             table = table.filter(pa.array(table[schema.KEY].to_numpy() & 1 == 0))
@@ -76,16 +83,16 @@ class RecordedSignals:
         with (self.folder / self.files[epoch][0]).parquet() as file:
             return set(schema.CLASS_SCORES) <= set(file.schema_arrow.names)
 
-    def class_scores(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def class_scores(self, keys: np.ndarray, read: ReadBetween | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Likely classes, int32 (n, K), and their `schema.CLASS_SCORES`, float16 (n, 3 K), of logits the early mean.
 
-        keys: As in `columns`.
+        keys, read: As in `columns`.
         """
         regressions = [schema.RIDGE_SCORES, schema.WIDE_RIDGE_SCORES]
-        scores = self.columns(schema.LEAVE_ONE_OUT_EPOCH, keys, [schema.LIKELY_CLASSES, *regressions])
+        scores = self.columns(schema.LEAVE_ONE_OUT_EPOCH, keys, [schema.LIKELY_CLASSES, *regressions], read=read)
         classes, logits = scores[schema.LIKELY_CLASSES], []
         for epoch in (epoch for epoch in schema.EARLY_EPOCHS if epoch in self.epochs):
-            seen = self.columns(epoch, keys, [schema.LIKELY_CLASSES, schema.EARLY_LOGITS])
+            seen = self.columns(epoch, keys, [schema.LIKELY_CLASSES, schema.EARLY_LOGITS], read=read)
             logits.append(_lined_up(seen[schema.EARLY_LOGITS].astype(np.float32), seen[schema.LIKELY_CLASSES], classes))
         blocks = [*(scores[name] for name in regressions), np.mean(logits, axis=0)]
         return classes, np.concatenate(blocks, axis=1).astype(np.float16)
@@ -125,17 +132,6 @@ class RecordedSignals:
         for name in (JOINTS, CONFIDENCE):
             (here / name).write_table((self.folder / name).read_table())
         (here / MANIFEST).write_json(self.files)
-
-
-@retry_transient
-def read_between(place: Location, columns: list[str], low: int, high: int) -> pa.Table:
-    """Rows of a parquet file whose first column is in low..high."""
-    inside = (pc.field(columns[0]) >= low) & (pc.field(columns[0]) <= high)
-    # Not partitioned: a directory named like `key=7` somewhere above the file is not a column.
-    with storage_errors("read", place):
-        return pq.read_table(
-            place.path, columns=columns, filesystem=place.filesystem, filters=inside, partitioning=None
-        )
 
 
 def _lined_up(values: np.ndarray, classes: np.ndarray, wanted: np.ndarray) -> np.ndarray:

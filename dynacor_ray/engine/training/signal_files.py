@@ -40,8 +40,11 @@ _ENCODING: dict[str, Any] = {
     "use_dictionary": [schema.PREDICTED],
     "column_encoding": {schema.KEY: "DELTA_BINARY_PACKED"},
     "write_statistics": [schema.KEY],
+    "row_group_size": 65_536,
 }
-"""Keys are unique and sorted, margins all different: a dictionary of either costs more than all the rest of writing."""
+"""Keys are unique and sorted, margins all different: a dictionary of either costs more than all the rest of writing.
+
+Row groups are small, so that a range of keys is read without the rest."""
 
 
 def file_name(epoch: int, attempt: str, rank: int) -> str:

@@ -77,6 +77,24 @@ def _with_penalty(found: RidgeSums, penalties: np.ndarray) -> Ridge:
     return ridge
 
 
+def test_leverages_are_computed_for_the_rows_that_are_left_out_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a sample of many rows: the same scores, and of all others no D x D product."""
+    feature, label = drawn(400)
+    ridge, inside = solved(feature, label), torch.arange(400) % 50 == 7
+    seen: list[int] = []
+    without = Ridge._without
+
+    def counted(self: Ridge, scores: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+        seen.append(len(scores))
+        return without(self, scores, *more)
+
+    monkeypatch.setattr(Ridge, "_without", counted)
+    few = ridge.predict(feature, label, inside)
+    monkeypatch.setattr("dynacor_ray.decision.leave_one_out_ridge._FEW", -1.0)
+    assert torch.equal(few, ridge.predict(feature, label, inside))
+    assert seen == [8, 400]
+
+
 def test_rows_that_were_not_fitted_are_plainly_predicted() -> None:
     feature, label = drawn()
     ridge = solved(feature, label)

@@ -1,22 +1,32 @@
-"""Ranges of ids that cover all rows."""
+"""Ranges of ids that cover all rows, and blocks made of files that are opened once."""
 
 from __future__ import annotations
 
 import itertools
 import tempfile
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DataFile, DatasetManifest
 from dynacor_ray.core.packed_dataset import PackedDataset
-from dynacor_ray.core.storage import locate
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.engine.dynamics import assemble
 from dynacor_ray.engine.dynamics.assemble import id_ranges
+from dynacor_ray.engine.training import open_files
+from dynacor_ray.engine.training.recorded_signals import RecordedSignals
+from dynacor_ray.engine.training.signal_files import signal_table, write_signals
+from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 
 
 def packed_ids(folder: Path, ids: dict[str, list[int]]) -> PackedDataset:
@@ -58,3 +68,79 @@ def test_ranges_have_the_aimed_size(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ranges = list(id_ranges(dataset, 20))
     assert [r[:2] for r in ranges] == [(0, 250), (250, 500), (500, 750), (750, 10**15 + 1)]
     assert [part.name for part in ranges[1][2]] == ["p2", "p3", "p4"]
+
+
+class CountingFiles(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """Files of this machine, and how often each was opened."""
+
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: Counter[str] = Counter()
+
+    def open(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        self.opened["/".join(path.split("/")[-2:])] += 1
+        return super().open(path, *args, **kwargs)
+
+
+EPOCHS, RANKS, ROWS = 3, 2, 600
+CORRUPTION = CorruptionConfig(gamma=0.2, seed=0)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Signals of all rows and copies in every epoch, from ranks with every other row each, and the packed data."""
+    place = locate(str(tmp_path_factory.mktemp("recorded")))
+    ids = np.arange(ROWS)
+    for part in range(4):
+        held = ids[part * 150 : (part + 1) * 150]
+        columns = {"instance_id": held, "uri": held.astype(str), "given_label": (held % 2).astype(np.int32)}
+        (place / f"part{part}").write_table(pa.table(columns))
+    keys = np.sort([*(ids << 1), *((ids[is_selected(ids, CORRUPTION)] << 1) | 1)])
+    for epoch, rank in itertools.product(range(EPOCHS), range(RANKS)):
+        mine = keys[rank::RANKS]
+        values = {schema.MARGIN: (mine % 7 - epoch).astype(np.float32), schema.PREDICTED: mine % 2}
+        if epoch == schema.LEAVE_ONE_OUT_EPOCH:
+            values |= {schema.LEAVE_ONE_OUT: mine.astype(np.float32)}
+        write_signals(place / f"signals/e{epoch}r{rank}", mine, values, signal_table)
+    return Path(place.path)
+
+
+def assembled(folder: Path, block_rows: int, monkeypatch: pytest.MonkeyPatch) -> tuple[list[pa.Table], Counter[str]]:
+    files = CountingFiles()
+    place = Location(pafs.PyFileSystem(pafs.FSSpecHandler(files)), str(folder), str(folder))
+    parts = tuple(DataFile(f"part{i}", 150, 150 * i, 150 * i + 149) for i in range(4))
+    manifest = DatasetManifest("s", "u", "feature", "f", "c", "p", ROWS, ("a", "b"), (1, 1), 2, parts, "q", None, True)
+    listed = {str(epoch): [f"e{epoch}r{rank}" for rank in range(RANKS)] for epoch in range(EPOCHS)}
+    monkeypatch.setattr(assemble, "BLOCK_BYTES", block_rows * EPOCHS * assemble.BYTES_PER_SIGNAL)
+    blocks = assemble.assemble(
+        PackedDataset(place, manifest), RecordedSignals(place / "signals", listed), CORRUPTION, Progress(True)
+    )
+    return list(blocks), files.opened
+
+
+def test_files_are_opened_once_for_all_blocks(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not blocks x epochs x ranks times: 60 blocks would make 360. One file is also looked at for its columns."""
+    (whole,), _ = assembled(recorded, ROWS, monkeypatch)
+    many, opened = assembled(recorded, 10, monkeypatch)
+    assert len(many) == 60
+    assert pa.concat_tables(many).equals(whole)
+    signals = {name: count for name, count in opened.items() if "/e" in name}
+    assert len(signals) == EPOCHS * RANKS
+    assert sum(signals.values()) == EPOCHS * RANKS + 1
+    assert {count for name, count in opened.items() if "/part" in name} == {3}, "labels, ids for ranges, and rows"
+
+
+def test_more_files_than_may_be_open(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (whole,), _ = assembled(recorded, ROWS, monkeypatch)
+    monkeypatch.setattr(open_files, "MOST_OPEN", 2)
+    many, _ = assembled(recorded, 100, monkeypatch)
+    assert pa.concat_tables(many).equals(whole)
+
+
+@pytest.mark.parametrize(("ranges", "most", "sizes"), [(5, 1, [5]), (5, 2, [2, 3]), (2, 16, [1, 1])])
+def test_consecutive_ranges_are_one_task(ranges: int, most: int, sizes: list[int]) -> None:
+    groups = assemble._in_groups([(i, i + 1, ()) for i in range(ranges)], most)
+    assert [len(group) for group in groups] == sizes
+    assert [one[0] for group in groups for one in group] == list(range(ranges))

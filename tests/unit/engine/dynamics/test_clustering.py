@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dynacor_ray.core import schema
 from dynacor_ray.decision.noise_rate import NoiseRate
-from dynacor_ray.engine.dynamics.clustering import FlagCounts, settle_noise_rate
+from dynacor_ray.engine.dynamics.clustering import settle_noise_rate
+from dynacor_ray.report.summary import FlagCounts, pair_table
 
 
 def assigned(
@@ -46,7 +47,7 @@ def test_tally_by_hand() -> None:
     counts = tallied(table)
     assert (counts.originals, counts.flagged, counts.copies, counts.copies_flagged) == (3, 2, 2, 1)
     assert counts.given.tolist() == [1, 0, 2]
-    assert counts.pairs.tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
+    assert counts.pairs.toarray().tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
 
 
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(0, 60), cuts=st.lists(st.integers(0, 60), max_size=5))
@@ -67,8 +68,22 @@ def test_tally_does_not_depend_on_blocks(seed: int, rows: int, cuts: list[int]) 
     assert whole.given.sum() == whole.originals
     for name in ("originals", "flagged", "copies", "copies_flagged"):
         assert getattr(whole, name) == getattr(split, name)
-    assert np.array_equal(whole.pairs, split.pairs)
+    assert np.array_equal(whole.pairs.toarray(), split.pairs.toarray())
     assert np.array_equal(whole.given, split.given)
+
+
+def test_twenty_thousand_classes_take_memory_by_what_is_flagged() -> None:
+    """C x C counts would take 3.2 GB."""
+    counts = FlagCounts(20_000)
+    for start in range(3):
+        given = np.arange(start, start + 4)
+        counts.add(assigned(given, np.zeros(4, bool), np.ones(4, bool), given, given + 19_000))
+    assert [(row["flagged"], row["given"]) for row in pair_table(counts.pairs, list(map(str, range(20_000))))][:3] == [
+        (3, "2"),
+        (3, "3"),
+        (2, "1"),
+    ]
+    assert counts.pairs.nnz == 6
 
 
 @pytest.mark.parametrize("score", ["combined_margin", "mean_margin"])

@@ -61,15 +61,17 @@ def test_workers_share_a_node() -> None:
     assert (three.threads, three.cache_bytes) == (4, 8_000_000_000)
 
 
-def test_a_step_has_no_more_threads_than_it_keeps_busy() -> None:
-    """A CPU is left to Ray's processes; a network's steps are large enough for all."""
+def test_a_step_has_no_more_threads_than_it_keeps_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU is left to others; a network's steps are large enough for all, and those of large data in one process."""
 
     def threads(dim: int, workers: int = 1, cpus: float = 16, **config: Any) -> int:
         facts = RowFacts(1, 0, 2, dim, np.zeros(dim, np.float32), 1.0, np.ones(2, np.int64))
         return Job(TrainConfig(**config), plan(workers, cpus=cpus), locate("anywhere"), facts).threads
 
+    assert (threads(1280, cpus=2, batch_size=512), threads(1280, cpus=2, batch_size=1024)) == (1, 2)
+    monkeypatch.setattr("dynacor_ray.engine.training.job.on_cluster", lambda: True)
     assert [threads(dim) for dim in (64, 512, 1280, 4096)] == [1, 2, 5, 15]
-    assert threads(1280, cpus=2) == threads(1280, cpus=1) == 1
+    assert threads(1280, cpus=2, batch_size=1024) == threads(1280, cpus=2) == threads(1280, cpus=1) == 1
     assert (threads(1280, workers=2), threads(512, batch_size=512)) == (2, 8)
     assert threads(3072, network=NetworkSpec("cifar_resnet8", 32)) == 16
 
