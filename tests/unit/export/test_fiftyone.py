@@ -67,6 +67,6 @@ def test_fiftyone_reads_images_of_their_own_where_they_are(source: str, name: st
 def test_fiftyone_without_images(tmp_path: Path) -> None:
     run, out = make_run(tmp_path / "run", images=True), tmp_path / "fiftyone"
     (run / "cache/dataset/manifest.json").unlink()
-    with pytest.raises(DataError, match="the packed images that the run read are gone; run the same dynacor detect"):
+    with pytest.raises(DataError, match="the packed images that the run read are gone; pass --data with their place"):
         export_run(at(run), at(out), form="fiftyone")
     assert not out.exists()
