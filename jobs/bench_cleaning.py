@@ -112,8 +112,8 @@ def split(options: Options, features: NDArray[np.float32], table: pa.Table, colu
         shared: dict[str, Any] = {"cluster": "none", "quiet": True, "seed": seed}
         data = save(here / "train.parquet", features[kept], given[kept])
         right = save(here / "oracle.parquet", features[kept][~wrong], given[kept][~wrong])
-        for name, variant in (("default", None), ("paper", "paper")):
-            run = dynacor_ray.detect(data, out=str(here / name), variant=variant, **shared)
+        for name, rule in (("default", "label_noise_model"), ("paper", "paper")):
+            run = dynacor_ray.detect(data, out=str(here / name), flag_rule=rule, **shared)
             flags = run.issues.sort_by(schema.INSTANCE_ID)[schema.IS_LABEL_ISSUE].to_numpy()
             f1 = 2 * (flags & wrong).sum() / max(int(flags.sum() + wrong.sum()), 1)
             found[f"{name} flagged"], found[f"{name} f1"] = float(flags.mean()), float(f1)
