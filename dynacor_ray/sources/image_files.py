@@ -6,6 +6,7 @@ import fnmatch
 import io
 import os
 import posixpath
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -44,11 +45,12 @@ MISSING = "missing file"
 _T = TypeVar("_T")
 _Rows = TypeVar("_Rows", pa.Table, pa.StringArray)
 _THREADS = 8
+_CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
 
 def is_pattern(data: str) -> bool:
-    """Whether a path or URI stands for all files of a folder with such names."""
-    return "*" in data
+    """Whether a path or URI, apart from its (masked) password, stands for the files of a folder with such names."""
+    return "*" in _CREDENTIALS.sub("", data)
 
 
 def matching(place: Location) -> list[Location]:

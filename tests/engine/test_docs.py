@@ -32,7 +32,7 @@ from tests.documented import GUIDES, PAGES, README, ROOT, Snippet, commands, own
 
 MLFLOW = "sqlite:///mlflow.db"
 PARSED_ONLY = ("detect --data s3:", "detect --data ROOT", "train --data ROOT")
-PARSED_ONLY += tuple(f"{name} --data cifar10:" for name in ("detect", "compare", "sweep", "analyze-signals"))
+PARSED_ONLY += tuple(f"{name} --data cifar10:" for name in ("detect", "train", "compare", "sweep", "analyze-signals"))
 SLOW = ("sweep", "compare", "analyze-signals", "detect --data cifar10n.parquet", "detect --data my_images/ --network")
 
 

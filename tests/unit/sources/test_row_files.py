@@ -17,7 +17,7 @@ import pytest
 
 from dynacor_ray.core.errors import DataError, StorageError
 from dynacor_ray.sources import text_rows
-from dynacor_ray.sources.image_files import LFS_HEAD
+from dynacor_ray.sources.image_files import LFS_HEAD, is_pattern
 from tests.opened_sources import opened, png, save, whole, write
 
 VALUES = np.arange(24, dtype=np.float32).reshape(4, 6) / 8
@@ -76,6 +76,13 @@ def test_a_damaged_file_of_xz_is_named(tmp_path: Path) -> None:
     for content in (b"no xz", whole_file[:-9]):
         with pytest.raises(StorageError, match=r"to read .*t\.csv\.xz, but got '.*'; write the file again"):
             opened(write(tmp_path / "t.csv.xz", content))
+
+
+@pytest.mark.parametrize(
+    ("data", "is_one"), [("s3://***@bucket/a.parquet?x=1", False), ("s3://k:s*@bucket/*.csv", True), ("a/b*.csv", True)]
+)
+def test_a_masked_password_is_no_pattern(data: str, is_one: bool) -> None:
+    assert is_pattern(data) == is_one
 
 
 def test_a_pattern_takes_files_of_one_folder(tmp_path: Path) -> None:
