@@ -49,13 +49,18 @@ def headline(summary: dict[str, Any]) -> str:
     return f"{wording.percent(accuracy)} of the test rows are classified right"
 
 
+def _in_words(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:g}"
+
+
 def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     data, loss = summary["data"], summary["loss"]
     settings = {name: value for name, value in loss.items() if name.startswith(f"{loss['name']}_")}
     if summary["method"] is not None:
-        settings = {name: value for name, value in summary["method"].items() if name != "name"}
+        settings = {name: value for name, value in summary["method"].items() if name not in ("name", "by_dynamics")}
+    told = [f"{name.replace('_', ' ')} {_in_words(value)}" for name, value in settings.items() if value is not None]
     facts = {
-        "trained by": method_text(summary) + "".join(f", {name} {value}" for name, value in settings.items()),
+        "trained by": ", ".join([method_text(summary), *told]),
         "encoder": summary["encoder"],
         "classes": f"{len(data['class_names']):,}",
         "rows": f"{data['num_rows']:,}",

@@ -26,11 +26,13 @@ def one_hot_columns(schema: pa.Schema, options: SourceOptions, where: str) -> tu
     Returns:
         Their names in order, or none.
     """
-    if options.label_column is not None or any(map(is_label_name, schema.names)):
+    if options.label_column is not None:
         return ()
     try:
         used = find_columns(schema.append(pa.field(LABEL, pa.string())), options, where).names()
-    except DataError:
+    except DataError:  # which is told of where the columns are looked for
+        return ()
+    if any(map(is_label_name, schema.names)):
         return ()
     left = [field for field in schema if field.name not in used and could_be_labels(field.name)]
     left = [field for field in left if is_label_type(field.type)]

@@ -21,7 +21,7 @@ def summary_of(name: str = "cat", tested: bool = True, **changes: Any) -> dict[s
     ]
     return {
         **{"versions": {"dynacor_ray": "0.1.0"}, "config": {"data": name, "loss": "gce"}, "encoder": name},
-        "loss": {"name": "gce", "gce_q": 0.7, "sce_alpha": 0.1},
+        "loss": {"name": "gce", "gce_q": 0.7, "gce_truncate_from": None, "sce_alpha": 0.1},
         **{"method": None, "detection": None},
         "data": {"uri": name, "num_rows": 1200, "class_names": [name, "dog"], "quarantined": 3},
         **{"action": "drop", "num_flagged": 200, "num_learned": 1000, "num_tested": 400, "judged_by": "true labels"},
@@ -39,13 +39,13 @@ def test_it_says_what_was_measured_and_how() -> None:
         "1,000 rows; 200 flagged",
     ):
         assert text in page
-    assert "GCE, gce_q 0.7" in page
-    assert "sce_alpha" not in page, "settings of the other losses are not read"
+    assert "GCE, gce q 0.7</bdi>" in page
+    assert "sce alpha" not in page, "settings of the other losses are not read"
 
 
 DIVIDED: dict[str, Any] = {
     "action": None,
-    "method": {"name": "ddyna_s", "warm_up": 5},
+    "method": {"name": "ddyna_s", "warm_up": 5, "penalize_confidence": False, "by_dynamics": True},
     "detection": {
         **{"by": "division", "epoch": 2, "epoch_by": "test accuracy", "num_flagged": 1234},
         "evaluation": {"f1": 0.875},
@@ -57,7 +57,7 @@ def test_a_method_says_what_it_takes_for_wrong_and_who_chose() -> None:
     said = "1,234 rows, as divided in epoch 2, chosen by the test rows; F1 87.5%"
     page = training_page(summary_of(**DIVIDED))
     assert said in page
-    assert "DDyna-S, warm_up 5" in page
+    assert "DDyna-S, warm up 5, penalize confidence no</bdi>" in page
     told = {"by": "dynamics", "clustering_epoch": 3, "num_flagged": 10, "evaluation": None}
     assert detection_text(summary_of(**DIVIDED | {"detection": told})) == "10 rows, by its dynamics (Eq. 9)"
     stream = io.StringIO()

@@ -28,8 +28,8 @@ def test_the_originals_are_sound(name: str, tmp_path: Path) -> None:
 # pyarrow's, of lines that it cannot decode
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_changed_files_raise_nothing_unexpected(tmp_path: Path) -> None:
-    """The first 300 of the inputs of `make slow`, and one whose footer made Arrow abort the process."""
-    outcomes = Counter(fuzzing.outcome(number, tmp_path / "input") for number in (*range(300), 1336))
+    """The first 300 inputs of `make slow`, one whose footer made Arrow abort, and one with a name that is no UTF-8."""
+    outcomes = Counter(fuzzing.outcome(number, tmp_path / "input") for number in (*range(300), 1336, 2239))
     assert min(outcomes["read"], outcomes["refused"]) > 100, outcomes
     assert not list(tmp_path.iterdir())
 
