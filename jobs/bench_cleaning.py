@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,19 +135,18 @@ def split(options: Options, features: NDArray[np.float32], table: pa.Table, colu
     return found
 
 
+def over_seeds(found: list[dict[str, float]]) -> dict[str, list[float]]:
+    """Mean and standard deviation of each value, in %."""
+    columns = {name: np.array([one[name] for one in found]) for name in found[0]}
+    return {name: [round(100 * float(v.mean()), 2), round(100 * float(v.std()), 2)] for name, v in columns.items()}
+
+
 def main(options: Options) -> None:
     """Measure every column of labels and print what was found."""
     features, table = read(options)
     result: dict[str, Any] = {"rows": table.num_rows, "epochs": options.epochs, "learning_rate": options.learning_rate}
     for column in options.labels:
-        values: dict[str, list[float]] = defaultdict(list)
-        for seed in range(options.seeds):
-            for name, value in split(options, features, table, column, seed).items():
-                values[name].append(value)
-        result[column] = {
-            name: [round(100 * float(np.mean(found)), 2), round(100 * float(np.std(found)), 2)]
-            for name, found in values.items()
-        }
+        result[column] = over_seeds([split(options, features, table, column, seed) for seed in range(options.seeds)])
     print(json.dumps(result, indent=1))
 
 

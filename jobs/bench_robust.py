@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ def measure(
         shared |= {"epochs": options.epochs, "learning_rate": options.learning_rate, "batch_size": 128}
         shared |= {"test": bench_cleaning.save(here / "test.parquet", features[test], true[test])}
         for name in options.methods:
-            more = {} if name == "ce" else {"method": name}
+            more: dict[str, Any] = {} if name == "ce" else {"method": name}
             if name != "ce" and noise.startswith("asymmetric"):
                 more["penalize_confidence"] = True
             out = str(here / name)
@@ -83,14 +82,8 @@ def main(options: Options) -> None:
     )
     result: dict[str, Any] = {"rows": table.num_rows, "epochs": options.epochs, "learning_rate": options.learning_rate}
     for noise in options.noises:
-        values: dict[str, list[float]] = defaultdict(list)
-        for seed in range(options.seeds):
-            for name, value in measure(options, features, true, noise, seed).items():
-                values[name].append(value)
-        result[noise] = {
-            name: [round(100 * float(np.mean(found)), 2), round(100 * float(np.std(found)), 2)]
-            for name, found in values.items()
-        }
+        found = [measure(options, features, true, noise, seed) for seed in range(options.seeds)]
+        result[noise] = bench_cleaning.over_seeds(found)
     print(json.dumps(result, indent=1))
 
 
