@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from dynacor_ray.core.image_decoding import center_crop_resize, flip
 from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.engine.data import find_duplicates
 from dynacor_ray.engine.data.embed import FeatureStore, embed
 from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.data.padded_split import PADDING_KEY, PaddedDataConfig, padding_rows
 from dynacor_ray.engine.data.training_rows import rows_of_embeddings, rows_of_features
+from dynacor_ray.engine.runtime.parallel_map import parallel_map
 from dynacor_ray.method.corruption import CorruptionConfig, corrupt, is_selected
 from dynacor_ray.models.encoders import parse_encoder
 from dynacor_ray.sources.base import SourceOptions
@@ -178,17 +181,14 @@ def dying_embedder(mark: str) -> type:
     Nested, so that Ray sends it by value: its processes cannot import this file.
     """
 
-    class Dying:
-        def __init__(self, *told: Any) -> None:
-            from dynacor_ray.engine.data.embed import _Embedder
+    from dynacor_ray.engine.data.embed import _Embedder
 
-            self._embedder = _Embedder(*told)
-
-        def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
+    class Dying(_Embedder):
+        def __call__(self, block: pa.Table) -> pa.Table:
             import os
             import signal
 
-            done = self._embedder(block)
+            done = _Embedder.__call__(self, block)
             try:
                 os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
@@ -261,3 +261,24 @@ def test_a_real_pretrained_encoder(images: Path, tmp_path: Path) -> None:
     result = detect(str(images), out=str(tmp_path / "run"), encoder="tf_efficientnet_lite0", image_size=64, **options)
     assert result.summary.encoder.startswith("timm-tf_efficientnet_lite0")
     assert result.issues.num_rows == 40
+
+
+def test_values_of_tasks_come_back_as_they_were() -> None:
+    """Mixed with None, as duplicates' buckets are on large data: Ray Data made a NaN of it."""
+    values = [None, "name", None, 3, np.arange(3)]
+    found = sorted(parallel_map(partial(_at, values), range(5)), key=lambda pair: pair[0])
+    assert [str(value) for _, value in found] == [str(value) for value in values]
+    texts = [None, "a", None]
+    assert sorted(map(str, parallel_map(texts.__getitem__, range(3)))) == ["None", "None", "a"]
+
+
+def _at(values: list[Any], place: int) -> tuple[int, Any]:
+    return place, values[place]
+
+
+def test_duplicates_are_found_in_many_buckets_on_a_cluster(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data of over 4 million rows have more than one; most have no duplicate in them."""
+    monkeypatch.setattr(find_duplicates, "BUCKET_ROWS", 100)
+    assert packed(feature_set(400), tmp_path / "packed").manifest.duplicates is None

@@ -157,7 +157,7 @@ class _Embedder:
             self._loaded = load_encoder(spec, device, callers)
         return self._loaded
 
-    def __call__(self, block: pa.Table) -> dict[str, np.ndarray]:
+    def __call__(self, block: pa.Table) -> pa.Table:
         return one_column([self._read(row) for row in block.to_pylist()])
 
     def _read(self, row: dict[str, Any]) -> _Done:

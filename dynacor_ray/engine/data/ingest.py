@@ -81,6 +81,7 @@ class _Packer:
     feature_dim: int | None
     own_ids: bool
     num_rows: int
+    buckets: int
 
     def __call__(self, item: tuple[int, Shard]) -> _PartResult:
         try:
@@ -100,7 +101,7 @@ class _Packer:
         bounds = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
         features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
         hashes = row_hashes(rows[schema.IMAGE].to_pylist() if features is None else features)
-        write_hashes(place / HASHES / name, ids, hashes, bucket_count(self.num_rows))
+        write_hashes(place / HASHES / name, ids, hashes, self.buckets)
         return _PartResult(
             part=DataFile(f"{self.attempt}/{name}", len(ids), *bounds),
             digest=_digest(ids, rows[schema.GIVEN_LABEL].to_numpy()),
@@ -155,7 +156,8 @@ def _pack(
     counts = count_labels(shards)
     vocabulary = build_vocabulary(counts, source)
     dim = feature_dim_of(sample) if source.kind == "feature" else None
-    packer = _Packer(folder, attempt, source.kind, vocabulary, dim, source.has_instance_ids, source.num_rows)
+    rows, buckets = source.num_rows, bucket_count(source.num_rows)
+    packer = _Packer(folder, attempt, source.kind, vocabulary, dim, source.has_instance_ids, rows, buckets)
     found: list[_PartResult] = []
     with progress.stage("ingest", source.num_rows, "rows") as bar:
         for result in parallel_map(packer, list(enumerate(shards))):

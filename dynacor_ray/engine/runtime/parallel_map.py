@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.engine.runtime.session import on_cluster, remote_errors
@@ -17,37 +16,44 @@ if TYPE_CHECKING:
 ITEM, RESULT = "item", "result"
 
 
-def one_column(values: list[Any]) -> dict[str, np.ndarray]:
-    """A block that carries small Python values back to the driver."""
-    column = np.empty(len(values), dtype=object)
-    column[:] = values
-    return {RESULT: column}
+def one_column(values: Sequence[Any], name: str = RESULT) -> pa.Table:
+    """A block that carries small Python values between the driver and tasks.
+
+    Pickled by these processes for each other; nothing of it comes from a file. Not as Python objects: Ray Data turns a
+    None beside texts into a NaN.
+    """
+    from ray import cloudpickle
+
+    return pa.table({name: pa.array([cloudpickle.dumps(value) for value in values], pa.binary())})
+
+
+def values_of(block: pa.Table, name: str) -> list[Any]:
+    """The values in a block of `one_column`."""
+    from ray import cloudpickle
+
+    return [cloudpickle.loads(value) for value in block[name].to_pylist()]
 
 
 def results(dataset: ray.data.Dataset) -> Iterator[Any]:
     """Execute a data set and yield the small Python values of its column `RESULT` as they arrive."""
     with remote_errors():
-        for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            yield from block[RESULT]
+        for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield from values_of(block, RESULT)
 
 
 def items_dataset(items: Sequence[Any]) -> ray.data.Dataset:
     """One block per item on a cluster, so that one task takes one item and sees no other.
 
     Blocks in memory, since a read task would ask for a whole CPU of its own and wait for ever beside a pool of actors.
-    The items are pickled by this process for its own tasks; nothing of it comes from a file.
     """
     import ray
-    from ray import cloudpickle
 
-    return ray.data.from_arrow([pa.table({ITEM: pa.array([cloudpickle.dumps(i)], pa.binary())}) for i in items])
+    return ray.data.from_arrow([one_column([item], ITEM) for item in items])
 
 
 def items_of(block: pa.Table) -> list[Any]:
     """The items in a block of `items_dataset`."""
-    from ray import cloudpickle
-
-    return [cloudpickle.loads(item) for item in block[ITEM].to_pylist()]
+    return values_of(block, ITEM)
 
 
 def parallel_map(function: Callable[[Any], Any], items: Sequence[Any], num_cpus: float = 1.0) -> Iterator[Any]:
@@ -61,7 +67,7 @@ def parallel_map(function: Callable[[Any], Any], items: Sequence[Any], num_cpus:
         yield from map_threads(function, items)
         return
 
-    def work(block: pa.Table) -> dict[str, np.ndarray]:
+    def work(block: pa.Table) -> pa.Table:
         return one_column([function(item) for item in items_of(block)])
 
     yield from results(items_dataset(items).map_batches(work, batch_format="pyarrow", batch_size=1, num_cpus=num_cpus))
