@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from dynacor_ray.decision import label_noise_model, noise_decision, noise_rate
 from dynacor_ray.decision.fitted_decision import fit_decision
+from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.ground_truth.metrics import detection_metrics
 
 Constant = tuple[ModuleType, str]
@@ -41,7 +42,8 @@ MODEL: dict[Constant, tuple[float, ...]] = {
 }
 CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "GROWTH"): (0.0, 0.25, 0.5, 0.75, 1.0),
-    (noise_decision, "LEAST_CERTAINTY"): (0.05, 0.1, 0.2),
+    (noise_decision, "UNSURE"): (0.2, 0.3, 0.4),
+    (noise_decision, "SURE"): (0.5, 0.6),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
     (noise_decision, "SUREST"): (0.05, 0.1, 0.2),
     (noise_decision, "CREDIBLE"): (0.3, 0.5, 0.6),
@@ -67,7 +69,7 @@ class Readings:
     family: str
     wrong: NDArray[np.bool_]
     surest: Mapping[tuple[float, ...], noise_rate.NoiseRate]
-    model: Mapping[tuple[float, ...], tuple[NDArray[np.float64], NDArray[np.float64]]]
+    model: Mapping[tuple[float, ...], tuple[NDArray[np.float64], NDArray[np.float64], LabelNoiseModel]]
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def read(labels: quality.LabelSet, training: quality.Training) -> Readings:
     for values in combinations(MODEL):
         with constants(values):
             fitted = fit_decision(rows, None)
-            model[(*values.values(),)] = (fitted.log_odds(originals), fitted.doubts(originals))
+            model[(*values.values(),)] = (fitted.log_odds(originals), fitted.doubts(originals), fitted.model)
     return Readings(labels.data, labels.family, labels.wrong, surest, model)
 
 
@@ -137,9 +139,9 @@ class Judge:
     def _judge(self, number: int, given: tuple[tuple[Constant, float], ...]) -> Result:
         values, one = dict(given), self.readings[number]
         surest = one.surest[(*(values[place] for place in SUREST),)]
-        log_odds, doubts = one.model[(*(values[place] for place in MODEL),)]
+        log_odds, doubts, model = one.model[(*(values[place] for place in MODEL),)]
         with constants(values):
-            decision = noise_decision.decide(log_odds, doubts, surest)
+            decision = noise_decision.decide(log_odds, doubts, surest, model)
         flags, rate = decision.flag(log_odds), decision.rate
         f1 = detection_metrics(flags, -log_odds, one.wrong)["f1"]
         score = float(flags.mean()) if f1 is None else f1

@@ -2,8 +2,8 @@
 
 Plain loops on the package's pure functions, without Ray: a training per label set, kept in `--cache`, from which every
 detector is judged in seconds. A data file is a parquet file with `feature`, and `label` (taken as true: noise is made
-from it) or `true_label` and one or more columns of given labels. Built in are the digits, two Gaussian sets, and two
-more of classes that overlap, which stand for weak features.
+from it) or `true_label` and one or more columns of given labels. Built in are the digits, two Gaussian sets, two more
+of classes that overlap, which stand for weak features, three small tables, and features that know nothing.
 """
 
 from __future__ import annotations
@@ -131,6 +131,20 @@ def digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return data.data.astype(np.float32), data.target.astype(np.int64)
 
 
+def small(name: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """One of scikit-learn's tables of 150 to 569 rows."""
+    from sklearn import datasets
+
+    data = getattr(datasets, f"load_{name}")()
+    return data.data.astype(np.float32), data.target.astype(np.int64)
+
+
+def strangers() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """1,000 rows of four classes whose features know nothing of them."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((1000, 16)).astype(np.float32), rng.integers(0, 4, 1000)
+
+
 def gaussians(classes: int, distance: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """3,000 rows of `classes` normal distributions in 32 dimensions, their means `distance` from the center."""
     rng = np.random.default_rng(classes)
@@ -146,6 +160,10 @@ BUILT_IN: dict[str, Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]]
     "gauss2": lambda: gaussians(2, 2.0),
     "overlap4": lambda: gaussians(4, 1.2),
     "overlap14": lambda: gaussians(14, 1.5),
+    "iris": lambda: small("iris"),
+    "wine": lambda: small("wine"),
+    "breast_cancer": lambda: small("breast_cancer"),
+    "strangers": strangers,
 }
 
 
@@ -463,6 +481,8 @@ class Options:
 
     data: tuple[Path, ...] = ()
     """Parquet files, or folders of them, beside the built-in sets."""
+    built_in: tuple[str, ...] = tuple(BUILT_IN)
+    """Built-in sets to judge on."""
     kinds: tuple[str, ...] = KINDS
     """Kinds of noise to make."""
     detectors: tuple[str, ...] = tuple(DETECTORS)
@@ -482,7 +502,7 @@ class Options:
 def all_label_sets(options: Options) -> Iterator[LabelSet]:
     """Those of the built-in data, then of the files."""
     files = [file for path in options.data for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
-    named: dict[str, Path | None] = {name: None for name in BUILT_IN} | {file.stem: file for file in files}
+    named: dict[str, Path | None] = dict.fromkeys(options.built_in) | {file.stem: file for file in files}
     for name, path in named.items():
         for seed in options.seeds:
             yield from label_sets(name, path, options.kinds, seed, options.most_rows)

@@ -75,12 +75,12 @@ class ScoredRows:
         """Labels of the twins that tell something of this one's, (n, C).
 
         Twins that all have the same label may have it from one another, as where a row was stored twice, and tell
-        nothing. Where labels differ, each was given for itself. Copies, whose labels are made, are told nothing.
+        nothing. Where labels differ, each was given for itself.
         """
         if self.twins is None:
             return None
         same = self.among_twins(self.classes[:, :1])[:, 0] == self.twins.sum(axis=1)
-        return sparse.diags_array((~same & ~self.is_copy).astype(np.float64)) @ self.twins
+        return sparse.diags_array((~same).astype(np.float64)) @ self.twins
 
     def among_twins(self, classes: NDArray[np.int64]) -> NDArray[np.float64]:
         """How often each row's twins have some classes. int64 (n, K) -> float64 (n, K)."""
@@ -168,7 +168,7 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
     blocks = _blocks(fitted, influence)
     model = fit_label_noise(blocks, fitted.classes, classes)
     log_odds = model.log_odds(blocks, fitted.classes, fitted.told)
-    decision = decide(log_odds, _doubts(model, blocks, fitted.classes), surest)
+    decision = decide(log_odds, _doubts(model, blocks, fitted.classes), surest, model)
     counts = np.bincount(fitted.labels, minlength=classes)
     wrong = np.bincount(fitted.labels, decision.probability(log_odds), minlength=classes)
     rates = np.where(counts > 0, wrong / np.maximum(counts, 1), np.nan)

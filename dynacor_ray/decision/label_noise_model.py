@@ -7,8 +7,13 @@ Let `s(x)` be class scores that have not seen the row's own label (`leave_one_ou
     sum_i log sum_c p_ic T[c, y_i] - 1/2 |bias|^2 - 1/2 sum_c (e_c - mean e)^2 - w sum_cj log(1 + (q_cj / s)^2)
         - 1/2 |weight / 20|^2,
 
-with `error = sigmoid(e)` and the rows of `pairs` softmax of q: error rates are shrunk to one rate, pairs to the uniform
-distribution, the more the fewer rows a class has. A pair (c, j) is no parameter if no row labeled j ranks c first.
+with `error = (1 - 1/C) sigmoid(e)` and the rows of `pairs` softmax of q: error rates are shrunk to one rate, pairs to
+the uniform distribution, the more the fewer rows a class has. A pair (c, j) is no parameter if no row labeled j ranks c
+first.
+
+No weight is negative, and no error rate above 1 - 1/C, where labels are drawn regardless of the class. Beyond these
+bounds a label would speak against its class. Where features know nothing that would fit best: a class mean without the
+row's own label lies a little away from it, so a score that leaves the row out is the lowest for its own label.
 
 Every row has K classes that it may show, of which the first is its given label: all C where they are few, else the most
 probable ones and some that stand for the others (`likely_classes`). So nothing has the size of N x C or C x C.
@@ -22,12 +27,12 @@ Cost: about 60 evaluations of a softmax over (N, K) of a sample; a softmax per r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import sparse, special
 from scipy.optimize import minimize
 
 from dynacor_ray.core.errors import DataError, expected_got
@@ -38,8 +43,12 @@ PAIR_WEIGHT, PAIR_WIDTH = 4.0, 0.5
 """w and s of the penalty on pairs, which is that of a Student distribution: chance hardly moves them from the uniform
 distribution, and a class that is really taken for another goes as far as it must."""
 _EVALUATIONS = 150
-_START_WEIGHT, _START_ERROR, _START_ROWS = 8.0, 0.1, 10.0
+_START_WEIGHT, _START_ERROR, _START_ROWS, _MOST_START_ERROR = 8.0, 0.1, 10.0, 0.97
 _TINY = 1e-300
+LEAST_EVIDENCE = 5.0
+"""Nats, e.g. of 1,000 rows whose labels are right in 55% rather than 50% of two classes."""
+_AT_BOUND = 0.95
+"""Share of 1 - 1/C from which an error rate is at its bound."""
 _LARGE_WEIGHT = 20.0
 """Of scores in units of their spread: keeps the log odds finite where the scores separate all classes."""
 
@@ -80,15 +89,23 @@ class ClassPairs:
 
 @dataclass(frozen=True)
 class LabelNoiseModel:
-    """A fitted model. weight: float (B,), one per block of scores; bias, error: float (C,).
+    """A fitted model. weight: float (B,), one per block of scores, >= 0; bias, error: float (C,).
 
-    error: P(label is wrong | true class).
+    error: P(label is wrong | true class), in [0, 1 - 1/C]; evidence: nats by which it explains the labels of the rows
+    that it was fitted to better than the frequencies of the classes do, less the penalties.
     """
 
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
     error: NDArray[np.float64]
     pairs: ClassPairs
+    evidence: float = np.inf
+
+    @property
+    def labels_tell(self) -> bool:
+        """Whether scores and labels have to do with each other: if not, nothing can be said of any label."""
+        largest = float(self.error.max(axis=0)) * len(self.error)
+        return self.evidence >= LEAST_EVIDENCE and largest < _AT_BOUND * (len(self.error) - 1)
 
     def class_probability(
         self, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]]
@@ -224,10 +241,11 @@ def fit_label_noise(
         got = f"shape {scores.shape} for {len(classes)} rows"
         raise DataError(expected_got("scores of shape (B, N, K), K >= 2, N >= 1", got, "pass one block per score"))
     objective = _Objective(scores, np.asarray(classes, np.int64), num_classes)
-    found = minimize(
-        objective, objective.start(), jac=True, method="L-BFGS-B", options={"maxiter": _EVALUATIONS, "maxcor": 20}
-    )
-    return objective.model(found.x)
+    start = objective.start()
+    bounds = [(0.0 if number < len(scores) else None, None) for number in range(len(start))]
+    options = {"maxiter": _EVALUATIONS, "maxcor": 20}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return replace(objective.model(found.x), evidence=objective.evidence(float(found.fun)))
 
 
 class _Objective:
@@ -237,6 +255,7 @@ class _Objective:
         self.scores, self.classes, self.labels = scores, classes, classes[:, 0]
         self.num_blocks, self.num_rows, _ = scores.shape
         self.num_classes = num_classes
+        self.most_error = 1.0 - 1.0 / num_classes
         spread = scores.std(axis=(1, 2))
         self.unit = 1.0 / np.where(spread > 0, spread, 1.0)
         best = np.einsum("b,bnk->nk", self.unit, scores).argmax(axis=1)
@@ -261,8 +280,15 @@ class _Objective:
         pairs = np.log1p(self.times)
         pairs -= (np.bincount(self.true, pairs, self.num_classes) / self.num_classes)[self.true]
         weight = np.full(self.num_blocks, _START_WEIGHT / self.num_blocks)
+        wrong = np.minimum(wrong / self.most_error, _MOST_START_ERROR)
         error = np.log(wrong) - np.log1p(-wrong)
         return np.concatenate([weight, np.zeros(self.num_classes), error, pairs])
+
+    def evidence(self, value: float) -> float:
+        """That of the model whose value of this function is given."""
+        counts = np.bincount(self.labels)
+        by_frequency = special.xlogy(counts, counts / self.num_rows).sum()
+        return float(-by_frequency - value * self.num_rows)
 
     def model(self, parameters: NDArray[np.float64]) -> LabelNoiseModel:
         """The model of a vector of parameters."""
@@ -272,7 +298,7 @@ class _Objective:
         # a pair that is not listed has q = 0
         total = np.bincount(self.true, power, self.num_classes) + (self.num_classes - 1 - listed)
         pairs = ClassPairs(self.code, power / total[self.true], 1.0 / total)
-        return LabelNoiseModel(weight * self.unit, bias, _sigmoid(e), pairs)
+        return LabelNoiseModel(weight * self.unit, bias, self.most_error * _sigmoid(e), pairs)
 
     def _split(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         b, c = self.num_blocks, self.num_classes
@@ -297,7 +323,8 @@ class _Objective:
         wrong = counts[listed : listed + c] + np.bincount(self.true, of_pair, c)
         expected = np.bincount(self.classes.ravel(), probability.ravel(), c)
         by_weight = np.einsum("nk,bnk->b", joint - probability, self.scores) * self.unit
-        by_error = wrong - model.error * (wrong + right)
+        # error' = error (1 - sigmoid(e))
+        by_error = (1.0 - model.error / self.most_error) * (wrong - right * model.error / (1.0 - model.error))
         by_pair = of_pair - wrong[self.true] * model.pairs.share
         by_tail = 2.0 * PAIR_WEIGHT * q / (PAIR_WIDTH**2 + q**2)
         by_bias = wrong + right - expected

@@ -14,8 +14,17 @@ surest predictions said that half are wrong. There the model, whose scores never
 surest tenth. So the surest predictions are believed as far as they disagree with the labels more than that doubt
 explains: wholly below a ratio of CREDIBLE, not at all above NOT_CREDIBLE.
 
-Where even the surest predictions are hardly more than guesses (`LEAST_CERTAINTY`: a thousand classes, few steps), their
-disagreement says that the network has not learned the classes yet, and the model decides alone.
+Where even the surest predictions are hardly more than guesses (a thousand classes, few steps, weak features), their
+disagreement says that the network has not learned the classes. So they are believed as far as they are surer than a
+guess of one class in C: wholly from a share of SURE of the way from there to certainty, not at all below UNSURE.
+
+Errors that the model took for doubt cannot be more than its doubt: what they add to its rate is at most `DOUBT_SHARE`
+of it. A network that was trained for few steps, or of two classes with nearly as many wrong labels as right ones, would
+say otherwise.
+
+Where the scores do not explain the labels better than the frequencies of the classes do
+(`LabelNoiseModel.labels_tell`), either the features know nothing of the classes or the labels are as good as drawn by
+lot. Nothing is flagged then, and the range is everything.
 
 No reading of labels alone can tell doubt from errors that are a function of what a row shows. The range says so: its
 high end takes `DOUBT_SHARE` of the model's doubt, the mean of 1 - max p, for errors. Its low end is the model's rate
@@ -31,13 +40,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynacor_ray.decision.expected_f1 import best_cut, shift_to_rate, wrong_probability
+from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
-GROWTH, LEAST_CERTAINTY = 0.5, 0.1
+GROWTH, UNSURE, SURE = 0.5, 0.4, 0.5
 LEAST_PROBABILITY = 0.1
 """P(wrong) below which no row is flagged, whatever the expected F1: of right rows, too, one is the likeliest."""
 SUREST, CREDIBLE, NOT_CREDIBLE = 0.1, 0.5, 0.8
 DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
+_NONE = 2.0
+"""A cut that no probability reaches."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,9 @@ class NoiseDecision:
         return flagged
 
 
-def decide(log_odds: NDArray[np.float64], doubts: NDArray[np.float64], surest: NoiseRate | None) -> NoiseDecision:
+def decide(
+    log_odds: NDArray[np.float64], doubts: NDArray[np.float64], surest: NoiseRate | None, model: LabelNoiseModel
+) -> NoiseDecision:
     """Rate, range and cut from (a sample of) the originals.
 
     log_odds: float64 (n,), n >= 1, log P(wrong) / P(right) of the model; doubts: float64 (n,), 1 - max p of the same
@@ -74,13 +88,15 @@ def decide(log_odds: NDArray[np.float64], doubts: NDArray[np.float64], surest: N
     """
     own = wrong_probability(log_odds)
     model_rate, doubt = float(own.mean(axis=0)), float(doubts.mean(axis=0))
-    other = surest
-    if other is None or other.certainty < LEAST_CERTAINTY:
-        other = NoiseRate(0.0, 0.0, 0.0, 0.0)
+    other = NoiseRate(0.0, 0.0, 0.0, 0.0) if surest is None else surest
+    if not model.labels_tell:
+        unknown = NoiseRate(0.0, 0.0, 1.0, other.surest)
+        shift = shift_to_rate(log_odds, 1.0 / len(log_odds))
+        return NoiseDecision(unknown, shift, _NONE, 0.0, model_rate, other.value, doubt)
     carried_on = other.value + GROWTH * max(0.0, other.value - other.surest)
-    more = max(0.0, min(1.0, carried_on) - model_rate) * _belief(other, doubts)
-    value = model_rate + more
-    shift = shift_to_rate(log_odds, value) if more > 0.0 else 0.0
+    more = max(0.0, min(1.0, carried_on) - model_rate) * _belief(other, doubts, len(model.error))
+    value = model_rate + min(more, DOUBT_SHARE * doubt)
+    shift = shift_to_rate(log_odds, value) if value > model_rate else 0.0
     cut, expected = best_cut(wrong_probability(log_odds + shift))
     cut = max(cut, LEAST_PROBABILITY)
     sampling = SIGMAS * float(np.sqrt(max(value * (1.0 - value), 1.0 / len(log_odds)) / len(log_odds)))
@@ -92,9 +108,11 @@ def decide(log_odds: NDArray[np.float64], doubts: NDArray[np.float64], surest: N
     return NoiseDecision(rate, shift, cut, expected, model_rate, other.value, doubt)
 
 
-def _belief(surest: NoiseRate, doubts: NDArray[np.float64]) -> float:
+def _belief(surest: NoiseRate, doubts: NDArray[np.float64], num_classes: int) -> float:
     """How far the surest predictions are believed, in [0, 1]."""
     least = float(np.sort(doubts)[: max(1, int(SUREST * len(doubts)))].mean(axis=0))
     if least >= NOT_CREDIBLE * surest.surest:
         return 0.0
-    return min(1.0, (NOT_CREDIBLE - least / surest.surest) / (NOT_CREDIBLE - CREDIBLE))
+    credible = min(1.0, (NOT_CREDIBLE - least / surest.surest) / (NOT_CREDIBLE - CREDIBLE))
+    surer = (surest.certainty - 1.0 / num_classes) / (1.0 - 1.0 / num_classes)
+    return credible * min(1.0, max(0.0, (surer - UNSURE) / (SURE - UNSURE)))

@@ -116,7 +116,7 @@ def build_summary(
         warnings=[
             *manifest.warnings,
             *duplicate_warnings(duplicates),
-            *trust_warnings(counts, manifest),
+            *trust_warnings(counts, manifest, noise_rate),
             *rate_warnings(counts, config, noise_rate),
         ],
         duplicates=duplicates,
@@ -217,6 +217,10 @@ def transition_matrix(counts: FlagCounts) -> list[list[float]]:
     return np.where(total > 0, joint / np.maximum(total, 1), identity).tolist()  # type: ignore[no-any-return]
 
 
+ALMOST_NONE = 0.001
+"""Share of flagged rows below which finding planted errors says little."""
+
+
 def is_undecided(value: float, low: float, high: float) -> bool:
     """Whether the data leave open how many labels are wrong, from an estimate and its range, all in [0, 1].
 
@@ -252,11 +256,16 @@ def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate
     ]
 
 
-def trust_warnings(counts: FlagCounts, manifest: DatasetManifest) -> list[str]:
+def says_clean(flagged_share: float, rate: NoiseRate | None) -> bool:
+    """Whether next to nothing is flagged and the data decide that: then no label looks as wrong as a copy's."""
+    return flagged_share < ALMOST_NONE and rate is not None and not is_undecided(rate.value, rate.low, rate.high)
+
+
+def trust_warnings(counts: FlagCounts, manifest: DatasetManifest, rate: NoiseRate | None) -> list[str]:
     """Plain sentences on what makes the answer doubtful."""
     found = []
     recall = counts.corrupted_recall
-    if recall < 0.5:
+    if recall < 0.5 and not says_clean(counts.flagged / counts.originals, rate):
         found.append(
             f"Only {recall:.0%} of the errors that were planted on purpose were found: the features do not tell the "
             "classes apart, or most labels are wrong. Try a stronger --encoder or --network."

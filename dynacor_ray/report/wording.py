@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynacor_ray.report.page_model import Page, Suspect
-from dynacor_ray.report.summary import is_undecided
+from dynacor_ray.report.summary import ALMOST_NONE, is_undecided
 from dynacor_ray.runs.audit import Review
 from dynacor_ray.runs.records import RunSummary
 
@@ -14,8 +14,6 @@ RARE_ROWS = 30
 _LATE = 0.5
 HIGH, FAIR = 0.85, 0.6
 """Shares of planted errors found from which trust is called high and fair: rules of thumb, as the page states."""
-ALMOST_NONE = 0.001
-"""Share of flagged rows below which finding planted errors says little."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -59,15 +57,15 @@ def trust(summary: RunSummary) -> dict[str, str]:
     if found is not None:
         text += f" Of errors like those found: {percent(found, 0)}."
     level = min(beyond, found if found is not None else beyond)
+    if flagged < ALMOST_NONE and not _is_undecided(summary):
+        text += " Next to nothing is flagged: either the labels are right, or their errors look like doubt."
+        return {"word": "fair", "level": "fair", "text": text}
     if level < FAIR:
         if recall >= FAIR and beyond < FAIR:
             text += f" Flagging {percent(flagged, 0)} of all rows finds about as many by chance."
         return {"word": "low", "level": "poor", "text": f"{text} Many wrong labels will be missed."}
     if _is_undecided(summary):
         text += " How many labels are wrong is open: errors that follow from what a row shows cannot be seen."
-        return {"word": "fair", "level": "fair", "text": text}
-    if flagged < ALMOST_NONE:
-        text += " Next to nothing is flagged: either the labels are right, or their errors look like doubt."
         return {"word": "fair", "level": "fair", "text": text}
     if level >= HIGH:
         return {"word": "high", "level": "good", "text": f"{text} Few errors of that kind are missed."}

@@ -77,7 +77,7 @@ def test_the_cut_in_log_odds_is_the_cut_of_the_decision() -> None:
     log_odds = fitted.log_odds(rows)
     away = np.abs(log_odds - fitted.log_odds_cut) > 1e-6
     assert np.array_equal((log_odds >= fitted.log_odds_cut)[away], fitted.decision.flag(log_odds)[away])
-    nothing = dataclasses.replace(fitted, decision=decide(np.full(50, -800.0), np.zeros(50), None))
+    nothing = dataclasses.replace(fitted, decision=decide(np.full(50, -800.0), np.zeros(50), None, fitted.model))
     assert not (np.full(50, -800.0) >= nothing.log_odds_cut).any()
     assert np.isfinite(nothing.log_odds_cut), "or every row would have the same quality"
 
@@ -103,13 +103,13 @@ def test_classes_that_are_wide_apart_are_cut_and_ranked() -> None:
 
 
 def test_twins_tell_where_they_differ() -> None:
-    """Unanimous twins may have their label from one another; a copy's label is made."""
+    """Unanimous twins may have their label from one another; a copy, whose label is made, differs from its twins."""
     twins = np.array([[3, 0], [2, 1], [0, 1], [0, 0], [0, 2]], np.float32)
     labels, is_copy = np.array([0, 0, 0, 0, 0]), np.array([False, False, False, False, True])
     alone = scored_rows(np.zeros((3, 5, 2)), labels, np.full(5, -1), is_copy)
     rows = dataclasses.replace(alone, twins=sparse.csr_array(twins))
     assert rows.told is not None
-    assert rows.told.toarray().tolist() == [[0, 0], [2, 1], [0, 1], [0, 0], [0, 0]]
+    assert rows.told.toarray().tolist() == [[0, 0], [2, 1], [0, 1], [0, 0], [0, 2]]
     assert rows.weight == pytest.approx([1 / 4, 1 / 4, 1 / 2, 1, 1 / 3])
     assert rows.of(np.array([1])).weight.tolist() == [1 / 4]
 

@@ -164,3 +164,25 @@ def test_twins_by_hand() -> None:
     many = model.joint(scores, classes, sparse.csr_array(np.array([[0.0, 5000.0], [4000.0, 4000.0]])))
     assert many[0] == pytest.approx([0, 1])
     assert many[1] == pytest.approx([0.9, 0.1])
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_scores_that_know_nothing_explain_no_labels(classes: int) -> None:
+    """Of noise a score that leaves the row out is lowest for its own label: the class mean lies away from it."""
+    rng = np.random.default_rng(5)
+    given = rng.integers(0, classes, 1000)
+    scores = rng.normal(size=(1000, classes)) * 0.03 - 0.05 * np.eye(classes)[given]
+    model = fit_label_noise(*kept(scores, given, rng), classes)
+    assert not model.labels_tell
+    assert (model.weight >= 0).all()
+    assert (model.error <= 1 - 1 / classes).all()
+
+
+def test_evidence_is_what_scores_tell_of_the_labels_beyond_their_frequencies() -> None:
+    """Of 500 rows in two equal classes that no label contradicts, all of their 500 log 2 nats but the penalties'."""
+    scores, classes, _ = drawn(np.eye(2), 500, 6, apart=4.0)
+    model = fit_label_noise(scores, classes, 2)
+    assert model.labels_tell
+    assert 500 * np.log(2) - 5 < model.evidence < 500 * np.log(2)
+    many = np.full((2, 2), 0.5)
+    assert not fit_label_noise(*drawn(many, 500, 7, apart=4.0)[:2], 2).labels_tell, "labels drawn by lot"

@@ -3,8 +3,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dynacor_ray.decision.noise_decision import decide
+from dynacor_ray.decision.label_noise_model import ClassPairs, LabelNoiseModel
+from dynacor_ray.decision.noise_decision import NoiseDecision
+from dynacor_ray.decision.noise_decision import decide as decide_with
 from dynacor_ray.decision.noise_rate import NoiseRate
+
+
+def fitted(num_classes: int = 10, evidence: float = 100.0, error: float = 0.2) -> LabelNoiseModel:
+    """A model of which only these three are read."""
+    pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), np.full(num_classes, 1 / (num_classes - 1)))
+    return LabelNoiseModel(np.ones(1), np.zeros(num_classes), np.full(num_classes, error), pairs, evidence)
+
+
+def decide(log_odds: np.ndarray, doubts: np.ndarray, surest: NoiseRate | None) -> NoiseDecision:
+    return decide_with(log_odds, doubts, surest, fitted())
 
 
 def separated(share: float, rows: int = 2000) -> np.ndarray:
@@ -40,7 +52,7 @@ def test_the_surest_predictions_count_what_the_model_takes_for_doubt() -> None:
 def test_errors_that_grow_with_doubt_are_carried_on_to_the_rows_that_are_not_read(inner: float, rate: float) -> None:
     """Half of what the outer reading, 0.25, has more than the inner is added, nothing where it has less."""
     log_odds = np.linspace(-12, -1, 2000)
-    found = decide(log_odds, even(0.3, surest=0.0), NoiseRate(0.25, 0.15, 0.28, inner))
+    found = decide(log_odds, even(0.5, surest=0.0), NoiseRate(0.25, 0.15, 0.28, inner))
     assert found.rate.value == pytest.approx(rate, abs=1e-9)
     assert found.probability(log_odds).mean() == pytest.approx(rate, abs=1e-4)
     assert found.surest_rate == 0.25
@@ -62,9 +74,31 @@ def test_the_range_says_that_doubt_may_be_errors() -> None:
 
 def test_without_another_reading_the_model_decides() -> None:
     assert decide(separated(0.1), even(0.01), None).surest_rate == 0
-    guesses = NoiseRate(0.8, 0.7, 0.9, 0.8, certainty=0.02)
-    assert decide(separated(0.1), even(0.01), guesses) == decide(separated(0.1), even(0.01), None)
-    assert decide(separated(0.1), even(0.01), NoiseRate(0.8, 0.7, 0.9, 0.8, certainty=0.2)).rate.value == 0.8
+
+
+@pytest.mark.parametrize(("num_classes", "certainty", "rate"), [(1000, 0.3, 0.1), (2, 0.725, 0.35), (5, 0.8, 0.6)])
+def test_predictions_are_believed_as_far_as_they_are_surer_than_a_guess(
+    num_classes: int, certainty: float, rate: float
+) -> None:
+    """45% of the way from a guess to certainty is half way from UNSURE to SURE."""
+    surest = NoiseRate(0.6, 0.5, 0.9, 0.6, certainty)
+    found = decide_with(separated(0.1), even(0.9, surest=0.0), surest, fitted(num_classes))
+    assert found.rate.value == pytest.approx(rate, abs=0.004)
+
+
+def test_what_the_model_took_for_doubt_is_no_more_than_its_doubt() -> None:
+    """Of rows that are all clear to the model, other predictions do not say that many more are wrong."""
+    found = decide(separated(0.2), even(0.02), NoiseRate(0.7, 0.3, 0.8, 0.6))
+    assert found.rate.value == pytest.approx(0.215, abs=0.005)
+    assert found.rate.high > 0.7, "the range still says what they say"
+
+
+@pytest.mark.parametrize("model", [fitted(evidence=4.9), fitted(evidence=100, error=0.87), fitted(2, error=0.48)])
+def test_nothing_is_flagged_and_all_is_open_where_labels_and_scores_are_strangers(model: LabelNoiseModel) -> None:
+    found = decide_with(separated(0.6), even(0.1), NoiseRate(0.7, 0.3, 0.8, 0.6), model)
+    assert not found.flag(separated(0.6)).any()
+    assert (found.rate.low, found.rate.value, found.rate.high) == (0.0, 0.0, 1.0)
+    assert found.probability(separated(0.6)).mean() == pytest.approx(1 / 2000, rel=0.01)
 
 
 def test_no_errors_at_all() -> None:

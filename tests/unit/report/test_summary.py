@@ -111,14 +111,17 @@ def test_transition_matrix_of_a_class_that_nobody_has() -> None:
 
 def test_warnings_of_doubtful_answers() -> None:
     known = manifest()
-    assert trust_warnings(counted(), known) == []
-    assert trust_warnings(counted(copies_flagged=2), known) == [], "half is enough"
-    (weak,) = trust_warnings(counted(copies_flagged=1), known)
+    assert trust_warnings(counted(), known, None) == []
+    assert trust_warnings(counted(copies_flagged=2), known, None) == [], "half is enough"
+    (weak,) = trust_warnings(counted(copies_flagged=1), known, None)
     assert weak.startswith("Only 25% of the errors that were planted on purpose were found")
-    (half,) = trust_warnings(counted(given=(5, 2, 0)), known)
+    clean = counted(np.zeros((3, 3), np.int64), copies_flagged=0)
+    assert trust_warnings(clean, known, NoiseRate(0.0, 0.0, 0.02, 0.0)) == [], "right labels are no reason to doubt"
+    assert trust_warnings(clean, known, NoiseRate(0.0, 0.0, 1.0, 0.0)) != []
+    (half,) = trust_warnings(counted(given=(5, 2, 0)), known, None)
     assert half == "More than half of the labels look wrong in 1 class(es): cat. Look at them by hand."
     many = counted(np.eye(7, dtype=np.int64), (1,) * 7)
-    (all_bad,) = trust_warnings(many, manifest(class_names=tuple("abcdefg")))
+    (all_bad,) = trust_warnings(many, manifest(class_names=tuple("abcdefg")), None)
     assert "in 7 class(es): a, b, c, d, e and others. Look" in all_bad
 
 

@@ -68,6 +68,7 @@ def test_trust_in_a_word(recall: float, word: str) -> None:
     [
         ({"flagged_share": 0.93, "corrupted_recall": 0.96}, "low", "finds about as many by chance"),
         ({"flagged_share": 0.0002}, "fair", "Next to nothing is flagged"),
+        ({"flagged_share": 0.0, "corrupted_recall": 0.06}, "fair", "either the labels are right"),
         ({"estimated_noise_rate": 0.02, "noise_rate_range": [0.0, 0.2]}, "fair", "is open"),
         ({"label_noise": {"found_recall": 0.7}}, "fair", "Of errors like those found: 70%"),
         ({"label_noise": {"found_recall": 0.97}}, "high", "Of errors like those found: 97%"),
