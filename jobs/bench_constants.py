@@ -42,8 +42,8 @@ MODEL: dict[Constant, tuple[float, ...]] = {
 }
 CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "GROWTH"): (0.0, 0.25, 0.5, 0.75, 1.0),
-    (noise_decision, "UNSURE"): (0.2, 0.3, 0.4),
-    (noise_decision, "SURE"): (0.5, 0.6),
+    (noise_decision, "UNSURE"): (2.0, 4.0, 6.0),
+    (noise_decision, "SURE"): (8.0, 12.0),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
     (noise_decision, "SUREST"): (0.05, 0.1, 0.2),
     (noise_decision, "CREDIBLE"): (0.3, 0.5, 0.6),

@@ -15,8 +15,8 @@ surest tenth. So the surest predictions are believed as far as they disagree wit
 explains: wholly below a ratio of CREDIBLE, not at all above NOT_CREDIBLE.
 
 Where even the surest predictions are hardly more than guesses (a thousand classes, few steps, weak features), their
-disagreement says that the network has not learned the classes. So they are believed as far as they are surer than a
-guess of one class in C: wholly from a share of SURE of the way from there to certainty, not at all below UNSURE.
+disagreement says that the network has not learned the classes. So they are believed as far as the odds of the least
+sure of them are above those of a guess, 1 : C - 1: not at all up to UNSURE times as high, wholly from SURE times on.
 
 Errors that the model took for doubt cannot be more than its doubt: what they add to its rate is at most `DOUBT_SHARE`
 of it. A network that was trained for few steps, or of two classes with nearly as many wrong labels as right ones, would
@@ -43,13 +43,13 @@ from dynacor_ray.decision.expected_f1 import best_cut, shift_to_rate, wrong_prob
 from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
-GROWTH, UNSURE, SURE = 0.5, 0.4, 0.5
+GROWTH, UNSURE, SURE = 0.5, 4.0, 8.0
 LEAST_PROBABILITY = 0.1
 """P(wrong) below which no row is flagged, whatever the expected F1: of right rows, too, one is the likeliest."""
 SUREST, CREDIBLE, NOT_CREDIBLE = 0.1, 0.5, 0.8
 DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
-_NONE = 2.0
-"""A cut that no probability reaches."""
+_LEAST_CHANCE, _NONE = 1e-9, 2.0
+"""Chance that a certain prediction is left; a cut that no probability reaches."""
 
 
 @dataclass(frozen=True)
@@ -114,5 +114,5 @@ def _belief(surest: NoiseRate, doubts: NDArray[np.float64], num_classes: int) ->
     if least >= NOT_CREDIBLE * surest.surest:
         return 0.0
     credible = min(1.0, (NOT_CREDIBLE - least / surest.surest) / (NOT_CREDIBLE - CREDIBLE))
-    surer = (surest.certainty - 1.0 / num_classes) / (1.0 - 1.0 / num_classes)
-    return credible * min(1.0, max(0.0, (surer - UNSURE) / (SURE - UNSURE)))
+    odds = surest.certainty * (num_classes - 1) / max(1.0 - surest.certainty, _LEAST_CHANCE)
+    return credible * min(1.0, max(0.0, float(np.log(max(odds, UNSURE) / UNSURE) / np.log(SURE / UNSURE))))

@@ -76,11 +76,12 @@ def test_without_another_reading_the_model_decides() -> None:
     assert decide(separated(0.1), even(0.01), None).surest_rate == 0
 
 
-@pytest.mark.parametrize(("num_classes", "certainty", "rate"), [(1000, 0.3, 0.1), (2, 0.725, 0.35), (5, 0.8, 0.6)])
+@pytest.mark.parametrize(("num_classes", "odds", "rate"), [(2, 3.9, 0.1), (2, 32**0.5, 0.35), (5, 8.1, 0.6)])
 def test_predictions_are_believed_as_far_as_they_are_surer_than_a_guess(
-    num_classes: int, certainty: float, rate: float
+    num_classes: int, odds: float, rate: float
 ) -> None:
-    """45% of the way from a guess to certainty is half way from UNSURE to SURE."""
+    """At 32^(1/2) times the odds of a guess, half way from 4 to 8 on a log scale, half of what they say counts."""
+    certainty = odds / (odds + num_classes - 1)
     surest = NoiseRate(0.6, 0.5, 0.9, 0.6, certainty)
     found = decide_with(separated(0.1), even(0.9, surest=0.0), surest, fitted(num_classes))
     assert found.rate.value == pytest.approx(rate, abs=0.004)
