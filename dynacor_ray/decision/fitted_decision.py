@@ -1,8 +1,9 @@
 """From class scores of a sample to a decision that applies to any block of rows (ours).
 
-Three scores of every class are read: of two ridge regressions that leave the row out, and the network's early logits,
-freed of what the row's own label and that of its copy did to them (`early_scores`). The label noise model weighs them,
-`noise_decision` settles the rate, and what was fitted on a sample scores the rows of any block.
+Three scores of every class are read: of two ridge regressions that leave the row out, and, where there are EARLY_ROWS,
+the network's early logits, freed of what the row's own label and that of its copy did to them (`early_scores`). The
+label noise model weighs them, `noise_decision` settles the rate, and what was fitted on a sample scores the rows of any
+block.
 
 Cost: that of `label_noise_model.fit_label_noise` on the sample; a softmax per row to apply.
 """
@@ -25,6 +26,8 @@ from dynacor_ray.decision.noise_rate import NoiseRate
 
 MOST_VALUES = 2_000_000
 """Most rows times classes of each that the model is fitted to: a fit takes some ten seconds there."""
+EARLY_ROWS = 1000
+"""Of fewer originals each moves a network by so much that its early logits cannot be freed of its own label."""
 _BEYOND = 1000.0
 """Log odds that no row has: the probabilities that they are made of are held above 1e-300."""
 _ROUNDING = 1e-6
@@ -109,7 +112,7 @@ class FittedDecision:
 
     Attributes:
         model: fitted on a sample of the originals.
-        influence: of a label on its own early logit, as the copies show it.
+        influence: of a label on its own early logit, as the copies show it; None where early logits are not read.
         decision: the rate with its range, and the cut.
         class_rates: P(wrong) of the rows with each given label, float64 (C,); NaN for a class without rows.
         pairs: P(given = j | true = c) of the class pairs that occur, with its interval.
@@ -117,7 +120,7 @@ class FittedDecision:
     """
 
     model: LabelNoiseModel
-    influence: float
+    influence: float | None
     decision: NoiseDecision
     class_rates: NDArray[np.float64]
     pairs: PairRates
@@ -198,7 +201,9 @@ def _doubts(model: LabelNoiseModel, blocks: NDArray[np.float64], classes: NDArra
     return doubts
 
 
-def _influence(originals: ScoredRows, copies: ScoredRows) -> float:
+def _influence(originals: ScoredRows, copies: ScoredRows) -> float | None:
+    if len(originals.labels) < EARLY_ROWS:
+        return None
     early = 2
     if originals.num_classes > 2:
         given, weight = copies.other_labels, copies.weight
@@ -208,9 +213,11 @@ def _influence(originals: ScoredRows, copies: ScoredRows) -> float:
     return two_class_influence(originals.scores[early], has_copy, ridge[:, 0] - ridge[:, 1], originals.weight)
 
 
-def _blocks(rows: ScoredRows, influence: float) -> NDArray[np.float64]:
-    """What the model is fitted to, float64 (3, n, K)."""
+def _blocks(rows: ScoredRows, influence: float | None) -> NDArray[np.float64]:
+    """What the model is fitted to, float64 (3, n, K), or (2, n, K) without the early logits."""
     ridge, wide, early = rows.scores.astype(np.float64)
+    if influence is None:
+        return np.stack([ridge, wide])
     twins = None if rows.twins is None else rows.among_twins(rows.classes)
     also = rows.classes == rows.other_labels[:, None]
     return np.stack([ridge, wide, without_own_label(early, influence, rows.num_classes, also, twins)])

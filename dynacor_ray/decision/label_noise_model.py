@@ -49,6 +49,7 @@ LEAST_EVIDENCE = 5.0
 """Nats, e.g. of 1,000 rows whose labels are right in 55% rather than 50% of two classes."""
 _AT_BOUND = 0.95
 """Share of 1 - 1/C from which an error rate is at its bound."""
+_MOST_LOGIT = 50.0
 _LARGE_WEIGHT = 20.0
 """Of scores in units of their spread: keeps the log odds finite where the scores separate all classes."""
 
@@ -242,7 +243,7 @@ def fit_label_noise(
         raise DataError(expected_got("scores of shape (B, N, K), K >= 2, N >= 1", got, "pass one block per score"))
     objective = _Objective(scores, np.asarray(classes, np.int64), num_classes)
     start = objective.start()
-    bounds = [(0.0 if number < len(scores) else None, None) for number in range(len(start))]
+    bounds = [(0.0, None)] * len(scores) + [(-_MOST_LOGIT, _MOST_LOGIT)] * (len(start) - len(scores))
     options = {"maxiter": _EVALUATIONS, "maxcor": 20}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return replace(objective.model(found.x), evidence=objective.evidence(float(found.fun)))

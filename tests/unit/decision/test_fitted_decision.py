@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 from dynacor_ray.core.errors import DataError
-from dynacor_ray.decision.fitted_decision import ScoredRows, fit_decision, recall_of_found
+from dynacor_ray.decision.fitted_decision import EARLY_ROWS, ScoredRows, fit_decision, recall_of_found
 from dynacor_ray.decision.noise_decision import decide
 
 ROWS, CLASSES = 2000, 4
@@ -62,6 +62,16 @@ def test_copies_are_known_as_wrong_and_the_true_class_is_suggested() -> None:
     assert (fitted.log_odds(rows)[rows.is_copy] > 0).mean() > 0.9
     shown = rows.classes[np.arange(len(rows.labels)), rows.scores.astype(np.float64).sum(axis=0).argmax(axis=1)]
     assert (fitted.suggested(rows) == shown)[:ROWS][wrong].mean() > 0.9
+
+
+@pytest.mark.parametrize("rows", [EARLY_ROWS - 1, EARLY_ROWS])
+def test_early_logits_of_few_rows_are_not_read(rows: int) -> None:
+    """What a row did to a network that learned of few is not to be told apart from what it shows."""
+    every, _ = scored()
+    few = every.of(every.is_copy | (np.arange(len(every.labels)) < rows))
+    silent = dataclasses.replace(few, scores=few.scores * np.array([1.0, 1.0, 0.0])[:, None, None])
+    same = np.allclose(fit_decision(few, None).log_odds(few), fit_decision(silent, None).log_odds(silent))
+    assert same == (rows < EARLY_ROWS)
 
 
 def test_a_block_is_scored_as_the_whole() -> None:
