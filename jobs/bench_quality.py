@@ -185,8 +185,8 @@ def label_sets(name: str, path: Path | None, kinds: Iterable[str], seed: int, mo
     centered = features - features.mean(axis=0)
     for kind in kinds:
         family = FAMILIES[kind.partition(":")[0]]
-        if kind == "symmetric:0.5" and classes == 2:
-            continue  # labels by lot: nothing to be found
+        if (kind == "symmetric:0.5" and classes == 2) or (name == "strangers" and kind != "clean"):
+            continue  # labels by lot, or features without a class: nothing to be found
         seen, given, junk = features, truth, np.zeros(len(truth), np.bool_)
         if family == "junk":
             seen, junk = junk_features(features, ids, float(kind.partition(":")[2]), seed)
