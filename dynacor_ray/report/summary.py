@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,12 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.redaction import redact_all
-from dynacor_ray.decision.fitted_decision import FittedDecision
-from dynacor_ray.decision.noise_rate import NoiseRate
-from dynacor_ray.method.selection import EpochRecord
 from dynacor_ray.runs.records import DataSummary, RunSummary
+
+if TYPE_CHECKING:  # they bring torch, for which what only shows a finished run need not wait
+    from dynacor_ray.decision.fitted_decision import FittedDecision
+    from dynacor_ray.decision.noise_rate import NoiseRate
+    from dynacor_ray.method.selection import EpochRecord
 
 PAIRS_KEPT, GROUPS_KEPT = 50, 100
 MATRIX_CLASSES = 100
