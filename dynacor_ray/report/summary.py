@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # they bring torch, for which what only shows a finished run 
 
 PAIRS_KEPT, GROUPS_KEPT = 50, 100
 MATRIX_CLASSES = 100
+ALMOST_NONE, SURE = 0.001, 0.05
+"""Share of flagged rows below which finding planted errors says little, and a mean doubt that is small."""
 _WIDE, _WIDE_LEAST = 2.0, 0.03
 """A range of a noise rate is wide where an end is farther than this factor and this share from the estimate."""
 
@@ -118,7 +120,7 @@ def build_summary(
         warnings=[
             *manifest.warnings,
             *duplicate_warnings(duplicates),
-            *trust_warnings(counts, manifest),
+            *trust_warnings(counts, manifest, decision.decision.doubt if decision is not None else None),
             *rate_warnings(counts, config, noise_rate),
         ],
         duplicates=duplicates,
@@ -238,9 +240,9 @@ def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate
     found = []
     if is_undecided(rate.value, rate.low, rate.high):
         found.append(
-            f"The data do not decide how many labels are wrong, between {rate.low:.1%} and {rate.high:.1%}: errors "
-            "that follow from what a row shows look like doubt. A hundred answers decide it: dynacor review RUN "
-            "--sample 100."
+            f"The data do not decide how many labels are wrong, between {rate.low:.1%} and {rate.high:.1%}: rows that "
+            "are hard to tell apart and systematic errors look alike. A person's answers on "
+            f"{min(100, counts.originals)} rows decide it: dynacor review RUN --sample {min(100, counts.originals)}."
         )
     flagged = counts.flagged / counts.originals
     by_rate = config["flag_rule"] == "noise_rate" or not (config["flag_rule"] or config["variant"])
@@ -254,11 +256,20 @@ def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate
     ]
 
 
-def trust_warnings(counts: FlagCounts, manifest: DatasetManifest) -> list[str]:
-    """Plain sentences on what makes the answer doubtful."""
+def labels_agree(flagged_share: float, doubt: float | None) -> bool:
+    """Whether next to nothing is flagged although the model is sure of the classes, as with labels that are right.
+
+    Where no label is wrong, none is flagged, a planted error neither: that few of these are found is no bad sign then.
+    flagged_share: in [0, 1]; doubt: mean of 1 - P(most probable class), None where no model tells.
+    """
+    return flagged_share < ALMOST_NONE and doubt is not None and doubt < SURE
+
+
+def trust_warnings(counts: FlagCounts, manifest: DatasetManifest, doubt: float | None = None) -> list[str]:
+    """Plain sentences on what makes the answer doubtful. doubt: as in `labels_agree`."""
     found = []
     recall = counts.corrupted_recall
-    if recall < 0.5:
+    if recall < 0.5 and not labels_agree(counts.flagged / counts.originals, doubt):
         found.append(
             f"Only {recall:.0%} of the errors that were planted on purpose were found: the features do not tell the "
             "classes apart, or most labels are wrong. Try a stronger --encoder or --network."
@@ -267,5 +278,6 @@ def trust_warnings(counts: FlagCounts, manifest: DatasetManifest) -> list[str]:
     bad = [n for n, f, g in zip(manifest.class_names, flagged, counts.given, strict=True) if g and 2 * f > g]
     if bad:
         names = ", ".join(bad[:5]) + (" and others" if len(bad) > 5 else "")
-        found.append(f"More than half of the labels look wrong in {len(bad)} class(es): {names}. Look at them by hand.")
+        many = "1 class" if len(bad) == 1 else f"{len(bad)} classes"
+        found.append(f"More than half of the labels look wrong in {many}: {names}. Look at them by hand.")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dynacor_ray.report.page_model import Page, Suspect
-from dynacor_ray.report.summary import is_undecided
+from dynacor_ray.report.summary import ALMOST_NONE, is_undecided, labels_agree
 from dynacor_ray.runs.audit import Review
 from dynacor_ray.runs.records import RunSummary
 
@@ -14,8 +14,6 @@ RARE_ROWS = 30
 _LATE = 0.5
 HIGH, FAIR = 0.85, 0.6
 """Shares of planted errors found from which trust is called high and fair: rules of thumb, as the page states."""
-ALMOST_NONE = 0.001
-"""Share of flagged rows below which finding planted errors says little."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -56,15 +54,18 @@ def trust(summary: RunSummary) -> dict[str, str]:
     found = (summary.label_noise or {}).get("found_recall")
     beyond = (recall - flagged) / (1.0 - flagged) if flagged < 1.0 else 0.0
     text = f"of the {summary.num_corrupted:,} errors that were planted on purpose."
+    if labels_agree(flagged, (summary.label_noise or {}).get("doubt")):
+        text += " Next to nothing is flagged, so few of them are: the classes are told apart, and the labels agree."
+        return {"word": "fair", "level": "fair", "text": text}
     if found is not None:
-        text += f" Of errors like those found: {percent(found, 0)}."
+        text += f" Weighted by class pair as the errors in the data: {percent(found, 0)}."
     level = min(beyond, found if found is not None else beyond)
     if level < FAIR:
         if recall >= FAIR and beyond < FAIR:
             text += f" Flagging {percent(flagged, 0)} of all rows finds about as many by chance."
         return {"word": "low", "level": "poor", "text": f"{text} Many wrong labels will be missed."}
     if _is_undecided(summary):
-        text += " How many labels are wrong is open: errors that follow from what a row shows cannot be seen."
+        text += " How many labels are wrong is open: systematic errors look like hard rows."
         return {"word": "fair", "level": "fair", "text": text}
     if flagged < ALMOST_NONE:
         text += " Next to nothing is flagged: either the labels are right, or their errors look like doubt."
@@ -81,8 +82,8 @@ def warnings(summary: RunSummary) -> list[str]:
     if rare:
         listed = ", ".join(rare[:5]) + (" and others" if len(rare) > 5 else "")
         sentences.append(
-            f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be reliable: {listed}. "
-            "Their shares mean little; look at the rows."
+            f"{'1 class has' if len(rare) == 1 else f'{len(rare)} classes have'} fewer than {RARE_ROWS} rows, too few "
+            f"to be reliable: {listed}. Shares there mean little; look at the rows."
         )
     return sentences
 
