@@ -190,7 +190,9 @@ def test_too_few_and_too_many_classes() -> None:
 
 def test_a_quantity_is_no_class() -> None:
     """Prices, ages in years and other targets of a regression."""
-    with pytest.raises(DataError, match="looks like a quantity, such as 0.5; name .* or cut the quantity into classes"):
+    with pytest.raises(
+        DataError, match=r"looks like a quantity, such as 0\.5; name .* or cut the quantity into classes"
+    ):
         build_vocabulary({f"{i}.5": 1 for i in range(60)}, Fake())
     counts = {f"{i}.5": 9 for i in range(6)}
     (told,) = vocabulary_warnings(counts, build_vocabulary(counts, Fake()))
