@@ -73,6 +73,12 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError, where argparse would leave the program."""
+        match message.split(": "):
+            case ["the following arguments are required", missing]:
+                raise ConfigError(expected_got(missing, "none", f"the command is: {self.usage}"))
+            case [argument, "expected one argument" | "expected at least one argument"]:
+                flag, remedy = argument.removeprefix("argument "), f"`{self.prog} --help` says what it takes"
+                raise ConfigError(expected_got(f"a value after {flag}", "none", remedy))
         raise ConfigError(expected_got(f"a command as `{self.prog} --help` explains it", message, "correct it"))
 
     def given(self, words: Sequence[str]) -> dict[str, Any]:

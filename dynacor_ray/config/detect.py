@@ -37,7 +37,7 @@ class DetectConfig(Checked):
     """Column with true labels, only used to score the result (default: `true_label` if present)."""
     feature_columns: tuple[str, ...] | None = option(None, "data")
     """Columns of numbers that together are the feature vector: names or patterns such as `'f*'` (default: numbered
-    columns such as f0, f1, ... are found)."""
+    columns such as f0, f1, ..., else all but the label)."""
     image_root: str | None = option(None, "data")
     """Where the relative paths of a table start (default: the table's folder, or the one folder beside it that has
     them)."""

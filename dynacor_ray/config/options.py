@@ -271,10 +271,10 @@ def options_table(config_type: type[Any], group: str = "") -> str:
 
 
 def unknown_option(name: str, valid: Sequence[str]) -> ConfigError:
-    """The error for an option that there is not; names the closest and all valid ones."""
+    """The error for an option that there is not; names the closest, or all valid ones where none is near."""
     close = closest(name, valid)
-    hint = f"did you mean {close!r}? Valid options: " if close else "valid options: "
-    return ConfigError(expected_got("a known option", repr(name), hint + ", ".join(valid)))
+    remedy = f"perhaps {close!r} is meant" if close else f"valid options: {', '.join(valid)}"
+    return ConfigError(expected_got("a known option", repr(name), remedy))
 
 
 Config = TypeVar("Config")

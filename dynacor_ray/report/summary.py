@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +15,17 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.redaction import redact_all
-from dynacor_ray.decision.fitted_decision import FittedDecision
-from dynacor_ray.decision.noise_rate import NoiseRate
-from dynacor_ray.method.selection import EpochRecord
 from dynacor_ray.runs.records import DataSummary, RunSummary
+
+if TYPE_CHECKING:  # they bring torch, for which what only shows a finished run need not wait
+    from dynacor_ray.decision.fitted_decision import FittedDecision
+    from dynacor_ray.decision.noise_rate import NoiseRate
+    from dynacor_ray.method.selection import EpochRecord
 
 PAIRS_KEPT, GROUPS_KEPT = 50, 100
 MATRIX_CLASSES = 100
+ALMOST_NONE = 0.001
+"""Share of flagged rows below which finding planted errors says little."""
 _WIDE, _WIDE_LEAST = 2.0, 0.03
 """A range of a noise rate is wide where an end is farther than this factor and this share from the estimate."""
 
@@ -217,10 +221,6 @@ def transition_matrix(counts: FlagCounts) -> list[list[float]]:
     return np.where(total > 0, joint / np.maximum(total, 1), identity).tolist()  # type: ignore[no-any-return]
 
 
-ALMOST_NONE = 0.001
-"""Share of flagged rows below which finding planted errors says little."""
-
-
 def is_undecided(value: float, low: float, high: float) -> bool:
     """Whether the data leave open how many labels are wrong, from an estimate and its range, all in [0, 1].
 
@@ -240,9 +240,9 @@ def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate
     found = []
     if is_undecided(rate.value, rate.low, rate.high):
         found.append(
-            f"The data do not decide how many labels are wrong, between {rate.low:.1%} and {rate.high:.1%}: errors "
-            "that follow from what a row shows look like doubt. A hundred answers decide it: dynacor review RUN "
-            "--sample 100."
+            f"The data do not decide how many labels are wrong, between {rate.low:.1%} and {rate.high:.1%}: rows that "
+            "are hard to tell apart and systematic errors look alike. A person's answers on "
+            f"{min(100, counts.originals)} rows decide it: dynacor review RUN --sample {min(100, counts.originals)}."
         )
     flagged = counts.flagged / counts.originals
     by_rate = config["flag_rule"] == "noise_rate" or not (config["flag_rule"] or config["variant"])
@@ -256,8 +256,11 @@ def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate
     ]
 
 
-def says_clean(flagged_share: float, rate: NoiseRate | None) -> bool:
-    """Whether next to nothing is flagged and the data decide that: then no label looks as wrong as a copy's."""
+def labels_agree(flagged_share: float, rate: NoiseRate | None) -> bool:
+    """Whether next to nothing is flagged and the range is narrow, as with labels that are right.
+
+    Where no label is wrong, none is flagged, a planted error neither: that few of these are found is no bad sign then.
+    """
     return flagged_share < ALMOST_NONE and rate is not None and not is_undecided(rate.value, rate.low, rate.high)
 
 
@@ -265,7 +268,7 @@ def trust_warnings(counts: FlagCounts, manifest: DatasetManifest, rate: NoiseRat
     """Plain sentences on what makes the answer doubtful."""
     found = []
     recall = counts.corrupted_recall
-    if recall < 0.5 and not says_clean(counts.flagged / counts.originals, rate):
+    if recall < 0.5 and not labels_agree(counts.flagged / counts.originals, rate):
         found.append(
             f"Only {recall:.0%} of the errors that were planted on purpose were found: the features do not tell the "
             "classes apart, or most labels are wrong. Try a stronger --encoder or --network."
@@ -274,5 +277,6 @@ def trust_warnings(counts: FlagCounts, manifest: DatasetManifest, rate: NoiseRat
     bad = [n for n, f, g in zip(manifest.class_names, flagged, counts.given, strict=True) if g and 2 * f > g]
     if bad:
         names = ", ".join(bad[:5]) + (" and others" if len(bad) > 5 else "")
-        found.append(f"More than half of the labels look wrong in {len(bad)} class(es): {names}. Look at them by hand.")
+        many = "1 class" if len(bad) == 1 else f"{len(bad)} classes"
+        found.append(f"More than half of the labels look wrong in {many}: {names}. Look at them by hand.")
     return found

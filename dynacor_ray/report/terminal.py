@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from rich.cells import cell_len
@@ -37,7 +38,8 @@ def print_summary(summary: RunSummary, worst: list[dict[str, Any]], run: str, co
     for note in summary.notes:
         console.print(clean(f"Note: {note}"), style="dim", soft_wrap=True)
     for warning in summary.warnings:
-        console.print(clean(f"Warning: {warning}"), style="yellow", soft_wrap=True)
+        told = warning.replace("dynacor review RUN", f"dynacor review {shlex.quote(run)}")  # a line to copy
+        console.print(clean(f"Warning: {told}"), style="yellow", soft_wrap=True)
     console.print(clean(f"Results: {run} (issues.parquet, summary.json, dynamics.parquet)"), soft_wrap=True)
     console.print(clean(f"Report: {run}/report.html"), soft_wrap=True)
 
@@ -55,7 +57,7 @@ def _headline(summary: RunSummary) -> Table:
     table.add_row("planted errors found", f"{summary.corrupted_recall:.1%} of {summary.num_corrupted:,}")
     found = (summary.label_noise or {}).get("found_recall")
     if found is not None:
-        table.add_row("of errors like those found", f"{found:.1%}")
+        table.add_row("weighted as in the data", f"{found:.1%}")
     scores = summary.evaluation
     if scores:
         table.add_row("true noise rate", _percent(scores["noise_rate"]))

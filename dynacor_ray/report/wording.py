@@ -54,18 +54,18 @@ def trust(summary: RunSummary) -> dict[str, str]:
     found = (summary.label_noise or {}).get("found_recall")
     beyond = (recall - flagged) / (1.0 - flagged) if flagged < 1.0 else 0.0
     text = f"of the {summary.num_corrupted:,} errors that were planted on purpose."
-    if found is not None:
-        text += f" Of errors like those found: {percent(found, 0)}."
-    level = min(beyond, found if found is not None else beyond)
     if flagged < ALMOST_NONE and not _is_undecided(summary):
-        text += " Next to nothing is flagged: either the labels are right, or their errors look like doubt."
+        text += " Next to nothing is flagged, so few of them are: the labels agree with what the rows show."
         return {"word": "fair", "level": "fair", "text": text}
+    if found is not None:
+        text += f" Weighted by class pair as the errors in the data: {percent(found, 0)}."
+    level = min(beyond, found if found is not None else beyond)
     if level < FAIR:
         if recall >= FAIR and beyond < FAIR:
             text += f" Flagging {percent(flagged, 0)} of all rows finds about as many by chance."
         return {"word": "low", "level": "poor", "text": f"{text} Many wrong labels will be missed."}
     if _is_undecided(summary):
-        text += " How many labels are wrong is open: errors that follow from what a row shows cannot be seen."
+        text += " How many labels are wrong is open: systematic errors look like hard rows."
         return {"word": "fair", "level": "fair", "text": text}
     if level >= HIGH:
         return {"word": "high", "level": "good", "text": f"{text} Few errors of that kind are missed."}
@@ -79,8 +79,8 @@ def warnings(summary: RunSummary) -> list[str]:
     if rare:
         listed = ", ".join(rare[:5]) + (" and others" if len(rare) > 5 else "")
         sentences.append(
-            f"{len(rare)} class(es) have fewer than {RARE_ROWS} rows, too few to be reliable: {listed}. "
-            "Their shares mean little; look at the rows."
+            f"{'1 class has' if len(rare) == 1 else f'{len(rare)} classes have'} fewer than {RARE_ROWS} rows, too few "
+            f"to be reliable: {listed}. Shares there mean little; look at the rows."
         )
     return sentences
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import glob
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +41,8 @@ _NO_LABELS = frozenset(
     {*ID_COLUMNS, "split", "set", "subset", "fold", "partition", "width", "height", "size", "source", "caption"}
 )
 """Names of columns that are not taken for labels because no other column is left."""
+_NO_FEATURES = frozenset({*ID_COLUMNS, "split", "set", "subset", "fold", "partition"})
+"""Names of columns of numbers that measure nothing."""
 _NUMBERED = re.compile(r"(.*?)(\d{1,18})")
 _LEAST_NUMBERED = 4
 _SHOWN = 50
@@ -114,10 +116,11 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
     if instance_id:
         expected = f"integers in column {INSTANCE_ID!r} of {where}"
         _require_type(schema, INSTANCE_ID, pa.types.is_integer, expected, "convert or rename the column")
-    parts = options.feature_columns and _matching(schema, options.feature_columns, where)
+    labels = {options.label_column, truth, *_named(schema, LABEL_COLUMNS)}
+    parts = options.feature_columns and _matching(schema, options.feature_columns, labels, where)
     payload, kind = (None, "feature") if parts else _find_payload(schema, options, where)
     if payload is None and not parts and options.uri_column is None and not _path_columns(schema):
-        parts = _numbered(schema, where)
+        parts = _numbered(schema, where) or _measured(schema, options.label_column, truth)
     uri = _find_uri(schema, options, where, required=payload is None and not parts)
     used = {payload, uri, truth, instance_id, *(parts or ())}
     label = options.label_column or _find_label(schema, where, [name for name in schema.names if name not in used])
@@ -152,9 +155,15 @@ def _not_labels(name: str, kind: pa.DataType) -> DataError:
     )
 
 
-def _matching(schema: pa.Schema, patterns: Sequence[str], where: str) -> tuple[str, ...]:
-    """Columns of numbers that match any pattern. Raises DataError when there is none, or one holds something else."""
+def _matching(
+    schema: pa.Schema, patterns: Sequence[str], labels: Collection[str | None], where: str
+) -> tuple[str, ...]:
+    """Columns of numbers that match any pattern. Raises DataError when there is none, or one holds something else.
+
+    labels: Columns that may be those of labels, which are no features where they are text.
+    """
     found = tuple(name for name in schema.names if any(fnmatch.fnmatchcase(name, one) for one in patterns))
+    found = tuple(name for name in found if name not in labels or is_number(schema.field(name).type))
     wrong = [name for name in found if not is_number(schema.field(name).type)]
     if not found or wrong:
         got = f"column {wrong[0]!r} of type {schema.field(wrong[0]).type}" if wrong else _present(schema)
@@ -184,6 +193,25 @@ def _numbered(schema: pa.Schema, where: str) -> tuple[str, ...]:
             raise DataError(expected_got(f"numbers in {names[0]} to {names[-1]} of {where}", got, remedy))
         found += [] if wrong else [tuple(names)]
     return found[0] if len(found) == 1 else ()
+
+
+def _measured(schema: pa.Schema, label: str | None, truth: str | None) -> tuple[str, ...]:
+    """All columns of numbers in a table of measurements: two or more beside a column of labels, and nothing else.
+
+    Labels are those of `label` or of a usual name, else the only text. Without such a name, or beside numbers that may
+    name files, two columns must hold fractions: whole numbers may be ids, or classes in columns of 0 and 1.
+    """
+    named = [name for name in _named(schema, LABEL_COLUMNS) if is_label_type(schema.field(name).type)]
+    texts = [field.name for field in schema if is_string_type(field.type) and field.name != truth]
+    labels = [label] if label is not None else named or texts
+    ids = [name for name in _named(schema, ID_COLUMNS) if name not in labels]
+    if len(labels) != 1 or any(is_string_type(schema.field(name).type) for name in ids):
+        return ()
+    others = [field for field in schema if is_number(field.type) and field.name not in (*labels, truth, INSTANCE_ID)]
+    found = [one for one in others if not _UNNAMED.fullmatch(one.name) and _plain_name(one.name) not in _NO_FEATURES]
+    is_sure = bool(label is not None or named) and not ids
+    is_enough = len(found) > 1 and (is_sure or sum(is_real(one.type) for one in found) > 1)
+    return tuple(one.name for one in found) if is_enough else ()
 
 
 def _counts(length: int) -> tuple[list[int], list[int]]:

@@ -22,7 +22,7 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import locate
 from dynacor_ray.sources.base import Kind, Shard, Source
 from dynacor_ray.sources.class_names import Declared
-from dynacor_ray.sources.column_types import plain
+from dynacor_ray.sources.column_types import joined_parts, plain
 from dynacor_ray.sources.columns import Columns
 from dynacor_ray.sources.image_files import MISSING, cut, raw_images, read_file, some_rows
 from dynacor_ray.sources.label_values import label_strings, raw_columns, text_strings
@@ -335,8 +335,8 @@ class FrameShard(Shard):
         raw: dict[str, Any] = {schema.RAW_ROW: numbers, schema.URI: uris}
         raw |= raw_columns(table, columns, self.is_declared)
         if columns.kind == "feature":
-            assert columns.payload is not None
-            return pa.table(raw | {schema.FEATURE: plain(table[columns.payload])})
+            whole = joined_parts(table, columns.parts) if columns.payload is None else plain(table[columns.payload])
+            return pa.table(raw | {schema.FEATURE: whole})
         done = [encoded(item) for item in self._images(table)]
         raw[schema.RAW_ERROR] = pa.array([error for _, error in done], pa.string())
         return pa.table(raw | {schema.IMAGE: pa.array([data for data, _ in done], pa.binary())})

@@ -24,6 +24,7 @@ from dynacor_ray.sources.label_values import is_integer_text
 MAX_CLASS_NAME = 500
 _MISSING, _UNKNOWN = -1, -2
 _SHOWN = 5
+_FRACTION = re.compile(r"-?\d*\.\d+(e-?\d+)?")
 _BESIDE_LETTERS = re.compile(r"(?<=[^\W\d_])[\s_-]+|[\s_-]+(?=[^\W\d_])")
 """Blanks and hyphens beside a letter; those of numbers count."""
 
@@ -80,8 +81,11 @@ def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabula
     _check_classes(names, "found")
     total = sum(counts.values())
     if len(names) * 2 > total:
-        got = f"{len(names):,} distinct labels in {total:,} rows, which looks like an id column"
-        raise DataError(expected_got("several rows per class", got, "name the right column with --label-column"))
+        what, remedy = "an id column", "name the right column with --label-column"
+        if _are_fractions(names):
+            what, remedy = f"a quantity, such as {names[0]}", f"{remedy}, or cut the quantity into classes"
+        got = f"{len(names):,} distinct labels in {total:,} rows, which looks like {what}"
+        raise DataError(expected_got("several rows per class", got, remedy))
     return LabelVocabulary(names, {name: code for code, name in enumerate(names)})
 
 
@@ -113,7 +117,15 @@ def vocabulary_warnings(counts: Mapping[str, int], vocabulary: LabelVocabulary) 
     if single:
         text = "Class {} has one instance" if len(single) == 1 else "{} have one instance each"
         sentences.append(f"{text.format(_classes(single))}, which cannot be checked.")
+    if len(vocabulary.names) > _SHOWN and _are_fractions(vocabulary.names):
+        of = f"{len(vocabulary.names):,} labels such as {vocabulary.names[0]}"
+        sentences.append(f"Fractions are the labels ({of}): each counts as a class; cut a quantity into a few classes.")
     return sentences + _spelling(vocabulary.names) + _several(vocabulary.names)
+
+
+def _are_fractions(names: Sequence[str]) -> bool:
+    """Whether most labels are numbers with decimals, as those of a regression."""
+    return 2 * sum(bool(_FRACTION.fullmatch(name)) for name in names) > len(names)
 
 
 def _classes(names: Sequence[str]) -> str:
@@ -228,7 +240,7 @@ def check_quarantine(quarantined: int, num_rows: int, limit: float, reasons: Map
     shown = ", ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(_SHOWN))
     got = f"{quarantined:,} of {num_rows:,} ({quarantined / num_rows:.1%}): {shown}"
     remedy = hint or ("fix them or raise --max-invalid-share" if quarantined < num_rows else "fix them: no row is left")
-    raise DataError(expected_got(f"at most {limit:.4g} of the rows ({limit:.2%}) to be unusable", got, remedy))
+    raise DataError(expected_got(f"at most {100 * limit:.4g}% of the rows to be unusable", got, remedy))
 
 
 def reason_kind(reason: str) -> str:
@@ -346,7 +358,9 @@ def _features(column: pa.ChunkedArray[Any], faults: _Faults, dim: int) -> pa.Arr
     if not finite.all():
         bad = np.zeros(len(faults.good), dtype=np.bool_)
         bad[np.flatnonzero(faults.good)[~finite]] = True
-        faults.note(bad, lambda rows: ["feature has NaN or infinite values"] * len(rows))
+        column = np.unique(np.argmin(np.isfinite(values[~finite]), axis=1))  # the first of each row
+        where = f"feature column {column[0]} (from 0)" if len(column) == 1 else "feature"
+        faults.note(bad, lambda rows: [f"{where} has NaN or infinite values"] * len(rows))
         values = values[finite]
     return schema.fixed_size_list(values)
 

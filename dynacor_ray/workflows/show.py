@@ -7,7 +7,6 @@ from rich.console import Console
 from dynacor_ray.core.storage import Location
 from dynacor_ray.report.comparison_table import print_comparison
 from dynacor_ray.report.reviews import review_sentences
-from dynacor_ray.report.signal_analysis import NOTE
 from dynacor_ray.report.sweep import print_sweep
 from dynacor_ray.report.terminal import clean, print_summary
 from dynacor_ray.report.training_summary import print_training
@@ -35,6 +34,8 @@ def show_run(run: Location, console: Console | None = None) -> None:
         if (run / COMPARISON).exists():
             return print_comparison((run / SUMMARY).read_json(), str(run), console)
         if (run / SIGNAL_ANALYSIS).exists():
+            from dynacor_ray.report.signal_analysis import NOTE  # it brings torch and matplotlib
+
             return print_comparison((run / SUMMARY).read_json(), str(run), console, SIGNAL_ANALYSIS.split(".")[0], NOTE)
         if (run / MODEL).exists():
             return print_training((run / SUMMARY).read_json(), str(run), console)

@@ -141,20 +141,20 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--gama 0.2", "a known option, but got '--gama'; did you mean '--gamma'? Valid options: --data, "),
-        ("--gama=0.2", "a known option, but got '--gama'; did you mean '--gamma'?"),
+        ("--gama 0.2", "a known option, but got '--gama'; perhaps '--gamma' is meant.\n"),
+        ("--gama=0.2", "a known option, but got '--gama'; perhaps '--gamma' is meant."),
         ("more", "a known option, but got 'more'; valid options: --data, "),
-        ("--GPU yes", "a known option, but got '--GPU'; did you mean '--gpu'?"),
-        ("--learning_rate 1", "did you mean '--learning-rate'?"),
+        ("--GPU yes", "a known option, but got '--GPU'; perhaps '--gpu' is meant."),
+        ("--learning_rate 1", "perhaps '--learning-rate' is meant."),
         ("--epochs ten", "--epochs to be a whole number, but got 'ten'; the default is 20."),
         ("--variant published", "--variant to be one of paper, released, but got 'published'; choose one of these."),
         ("--lr-milestones 0.5 x", "each of --lr-milestones to be a finite number, but got 'x'; leave it out."),
         ("--alpha -1", "--alpha of at least 0, but got -1.0; the paper uses 0.5 or 0.05."),
         (
             "--gamma",
-            "a command as `dynacor detect --help` explains it, but got argument --gamma: expected one argument; ",
+            "Expected a value after --gamma, but got none; `dynacor detect --help` says what it takes.",
         ),
-        ("--classes", "but got argument --classes: expected at least one argument; "),
+        ("--classes", "Expected a value after --classes, but got none; "),
         ("--quiet=yes", "but got argument --quiet: ignored explicit argument 'yes'; "),
     ],
 )
@@ -173,8 +173,8 @@ def test_wrong_options(words: str, told: str, configs: list[DetectConfig], capsy
     [
         (("detect",), "Expected --data, but got none; pass e.g. --data demo."),
         (("detect", "demo"), "Expected the data after --data, but got 'demo' without it; say --data demo."),
-        (("report",), "but got the following arguments are required: RUN; "),
-        (("export", "runs/a"), "but got the following arguments are required: OUT; "),
+        (("report",), "Expected RUN, but got none; the command is: dynacor report RUN [options]."),
+        (("export", "runs/a"), "Expected OUT, but got none; the command is: dynacor export RUN OUT [options]."),
         (("doctor", "--data", "demo", "--price-per-hour", "-1"), "--price-per-hour of at least 0, but got -1.0; give"),
     ],
 )

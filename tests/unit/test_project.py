@@ -224,8 +224,13 @@ def test_no_module_hides_a_public_name() -> None:
         assert getattr(package, name) is getattr(package, name)
 
 
-def test_import_is_light() -> None:
-    code = "import sys, dynacor_ray; print([m for m in ('torch', 'ray', 'timm', 'open_clip') if m in sys.modules])"
+ON_FINISHED_RUNS = ("workflows.show", "workflows.review", "report.build", "export.tables", "export.cleaned_copy")
+
+
+@pytest.mark.parametrize("imported", ["dynacor_ray", ", ".join(f"dynacor_ray.{name}" for name in ON_FINISHED_RUNS)])
+def test_import_is_light(imported: str) -> None:
+    slow = "('torch', 'ray', 'timm', 'open_clip', 'matplotlib')"
+    code = f"import sys, {imported}; print([m for m in {slow} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )

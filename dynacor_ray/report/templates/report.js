@@ -163,7 +163,7 @@
         (fields.suggested.value === "" || row.suggested === Number(fields.suggested.value)) &&
         (!searching || row.id === query || (query.length > 2 && row.uri.toLowerCase().includes(query)) || row.id.startsWith(query)) &&
         (order !== "audit" || row.audit !== null) &&
-        (order !== "rank" || row.flagged || searching)
+        (order !== "rank" || row.flagged || searching || data.flagged === 0)
     );
     return rows.sort(ORDERS[order]);
   }
@@ -190,7 +190,7 @@
     const others = all !== null && all > state.rows.length ? ` of ${count(all)} flagged; the others are in issues.parquet` : "";
     byId("audit-note").hidden = fields.order.value !== "audit";
     const none = fields.query.value.trim() ? "This row is not in the report, which shows the most suspicious rows; issues.parquet has all." : "No row matches these filters.";
-    byId("count").textContent = state.rows.length ? `${count(state.rows.length)} rows${others}.` : none;
+    byId("count").textContent = state.rows.length ? `${count(state.rows.length)} rows${others}${data.flagged === 0 ? ", none of them flagged" : ""}.` : none;
     for (const cell of document.querySelectorAll(".cell")) {
       const selected = cell.dataset.given === fields.given.value && cell.dataset.suggested === fields.suggested.value;
       cell.setAttribute("aria-pressed", String(selected));

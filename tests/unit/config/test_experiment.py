@@ -24,7 +24,7 @@ from dynacor_ray.core.errors import ConfigError
         ({"target_recall": 0.8}, "own rules, but got --target-recall"),
         ({"mlflow_uri": "x"}, "--mlflow-uri with detect or sweep, but got --mlflow-uri x"),
         ({"epochs": 1, "clustering_epochs": 0}, "two epochs or more"),
-        ({"gammma": 0.1}, "did you mean 'gamma'"),
+        ({"gammma": 0.1}, "perhaps 'gamma' is meant"),
     ],
 )
 def test_what_an_experiment_cannot_have(

@@ -122,13 +122,13 @@ def test_a_wrong_choice_lists_the_valid_ones_and_names_the_closest() -> None:
         make_config(DetectConfig, "demo", recipe="cifar_resnet43")
 
 
-def test_an_unknown_option_names_the_closest_and_all() -> None:
+def test_an_unknown_option_names_the_closest_or_all() -> None:
     with pytest.raises(ConfigError, match=SHAPE) as caught:
         make_config(DetectConfig, "demo", gama=0.2)
-    assert "but got 'gama'; did you mean 'gamma'?" in str(caught.value)
-    assert all(one.name in str(caught.value) for one in fields(DetectConfig))
-    with pytest.raises(ConfigError, match="got 'zzzz'; valid options: data, label_column,"):
+    assert str(caught.value).endswith("but got 'gama'; perhaps 'gamma' is meant.")
+    with pytest.raises(ConfigError, match="got 'zzzz'; valid options: data, label_column,") as caught:
         make_config(DetectConfig, "demo", zzzz=1)
+    assert all(one.name in str(caught.value) for one in fields(DetectConfig))
 
 
 def test_data_must_be_given() -> None:

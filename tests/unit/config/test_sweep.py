@@ -86,7 +86,7 @@ def test_a_searcher_needs_the_trainings_of_all_listed_values() -> None:
         ({"vary": ["epochs=5", "epochs=6"]}, r"each option to be varied once, but got 'epochs' twice"),
         ({"flag_rule": "mixture"}, r"the cut of Eq. 4, on which alpha acts, but got --flag-rule mixture"),
         ({"search": "random", "alphas": [0.5]}, r"two positive --alphas as bounds of the search"),
-        ({"gama": 0.1}, r"did you mean 'gamma'"),
+        ({"gama": 0.1}, r"perhaps 'gamma' is meant"),
     ],
 )
 def test_wrong_options_are_refused_before_any_work(options: dict[str, object], message: str) -> None:

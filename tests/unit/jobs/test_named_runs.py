@@ -63,5 +63,5 @@ def test_clothing1m_takes_options() -> None:
     config = recipes.clothing1m("/c", balanced_sample=120_000)
     assert (config.data, config.balanced_sample) == ("clothing1m:/c", 120_000)
     assert recipes.clothing1m("clothing1m:/c").data == "clothing1m:/c"
-    with pytest.raises(ConfigError, match="did you mean 'balanced_sample'"):
+    with pytest.raises(ConfigError, match="perhaps 'balanced_sample' is meant"):
         recipes.clothing1m("/c", balanced_samples=1)

@@ -53,7 +53,7 @@ def test_notes_name_rare_classes() -> None:
     assert wording.warnings(told()) == []
     rare = [{"class": name, "rows": 29, "flagged": 0} for name in "abcdef"]
     (note,) = wording.warnings(told(classes=rare))
-    assert note.startswith("6 class(es) have fewer than 30 rows, too few to be reliable: a, b, c, d, e and others.")
+    assert note.startswith("6 classes have fewer than 30 rows, too few to be reliable: a, b, c, d, e and others.")
 
 
 @pytest.mark.parametrize(("recall", "word"), [(0.95, "high"), (0.7, "fair"), (0.2, "low")])
@@ -68,10 +68,20 @@ def test_trust_in_a_word(recall: float, word: str) -> None:
     [
         ({"flagged_share": 0.93, "corrupted_recall": 0.96}, "low", "finds about as many by chance"),
         ({"flagged_share": 0.0002}, "fair", "Next to nothing is flagged"),
-        ({"flagged_share": 0.0, "corrupted_recall": 0.06}, "fair", "either the labels are right"),
         ({"estimated_noise_rate": 0.02, "noise_rate_range": [0.0, 0.2]}, "fair", "is open"),
-        ({"label_noise": {"found_recall": 0.7}}, "fair", "Of errors like those found: 70%"),
-        ({"label_noise": {"found_recall": 0.97}}, "high", "Of errors like those found: 97%"),
+        ({"flagged_share": 0.0, "corrupted_recall": 0.15}, "fair", "the labels agree"),
+        (
+            {
+                "flagged_share": 0.0,
+                "corrupted_recall": 0.15,
+                "estimated_noise_rate": 0.0,
+                "noise_rate_range": [0.0, 1.0],
+            },
+            "low",
+            "will be missed",
+        ),
+        ({"label_noise": {"found_recall": 0.7}}, "fair", "Weighted by class pair as the errors in the data: 70%"),
+        ({"label_noise": {"found_recall": 0.97}}, "high", "Weighted by class pair as the errors in the data: 97%"),
     ],
 )
 def test_trust_is_high_only_where_it_is_earned(changes: dict[str, Any], word: str, why: str) -> None:

@@ -99,7 +99,7 @@ def test_gray_images() -> None:
     ids=str,
 )
 def test_features_good_and_bad(kind: pa.DataType) -> None:
-    values: list[Any] = [[1, 2], None, [np.nan, 1], [np.inf, 0], [3, 4], [None, 1]]
+    values: list[Any] = [[1, 2], None, [np.nan, 1], [0, np.inf], [3, 4], [None, 1]]
     column = pa.array([v and [None if x is None else np.float16(x) for x in v] for v in values], kind)
     checked = validate_rows(raw(["cat"] * 6, feature=column), "feature", VOCABULARY, 2)
     assert checked.rows.schema == schema.dataset_schema(2)
@@ -120,7 +120,7 @@ def test_features_of_other_length() -> None:
 
 def test_doubles_beyond_float32_are_set_aside() -> None:
     checked = validate_rows(raw(["cat"], feature=pa.array([[1e300]])), "feature", VOCABULARY, 1)
-    assert reasons(checked) == {0: "feature has NaN or infinite values"}
+    assert reasons(checked) == {0: "feature column 0 (from 0) has NaN or infinite values"}
 
 
 def test_no_rows_and_no_good_rows() -> None:
@@ -188,6 +188,19 @@ def test_too_few_and_too_many_classes() -> None:
         build_vocabulary({f"l{i}": 1 + (i < 40) for i in range(60)}, Fake())
 
 
+def test_a_quantity_is_no_class() -> None:
+    """Prices, ages in years and other targets of a regression."""
+    with pytest.raises(
+        DataError, match=r"looks like a quantity, such as 0\.5; name .* or cut the quantity into classes"
+    ):
+        build_vocabulary({f"{i}.5": 1 for i in range(60)}, Fake())
+    counts = {f"{i}.5": 9 for i in range(6)}
+    (told,) = vocabulary_warnings(counts, build_vocabulary(counts, Fake()))
+    assert told.startswith("Fractions are the labels (6 labels such as 0.5)")
+    versions = {"1.5": 9, "2.5": 9, "unknown": 9}
+    assert vocabulary_warnings(versions, build_vocabulary(versions, Fake())) == []
+
+
 def test_vocabulary_warnings() -> None:
     vocabulary = LabelVocabulary(("a", "b", "c"), {"0": 0, "1": 1, "2": 2, "a": 0, "b": 1, "c": 2})
     assert vocabulary_warnings({"0": 1, "a": 1, "c": 1, "zzz": 4}, vocabulary) == [
@@ -221,9 +234,7 @@ def test_one_warning_per_kind_of_doubt() -> None:
 def test_quarantine_limit() -> None:
     check_quarantine(0, 100, 0.0, {})
     check_quarantine(1, 100, 0.01, {"missing file": 1})
-    with pytest.raises(
-        DataError, match=r"at most 0\.01 .*3 of 100 \(3\.0%\): 2 x missing file, 1 x not.*--max-invalid"
-    ):
+    with pytest.raises(DataError, match=r"at most 1% .*3 of 100 \(3\.0%\): 2 x missing file, 1 x not.*--max-invalid"):
         check_quarantine(3, 100, 0.01, {"not an image": 1, "missing file": 2})
     with pytest.raises(DataError, match="no row is left"):
         check_quarantine(4, 4, 1.0, {"missing file": 4})
@@ -250,4 +261,4 @@ def test_one_bad_number_among_many() -> None:
     )
     checked = validate_rows(table, "feature", VOCABULARY, dim)
     assert checked.rows.num_rows == rows - 1
-    assert reasons(checked) == {7: "feature has NaN or infinite values"}
+    assert reasons(checked) == {7: "feature column 3 (from 0) has NaN or infinite values"}
