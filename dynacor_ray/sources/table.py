@@ -17,7 +17,7 @@ from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABE
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import Declared, declared_classes
-from dynacor_ray.sources.columns import Columns, find_columns, is_label_name
+from dynacor_ray.sources.columns import Columns, find_columns
 from dynacor_ray.sources.image_files import cut, file_stamp, matching, raw_images, read_rows, some_rows
 from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
 from dynacor_ray.sources.json_tables import JSON_TABLES, JsonTable, original_names, read_json_table
@@ -112,8 +112,7 @@ class TableSource(Source):
             above = posixpath.relpath(self._folder.path, locate(root).path)
             self._folder = locate(root)
             rows = rows.set_column(0, URI, PathRule(prefix="" if above == "." else f"{above}/").apply(_flat(rows[URI])))
-        if options.label_column is None and not is_label_name(columns.label):
-            notes += [f"Column {columns.label!r} taken for the labels."]
+        notes += columns.notes(options)
         self.notes = tuple(filter(None, notes))
         self._rows, self._columns, self._stamps = rows, columns, stamps
         self.num_rows = rows.num_rows

@@ -92,8 +92,8 @@ def test_bad_tables(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(LFS_HEAD + b"v1\noid sha256:0\nsize 1\n")
     with pytest.raises(DataError, match=r"a table in t.csv, but got a pointer of Git LFS; run git lfs pull"):
         opened(tmp_path / "t.csv")
-    (tmp_path / "t.csv").write_text("uri,label,instance_id\na.png,x,one\n")
-    with pytest.raises(DataError, match=r"integers in column 'instance_id' of t.csv, but got type string; convert or"):
+    (tmp_path / "t.csv").write_text("uri,label,instance_id\na.png,x,1.5\n")
+    with pytest.raises(DataError, match=r"integers in column 'instance_id' of t.csv, but got type double; convert or"):
         opened(tmp_path / "t.csv")
 
 
