@@ -139,7 +139,7 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
     parts = options.feature_columns and _matching(schema, options.feature_columns, where)
     payload, kind = (None, "feature") if parts else _find_payload(schema, options, where)
     if payload is None and not parts and options.uri_column is None and not _path_columns(schema):
-        parts = _numbered(schema, where)
+        parts = _numbered(schema, options.label_column, where)
     uri = _find_uri(schema, options, where, required=payload is None and not parts)
     used = {payload, uri, truth, instance_id, *(parts or ())}
     left = [name for name in schema.names if name not in used and name != INSTANCE_ID]
@@ -186,10 +186,10 @@ def _matching(schema: pa.Schema, patterns: Sequence[str], where: str) -> tuple[s
     return found
 
 
-def _numbered(schema: pa.Schema, where: str) -> tuple[str, ...]:
+def _numbered(schema: pa.Schema, label: str | None, where: str) -> tuple[str, ...]:
     """Columns of numbers called NAME0, NAME1, ... or NAME1, NAME2, ...: the one such row of four or more.
 
-    Raises DataError when a few columns of the row hold something else.
+    label: a column of the row that is none of them. Raises DataError when a few others hold something else.
     """
     rows: dict[str, dict[int, str]] = {}
     for name in schema.names:
@@ -199,11 +199,11 @@ def _numbered(schema: pa.Schema, where: str) -> tuple[str, ...]:
     full = [row for row in rows.values() if len(row) >= _LEAST_NUMBERED and sorted(row) in _counts(len(row))]
     found = []
     for row in full:
-        names = [row[number] for number in sorted(row)]
+        names = [row[number] for number in sorted(row) if row[number] != label]
         wrong = [name for name in names if not is_number(schema.field(name).type)]
         if wrong and len(wrong) * 2 < len(names):
             got = f"column {wrong[0]!r} of type {schema.field(wrong[0]).type}"
-            remedy = "correct it, or name the columns with --feature-columns"
+            remedy = "correct it, name it with --label-column, or the features with --feature-columns"
             raise DataError(expected_got(f"numbers in {names[0]} to {names[-1]} of {where}", got, remedy))
         found += [] if wrong else [tuple(names)]
     return found[0] if len(found) == 1 else ()
