@@ -90,7 +90,7 @@ def test_no_rows_have_the_hash_of_nothing() -> None:
     assert rows_hash(ROWS.slice(0, 0)) == (0, 0) == joined_hashes([])
 
 
-@pytest.mark.filterwarnings("ignore:.*use_push_based_shuffle:DeprecationWarning")  # Ray warns of an option of its own
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray warns of options of its own
 def test_tensors_become_images_or_lists_of_numbers() -> None:
     from ray.data.extensions import ArrowTensorArray, ArrowVariableShapedTensorArray
 
