@@ -100,9 +100,13 @@ def open_source(data: str, options: SourceOptions) -> Source:
         raise ConfigError(expected_got(f"options that apply to data of kind '{name}'", flags, "leave them out"))
     source = make()
     if source.num_rows == 0:
-        remedy = "check the path and how the data was written"
-        raise DataError(expected_got(f"labeled rows in {data}", "0 rows", remedy))
+        raise _without_rows(data)
     return source
+
+
+def _without_rows(data: str) -> DataError:
+    remedy = "check the path and how the data was written"
+    return DataError(expected_got(f"labeled rows in {data}", "0 rows", remedy))
 
 
 def _recognize(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
@@ -231,6 +235,8 @@ def _recognize_pattern(data: str, options: SourceOptions) -> tuple[str, Callable
 def _recognize_text(data: str, places: list[Location], options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     """Tables of paths, or with columns of numbers: features, or one-hot classes."""
     form, name = find_format(places[0]), posixpath.basename(places[0].path)
+    if not form.has_rows and len(places) == 1:
+        raise _without_rows(data)
     if is_project_table(form.names) and len(places) == 1:
         return "table", lambda: TableSource(data, options, is_project=True)
     schema = text_schema(places[0], form)

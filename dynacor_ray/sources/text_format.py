@@ -53,6 +53,7 @@ class TextFormat:
         skip: lines before the header: comments and empty ones.
         line_end: what ends its lines.
         decimal: the mark before the decimals of its numbers.
+        has_rows: whether anything stands below the header.
     """
 
     encoding: str
@@ -63,6 +64,7 @@ class TextFormat:
     skip: int
     line_end: str
     decimal: str = "."
+    has_rows: bool = True
 
     def parse_options(self, **more: object) -> pacsv.ParseOptions:
         """For pyarrow."""
@@ -124,7 +126,9 @@ def find_format(place: Location) -> TextFormat:
     rows = list(csv.reader(lines, delimiter=delimiter, quotechar=quote))
     names, has_header = _header(rows)
     line_end = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
-    return TextFormat(encoding, delimiter, quote, names, has_header, skip, line_end, _decimal(rows))
+    return TextFormat(
+        encoding, delimiter, quote, names, has_header, skip, line_end, _decimal(rows), len(rows) > has_header
+    )
 
 
 def _encoding(head: bytes) -> str | None:

@@ -208,6 +208,12 @@ def test_commas_are_decimal_points_where_spreadsheets_write_them(tmp_path: Path)
     assert source.notes[0] == "Read fields as divided by ';', commas in numbers as decimal points."
 
 
+def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
+    for head in ("path,label\n", "f0,f1,f2,f3,label\n"):
+        with pytest.raises(DataError, match=r"labeled rows in .*t.csv, but got 0 rows"):
+            opened(write(tmp_path / "t.csv", head))
+
+
 def test_the_label_may_be_numbered_like_the_features(tmp_path: Path) -> None:
     data = write(tmp_path / "t.csv", "1.5,2,3,4,one\n2.5,3,4,5,two\n")
     with pytest.raises(DataError, match="column 'column_5' of type string; correct it, name it with --label-column"):
