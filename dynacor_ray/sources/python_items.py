@@ -48,6 +48,7 @@ def open_items(data: Any, labels: Any, options: SourceOptions, row_index: pa.Tab
         kind, data = _features_of_map(data) or (kind, data)
     else:
         remedy = "pass a list of its items and one of their labels" if hasattr(data, "__iter__") else "convert it"
+        remedy = "pass data.collect()" if hasattr(data, "collect") else remedy  # polars' lazy frames
         raise DataError(expected_got(HELD, f"{type(data).__module__}.{type(data).__qualname__}", remedy))
     if labels is None or isinstance(labels, str):
         raise DataError(expected_got("labels of the rows", repr(labels), "pass detect(data, labels)"))

@@ -18,7 +18,7 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.find_duplicates import row_hashes
 from dynacor_ray.engine.runtime.parallel_map import one_column, results
 from dynacor_ray.engine.runtime.session import remote_errors, silence_ray
-from dynacor_ray.sources.column_types import plain
+from dynacor_ray.sources.column_types import plain, without_dictionary
 from dynacor_ray.sources.frames import Rows, StoredTable
 from dynacor_ray.sources.in_memory import encoded
 
@@ -210,9 +210,7 @@ def _cells(column: pa.ChunkedArray[Any]) -> list[bytes]:
         return [value or b"" for value in column.to_pylist()]
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return [cell for chunk in column.chunks for cell in _list_cells(chunk)]
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-    return [b"" if value is None else str(value).encode() for value in column.to_pylist()]
+    return [b"" if value is None else str(value).encode() for value in without_dictionary(column).to_pylist()]
 
 
 def _list_cells(chunk: pa.Array[Any]) -> Iterator[bytes]:

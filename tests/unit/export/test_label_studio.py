@@ -74,7 +74,7 @@ def test_label_studio_s_own_library_reads_tasks_and_its_exports_are_answers(tmp_
     tasks, config = json.loads(out.read_text()), (tmp_path / "tasks.xml").read_text()
     interface = LabelInterface(config)
     for number, task in enumerate(tasks):
-        assert interface.validate_task(task)
+        assert interface.validate_task({"data": task["data"]})
         assert interface.validate_prediction(task["predictions"][0])
         chosen = task["predictions"][0]["result"]
         task |= {
@@ -85,8 +85,8 @@ def test_label_studio_s_own_library_reads_tasks_and_its_exports_are_answers(tmp_
     converter = Converter(config=config, project_dir=None, download_resources=False)
     known = {row["instance_id"]: row["predicted_label"] for row in issues(run)[:3]}
     names = ("cat", 'a "b" <dog>', "owl")
-    for convert, name in ((converter.convert_to_json_min, "min.json"), (converter.convert_to_csv, "rows.csv")):
-        convert(str(tmp_path / "export.json"), str(tmp_path / name), is_dir=False)
-        (made,) = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
+    for form in ("JSON_MIN", "CSV"):
+        converter.convert(str(tmp_path / "export.json"), str(tmp_path / form), form, is_dir=False)
+        (made,) = [path for path in (tmp_path / form).rglob("*") if path.is_file()]
         answers = read_answer_file(at(made))
         assert {one.row: one.label for one in answers} == {row: names[code] for row, code in known.items()}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -55,6 +56,7 @@ def test_the_form_of_numbers_does_not_count(data: Any) -> None:
         np.array([[0], [1], [0], [1]]),
         pd.Categorical(["0", "1", "0", "1"], categories=["0", "1", "unused"]),
         pd.Series(Y, dtype="Int64"),
+        pa.chunked_array([pa.DictionaryArray.from_arrays([0, 1, 0, 1], pa.array(["0", "1"], pa.string_view()))]),
         torch.tensor([0.0, 1.0, 0.0, 1.0]),
         list(torch.tensor(Y)),
     ],
