@@ -24,7 +24,7 @@ from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.columns import Columns, find_columns
 from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.folder_scan import FolderFile
-from dynacor_ray.sources.json_tables import JSON_TABLES
+from dynacor_ray.sources.json_tables import JSON_TABLES, is_project_table
 from dynacor_ray.sources.label_values import is_integer_text, label_strings
 from dynacor_ray.sources.one_hot import one_hot_columns
 from dynacor_ray.sources.parquet import read_footers
@@ -84,6 +84,8 @@ class RowChanges:
 def copy_table(data: Location, out: Location, options: SourceOptions, changes: RowChanges) -> int:
     """Copy a table with its changes; returns the number of rows changed."""
     if table_ending(data.path) in TEXT_TABLES:
+        if is_project_table(find_format(data).names):
+            raise _not_copied("an export of Label Studio")
         return _copy_csv(data, out, options, changes)
     if table_ending(data.path) in JSON_TABLES:
         raise _not_copied("JSON")

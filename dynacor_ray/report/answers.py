@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import DataError, expected_got
+from dynacor_ray.core.label_studio_links import paths_meant
 from dynacor_ray.core.storage import Location
 from dynacor_ray.report.answer_files import FileAnswer, read_answer_file
 from dynacor_ray.report.terminal import clean
@@ -138,21 +139,23 @@ def _with_rows(run: Location, found: list[FileAnswer], place: Location) -> list[
     wanted = {one.uri.replace("\\", "/") for one in found if one.row is None}
     if not wanted:
         return found
-    by_end: dict[str, list[str]] = {}
-    for uri in wanted:
-        by_end.setdefault(uri.rpartition("/")[2], []).append(uri)
-    ends, rows = pa.array(list(by_end), pa.string()), dict[str, list[tuple[bool, int]]]()
+    by_end: dict[str, list[tuple[str, str]]] = {}
+    for link in wanted:
+        for path in paths_meant(link):
+            by_end.setdefault(path.rpartition("/")[2], []).append((link, path))
+    ends, rows = pa.array(list(by_end), pa.string()), dict[str, dict[int, bool]]()
     for _, table in batches(run / ISSUES, [schema.INSTANCE_ID, schema.URI]):
         last = pc.replace_substring_regex(table[schema.URI], "^.*/", "")
         some = table.filter(pc.is_in(last, value_set=ends))
         for instance_id, uri in zip(some[schema.INSTANCE_ID].to_pylist(), some[schema.URI].to_pylist(), strict=True):
-            for name in by_end[uri.rpartition("/")[2]]:
-                if f"/{uri}".endswith(f"/{name}") or f"/{name}".endswith(f"/{uri}"):
-                    rows.setdefault(name, []).append((uri == name, instance_id))
+            for link, path in by_end[uri.rpartition("/")[2]]:
+                if f"/{uri}".endswith(f"/{path}") or f"/{path}".endswith(f"/{uri}"):
+                    hits = rows.setdefault(link, {})
+                    hits[instance_id] = hits.get(instance_id, False) or uri == path
     known: dict[str, int] = {}
     for name in sorted(wanted):
-        hits = rows.get(name, [])
-        exact = [instance_id for is_exact, instance_id in hits if is_exact] or [row for _, row in hits]
+        hits = rows.get(name, {})
+        exact = [row for row, is_exact in hits.items() if is_exact] or list(hits)
         if len(exact) != 1:
             got = f"{name!r}, which is the end of {len(exact)} paths" if exact else f"{name!r}, which is none"
             remedy = "name the rows by instance_id, or the images by their whole path"

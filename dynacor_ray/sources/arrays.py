@@ -160,7 +160,8 @@ def _label_text(labels: StoredArray, is_declared: bool) -> pa.StringArray:
         got = f"{labels.name} of type {kind} and shape {labels.shape}"
         raise DataError(expected_got("labels that are integers or text", got, "convert them"))
     values = labels.rows(0, labels.shape[0]).reshape(-1)
-    text = pa.array(values.tolist()) if values.dtype.kind in "SU" else pa.array(np.ascontiguousarray(values))
+    native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    text = pa.array(values.tolist()) if values.dtype.kind in "SU" else pa.array(native)
     return label_strings(pa.chunked_array([text]), is_declared=is_declared)
 
 

@@ -112,6 +112,15 @@ def plain(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
 
 
+def without_dictionary(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    """The values of categories, such as pandas' and polars', as a plain column."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    kind = column.type.value_type
+    kind = pa.large_string() if pa.types.is_string_view(kind) else kind  # of which Arrow can take no values
+    return pa.chunked_array([chunk.dictionary.cast(kind).take(chunk.indices) for chunk in column.chunks], kind)
+
+
 def is_name_type(kind: pa.DataType) -> bool:
     """Whether values can name a file: text or integers."""
     return is_string_type(kind) or pa.types.is_integer(kind)

@@ -7,7 +7,7 @@ import glob
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -15,6 +15,7 @@ from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.schema import INSTANCE_ID, TRUE_LABEL
 from dynacor_ray.sources.base import COLUMN_OPTIONS, SourceOptions
 from dynacor_ray.sources.column_types import (
+    flat_vectors,
     is_feature_type,
     is_image_type,
     is_label_type,
@@ -24,6 +25,8 @@ from dynacor_ray.sources.column_types import (
     is_real,
     is_string_type,
     is_vector_type,
+    joined_parts,
+    plain,
 )
 
 LABEL_COLUMNS = ("given_label", "label", "labels", "class", "target", "y", "noisy_label", "choice")
@@ -34,7 +37,9 @@ URI_COLUMNS = (
     *("img_path", "image_file", "image_name", "image_uri", "url", "image_url"),
 )
 ID_COLUMNS = ("image_id", "img_id", "id")
-"""Names of columns that hold the name of a file where no better column does."""
+"""Names of columns that hold the name of a file, or of a row, where no better column does."""
+_INDEX_COLUMNS = ("__index_level_0__", "index")
+"""Names of the columns that pandas makes of an index."""
 _UNNAMED = re.compile(r"column_\d+|Unnamed: \d+|__index_level_\d+__|index")
 """Names of the columns that number the rows, as pandas writes them."""
 _NO_LABELS = frozenset(
@@ -76,6 +81,22 @@ class Columns:
         names = [self.label, self.payload, self.uri, self.truth, self.instance_id, *self.parts]
         return list(dict.fromkeys(name for name in names if name is not None))
 
+    def payload_of(self, table: pa.Table) -> Any:
+        """The images, or a list of numbers per row, of a table with these columns; (N,), of a plain type."""
+        if self.payload is None:
+            return joined_parts(table, self.parts)
+        column = plain(table[self.payload])
+        return flat_vectors(column) if self.kind == "feature" else column
+
+    def notes(self, options: SourceOptions) -> list[str]:
+        """What was taken for what where `options` do not say it."""
+        said = []
+        if self.parts:
+            said.append(f"{len(self.parts):,} columns, {self.parts[0]} to {self.parts[-1]}, are the features.")
+        if options.label_column is None and not is_label_name(self.label):
+            said.append(f"Column {self.label!r} taken for the labels.")
+        return said
+
     def explicit(self) -> SourceOptions:
         """Options that name each of these columns, to check whether another file has them too."""
         return SourceOptions(
@@ -112,7 +133,8 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
             remedy = f"correct --{option.replace('_', '-')}"
             raise DataError(expected_got(f"a column {name!r} in {where}", _present(schema), remedy))
     truth = options.truth_column or (TRUE_LABEL if TRUE_LABEL in schema.names else None)
-    instance_id = INSTANCE_ID if INSTANCE_ID in schema.names else None
+    is_text = INSTANCE_ID in schema.names and is_string_type(schema.field(INSTANCE_ID).type)
+    instance_id = INSTANCE_ID if INSTANCE_ID in schema.names and not is_text else None
     if instance_id:
         expected = f"integers in column {INSTANCE_ID!r} of {where}"
         _require_type(schema, INSTANCE_ID, pa.types.is_integer, expected, "convert or rename the column")
@@ -120,10 +142,11 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
     parts = options.feature_columns and _matching(schema, options.feature_columns, labels, where)
     payload, kind = (None, "feature") if parts else _find_payload(schema, options, where)
     if payload is None and not parts and options.uri_column is None and not _path_columns(schema):
-        parts = _numbered(schema, where) or _measured(schema, options.label_column, truth)
+        parts = _numbered(schema, options.label_column, where) or _measured(schema, options.label_column, truth)
     uri = _find_uri(schema, options, where, required=payload is None and not parts)
     used = {payload, uri, truth, instance_id, *(parts or ())}
-    label = options.label_column or _find_label(schema, where, [name for name in schema.names if name not in used])
+    left = [name for name in schema.names if name not in used and name != INSTANCE_ID]
+    label = options.label_column or _find_label(schema, where, left)
     for name in (label, truth):
         if name is not None and not is_label_type(schema.field(name).type):
             raise _not_labels(name, schema.field(name).type)
@@ -172,10 +195,10 @@ def _matching(
     return found
 
 
-def _numbered(schema: pa.Schema, where: str) -> tuple[str, ...]:
+def _numbered(schema: pa.Schema, label: str | None, where: str) -> tuple[str, ...]:
     """Columns of numbers called NAME0, NAME1, ... or NAME1, NAME2, ...: the one such row of four or more.
 
-    Raises DataError when a few columns of the row hold something else.
+    label: a column of the row that is none of them. Raises DataError when a few others hold something else.
     """
     rows: dict[str, dict[int, str]] = {}
     for name in schema.names:
@@ -185,11 +208,11 @@ def _numbered(schema: pa.Schema, where: str) -> tuple[str, ...]:
     full = [row for row in rows.values() if len(row) >= _LEAST_NUMBERED and sorted(row) in _counts(len(row))]
     found = []
     for row in full:
-        names = [row[number] for number in sorted(row)]
+        names = [row[number] for number in sorted(row) if row[number] != label]
         wrong = [name for name in names if not is_number(schema.field(name).type)]
         if wrong and len(wrong) * 2 < len(names):
             got = f"column {wrong[0]!r} of type {schema.field(wrong[0]).type}"
-            remedy = "correct it, or name the columns with --feature-columns"
+            remedy = "correct it, name it with --label-column, or the features with --feature-columns"
             raise DataError(expected_got(f"numbers in {names[0]} to {names[-1]} of {where}", got, remedy))
         found += [] if wrong else [tuple(names)]
     return found[0] if len(found) == 1 else ()
@@ -313,6 +336,11 @@ def _path_columns(schema: pa.Schema) -> list[str]:
     return _fitting(schema, URI_COLUMNS, is_string_type) or _fitting(schema, IMAGE_COLUMNS, is_string_type)
 
 
+def _text_ids(schema: pa.Schema) -> list[str]:
+    """The columns of ids that are text: they name the rows, which are numbered by position."""
+    return _fitting(schema, (INSTANCE_ID, *_INDEX_COLUMNS), is_string_type)
+
+
 def _find_uri(schema: pa.Schema, options: SourceOptions, where: str, *, required: bool) -> str | None:
     if options.uri_column is not None:
         expected = f"text in column {options.uri_column!r}"
@@ -320,6 +348,7 @@ def _find_uri(schema: pa.Schema, options: SourceOptions, where: str, *, required
         return options.uri_column
     candidates = _path_columns(schema)
     if not required:
+        candidates = candidates or _text_ids(schema) or _fitting(schema, ID_COLUMNS, is_name_type)
         return candidates[0] if candidates else None
     candidates = candidates or _fitting(schema, ID_COLUMNS, is_name_type)[:1]
     if len(candidates) == 1:

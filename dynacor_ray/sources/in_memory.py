@@ -1,4 +1,4 @@
-"""Data that a Python process holds as sources: arrays, images, tables, map-style data sets. No copy of the whole."""
+"""Arrays, images and map-style data sets of a Python process as sources. No copy of the whole."""
 
 from __future__ import annotations
 
@@ -6,41 +6,48 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, expected_got
+from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import locate
 from dynacor_ray.sources.base import Kind, Shard, Source
-from dynacor_ray.sources.class_names import Declared
-from dynacor_ray.sources.column_types import joined_parts, plain
-from dynacor_ray.sources.columns import Columns
 from dynacor_ray.sources.image_files import MISSING, cut, raw_images, read_file, some_rows
-from dynacor_ray.sources.label_values import label_strings, raw_columns, text_strings
 
 MEMORY = "in-memory"
 """Kind of these sources, and the prefix of their names."""
 _HASHED_ROWS = 4096
 _SAMPLED_ITEMS = 64
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+_FLOATS = frozenset({"torch.float16", "torch.float32", "torch.float64"})
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def as_array(value: Any) -> Any:
-    """A torch tensor as an array that shares its memory, where it is on the CPU; anything else as it is."""
+    """A torch tensor as an array that shares its memory, where it is on the CPU; anything else as it is.
+
+    Raises DataError for a tensor that NumPy has no form for, such as a sparse one.
+    """
     if type(value).__module__.partition(".")[0] != "torch" or not hasattr(value, "detach"):
         return value
-    tensor = value.detach().cpu()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    tensor = value.detach()
+    try:
+        if tensor.is_floating_point() and str(tensor.dtype) not in _FLOATS:  # bfloat16 and those of 8 bits
+            tensor = tensor.float()
+        return tensor.cpu().numpy()
+    except (TypeError, RuntimeError) as error:
+        got = f"'{first_line(error)}'"
+        raise DataError(
+            expected_got("a dense tensor of real numbers", got, "convert it, e.g. by to_dense()")
+        ) from error
 
 
 def pixels_of(image: NDArray[Any]) -> NDArray[np.uint8]:
@@ -181,7 +188,7 @@ class MemorySource(Source):
         """
         self.kind, self.num_rows, self.class_names = kind, len(items), None
         self._items, self._labels, self._uris, self.row_index = items, labels, uris, row_index
-        parts = [_hash_table(pa.table({"label": labels})), _hash_items(items), _hash_index(row_index)]
+        parts = [hash_table(pa.table({"label": labels})), _hash_items(items), hash_index(row_index)]
         self._fingerprint = digest([MEMORY, kind, *parts])
         shape = items.shape if isinstance(items, np.ndarray) else (len(items),)
         self.uri = f"{MEMORY}:{kind}s-{'x'.join(map(str, shape))}-{self._fingerprint[:8]}"
@@ -202,8 +209,9 @@ class MemorySource(Source):
         return cut(self.num_rows, max_rows, make)
 
 
-def _hash_index(row_index: pa.Table | None) -> str | None:
-    return None if row_index is None else _hash_table(row_index)
+def hash_index(row_index: pa.Table | None) -> str | None:
+    """Hex digest of `Source.row_index`."""
+    return None if row_index is None else hash_table(row_index)
 
 
 def _hash_items(items: Any) -> str:
@@ -246,146 +254,13 @@ class _Sink(io.RawIOBase):
         return len(data)
 
 
-def _hash_table(table: pa.Table) -> str:
+def hash_table(table: pa.Table) -> str:
+    """Hex digest of the content of a table."""
     sink = _Sink()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         for batch in table.to_batches(_HASHED_ROWS):
             stream.write_batch(batch)
     return sink.state.hexdigest()
-
-
-class ArrowRows:
-    """Rows of an Arrow table, which travel without the others."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
-
-    def __reduce__(self) -> tuple[Callable[[bytes], ArrowRows], tuple[bytes]]:
-        sink = io.BytesIO()
-        with pa.ipc.new_stream(sink, self._table.schema) as stream:
-            stream.write_table(self._table)
-        return _arrow_rows, (sink.getvalue(),)
-
-    def load(self, names: list[str]) -> pa.Table:
-        """The rows of some columns."""
-        return self._table.select(names)
-
-    def cut(self, first: int, count: int) -> ArrowRows:
-        """Some of the rows, without a copy."""
-        return ArrowRows(self._table.slice(first, count))
-
-    def fingerprint(self) -> str:
-        """Hex digest of the content."""
-        return _hash_table(self._table)
-
-
-def _arrow_rows(data: bytes) -> ArrowRows:
-    return ArrowRows(pa.ipc.open_stream(data).read_all())
-
-
-@dataclass(frozen=True)
-class HuggingFaceRows:
-    """Rows of a Hugging Face `Dataset`, which stay in its memory-mapped files until they are read."""
-
-    dataset: Any
-    first: int
-    count: int
-
-    def load(self, names: list[str]) -> pa.Table:
-        """The rows of some columns."""
-        columns = self.dataset.select_columns(names).with_format("arrow")
-        table: pa.Table = columns[self.first : self.first + self.count]
-        return table.select(names)
-
-    def cut(self, first: int, count: int) -> HuggingFaceRows:
-        """Some of the rows."""
-        return HuggingFaceRows(self.dataset, self.first + first, count)
-
-    def fingerprint(self) -> str:
-        """The data set's own, which changes with every step that made it."""
-        return str(self.dataset._fingerprint)
-
-
-@dataclass(frozen=True)
-class FrameShard(Shard):
-    """Some rows of a table in memory.
-
-    Attributes:
-        rows: The rows.
-        columns: Roles of the columns.
-        is_declared: Whether classes are declared, so that no label means "missing".
-    """
-
-    rows: ArrowRows | HuggingFaceRows
-    columns: Columns
-    is_declared: bool
-
-    def read_labels(self) -> pa.StringArray:
-        """See `Shard.read_labels`."""
-        labels = self.rows.load([self.columns.label])[self.columns.label]
-        return label_strings(labels, is_declared=self.is_declared)
-
-    def read(self) -> pa.Table:
-        """See `Shard.read`."""
-        table, columns = self.rows.load(self.columns.names()), self.columns
-        numbers = pa.array(np.arange(self.first_row, self.first_row + self.num_rows))
-        uris = numbers.cast(pa.string())
-        if columns.uri is not None:
-            uris = pc.coalesce(text_strings(table[columns.uri]), uris)
-        raw: dict[str, Any] = {schema.RAW_ROW: numbers, schema.URI: uris}
-        raw |= raw_columns(table, columns, self.is_declared)
-        if columns.kind == "feature":
-            whole = joined_parts(table, columns.parts) if columns.payload is None else plain(table[columns.payload])
-            return pa.table(raw | {schema.FEATURE: whole})
-        done = [encoded(item) for item in self._images(table)]
-        raw[schema.RAW_ERROR] = pa.array([error for _, error in done], pa.string())
-        return pa.table(raw | {schema.IMAGE: pa.array([data for data, _ in done], pa.binary())})
-
-    def _images(self, table: pa.Table) -> list[Any]:
-        """Bytes of each image, or where they are to be read."""
-        name = self.columns.payload or self.columns.uri
-        assert name is not None
-        values: list[Any] = plain(table[name]).to_pylist()
-        if not pa.types.is_struct(plain(table[name]).type):
-            return values
-        return [value and (value.get("bytes") or value.get("path")) for value in values]
-
-
-class FrameSource(Source):
-    """A table in memory with labels, and images, feature vectors or paths of images."""
-
-    name = MEMORY
-
-    def __init__(
-        self,
-        rows: ArrowRows | HuggingFaceRows,
-        num_rows: int,
-        columns: Columns,
-        declared: Declared,
-        row_index: pa.Table | None = None,
-    ) -> None:
-        """Take the rows. columns: their roles; declared: class names and label codes; row_index: as in `Source`."""
-        self.kind, self.num_rows = columns.kind, num_rows
-        self.class_names, self.label_codes = declared
-        self.has_instance_ids = columns.instance_id is not None
-        self.has_truth = columns.truth is not None
-        self._rows, self._columns, self.row_index = rows, columns, row_index
-        parts = [rows.fingerprint(), _hash_index(row_index), asdict(columns), self.class_names]
-        self._fingerprint = digest([MEMORY, *parts])
-        self.uri = f"{MEMORY}:table-{num_rows}-{self._fingerprint[:8]}"
-
-    def fingerprint(self) -> str:
-        """See `Source.fingerprint`."""
-        return self._fingerprint
-
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
-        declared = self.class_names is not None
-
-        def make(first: int, count: int) -> Shard:
-            return FrameShard(first, count, self._rows.cut(first, count), self._columns, declared)
-
-        return cut(self.num_rows, max_rows, make)
 
 
 def gone(data: str) -> DataError:

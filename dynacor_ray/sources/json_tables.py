@@ -1,30 +1,28 @@
-"""Tables in JSON: one object per line, a list of objects, or a project of Label Studio (JSON, JSON-MIN)."""
+"""Tables in JSON: one object per line, a list of objects, or a project of Label Studio (JSON, JSON-MIN, CSV)."""
 
 from __future__ import annotations
 
 import json
 import posixpath
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.json as pajson
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got, first_line
+from dynacor_ray.core.label_studio_links import original_name, path_in_link
 from dynacor_ray.core.storage import MAX_JSON_BYTES, Location, storage_errors
+from dynacor_ray.core.text_tables import decoded, read_table_text
 from dynacor_ray.sources.columns import IMAGE_COLUMNS, URI_COLUMNS
 from dynacor_ray.sources.image_files import is_image_name
 
 JSON_LINES = (".jsonl", ".ndjson")
 JSON_TABLES = (*JSON_LINES, ".json")
-_QUERY = re.compile(r"^.*[?&]d=")
-"""What stands before a path in a link to a file of Label Studio's machine."""
-_UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
-"""What Label Studio puts before the name of an uploaded file."""
+_OF_CSV = {"annotation_id", "annotator"}
+"""Columns by which a table in text is an export of Label Studio."""
 _OF_TASKS = frozenset(
     {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
     | {schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.LABEL_QUALITY}
@@ -62,13 +60,32 @@ def read_json_table(place: Location) -> JsonTable:
             raise DataError(expected_got(expected, got, "correct the file")) from error
 
 
+def is_project_table(names: Iterable[str]) -> bool:
+    """Whether a table in text with these columns is Label Studio's export as CSV."""
+    return {name.strip().lower() for name in names} >= _OF_CSV
+
+
+def read_project_table(place: Location) -> JsonTable:
+    """Read an export of Label Studio as CSV or TSV: the rows of JSON-MIN. Raises DataError when it has no answers."""
+    _, rows = read_table_text(decoded(place.read_bytes()))
+    return _project(
+        list(_short_tasks([{key: _cell(value) for key, value in row.items()} for row in rows])),
+        posixpath.basename(place.path),
+    )
+
+
+def _cell(text: str) -> Any:
+    """Several choices are JSON in a cell."""
+    return json.loads(text) if text.startswith('{"choices"') else text
+
+
 def original_names(paths: pa.StringArray) -> pa.StringArray:
     """Paths of files that were uploaded to Label Studio, by the names that they had before.
 
     >>> original_names(pa.array(["data/upload/1/0f2c9a1b-cat.jpg"])).to_pylist()
     ['data/upload/1/cat.jpg']
     """
-    return pa.array([path and _UPLOADED.sub(r"\1", path) for path in paths.to_pylist()], pa.string())
+    return pa.array([path and original_name(path) for path in paths.to_pylist()], pa.string())
 
 
 def _read_list(place: Location, name: str) -> JsonTable:
@@ -150,7 +167,7 @@ def _image_of(data: dict[str, Any]) -> str | None:
     text = data.get(_image_key(data))
     if not text or "://" in text:
         return text or None
-    return unquote(_QUERY.sub("", text)).lstrip("/")
+    return path_in_link(text).lstrip("/")
 
 
 def _project(found: list[_Annotation], name: str) -> JsonTable:

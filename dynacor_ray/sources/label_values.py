@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL
+from dynacor_ray.sources.column_types import without_dictionary
 from dynacor_ray.sources.columns import Columns
 
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
@@ -44,8 +45,6 @@ def _stands_for_missing(text: pa.StringArray) -> pa.BooleanArray:
 def text_strings(column: pa.ChunkedArray[Any]) -> pa.StringArray:
     """Values of any type that labels may have as trimmed strings (N,); null where null, NaN or empty."""
     values = _combined(column)
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
     if pa.types.is_boolean(values.type):
         text = pc.if_else(values, "True", "False")
     elif pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
@@ -87,9 +86,7 @@ def _label_errors(labels: pa.StringArray, column: pa.ChunkedArray[Any]) -> pa.St
 
 
 def _combined(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    combined = column.combine_chunks()
+    combined = without_dictionary(column).combine_chunks()
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
 
 

@@ -21,8 +21,7 @@ from dynacor_ray.core.schema import RAW_ERROR, RAW_ROW, URI
 from dynacor_ray.core.storage import Location, locate, retry_transient, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import declared_classes
-from dynacor_ray.sources.column_types import flat_vectors, joined_parts, plain
-from dynacor_ray.sources.columns import Columns, find_columns, is_label_name
+from dynacor_ray.sources.columns import Columns, find_columns
 from dynacor_ray.sources.image_files import cut, matching, read_rows
 from dynacor_ray.sources.image_paths import folder_of, place_of
 from dynacor_ray.sources.label_values import label_strings, raw_columns, text_strings
@@ -65,11 +64,7 @@ class ParquetShard(Shard):
     def read(self) -> pa.Table:
         """See `Shard.read`."""
         table, columns = self._load(self.columns.names()), self.columns
-        if columns.payload is None:
-            payload: Any = joined_parts(table, columns.parts)
-        else:
-            payload = plain(table[columns.payload])
-            payload = flat_vectors(payload) if columns.kind == "feature" else payload
+        payload = columns.payload_of(table)
         raw: dict[str, Any] = {
             RAW_ROW: pa.array(np.arange(self.first_row, self.first_row + self.num_rows, dtype=np.int64)),
             URI: self._uris(table),
@@ -243,11 +238,7 @@ class ParquetSource(Source):
                 self._check_agrees(file)
 
     def _said(self) -> tuple[str, ...]:
-        columns, said = self._columns, list(self._files[0].notes)
-        if columns.parts:
-            said.append(f"{len(columns.parts):,} columns, {columns.parts[0]} to {columns.parts[-1]}, are the features.")
-        if self._options.label_column is None and not is_label_name(columns.label):
-            said.append(f"Column {columns.label!r} taken for the labels.")
+        said = [*self._files[0].notes, *self._columns.notes(self._options)]
         splits = {re.split(r"-\d+-of-\d+", file.name)[0] for file in self._files if "-of-" in file.name}
         if len(splits) > 1:
             said.append(f"The splits {', '.join(sorted(splits))} are read together; --split takes one.")

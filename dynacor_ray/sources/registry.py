@@ -23,7 +23,7 @@ from dynacor_ray.sources.folder import FolderSource
 from dynacor_ray.sources.folder_kinds import find_metadata, has_rows_below
 from dynacor_ray.sources.image_files import is_image_name, is_pattern, matching
 from dynacor_ray.sources.in_memory import MEMORY, gone
-from dynacor_ray.sources.json_tables import JSON_LINES, JSON_TABLES
+from dynacor_ray.sources.json_tables import JSON_LINES, JSON_TABLES, is_project_table
 from dynacor_ray.sources.one_hot import LABEL, one_hot_columns, with_labels
 from dynacor_ray.sources.parquet import ParquetSource, read_footers
 from dynacor_ray.sources.row_files import ARROW, RowFile
@@ -34,7 +34,7 @@ from dynacor_ray.sources.webdataset import WebDatasetSource
 
 UNDERSTOOD = (
     "'demo', a folder with one sub-folder of images per class, a table (.csv, .tsv, .txt, .jsonl, .json, .parquet) of "
-    "image paths and labels or with features, a project of Label Studio (.json), .npy or .npz, Arrow files, "
+    "image paths and labels or with features, a project of Label Studio (.json, .csv), .npy or .npz, Arrow files, "
     "webdataset's .tar, boxes of COCO or YOLO, the root of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
 )
 
@@ -100,9 +100,13 @@ def open_source(data: str, options: SourceOptions) -> Source:
         raise ConfigError(expected_got(f"options that apply to data of kind '{name}'", flags, "leave them out"))
     source = make()
     if source.num_rows == 0:
-        remedy = "check the path and how the data was written"
-        raise DataError(expected_got(f"labeled rows in {data}", "0 rows", remedy))
+        raise _without_rows(data)
     return source
+
+
+def _without_rows(data: str) -> DataError:
+    remedy = "check the path and how the data was written"
+    return DataError(expected_got(f"labeled rows in {data}", "0 rows", remedy))
 
 
 def _recognize(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
@@ -230,7 +234,12 @@ def _recognize_pattern(data: str, options: SourceOptions) -> tuple[str, Callable
 
 def _recognize_text(data: str, places: list[Location], options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     """Tables of paths, or with columns of numbers: features, or one-hot classes."""
-    schema, name = text_schema(places[0], find_format(places[0])), posixpath.basename(places[0].path)
+    form, name = find_format(places[0]), posixpath.basename(places[0].path)
+    if not form.has_rows and len(places) == 1:
+        raise _without_rows(data)
+    if is_project_table(form.names) and len(places) == 1:
+        return "table", lambda: TableSource(data, options, is_project=True)
+    schema = text_schema(places[0], form)
     one_hot = one_hot_columns(schema, options, name)
     known = schema if not one_hot else schema.append(pa.field(LABEL, pa.string()))
     parts = find_columns(known, options, name).parts

@@ -17,10 +17,10 @@ from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABE
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import Declared, declared_classes
-from dynacor_ray.sources.columns import Columns, find_columns, is_label_name
+from dynacor_ray.sources.columns import Columns, find_columns
 from dynacor_ray.sources.image_files import cut, file_stamp, matching, raw_images, read_rows, some_rows
 from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
-from dynacor_ray.sources.json_tables import JSON_TABLES, JsonTable, original_names, read_json_table
+from dynacor_ray.sources.json_tables import JSON_TABLES, JsonTable, original_names, read_json_table, read_project_table
 from dynacor_ray.sources.label_values import raw_columns, text_strings
 from dynacor_ray.sources.parquet import same_columns
 from dynacor_ray.sources.row_files import RowFile
@@ -71,7 +71,12 @@ class TableSource(Source):
     kind = "image"
 
     def __init__(
-        self, data: str, options: SourceOptions, files: list[RowFile] | None = None, root: str | None = None
+        self,
+        data: str,
+        options: SourceOptions,
+        files: list[RowFile] | None = None,
+        root: str | None = None,
+        is_project: bool = False,
     ) -> None:
         """Read the table.
 
@@ -80,6 +85,7 @@ class TableSource(Source):
             options: columns and classes that the user named, and where the images lie.
             files: what is known of files of rows.
             root: a folder above the table from which paths are told, instead of the table's own.
+            is_project: whether a table in text is an export of Label Studio.
 
         Raises:
             DataError: the table cannot be parsed, columns are missing or ambiguous, or its paths lead nowhere.
@@ -92,8 +98,8 @@ class TableSource(Source):
         if files is not None:
             rows, columns, declared = _read_parquet(files, options)
             stamps, notes = [file.stamp for file in files], list(files[0].notes)
-        elif ending in JSON_TABLES:
-            held = read_json_table(self._place)
+        elif ending in JSON_TABLES or is_project:
+            held = read_project_table(self._place) if is_project else read_json_table(self._place)
             rows, columns, declared = _of_json(held, posixpath.basename(self._place.path), options)
             if held.is_project and find_rule(_flat(rows[URI]), self._folder, options).hint:
                 rows = rows.set_column(0, URI, original_names(_flat(rows[URI])))
@@ -112,8 +118,7 @@ class TableSource(Source):
             above = posixpath.relpath(self._folder.path, locate(root).path)
             self._folder = locate(root)
             rows = rows.set_column(0, URI, PathRule(prefix="" if above == "." else f"{above}/").apply(_flat(rows[URI])))
-        if options.label_column is None and not is_label_name(columns.label):
-            notes += [f"Column {columns.label!r} taken for the labels."]
+        notes += columns.notes(options)
         self.notes = tuple(filter(None, notes))
         self._rows, self._columns, self._stamps = rows, columns, stamps
         self.num_rows = rows.num_rows

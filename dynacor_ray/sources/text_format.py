@@ -36,6 +36,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _KNOWN = frozenset((*LABEL_COLUMNS, *URI_COLUMNS, *IMAGE_COLUMNS, *FEATURE_COLUMNS, *ID_COLUMNS, "instance_id"))
+_DECIMAL = re.compile(r"[-+]?\d+([.,])\d+(?:[eE][-+]?\d+)?")
 _NAMES = {"\t": "tab", " ": "blank"}
 
 
@@ -51,6 +52,8 @@ class TextFormat:
         has_header: whether the file has them.
         skip: lines before the header: comments and empty ones.
         line_end: what ends its lines.
+        decimal: the mark before the decimals of its numbers.
+        has_rows: whether anything stands below the header.
     """
 
     encoding: str
@@ -60,6 +63,8 @@ class TextFormat:
     has_header: bool
     skip: int
     line_end: str
+    decimal: str = "."
+    has_rows: bool = True
 
     def parse_options(self, **more: object) -> pacsv.ParseOptions:
         """For pyarrow."""
@@ -79,6 +84,8 @@ class TextFormat:
             said.append(f"text as {self.encoding}")
         if self.delimiter not in ",\t":
             said.append(f"fields as divided by {_NAMES.get(self.delimiter, self.delimiter)!r}")
+        if self.decimal != ".":
+            said.append("commas in numbers as decimal points")
         if not self.has_header:
             said.append(f"the first line as data, with the columns {', '.join(self.names)}")
         return f"Read {', '.join(said)}." if said else ""
@@ -119,7 +126,9 @@ def find_format(place: Location) -> TextFormat:
     rows = list(csv.reader(lines, delimiter=delimiter, quotechar=quote))
     names, has_header = _header(rows)
     line_end = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
-    return TextFormat(encoding, delimiter, quote, names, has_header, skip, line_end)
+    return TextFormat(
+        encoding, delimiter, quote, names, has_header, skip, line_end, _decimal(rows), len(rows) > has_header
+    )
 
 
 def _encoding(head: bytes) -> str | None:
@@ -176,6 +185,12 @@ def _header(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], bool]:
         return tuple(names), False
     names = [cell or f"column_{number}" for number, cell in enumerate(first, 1)]
     return tuple(names), True
+
+
+def _decimal(rows: Sequence[Sequence[str]]) -> str:
+    """The comma where numbers have one, as spreadsheets of many languages write them, and none has a point."""
+    marks = {found[1] for row in rows for cell in row if (found := _DECIMAL.fullmatch(cell.strip()))}
+    return "," if marks == {","} else "."
 
 
 def _is_value(cell: str) -> bool:

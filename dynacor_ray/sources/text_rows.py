@@ -35,12 +35,14 @@ class TextRows(RowReader):
         numbers: columns that hold numbers.
         stamp: name, size and time of change of the file.
         ranges: start and length in bytes of the groups that are read, in the plain text.
+        has_ids: whether its column of ids holds integers.
     """
 
     form: TextFormat
     numbers: frozenset[str]
     stamp: tuple[Any, ...]
     ranges: tuple[tuple[int, int], ...] = ()
+    has_ids: bool = False
 
     def only(self, groups: tuple[int, ...]) -> RowReader:
         """See `RowReader.only`; other ranges are left out, so that pickles stay small."""
@@ -57,8 +59,8 @@ class TextRows(RowReader):
     def parse(self, data: bytes, columns: list[str]) -> pa.Table:
         """Rows of a piece. Raises DataError for what is no number, or a line with too many or too few fields."""
         types = {name: pa.float64() if name in self.numbers else pa.string() for name in columns}
-        types |= {name: pa.int64() for name in columns if name == INSTANCE_ID}
-        convert = pacsv.ConvertOptions(include_columns=columns, column_types=types)
+        types |= {name: pa.int64() for name in columns if name == INSTANCE_ID and self.has_ids}
+        convert = pacsv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=self.form.decimal)
         read = plain_text(self.place, self.form, self.stamp)[1].read_options()
         read.skip_rows, read.block_size = 0, max(len(data), 1)
         try:
@@ -70,7 +72,7 @@ class TextRows(RowReader):
 
 def text_schema(place: Location, form: TextFormat) -> pa.Schema:
     """Columns of a table in text with types, as the first lines suggest them; text where in doubt."""
-    skip = pacsv.ConvertOptions(strings_can_be_null=True)
+    skip = pacsv.ConvertOptions(strings_can_be_null=True, decimal_point=form.decimal)
     parse = form.parse_options(invalid_row_handler=lambda row: "skip")
     with storage_errors("read", place), place.stream() as stream:
         try:
@@ -86,9 +88,10 @@ def open_text_rows(place: Location, numbers: Sequence[str]) -> RowFile:
     """Open a table in text that holds features. `numbers`: their columns. Raises DataError when a line is broken."""
     form, info = find_format(place), place.info()
     name, stamp = info.base_name, tuple(file_stamp(info.base_name, info))
-    reader = TextRows(place, name, form=form, numbers=frozenset(numbers), stamp=stamp)
-    ranges, rows = _ranges(*plain_text(place, form, stamp), lambda data: reader.parse(data, [form.names[0]]).num_rows)
     typed = {field.name: field.type for field in text_schema(place, form)}
+    has_ids = INSTANCE_ID in typed and pa.types.is_integer(typed[INSTANCE_ID])
+    reader = TextRows(place, name, form=form, numbers=frozenset(numbers), stamp=stamp, has_ids=has_ids)
+    ranges, rows = _ranges(*plain_text(place, form, stamp), lambda data: reader.parse(data, [form.names[0]]).num_rows)
     typed |= {name: pa.string() for name in typed if name != INSTANCE_ID} | dict.fromkeys(numbers, pa.float64())
     notes = (form.note,) if form.note else ()
     return RowFile(replace(reader, ranges=ranges), pa.schema(list(typed.items())), rows, stamp, notes)

@@ -151,11 +151,16 @@ def _spelling(names: Sequence[str]) -> list[str]:
 
 
 def _several(names: Sequence[str]) -> list[str]:
-    """A sentence about class names that look like several labels in one cell: parts that recur in others."""
+    """A sentence about class names that look like several labels in one cell.
+
+    Their parts recur in others, or are classes of their own.
+    """
     for mark in "|;,":
         joined = [name for name in names if mark in name]
         parts = {part.strip() for name in joined for part in name.split(mark)}
-        if len(joined) * 2 > len(names) and len(joined) > 2 and len(parts) < 2 * len(joined):
+        composed = [name for name in joined if {part.strip() for part in name.split(mark)} <= set(names)]
+        recur = len(joined) * 2 > len(names) and len(joined) > 2 and len(parts) < 2 * len(joined)
+        if recur or len(composed) > 1:
             how = f"Classes look like several labels in one cell, such as {joined[0]!r}"
             return [f"{how}; each combination counts as a class of its own."]
     return []

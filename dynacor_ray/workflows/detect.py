@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +20,11 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
-from dynacor_ray.core.storage import Location, require_space
+from dynacor_ray.core.storage import Location, locate, require_space
 from dynacor_ray.decision.fitted_decision import FittedDecision
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.decision.thresholds import MOST_RECALL, DecisionThreshold
+from dynacor_ray.engine.data.ray_table import is_ray_data, staged
 from dynacor_ray.engine.data.training_rows import twin_labels
 from dynacor_ray.engine.dynamics.assemble import write_dynamics
 from dynacor_ray.engine.dynamics.clustering import assign, count_flags, find_threshold, write_issues
@@ -63,7 +66,8 @@ def detect(
     Args:
         data: What to search: a path, pattern, URI or name that `--data` takes, or what Python holds: features (N, D)
             or images (N, H, W[, C]) as array or tensor, a list of paths or images, a data frame or Arrow table, a
-            Hugging Face `Dataset` (of a `DatasetDict` the part `split=`), or a data set of (image, label).
+            Hugging Face `Dataset` (of a `DatasetDict` the part `split=`), a data set of Ray Data, which is read on its
+            cluster, or a data set of (image, label).
         labels: One label per row of such data, or the name of their column in a table.
         class_names: Names of the classes in order; another word for `classes`.
         options: Those of the command line, with `_` for `-`: `epochs`, `encoder`, `out`, `seed`, ... `DetectConfig`
@@ -93,11 +97,15 @@ def _detect_held(data: Any, labels: Any, options: dict[str, Any]) -> DetectResul
     """`detect` for data in memory: the directory is named after data and options, so that every call has its own."""
     split = options.pop("split", None) if isinstance(data, Mapping) else None
     config = make_config(DetectConfig, data=f"{MEMORY}:", **options)
-    source = open_python(data, labels, SourceOptions.of(vars(config)), split)
-    out = config.out or f"{default_out(source.uri)}-{digest(config.result_options())[:6]}"
-    if config.out is None:
-        Progress(config.quiet).say(f"Results are kept in {out}; out= names another place.")
-    return run_detect(dataclasses.replace(config, data=source.uri, out=out), source)
+    with ExitStack() as stack:
+        if is_ray_data(data):
+            place = locate(config.cache or config.out or default_out("ray")).beside(f"-staged-{uuid.uuid4().hex[:8]}")
+            data = stack.enter_context(staged(data, place))
+        source = open_python(data, labels, SourceOptions.of(vars(config)), split)
+        out = config.out or f"{default_out(source.uri)}-{digest(config.result_options())[:6]}"
+        if config.out is None:
+            Progress(config.quiet).say(f"Results are kept in {out}; out= names another place.")
+        return run_detect(dataclasses.replace(config, data=source.uri, out=out), source)
 
 
 def run_detect(config: DetectConfig, source: Source | None = None) -> DetectResult:

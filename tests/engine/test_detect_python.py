@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
+from PIL import Image
 
 import dynacor_ray
 from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError
+from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data.ray_table import staged
+from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.python_data import open_python
+from tests.engine.conftest import ON_RAY
+from tests.opened_sources import whole
 
 
 def test_features_in_memory_and_in_parquet_get_the_same_answer(
@@ -37,3 +48,33 @@ def test_features_in_memory_and_in_parquet_get_the_same_answer(
     wrong, flagged = labels != truth, here["is_label_issue"].to_numpy()
     assert (wrong & flagged).sum() >= 0.9 * wrong.sum()
     assert dynacor_ray.detect(frame, labels, **fast, quiet=True).run.path == held.run.path, "found again"
+
+
+def test_a_data_set_of_ray_is_read_by_its_own_tasks(cluster: None, tmp_path: Path) -> None:
+    """Its rows keep their order, whatever the order in which tasks end, and come back by it; pictures are images."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 300)
+    labels = np.where(rng.random(300) < 0.2, (truth + 1) % 3, truth)
+    features = (np.eye(3)[truth] + rng.normal(0, 0.1, (300, 3))).astype(np.float32)
+    rows = pa.table({"x": schema.fixed_size_list(features), "label": np.array(["cat", "dog", "fox"])[labels]})
+
+    def late_first(block: pa.Table) -> pa.Table:
+        time.sleep(0.5 * (block["x"][0].as_py() == features[0].tolist()))
+        return block
+
+    blocks = ray.data.from_arrow([rows.slice(start, 50) for start in range(0, 300, 50)])
+    held = blocks.map_batches(late_first, batch_format="pyarrow", batch_size=None)
+    result = dynacor_ray.detect(held, feature_column="x", out=str(tmp_path / "run"), **ON_RAY)
+    found = result.to_pandas()
+    assert [result.summary.class_names[code] for code in found["given_label"]] == rows["label"].to_pylist()
+    assert found["is_label_issue"][labels != truth].mean() > 0.8
+    assert [path.name for path in tmp_path.iterdir()] == ["run"], "what the tasks wrote is gone"
+    again = dynacor_ray.detect(ray.data.from_arrow(rows), feature_column="x", out=str(tmp_path / "run"), **ON_RAY)
+    assert again.summary == result.summary, "the same rows in other blocks"
+    shades = [{"image": np.full((4, 4, 3), shade, np.uint8), "label": shade % 2} for shade in range(6)]
+    with staged(ray.data.from_items(shades), locate(str(tmp_path / "staged"))) as table:
+        images = whole(open_python(table, None, SourceOptions()))["image"].to_pylist()
+    assert [np.asarray(Image.open(io.BytesIO(image)))[0, 0, 0] for image in images] == list(range(6))
+    empty = ray.data.from_items(shades).filter(lambda row: False)
+    with pytest.raises(DataError, match="Expected labeled rows, but got 0 rows"):
+        dynacor_ray.detect(empty, out=str(tmp_path / "empty"), **ON_RAY)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,22 +34,25 @@ def _wait_for_jobs(environment: dict[str, str]) -> None:
         time.sleep(1)
 
 
-@pytest.fixture(scope="session")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Environment variables that make `ray job submit` find the cluster. It was started in the repository's root."""
+@contextmanager
+def running_head(python: Path, folder: Path, home: Path, **more: str) -> Iterator[dict[str, str]]:
+    """A head node of this Python, started in a folder; yields what makes `ray job submit` find it.
+
+    home: Its home directory; more: variables of its environment.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    environment |= {
-        "RAY_AUTH_MODE": "disabled",
-        "HOME": str(home),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
-    }
-    command = [sys.executable, "-c", HEAD, str(port)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
+    path = os.pathsep.join(map(str, dict.fromkeys([python.parent, Path(sys.executable).parent])))
+    environment |= {"RAY_AUTH_MODE": "disabled", "HOME": str(home), "PATH": f"{path}{os.pathsep}{environment['PATH']}"}
     process = subprocess.Popen(
-        command, env=environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [python, "-c", HEAD, str(port)],
+        env=environment | more,
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     assert process.stdout is not None
     assert process.stdin is not None
@@ -62,3 +66,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         process.stdin.close()  # the head ends, and its cluster with it
         process.wait(timeout=60)
         process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment variables that make `ray job submit` find the cluster. It was started in the repository's root."""
+    with running_head(Path(sys.executable), ROOT, tmp_path_factory.mktemp("home")) as environment:
+        yield environment

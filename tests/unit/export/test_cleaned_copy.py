@@ -144,11 +144,11 @@ def test_a_cleaned_table_of_features(tmp_path: Path) -> None:
     codes = given_labels(tmp_path / "run")
     lines = [f"{i};{i};{i};{i},5;{NAMES[code]}" for i, code in enumerate(codes.tolist())]
     data = tmp_path / "data.csv"
-    data.write_text("f0;f1;f2;f3;label\n" + "\n".join(lines).replace(",", ".") + "\n", encoding="utf-8")
+    data.write_text("f0;f1;f2;f3;label\n" + "\n".join(lines) + "\n", encoding="utf-8")
     run, flagged = run_of_data(tmp_path, data, "parquet")
     clean_run(at(run), at(tmp_path / "clean.csv"), "drop")
     dropped = {row["instance_id"] for row in flagged}
-    kept = [line.replace(",", ".") for i, line in enumerate(lines) if i not in dropped]
+    kept = [line for i, line in enumerate(lines) if i not in dropped]
     assert (tmp_path / "clean.csv").read_text().splitlines() == ["f0;f1;f2;f3;label", *kept]
     data = tmp_path / "data.jsonl"
     data.write_text(
@@ -157,6 +157,12 @@ def test_a_cleaned_table_of_features(tmp_path: Path) -> None:
     run, _ = run_of_data(tmp_path, data, "table")
     with pytest.raises(DataError, match=r"a table in text or parquet files, but got JSON; use dynacor export"):
         clean_run(at(run), at(tmp_path / "clean.jsonl"), "drop")
+    data = tmp_path / "tasks.csv"
+    tasks = "".join(f"{i},1,{i}.png,{NAMES[code]},{i}\n" for i, code in enumerate(codes.tolist()))
+    data.write_text("annotation_id,annotator,image,choice,id\n" + tasks)
+    run, _ = run_of_data(tmp_path, data, "table")
+    with pytest.raises(DataError, match=r"a table in text or parquet files, but got an export of Label Studio"):
+        clean_run(at(run), at(tmp_path / "clean2.csv"), "drop")
 
 
 @pytest.fixture

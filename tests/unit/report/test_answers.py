@@ -82,3 +82,22 @@ def test_images_by_the_end_of_their_path(run: Path, tmp_path: Path) -> None:
 def test_newer_answers_win() -> None:
     before = Answers({1: "wrong", 2: "wrong"}, {1: "cat", 2: "dog"})
     assert before.updated(Answers({1: "right"})) == Answers({1: "right", 2: "wrong"}, {2: "dog"})
+
+
+def test_links_of_tools_lead_to_their_rows(tmp_path: Path) -> None:
+    """Encoding is undone behind ?d= and in URLs, not in the names of a bucket's objects."""
+    uris = ["a/b c#.png", "a/b%20c.png", "s3://k/d%20e.png", "up.png", "https://h/f%20g.png", *map(str, range(55))]
+    made = make_run(tmp_path / "run", rows=60, names=NAMES, uris=uris)
+    rows = {row["uri"]: row["instance_id"] for row in issues(made)}
+    links = {
+        "/data/local-files/?d=root/a/b%20c%23.png": "a/b c#.png",
+        "http://host:8080/data/local-files/?d=root/a/b%2520c.png": "a/b%20c.png",
+        "s3://k/d%20e.png": "s3://k/d%20e.png",
+        "/data/upload/3/0f2c9a1b-up.png": "up.png",
+        "https://h/f%20g.png": "https://h/f%20g.png",
+    }
+    for link, uri in links.items():
+        text = f"image,label,annotator\n{link},7,1\n"
+        assert list(read(made, tmp_path / "a.csv", text).marks) == [rows[uri]]
+    with pytest.raises(DataError, match=r"'s3://other/d e\.png', which is none"):
+        read(made, tmp_path / "a.csv", "image,label,annotator\ns3://other/d e.png,7,1\n")

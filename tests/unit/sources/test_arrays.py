@@ -28,6 +28,13 @@ def test_npz(tmp_path: Path, save: Any, names: tuple[str, str]) -> None:
     assert source.notes == (f"{names[0]} of shape (5, 4) taken for features, {names[1]} for labels.",)
 
 
+def test_the_order_of_bytes_does_not_count(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", features=X.astype(">f8"), labels=Y.astype(">i4"))
+    table = whole(opened(tmp_path / "d.npz"))
+    np.testing.assert_array_equal(table["feature"].to_pylist(), X)
+    assert table["label"].to_pylist() == ["0", "1", "0", None, "1"]
+
+
 def test_npy_files_beside_each_other(tmp_path: Path) -> None:
     np.save(tmp_path / "emb.npy", X.astype(np.float16))
     np.save(tmp_path / "labels.npy", np.array(["b", "a", "nan", "a", ""]))

@@ -107,3 +107,19 @@ def test_a_list_of_objects_as_pandas_writes_it(folder: Path) -> None:
     assert whole(source)["label"].to_pylist() == ["x", "y"]
     with pytest.raises(DataError, match=r"JSON in q\.json, but got 'Expecting value"):
         open_source(str(write(folder / "q.json", "[oops]")), SourceOptions())
+
+
+def test_a_project_of_label_studio_as_csv(folder: Path) -> None:
+    """As label_studio_sdk.converter 2.1.2 writes it; links to local files have their paths encoded."""
+    (folder / "p.csv").write_text(
+        '"annotation_id","annotator","created_at","given_label","id","image","kind","updated_at"\n'
+        f'"1","1","t1","owl","11","{LINK}a%20b.png","cat","t1"\n'
+        f'"2","1","t1","owl","12","{LINK}c.png","cat","t1"\n'
+        f'"3","2","t2","owl","12","{LINK}c.png","dog","t2"\n'
+    )
+    source = open_source(str(folder / "p.csv"), SourceOptions())
+    table = whole(source)
+    assert table["uri"].to_pylist() == ["photos/a b.png", "photos/c.png"]
+    assert table["label"].to_pylist() == ["cat", "dog"]
+    assert table["image"].to_pylist() == [png(0), png(1)]
+    assert source.warnings == ("1 tasks have annotations that differ; the latest counts.",)

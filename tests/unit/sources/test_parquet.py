@@ -155,9 +155,17 @@ def test_bad_columns(tmp_path: Path) -> None:
         opened(two, image_column="f")
     with pytest.raises(ConfigError, match="an image column or a feature column, but got both"):
         opened(two, image_column="f", feature_column="g")
-    ids = save(tmp_path / "ids.parquet", {"label": [0, 1], "f": FEATURES[:2], "instance_id": ["a", "b"]})
+    ids = save(tmp_path / "ids.parquet", {"label": [0, 1], "f": FEATURES[:2], "instance_id": [0.5, 1.5]})
     with pytest.raises(DataError, match="integers in column 'instance_id'"):
         opened(ids)
+
+
+def test_ids_that_are_text_name_the_rows(tmp_path: Path) -> None:
+    table = {"label": [0, 1], "f": FEATURES[:2], "instance_id": ["a", "b"]}
+    assert whole(opened(save(tmp_path / "ids.parquet", table)))["uri"].to_pylist() == ["a", "b"]
+    table["uri"] = ["c.png", "d.png"]
+    source = opened(save(tmp_path / "both.parquet", table))
+    assert (source.has_instance_ids, whole(source)["uri"].to_pylist()) == (False, ["c.png", "d.png"])
 
 
 def test_empty_and_damaged_files(tmp_path: Path) -> None:

@@ -113,6 +113,39 @@ def test_anything_with_an_arrow_stream_is_a_table() -> None:
     assert (table["feature"].to_pylist(), table["label"].to_pylist()) == (X.tolist(), TEXT)
 
 
+def test_columns_of_numbers_are_features_in_a_table() -> None:
+    wide = pd.DataFrame(np.tile(X, 2), columns=[f"f{number}" for number in range(6)]).assign(label=TEXT)
+    for data in (wide, pa.Table.from_pandas(wide), datasets.Dataset.from_pandas(wide), wide.to_dict("records")):
+        source = opened(data)
+        assert whole(source)["feature"].to_pylist() == np.tile(X, 2).tolist()
+        assert whole(source)["label"].to_pylist() == TEXT
+        assert source.notes == ("6 columns, f0 to f5, are the features.",)
+    chosen = opened(pd.DataFrame(X, columns=["age", "size", "b"]).assign(label=TEXT), feature_columns=("age", "b"))
+    assert whole(chosen)["feature"].to_pylist() == X[:, [0, 2]].tolist()
+
+
+def test_vectors_in_vectors_are_flat() -> None:
+    features = datasets.Features({"feature": datasets.Array2D((2, 3), "float32"), "label": datasets.Value("string")})
+    data = datasets.Dataset.from_dict({"feature": np.arange(12.0).reshape(2, 2, 3), "label": ["a", "b"]}, features)
+    for held in (data, pa.table({"feature": np.arange(12.0).reshape(2, 2, 3).tolist(), "label": ["a", "b"]})):
+        assert whole(opened(held))["feature"].to_pylist() == np.arange(12.0).reshape(2, 6).tolist()
+
+
+def test_vectors_that_are_missing_or_short_are_known_as_such() -> None:
+    table = whole(opened([X[0], None, X[2][:2]], [0, 1, 0]))
+    assert table["feature"].to_pylist() == [X[0].tolist(), None, X[2][:2].tolist()]
+
+
+def test_ids_that_are_text_name_the_rows() -> None:
+    frame = pd.DataFrame({"feature": list(X), "label": TEXT})
+    for name in ("id", "instance_id", "image_id"):
+        source = opened(frame.assign(**{name: list("edcba")}))
+        assert not source.has_instance_ids
+        assert whole(source)["uri"].to_pylist() == list("edcba")
+    assert whole(opened(frame.set_index(pd.Index(list("edcba")))))["uri"].to_pylist() == list("edcba")
+    assert whole(opened(frame))["uri"].to_pylist() == ["0", "1", "2", "3", "4"]
+
+
 def test_hugging_face_data_sets_keep_classes_and_order() -> None:
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
     images = [Image.fromarray(image) for image in IMAGES]
@@ -161,7 +194,8 @@ def test_missing_labels_are_null() -> None:
         (X, np.ones((5, 2)), "or one-hot, but got (5, 2) with other rows than one 1 and zeros; pass one class"),
         (X.reshape(5, 3, 1), Y, "but got float64 of 5x3x1; pass features as data.reshape(len(data), -1)"),
         (np.full((5, 3, 4, 4), -1.5), Y, "not an image: float64 values outside of 0..1"),
-        ([[1.0, 2.0], [3.0]], [0, 1], "Expected paths, images, or vectors of numbers of one length"),
+        (pd.concat([pd.DataFrame({"feature": list(X)})] * 2, axis=1), Y, "in the table, but got several feature;"),
+        ({"features": X, "labels": Y}, None, "pass two of them, as in detect(data['features'], data['labels'])."),
         (X, ["a", 1, "b", 2, "c"], "Expected labels that are all text or all integers"),
         (pd.DataFrame(X), pd.Series(Y, index=list("abcde")), "Expected labels with the index of the data"),
         (object(), Y, "but got builtins.object; convert it."),
@@ -195,9 +229,3 @@ def test_odd_items_have_a_reason() -> None:
     assert error is None
     assert data is not None
     assert Image.open(io.BytesIO(data)).mode == "RGB"
-
-
-def test_a_data_set_of_ray_goes_by_way_of_parquet() -> None:
-    spread = type("Dataset", (), {"__module__": "ray.data.dataset"})()
-    with pytest.raises(DataError, match=r"but got a data set of Ray; write it with data\.write_parquet\(folder\)"):
-        open_python(spread, None, SourceOptions())

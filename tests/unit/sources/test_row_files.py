@@ -37,14 +37,16 @@ def vectors(source: Any, max_rows: int = 3) -> np.ndarray:
 @pytest.mark.parametrize(("name", "mark", "end"), [("t.csv", ",", "\n"), ("t.tsv", "\t", "\r\n"), ("t.txt", ";", "\n")])
 def test_wide_text(tmp_path: Path, name: str, mark: str, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_rows, "_CHUNK_BYTES", 50)
-    data = write(tmp_path / name, text({"id": range(4), **WIDE, "label": LABELS}, mark, end))
+    data = write(tmp_path / name, text({"id": range(10, 14), **WIDE, "label": LABELS}, mark, end))
     source = opened(data)
     assert (source.kind, source.num_rows) == ("feature", 4)
     assert source.notes[-1] == "6 columns, f0 to f5, are the features."
     assert ("Read fields as divided by ';'." in source.notes) is (mark == ";")
     np.testing.assert_array_equal(vectors(source, 1), VALUES)
     assert whole(source)["label"].to_pylist() == LABELS
-    assert whole(source)["uri"].to_pylist() == [f"{name}#{row}" for row in range(4)]
+    assert whole(source)["uri"].to_pylist() == ["10", "11", "12", "13"]
+    unnamed = opened(write(tmp_path / f"u{name}", text({**WIDE, "label": LABELS}, mark, end)))
+    assert whole(unnamed)["uri"].to_pylist() == [f"u{name}#{row}" for row in range(4)]
     np.testing.assert_array_equal(vectors(opened(data, feature_columns=("f[24]",))), VALUES[:, [2, 4]])
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dynacor_ray.core.errors import DataError
@@ -92,8 +93,8 @@ def test_bad_tables(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(LFS_HEAD + b"v1\noid sha256:0\nsize 1\n")
     with pytest.raises(DataError, match=r"a table in t.csv, but got a pointer of Git LFS; run git lfs pull"):
         opened(tmp_path / "t.csv")
-    (tmp_path / "t.csv").write_text("uri,label,instance_id\na.png,x,one\n")
-    with pytest.raises(DataError, match=r"integers in column 'instance_id' of t.csv, but got type string; convert or"):
+    (tmp_path / "t.csv").write_text("uri,label,instance_id\na.png,x,1.5\n")
+    with pytest.raises(DataError, match=r"integers in column 'instance_id' of t.csv, but got type double; convert or"):
         opened(tmp_path / "t.csv")
 
 
@@ -197,6 +198,34 @@ def test_repeated_headers_keep_their_place(pictures: Path) -> None:
     table = whole(opened(write(pictures / "t.csv", lines + lines)))
     assert table["error"].to_pylist() == [None, None, "repeated header", None, None]
     assert table["label"].to_pylist() == ["a", "b", None, "a", "b"]
+
+
+def test_commas_are_decimal_points_where_spreadsheets_write_them(tmp_path: Path) -> None:
+    text = "f0;f1;f2;f3;label\r\n1,5;2;-3,25;4E-1;one\r\n;2,5;3;1;two\r\n"
+    source = opened(write(tmp_path / "t.csv", text.encode("utf-8-sig")))
+    values = np.array(whole(source)["feature"].to_pylist())
+    assert np.array_equal(values, np.float32([[1.5, 2, -3.25, 0.4], [np.nan, 2.5, 3, 1]]), equal_nan=True)
+    assert source.notes[0] == "Read fields as divided by ';', commas in numbers as decimal points."
+
+
+def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
+    for head in ("path,label\n", "f0,f1,f2,f3,label\n"):
+        with pytest.raises(DataError, match=r"labeled rows in .*t.csv, but got 0 rows"):
+            opened(write(tmp_path / "t.csv", head))
+
+
+def test_the_label_may_be_numbered_like_the_features(tmp_path: Path) -> None:
+    data = write(tmp_path / "t.csv", "1.5,2,3,4,one\n2.5,3,4,5,two\n")
+    with pytest.raises(DataError, match="column 'column_5' of type string; correct it, name it with --label-column"):
+        opened(data)
+    table = whole(opened(data, label_column="column_5"))
+    assert table["label"].to_pylist() == ["one", "two"]
+    assert table["feature"].to_pylist() == [[1.5, 2, 3, 4], [2.5, 3, 4, 5]]
+
+
+def test_ids_that_are_text_name_rows_of_numbers(tmp_path: Path) -> None:
+    data = write(tmp_path / "t.csv", "instance_id,f0,f1,f2,f3,label\na,1,2,3,4,one\nb,1,2,3,4,two\n")
+    assert whole(opened(data))["uri"].to_pylist() == ["a", "b"]
 
 
 LABELS = {

@@ -229,6 +229,9 @@ def test_one_warning_per_kind_of_doubt() -> None:
         "Classes look like several labels in one cell, such as 'cat|small'; "
         "each combination counts as a class of its own."
     ]
+    cells = ("cat", "dog", "owl", "cat, dog", "dog, owl", "table, dining")
+    (said,) = vocabulary_warnings(dict.fromkeys(cells, 2), LabelVocabulary(cells, {n: i for i, n in enumerate(cells)}))
+    assert said.startswith("Classes look like several labels in one cell, such as 'cat, dog'")
 
 
 def test_quarantine_limit() -> None:
