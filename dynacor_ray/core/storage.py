@@ -391,8 +391,11 @@ def storage_errors(action: str, place: Location) -> Iterator[None]:
         raise
     except OSError as error:
         number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else None)
-        full = number in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space or choose another place" if full else "check path and rights"
+        remedy = "check path and rights"
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "free some space or choose another place"
+        elif action == "write" and number in (errno.EROFS, errno.EACCES, errno.EPERM):
+            remedy = "check path and rights, or choose another place"
         if is_transient(error):
             remedy = "run the same command again when the storage answers; it goes on where it was"
         reason = os.strerror(number) if number else str(error)

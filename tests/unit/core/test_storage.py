@@ -180,8 +180,9 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "free some space or choose another place"),
         (errno.EDQUOT, "free some space or choose another place"),
-        (errno.EACCES, "check path and rights"),
-        (errno.EROFS, "check path and rights"),
+        (errno.EACCES, "check path and rights, or choose another place"),
+        (errno.EROFS, "check path and rights, or choose another place"),
+        (errno.ENOTDIR, "check path and rights"),
         (errno.EIO, "run the same command again when the storage answers; it goes on where it was"),
         (None, "run the same command again when the storage answers; it goes on where it was"),
     ],
