@@ -31,6 +31,8 @@ from dynacor_ray.core.redaction import MASK, redact, redacted
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 ATTEMPTS = 4
+PART = ".part"
+"""End of the names of files that are being written."""
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; each further wait is twice as long."""
 _TRANSIENT = frozenset(
@@ -192,6 +194,18 @@ class Location:
         with storage_errors("read", self):
             return sorted(info.base_name for info in self.fresh.get_file_info(selector))
 
+    def remove_half_written(self) -> None:
+        """Remove what `atomic_replace` left below the directory when its process was killed; nobody may write there."""
+        for info in self._below():
+            if info.base_name.endswith(PART):
+                (self / info.path.strip("/")[len(self.path.strip("/")) + 1 :]).delete()
+
+    @retry_transient
+    def _below(self) -> list[pafs.FileInfo]:
+        with storage_errors("read", self):
+            found = self.fresh.get_file_info(pafs.FileSelector(self.path, recursive=True, allow_not_found=True))
+            return list(found)
+
     @contextmanager
     def stream(self) -> Iterator[pa.NativeFile]:
         """The file, open for reading from its start. Raises StorageError for a pipe, which would block forever."""
@@ -288,7 +302,7 @@ class Location:
     @contextmanager
     def atomic_replace(self) -> Iterator[Location]:
         """A temporary location beside this one; moved here on success, removed on failure. Parents are created."""
-        part = self.beside(f".{uuid.uuid4().hex[:8]}.part")
+        part = self.beside(f".{uuid.uuid4().hex[:8]}{PART}")
         with storage_errors("write", self):
             self.filesystem.create_dir(self.parent.path, recursive=True)
             try:

@@ -14,13 +14,12 @@ from typing import Any
 
 import psutil
 import pyarrow.csv as pacsv
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
 from dynacor_ray.core import storage
 from dynacor_ray.core.errors import DynacorError
-from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.storage import locate
 from dynacor_ray.export.cleaned_copy import clean_run
 from dynacor_ray.export.tables import export_run
 from dynacor_ray.report.build import make_report
@@ -29,6 +28,7 @@ from dynacor_ray.workflows.compare import compare
 from dynacor_ray.workflows.detect import detect
 from dynacor_ray.workflows.sweep import sweep
 from tests.engine.conftest import write_features
+from tests.engine.faults import everything
 from tests.engine.s3_server import KINDS, SECRET, Faults, empty_bucket, faulty_proxy, s3_server, uri_of
 
 
@@ -55,13 +55,6 @@ def compared(data: str, out: str, cache: str) -> list[dict[str, Any]]:
     options = {"epochs": 2, "clustering_epochs": 1, "cluster": "none", "quiet": True}
     found = compare(data, out=out, cache=cache, detectors=detectors, label_noise=("given", "symmetric:0.2"), **options)
     return found.judgments().drop_columns("seconds").to_pylist()
-
-
-def everything(place: Location) -> dict[str, bytes]:
-    """Path below `place` -> content."""
-    infos = place.filesystem.get_file_info(pafs.FileSelector(place.path, recursive=True))
-    files = [info.path for info in infos if info.is_file]
-    return {path[len(place.path) + 1 :]: place.filesystem.open_input_file(path).read() for path in files}
 
 
 def test_a_whole_run_and_a_sweep(
@@ -124,15 +117,15 @@ DRIVER = f"""
 import sys
 from dynacor_ray.workflows.detect import detect
 data, out, cache, cluster = sys.argv[1:]
-detect(data, out=out, cache=cache, **{OPTIONS | {"epochs": 6, "batch_size": 8}} | {{"cluster": cluster}})
+detect(data, out=out, cache=cache, **{OPTIONS | {"epochs": 5, "batch_size": 8}} | {{"cluster": cluster}})
 """
 
 
 @pytest.mark.parametrize("cluster", ["none", pytest.param("local", marks=pytest.mark.slow)])
 def test_a_killed_driver_is_resumed_by_the_same_command(server: int, tmp_path: Path, cluster: str) -> None:
     """On a store that answers late at times, at whatever the driver did then: nothing lost, nothing doubled."""
-    options = OPTIONS | {"epochs": 6, "batch_size": 8}
-    local = write_features(tmp_path / "data.parquet", 600)
+    options = OPTIONS | {"epochs": 5, "batch_size": 8}
+    local = write_features(tmp_path / "data.parquet", 300)
     detect(str(local), out=str(tmp_path / "run"), cache=str(tmp_path / "cache"), **options)
     locate(uri_of(server).format("data.parquet")).write_bytes(local.read_bytes())
     run = locate(uri_of(server).format("runs/a"))
@@ -144,7 +137,7 @@ def test_a_killed_driver_is_resumed_by_the_same_command(server: int, tmp_path: P
         while not (progress.exists() and progress.read_json()["epochs"] >= 2):
             assert driver.poll() is None, "the driver ended before it could be killed"
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.3)
         family = psutil.Process(driver.pid).children(recursive=True)
         driver.kill()
         driver.wait()

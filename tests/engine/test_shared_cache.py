@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from dynacor_ray.core.errors import StorageError
-from dynacor_ray.core.storage import locate
+from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.engine.data import embed, ingest
 from dynacor_ray.workflows.detect import detect
 from tests.engine.faults import assert_nothing_half, assert_whole
@@ -130,6 +130,25 @@ def test_another_driver_fills_the_cache_meanwhile(
         assert_whole(tmp_path / name, ROWS, EPOCHS, gamma=0.3)
         for table in ("issues.parquet", "dynamics.parquet"):
             assert pq.read_table(tmp_path / name / table).equals(pq.read_table(tmp_path / "calm" / table))
+
+
+def test_what_a_killed_driver_had_half_packed_is_removed(
+    pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself when it resumes; what another driver is packing stays."""
+    cache = tmp_path / "cache"
+    with monkeypatch.context() as killed:
+        killed.setattr(ingest, "_summarize", lambda *_: pytest.fail("killed"))
+        delete = Location.delete
+        killed.setattr(Location, "delete", lambda place: None if "/dataset/" in place.path else delete(place))
+        with pytest.raises(pytest.fail.Exception):
+            detect(pictures, out=str(tmp_path / "first"), cache=str(cache), **OPTIONS)
+    (left,) = cache.glob("*/dataset/*")
+    assert left.is_dir()
+    for name in ("second", "first"):
+        cache.joinpath(next(cache.glob("*/dataset/manifest.json"), Path("none"))).unlink(missing_ok=True)
+        detect(pictures, out=str(tmp_path / name), cache=str(cache), **OPTIONS)
+        assert left.exists() == (name == "second")
 
 
 def assert_cache_like_alone(cache: Path, alone: Path) -> None:

@@ -116,7 +116,9 @@ class _Packer:
         )
 
 
-def ingest(source: Source, folder: Location, max_invalid_share: float, progress: Progress) -> PackedDataset:
+def ingest(
+    source: Source, folder: Location, max_invalid_share: float, progress: Progress, owner: str = ""
+) -> PackedDataset:
     """Pack `source` into `folder`, or return what is there when nothing changed.
 
     Args:
@@ -124,6 +126,7 @@ def ingest(source: Source, folder: Location, max_invalid_share: float, progress:
         folder: Where the packed data are kept.
         max_invalid_share: Most rows that may be unusable, as a share in [0, 1].
         progress: Where the rows done are shown.
+        owner: Names who packs, which is one driver at a time: what it left half packed when it was killed is removed.
 
     Raises:
         DataError: The data cannot be used; nothing that looks complete is left.
@@ -137,7 +140,11 @@ def ingest(source: Source, folder: Location, max_invalid_share: float, progress:
         return packed
     # Another run may share the folder and pack the same data at this moment: each packs into a place of its own, and
     # the manifest, which is replaced at once, names the place that counts. Who is done first has packed them for all.
-    attempt = uuid.uuid4().hex[:8]
+    attempt = f"{owner}-{uuid.uuid4().hex[:8]}".lstrip("-")
+    if owner:
+        for name in folder.names():
+            if name.startswith(f"{owner}-"):
+                (folder / name).delete()
     try:
         manifest = _pack(source, fingerprint, folder, attempt, max_invalid_share, progress)
         packed = _packed_before(folder, fingerprint)

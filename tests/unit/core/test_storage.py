@@ -97,6 +97,18 @@ def test_a_failing_write_leaves_nothing(folder: Location) -> None:
     assert folder.names() == []
 
 
+def test_what_a_killed_process_left_half_written(folder: Location) -> None:
+    for name in ("a.json", "a.json.12ab34cd.part", "x/y/b.parquet.12ab34cd.part", "x/c.part.json"):
+        (folder / name).write_bytes(b"1")
+    folder.remove_half_written()
+    assert folder.names() == ["a.json", "x"]
+    assert ((folder / "x").names(), (folder / "x" / "y" / "b.parquet.12ab34cd.part").exists()) in (
+        (["c.part.json"], False),
+        (["c.part.json", "y"], False),
+    )
+    (folder / "none").remove_half_written()
+
+
 def test_a_failing_write_keeps_the_old_file(folder: Location) -> None:
     (folder / "f").write_bytes(b"old")
 
