@@ -18,7 +18,7 @@ from dynacor_ray.core.errors import RunDirectoryError, expected_got
 
 @dataclass(frozen=True)
 class _Fence:
-    """folder: below which changes are checked; lock: the file that whoever takes over removes; both on `filesystem`."""
+    """folder: in which changes are checked; lock: the file that whoever takes over removes; both on `filesystem`."""
 
     filesystem: pafs.FileSystem
     folder: str
@@ -26,7 +26,7 @@ class _Fence:
     check: Callable[[], None]
 
     def is_around(self, filesystem: pafs.FileSystem, path: str) -> bool:
-        return path.startswith(f"{self.folder}/") and filesystem.equals(self.filesystem)
+        return f"{path}/".startswith(f"{self.folder}/") and filesystem.equals(self.filesystem)
 
 
 _FENCES: dict[object, _Fence] = {}
@@ -36,7 +36,7 @@ _OWN: set[str] = set()
 
 @contextmanager
 def fenced(filesystem: pafs.FileSystem, folder: str, lock: str, check: Callable[[], None]) -> Iterator[None]:
-    """Call `check` before each change of a file below a folder by this process; what it raises prevents the change."""
+    """Call `check` before each change of a folder or below it by this process; what it raises prevents the change."""
     key = object()
     _OWN.add(lock)
     _FENCES[key] = _Fence(filesystem, folder, lock, check)

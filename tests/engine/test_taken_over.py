@@ -32,7 +32,7 @@ detect(data, out=out, epochs=5000, batch_size=16, checkpoint_seconds=0.0, quiet=
 """
 
 
-@pytest.fixture(params=["disk", "store"])
+@pytest.fixture(params=[pytest.param("disk", marks=pytest.mark.slow), "store"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
     if request.param == "disk":
         yield locate(str(tmp_path))

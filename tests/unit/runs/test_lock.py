@@ -263,12 +263,12 @@ def test_workers_of_a_driver_that_was_thought_dead_change_nothing(
     """Places in other processes, which take the driver's lock with them as they are sent."""
     with run_lock(run, QUIET):
         (mine,) = run.names()
-        sent, same = pickle.dumps(run / "signals"), pickle.dumps(run.beside("-b"))
+        sent, same = pickle.dumps(run), pickle.dumps(run.beside("-b"))
         assert pickle.loads(sent).lock == "", "its own process asks the lock itself"
         with monkeypatch.context() as elsewhere:  # as in another process
             elsewhere.setattr(fences, "_OWN", set())
             elsewhere.setattr(fences, "_FENCES", {})
-            worker = pickle.loads(pickle.dumps(pickle.loads(sent))) / "a.json"  # and on to another one
+            worker = pickle.loads(pickle.dumps(pickle.loads(sent))) / "signals" / "a.json"  # and on to another one
             assert pickle.loads(same).lock == "", "of another directory"
         worker.write_json("first")
     assert mine not in run.names()
