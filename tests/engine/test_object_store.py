@@ -121,7 +121,8 @@ detect(data, out=out, cache=cache, **{OPTIONS | {"epochs": 5, "batch_size": 8}} 
 """
 
 
-@pytest.mark.parametrize("cluster", ["none", pytest.param("local", marks=pytest.mark.slow)])
+@pytest.mark.slow  # starts two processes and a store
+@pytest.mark.parametrize("cluster", ["none", "local"])
 def test_a_killed_driver_is_resumed_by_the_same_command(server: int, tmp_path: Path, cluster: str) -> None:
     """On a store that answers late at times, at whatever the driver did then: nothing lost, nothing doubled."""
     options = OPTIONS | {"epochs": 5, "batch_size": 8}
