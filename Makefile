@@ -3,7 +3,7 @@
 # make docs   README, guides and docstrings as one site, in build/docs
 # make bench  the benchmarks at small sizes, as JSON; larger sizes by options, see jobs/bench_*.py
 # make slow   tests of rarer faults, untrusted input, and the documented commands that train often
-# make soak   a run whose processes are killed ten times at random (SEED=7: at other moments); some minutes
+# make soak   runs whose processes are killed 30 times at random (KILLS=8 SEED=7: fewer, at other moments); half an hour
 # Another interpreter: make demo PYTHON=python3.12
 PYTHON ?= python3
 VENV   := .venv
@@ -68,8 +68,9 @@ slow: venv
 	$(PYTEST) tests/jobs -m slow
 
 SEED ?= 0
+KILLS ?= 30
 soak: venv
-	$(BIN)/pytest tests/soak --seed $(SEED) -s
+	$(BIN)/pytest tests/soak --seed $(SEED) --kills $(KILLS) -s
 
 bench: venv
 	@for script in jobs/bench_*.py; do echo "== $$script" >&2; $(BIN)/python "$$script" || exit 1; done

@@ -25,11 +25,14 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dynacor_ray.core.errors import StorageError, expected_got
+from dynacor_ray.core.fences import as_it_is_now, check_change, lock_around, of_another
 from dynacor_ray.core.redaction import MASK, redact, redacted
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 ATTEMPTS = 4
+PART = ".part"
+"""End of the names of files that are being written."""
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; each further wait is twice as long."""
 _TRANSIENT = frozenset(
@@ -110,11 +113,18 @@ class Location:
         filesystem: Where it lies.
         path: Its path there; an object of that file system needs no parsing of a URI again.
         uri: What the user wrote, or that of a child; may hold secrets, unlike `str(location)`.
+        lock: Path of the file without which nothing is changed here: the lock of the driver that sent this place to
+            this process; empty where there is none.
     """
 
     filesystem: pafs.FileSystem
     path: str
     uri: str = field(repr=False)
+    lock: str = field(default="", repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Callable[..., Location], tuple[Any, ...]]:
+        lock = self.lock or lock_around(self.filesystem, self.path)
+        return _received, (self.filesystem, self.path, self.uri, lock)
 
     def __truediv__(self, name: str) -> Location:
         return self._at(lambda path: posixpath.join(path, name))
@@ -133,18 +143,23 @@ class Location:
 
     def _at(self, move: Callable[[str], str]) -> Location:
         """Another place on the same file system; the query of a URI stays behind the path."""
-        return Location(self.filesystem, _move(self.path, move), _move(self.uri, move))
+        return Location(self.filesystem, _move(self.path, move), _move(self.uri, move), self.lock)
 
     @property
     def is_local(self) -> bool:
         """Whether the path is on this machine."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
+    @property
+    def fresh(self) -> pafs.FileSystem:
+        """The file system as it is now, whatever was listed before."""
+        return as_it_is_now(self.filesystem, self.path)
+
     @retry_transient
     def info(self) -> pafs.FileInfo:
         """Type, size and modification time; the type is NotFound if nothing exists."""
         with storage_errors("read", self):
-            return self.filesystem.get_file_info(self.path)
+            return self.fresh.get_file_info(self.path)
 
     def exists(self) -> bool:
         """Whether a file or directory exists."""
@@ -164,9 +179,9 @@ class Location:
     @retry_transient
     def delete(self) -> None:
         """Remove the file or the whole directory, if there is one."""
-        _check_fences(self)
         with storage_errors("write", self):
-            kind = self.filesystem.get_file_info(self.path).type
+            check_change(self.filesystem, self.path, self.lock)
+            kind = self.fresh.get_file_info(self.path).type
             if kind == pafs.FileType.Directory:
                 self.filesystem.delete_dir(self.path)
             elif kind != pafs.FileType.NotFound:
@@ -177,14 +192,26 @@ class Location:
         """Sorted names of the entries directly inside the directory; empty if it does not exist."""
         selector = pafs.FileSelector(self.path, allow_not_found=True)
         with storage_errors("read", self):
-            return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+            return sorted(info.base_name for info in self.fresh.get_file_info(selector))
+
+    def remove_half_written(self) -> None:
+        """Remove what `atomic_replace` left below the directory when its process was killed; nobody may write there."""
+        for info in self._below():
+            if info.base_name.endswith(PART):
+                (self / info.path.strip("/")[len(self.path.strip("/")) + 1 :]).delete()
+
+    @retry_transient
+    def _below(self) -> list[pafs.FileInfo]:
+        with storage_errors("read", self):
+            found = self.fresh.get_file_info(pafs.FileSelector(self.path, recursive=True, allow_not_found=True))
+            return list(found)
 
     @contextmanager
     def stream(self) -> Iterator[pa.NativeFile]:
         """The file, open for reading from its start. Raises StorageError for a pipe, which would block forever."""
         if self.is_local and self.info().type not in (pafs.FileType.File, pafs.FileType.NotFound):
             raise StorageError(expected_got(f"a regular file at {self}", "something else", "check the path"))
-        with storage_errors("read", self), self.filesystem.open_input_stream(self.path) as stream:
+        with storage_errors("read", self), self.fresh.open_input_stream(self.path) as stream:
             if not self.path.lower().endswith(".xz"):  # the only compression that Arrow does not unpack by itself
                 yield stream
                 return
@@ -238,7 +265,7 @@ class Location:
         only one that cannot be read is damaged.
         """
         try:
-            with storage_errors("read", self), pq.ParquetFile(self.path, filesystem=self.filesystem) as file:
+            with storage_errors("read", self), pq.ParquetFile(self.path, filesystem=self.fresh) as file:
                 yield file
         except pa.ArrowInvalid as error:
             if self._is_parquet():
@@ -275,12 +302,12 @@ class Location:
     @contextmanager
     def atomic_replace(self) -> Iterator[Location]:
         """A temporary location beside this one; moved here on success, removed on failure. Parents are created."""
-        part = self.beside(f".{uuid.uuid4().hex[:8]}.part")
+        part = self.beside(f".{uuid.uuid4().hex[:8]}{PART}")
         with storage_errors("write", self):
             self.filesystem.create_dir(self.parent.path, recursive=True)
             try:
                 yield part
-                _check_fences(self)
+                check_change(self.filesystem, self.path, self.lock)
                 self.filesystem.move(part.path, self.path)
             except BaseException:
                 if self.filesystem.get_file_info(part.path).type != pafs.FileType.NotFound:
@@ -288,24 +315,9 @@ class Location:
                 raise
 
 
-_FENCES: dict[object, tuple[Location, Callable[[], None]]] = {}
-
-
-@contextmanager
-def fenced(folder: Location, check: Callable[[], None]) -> Iterator[None]:
-    """Call `check` before each change of a file below a folder by this process; what it raises prevents the change."""
-    key = object()
-    _FENCES[key] = folder, check
-    try:
-        yield
-    finally:
-        del _FENCES[key]
-
-
-def _check_fences(place: Location) -> None:
-    for folder, check in list(_FENCES.values()):
-        if place.path.startswith(f"{folder.path}/") and place.filesystem.equals(folder.filesystem):
-            check()
+def _received(filesystem: pafs.FileSystem, path: str, uri: str, lock: str) -> Location:
+    """A place that was sent by this or another process."""
+    return Location(filesystem, path, uri, of_another(lock))
 
 
 def _move(text: str, move: Callable[[str], str]) -> str:
@@ -393,8 +405,11 @@ def storage_errors(action: str, place: Location) -> Iterator[None]:
         raise
     except OSError as error:
         number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else None)
-        full = number in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space or choose another place" if full else "check path and rights"
+        remedy = "check path and rights"
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "free some space or choose another place"
+        elif action == "write" and number in (errno.EROFS, errno.EACCES, errno.EPERM):
+            remedy = "check path and rights, or choose another place"
         if is_transient(error):
             remedy = "run the same command again when the storage answers; it goes on where it was"
         reason = os.strerror(number) if number else str(error)

@@ -6,7 +6,8 @@ ever compared. The file of a dead driver is removed by the one that takes over.
 
 A driver that was thought dead, since it was suspended or cut off from the storage, is stopped when it goes on. Until it
 is, its changes do no harm: before each of them it makes sure that it still holds the directory, unless its file changed
-so short a time ago that nobody can have taken over (a lease; Gray & Cheriton, 1989).
+so short a time ago that nobody can have taken over (a lease; Gray & Cheriton, 1989). Its workers in other processes are
+stopped by the loss of that file, which whoever takes over removes first (`core.fences`).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from dynacor_ray.core.errors import RunDirectoryError, StorageError, expected_got
+from dynacor_ray.core.fences import fenced
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import Location, fenced
+from dynacor_ray.core.storage import Location
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
@@ -61,7 +63,7 @@ def run_lock(run: Location, progress: Progress) -> Iterator[Callable[[], None]]:
     heartbeat.start()
     try:
         try:
-            with fenced(run, lock.check_lease):
+            with fenced(run.filesystem, run.path, lock.place.path, lock.check_lease):
                 yield lock.check
         finally:
             stop.set()
@@ -209,8 +211,8 @@ def _describe(other: dict[str, Any]) -> str:
 
 
 def _now() -> float:
-    """Seconds since the boot, those of a suspended machine included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+    """Seconds of a clock that nobody sets, those of a suspended machine included."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))  # on macOS the latter counts them
 
 
 def _machine() -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ConfigError, EncoderError, expected_got, first_line
+from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.manifest import LinedUpFeatures
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
@@ -59,7 +60,8 @@ def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress, with_cop
     """
     config, run = prepared.config, prepared.run
     with progress.timed("ingest"):
-        dataset = ingest(prepared.source, prepared.packed.make_dir(), config.max_invalid_share, progress)
+        folder, owner = prepared.packed.make_dir(), digest(str(run))[:8]
+        dataset = ingest(prepared.source, folder, config.max_invalid_share, progress, owner)
         _show_quarantine(dataset, run, progress)
     training, corruption = prepared.training, corruption_config(config) if with_copies else None
     network = training.network

@@ -196,6 +196,7 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
             signals = self.first.source.num_rows * detect.epochs * BYTES_PER_SIGNAL
             require_space(self.run, signals * (len(self.trainings) + 1))
             run_directory.claim(self.run, self.identity(), dataclasses.asdict(self.config))
+            self.records.remove_half_written()
             check_storage(self.first, progress)
             for prepared in self.trainings.values():
                 check_encoder(prepared)

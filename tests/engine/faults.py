@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.storage import Location
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.runs.lock import is_lock
 
@@ -26,16 +28,23 @@ def assert_whole(run: Path, rows: int, epochs: int, gamma: float = 0.1) -> None:
     assert np.array_equal(table["key"].to_numpy(), expected)
     assert schema.matrix(table["margin"]).shape == (len(expected), epochs)
     assert sorted(pq.read_table(run / "issues.parquet")["instance_id"].to_pylist()) == list(range(rows))
-    listed = json.loads((run / "signals" / "manifest.json").read_text())
-    assert sorted(map(int, listed)) == list(range(epochs))
-    left = {p.relative_to(run / "signals").as_posix() for p in (run / "signals").glob("epoch=*/*")}
-    assert left == {name for names in listed.values() for name in names}, "dead attempts left nothing behind"
-    for epoch in listed:
-        found = np.concatenate([pq.read_table(run / "signals" / f)["key"].to_numpy() for f in listed[epoch]])
-        assert np.array_equal(np.sort(found), expected), f"epoch {epoch}"
+    assert_signals_whole(run / "signals", rows, epochs, gamma)
     assert json.loads((run / "summary.json").read_text())["num_rows"] == rows
     names = [path.name for path in run.iterdir()]
     assert not [name for name in names if name.endswith(".part") or is_lock(name)]
+
+
+def assert_signals_whole(signals: Path, rows: int, epochs: int, gamma: float) -> None:
+    """Exactly one signal per row and epoch, and no file that does not count."""
+    expected = expected_keys(rows, gamma)
+    listed = json.loads((signals / "manifest.json").read_text())
+    assert sorted(map(int, listed)) == list(range(epochs))
+    left = {p.relative_to(signals).as_posix() for p in signals.glob("epoch=*/*")}
+    assert left == {name for names in listed.values() for name in names}, "dead attempts left nothing behind"
+    assert not list(signals.rglob("*.part"))
+    for epoch in listed:
+        found = np.concatenate([pq.read_table(signals / f)["key"].to_numpy() for f in listed[epoch]])
+        assert np.array_equal(np.sort(found), expected), f"epoch {epoch}"
 
 
 def assert_nothing_half(run: Path) -> None:
@@ -45,3 +54,10 @@ def assert_nothing_half(run: Path) -> None:
             json.loads(place.read_text())
         elif place.suffix == ".parquet":
             pq.read_table(place)
+
+
+def everything(place: Location) -> dict[str, bytes]:
+    """Path below `place` -> content."""
+    infos = place.filesystem.get_file_info(pafs.FileSelector(place.path, recursive=True))
+    files = [info.path for info in infos if info.is_file]
+    return {path[len(place.path) + 1 :]: place.filesystem.open_input_file(path).read() for path in files}

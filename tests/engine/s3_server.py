@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def uri_of(port: int) -> str:
 
 @contextmanager
 def s3_server() -> Iterator[int]:
-    """The port of a server with an empty bucket."""
+    """The port of a server; `empty_bucket` makes the bucket."""
     pytest.importorskip("moto", reason="pip install -e '.[dev]' brings the S3 server")
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -43,11 +44,16 @@ def s3_server() -> Iterator[int]:
                 break
             except OSError:
                 time.sleep(0.05)
-        pafs.FileSystem.from_uri(uri_of(port).format("x") + "&allow_bucket_creation=true")[0].create_dir("bucket")
         yield port
     finally:
         server.kill()
         server.wait()
+
+
+def empty_bucket(port: int) -> None:
+    """Make the server forget all but an empty bucket."""
+    urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/reset", data=b"", timeout=60).close()
+    pafs.FileSystem.from_uri(uri_of(port).format("x") + "&allow_bucket_creation=true")[0].create_dir("bucket")
 
 
 KINDS = ("500", "503", "slow", "reset before", "reset after", "truncated")

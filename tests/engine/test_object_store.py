@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pyarrow.csv as pacsv
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
 from dynacor_ray.core import storage
 from dynacor_ray.core.errors import DynacorError
-from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.storage import locate
 from dynacor_ray.export.cleaned_copy import clean_run
 from dynacor_ray.export.tables import export_run
 from dynacor_ray.report.build import make_report
 from dynacor_ray.runs.directory import BEST, SUMMARY, TRAININGS
+from dynacor_ray.workflows.compare import compare
 from dynacor_ray.workflows.detect import detect
 from dynacor_ray.workflows.sweep import sweep
 from tests.engine.conftest import write_features
-from tests.engine.s3_server import KINDS, SECRET, Faults, faulty_proxy, s3_server, uri_of
+from tests.engine.faults import everything
+from tests.engine.s3_server import KINDS, SECRET, Faults, empty_bucket, faulty_proxy, s3_server, uri_of
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[int]:
+    with s3_server() as port:
+        yield port
 
 
 @pytest.fixture
-def server() -> Iterator[int]:
-    with s3_server() as port:
-        yield port
+def server(running: int) -> int:
+    empty_bucket(running)
+    return running
 
 
 @pytest.fixture
@@ -36,11 +49,12 @@ def store(server: int) -> str:
     return uri_of(server)
 
 
-def everything(place: Location) -> dict[str, bytes]:
-    """Path below `place` -> content."""
-    infos = place.filesystem.get_file_info(pafs.FileSelector(place.path, recursive=True))
-    files = [info.path for info in infos if info.is_file]
-    return {path[len(place.path) + 1 :]: place.filesystem.open_input_file(path).read() for path in files}
+def compared(data: str, out: str, cache: str) -> list[dict[str, Any]]:
+    """What a comparison on given and on made labels found, but for the seconds."""
+    detectors = ("dynacor", "aum", "fm_srm")
+    options = {"epochs": 2, "clustering_epochs": 1, "cluster": "none", "quiet": True}
+    found = compare(data, out=out, cache=cache, detectors=detectors, label_noise=("given", "symmetric:0.2"), **options)
+    return found.judgments().drop_columns("seconds").to_pylist()
 
 
 def test_a_whole_run_and_a_sweep(
@@ -73,6 +87,9 @@ def test_a_whole_run_and_a_sweep(
     assert len((swept.run / TRAININGS).names()) == 2, "a folder per training"
     assert (swept.run / BEST / SUMMARY).exists()
 
+    on_disk = compared(str(tmp_path / "data.parquet"), str(tmp_path / "c"), str(tmp_path / "cache"))
+    assert compared(data.uri, store.format("runs/c"), store.format("cache")) == on_disk
+
     written = everything(locate(store.format("")))
     assert len(written) > 20
     for name, content in written.items():
@@ -94,6 +111,60 @@ def assert_readable(written: dict[str, bytes]) -> None:
             pq.read_table(io.BytesIO(content))
         elif name.endswith(".json"):
             json.loads(content)
+
+
+DRIVER = f"""
+import sys
+from dynacor_ray.workflows.detect import detect
+data, out, cache, cluster = sys.argv[1:]
+detect(data, out=out, cache=cache, **{OPTIONS | {"epochs": 5, "batch_size": 8}} | {{"cluster": cluster}})
+"""
+
+
+@pytest.mark.slow  # starts two processes and a store
+@pytest.mark.parametrize("cluster", ["none", "local"])
+def test_a_killed_driver_is_resumed_by_the_same_command(server: int, tmp_path: Path, cluster: str) -> None:
+    """On a store that answers late at times, at whatever the driver did then: nothing lost, nothing doubled."""
+    options = OPTIONS | {"epochs": 5, "batch_size": 8}
+    local = write_features(tmp_path / "data.parquet", 300)
+    detect(str(local), out=str(tmp_path / "run"), cache=str(tmp_path / "cache"), **options)
+    locate(uri_of(server).format("data.parquet")).write_bytes(local.read_bytes())
+    run = locate(uri_of(server).format("runs/a"))
+    with faulty_proxy(server, Faults(0.05, ("slow",))) as port:
+        places = [uri_of(port).format(name) for name in ("data.parquet", "runs/a", "cache")]
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"PYTHONPATH": os.getcwd()}
+        driver = subprocess.Popen([sys.executable, "-c", DRIVER, *places, cluster], env=environment)
+        deadline, progress = time.monotonic() + 300, run / "signals" / "progress.json"
+        while not (progress.exists() and progress.read_json()["epochs"] >= 2):
+            assert driver.poll() is None, "the driver ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+        family = psutil.Process(driver.pid).children(recursive=True)
+        driver.kill()
+        driver.wait()
+        for process in family:  # the machine goes down with its driver
+            if process.is_running():
+                process.kill()
+        stopped = everything(run)
+        assert "summary.json" not in stopped
+        assert_readable({name: content for name, content in stopped.items() if not name.endswith(".part")})
+        detect(places[0], out=places[1], cache=places[2], **options)
+    written = everything(run)
+    assert_whole_on_store(written, tmp_path / "run", options["epochs"])
+    first = {name for name in stopped if "epoch=00000" in name}
+    assert first == {name for name in written if "epoch=00000" in name}, "the first epoch was not repeated"
+
+
+def assert_whole_on_store(written: dict[str, bytes], calm: Path, epochs: int) -> None:
+    """A run's files on a store: the tables of an undisturbed run on a disk, and of each epoch what counts."""
+    assert_readable(written)
+    assert not [name for name in written if name.endswith((".part", ".lock"))]
+    for name in ("issues", "dynamics"):
+        assert pq.read_table(io.BytesIO(written[f"{name}.parquet"])).equals(pq.read_table(calm / f"{name}.parquet"))
+    listed = json.loads(written["signals/manifest.json"])
+    assert len(listed) == epochs
+    left = {name for name in written if name.startswith("signals/epoch=")}
+    assert left == {f"signals/{name}" for names in listed.values() for name in names}, "nothing doubled"
 
 
 @pytest.mark.parametrize(
@@ -128,12 +199,5 @@ def test_a_store_that_fails(
         else:
             raise AssertionError(ended)
     assert sum(faults.done.values()) - faults.done[""] > 3, "the store did fail"
-    written = everything(locate(uri_of(server).format("")))
-    assert_readable(written)
-    for name in ("issues", "dynamics"):
-        table = pq.read_table(io.BytesIO(written[f"runs/a/{name}.parquet"]))
-        assert table.equals(pq.read_table(tmp_path / "run" / f"{name}.parquet")), name
-    listed = json.loads(written["runs/a/signals/manifest.json"])
-    assert len(listed) == OPTIONS["epochs"]
-    left = {name for name in written if name.startswith("runs/a/signals/epoch=")}
-    assert left == {f"runs/a/signals/{name}" for names in listed.values() for name in names}, "nothing doubled"
+    assert_readable(everything(locate(uri_of(server).format(""))))
+    assert_whole_on_store(everything(locate(uri_of(server).format("runs/a"))), tmp_path / "run", OPTIONS["epochs"])

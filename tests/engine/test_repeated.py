@@ -15,6 +15,7 @@ import psutil
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
+import ray
 from fsspec.implementations.local import LocalFileSystem
 
 from dynacor_ray.core.errors import StorageError
@@ -22,7 +23,8 @@ from dynacor_ray.workflows.detect import detect
 from tests.engine.faults import assert_nothing_half, assert_whole
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "clustering_epochs": 1, "quiet": True, "cluster": "none"}
-RUNS, WARM = 64, 16
+ON_CLUSTER = 16
+"""Runs; each starts and ends two workers."""
 
 
 def held() -> tuple[int, int, int, int]:
@@ -31,21 +33,51 @@ def held() -> tuple[int, int, int, int]:
     return me.memory_info().rss, me.num_fds(), threading.active_count(), len(os.listdir(tempfile.gettempdir()))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_many_runs_leave_nothing(
-    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def slopes(rows: list[tuple[int, int, int, int]]) -> np.ndarray:
+    """Of each of `held`, per run."""
+    after = np.array(rows, float)
+    return np.polyfit(np.arange(len(after)), after, 1)[0]
+
+
+@pytest.fixture
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("runs", "warm", "most"),
+    [pytest.param(8, 3, 8 << 20, id="8"), pytest.param(64, 16, 512 << 10, id="64", marks=pytest.mark.slow)],
+)
+def test_many_runs_leave_nothing(
+    feature_set: Callable[..., Path], tmp_path: Path, own_temporary_folder: Path, runs: int, warm: int, most: int
+) -> None:
+    """No more than `most` bytes of memory per run, which says little after few runs, and nothing else."""
     data, rows = str(feature_set(200)), []
-    for number in range(RUNS):
+    for number in range(runs):
         detect(data, out=str(tmp_path / f"run{number}"), **OPTIONS)
         rows.append(held())
-    after = np.array(rows[WARM:], float)
-    memory, files, threads, temporary = np.polyfit(np.arange(len(after)), after, 1)[0]
-    assert memory < 512 << 10, f"{memory / 1024:.0f} KiB per run"
-    assert max(files, threads, temporary) < 0.05, (files, threads, temporary)
+    memory, files, threads, _ = slopes(rows[warm:])
+    assert memory < most, f"{memory / 1024:.0f} KiB per run"
+    assert max(files, threads) < 0.05, rows
+    assert not list(own_temporary_folder.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_many_runs_on_one_cluster_leave_nothing(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+    """Nothing stays reserved: what a run leaves set aside, the next one would wait for."""
+    data, rows = str(feature_set(200)), []
+    for number in range(ON_CLUSTER):
+        detect(data, out=str(tmp_path / f"run{number}"), **OPTIONS | {"cluster": "auto", "workers": 2})
+        rows.append(held())
+        groups = ray.util.placement_group_table().values()
+        assert [group["state"] for group in groups if group["state"] != "REMOVED"] == []
+    memory, files, threads, _ = slopes(rows[ON_CLUSTER // 4 :])
+    assert memory < 4 << 20, f"{memory / 1024:.0f} KiB per run"
+    assert max(files, threads) < 0.5, rows
 
 
 def full_disk(allowed: int) -> tuple[pafs.FileSystem, list[str]]:

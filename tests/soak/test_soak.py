@@ -1,4 +1,4 @@
-"""Ten kills at random moments of a run from images to issues: workers, actors and tasks of Ray, and the driver."""
+"""Kills at random moments of detect, sweep and train, from images on: of the driver, and of Ray's workers and tasks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -20,24 +21,42 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.engine.faults import assert_nothing_half, assert_whole
+from tests.engine.faults import assert_nothing_half, assert_signals_whole, assert_whole
 
-KILLS = 10
 ROWS, EPOCHS = 1500, 20
 SECONDS = 1500
-"""The soak is given up after this."""
+"""A soak is given up after this."""
+GAMMAS = (0.1, 0.2)
 RUN = f"""
 import sys
-import dynacor_ray.engine
-import ray
-ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=200 << 20, log_to_driver=False)
-from dynacor_ray.workflows.detect import detect
-detect(sys.argv[1], out=sys.argv[2], encoder="pixels:8", epochs={EPOCHS}, batch_size=8, workers=2, max_failures=3,
-       checkpoint_seconds=1.0, clustering_epochs=1, quiet=True)
+verb, mode, data, out = sys.argv[1:]
+options = dict(encoder="pixels:8", epochs={EPOCHS}, batch_size=8, checkpoint_seconds=1.0, quiet=True)
+if mode == "ray":
+    import dynacor_ray.engine
+    import ray
+    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=200 << 20, log_to_driver=False)
+    options |= dict(workers=2, max_failures=3)
+else:
+    options |= dict(cluster="none")
+from dynacor_ray import detect, sweep, train
+if verb == "detect":
+    detect(data, out=out, clustering_epochs=1, **options)
+elif verb == "sweep":
+    sweep(data, out=out, gammas={GAMMAS}, alphas=(0.0, 0.5), clustering_epochs=1, **options)
+else:
+    train(data, out=out, loss="elr", **options)
 """
 VICTIMS = (
     *("ray::RayTrainWorker", "ray::TrainController", "ray::DatasetManager", "ray::SplitCoordinator"),
-    *("ray::MapWorker", "ray::MapBatches", "ray::ReadPieces", "ray::make", "ray::work"),
+    *(
+        "ray::MapWorker",
+        "ray::MapBatches",
+        "ray::ReadPieces",
+        "ray::make",
+        "ray::work",
+        "ray::run",
+        "ray::ImplicitFunc",
+    ),
 )
 """Actors and tasks of a run, by the titles that Ray gives their processes."""
 
@@ -81,31 +100,65 @@ def end(driver: subprocess.Popen[bytes]) -> None:
 
 
 def epochs_done(run: Path) -> int:
-    place = run / "signals" / "progress.json"
-    return int(json.loads(place.read_text())["epochs"]) if place.exists() else -1
+    """Of all trainings; -1 before the first."""
+    places = [run / "signals" / "progress.json", *run.glob("trainings/*/signals/progress.json")]
+    return sum((json.loads(place.read_text())["epochs"] for place in places if place.exists()), -1)
+
+
+def outcome(verb: str, run: Path) -> list[Any]:
+    """What is equal in two undisturbed runs."""
+    if verb == "train":
+        return [(run / "model" / "model.safetensors").read_bytes()]
+    if verb == "sweep":
+        trials = pq.read_table(run / "trials.parquet")
+        return [trials.drop_columns([name for name in trials.column_names if "second" in name]).to_pylist()]
+    return [pq.read_table(run / name) for name in ("issues.parquet", "dynamics.parquet")]
+
+
+def assert_complete(verb: str, run: Path) -> None:
+    """Everything is there, once, and nothing else."""
+    if verb == "detect":
+        assert_whole(run, ROWS, EPOCHS)
+    elif verb == "sweep":
+        trainings = sorted((run / "trainings").iterdir())
+        assert len(trainings) == len(GAMMAS)
+        for gamma, training in zip(GAMMAS, trainings, strict=True):
+            assert_signals_whole(training / "signals", ROWS, EPOCHS, gamma)
+        assert pq.read_table(run / "trials.parquet")["status"].to_pylist() == ["finished"] * 2 * len(GAMMAS)
+        assert sorted(pq.read_table(run / "best" / "issues.parquet")["instance_id"].to_pylist()) == list(range(ROWS))
+    else:
+        history = json.loads((run / "summary.json").read_text())["epochs"]
+        assert [figures["epoch"] for figures in history] == list(range(1, EPOCHS + 1))
+        assert not (run / "signals").exists()
+    assert_nothing_half(run)
+    assert not [place for place in run.rglob("*.part") if "cache" not in place.relative_to(run).parts]
+    assert len([place for place in run.glob("cache/*/dataset/*") if place.is_dir()]) == 1, "packed once"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_ten_kills_at_random_moments(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("mode", ["none", "ray"])
+@pytest.mark.parametrize("verb", ["detect", "sweep", "train"])
+def test_kills_at_random_moments(tmp_path: Path, verb: str, mode: str, seed: int, kills: int) -> None:
     data, run, said = tmp_path / "images.parquet", tmp_path / "run", tmp_path / "driver.log"
     write_images(data)
-    dice, killed, deadline = random.Random(seed), Counter[str](), time.monotonic() + SECONDS
+    dice, killed, deadline = random.Random(f"{seed} {verb} {mode}"), Counter[str](), time.monotonic() + SECONDS
     ended_by_itself = 0
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"PYTHONPATH": os.getcwd()}
 
-    def start() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", RUN, str(data), str(run)]
+    def start(out: Path = run) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", RUN, verb, mode, str(data), str(out)]
         with said.open("ab") as log:
             return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
 
     # How many epochs are done when a kill comes; before the first of them the data are packed and embedded.
-    moments = sorted(dice.randint(-4, EPOCHS - 4) for _ in range(KILLS))
+    last = EPOCHS * (len(GAMMAS) if verb == "sweep" else 1) - 4
+    moments = sorted(dice.randint(-4, last) for _ in range(kills))
     driver = start()
     while moments or driver.poll() != 0:
         assert time.monotonic() < deadline, f"killed {dict(killed)}\n{said.read_text()[-3000:]}"
-        time.sleep(0.2)
+        time.sleep(0.05)
         if driver.poll() is not None:
             if driver.returncode == 0 and not moments:
                 break
@@ -115,12 +168,13 @@ def test_ten_kills_at_random_moments(tmp_path: Path, seed: int) -> None:
                 shutil.rmtree(run)
             driver = start()
         elif moments and epochs_done(run) >= max(moments[0], -1):
-            time.sleep(dice.uniform(0, 3))
+            time.sleep(dice.uniform(0, 3.0 if mode == "ray" or moments[0] < 0 else 0.5))
             alive = victims(driver.pid)
-            if dice.random() < 0.2:
+            if mode == "none" or dice.random() < 0.2:
                 end(driver)
                 killed["driver"] += 1
-                assert_nothing_half(run)
+                if run.exists():
+                    assert_nothing_half(run)
                 driver = start()
             elif alive:
                 victim = dice.choice(alive)
@@ -129,5 +183,9 @@ def test_ten_kills_at_random_moments(tmp_path: Path, seed: int) -> None:
             else:
                 continue
             moments.pop(0)
-    print(json.dumps({"seed": seed, "killed": killed, "drivers that ended by themselves": ended_by_itself}))
-    assert_whole(run, ROWS, EPOCHS)
+    told = {"verb": verb, "mode": mode, "seed": seed, "killed": killed}
+    print(json.dumps(told | {"drivers that ended by themselves": ended_by_itself}))
+    assert_complete(verb, run)
+    if mode == "none":  # where the number of workers, on which sums of floats depend, stays the same
+        assert start(tmp_path / "calm").wait(SECONDS) == 0
+        assert outcome(verb, run) == outcome(verb, tmp_path / "calm")

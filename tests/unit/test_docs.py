@@ -111,7 +111,7 @@ def known_options() -> set[str]:
     for script in (ROOT / "jobs").glob("bench_*.py"):
         fields = re.findall(r"^    ([a-z_]+): |\"--([a-z-]+)\"", script.read_text(), re.MULTILINE)
         found |= {f"--{(one or other).replace('_', '-')}" for one, other in fields}
-    return found | {"--working-dir", "--runtime-env", "--no-deps", "--wheel-dir"}
+    return found | {"--working-dir", "--runtime-env", "--no-deps", "--wheel-dir", "--strict", "--disable-pip"}
 
 
 @pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=name_of)

@@ -117,7 +117,9 @@ class _Packer:
         )
 
 
-def ingest(source: Source, folder: Location, max_invalid_share: float, progress: Progress) -> PackedDataset:
+def ingest(
+    source: Source, folder: Location, max_invalid_share: float, progress: Progress, owner: str = ""
+) -> PackedDataset:
     """Pack `source` into `folder`, or return what is there when nothing changed.
 
     Args:
@@ -125,27 +127,42 @@ def ingest(source: Source, folder: Location, max_invalid_share: float, progress:
         folder: Where the packed data are kept.
         max_invalid_share: Most rows that may be unusable, as a share in [0, 1].
         progress: Where the rows done are shown.
+        owner: Names who packs, which is one driver at a time: what it left half packed when it was killed is removed.
 
     Raises:
         DataError: The data cannot be used; nothing that looks complete is left.
     """
     fingerprint = source.fingerprint()
-    packed = PackedDataset.read(folder)
-    if packed is not None and packed.manifest.fingerprint == fingerprint:
+    packed = _packed_before(folder, fingerprint)
+    if packed is not None:
         known = packed.manifest
         total = known.num_rows + known.quarantined
         check_quarantine(known.quarantined, total, max_invalid_share, known.quarantine_reasons, source.hint)
         return packed
     # Another run may share the folder and pack the same data at this moment: each packs into a place of its own, and
-    # the manifest, which is replaced at once, names the place that counts.
-    attempt = uuid.uuid4().hex[:8]
+    # the manifest, which is replaced at once, names the place that counts. Who is done first has packed them for all.
+    attempt = f"{owner}-{uuid.uuid4().hex[:8]}".lstrip("-")
+    if owner:
+        for name in folder.names():
+            if name.startswith(f"{owner}-"):
+                (folder / name).delete()
     try:
         manifest = _pack(source, fingerprint, folder, attempt, max_invalid_share, progress)
+        packed = _packed_before(folder, fingerprint)
     except BaseException:
         (folder / attempt).delete()
         raise
+    if packed is not None:
+        (folder / attempt).delete()
+        return packed
     manifest.write(folder)
     return PackedDataset(folder, manifest)
+
+
+def _packed_before(folder: Location, fingerprint: str) -> PackedDataset | None:
+    """What is in the folder, where it is of the same data."""
+    packed = PackedDataset.read(folder)
+    return packed if packed is not None and packed.manifest.fingerprint == fingerprint else None
 
 
 def _pack(

@@ -52,7 +52,7 @@ def train(
     known = RecordedSignals.read(run)
     if known is not None:
         return known
-    (run / SIGNALS).make_dir()
+    (run / SIGNALS).make_dir().remove_half_written()
     (run / SIGNALS / FAILED).delete()
     job = Job(config, plan, run, rows.facts)
     runs = [(run, rows.facts.total)]

@@ -47,7 +47,7 @@ class _OpenFiles:
         known = self._open.get(place.path)
         if known is not None:
             return known
-        file = pq.ParquetFile(place.path, filesystem=place.filesystem)
+        file = pq.ParquetFile(place.path, filesystem=place.fresh)
         opened = _Opened(file, _bounds(file.metadata, column))
         if len(self._open) < MOST_OPEN:
             self._stack.enter_context(file)

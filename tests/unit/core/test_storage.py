@@ -97,6 +97,18 @@ def test_a_failing_write_leaves_nothing(folder: Location) -> None:
     assert folder.names() == []
 
 
+def test_what_a_killed_process_left_half_written(folder: Location) -> None:
+    for name in ("a.json", "a.json.12ab34cd.part", "x/y/b.parquet.12ab34cd.part", "x/c.part.json"):
+        (folder / name).write_bytes(b"1")
+    folder.remove_half_written()
+    assert folder.names() == ["a.json", "x"]
+    assert ((folder / "x").names(), (folder / "x" / "y" / "b.parquet.12ab34cd.part").exists()) in (
+        (["c.part.json"], False),
+        (["c.part.json", "y"], False),
+    )
+    (folder / "none").remove_half_written()
+
+
 def test_a_failing_write_keeps_the_old_file(folder: Location) -> None:
     (folder / "f").write_bytes(b"old")
 
@@ -180,8 +192,9 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "free some space or choose another place"),
         (errno.EDQUOT, "free some space or choose another place"),
-        (errno.EACCES, "check path and rights"),
-        (errno.EROFS, "check path and rights"),
+        (errno.EACCES, "check path and rights, or choose another place"),
+        (errno.EROFS, "check path and rights, or choose another place"),
+        (errno.ENOTDIR, "check path and rights"),
         (errno.EIO, "run the same command again when the storage answers; it goes on where it was"),
         (None, "run the same command again when the storage answers; it goes on where it was"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,13 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
+import pyarrow.fs as pafs
 import pytest
 
+from dynacor_ray.core import fences
 from dynacor_ray.core.errors import RunDirectoryError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.runs import lock
 from dynacor_ray.runs.lock import is_lock, run_lock
+from tests.listing_cache import listed_store
 
 QUIET = Progress(quiet=True)
 HOLDER = """
@@ -58,9 +62,11 @@ STOPPED = """
 """
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "listed"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     fsspec.filesystem("memory").store.clear()
+    if request.param == "listed":
+        return listed_store(f"{tmp_path.name}/run")
     return locate(f"memory://{tmp_path.name}/run" if request.param == "memory" else str(tmp_path / "run"))
 
 
@@ -113,6 +119,49 @@ def test_a_second_driver_is_told_who_holds_it(run: Location) -> None:
     assert run.names() == [], "nothing is left when the block ends"
     with run_lock(run, QUIET) as check:
         check()
+
+
+def test_a_second_driver_that_has_listed_the_directory_before(tmp_path: Path) -> None:
+    """Through drivers of a store that keep listings: of the lock, of its loss, and of files, it sees those of now."""
+    fsspec.filesystem("memory").store.clear()
+    (run := listed_store(f"{tmp_path.name}/run")).make_dir()
+    other = listed_store(f"{tmp_path.name}/run")
+    assert other.names() == []
+    with run_lock(run, QUIET) as check:
+        assert other.filesystem.get_file_info(pafs.FileSelector(other.path)) == [], "the store hides it"
+        with pytest.raises(RunDirectoryError, match="to be free, but got process"), run_lock(other, QUIET):
+            pytest.fail("held twice")
+        (run / "a.json").write_json("one")
+        assert (other / "a.json").read_json() == "one"
+        (run / "a.json").write_json("another")
+        assert (other / "a.json").read_json() == "another"
+        (mine,) = (name for name in other.names() if is_lock(name))
+        (other / mine).delete()
+        with pytest.raises(RunDirectoryError, match="another driver took over"):
+            check()
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_jumps_takes_nothing_and_gives_nothing(
+    run: Location, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """By an hour, of the driver that holds the directory and of the one that wants it: nobody looks at that clock."""
+    monkeypatch.setattr(lock, "STALE_SECONDS", 60.0)
+    with run_lock(run, QUIET) as check:
+        _jump(monkeypatch, jump)
+        monkeypatch.setattr(lock, "_machine", lambda: "another")  # so that the holder is watched
+        with pytest.raises(RunDirectoryError, match="to be free, but got process"), run_lock(run, QUIET):
+            pytest.fail("held twice")
+        check()
+        (run / "a.json").write_json("mine")
+    assert run.names() == ["a.json"]
+
+
+def _jump(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    wall, wall_ns, get = time.time, time.time_ns, time.clock_gettime
+    monkeypatch.setattr(time, "time", lambda: wall() + seconds)
+    monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + int(seconds * 1e9))
+    monkeypatch.setattr(time, "clock_gettime", lambda which: get(which) + seconds * (which == time.CLOCK_REALTIME))
 
 
 def test_a_living_process_keeps_it_and_a_killed_one_does_not(
@@ -206,6 +255,33 @@ def test_late_changes_of_a_driver_that_was_thought_dead_do_nothing(
         beside.write_json("another run")
     assert run.names() == ["a.json", "driver-other.lock"]
     (run / "a.json").write_json("free again")
+
+
+def test_workers_of_a_driver_that_was_thought_dead_change_nothing(
+    run: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Places in other processes, which take the driver's lock with them as they are sent."""
+    with run_lock(run, QUIET):
+        (mine,) = run.names()
+        sent, same = pickle.dumps(run), pickle.dumps(run.beside("-b"))
+        assert pickle.loads(sent).lock == "", "its own process asks the lock itself"
+        with monkeypatch.context() as elsewhere:  # as in another process
+            elsewhere.setattr(fences, "_OWN", set())
+            elsewhere.setattr(fences, "_FENCES", {})
+            worker = pickle.loads(pickle.dumps(pickle.loads(sent))) / "signals" / "a.json"  # and on to another one
+            assert pickle.loads(same).lock == "", "of another directory"
+        worker.write_json("first")
+    assert mine not in run.names()
+    for change in (
+        lambda: worker.write_json("late"),
+        worker.delete,
+        (worker.parent / "b").delete,
+        worker.parent.delete,
+    ):
+        with pytest.raises(RunDirectoryError, match=r"the driver of this worker to hold .*, but got none"):
+            change()
+    assert (run / "signals").names() == ["a.json"]
+    assert (run / "signals" / "a.json").read_json() == "first"
 
 
 def test_no_reading_of_locks_within_the_lease(run: Location, monkeypatch: pytest.MonkeyPatch) -> None:
