@@ -196,6 +196,7 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         versions=run_directory.versions(run),
         encoder=opened.spec.slug,
         encoder_reason=opened.encoder_reason,
+        embedding=progress.processor_seconds or None,
         epochs=fitted.records,
         chosen_epoch=fitted.epoch,
         noise_rate=noise_rate,

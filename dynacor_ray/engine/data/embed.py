@@ -217,29 +217,77 @@ def embed(
     Raises:
         DataError: The encoder gives NaN or infinity, or the store does not hold every row.
     """
-    plain = encoder or load_encoder(dataclasses.replace(spec, back_end="torch"))
-    size = plain.image_size
-    base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{dataset.manifest.payload_hash[:12]}"
-    copies = _copies(base, augmentation, corruption) if corruption is not None else None
-    folders = _Folders(base / ORIGINALS, copies)
-    units = plan_chunks(dataset.manifest, size)
-    todo = _missing(units, folders)
-    if todo:
+    known = stored(dataset, spec, corruption, augmentation, root)
+    if known is not None:
+        return known
+    size = (encoder or load_encoder(dataclasses.replace(spec, back_end="torch"))).image_size
+    plan = _Plan.of(dataset, spec, size, corruption, augmentation, root)
+    if plan.todo:
 
         def decode(chunk: EmbeddingChunk) -> tuple[np.ndarray, np.ndarray, float]:
             start = time.monotonic()
             keys, images = decode_chunk(dataset.folder, chunk, corruption, size, augmentation, chunk.needs)
             return keys, images, time.monotonic() - start
 
-        embedder = _Embedder(spec, folders, "cuda" if use_gpu else "cpu", None if use_gpu else encoder)
-        with progress.stage("embed", sum(unit.rows for unit in todo), "images") as bar:
+        embedder = _Embedder(spec, plan.folders, "cuda" if use_gpu else "cpu", None if use_gpu else encoder)
+        with progress.stage("embed", sum(unit.rows for unit in plan.todo), "images") as bar:
             decoding = encoding = 0.0
-            for done in (_on_cluster if on_cluster() else _in_threads)(todo, decode, embedder, use_gpu):
+            for done in (_on_cluster if on_cluster() else _in_threads)(plan.todo, decode, embedder, use_gpu):
                 bar.advance(done.rows)
                 decoding, encoding = decoding + done.decode_seconds, encoding + done.encode_seconds
         if decoding + encoding >= SAID_FROM:
             progress.say(f"embed: {decoding:,.0f} s of decoding and {encoding:,.0f} s of encoding, over all processors")
-    return _open(folders, units, dataset.manifest.num_rows)
+        progress.worked("decoding", decoding)
+        progress.worked("encoding", encoding)
+    return plan.store()
+
+
+def stored(
+    dataset: PackedDataset, spec: EncoderSpec, corruption: CorruptionConfig | None, augmentation: str, root: Location
+) -> FeatureStore | None:
+    """What `embed` would return, where all of it is there already: for that no encoder is built."""
+    start, end = _ends_of_name(dataset, spec)
+    for name in root.names():
+        if name.startswith(start) and name.endswith(end):
+            plan = _Plan.of(dataset, spec, int(name[len(start) : -len(end)]), corruption, augmentation, root)
+            if not plan.todo:
+                return plan.store()
+    return None
+
+
+def _ends_of_name(dataset: PackedDataset, spec: EncoderSpec) -> tuple[str, str]:
+    """Of the folder with all embeddings of an encoder and a set of images; the side in pixels is between them."""
+    return f"{spec.slug}-{spec.fingerprint()}-", f"px-{dataset.manifest.payload_hash[:12]}"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where embeddings are or shall be, the units that they are cut into, and those that are missing."""
+
+    folders: _Folders
+    units: list[EmbeddingChunk]
+    todo: list[EmbeddingChunk]
+    num_rows: int
+
+    @classmethod
+    def of(
+        cls,
+        dataset: PackedDataset,
+        spec: EncoderSpec,
+        size: int,
+        corruption: CorruptionConfig | None,
+        augmentation: str,
+        root: Location,
+    ) -> _Plan:
+        """The plan for images of `size` pixels; the rest as of `embed`."""
+        base = root / str(size).join(_ends_of_name(dataset, spec))
+        copies = _copies(base, augmentation, corruption) if corruption is not None else None
+        folders, units = _Folders(base / ORIGINALS, copies), plan_chunks(dataset.manifest, size)
+        return cls(folders, units, _missing(units, folders), dataset.manifest.num_rows)
+
+    def store(self) -> FeatureStore:
+        """The store, when nothing is missing."""
+        return _open(self.folders, self.units, self.num_rows)
 
 
 def _copies(base: Location, augmentation: str, corruption: CorruptionConfig) -> Location:
