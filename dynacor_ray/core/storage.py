@@ -275,17 +275,27 @@ class Location:
     @contextmanager
     def atomic_replace(self) -> Iterator[Location]:
         """A temporary location beside this one; moved here on success, removed on failure. Parents are created."""
+        with storage_errors("write", self), self.temporary() as part:
+            yield part
+            part.move_to(self)
+
+    @contextmanager
+    def temporary(self) -> Iterator[Location]:
+        """A place beside this one, to be moved from there; what is there after a failure is removed."""
         part = self.beside(f".{uuid.uuid4().hex[:8]}.part")
-        with storage_errors("write", self):
-            self.filesystem.create_dir(self.parent.path, recursive=True)
-            try:
-                yield part
-                _check_fences(self)
-                self.filesystem.move(part.path, self.path)
-            except BaseException:
-                if self.filesystem.get_file_info(part.path).type != pafs.FileType.NotFound:
-                    self.filesystem.delete_file(part.path)
-                raise
+        self.filesystem.create_dir(self.parent.path, recursive=True)
+        try:
+            yield part
+        except BaseException:
+            if self.filesystem.get_file_info(part.path).type != pafs.FileType.NotFound:
+                self.filesystem.delete_file(part.path)
+            raise
+
+    def move_to(self, there: Location) -> None:
+        """Put this file in place of another one on the same file system, at once."""
+        _check_fences(there)
+        there.filesystem.create_dir(there.parent.path, recursive=True)
+        there.filesystem.move(self.path, there.path)
 
 
 _FENCES: dict[object, tuple[Location, Callable[[], None]]] = {}
@@ -395,7 +405,9 @@ def storage_errors(action: str, place: Location) -> Iterator[None]:
         number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else None)
         full = number in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space or choose another place" if full else "check path and rights"
-        if is_transient(error):
+        if action == "read" and is_damage(error, place):
+            remedy = "remove it and run again"
+        elif is_transient(error):
             remedy = "run the same command again when the storage answers; it goes on where it was"
         reason = os.strerror(number) if number else str(error)
         raise StorageError(expected_got(f"to {action} {place}", f"'{reason}'", remedy)) from redacted(error)

@@ -19,6 +19,7 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.core.storage import Location, require_space
+from dynacor_ray.core.table_files import read_rows
 from dynacor_ray.decision.fitted_decision import FittedDecision
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.decision.thresholds import MOST_RECALL, DecisionThreshold
@@ -248,4 +249,4 @@ def _class_noise_rates(
 
 def _evaluate(run: Location, truth: Location) -> dict[str, Any]:
     columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.IS_LABEL_ISSUE, schema.LABEL_QUALITY]
-    return evaluate_issues((run / ISSUES).read_table(columns), truth.read_table())
+    return evaluate_issues(read_rows(run / ISSUES, columns), truth.read_table())

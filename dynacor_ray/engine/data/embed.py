@@ -19,6 +19,7 @@ import pyarrow as pa
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.image_decoding import center_crop_resize, flip, load_rgb
+from dynacor_ray.core.leftovers import remove_leftovers
 from dynacor_ray.core.manifest import (
     MANIFEST,
     DatasetManifest,
@@ -30,7 +31,7 @@ from dynacor_ray.core.manifest import (
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
-from dynacor_ray.engine.data.line_up import line_up, sample_of
+from dynacor_ray.engine.data.line_up import DRIVER_FILES, line_up, sample_of
 from dynacor_ray.engine.runtime.machine import usable_cpus
 from dynacor_ray.engine.runtime.parallel_map import items_dataset, items_of, one_column, parallel_map, results
 from dynacor_ray.engine.runtime.session import on_cluster, resources
@@ -223,6 +224,8 @@ def embed(
     size = (encoder or load_encoder(dataclasses.replace(spec, back_end="torch"))).image_size
     plan = _Plan.of(dataset, spec, size, corruption, augmentation, root)
     if plan.todo:
+        for folder in plan.folders.kinds.values():
+            remove_leftovers(folder, [name for name in folder.names() if name.endswith(".part")])
 
         def decode(chunk: EmbeddingChunk) -> tuple[np.ndarray, np.ndarray, float]:
             start = time.monotonic()
@@ -409,7 +412,7 @@ def _counted(folder: Location, files: tuple[str, ...], num_rows: int) -> dict[st
         return name, len(features), FeatureStats.of(features), sample_of(ids, features, num_rows)
 
     # By name: sums of floats depend on the order in which they are added.
-    found = sorted(parallel_map(count, files) if len(files) > 16 else map(count, files), key=lambda one: one[0])
+    found = sorted((map_threads if len(files) <= DRIVER_FILES else parallel_map)(count, files), key=lambda one: one[0])
     total = sum((stats for _, _, stats, _ in found[1:]), found[0][2])
     sample = np.concatenate([rows for _, _, _, rows in found])
     _, lined_up = line_up([(folder / name, stats) for name, _, stats, _ in found], sample)
