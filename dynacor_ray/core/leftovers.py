@@ -26,8 +26,8 @@ def remove_leftovers(folder: Location, names: Iterable[str], seconds: float = PA
         changed = {name: _changed(folder / name) for name in names}
         known = {name: at for name, at in changed.items() if at is not None}
         now = _now(folder) if known else None
-        for name, at in known.items() if now is not None else ():
-            if now - at > seconds * 1e9:
+        for name, at in known.items():
+            if now is not None and now - at > seconds * 1e9:
                 (folder / name).delete()
                 removed.append(name)
     return removed
