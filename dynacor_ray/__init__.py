@@ -19,6 +19,7 @@ from dynacor_ray.core.errors import (
     StorageError,
     TrainingError,
 )
+from dynacor_ray.core.openmp import let_threads_sleep
 from dynacor_ray.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ _LAZY = {
     "sweep": "workflows.sweep",
     "train": "workflows.train",
 }
+
+let_threads_sleep()
 
 
 def __getattr__(name: str) -> Any:

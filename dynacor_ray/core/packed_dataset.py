@@ -13,6 +13,7 @@ from dynacor_ray.core.duplicates import Duplicates
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import read_files
 
 LEFT_OUT = -1
 """In place of the label of a row that is not trained on."""
@@ -97,7 +98,7 @@ class PackedDataset:
         if self.relabeled is not None:
             table = self.relabeled.read_table()
         else:
-            table = pa.concat_tables([place.read_table(names) for place in self.files])
+            table = read_files(self.files, names)
         order = np.argsort(table[schema.INSTANCE_ID].to_numpy(), kind="stable")
         names += [schema.WEIGHT] if schema.WEIGHT in table.column_names else []
         return GivenLabels(*(table[name].to_numpy()[order] for name in names))

@@ -89,6 +89,8 @@ class Progress:
 
     def __init__(self, quiet: bool = False) -> None:
         self.seconds: dict[str, float] = {}
+        self.processor_seconds: dict[str, float] = {}
+        """Of work that several processors share, by its name."""
         self._console = None if quiet else Console(stderr=True)
 
     @contextmanager
@@ -113,6 +115,10 @@ class Progress:
             yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)
+
+    def worked(self, name: str, seconds: float) -> None:
+        """Add to `processor_seconds[name]`."""
+        self.processor_seconds[name] = round(self.processor_seconds.get(name, 0.0) + seconds, 3)
 
     def say(self, text: str) -> None:
         """Print one line for the user on stderr."""

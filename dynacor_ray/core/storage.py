@@ -302,17 +302,27 @@ class Location:
     @contextmanager
     def atomic_replace(self) -> Iterator[Location]:
         """A temporary location beside this one; moved here on success, removed on failure. Parents are created."""
+        with storage_errors("write", self), self.temporary() as part:
+            yield part
+            part.move_to(self)
+
+    @contextmanager
+    def temporary(self) -> Iterator[Location]:
+        """A place beside this one, to be moved from there; what is there after a failure is removed."""
         part = self.beside(f".{uuid.uuid4().hex[:8]}{PART}")
-        with storage_errors("write", self):
-            self.filesystem.create_dir(self.parent.path, recursive=True)
-            try:
-                yield part
-                check_change(self.filesystem, self.path, self.lock)
-                self.filesystem.move(part.path, self.path)
-            except BaseException:
-                if self.filesystem.get_file_info(part.path).type != pafs.FileType.NotFound:
-                    self.filesystem.delete_file(part.path)
-                raise
+        self.filesystem.create_dir(self.parent.path, recursive=True)
+        try:
+            yield part
+        except BaseException:
+            if self.filesystem.get_file_info(part.path).type != pafs.FileType.NotFound:
+                self.filesystem.delete_file(part.path)
+            raise
+
+    def move_to(self, there: Location) -> None:
+        """Put this file in place of another one on the same file system, at once."""
+        check_change(there.filesystem, there.path, there.lock)
+        there.filesystem.create_dir(there.parent.path, recursive=True)
+        there.filesystem.move(self.path, there.path)
 
 
 def _received(filesystem: pafs.FileSystem, path: str, uri: str, lock: str) -> Location:
@@ -410,7 +420,9 @@ def storage_errors(action: str, place: Location) -> Iterator[None]:
             remedy = "free some space or choose another place"
         elif action == "write" and number in (errno.EROFS, errno.EACCES, errno.EPERM):
             remedy = "check path and rights, or choose another place"
-        if is_transient(error):
+        if action == "read" and is_damage(error, place):
+            remedy = "remove it and run again"
+        elif is_transient(error):
             remedy = "run the same command again when the storage answers; it goes on where it was"
         reason = os.strerror(number) if number else str(error)
         raise StorageError(expected_got(f"to {action} {place}", f"'{reason}'", remedy)) from redacted(error)

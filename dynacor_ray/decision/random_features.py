@@ -44,5 +44,5 @@ class RandomFeatures:
 
     def widen(self, features: Tensor) -> Tensor:
         """The features, centered and scaled, and the random ones beside them. float (B, D) -> float32 (B, D + K)."""
-        rows = (features.float() - self._mean) * self._scale
-        return torch.cat([rows, torch.relu(rows @ self._weights + self._shift)], dim=1)
+        rows = (features.float() - self._mean).mul_(self._scale)
+        return torch.cat([rows, (rows @ self._weights).add_(self._shift).relu_()], dim=1)

@@ -1,4 +1,4 @@
-"""The only code that uses Ray. What Ray and torch read from the environment is set here, before they are imported.
+"""The only code that uses Ray. What Ray reads from the environment is set here, before it is imported.
 
 A variable that the user has set stays.
 """
@@ -8,11 +8,6 @@ import os
 import warnings
 
 _DEFAULTS = {
-    # How long torch's threads spin before they sleep while they wait for each other. Milliseconds, as by default, made
-    # steps ten times as slow on a busy machine; not at all, twice as slow on an idle one, since waking takes longer
-    # than their work. Some tens of microseconds cost an idle machine nothing and a busy one half a step.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "GOMP_SPINCOUNT": "3000",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # results are polled at this interval; the default of 2 s is felt

@@ -13,6 +13,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import ConfigError, DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import batches, first_rows
 from dynacor_ray.export.copy_rows import CHANGED, Action, RowChanges, copy_folder, copy_table
 from dynacor_ray.export.run_data import open_run_data
 from dynacor_ray.export.tables import without_formulas
@@ -124,7 +125,7 @@ def _check_paths(run: Location, data: Location, out: Location) -> None:
     folder = folder_of(data)
     if not data.is_dir() and folder.path == posixpath.dirname(out.path):
         return
-    uris = (run / ISSUES).head(1000)[schema.URI].to_pylist()
+    uris = first_rows(run / ISSUES, 1000)[schema.URI].to_pylist()
     relative = next((uri for uri in uris if uri and "://" not in uri and not uri.startswith("/")), None)
     if relative is not None:
         got = f"{out}, while the table holds relative paths such as {relative!r}"
@@ -145,19 +146,17 @@ def _changes(
     columns = [schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.LABEL_QUALITY]
     parts = [pa.table({name: pa.array([], schema.issues_schema().field(name).type) for name in columns})]
     left = 0
-    with issues_in_use(run).parquet() as file:
-        for batch in file.iter_batches(columns=[*columns, schema.IS_LABEL_ISSUE]):
-            table = pa.Table.from_batches([batch])
-            at = sorted_positions(marked, table[schema.INSTANCE_ID].to_numpy())
-            new = np.where(labels[at] >= 0, labels[at], table[schema.PREDICTED_LABEL].to_numpy()).astype(np.int32)
-            flagged = table[schema.IS_LABEL_ISSUE].to_numpy()
-            change = np.where(marks[at] == _OPEN, flagged & (action == "drop" or all_flagged), marks[at] == _WRONG)
-            if action == "relabel":
-                change &= new != table[schema.GIVEN_LABEL].to_numpy()
-            left += int((flagged & ~change).sum())
-            place = table.schema.get_field_index(schema.PREDICTED_LABEL)
-            table = table.set_column(place, schema.PREDICTED_LABEL, pa.array(new))
-            parts.append(table.select(columns).filter(pa.array(change)))
+    for _, table in batches(issues_in_use(run), [*columns, schema.IS_LABEL_ISSUE]):
+        at = sorted_positions(marked, table[schema.INSTANCE_ID].to_numpy())
+        new = np.where(labels[at] >= 0, labels[at], table[schema.PREDICTED_LABEL].to_numpy()).astype(np.int32)
+        flagged = table[schema.IS_LABEL_ISSUE].to_numpy()
+        change = np.where(marks[at] == _OPEN, flagged & (action == "drop" or all_flagged), marks[at] == _WRONG)
+        if action == "relabel":
+            change &= new != table[schema.GIVEN_LABEL].to_numpy()
+        left += int((flagged & ~change).sum())
+        place = table.schema.get_field_index(schema.PREDICTED_LABEL)
+        table = table.set_column(place, schema.PREDICTED_LABEL, pa.array(new))
+        parts.append(table.select(columns).filter(pa.array(change)))
     rows = pa.concat_tables(parts).sort_by(schema.INSTANCE_ID)
     ids, given, new, quality = (rows[name].to_numpy() for name in columns if name != schema.URI)
     return RowChanges(action, ids, rows[schema.URI].combine_chunks(), given, new, quality, names, codes), left

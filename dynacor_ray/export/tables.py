@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import batches, columns_of
 from dynacor_ray.export.datasets_folder import write_datasets_folder
 from dynacor_ray.export.fiftyone import write_dataset
 from dynacor_ray.export.label_studio import write_tasks
@@ -100,18 +101,17 @@ def named_classes(table: pa.Table, names: list[str]) -> pa.Table:
 def _rows(run: Location, names: list[str], flagged: bool, limit: int | None, size: int) -> Iterator[pa.Table]:
     """Batches of rows with class names instead of indices; one without rows, where there is none."""
     left = limit
-    with issues_in_use(run).parquet() as file:
-        yield named_classes(file.schema_arrow.empty_table(), names)
-        for batch in file.iter_batches(size):
-            table = pa.Table.from_batches([batch])
-            if flagged:
-                table = table.filter(table[schema.IS_LABEL_ISSUE])
-            if left is not None:
-                table = table.slice(0, left)
-                left -= table.num_rows
-            yield named_classes(table, names)
-            if left == 0:
-                return
+    issues = issues_in_use(run)
+    yield named_classes(columns_of(issues).empty_table(), names)
+    for _, table in batches(issues, size=size):
+        if flagged:
+            table = table.filter(table[schema.IS_LABEL_ISSUE])
+        if left is not None:
+            table = table.slice(0, left)
+            left -= table.num_rows
+        yield named_classes(table, names)
+        if left == 0:
+            return
 
 
 def _write_table(rows: Iterator[pa.Table], out: Location, form: str) -> int:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from dynacor_ray.core.errors import ConfigError, EncoderError, expected_got, first_line
 from dynacor_ray.models.encoder import Encoder, PixelEncoder
-from dynacor_ray.models.encoder_spec import VALID_FORMS, EncoderSpec
+from dynacor_ray.models.encoder_spec import VALID_FORMS, BackEnd, EncoderSpec
 
 if TYPE_CHECKING:
     from dynacor_ray.models.torch_encoder import NetworkEncoder
 
-__all__ = ["Encoder", "EncoderSpec", "ReadyEncoder", "load_encoder", "parse_encoder", "ready_encoder"]
+__all__ = ["Encoder", "EncoderSpec", "ReadyEncoder", "load_encoder", "parse_encoder", "ready_encoder", "with_back_ends"]
 
 PIXELS_SIZE = 32
 """Image size of `pixels` and `gray` when none is given."""
@@ -126,6 +126,16 @@ def ready_encoder(spec: EncoderSpec, use_gpu: bool, callers: int = 1, begun: str
         return ReadyEncoder(dataclasses.replace(spec, back_end="openvino"), OpenVinoEncoder(plain, callers))
     except EncoderError as error:
         return ReadyEncoder(spec, plain, _slow(first_line(error)))
+
+
+def with_back_ends(spec: EncoderSpec, use_gpu: bool) -> list[EncoderSpec]:
+    """The specs that `ready_encoder` may come to here, the quickest first."""
+    names: tuple[BackEnd, ...] = ("openvino", "torch") if _has_openvino() else ("torch",)
+    if spec.kind == "pixels":
+        names = ("torch",)
+    elif use_gpu:
+        names = ("cuda",)
+    return [dataclasses.replace(spec, back_end=name) for name in names]
 
 
 def _has_openvino() -> bool:

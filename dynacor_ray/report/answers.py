@@ -14,9 +14,10 @@ from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.label_studio_links import paths_meant
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import batches
 from dynacor_ray.report.answer_files import FileAnswer, read_answer_file
 from dynacor_ray.report.terminal import clean
-from dynacor_ray.runs.audit import Review, batches
+from dynacor_ray.runs.audit import Review
 from dynacor_ray.runs.directory import ISSUES
 
 

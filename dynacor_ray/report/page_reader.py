@@ -18,10 +18,10 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import batches, rows_at
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.thumbnails import read_thumbnails
 from dynacor_ray.report.trajectories import Band, Trajectories
-from dynacor_ray.runs.audit import batches, rows_at
 from dynacor_ray.runs.records import RunSummary
 
 TOP = 400

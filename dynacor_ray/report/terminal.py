@@ -120,7 +120,19 @@ def _end(uri: str, cells: int) -> Text:
 
 def _times(summary: RunSummary) -> str:
     parts = [f"{name} {value:.1f}" for name, value in summary.seconds.items() if name != "total"]
-    return f"Seconds: {', '.join(parts)}; total {summary.total_seconds:.1f}"
+    text = f"Seconds: {', '.join(parts)}; total {summary.total_seconds:.1f}"
+    return f"{text}\nEmbedding: {format_embedding(summary.embedding)}" if summary.embedding else text
+
+
+def format_embedding(seconds: dict[str, float]) -> str:
+    """What the time of embedding images went into; from `RunSummary.embedding`.
+
+    >>> format_embedding({"decoding": 4.0, "encoding": 36.0})
+    'decoding 4.0 s (10.0%), encoding 36.0 s, over all processors'
+    """
+    decoding, encoding = seconds["decoding"], seconds["encoding"]
+    share = _percent(decoding / max(decoding + encoding, 1e-9))
+    return f"decoding {decoding:,.1f} s ({share}), encoding {encoding:,.1f} s, over all processors"
 
 
 def clean(text: str) -> Text:

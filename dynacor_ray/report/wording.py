@@ -6,6 +6,7 @@ from typing import Any
 
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.summary import ALMOST_NONE, is_undecided
+from dynacor_ray.report.terminal import format_embedding
 from dynacor_ray.runs.audit import Review
 from dynacor_ray.runs.records import RunSummary
 
@@ -169,6 +170,7 @@ def run_overview(summary: RunSummary) -> list[tuple[str, str]]:
         ("Planted errors", f"{summary.num_corrupted:,} (gamma {config['gamma']:g})"),
         ("Seed", f"{summary.seed}"),
         ("Time in all", _time_and_cost(summary)),
+        *([("Embedding", format_embedding(summary.embedding))] if summary.embedding else []),
     ]
 
 

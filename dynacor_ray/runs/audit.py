@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import RunDirectoryError, expected_got
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import rows_at, table_files
 from dynacor_ray.decision.audit_sample import RankGroups, draw_audit, first_density
 from dynacor_ray.runs.directory import AUDIT, ISSUES, REVIEW, REVIEWED
 from dynacor_ray.runs.records import RunSummary
 
 AUDIT_ROWS = 100
 """Rows of the sample that every report shows."""
-_READ, BATCH = 1 << 22, 65_536
+_READ = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +98,10 @@ class Review:
 def issues_digest(run: Location) -> str:
     """Hash of the content of `issues.parquet`, 16 hex digits."""
     found = hashlib.blake2b(digest_size=8)
-    with (run / ISSUES).stream() as stream:
-        while block := stream.read(_READ):
-            found.update(block)
+    for file in table_files(run / ISSUES):
+        with file.stream() as stream:
+            while block := stream.read(_READ):
+                found.update(block)
     return found.hexdigest()
 
 
@@ -164,30 +165,6 @@ def draw_round(
         places=sample.ranks.tolist(),
         probability=sample.probability.tolist(),
     )
-
-
-def rows_at(issues: Location, places: NDArray[np.int64], columns: list[str] | None = None) -> pa.Table:
-    """The rows at some positions, increasing; row groups without any are not read."""
-    first = 0
-    with issues.parquet() as file:
-        wanted = file.schema_arrow if columns is None else pa.schema([file.schema_arrow.field(n) for n in columns])
-        tables = [wanted.empty_table()]
-        for index in range(file.num_row_groups):
-            last = first + file.metadata.row_group(index).num_rows
-            here = places[(places >= first) & (places < last)] - first
-            if len(here):
-                tables.append(file.read_row_group(index, columns=columns).take(pa.array(here)))
-            first = last
-    return pa.concat_tables(tables)
-
-
-def batches(place: Location, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Batches of a parquet file with the number of their first row."""
-    first = 0
-    with place.parquet() as file:
-        for batch in file.iter_batches(BATCH, columns=columns):
-            yield first, pa.Table.from_batches([batch])
-            first += batch.num_rows
 
 
 def _tied(run: Location, name: str) -> Any:

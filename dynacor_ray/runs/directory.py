@@ -10,6 +10,7 @@ from typing import Any
 from dynacor_ray.core.errors import RunDirectoryError, StorageError, closest, expected_got
 from dynacor_ray.core.redaction import redact_all
 from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.table_files import has_table
 from dynacor_ray.core.version import __version__
 from dynacor_ray.runs.lock import is_lock
 
@@ -129,7 +130,7 @@ def _held(run: Location) -> dict[str, Any]:
 def finished_run(place: Location) -> Location:
     """The run directory itself, or that of a sweep's chosen run. Raises RunDirectoryError when it is not finished."""
     for run in (place, place / BEST):
-        if (run / SUMMARY).exists() and (run / ISSUES).exists():
+        if (run / SUMMARY).exists() and has_table(run / ISSUES):
             return run
     got = f"{place} without {SUMMARY} and {ISSUES}" if place.exists() else f"no directory {place}"
     raise RunDirectoryError(expected_got("the directory of a finished run or sweep", got, _near(place)))

@@ -104,6 +104,8 @@ class RunSummary:
     """What the label noise model says, `report.summary.label_noise_table`; None without one."""
     encoder_reason: str | None = None
     """Why this encoder, and what would make a better or quicker one; None where there is nothing to say."""
+    embedding: dict[str, float] | None = None
+    """Seconds of decoding and of encoding images, over all processors; None where this run embedded nothing."""
 
     @property
     def class_names(self) -> list[str]:

@@ -21,6 +21,7 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.core.storage import Location, locate, require_space
+from dynacor_ray.core.table_files import read_rows
 from dynacor_ray.decision.fitted_decision import FittedDecision
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.decision.thresholds import MOST_RECALL, DecisionThreshold
@@ -204,6 +205,7 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         versions=run_directory.versions(run),
         encoder=opened.spec.slug,
         encoder_reason=opened.encoder_reason,
+        embedding=progress.processor_seconds or None,
         epochs=fitted.records,
         chosen_epoch=fitted.epoch,
         noise_rate=noise_rate,
@@ -255,4 +257,4 @@ def _class_noise_rates(
 
 def _evaluate(run: Location, truth: Location) -> dict[str, Any]:
     columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.IS_LABEL_ISSUE, schema.LABEL_QUALITY]
-    return evaluate_issues((run / ISSUES).read_table(columns), truth.read_table())
+    return evaluate_issues(read_rows(run / ISSUES, columns), truth.read_table())

@@ -13,6 +13,7 @@ from dynacor_ray.core.duplicates import Duplicates
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import read_rows
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.dynamics.assemble import assemble
 from dynacor_ray.engine.dynamics.clustering import (
@@ -71,7 +72,7 @@ def write_division(
     counts = count_flags(assigned, dataset.num_classes)
     chosen["num_flagged"] = counts.flagged
     columns = [schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.IS_LABEL_ISSUE, schema.LABEL_QUALITY]
-    found = (run / ISSUES).read_table(columns)
+    found = read_rows(run / ISSUES, columns)
     return chosen | {"evaluation": evaluate_issues(found, dataset.truth.read_table()) if dataset.truth else None}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from dataclasses import dataclass
+from typing import get_args
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ConfigError, EncoderError, expected_got, first_line
@@ -12,14 +13,22 @@ from dynacor_ray.core.manifest import LinedUpFeatures
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
-from dynacor_ray.engine.data.embed import FeatureStore, embed
+from dynacor_ray.engine.data.embed import FeatureStore, embed, stored
 from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.data.training_rows import TrainingRows, rows_of_embeddings, rows_of_features, rows_of_images
 from dynacor_ray.engine.runtime.machine import usable_cpus
 from dynacor_ray.engine.runtime.session import on_cluster, resources
 from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.models.auto_encoder import Choice, Work, candidates, choose
-from dynacor_ray.models.encoders import Encoder, EncoderSpec, ReadyEncoder, load_encoder, parse_encoder, ready_encoder
+from dynacor_ray.models.encoder_spec import BackEnd
+from dynacor_ray.models.encoders import (
+    Encoder,
+    EncoderSpec,
+    load_encoder,
+    parse_encoder,
+    ready_encoder,
+    with_back_ends,
+)
 from dynacor_ray.models.image_classifiers import NetworkSpec, build_network
 from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import QUARANTINE
@@ -75,8 +84,7 @@ def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress, with_cop
         if prepared.source.kind == "feature":
             choose_encoder(config, "feature", Work(0, 0))
         else:
-            ready, reason = _ready_encoder(prepared, dataset, use_gpu)
-            spec, encoder = ready.spec, ready.encoder
+            spec, encoder, reason = _ready_encoder(prepared, dataset, corruption, use_gpu)
         run_directory.tie_encoder(run, spec.identity, reason)
         if reason is not None:
             progress.say(reason)
@@ -86,27 +94,37 @@ def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress, with_cop
         )
 
 
-def _ready_encoder(prepared: PreparedRun, dataset: PackedDataset, use_gpu: bool) -> tuple[ReadyEncoder, str | None]:
-    """The loaded encoder, and why this one; a run that was begun keeps the one that it was begun with."""
+def _ready_encoder(
+    prepared: PreparedRun, dataset: PackedDataset, corruption: CorruptionConfig | None, use_gpu: bool
+) -> tuple[EncoderSpec, Encoder | None, str | None]:
+    """The encoder, loaded unless all its features are stored, and why this one.
+
+    A run that was begun keeps the one that it was begun with.
+    """
     config, manifest = prepared.config, dataset.manifest
     begun, reason = run_directory.tied_encoder(prepared.run)
     work = image_work(config, manifest.num_rows, manifest.max_side or 0, manifest.gray, use_gpu)
     callers = 1 if on_cluster() else usable_cpus()
-    load = functools.partial(ready_encoder, use_gpu=use_gpu, callers=callers, begun=begun)
+
+    def load(spec: EncoderSpec, why: str | None) -> tuple[EncoderSpec, Encoder | None, str | None]:
+        for known in with_back_ends(spec, use_gpu):
+            if begun in (None, known.identity) and _stored(prepared, dataset, known, corruption) is not None:
+                return known, None, why or None
+        ready = ready_encoder(spec, use_gpu=use_gpu, callers=callers, begun=begun)
+        return ready.spec, ready.encoder, " ".join(line for line in (why, ready.note) if line) or None
+
     if config.encoder == "auto" and begun is not None:
         for spec in candidates(work):
             if begun in spec.identities():
-                return load(spec), reason
+                return *load(spec, None)[:2], reason
     choice = choose_encoder(config, "image", work)
     try:
-        ready = load(choice.spec)
+        return load(choice.spec, choice.reason)
     except EncoderError as error:
         other = choose(work, first_line(error))
         if config.encoder != "auto" or other.spec == choice.spec:
             raise
-        choice, ready = other, load(other.spec)
-    lines = [line for line in (choice.reason, ready.note) if line]
-    return ready, " ".join(lines) or None
+        return load(other.spec, other.reason)
 
 
 def _show_quarantine(dataset: PackedDataset, run: Location, progress: Progress) -> None:
@@ -125,8 +143,15 @@ def check_encoder(prepared: PreparedRun) -> None:
             build_network(network, 2)
     elif prepared.config.encoder != "auto":
         spec = choose_encoder(prepared.config, prepared.source.kind, Work(0, 0)).spec
-        if spec.kind != "features":
+        if spec.kind != "features" and not _is_embedded(prepared, spec):
             load_encoder(spec, "cpu")
+
+
+def _is_embedded(prepared: PreparedRun, spec: EncoderSpec) -> bool:
+    """Whether an earlier run packed these images and stored their features."""
+    dataset = PackedDataset.read(prepared.packed)
+    specs = [dataclasses.replace(spec, back_end=name) for name in get_args(BackEnd)]
+    return dataset is not None and any(_stored(prepared, dataset, one, None) is not None for one in specs)
 
 
 def image_work(config: DetectConfig, rows: int, max_side: int, gray: bool, use_gpu: bool) -> Work:
@@ -165,10 +190,22 @@ def feature_store(
     """
     if spec.kind == "features":
         return None
-    augmentation: str = prepared.config.augmentation
-    if augmentation == "auto":
-        augmentation = "none" if spec.kind == "pixels" else "flip"
+    augmentation = _augmentation(prepared.config, spec)
     return embed(dataset, spec, corruption, augmentation, prepared.features, use_gpu, progress, encoder)
+
+
+def _stored(
+    prepared: PreparedRun, dataset: PackedDataset, spec: EncoderSpec, corruption: CorruptionConfig | None
+) -> FeatureStore | None:
+    """What `feature_store` would return, where all of it is there already."""
+    return stored(dataset, spec, corruption, _augmentation(prepared.config, spec), prepared.features)
+
+
+def _augmentation(config: DetectConfig, spec: EncoderSpec) -> str:
+    """Of the copies' images."""
+    if config.augmentation == "auto":
+        return "none" if spec.kind == "pixels" else "flip"
+    return config.augmentation
 
 
 def image_rows(config: DetectConfig, dataset: PackedDataset, corruption: CorruptionConfig | None) -> TrainingRows:

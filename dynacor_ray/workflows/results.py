@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.table_files import first_rows, read_rows, table_files
 from dynacor_ray.export.datalab import as_datalab
 from dynacor_ray.report.build import make_report
 from dynacor_ray.report.wording import headline
@@ -63,11 +64,11 @@ class DetectResult:
     @property
     def issues(self) -> pa.Table:
         """`issues.parquet` as an Arrow table, most suspicious first (schema.issues_schema); read at each use."""
-        return (self.run / ISSUES).read_table()
+        return read_rows(self.run / ISSUES)
 
     def worst(self, count: int = WORST) -> list[dict[str, Any]]:
         """The `count` most suspicious rows, read without the rest."""
-        rows: list[dict[str, Any]] = (self.run / ISSUES).head(count).to_pylist()
+        rows: list[dict[str, Any]] = first_rows(self.run / ISSUES, count).to_pylist()
         return rows
 
     def to_pandas(self) -> pd.DataFrame:
@@ -101,12 +102,12 @@ class DetectResult:
 
 
 def _ray_dataset(place: Location) -> Dataset:
-    """A parquet file, for which Ray is started where it is not."""
+    """A table, for which Ray is started where it is not."""
     from dynacor_ray.engine.runtime.chunk_datasource import read_parquet
     from dynacor_ray.engine.runtime.session import connect
 
     connect()
-    return read_parquet(place)
+    return read_parquet(table_files(place))
 
 
 def load(run: str) -> DetectResult:
@@ -184,7 +185,7 @@ class TrainResult(_TableResult):
     @property
     def issues(self) -> pa.Table:
         """`issues.parquet` as an Arrow table, as of `detect`; there is none without --method. Read at each use."""
-        return (self.run / ISSUES).read_table()
+        return read_rows(self.run / ISSUES)
 
 
 class AnalyzeSignalsResult(_TableResult):

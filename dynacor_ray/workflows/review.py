@@ -16,6 +16,7 @@ from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.table_files import rows_at
 from dynacor_ray.decision.audit_sample import RankGroups
 from dynacor_ray.decision.review_model import (
     LEAST_ANSWERS,
@@ -39,7 +40,6 @@ from dynacor_ray.runs.audit import (
     issues_digest,
     read_review,
     read_rounds,
-    rows_at,
     write_rounds,
 )
 from dynacor_ray.runs.directory import ISSUES, REVIEW, REVIEWED, finished_run

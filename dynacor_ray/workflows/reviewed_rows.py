@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import batches, rows_at, write_rows
 from dynacor_ray.decision.audit_sample import RankGroups
 from dynacor_ray.report.answer_files import MARKS
 from dynacor_ray.report.answers import Answers
-from dynacor_ray.runs.audit import batches, rows_at
 from dynacor_ray.runs.directory import ISSUES, REVIEWED
 
 _OPEN, _WRONG, _RIGHT = -1, 0, 1
@@ -89,6 +89,26 @@ class Revision:
         return pa.table(columns, schema=schema.reviewed_schema())
 
 
+@dataclass(frozen=True)
+class _Reviewed(Iterable[pa.Table]):
+    """The rows of `write_reviewed`, which can be read again. flagged: int64 (C,), filled as they are read."""
+
+    issues: Location
+    revision: Revision
+    flagged: NDArray[np.int64]
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        self.flagged[:] = 0
+        for marks in ([_WRONG], [_OPEN], range(_RIGHT, len(MARKS))):
+            for first, table in batches(self.issues, schema.issues_schema().names):
+                kept = np.flatnonzero(np.isin(self.revision.marks_of(table), marks))
+                if len(kept):
+                    rows = self.revision.revise(table.take(pa.array(kept)), first + kept)
+                    given = rows.filter(rows[schema.IS_LABEL_ISSUE])[schema.GIVEN_LABEL].to_numpy()
+                    self.flagged[:] += np.bincount(given, minlength=len(self.flagged))
+                    yield rows
+
+
 def write_reviewed(run: Location, revision: Revision, num_classes: int) -> NDArray[np.int64]:
     """Write `reviewed_issues.parquet`, most suspicious first; `issues.parquet` is read three times, in batches.
 
@@ -98,20 +118,7 @@ def write_reviewed(run: Location, revision: Revision, num_classes: int) -> NDArr
         Flagged rows per given class, int64 (C,).
     """
     flagged = np.zeros(num_classes, np.int64)
-
-    def write(part: Location) -> None:
-        flagged[:] = 0
-        with pq.ParquetWriter(part.path, schema.reviewed_schema(), filesystem=part.filesystem) as writer:
-            for marks in ([_WRONG], [_OPEN], range(_RIGHT, len(MARKS))):
-                for first, table in batches(run / ISSUES, schema.issues_schema().names):
-                    kept = np.flatnonzero(np.isin(revision.marks_of(table), marks))
-                    if len(kept):
-                        rows = revision.revise(table.take(pa.array(kept)), first + kept)
-                        given = rows.filter(rows[schema.IS_LABEL_ISSUE])[schema.GIVEN_LABEL].to_numpy()
-                        flagged[:] += np.bincount(given, minlength=num_classes)
-                        writer.write_table(rows)
-
-    (run / REVIEWED).write_atomically(write)
+    write_rows(run / REVIEWED, schema.reviewed_schema(), _Reviewed(run / ISSUES, revision, flagged))
     return flagged
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import first_rows
 from dynacor_ray.report.comparison_table import print_comparison
 from dynacor_ray.report.reviews import review_sentences
 from dynacor_ray.report.sweep import print_sweep
@@ -44,7 +45,7 @@ def show_run(run: Location, console: Console | None = None) -> None:
 
 def _show_detection(run: Location, console: Console) -> None:
     summary, review = RunSummary.read(run), read_review(run)
-    worst = issues_in_use(run).head(WORST).to_pylist()
+    worst = first_rows(issues_in_use(run), WORST).to_pylist()
     print_summary(summary if review is None else review.revise(summary), worst, str(run), console)
     for sentence in [] if review is None else review_sentences(review, summary):
         console.print(clean(sentence), soft_wrap=True)

@@ -15,6 +15,7 @@ from dynacor_ray.core.errors import ConfigError, DataError, RunDirectoryError, e
 from dynacor_ray.core.packed_dataset import LEFT_OUT, GivenLabels, PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.table_files import columns_of, read_rows, table_files
 from dynacor_ray.decision.review_model import expected_from_quality
 from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.data.training_rows import TrainingRows, chosen_rows, rows_of_images
@@ -63,13 +64,13 @@ class Judged:
     @property
     def has_probabilities(self) -> bool:
         """Whether a review gave each row a probability."""
-        with self.issues.parquet() as file:
-            return schema.WRONG_PROBABILITY in file.schema_arrow.names
+        return schema.WRONG_PROBABILITY in columns_of(self.issues).names
 
     def fingerprint(self) -> str:
         """Changes with the rows in use."""
-        info = self.issues.info()
-        return f"{self.summary.data.content_hash} {info.base_name} {info.size} {info.mtime_ns}"
+        infos = [file.info() for file in table_files(self.issues)]
+        stamps = [f"{info.base_name} {info.size} {info.mtime_ns}" for info in infos]
+        return " ".join([self.summary.data.content_hash, *stamps])
 
     def labels(self, dataset: PackedDataset, action: Action) -> tuple[GivenLabels, int]:
         """The labels to learn, and how many rows were flagged.
@@ -83,7 +84,7 @@ class Judged:
             raise RunDirectoryError(expected_got(expected, f"{self.run}, on {self.summary.data.uri}", remedy))
         reviewed = action == "weigh" and self.has_probabilities
         names = [schema.INSTANCE_ID, schema.IS_LABEL_ISSUE, schema.PREDICTED_LABEL, schema.LABEL_QUALITY]
-        rows = self.issues.read_table([*names, *([schema.WRONG_PROBABILITY] if reviewed else [])])
+        rows = read_rows(self.issues, [*names, *([schema.WRONG_PROBABILITY] if reviewed else [])])
         rows = rows.sort_by(schema.INSTANCE_ID)
         given, flagged = dataset.labels(), rows[schema.IS_LABEL_ISSUE].to_numpy()
         if not np.array_equal(rows[schema.INSTANCE_ID].to_numpy(), given.ids):

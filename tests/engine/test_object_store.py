@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from dynacor_ray.core import storage
+from dynacor_ray.core import storage, table_files
 from dynacor_ray.core.errors import DynacorError
+from dynacor_ray.core.leftovers import remove_leftovers
 from dynacor_ray.core.storage import locate
 from dynacor_ray.export.cleaned_copy import clean_run
 from dynacor_ray.export.tables import export_run
@@ -99,6 +101,25 @@ def test_a_whole_run_and_a_sweep(
     shown = capfd.readouterr()
     assert "s3://***@bucket/runs/a" in shown.out + shown.err or "s3://***@bucket/runs/s" in shown.out + shown.err
     assert SECRET not in shown.out + shown.err
+
+
+def test_a_large_table_and_what_dead_runs_left(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both forms of a table replace one another; what is old goes by the time that the store gives its files."""
+    place = locate(store.format("run/issues.parquet"))
+    rows = pa.table({"number": range(1000)})
+    for most in (2000, 1 << 30, 2000, 2000):
+        monkeypatch.setattr(table_files, "MOST_BYTES", most)
+        table_files.write_rows(place, rows.schema, [rows.slice(first, 100) for first in range(0, 1000, 100)])
+        assert table_files.read_rows(place) == rows
+        assert place.exists() == (most > 2000)
+        assert (len(table_files.table_files(place)) > 1) == (most == 2000)
+        assert len((place.parent / "issues").names()) == (len(table_files.table_files(place)) + 1) * (most == 2000)
+    cache = locate(store.format("cache"))
+    for name in ("dead/part.parquet", "alive/part.parquet", "half.part"):
+        (cache / name).write_bytes(b"x")
+    assert remove_leftovers(cache, cache.names()) == []
+    assert remove_leftovers(cache, ["dead", "half.part", "missing"], seconds=-1) == ["dead", "half.part"]
+    assert cache.names() == ["alive"]
 
 
 OPTIONS = {"cluster": "none", "epochs": 3, "clustering_epochs": 1, "checkpoint_seconds": 0.0, "quiet": True}

@@ -11,15 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from dynacor_ray.core import table_files
+from dynacor_ray.core.storage import locate
+from dynacor_ray.export.cleaned_copy import clean_run
+from dynacor_ray.export.tables import export_run
 from dynacor_ray.workflows.analyze_signals import analyze_signals
 from dynacor_ray.workflows.compare import compare
 from dynacor_ray.workflows.detect import detect
+from dynacor_ray.workflows.results import load
+from dynacor_ray.workflows.review import review
 from dynacor_ray.workflows.sweep import sweep
-from tests.engine.conftest import FAST
+from tests.engine.conftest import FAST, Finished
 from tests.plans import machine
 
 MEASURED = ("seconds", "config", "versions", "training_waited_for_rows", "cluster")
@@ -82,6 +89,33 @@ def test_outputs_are_those_of_one_worker_on_ray(
     for name, cluster in (("ray", "auto"), ("here", "none")):
         detect(data, out=str(tmp_path / name), cache=cache, **FAST | options | {"cluster": cluster})
     assert_same(tmp_path / "ray", tmp_path / "here")
+
+
+def test_a_large_run_is_folders_that_all_commands_read(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows as in one file each, in the report, exported, reviewed and cleaned."""
+    monkeypatch.setattr(table_files, "MOST_BYTES", 5_000)
+    monkeypatch.setattr(table_files, "_ROWS", 200)
+    detect(str(finished.data), out=str(tmp_path / "large"), cache=str(finished.cache), **FAST)
+    runs = {"small": finished.run, "large": tmp_path / "large"}
+    for name in ("issues", "dynamics"):
+        assert not (tmp_path / "large" / f"{name}.parquet").exists()
+        assert len(list((tmp_path / "large" / name).glob("*.parquet"))) > 2
+        assert pq.read_table(tmp_path / "large" / name).equals(pq.read_table(finished.run / f"{name}.parquet"))
+    for name, run in runs.items():
+        review(str(run), sample=20)
+        answers = tmp_path / f"{name}-answers.csv"
+        pd.read_csv(run / "audit.csv").assign(mark="wrong").to_csv(answers, index=False)
+        review(str(run), str(answers))
+        export_run(locate(str(run)), locate(str(tmp_path / f"{name}.csv")))
+        clean_run(locate(str(run)), locate(str(tmp_path / f"{name}.parquet")), "drop")
+    assert (tmp_path / "large" / "reviewed_issues").is_dir()
+    for end in ("csv", "parquet"):
+        assert (tmp_path / f"large.{end}").read_bytes() == (tmp_path / f"small.{end}").read_bytes()
+    small, large = (load(str(run)) for run in runs.values())
+    assert small.worst() == large.worst()
+    assert small.to_pandas().equals(large.to_pandas())
 
 
 VERBS: dict[str, Callable[..., list[dict[str, Any]]]] = {

@@ -19,6 +19,7 @@ import pyarrow as pa
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.image_decoding import center_crop_resize, flip, load_rgb
+from dynacor_ray.core.leftovers import remove_leftovers
 from dynacor_ray.core.manifest import (
     MANIFEST,
     DatasetManifest,
@@ -30,7 +31,7 @@ from dynacor_ray.core.manifest import (
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, retry_transient
-from dynacor_ray.engine.data.line_up import line_up, sample_of
+from dynacor_ray.engine.data.line_up import DRIVER_FILES, line_up, sample_of
 from dynacor_ray.engine.runtime.machine import usable_cpus
 from dynacor_ray.engine.runtime.parallel_map import items_dataset, items_of, one_column, parallel_map, results
 from dynacor_ray.engine.runtime.session import on_cluster, resources
@@ -217,29 +218,79 @@ def embed(
     Raises:
         DataError: The encoder gives NaN or infinity, or the store does not hold every row.
     """
-    plain = encoder or load_encoder(dataclasses.replace(spec, back_end="torch"))
-    size = plain.image_size
-    base = root / f"{spec.slug}-{spec.fingerprint()}-{size}px-{dataset.manifest.payload_hash[:12]}"
-    copies = _copies(base, augmentation, corruption) if corruption is not None else None
-    folders = _Folders(base / ORIGINALS, copies)
-    units = plan_chunks(dataset.manifest, size)
-    todo = _missing(units, folders)
-    if todo:
+    known = stored(dataset, spec, corruption, augmentation, root)
+    if known is not None:
+        return known
+    size = (encoder or load_encoder(dataclasses.replace(spec, back_end="torch"))).image_size
+    plan = _Plan.of(dataset, spec, size, corruption, augmentation, root)
+    if plan.todo:
+        for folder in plan.folders.kinds.values():
+            remove_leftovers(folder, [name for name in folder.names() if name.endswith(".part")])
 
         def decode(chunk: EmbeddingChunk) -> tuple[np.ndarray, np.ndarray, float]:
             start = time.monotonic()
             keys, images = decode_chunk(dataset.folder, chunk, corruption, size, augmentation, chunk.needs)
             return keys, images, time.monotonic() - start
 
-        embedder = _Embedder(spec, folders, "cuda" if use_gpu else "cpu", None if use_gpu else encoder)
-        with progress.stage("embed", sum(unit.rows for unit in todo), "images") as bar:
+        embedder = _Embedder(spec, plan.folders, "cuda" if use_gpu else "cpu", None if use_gpu else encoder)
+        with progress.stage("embed", sum(unit.rows for unit in plan.todo), "images") as bar:
             decoding = encoding = 0.0
-            for done in (_on_cluster if on_cluster() else _in_threads)(todo, decode, embedder, use_gpu):
+            for done in (_on_cluster if on_cluster() else _in_threads)(plan.todo, decode, embedder, use_gpu):
                 bar.advance(done.rows)
                 decoding, encoding = decoding + done.decode_seconds, encoding + done.encode_seconds
         if decoding + encoding >= SAID_FROM:
             progress.say(f"embed: {decoding:,.0f} s of decoding and {encoding:,.0f} s of encoding, over all processors")
-    return _open(folders, units, dataset.manifest.num_rows)
+        progress.worked("decoding", decoding)
+        progress.worked("encoding", encoding)
+    return plan.store()
+
+
+def stored(
+    dataset: PackedDataset, spec: EncoderSpec, corruption: CorruptionConfig | None, augmentation: str, root: Location
+) -> FeatureStore | None:
+    """What `embed` would return, where all of it is there already: for that no encoder is built."""
+    start, end = _ends_of_name(dataset, spec)
+    for name in root.names():
+        if name.startswith(start) and name.endswith(end):
+            plan = _Plan.of(dataset, spec, int(name[len(start) : -len(end)]), corruption, augmentation, root)
+            if not plan.todo:
+                return plan.store()
+    return None
+
+
+def _ends_of_name(dataset: PackedDataset, spec: EncoderSpec) -> tuple[str, str]:
+    """Of the folder with all embeddings of an encoder and a set of images; the side in pixels is between them."""
+    return f"{spec.slug}-{spec.fingerprint()}-", f"px-{dataset.manifest.payload_hash[:12]}"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where embeddings are or shall be, the units that they are cut into, and those that are missing."""
+
+    folders: _Folders
+    units: list[EmbeddingChunk]
+    todo: list[EmbeddingChunk]
+    num_rows: int
+
+    @classmethod
+    def of(
+        cls,
+        dataset: PackedDataset,
+        spec: EncoderSpec,
+        size: int,
+        corruption: CorruptionConfig | None,
+        augmentation: str,
+        root: Location,
+    ) -> _Plan:
+        """The plan for images of `size` pixels; the rest as of `embed`."""
+        base = root / str(size).join(_ends_of_name(dataset, spec))
+        copies = _copies(base, augmentation, corruption) if corruption is not None else None
+        folders, units = _Folders(base / ORIGINALS, copies), plan_chunks(dataset.manifest, size)
+        return cls(folders, units, _missing(units, folders), dataset.manifest.num_rows)
+
+    def store(self) -> FeatureStore:
+        """The store, when nothing is missing."""
+        return _open(self.folders, self.units, self.num_rows)
 
 
 def _copies(base: Location, augmentation: str, corruption: CorruptionConfig) -> Location:
@@ -361,7 +412,7 @@ def _counted(folder: Location, files: tuple[str, ...], num_rows: int) -> dict[st
         return name, len(features), FeatureStats.of(features), sample_of(ids, features, num_rows)
 
     # By name: sums of floats depend on the order in which they are added.
-    found = sorted(parallel_map(count, files) if len(files) > 16 else map(count, files), key=lambda one: one[0])
+    found = sorted((map_threads if len(files) <= DRIVER_FILES else parallel_map)(count, files), key=lambda one: one[0])
     total = sum((stats for _, _, stats, _ in found[1:]), found[0][2])
     sample = np.concatenate([rows for _, _, _, rows in found])
     _, lined_up = line_up([(folder / name, stats) for name, _, stats, _ in found], sample)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import find_duplicates
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import read_files
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
 
 BUCKET_ROWS = 4_000_000
@@ -69,11 +70,11 @@ def write_duplicates(place: Location, parts: Sequence[str], num_rows: int) -> st
     buckets = list(range(bucket_count(num_rows)))
     found = map(find, buckets) if len(buckets) == 1 else parallel_map(find, buckets)
     names = sorted(name for name in found if name is not None)
-    tables = [(place / DUPLICATES / name).read_table() for name in names]
     (place / HASHES).delete()
-    if not tables:
+    if not names:
         return None
-    (place / f"{DUPLICATES}.parquet").write_table(pa.concat_tables(tables), compression="zstd")
+    rows = read_files([place / DUPLICATES / name for name in names])
+    (place / f"{DUPLICATES}.parquet").write_table(rows, compression="zstd")
     (place / DUPLICATES).delete()
     return f"{posixpath.basename(place.path)}/{DUPLICATES}.parquet"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got
+from dynacor_ray.core.leftovers import remove_leftovers
 from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats, LinedUpFeatures
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
@@ -24,6 +26,7 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.find_duplicates import HASHES, bucket_count, row_hashes, write_duplicates, write_hashes
 from dynacor_ray.engine.data.line_up import feature_warnings, line_up, sample_of
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
+from dynacor_ray.engine.runtime.tasks import map_threads
 from dynacor_ray.sources.base import Shard, Source
 from dynacor_ray.sources.validate import (
     LabelVocabulary,
@@ -53,6 +56,9 @@ _ENCODING: dict[str, dict[str, Any]] = {
 DRIVER_SHARDS = 64
 """Label columns of at most this many shards are counted in the driver: a Ray pass would cost more."""
 EXAMPLES = 100
+REPLACED_SECONDS = 30 * 24 * 3600.0
+"""Age from which nobody reads packed data any more that were packed again, since the user's own had changed."""
+_ATTEMPT = re.compile("(?:[0-9a-f]+-)?[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,7 @@ def ingest(
         known = packed.manifest
         total = known.num_rows + known.quarantined
         check_quarantine(known.quarantined, total, max_invalid_share, known.quarantine_reasons, source.hint)
+        _tidy(packed)
         return packed
     # Another run may share the folder and pack the same data at this moment: each packs into a place of its own, and
     # the manifest, which is replaced at once, names the place that counts. Who is done first has packed them for all.
@@ -156,7 +163,19 @@ def ingest(
         (folder / attempt).delete()
         return packed
     manifest.write(folder)
-    return PackedDataset(folder, manifest)
+    packed = PackedDataset(folder, manifest)
+    _tidy(packed)
+    return packed
+
+
+def _tidy(packed: PackedDataset) -> None:
+    """Remove attempts that died, and data that were packed again since, once no run can be at work with them."""
+    folder, used = packed.folder, packed.manifest.quarantine.partition("/")[0]
+    names = folder.names()
+    attempts = {name for name in names if _ATTEMPT.fullmatch(name) and name != used}
+    whole = {name for name in attempts if (folder / name / "quarantine.parquet").exists()}
+    remove_leftovers(folder, whole, REPLACED_SECONDS)
+    remove_leftovers(folder, [*(attempts - whole), *(name for name in names if name.endswith(".part"))])
 
 
 def _packed_before(folder: Location, fingerprint: str) -> PackedDataset | None:
@@ -192,8 +211,7 @@ def rows_per_part(sample: pa.Table) -> int:
 def count_labels(shards: list[Shard]) -> dict[str, int]:
     """How often each label value occurs, read without the images."""
     total: Counter[str] = Counter()
-    labels = map(_label_counts, shards) if len(shards) <= DRIVER_SHARDS else parallel_map(_label_counts, shards)
-    for counts in labels:
+    for counts in (map_threads if len(shards) <= DRIVER_SHARDS else parallel_map)(_label_counts, shards):
         total.update(counts)
     return dict(total)
 
@@ -278,7 +296,7 @@ def _named(class_counts: np.ndarray, vocabulary: LabelVocabulary) -> Mapping[str
 def _gather(place: Location, name: str, wanted: pa.Schema, found: list[_PartResult]) -> str:
     """Join the small per-part tables into one file beside the data; returns its name below the data set's folder."""
     names = [posixpath.basename(result.part.name) for result in found]
-    tables = [(place / name / part).read_table().cast(wanted) for part in names]
+    tables = map_threads(lambda part: (place / name / part).read_table().cast(wanted), names)
     (place / f"{name}.parquet").write_table(pa.concat_tables(tables))
     (place / name).delete()
     return f"{posixpath.basename(place.path)}/{name}.parquet"

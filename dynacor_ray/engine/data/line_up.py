@@ -15,6 +15,7 @@ from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.robust_scaling import SAMPLE_ROWS, RobustScaling
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
+from dynacor_ray.engine.runtime.tasks import map_threads
 
 EXAMPLES = 100
 """Most far rows that are named."""
@@ -51,7 +52,7 @@ def line_up(
     def measure(item: tuple[Location, FeatureStats]) -> tuple[FeatureStats, int, list[int]]:
         return _measure(*item, scaling)
 
-    found = list(map(measure, files) if len(files) <= DRIVER_FILES else parallel_map(measure, files))
+    found = list((map_threads if len(files) <= DRIVER_FILES else parallel_map)(measure, files))
     far = sum(count for _, count, _ in found)
     if not far and not scaling.scales:
         return scaling, None

@@ -7,18 +7,18 @@ blocks, one after the other from files that stay open: at most MOST_TASKS tasks 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DataFile
 from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import read_files, write_rows
 from dynacor_ray.decision.likely_classes import MOST_CLASSES
 from dynacor_ray.decision.prediction_summary import summarize_predictions
 from dynacor_ray.engine.runtime.blocks import Blocks, blocks_of
@@ -137,23 +137,10 @@ def _edges(dataset: PackedDataset, most: int) -> list[int]:
     parts = dataset.manifest.parts
     if dataset.manifest.num_rows <= most:
         return [min(part.first_id for part in parts), max(part.last_id for part in parts) + 1]
-    tables = [place.read_table([schema.INSTANCE_ID]) for place in dataset.files]
-    ids = np.sort(pa.concat_tables(tables)[schema.INSTANCE_ID].to_numpy())
+    ids = np.sort(read_files(dataset.files, [schema.INSTANCE_ID])[schema.INSTANCE_ID].to_numpy())
     return [*ids[::most].tolist(), int(ids[-1]) + 1]
 
 
 def write_dynamics(dynamics: Blocks, place: Location, num_epochs: int) -> None:
     """Write `dynamics.parquet`, one block at a time, whole or not at all."""
-    wanted = schema.dynamics_schema(num_epochs)
-    write_blocks(place, wanted, dynamics)
-
-
-def write_blocks(place: Location, wanted: pa.Schema, blocks: Iterable[pa.Table]) -> None:
-    """Write a parquet file of this schema, one block at a time, whole or not at all."""
-
-    def write(part: Location) -> None:
-        with pq.ParquetWriter(part.path, wanted, filesystem=part.filesystem) as writer:
-            for block in blocks:
-                writer.write_table(block.select(wanted.names).cast(wanted))
-
-    place.write_atomically(write)
+    write_rows(place, schema.dynamics_schema(num_epochs), dynamics)

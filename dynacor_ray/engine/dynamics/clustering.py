@@ -13,10 +13,11 @@ from dynacor_ray.core.duplicates import Duplicates
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.storage import Location
+from dynacor_ray.core.table_files import write_rows
 from dynacor_ray.decision.corrupted_copy_rate import with_corrupted_copies
 from dynacor_ray.decision.noise_rate import NoiseRate
 from dynacor_ray.decision.thresholds import DecisionThreshold, RowSignals, choose_threshold, common_unit, row_score
-from dynacor_ray.engine.dynamics.assemble import HAS_COPY, write_blocks
+from dynacor_ray.engine.dynamics.assemble import HAS_COPY
 from dynacor_ray.engine.runtime.blocks import Blocks
 from dynacor_ray.engine.runtime.tasks import run_task
 from dynacor_ray.method.clustering import ClusteringConfig, FittedClustering, fit
@@ -153,4 +154,4 @@ def write_issues(assigned: Blocks, place: Location) -> None:
         _, is_copy = schema.decode_key(block[schema.KEY].to_numpy())
         return block.filter(pa.array(~is_copy)).select(wanted.names)
 
-    write_blocks(place, wanted, assigned.map(originals).sort([schema.LABEL_QUALITY, schema.INSTANCE_ID]))
+    write_rows(place, wanted, assigned.map(originals).sort([schema.LABEL_QUALITY, schema.INSTANCE_ID]))

@@ -56,6 +56,6 @@ def read_chunks(reads: Sequence[Read], shuffled: bool, num_cpus: float) -> ray.d
     return ray.data.read_datasource(ChunkDatasource(reads, shuffled), num_cpus=num_cpus, override_num_blocks=len(reads))
 
 
-def read_parquet(place: Location) -> Dataset:
-    """A parquet file as a lazy data set."""
-    return ray.data.read_parquet(place.path, filesystem=place.filesystem, partitioning=None)
+def read_parquet(files: Sequence[Location]) -> Dataset:
+    """Parquet files on one file system as a lazy data set."""
+    return ray.data.read_parquet([place.path for place in files], filesystem=files[0].filesystem, partitioning=None)

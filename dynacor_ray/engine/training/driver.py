@@ -10,6 +10,7 @@ import torch
 
 from dynacor_ray.core.errors import CoverageError, DynacorError, TrainingError, expected_got
 from dynacor_ray.core.manifest import MANIFEST
+from dynacor_ray.core.openmp import threads_spin
 from dynacor_ray.core.progress import Progress, Stage
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.training_rows import TrainingRows
@@ -29,6 +30,11 @@ from dynacor_ray.engine.training.signal_files import (
 )
 from dynacor_ray.engine.training.trained_model import write_model
 from dynacor_ray.engine.training.worker import Rank, read_checkpoint, train_rank
+
+SPINNING = (
+    "torch was imported before dynacor_ray, so its threads spin while they wait: training is several times as slow "
+    "while other programs run. Import dynacor_ray first, or set OMP_WAIT_POLICY=PASSIVE."
+)
 
 
 def train(
@@ -55,6 +61,7 @@ def train(
     (run / SIGNALS).make_dir().remove_half_written()
     (run / SIGNALS / FAILED).delete()
     job = Job(config, plan, run, rows.facts)
+    _say_if_threads_spin(job, progress)
     runs = [(run, rows.facts.total)]
     with (
         progress.stage("train", config.epochs * rows.facts.total, "rows", before=rows_done(runs)) as bar,
@@ -80,6 +87,11 @@ def train(
     (run / SIGNALS / CHECKPOINT).delete()
     remove_unlisted(run / SIGNALS, manifest)
     return RecordedSignals(run / SIGNALS, manifest)
+
+
+def _say_if_threads_spin(job: Job, progress: Progress) -> None:
+    if threads_spin() and job.threads > 1 and not job.plan.use_gpu and not on_cluster():
+        progress.say(SPINNING)
 
 
 def _train_here(job: Job, rows: TrainingRows) -> str | None:

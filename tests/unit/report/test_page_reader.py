@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dynacor_ray.core import table_files
 from dynacor_ray.core.storage import locate
 from dynacor_ray.report import page_reader as page_data
 from dynacor_ray.report.page_reader import read_page
-from dynacor_ray.runs import audit
 from dynacor_ray.runs.audit import AUDIT_ROWS
 from dynacor_ray.runs.records import RunSummary
 from tests.made_runs import make_run
@@ -18,7 +18,7 @@ from tests.pages import made
 
 def test_only_what_is_shown_is_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page of 20 times as many rows holds as many rows, read in several batches and row groups."""
-    monkeypatch.setattr(audit, "BATCH", 7000)
+    monkeypatch.setattr(table_files, "BATCH", 7000)
     small, few = made(tmp_path / "small", rows=5_000)
     large, many = made(tmp_path / "large", rows=100_000)
     most = page_data.TOP + 6 * page_data.PER_PAIR + 2 * page_data.NEAR + AUDIT_ROWS

@@ -55,6 +55,9 @@ def test_numbers_are_shown() -> None:
     text = "\n".join(lines)
     assert "truth" not in text
     assert "unusable" not in text
+    assert "Embedding" not in text
+    lines = printed(summary_of(embedding={"decoding": 4.0, "encoding": 36.0}), [suspect()])
+    assert "Embedding: decoding 4.0 s (10.0%), encoding 36.0 s, over all processors" in lines
 
 
 def test_scores_against_the_truth() -> None:

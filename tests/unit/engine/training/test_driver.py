@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from dynacor_ray.core.errors import TrainingError
 from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.engine.training import driver
 from dynacor_ray.engine.training.driver import clean_up_first_epoch_oom, rows_done
 
 
@@ -30,6 +33,21 @@ def test_only_what_failed_before_its_first_epoch_leaves_nothing(
     with pytest.raises(TrainingError, match="no memory"), clean_up_first_epoch_oom(run):
         raise TrainingError("no memory")
     assert run.names() == left
+
+
+@pytest.mark.parametrize(
+    ("late", "threads", "use_gpu", "said"),
+    [(True, 2, False, 1), (False, 2, False, 0), (True, 1, False, 0), (True, 2, True, 0)],
+)
+def test_a_user_is_told_of_threads_that_spin(
+    late: bool, threads: int, use_gpu: bool, said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "threads_spin", lambda: late)
+    lines: list[str] = []
+    job: Any = SimpleNamespace(threads=threads, plan=SimpleNamespace(use_gpu=use_gpu))
+    progress: Any = SimpleNamespace(say=lines.append)
+    driver._say_if_threads_spin(job, progress)
+    assert lines == [driver.SPINNING] * said
 
 
 def test_rows_done_are_those_of_all_trainings_that_have_begun(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""What runs that died leave in a folder that others share: removed once it is too old for one of them to be alive."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+
+import pyarrow.fs as pafs
+
+from dynacor_ray.core.errors import StorageError
+from dynacor_ray.core.storage import Location, retry_transient, storage_errors
+
+PARTIAL_SECONDS = 24 * 3600.0
+"""Age from which an unfinished file counts as left behind: no file takes a day to write."""
+
+
+def remove_leftovers(folder: Location, names: Iterable[str], seconds: float = PARTIAL_SECONDS) -> list[str]:
+    """Remove those entries of a folder in which nothing changed for so long; returns their names.
+
+    By the clock of the store, which is that of its files: no two clocks are compared. Where a store does not say when
+    files change, or this run has no right to remove them, they stay.
+    """
+    removed = list[str]()
+    with suppress(StorageError):
+        changed = {name: _changed(folder / name) for name in names}
+        known = {name: at for name, at in changed.items() if at is not None}
+        now = _now(folder) if known else None
+        for name, at in known.items():
+            if now is not None and now - at > seconds * 1e9:
+                (folder / name).delete()
+                removed.append(name)
+    return removed
+
+
+def _now(folder: Location) -> int | None:
+    """The time of the store, in nanoseconds, by a file that is written and removed again."""
+    place = folder / f"clock-{uuid.uuid4().hex[:8]}.part"
+    place.write_bytes(b"")
+    now: int | None = place.info().mtime_ns
+    place.delete()
+    return now
+
+
+@retry_transient
+def _changed(place: Location) -> int | None:
+    """When a file, or anything in a folder, changed last; None where that is not known."""
+    infos = [place.info()]
+    with storage_errors("read", place):
+        if infos[0].type == pafs.FileType.Directory:
+            inside = place.filesystem.get_file_info(pafs.FileSelector(place.path, recursive=True))
+            # Folders of an object store have no time.
+            infos = [info for info in (*infos, *inside) if info.type == pafs.FileType.File or info.mtime_ns]
+    times = [info.mtime_ns for info in infos]
+    return None if not times or None in times else max(times)
