@@ -2,7 +2,7 @@
 
 ROOT holds Clothing1M as its authors ship it. Per seed one run of `detect` as printed in the paper; then every loss on
 the original labels and without what was flagged, tested on the clean test set. Said is the accuracy after the last
-epoch, mean and deviation over the seeds, in %. The defaults are the paper's; smaller data and networks take others.
+epoch, mean and deviation over the seeds, in %. The defaults are the paper's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bench_cleaning
 import tyro
@@ -20,14 +19,11 @@ import dynacor_ray
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is trained."""
+    """Where the data are and the runs go, and what is trained: options of `dynacor train`, but for seeds and losses."""
 
     data: str
-    """Folder of Clothing1M."""
     out: Path
-    """Folder for all runs."""
     balanced_sample: int = 120_000
-    """Rows, each class equally often."""
     seeds: int = 3
     losses: tuple[str, ...] = ("gce", "sce", "elr", "ce")
     network: str = "resnet50"
@@ -41,15 +37,14 @@ class Options:
 
 def measure(options: Options, seed: int) -> dict[str, float]:
     """Accuracy of every loss, before and after cleaning, and the share that was flagged."""
-    root = options.data.removeprefix("clothing1m:")
-    names = ("balanced_sample", "network", "image_size", "epochs", "batch_size", "workers", "gpu", "cluster")
-    shared: dict[str, Any] = {name: getattr(options, name) for name in names}
+    shared = {name: value for name, value in vars(options).items() if name not in ("data", "out", "seeds", "losses")}
     shared |= {"recipe": "clothing1m_resnet50", "seed": seed, "cache": str(options.out / "cache"), "quiet": True}
-    run, data = str(options.out / f"detect-{seed}"), f"clothing1m:{root}"
+    data, test = (kind + options.data.removeprefix("clothing1m:") for kind in ("clothing1m:", "clothing1m_test:"))
+    run = str(options.out / f"detect-{seed}")
     found = {"flagged": dynacor_ray.detect(data, out=run, variant="paper", **shared).summary.flagged_share}
     for loss in options.losses:
         for name, without in (("original", None), ("cleansed", run)):
-            out, test = str(options.out / f"{loss}-{name}-{seed}"), f"clothing1m_test:{root}"
+            out = str(options.out / f"{loss}-{name}-{seed}")
             made = dynacor_ray.train(data, loss=loss, without=without, test=test, out=out, **shared)
             found[f"{loss} {name}"] = made.summary["last"]["test_accuracy"]
     return found
