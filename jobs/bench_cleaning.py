@@ -2,7 +2,7 @@
 
 The file is parquet with `true_label`, columns of labels, and `feature` or `image` (encoded once and kept in `--cache`).
 Per column and seed a quarter of the rows is held out with true labels; on the rest every loss is trained on the labels
-as they are, and without the rows that the default detector, the published one (`--variant paper`) or an oracle flags;
+as they are, and without the rows that the default detector, the paper's rule (Eq. 4), cleanlab or an oracle flags;
 cross-entropy also with suggested labels and with weights. Said is the accuracy after the last epoch, mean and deviation
 over the seeds, in %, and what the detectors flagged.
 """
@@ -28,7 +28,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.image_decoding import load_rgb
 
 LOSSES = ("ce", "gce", "sce", "elr")
-CLEANINGS = ("original", "default", "paper", "oracle")
+CLEANINGS = ("original", "default", "paper", "cleanlab", "oracle")
 OF_CROSS_ENTROPY = ("relabel", "weigh")
 BATCH = 64
 
@@ -99,6 +99,19 @@ def save(place: Path, features: NDArray[np.float32], labels: NDArray[np.int64]) 
     return str(place)
 
 
+def cleanlab_flags(features: NDArray[np.float32], given: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
+    """What cleanlab flags by out-of-sample probabilities of a logistic regression, five folds."""
+    from cleanlab.filter import find_label_issues
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    rows = (features - features.mean(axis=0)) / features.std()
+    model, folds = LogisticRegression(C=0.1, max_iter=60, tol=1e-2), StratifiedKFold(5, shuffle=True, random_state=seed)
+    probability = cross_val_predict(model, rows, given, cv=folds, method="predict_proba")
+    flags: NDArray[np.bool_] = find_label_issues(given, probability, n_jobs=1)
+    return flags
+
+
 def split(options: Options, features: NDArray[np.float32], table: pa.Table, column: str, seed: int) -> dict[str, Any]:
     """All accuracies of one split, and what the detectors flagged."""
     given, true = (table[name].to_numpy().astype(np.int64) for name in (column, "true_label"))
@@ -106,6 +119,11 @@ def split(options: Options, features: NDArray[np.float32], table: pa.Table, colu
     test, kept = order[: len(order) // 4], np.sort(order[len(order) // 4 :])
     wrong = given[kept] != true[kept]
     found: dict[str, Any] = {"wrong": float(wrong.mean())}
+
+    def note(name: str, flags: NDArray[np.bool_]) -> None:
+        f1 = 2 * (flags & wrong).sum() / max(int(flags.sum() + wrong.sum()), 1)
+        found[f"{name} flagged"], found[f"{name} f1"] = float(flags.mean()), float(f1)
+
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         shared: dict[str, Any] = {"cluster": "none", "quiet": True, "seed": seed}
@@ -113,15 +131,17 @@ def split(options: Options, features: NDArray[np.float32], table: pa.Table, colu
         right = save(here / "oracle.parquet", features[kept][~wrong], given[kept][~wrong])
         for name, rule in (("default", "label_noise_model"), ("paper", "paper")):
             run = dynacor_ray.detect(data, out=str(here / name), flag_rule=rule, **shared)
-            flags = run.issues.sort_by(schema.INSTANCE_ID)[schema.IS_LABEL_ISSUE].to_numpy()
-            f1 = 2 * (flags & wrong).sum() / max(int(flags.sum() + wrong.sum()), 1)
-            found[f"{name} flagged"], found[f"{name} f1"] = float(flags.mean()), float(f1)
+            note(name, run.issues.sort_by(schema.INSTANCE_ID)[schema.IS_LABEL_ISSUE].to_numpy())
+        others = ~cleanlab_flags(features[kept], given[kept], seed)
+        note("cleanlab", ~others)
+        left = save(here / "cleanlab.parquet", features[kept][others], given[kept][others])
         shared |= {"test": save(here / "test.parquet", features[test], true[test]), "epochs": options.epochs}
         shared |= {"learning_rate": options.learning_rate, "cache": str(here / "cache")}
         runs: dict[str, dict[str, Any]] = {
             "original": {"data": data},
             "default": {"data": data, "without": str(here / "default")},
             "paper": {"data": data, "without": str(here / "paper")},
+            "cleanlab": {"data": left},
             "oracle": {"data": right},
             "relabel": {"data": data, "without": str(here / "default"), "relabel": True},
             "weigh": {"data": data, "without": str(here / "default"), "weigh": True},

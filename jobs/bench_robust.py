@@ -1,8 +1,9 @@
 """DivideMix and DynaCor together, over noise rates: `python jobs/bench_robust.py --data FILE`. Prints JSON (Fig. 3).
 
 The file is parquet with true labels in the column `--truth`, and `feature` or `image` (encoded once and kept in
-`--cache`). Per noise and seed a quarter of the rows is held out; the others get wrong labels, asymmetric ones or by
-their features. Said are test accuracy and F1 of what is taken for wrong, mean and deviation over the seeds, in %: of
+`--cache`). Heads on features are trained, or networks on the images with `--network cifar_preact_resnet18`, as in the
+paper. Per noise and seed a quarter of the rows is held out; the others get wrong labels, asymmetric ones or by their
+features. Said are test accuracy and F1 of what is taken for wrong, mean and deviation over the seeds, in %: of
 DivideMix and DDyna-S in the epoch with the best test accuracy, for which they use clean test data, of DDyna-L after the
 last epoch, by Eq. 9, which uses none. `ce` is cross-entropy after the last epoch, without F1.
 """
@@ -24,6 +25,7 @@ import tyro
 from numpy.typing import NDArray
 
 import dynacor_ray
+from dynacor_ray.config.recipes import RECIPES
 from dynacor_ray.core import schema
 from dynacor_ray.ground_truth.noise_spec import given_labels, parse_noise
 
@@ -43,12 +45,32 @@ class Options(bench_cleaning.Rows):
     """Kinds and rates of noise, as `dynacor compare` takes them."""
     methods: tuple[str, ...] = ("ce", "dividemix", "ddyna_s", "ddyna_l")
     """`ce`, or a `--method` of `dynacor train`."""
+    network: str | None = None
+    """Trained on the images in place of heads on features; of a recipe its settings, but epochs and learning rate."""
+
+    @property
+    def trained_network(self) -> dict[str, str]:
+        """Options of `dynacor train`."""
+        name = {"recipe": self.network} if self.network in RECIPES else {"network": self.network}
+        return {option: one for option, one in name.items() if one is not None}
+
+
+def save(place: Path, rows: pa.ChunkedArray, **labels: NDArray[np.int64]) -> str:
+    """A file for `dynacor train`. rows: images or feature vectors."""
+    name = schema.IMAGE if pa.types.is_binary(rows.type) else schema.FEATURE
+    pq.write_table(pa.table({name: rows} | labels), place)
+    return str(place)
 
 
 def measure(
-    options: Options, features: NDArray[np.float32], true: NDArray[np.int64], noise: str, seed: int
+    options: Options,
+    features: NDArray[np.float32],
+    rows: pa.ChunkedArray,
+    true: NDArray[np.int64],
+    noise: str,
+    seed: int,
 ) -> dict[str, float]:
-    """Accuracy and F1 of every method on one split with one noise."""
+    """Accuracy and F1 of every method on one split with one noise. rows: what is trained on."""
     order = np.random.default_rng(1 + seed).permutation(len(true))
     test, kept = order[: len(order) // 4], np.sort(order[len(order) // 4 :])
     centered, classes = features[kept] - features[kept].mean(axis=0), int(true.max()) + 1
@@ -56,17 +78,18 @@ def measure(
     found: dict[str, float] = {"wrong": float((given != true[kept]).mean())}
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        columns = {schema.FEATURE: schema.fixed_size_list(features[kept]), schema.GIVEN_LABEL: given}
-        pq.write_table(pa.table(columns | {schema.TRUE_LABEL: true[kept]}), here / "train.parquet")
+        labels = {schema.GIVEN_LABEL: given, schema.TRUE_LABEL: true[kept]}
+        data = save(here / "train.parquet", rows.take(kept), **labels)
         shared: dict[str, Any] = {"cluster": "none", "quiet": True, "seed": seed, "cache": str(here / "cache")}
         shared |= {"epochs": options.epochs, "learning_rate": options.learning_rate, "batch_size": 128}
-        shared |= {"test": bench_cleaning.save(here / "test.parquet", features[test], true[test])}
+        shared |= {"test": save(here / "test.parquet", rows.take(test), given_label=true[test])}
+        shared |= options.trained_network
         for name in options.methods:
             more: dict[str, Any] = {} if name == "ce" else {"method": name}
             if name != "ce" and noise.startswith("asymmetric"):
                 more["penalize_confidence"] = True
             out = str(here / name)
-            made = dynacor_ray.train(str(here / "train.parquet"), **shared, **more, out=out).summary
+            made = dynacor_ray.train(data, **shared, **more, out=out).summary
             found[f"{name} accuracy"] = made["best" if name in BY_TEST else "last"]["test_accuracy"]
             if name != "ce":
                 found[f"{name} f1"] = made["detection"]["evaluation"]["f1"]
@@ -80,9 +103,11 @@ def main(options: Options) -> None:
     true = (
         table[options.truth].combine_chunks().cast(pa.string()).dictionary_encode().indices.to_numpy().astype(np.int64)
     )
+    of_images = options.network is not None
+    rows = table[schema.IMAGE] if of_images else pa.chunked_array([schema.fixed_size_list(features)])
     result: dict[str, Any] = {"rows": table.num_rows, "epochs": options.epochs, "learning_rate": options.learning_rate}
     for noise in options.noises:
-        found = [measure(options, features, true, noise, seed) for seed in range(options.seeds)]
+        found = [measure(options, features, rows, true, noise, seed) for seed in range(options.seeds)]
         result[noise] = bench_cleaning.over_seeds(found)
     print(json.dumps(result, indent=1))
 

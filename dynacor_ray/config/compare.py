@@ -36,7 +36,7 @@ class CompareConfig(ExperimentConfig):
     `cl_confident_learning`, `cores`, `simifeat_v`, `simifeat_r`, `fm_srm`; and with their ranking cut at the estimated
     noise rate `aum_at_noise_rate`, `simifeat_r_at_noise_rate`, `fm_srm_at_noise_rate`, or by planted recall
     `aum_corrupted_recall`, `simifeat_corrupted_recall`. Default: all whose libraries are installed; with --network
-    those that need no features."""
+    those that need no fixed features."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

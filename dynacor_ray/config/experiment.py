@@ -57,7 +57,7 @@ def _check_shared(detect: DetectConfig) -> None:
         raise ConfigError(expected_got(expected, ", ".join(given), "leave it out"))
     if detect.mlflow_uri is not None:
         got = f"--mlflow-uri {detect.mlflow_uri}"
-        raise ConfigError(expected_got("--mlflow-uri with detect or sweep", got, "leave it out"))
+        raise ConfigError(expected_got("--mlflow-uri with detect, sweep or train", got, "leave it out"))
     if detect.epochs < 2:
         got = f"--epochs {detect.epochs}"
         raise ConfigError(expected_got("two epochs or more to compare dynamics", got, "the default is 20"))

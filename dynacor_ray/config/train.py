@@ -15,7 +15,7 @@ from dynacor_ray.core.errors import ConfigError, expected_got
 class TrainRunConfig(Checked):
     """Options of `dynacor train` and `dynacor_ray.train`: those of `detect` on data and training, and more."""
 
-    left_out: ClassVar[tuple[str, ...]] = ("corruption", "decision", "clustering", "thumbnails", "mlflow_uri")
+    left_out: ClassVar[tuple[str, ...]] = ("corruption", "decision", "clustering", "thumbnails")
     settled: ClassVar[dict[str, Any]] = {"flag_rule": "paper"}  # the one that any training is long enough for
 
     detect: DetectConfig = field(default_factory=lambda: DetectConfig(data="demo", flag_rule="paper"))
@@ -64,6 +64,8 @@ class TrainRunConfig(Checked):
     """Of `ddyna_l` and `ddyna_s`: share of instances that get a corrupted copy (§4.2)."""
     alpha: float = option(0.5, "train", within="[0, inf)", only_with="--method")
     """Of `ddyna_l` and `ddyna_s`: weight of the alignment loss (Eq. 8); a --recipe has its own."""
+    tensorboard: bool = option(False, "output", changes_results=False)
+    """Leave the figures of all epochs as TensorBoard events, too."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,9 +78,10 @@ class TrainRunConfig(Checked):
         if self.loss != "ce":
             got = f"--loss {self.loss} with --method {method}"
             raise ConfigError(expected_got("a loss or a method", got, "leave out one of the two"))
-        if self.without is not None:
-            remedy = "leave it out: the method itself looks for wrong labels"
-            raise ConfigError(expected_got("all rows", f"--without with --method {method}", remedy))
+        if self.weigh:
+            expected = "--without alone or with --relabel, for a method"
+            remedy = "leave out --weigh: a method finds out by itself how far to believe each label"
+            raise ConfigError(expected_got(expected, f"--weigh with --method {method}", remedy))
         if self.warm_up is not None and self.warm_up >= self.detect.epochs:
             got = f"{self.warm_up} of {self.detect.epochs}"
             raise ConfigError(expected_got("a --warm-up shorter than the training", got, "raise --epochs"))
@@ -97,13 +100,13 @@ class TrainRunConfig(Checked):
         return "relabel" if self.relabel else "weigh" if self.weigh else "drop"
 
     def result_options(self) -> dict[str, Any]:
-        """The own options, all of which determine the result."""
-        return {name: getattr(self, name) for name in own_options(type(self))}
+        """The own options that determine the result."""
+        return {name: getattr(self, name) for name, one in own_options(type(self)).items() if one.changes_results}
 
     def as_dict(self) -> dict[str, Any]:
         """All options by name, as the run directory keeps them."""
         shared = {name: value for name, value in dataclasses.asdict(self.detect).items() if name in _known()}
-        return shared | self.result_options()
+        return shared | {name: getattr(self, name) for name in own_options(type(self))}
 
 
 def _known() -> set[str]:

@@ -32,6 +32,8 @@ class BaselineClassifier:
     """Names its random start, different for every classifier that there is."""
     records = False
     """Whether every row is recorded in every epoch; else only in the last."""
+    keeps_features = False
+    """Whether what its last layer saw of every row is recorded in the last epoch, as the column `feature`."""
 
     def learns(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Rows that it learns from. int64 (B,) -> bool (B,)."""

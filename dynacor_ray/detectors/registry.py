@@ -16,6 +16,7 @@ from dynacor_ray.detectors.fm_srm import fm_srm
 from dynacor_ray.detectors.mean_margin import avg_encoder, mean_margin
 from dynacor_ray.detectors.rethresholded import at_noise_rate, aum_corrupted_recall, simifeat_corrupted_recall
 from dynacor_ray.detectors.simifeat import MAX_CLASSES, simifeat_r, simifeat_v
+from dynacor_ray.detectors.trained_features import TRAINED_FEATURES
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Detector:
 
     title: what a table shows; reads: parts of the evidence to gather, and trainings of its own; judge: pure; library: a
     package that it needs and that may not be installed, which is also the name of the extra; needs_features: whether it
-    reads features that stay the same while a classifier learns, which a network on images has not.
+    reads features that stay the same while a classifier learns, which a network on images has not. Neighbors and
+    prototypes are found among the features of the encoder, or of a network (`trained_features`).
     """
 
     name: str
@@ -35,10 +37,11 @@ class Detector:
     max_classes: int | None = None
     needs_features: bool = False
 
-    @property
-    def parts(self) -> list[str]:
-        """Names of what it reads."""
-        return [part.part if isinstance(part, BaselineTraining) else part for part in self.reads]
+    def all_reads(self, from_pixels: bool) -> dict[str, EvidencePart | BaselineTraining]:
+        """What it reads, by name. from_pixels: whether a network is trained, whose features must be had first."""
+        looks = from_pixels and {"neighbors", "prototypes"} & {part for part in self.reads if isinstance(part, str)}
+        reads = (TRAINED_FEATURES, *self.reads) if looks else self.reads
+        return {part.part if isinstance(part, BaselineTraining) else part: part for part in reads}
 
 
 BASELINES: dict[str, Detector] = {
@@ -51,9 +54,9 @@ BASELINES: dict[str, Detector] = {
         Detector("cl_both", "CL (both)", (OUT_OF_SAMPLE,), both, "cleanlab"),
         Detector("cl_confident_learning", "CL (confident joint)", (OUT_OF_SAMPLE,), confident_learning, "cleanlab"),
         Detector("cores", "CORES", (CORES_TRAINING,), cores),
-        Detector("simifeat_v", "SimiFeat-V", ("neighbors",), simifeat_v, needs_features=True),
-        Detector("simifeat_r", "SimiFeat-R", ("neighbors",), simifeat_r, max_classes=MAX_CLASSES, needs_features=True),
-        Detector("fm_srm", "FM-SRM (stage 1)", ("prototypes", "neighbors"), fm_srm, needs_features=True),
+        Detector("simifeat_v", "SimiFeat-V", ("neighbors",), simifeat_v),
+        Detector("simifeat_r", "SimiFeat-R", ("neighbors",), simifeat_r, max_classes=MAX_CLASSES),
+        Detector("fm_srm", "FM-SRM (stage 1)", ("prototypes", "neighbors"), fm_srm),
     )
 }
 """Name -> detector, in the order of the table."""
@@ -86,7 +89,6 @@ RECUT = {
         f"{title} (noise rate)",
         ("dynamics", *BASELINES[name].reads),
         at_noise_rate(BASELINES[name].judge),
-        needs_features=BASELINES[name].needs_features,
     )
     for name, title in _RECUT
 } | {
@@ -98,7 +100,6 @@ RECUT = {
             "SimiFeat-R (planted recall)",
             ("neighbors",),
             simifeat_corrupted_recall,
-            needs_features=True,
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""A finished run or sweep as MLflow runs: options as parameters, results as metrics."""
+"""A finished run, training or sweep as MLflow runs: options as parameters, results as metrics."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def track_run(uri: str | None, run: str, summary: RunSummary, progress: Progress
     """Log a finished run to MLflow. A failure costs a warning only, since the results are saved."""
     if uri is not None:
         _track(uri, [tracked_run(run, summary)], progress)
+
+
+def track_training(uri: str | None, run: str, summary: dict[str, Any], progress: Progress) -> None:
+    """Log a finished training of a classifier, as `track_run` does. summary: content of its `summary.json`."""
+    if uri is not None:
+        _track(uri, [tracked_training(run, summary)], progress)
 
 
 def track_sweep(uri: str | None, run: str, trials: list[dict[str, Any]], names: list[str], progress: Progress) -> None:
@@ -42,11 +48,29 @@ def tracked_run(run: str, summary: RunSummary) -> TrackedRun:
     metrics |= {f"seconds_{name}": value for name, value in summary.seconds.items()}
     metrics |= summary.evaluation or {}
     return TrackedRun(
-        name=redact(run.partition("?")[0].rstrip("/").rpartition("/")[2]),
+        name=_name(run),
         params=redact_all(summary.config),
         metrics=_numbers(metrics),
         series={"validation_metric": summary.validation_metric},
         tags={"dynacor.run": redact(run), "dynacor.version": summary.versions["dynacor_ray"]},
+    )
+
+
+def tracked_training(run: str, summary: dict[str, Any]) -> TrackedRun:
+    """The MLflow run of a training: figures per epoch, and of the rows that a method takes for wrong."""
+    found = summary["detection"] or {}
+    metrics = {name: summary[name] for name in ("num_learned", "num_flagged", "num_tested")}
+    if summary["best"] is not None:
+        metrics |= {"best_test_accuracy": summary["best"]["test_accuracy"], "best_epoch": summary["best"]["epoch"]}
+    metrics |= {f"detection_{name}": value for name, value in (found.get("evaluation") or {}).items()}
+    metrics |= {f"seconds_{name}": value for name, value in summary["seconds"].items()}
+    epochs = summary["epochs"]
+    return TrackedRun(
+        name=_name(run),
+        params=redact_all(summary["config"]),
+        metrics=_numbers(metrics),
+        series={name: [row[name] for row in epochs] for name, value in epochs[0].items() if value is not None},
+        tags={"dynacor.run": redact(run), "dynacor.version": summary["versions"]["dynacor_ray"]},
     )
 
 
@@ -69,6 +93,10 @@ def _track(uri: str, runs: list[TrackedRun], progress: Progress) -> None:
         progress.say(f"Warning: MLflow at {uri} failed: {type(error).__name__}: {error}")
     else:
         progress.say(f"MLflow: {len(runs)} run(s) in the experiment '{EXPERIMENT}' at {uri}")
+
+
+def _name(run: str) -> str:
+    return redact(run.partition("?")[0].rstrip("/").rpartition("/")[2])
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:

@@ -5,8 +5,9 @@ refined by the own prediction, those of the unlabeled rows guessed by both; then
 
 Deviations from the paper:
 
-- A step takes the labeled and the unlabeled rows of one batch, as many of each as there are; the paper takes equally
-  many of both. So every row is seen once in an epoch, by both networks in the same step.
+- A step takes the labeled and the unlabeled rows of one batch, as many of each as there are (128 together by default
+  and by the recipe for CIFAR); the paper takes 64 of both. So every row is seen once in an epoch, by both networks in
+  the same step.
 - A row's loss is that of the predictions that refine its label in this epoch, the mean over its views; the paper makes
   a further pass after each epoch.
 - The share of a mixture is drawn for each pair of rows. The squared error is the mean over rows and classes, as in the

@@ -19,7 +19,7 @@ AUDIT, REVIEW, REVIEWED = "audit.json", "review.json", "reviewed_issues.parquet"
 ISSUES, DYNAMICS, QUARANTINE = "issues.parquet", "dynamics.parquet", "quarantine.parquet"
 INDEX = "index.parquet"
 CELLS, COMPARISON, SIGNAL_ANALYSIS = "cells", "comparison.parquet", "signal_analysis.parquet"
-MODEL, PREDICTIONS = "model", "predictions.parquet"
+MODEL, PREDICTIONS, EVENTS = "model", "predictions.parquet", "tensorboard"
 TRIALS, HEAT_MAP, BEST, TRAININGS = "trials.parquet", "heatmap.png", "best", "trainings"
 
 

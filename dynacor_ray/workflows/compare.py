@@ -19,7 +19,8 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.detectors.evidence import Evidence, EvidencePart
 from dynacor_ray.detectors.registry import DETECTORS
-from dynacor_ray.engine.data.feature_blocks import gather_prototypes
+from dynacor_ray.detectors.trained_features import TRAINED_FEATURES
+from dynacor_ray.engine.data.feature_blocks import FeatureBlocks, gather_prototypes, load_blocks
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.report.comparison_summary import build_comparison, comparison_table
 from dynacor_ray.report.comparison_table import print_comparison
@@ -111,7 +112,7 @@ class CompareCell(GridCell):
         """Every detector's judgment, from its record where there is one. published: the run as printed in the paper."""
         records = self.place / "judgments"
         missing = [name for name in names if not (records / f"{name}.json").exists()]
-        reads = dict.fromkeys(part for name in missing for part in DETECTORS[name].reads)
+        reads = {part: None for name in missing for part in self._reads(name).values()}
         evidence, seconds, broken = self._gather(list(reads), published) if missing else (None, {}, {})
         for name in names:
             if name not in missing:
@@ -122,6 +123,10 @@ class CompareCell(GridCell):
             if judgment.message is None:
                 (records / f"{name}.json").write_json(judgment.as_json())
             yield judgment
+
+    def _reads(self, name: str) -> dict[str, EvidencePart | BaselineTraining]:
+        """What a detector reads, by name."""
+        return DETECTORS[name].all_reads(from_pixels=self.prepared.config.network is not None)
 
     def _gather(self, parts: list[EvidencePart | BaselineTraining], published: DetectConfig) -> _Gathered:
         """The evidence, seconds per part, and messages of the parts that could not be gathered."""
@@ -139,8 +144,8 @@ class CompareCell(GridCell):
         extra = found.pop(ABLATION_SECONDS, 0.0)
         if extra:
             seconds |= {"published": seconds["published"] - extra, "ablation": extra}
-        if "neighbors" in seconds and "neighbors" not in broken:  # found once, for all cells
-            seconds["neighbors"] = max(seconds["neighbors"], self.shared.neighbors["seconds"])
+        if "neighbors" in seconds and "neighbors" not in broken:  # maybe for another cell
+            seconds["neighbors"] = max(seconds["neighbors"], self._found["seconds"])
         evidence = Evidence(given_label=self.labels.labels, num_classes=self.dataset.num_classes, **found)
         return evidence, self.longest(seconds), broken
 
@@ -165,27 +170,47 @@ class CompareCell(GridCell):
         if "neighbors" in parts:
             yield {"neighbors": 1.0}, self._neighbors
         if "prototypes" in parts:
-            yield {"prototypes": 1.0}, lambda: gather_prototypes(self.shared.blocks, self.labels, classes)
+            yield {"prototypes": 1.0}, lambda: gather_prototypes(self._features, self.labels, classes)
 
     def _trained(self, trainings: list[BaselineTraining]) -> dict[str, Any]:
         """From a finished training that has these classifiers and maybe more, or from a new one."""
         parts = [training.part for training in trainings]
-        finished = (name for name in self.place.names() if RecordedSignals.read(self.place / name) is not None)
-        enough = (name for name in finished if set(parts) <= set(name.split("-")[1:]))
-        flow = self.flow(next(enough, "-".join(("panel", *parts))), with_copies=False)
+        flow = self.flow(self._finished(parts) or "-".join(("panel", *parts)), with_copies=False)
         return gather_trained(flow, trainings, self.shared.progress)
+
+    def _finished(self, parts: list[str]) -> str | None:
+        """Folder of a finished training that has these classifiers, and maybe more."""
+        finished = (name for name in self.place.names() if RecordedSignals.read(self.place / name) is not None)
+        return next((name for name in finished if set(parts) <= set(name.split("-")[1:])), None)
+
+    @functools.cached_property
+    def _features(self) -> FeatureBlocks:
+        """Features of all originals: the encoder's, or what the network's last layer saw in the last epoch."""
+        if self.prepared.config.network is None:
+            return self.shared.blocks
+        folder = self._finished([TRAINED_FEATURES.part])
+        signals = RecordedSignals.read(self.place / folder) if folder else None
+        if signals is None:
+            raise DataError(expected_got("features of a trained network", "none", "look at how its training failed"))
+        return load_blocks([signals.folder / name for name in signals.files[str(signals.epochs[-1])]])
+
+    @functools.cached_property
+    def _found(self) -> dict[str, Any]:
+        """Who is near whom by these features."""
+        from_pixels = self.prepared.config.network is not None
+        return self.shared.find_neighbors(self._features) if from_pixels else self.shared.neighbors
 
     def _neighbors(self) -> dict[str, Any]:
         """The given labels of the nearest instances in this cell."""
-        ids = self.shared.neighbors["ids"]
+        ids = self._found["ids"]
         near = np.full(ids.shape, NO_LABEL, np.int32)
         near[ids >= 0] = self.labels.of(ids[ids >= 0])
-        return {"neighbor_labels": near, "similarity": self.shared.neighbors["similarity"]}
+        return {"neighbor_labels": near, "similarity": self._found["similarity"]}
 
     def _judged(self, name: str, evidence: Evidence, seconds: dict[str, float], broken: dict[str, str]) -> Judgment:
-        detector = DETECTORS[name]
+        detector, parts = DETECTORS[name], self._reads(name)
         start = time.monotonic()
-        verdict, message = None, next((broken[part] for part in detector.parts if part in broken), None)
+        verdict, message = None, next((broken[part] for part in parts if part in broken), None)
         metrics: dict[str, Any] = {}
         if message is None:
             try:
@@ -195,5 +220,5 @@ class CompareCell(GridCell):
                 metrics = self.metrics(verdict)
             except (DynacorError, ValueError, ArithmeticError) as error:  # of libraries too: others go on
                 verdict, message = None, str(error)
-        spent = sum(seconds[part] for part in detector.parts) + time.monotonic() - start
+        spent = sum(seconds[part] for part in parts) + time.monotonic() - start
         return self.judgment(name, detector.title, verdict, metrics, spent, message)

@@ -10,7 +10,6 @@ import pyarrow as pa
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import Duplicates
-from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.core.table_files import read_rows
@@ -31,13 +30,12 @@ from dynacor_ray.engine.training.signal_files import CLEAN
 from dynacor_ray.ground_truth.metrics import evaluate_issues
 from dynacor_ray.robust.dividemix import THRESHOLD
 from dynacor_ray.runs.directory import ISSUES
-from dynacor_ray.workflows.prepare import clustering_config, corruption_config
+from dynacor_ray.workflows.prepare import clustering_config
 
 
 def write_division(
     config: DetectConfig,
     method: str,
-    dataset: PackedDataset,
     rows: TrainingRows,
     signals: RecordedSignals,
     best: int | None,
@@ -49,14 +47,13 @@ def write_division(
     Args:
         config: The options of corruption and clustering.
         method: DDyna-L is judged by §4.4 on all dynamics, the others by how they divided the rows in one epoch.
-        dataset: The packed data.
-        rows: What was trained on.
+        rows: What was trained on; other rows are not judged, and judged are the labels that were learned.
         signals: What was recorded.
         best: The epoch, from 0, with the best test accuracy; None without test rows: the last.
         run: Where to.
         progress: Where the rows done are shown.
     """
-    corruption = corruption_config(config) if rows.facts.num_copies else None
+    dataset, corruption = rows.dataset, rows.facts.corruption
     dynamics, duplicates = assemble(dataset, signals, corruption, progress), dataset.duplicates()
     if method == "ddyna_l":
         sample = sample_for_fit(dynamics, rows.facts.total, config.clustering_sample, config.seed)

@@ -212,10 +212,14 @@ class SharedData:
 
     @functools.cached_property
     def neighbors(self) -> dict[str, Any]:
-        """Who is near whom, which does not depend on labels, and the seconds that it took to find out."""
+        """Who is near whom by an encoder's features, which do not depend on labels: found once, for all cells."""
+        return self.find_neighbors(self.blocks)
+
+    def find_neighbors(self, blocks: FeatureBlocks) -> dict[str, Any]:
+        """Who is near whom by some features, and the seconds that it took to find out."""
         start = time.monotonic()
         duplicates = self.opened.dataset.duplicates()
-        found: dict[str, Any] = dict(gather_neighbors(self.blocks, self.progress, duplicates))
+        found: dict[str, Any] = dict(gather_neighbors(blocks, self.progress, duplicates))
         return found | {"seconds": time.monotonic() - start}
 
 

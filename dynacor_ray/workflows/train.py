@@ -16,6 +16,7 @@ from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, require_space
 from dynacor_ray.engine.data.training_rows import TrainingRows, chosen_rows
+from dynacor_ray.engine.runtime.mlflow_client import check_tracking
 from dynacor_ray.engine.runtime.session import resources
 from dynacor_ray.engine.training.driver import train as train_classifier
 from dynacor_ray.engine.training.job import RobustTraining
@@ -24,14 +25,16 @@ from dynacor_ray.engine.training.robust_module import predictions_name
 from dynacor_ray.engine.training.signal_files import SIGNALS
 from dynacor_ray.engine.training.trained_model import HISTORY
 from dynacor_ray.engine.training.trained_model import MODEL as WEIGHTS
+from dynacor_ray.export.mlflow import track_training
 from dynacor_ray.export.model_files import write_model
+from dynacor_ray.export.tensorboard import write_events
 from dynacor_ray.models.image_classifiers import NetworkSpec
 from dynacor_ray.report.training_page import training_page
 from dynacor_ray.report.training_summary import best_epoch, build_training_summary, print_training
 from dynacor_ray.robust.dividemix import DivideMix
 from dynacor_ray.robust.losses import RobustLoss
 from dynacor_ray.runs import directory as run_directory
-from dynacor_ray.runs.directory import CONFIG, MODEL, PREDICTIONS, QUARANTINE, REPORT, SUMMARY
+from dynacor_ray.runs.directory import CONFIG, EVENTS, MODEL, PREDICTIONS, QUARANTINE, REPORT, SUMMARY
 from dynacor_ray.runs.resumable import ResumableRun, run_once
 from dynacor_ray.workflows.cluster_session import check_storage, plan_for, ray_session
 from dynacor_ray.workflows.division import write_division
@@ -107,6 +110,7 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
 
     def execute(self, progress: Progress) -> dict[str, Any]:
         with progress.timed("start"):
+            check_tracking(self.config.detect.mlflow_uri)
             run_directory.claim(self.run, self.identity(), self.config.as_dict())
         with ray_session(self.prepared.config, self.prepared, progress):
             return self._stages(progress)
@@ -143,7 +147,7 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
             found = None
             if self.config.method is not None:
                 best = best_epoch(history)
-                found = write_division(config, self.config.method, dataset, rows, signals, best, run, progress)
+                found = write_division(config, self.config.method, rows, signals, best, run, progress)
             made = build_training_summary(
                 self.config.as_dict(),
                 dataset.manifest,
@@ -219,9 +223,13 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
     def write(self, made: dict[str, Any], seconds: dict[str, float]) -> TrainResult:
         summary = made | {"seconds": seconds}
         self._write_page(summary)
+        if self.config.tensorboard:
+            write_events(summary["epochs"], self.run / EVENTS)
         (self.run / SUMMARY).write_json(summary)
         for name in (SIGNALS, _LABELS, "train"):  # what only a resumed training needs
             (self.run / name).delete()
+        detect = self.config.detect
+        track_training(detect.mlflow_uri, str(self.run), summary, Progress(detect.quiet))
         return TrainResult(self.run, summary)
 
     def _write_page(self, summary: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from dynacor_ray.core import schema
 from dynacor_ray.core.errors import TrainingError
 from dynacor_ray.workflows.analyze_signals import analyze_signals
 from dynacor_ray.workflows.compare import compare
@@ -90,11 +92,30 @@ def test_a_network_from_pixels(image_set: Path, tmp_path: Path, monkeypatch: pyt
     assert result.summary.evaluation["auroc"] > 0.8
 
 
+def outvoted(data: Path, run: Path) -> float:
+    """Share of the labels that lose the vote of the 10 nearest by what the last epoch's last layer saw."""
+    (manifest,) = run.glob("cells/given-seed0/panel-*features/signals/manifest.json")
+    listed = json.loads(manifest.read_text())
+    assert list(listed) == ["0", "1"]
+    assert "feature" not in pq.read_schema(manifest.parent / listed["0"][0]).names
+    features = schema.matrix(pq.read_table(manifest.parent / listed["1"][0])["feature"])
+    given = pq.read_table(data)["given_label"].to_numpy()
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    lost = 0
+    for row, label in zip(similarity, given, strict=True):
+        near = np.argsort(-row)[:10]
+        votes = np.bincount(given[near], weights=np.maximum(row[near], 0), minlength=2)
+        lost += votes[label] < votes[1 - label]
+    return float(lost / len(given))
+
+
 def test_experiments_on_a_network(image_set: Path, tmp_path: Path) -> None:
     """Table 2 and the ResNet halves of Figs. 2, 5 and 6: detectors and signals of networks trained from pixels."""
     quick: dict[str, Any] = {"network": "cifar_resnet8", "image_size": 12, "epochs": 2, "clustering_epochs": 1}
     quick |= {"quiet": True, "cluster": "none"}
-    names = ["dynacor", "dynacor_paper", "aum"]
+    names = ["dynacor", "dynacor_paper", "aum", "simifeat_v", "fm_srm"]
     result = compare(str(image_set), out=str(tmp_path / "run"), detectors=names, **quick)
     table = result.to_pandas().set_index("detector")
     assert result.summary["failures"] == []
@@ -102,6 +123,7 @@ def test_experiments_on_a_network(image_set: Path, tmp_path: Path) -> None:
     run = detect(str(image_set), out=str(tmp_path / "detect"), **quick)
     flagged = run.issues.to_pandas()["is_label_issue"].mean()
     assert table["flagged_share"]["dynacor"] == pytest.approx(flagged), "as `detect` with the same options"
+    assert table["flagged_share"]["simifeat_v"] == pytest.approx(outvoted(image_set, tmp_path / "run"))
 
     wanted: dict[str, Any] = {"label_noise": ["hard_rows:0.2"], "signals": ["alignment"]}
     found = analyze_signals(str(image_set), out=str(tmp_path / "signals"), **wanted, **quick)

@@ -124,6 +124,26 @@ def test_what_a_run_flagged_is_left_out_relabeled_or_weighed(pristine: Finished,
     assert len(set(weights.values())) == 4
 
 
+@pytest.mark.parametrize(("method", "relabel"), [("dividemix", False), ("ddyna_l", True), ("ddyna_s", False)])
+def test_a_method_on_what_a_run_left(method: str, relabel: bool, pristine: Finished, tmp_path: Path) -> None:
+    """Rows that were left out are not judged; of a relabeled row the suggested label is."""
+    how = FAST | {"without": str(pristine.run), "relabel": relabel, "cache": str(tmp_path / "cache")}
+    result = train(str(pristine.data), method=method, gamma=0.1, out=str(tmp_path / "run"), **how)
+    before = pq.read_table(pristine.run / "issues.parquet").to_pandas().set_index("instance_id").sort_index()
+    after = result.issues.to_pandas().set_index("instance_id").sort_index()
+    flagged = before["is_label_issue"]
+    learned = before.index if relabel else before.index[~flagged]
+    assert after.index.tolist() == learned.tolist()
+    assert result.summary["num_learned"] == len(learned) < 1001 + relabel
+    labels = before["given_label"].where(~flagged, before["predicted_label"]) if relabel else before["given_label"]
+    assert after["given_label"].tolist() == labels[learned].tolist()
+    found = result.summary["detection"]["evaluation"]
+    assert found["n"] == len(learned)
+    true = pq.read_table(pristine.data)["true_label"].to_pandas()
+    assert found["noise_rate"] == pytest.approx((after["given_label"] != true[learned]).mean())
+    assert found["auroc"] > 0.6
+
+
 def test_a_run_on_other_data_is_refused(pristine: Finished, tmp_path: Path) -> None:
     other = write_features(tmp_path / "other.parquet", 1001, seed=1)
     with pytest.raises(RunDirectoryError, match="Expected a run on the same rows and labels as"):
@@ -210,7 +230,12 @@ def test_one_worker_on_ray_learns_the_same(digits: dict[str, str], tmp_path: Pat
 
 
 def test_without_test_rows_there_is_a_model_alone(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    result = train(str(feature_set(300)), out=str(tmp_path / "run"), **FAST)
+    data = str(feature_set(300))
+    result = train(data, out=str(tmp_path / "run"), tensorboard=True, **FAST)
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"train_agreement" in events.read_bytes()
+    again = train(data, out=str(tmp_path / "run"), **FAST)
+    assert again.summary == result.summary, "how it is told of is no part of the result"
     assert result.summary["best"] is None
     assert "not tested" in repr(result)
     assert not (tmp_path / "run" / "predictions.parquet").exists()

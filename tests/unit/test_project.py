@@ -295,8 +295,8 @@ def test_only_listed_dependencies_are_imported() -> None:
     called = {"mlflow-skinny": "mlflow", "scikit-learn": "sklearn", "pillow": "PIL", "open-clip-torch": "open_clip"}
     packages = [re.split(r"[\[<>=!]", requirement)[0].replace("_", "-") for requirement in reasons()]
     listed = {called.get(package, package.replace("-", "_")) for package in packages}
-    # Brought by timm, jinja2 and cleanlab, as their reasons say.
-    listed |= {"safetensors", "huggingface_hub", "markupsafe", "datasets"}
+    # Brought by timm, jinja2, cleanlab and ray, as their reasons say.
+    listed |= {"safetensors", "huggingface_hub", "markupsafe", "datasets", "tensorboardX"}
     imported = {module.partition(".")[0] for path in FILES for module, _ in imported_modules(path)}
     assert imported - sys.stdlib_module_names - {"dynacor_ray", "__future__"} <= listed
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.packed_dataset import GivenLabels
+from dynacor_ray.core.packed_dataset import LEFT_OUT, GivenLabels
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.embed import EmbeddingChunk, decode_chunk
 from dynacor_ray.method.corruption import LABEL, CorruptionConfig, corrupted_label
@@ -35,9 +35,13 @@ class ImageReader:
 
 
 def labels_of(keys: np.ndarray, labels: GivenLabels, num_classes: int, corruption: CorruptionConfig | None) -> pa.Array:
-    """What is learned of rows: the given label, of a copy another one (§4.2). int64 (n,) -> int32 (n,)."""
+    """What is learned of rows: the given label, of a copy another one (§4.2), LEFT_OUT of those that are.
+
+    int64 (n,) -> int32 (n,).
+    """
     ids, is_copy = schema.decode_key(keys)
     given = labels.of(ids)
     if corruption is not None:
-        given[is_copy] = corrupted_label(given[is_copy], ids[is_copy], num_classes, corruption.seed)
+        drawn = is_copy & (given != LEFT_OUT)
+        given[drawn] = corrupted_label(given[drawn], ids[drawn], num_classes, corruption.seed)
     return pa.array(given, pa.int32())

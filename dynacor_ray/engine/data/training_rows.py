@@ -91,9 +91,12 @@ def rows_of_features(dataset: PackedDataset, corruption: CorruptionConfig | None
     def read(file: Location, labels: GivenLabels) -> pa.Table:
         block = in_line(file.read_table([schema.INSTANCE_ID, schema.FEATURE]), lined_up)
         ids = block[schema.INSTANCE_ID].to_numpy()
-        given = pa.array(labels.of(ids), pa.int32())
+        known = labels.of(ids)
+        given = pa.array(known, pa.int32())
         if corruption is not None:
             rows = block.append_column(schema.GIVEN_LABEL, given)
+            if (known == LEFT_OUT).any():  # there is no other label than none
+                rows = rows.filter(pa.array(known != LEFT_OUT))
             return corrupt(rows, corruption, num_classes).select([schema.KEY, LABEL, schema.FEATURE])
         keys = pa.array(schema.encode_key(ids, False))
         return pa.table({schema.KEY: keys, LABEL: given, schema.FEATURE: block[schema.FEATURE]})
@@ -163,16 +166,16 @@ def rows_of_images(
 
 
 def chosen_rows(rows: TrainingRows, dataset: PackedDataset) -> TrainingRows:
-    """Those rows without copies that have a label, with weights where `dataset` has some.
+    """Those rows that have a label, with their copies, and with weights where `dataset` has some.
 
     Args:
-        rows: Originals, as one of the functions above makes them.
+        rows: As one of the functions above makes them.
         dataset: The same data with the labels to learn; `LEFT_OUT` for rows that are not.
 
     Raises:
-        DataError: No row is left.
+        DataError: No row is left, or none with a copy.
     """
-    known = dataset.labels()
+    known, corruption = dataset.labels(), rows.facts.corruption
     kept, weighted = known.labels != LEFT_OUT, known.weights is not None
     if not kept.any():
         remedy = "check what is left out"
@@ -190,9 +193,10 @@ def chosen_rows(rows: TrainingRows, dataset: PackedDataset) -> TrainingRows:
     if twins is not None:  # those that are left out do not share the weight
         stay = kept[sorted_positions(known.ids, twins.ids)]
         others = Duplicates(twins.ids[stay], twins.first[stay])
-        twins = TwinLabels.of(others, known.of(others.ids), np.ones(len(others.ids), np.bool_))
+        twins = TwinLabels.of(others, known.of(others.ids), _is_fitted(others.ids, corruption))
     counts = np.bincount(known.labels[kept], minlength=facts.num_classes)
-    facts = replace(facts, num_originals=int(kept.sum()), class_counts=counts, twins=twins, weighted=weighted)
+    facts = replace(facts, num_originals=int(kept.sum()), num_copies=_count_copies(known.ids[kept], corruption))
+    facts = replace(facts, class_counts=counts, twins=twins, weighted=weighted)
     return replace(rows, read=read, dataset=dataset, facts=facts)
 
 
@@ -202,8 +206,22 @@ def twin_labels(dataset: PackedDataset, corruption: CorruptionConfig | None) -> 
     if duplicates is None:
         return None
     ids = duplicates.ids
-    is_fitted = ~is_selected(ids, corruption) if corruption is not None else np.ones(len(ids), np.bool_)
-    return TwinLabels.of(duplicates, dataset.labels().of(ids), is_fitted)
+    return TwinLabels.of(duplicates, dataset.labels().of(ids), _is_fitted(ids, corruption))
+
+
+def _is_fitted(ids: np.ndarray, corruption: CorruptionConfig | None) -> np.ndarray:
+    return ~is_selected(ids, corruption) if corruption is not None else np.ones(len(ids), np.bool_)
+
+
+def _count_copies(ids: np.ndarray, corruption: CorruptionConfig | None) -> int:
+    """How many of the instances get a copy. Raises DataError for none."""
+    if corruption is None:
+        return 0
+    copies = int(is_selected(ids, corruption).sum())
+    if copies == 0:
+        got = f"no row selected out of {len(ids):,}"
+        raise DataError(expected_got("at least one corrupted copy", got, "raise --gamma or use more data"))
+    return copies
 
 
 def _facts(
@@ -215,10 +233,6 @@ def _facts(
     twins: TwinLabels | None,
     value_type: str = "float32",
 ) -> RowFacts:
-    known, rows = dataset.labels(), dataset.manifest.num_rows
-    copies = int(is_selected(known.ids, corruption).sum()) if corruption is not None else 0
-    if corruption is not None and copies == 0:
-        got = f"no row selected out of {rows:,}"
-        raise DataError(expected_got("at least one corrupted copy", got, "raise --gamma or use more data"))
-    classes = dataset.num_classes
+    known, rows, classes = dataset.labels(), dataset.manifest.num_rows, dataset.num_classes
+    copies = _count_copies(known.ids, corruption)
     return RowFacts(rows, copies, classes, dim, mean, scale, known.counts(classes), corruption, twins, value_type)

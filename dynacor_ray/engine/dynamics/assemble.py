@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import DataFile
-from dynacor_ray.core.packed_dataset import GivenLabels, PackedDataset
+from dynacor_ray.core.packed_dataset import LEFT_OUT, GivenLabels, PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.core.table_files import read_files, write_rows
@@ -57,6 +57,9 @@ class _Assembler:
         low, high, touched = ids_of
         columns = [schema.INSTANCE_ID, schema.URI]
         rows = pa.concat_tables([read(self.dataset / part.name, columns, low, high - 1) for part in touched])
+        learned = labels.of(rows[schema.INSTANCE_ID].to_numpy()) != LEFT_OUT
+        if not learned.all():
+            rows = rows.filter(pa.array(learned))
         ids = rows[schema.INSTANCE_ID].to_numpy()
         has_copy = np.zeros(len(ids), bool) if self.corruption is None else is_selected(ids, self.corruption)
         keys = np.concatenate([schema.encode_key(ids, False), schema.encode_key(ids[has_copy], True)])
@@ -89,7 +92,7 @@ class _Assembler:
 def assemble(
     dataset: PackedDataset, signals: RecordedSignals, corruption: CorruptionConfig | None, progress: Progress
 ) -> Blocks:
-    """Dynamics of all rows (Eq. 1), sorted by key.
+    """Dynamics of all rows that were trained on (Eq. 1), sorted by key.
 
     Args:
         dataset: The packed data, with the labels that were trained on.

@@ -44,6 +44,7 @@ class BaselinesModule(TrainingModule):
         self._job, self._epochs = job, job.config.epochs
         given = (job.rows.num_classes, job.rows.class_counts, job.config.seed)
         self._members = [member for training in job.config.baselines for member in training.classifiers(*given)]
+        self._features: torch.Tensor
 
     def network(self) -> nn.Module:
         """One classifier per member, each with a start of its own that does not depend on who else is there."""
@@ -51,7 +52,13 @@ class BaselinesModule(TrainingModule):
         for member in self._members:
             torch.manual_seed(rng.derive_seed(self._job.config.seed, 3, member.stream) % 2**63)
             classifiers.append(classifier(self._job, member.extra_classes))
+            if member.keeps_features:
+                last = [layer for layer in classifiers[-1].modules() if isinstance(layer, nn.Linear)][-1]
+                last.register_forward_pre_hook(self._look)
         return Panel(classifiers)
+
+    def _look(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._features = inputs[0].detach().float()
 
     def groups(self, network: nn.Module) -> list[list[nn.Parameter]]:
         """One group per member."""
@@ -83,7 +90,10 @@ class BaselinesModule(TrainingModule):
             losses = member.loss(logits.float(), label, epoch, self._epochs)
             loss = loss + (losses * counted).sum() / counted.sum().clamp(min=1)
             with torch.no_grad():
-                for name, value in member.record(logits.detach().float(), label, ids[rows], last).items():
+                values = member.record(logits.detach().float(), label, ids[rows], last)
+                if last and member.keeps_features:
+                    values |= {schema.FEATURE: self._features}
+                for name, value in values.items():
                     blank = value.new_zeros((len(ids), *value.shape[1:]))
                     blank[at] = value
                     recorded[name] = recorded[name] + blank if name in recorded else blank

@@ -22,7 +22,7 @@ from dynacor_ray.core.errors import ConfigError
         ({"seeds": np.int64(3)}, r"pass e\.g\. seeds=\[3\]"),
         ({"flag_rule": "paper", "variant": "released"}, "own rules, but got --flag-rule, --variant; leave it out"),
         ({"target_recall": 0.8}, "own rules, but got --target-recall"),
-        ({"mlflow_uri": "x"}, "--mlflow-uri with detect or sweep, but got --mlflow-uri x"),
+        ({"mlflow_uri": "x"}, "--mlflow-uri with detect, sweep or train, but got --mlflow-uri x"),
         ({"epochs": 1, "clustering_epochs": 0}, "two epochs or more"),
         ({"gammma": 0.1}, "perhaps 'gamma' is meant"),
     ],
@@ -36,10 +36,10 @@ def test_what_an_experiment_cannot_have(
 
 def test_a_network_leaves_out_what_needs_features() -> None:
     config = make_config(CompareConfig, "demo", network="cifar_resnet8")
-    assert not {"simifeat_v", "fm_srm", "leave_one_out", "combined_margin"} & set(config.effective_detectors)
-    assert {"dynacor", "dynacor_paper", "aum", "cores", "untrained"} <= set(config.effective_detectors)
-    with pytest.raises(ConfigError, match=r"an encoder for fm_srm, .* but got --network cifar_resnet8; leave out"):
-        make_config(CompareConfig, "demo", network="cifar_resnet8", detectors=["aum", "fm_srm"])
+    assert not {"leave_one_out", "combined_margin"} & set(config.effective_detectors)
+    assert {"dynacor", "dynacor_paper", "aum", "cores", "simifeat_v", "fm_srm"} <= set(config.effective_detectors)
+    with pytest.raises(ConfigError, match=r"an encoder for leave_one_out, .* but got --network cifar_resnet8; leave"):
+        make_config(CompareConfig, "demo", network="cifar_resnet8", detectors=["aum", "leave_one_out"])
 
 
 def test_the_published_run_is_printed_where_nothing_was_chosen() -> None:

@@ -13,7 +13,7 @@ from dynacor_ray.core.errors import ConfigError
 def test_options_without_a_meaning_are_unknown() -> None:
     names = set(all_options(TrainRunConfig))
     assert {"data", "encoder", "network", "epochs", "workers", "out", "loss", "without"} <= names
-    for name in ("clustering_epochs", "flag_rule", "variant", "corrupted_weight", "thumbnails", "mlflow_uri"):
+    for name in ("clustering_epochs", "flag_rule", "variant", "corrupted_weight", "thumbnails"):
         assert name not in names
         with pytest.raises(ConfigError, match=f"a known option, but got '{name}'"):
             make_config(TrainRunConfig, "demo", **{name: None})
@@ -44,7 +44,10 @@ def test_a_recipe_sets_what_has_a_meaning(name: str) -> None:
         ({"warm_up": 3}, "--method for --warm-up, but got none"),
         ({"method": "dividemix", "warm_up": 20}, "a --warm-up shorter than the training, but got 20 of 20"),
         ({"method": "dividemix", "loss": "gce"}, "a loss or a method, but got --loss gce with --method dividemix"),
-        ({"method": "ddyna_s", "without": "runs/a"}, "all rows, but got --without with --method ddyna_s"),
+        (
+            {"method": "ddyna_s", "without": "runs/a", "weigh": True},
+            "--without alone or with --relabel, for a method, but got --weigh with --method ddyna_s",
+        ),
         ({"method": "dividemix", "gamma": 0.2}, "--method ddyna_l or ddyna_s for --gamma"),
     ],
 )

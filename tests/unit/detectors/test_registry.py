@@ -96,22 +96,29 @@ def test_the_table_is_complete() -> None:
 
 def trainings() -> list[BaselineTraining]:
     """What the detectors train, each once."""
-    parts = dict.fromkeys(part for detector in DETECTORS.values() for part in detector.reads)
+    parts = dict.fromkeys(part for detector in DETECTORS.values() for part in detector.all_reads(True).values())
     return [part for part in parts if isinstance(part, BaselineTraining)]
 
 
 def test_what_detectors_read_has_one_name_each() -> None:
     known = get_args(EvidencePart)
     own = [training.part for training in trainings()]
-    assert own == ["aum", "out_of_sample", "cores"]
+    assert sorted(own) == ["aum", "cores", "features", "out_of_sample"]
     assert len({*known, *own}) == len(known) + len(own)
     assert not any("-" in name for name in own), "names of folders are joined by it"
-    assert {part for detector in DETECTORS.values() for part in detector.parts} == {*known, *own}
+    assert {part for detector in DETECTORS.values() for part in detector.all_reads(True)} == {*known, *own}
+    assert "features" not in {part for detector in DETECTORS.values() for part in detector.all_reads(False)}
+
+
+def test_a_network_is_trained_for_those_that_look_at_features() -> None:
+    looking = {name for name, detector in DETECTORS.items() if "features" in detector.all_reads(True)}
+    baselines = {"simifeat_v", "simifeat_r", "fm_srm"}
+    assert looking == baselines | {"simifeat_r_at_noise_rate", "fm_srm_at_noise_rate", "simifeat_corrupted_recall"}
 
 
 def test_every_classifier_has_a_start_of_its_own() -> None:
     members = [one for training in trainings() for one in training.classifiers(3, np.array([4, 3, 3]), 0)]
-    assert len({one.stream for one in members}) == len(members) == 8
+    assert len({one.stream for one in members}) == len(members) == 9
 
 
 @every_baseline
@@ -154,7 +161,7 @@ def test_few_instances_are_enough(detector: Detector, count: int, num_classes: i
 @every_baseline
 def test_only_what_is_declared_is_read(detector: Detector) -> None:
     evidence, _ = synthetic(200)
-    read = {name for part in detector.parts for name in PARTS[part]}
+    read = {name for part in detector.all_reads(False) for name in PARTS[part]}
     trained = {name: values for name, values in evidence.trained.items() if name in read}
     others = {name: None for names in PARTS.values() for name in names if name not in {*read, *evidence.trained}}
     plain, alone = judged(detector, evidence), judged(detector, replace(evidence, trained=trained, **others))

@@ -14,7 +14,14 @@ from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.engine.runtime.mlflow_client import TrackedRun
 from dynacor_ray.export import mlflow as tracking
-from dynacor_ray.export.mlflow import track_run, track_sweep, tracked_run, tracked_trials
+from dynacor_ray.export.mlflow import (
+    track_run,
+    track_sweep,
+    track_training,
+    tracked_run,
+    tracked_training,
+    tracked_trials,
+)
 from dynacor_ray.runs.records import RunSummary
 from tests.made_runs import at, make_run
 
@@ -54,11 +61,45 @@ def test_a_sweep_is_a_run_per_finished_trial() -> None:
     assert second.tags["dynacor.chosen"] == "false"
 
 
+TRAINING: dict[str, Any] = {
+    "config": {"loss": "ce", "epochs": 2},
+    "versions": {"dynacor_ray": "0.1.0"},
+    "detection": {"evaluation": {"f1": 0.8, "precision": None}},
+    "num_learned": 90,
+    "num_flagged": 10,
+    "num_tested": 40,
+    "best": {"epoch": 1, "test_accuracy": 0.7},
+    "epochs": [
+        {"epoch": 1, "loss": 1.5, "train_agreement": 0.5, "test_accuracy": 0.7},
+        {"epoch": 2, "loss": 1.25, "train_agreement": 0.75, "test_accuracy": 0.65},
+    ],
+    "seconds": {"train": 3.5},
+}
+
+
+def test_a_training_is_its_options_and_its_figures_per_epoch() -> None:
+    run = tracked_training("runs/elr", TRAINING)
+    assert (run.name, run.params) == ("elr", TRAINING["config"])
+    assert run.series == {
+        "epoch": [1, 2],
+        "loss": [1.5, 1.25],
+        "train_agreement": [0.5, 0.75],
+        "test_accuracy": [0.7, 0.65],
+    }
+    numbers = {"num_learned": 90, "num_flagged": 10, "num_tested": 40, "best_test_accuracy": 0.7, "best_epoch": 1}
+    assert run.metrics == numbers | {"detection_f1": 0.8, "seconds_train": 3.5}
+    epochs = [row | {"test_accuracy": None} for row in TRAINING["epochs"]]
+    bare = tracked_training("runs/elr", TRAINING | {"best": None, "num_tested": None, "epochs": epochs})
+    assert not {"best_test_accuracy", "num_tested"} & set(bare.metrics)
+    assert "test_accuracy" not in bare.series
+
+
 def test_nothing_is_told_unless_asked(summary: RunSummary, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[TrackedRun] = []
     monkeypatch.setattr(tracking, "log_runs", lambda _, runs: told.extend(runs))
     track_run(None, "runs/demo", summary, Progress())
     track_sweep(None, "runs/sweep", TRIALS, ["gamma"], Progress())
+    track_training(None, "runs/elr", TRAINING, Progress())
     assert not told
 
 
@@ -74,7 +115,9 @@ def test_a_run_is_finished_also_when_mlflow_is_gone(
 
 
 def test_comparisons_are_not_tracked() -> None:
-    with pytest.raises(ConfigError, match=r"--mlflow-uri with detect or sweep, but got --mlflow-uri sqlite:///x\.db"):
+    with pytest.raises(
+        ConfigError, match=r"--mlflow-uri with detect, sweep or train, but got --mlflow-uri sqlite:///x\.db"
+    ):
         CompareConfig(detect=DetectConfig(data="demo", mlflow_uri="sqlite:///x.db"))
     sweep = SweepConfig(detect=DetectConfig(data="demo", mlflow_uri="sqlite:///x.db"))
     assert sweep.trial({"alpha": 1.0}).mlflow_uri is None, "the sweep tells of its trials itself"

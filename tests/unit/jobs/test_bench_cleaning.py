@@ -38,6 +38,7 @@ def test_rows_are_held_out_and_the_oracle_leaves_out_what_is_wrong(
         trained[Path(out).name] = [*seen, told]
         return SimpleNamespace(summary={"last": {"test_accuracy": 0.5}})
 
+    monkeypatch.setattr(bench_cleaning, "cleanlab_flags", lambda rows, given, seed: np.arange(len(given)) % 3 == 0)
     monkeypatch.setattr(bench_cleaning.dynacor_ray, "detect", detect)
     monkeypatch.setattr(bench_cleaning.dynacor_ray, "train", train)
     read, table = bench_cleaning.read(options)
@@ -51,6 +52,7 @@ def test_rows_are_held_out_and_the_oracle_leaves_out_what_is_wrong(
     for one in (rows, test):
         at = schema.matrix(one[schema.FEATURE])[:, 0].astype(int) // 2
         assert one["given_label"].to_pylist() == true[at].tolist()
+    assert trained["elr-cleanlab"][0].num_rows == 20
     rows, _, told = trained["elr-default"]
     at = schema.matrix(rows[schema.FEATURE])[:, 0].astype(int) // 2
     assert rows["given_label"].to_pylist() == noisy[at].tolist()
@@ -59,3 +61,13 @@ def test_rows_are_held_out_and_the_oracle_leaves_out_what_is_wrong(
     flags = np.arange(30) % 2 == 0
     assert found["wrong"] == wrong.mean()
     assert found["paper f1"] == pytest.approx(2 * (flags & wrong).sum() / (flags.sum() + wrong.sum()))
+
+
+def test_cleanlab_flags_by_probabilities_of_rows_that_were_not_learned() -> None:
+    random = np.random.default_rng(0)
+    true = np.arange(90) % 3
+    features = (np.eye(3)[true] * 4 + random.normal(size=(90, 3))).astype(np.float32)
+    given = np.where(np.arange(90) < 6, (true + 1) % 3, true)
+    flags = bench_cleaning.cleanlab_flags(features, given, 0)
+    assert flags[:6].mean() > 0.8
+    assert flags[6:].mean() < 0.1

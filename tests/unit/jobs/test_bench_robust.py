@@ -45,3 +45,27 @@ def test_each_method_is_judged_as_the_paper_says(
         at = schema.matrix(one[schema.FEATURE])[:, 0].astype(int) // 2
         assert one[column].to_pylist() == true[at].tolist()
     assert "method" not in trained["ce"][2]
+
+
+def test_networks_are_trained_on_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    true = np.arange(40) % 4
+    table = pa.table({"image": [bytes([row]) for row in range(40)], "true_label": true})
+    pq.write_table(table, tmp_path / "data.parquet")
+    seen: list[tuple[pa.Table, dict[str, Any]]] = []
+
+    def train(data: str, **told: Any) -> Any:
+        seen.append((pq.read_table(data), told))
+        return SimpleNamespace(summary={"last": {"test_accuracy": 0.5}})
+
+    features = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    monkeypatch.setattr(bench_robust.dynacor_ray, "train", train)
+    monkeypatch.setattr(bench_robust.bench_cleaning, "read", lambda options: (features, table))
+    for network, option in (("cifar_preact_resnet18", "recipe"), ("cifar_resnet8", "network")):
+        how: dict[str, Any] = {"noises": ("instance_dependent:0.2",), "methods": ("ce",), "network": network}
+        bench_robust.main(bench_robust.Options(data=tmp_path / "data.parquet", seeds=1, **how))
+        rows, told = seen.pop()
+        assert told[option] == network
+        assert [true[image[0]] for image in rows["image"].to_pylist()] == rows["true_label"].to_pylist()
+    capsys.readouterr()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dynacor_ray.robust import elr, gce, sce
+from dynacor_ray.robust.ce import ce_loss
 from dynacor_ray.robust.elr import elr_loss, update_targets
 from dynacor_ray.robust.gce import gce_loss
 from dynacor_ray.robust.losses import RobustLoss
@@ -32,6 +33,10 @@ ZERO = torch.tensor([0])
 def softmax(row: list[float]) -> list[float]:
     total = sum(math.exp(value) for value in row)
     return [math.exp(value) / total for value in row]
+
+
+def test_ce_by_hand() -> None:
+    assert float(ce_loss(QUARTER, ZERO)) == pytest.approx(math.log(4))
 
 
 def test_gce_by_hand() -> None:
@@ -106,6 +111,7 @@ def test_elr_pulls_away_from_a_label_that_the_target_contradicts() -> None:
 
 
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "ce": lambda logits: ce_loss(logits, LABELS),
     "gce": lambda logits: gce_loss(logits, LABELS),
     "sce": lambda logits: sce_loss(logits, LABELS, 0.1, 1.0),
     "elr": lambda logits: elr_loss(logits, LABELS, TARGETS, 3.0),

@@ -12,12 +12,12 @@ import pytest
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import Duplicates, TwinLabels
 from dynacor_ray.core.errors import DataError
-from dynacor_ray.core.manifest import DataFile, DatasetManifest
+from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats
 from dynacor_ray.core.packed_dataset import LEFT_OUT, GivenLabels, PackedDataset
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.row_facts import RowFacts
-from dynacor_ray.engine.data.training_rows import TrainingRows, chosen_rows
-from dynacor_ray.method.corruption import LABEL
+from dynacor_ray.engine.data.training_rows import TrainingRows, chosen_rows, rows_of_features
+from dynacor_ray.method.corruption import LABEL, CorruptionConfig, is_selected
 
 IDS = np.arange(6) * 10
 
@@ -62,3 +62,30 @@ def test_weights_come_along(tmp_path: Path) -> None:
 def test_at_least_one_row_must_be_left(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Expected at least one row to train on, but got none of 6"):
         chosen(tmp_path, [LEFT_OUT] * 6)
+
+
+def test_copies_follow_the_labels_that_are_learned(tmp_path: Path) -> None:
+    """A row that is left out has no copy, and a copy's label differs from the one that its row is given instead."""
+    parts = (DataFile("part.parquet", 40, 0, 39),)
+    stats = FeatureStats.of(np.eye(40, dtype=np.float32))
+    manifest = DatasetManifest(
+        "s", "u", "feature", "f", "c", "p", 40, ("a", "b"), (40, 0), 40, parts, "q", None, True, stats=stats
+    )
+    dataset = PackedDataset(locate(str(tmp_path)), manifest)
+    ids = np.arange(40)
+    columns = {schema.INSTANCE_ID: ids, schema.GIVEN_LABEL: pa.array(np.zeros(40), pa.int32())}
+    columns[schema.FEATURE] = schema.fixed_size_list(np.eye(40, dtype=np.float32))
+    (dataset.folder / "part.parquet").write_table(pa.table(columns))
+    corruption = CorruptionConfig(gamma=0.5)
+    rows = rows_of_features(dataset, corruption)
+    instead = np.where(ids < 15, LEFT_OUT, ids % 2).astype(np.int32)
+    chosen = chosen_rows(rows, dataset.with_labels(GivenLabels(ids, instead), locate(str(tmp_path / "labels.parquet"))))
+    found = all_rows(chosen)
+    keys, labels = np.array(found[schema.KEY]), np.array(found[LABEL])
+    copied = ids[is_selected(ids, corruption) & (ids >= 15)]
+    assert sorted(keys.tolist()) == sorted([*(ids[15:] << 1), *(copied << 1 | 1)])
+    assert labels.tolist() == [int((key >> 1) % 2) ^ int(key & 1) for key in keys]
+    assert (chosen.facts.num_originals, chosen.facts.num_copies) == (25, len(copied))
+    few = np.where(np.isin(ids, copied), LEFT_OUT, instead).astype(np.int32)
+    with pytest.raises(DataError, match="Expected at least one corrupted copy, but got no row selected out of"):
+        chosen_rows(rows, dataset.with_labels(GivenLabels(ids, few), locate(str(tmp_path / "few.parquet"))))
