@@ -313,3 +313,7 @@ def _fail(message: str, status: int = BAD_INPUT) -> NoReturn:
     lines = [clean(line) for line in f"dynacor: {message}".splitlines()]
     Console(stderr=True).print(Text("\n").join(lines), style="red", soft_wrap=True)
     raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

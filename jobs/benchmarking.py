@@ -296,8 +296,8 @@ def run(command: Sequence[str]) -> Finished:
 
 def run_detect(data: Path | str, out: Path, *options: str) -> tuple[Finished, dict[str, Any]]:
     """Run `detect` in a process of its own; returns it and its summary."""
-    script = Path(__file__).with_name("detect.py")
-    done = run([sys.executable, str(script), "--data", str(data), "--out", str(out), "--quiet", *options])
+    words = ["-m", "dynacor_ray.cli", "detect", "--data", str(data), "--out", str(out), "--quiet"]
+    done = run([sys.executable, *words, *options])
     return done, json.loads((out / "summary.json").read_text())
 
 

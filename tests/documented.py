@@ -49,15 +49,14 @@ def commands(*paths: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def own_arguments(words: list[str]) -> list[str] | None:
-    """What `dynacor_ray.cli.main` is given by a command, also through a script in `jobs/`; None for other programs."""
+    """What `dynacor_ray.cli.main` is given by a command, also as a job; None for other programs."""
     if words[:2] == ["ray", "job"]:
         words = words[words.index("--") + 1 :]
     if words[0] == "dynacor":
         return words[1:]
-    if words[0] == "python" and words[1].startswith("jobs/") and not words[1].startswith("jobs/bench_"):
-        command = {"compare_baselines": "compare", "clothing1m": "detect"}.get(Path(words[1]).stem, Path(words[1]).stem)
-        return [command, *words[2:]]
-    return None
+    if words[:3] == ["python", "-m", "dynacor_ray.cli"]:
+        return words[3:]
+    return ["detect", *words[2:]] if words[:2] == ["python", "jobs/clothing1m.py"] else None
 
 
 def prose(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from dynacor_ray import cli
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.options import all_options, make_config
 from dynacor_ray.core.errors import DataError, StorageError
+from dynacor_ray.core.version import __version__
 from dynacor_ray.detectors.registry import DETECTORS
 from dynacor_ray.method.signals import SIGNALS
 from dynacor_ray.report import build as reports
@@ -331,3 +333,10 @@ def test_a_run_that_is_told_to_end_says_how_to_resume(
         signal.signal(signal.SIGTERM, before)
     assert (left.value.code, ended) == (143, ["cleanly"])
     assert capsys.readouterr().err == "dynacor: Told to end (SIGTERM). The same command resumes where it was.\n"
+
+
+def test_a_job_needs_the_module_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["cli.py", "--version"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(cli.__file__, run_name="__main__")
+    assert (left.value.code, capsys.readouterr().out) == (0, f"dynacor_ray {__version__}\n")
