@@ -9,12 +9,27 @@ import gc
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+PACKAGE = Path(__file__).parents[2] / "dynacor_ray"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 gc.disable()  # what is imported stays: looking for garbage among it takes a tenth of the time
+
+
+class _Examples:
+    """Modules of the package are imported for the examples in their docstrings only: most have none."""
+
+    @staticmethod
+    def pytest_ignore_collect(collection_path: Path) -> bool | None:
+        is_module = collection_path.suffix == ".py" and PACKAGE in collection_path.parents
+        return True if is_module and ">>>" not in collection_path.read_text(encoding="utf-8") else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Examples())  # a hook of this file would be asked for its own folder only
 
 
 def pytest_collection_finish() -> None:

@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -114,6 +113,7 @@ def test_anything_with_an_arrow_stream_is_a_table() -> None:
 
 
 def test_hugging_face_data_sets_keep_classes_and_order() -> None:
+    datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
     images = [Image.fromarray(image) for image in IMAGES]
     data = datasets.Dataset.from_dict({"image": images, "label": Y}, features=features).select([4, 2, 0])
