@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ def own_arguments(words: list[str]) -> list[str] | None:
     return ["detect", *words[2:]] if words[:2] == ["python", "jobs/clothing1m.py"] else None
 
 
+@functools.cache
 def prose(path: Path) -> str:
     """A page without its fenced blocks, in which a bracket is no link and a number sign no heading."""
     return re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
@@ -69,6 +71,7 @@ def links(path: Path) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", prose(path))
 
 
+@functools.cache
 def anchors(path: Path) -> set[str]:
     """What GitHub calls the headings of a page: lower case, no punctuation, hyphens for spaces."""
     headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
