@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynacor_ray.core.eager_optimizer import eager
 from dynacor_ray.core.errors import DataError, expected_got, require_choice
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.detectors.confident_learning import fold_of
@@ -152,7 +153,7 @@ def _learn(
 ) -> NDArray[np.float64]:
     """Scores of the test rows in the epoch with the best F1 on the validation rows, relative to the cut there."""
     training = torch.from_numpy(split["training"])
-    optimizer = torch.optim.Adadelta(network.parameters(), lr=config.learning_rate)
+    optimizer = eager(torch.optim.Adadelta)(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.decay)
     wrong = truth[split["validation"]].numpy() > 0
     best, scores = -1.0, np.zeros(len(split["test"]))

@@ -15,6 +15,13 @@ from typing import NoReturn
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "dynacor_ray"
+LOADED_ONCE = {
+    "torch's compiler": ("models/", "jobs/", "core/test_eager_", "detectors/test_simifeat", "sources/test_cifar.py"),
+    "MLflow": ("engine/runtime/test_mlflow", "export/test_mlflow"),
+    "cleanlab": ("detectors/test_confident", "detectors/test_registry", "export/test_data", "sources/test_python_data"),
+}
+"""Files by what each process would take seconds to import; torchvision, timm and torch's own optimizers bring the
+compiler."""
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 gc.disable()  # what is imported stays: looking for garbage among it takes a tenth of the time
 
@@ -30,6 +37,16 @@ class _Examples:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Examples())  # a hook of this file would be asked for its own folder only
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`--dist loadgroup`: a file goes to one process as a whole, and so do all files that load the same libraries."""
+    if config.getoption("dist", "no") == "loadgroup":
+        for item in items:
+            file = item.nodeid.partition("::")[0].removeprefix("tests/unit/")
+            group = next((name for name, files in LOADED_ONCE.items() if file.startswith(files)), file)
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish() -> None:
