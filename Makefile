@@ -57,7 +57,7 @@ ON_ALL_CPUS := -n logical --dist loadfile
 
 test: venv
 	$(MAKE) --jobs 2 lint docs  # mypy has use for one CPU only
-	$(PYTEST) -n logical --dist loadgroup  # tests/unit, and the examples in docstrings
+	$(PYTEST) $(ON_ALL_CPUS)  # tests/unit, and the examples in docstrings
 	$(PYTEST) tests/browser  # the report; skipped where there is no chromium
 	$(PYTEST) $(ON_ALL_CPUS) tests/engine -m "not slow and not ray"
 	$(PYTEST) tests/engine -m "not slow and ray"  # apart: clusters side by side would wait for one another

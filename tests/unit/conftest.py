@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -39,14 +39,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Examples())  # a hook of this file would be asked for its own folder only
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`--dist loadgroup`: a file goes to one process as a whole, and so do all files that load the same libraries."""
-    if config.getoption("dist", "no") == "loadgroup":
-        for item in items:
-            file = item.nodeid.partition("::")[0].removeprefix("tests/unit/")
-            group = next((name for name, files in LOADED_ONCE.items() if file.startswith(files)), file)
-            item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)  # there may be no xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`: a file goes to one process as a whole, and so do all files that load the same libraries."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class _ByLibraries(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid).removeprefix("tests/unit/")
+            return next((name for name, files in LOADED_ONCE.items() if file.startswith(files)), file)
+
+    return _ByLibraries(config, log)
 
 
 def pytest_collection_finish() -> None:
