@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 import dynacor_ray
 from dynacor_ray.core import schema
@@ -78,6 +77,8 @@ def read(options: Rows) -> tuple[NDArray[np.float32], pa.Table]:
     if not place.exists():
         options.cache.mkdir(parents=True, exist_ok=True)
         np.save(place, encode(table[schema.IMAGE].to_pylist(), options))
+    from sklearn.decomposition import PCA  # takes seconds
+
     reduced = PCA(options.components, random_state=0).fit_transform(np.load(place))
     return reduced.astype(np.float32), table
 

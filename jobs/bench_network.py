@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 import tyro
-from bench_recording import Switched, one_epoch
+from bench_recording import OneByOne, one_worker
 from benchmarking import Lap, against, folder_for, plain_sgd, print_report, take_turns
 
 from dynacor_ray.config.detect import DetectConfig
@@ -23,8 +21,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training.batches import CachedRows
-from dynacor_ray.engine.training.job import Job, TrainConfig, TrainPlan
-from dynacor_ray.engine.training.worker import TrainState
+from dynacor_ray.engine.training.job import Job, TrainConfig
 from dynacor_ray.method.corruption import LABEL
 from dynacor_ray.models.image_classifiers import build_network
 from dynacor_ray.workflows.prepare import training_config
@@ -64,12 +61,13 @@ def main(options: Options) -> None:
         torch.manual_seed(0)
         torch.set_num_threads(job.threads)
         rows = CachedRows(Shard(job, numbers), job, 0, device)
-        state = make_state(job, device)
-        kinds: dict[str, Callable[[], Lap | None]] = {ON: functools.partial(epoch, state, rows, device, True)}
-        kinds[OFF] = functools.partial(epoch, state, rows, device, False)
+        state = OneByOne(job, device)
+        kinds: dict[str, Callable[[], Lap | None]] = {
+            name: functools.partial(state.epoch, rows, name == ON) for name in (ON, OFF)
+        }
         if options.compile:
-            compiled = make_state(replace(job, config=replace(job.config, compile=True)), device)
-            kinds[COMPILED] = functools.partial(epoch, compiled, rows, device, True)
+            compiled = OneByOne(replace(job, config=replace(job.config, compile=True)), device)
+            kinds[COMPILED] = functools.partial(compiled.epoch, rows, True)
         kinds[PLAIN] = functools.partial(plain_epoch, job.config, options.classes, rows, device, options.gpu)
         if options.gpu:
             kinds[PLAIN_FLOAT] = functools.partial(plain_epoch, job.config, options.classes, rows, device, False)
@@ -113,21 +111,11 @@ def make_job(run: Location, options: Options) -> Job:
     training: TrainConfig = training_config(config)
     assert training.augmentation is not None
     dim = 3 * training.augmentation.stored**2
-    plan = TrainPlan(
-        workers=1,
-        min_workers=1,
-        use_gpu=options.gpu,
-        cpus_per_worker=1,
-        threads=os.cpu_count() or 1,
-        cache_bytes=2**45,
-        checkpoint_seconds=float("inf"),
-        max_failures=0,
-    )
     copies = options.rows // 10
     per_class = np.full(options.classes, options.rows // options.classes)
     nothing = np.zeros(0, np.float32)
     facts = RowFacts(options.rows - copies, copies, options.classes, dim, nothing, 1.0, per_class, value_type="uint8")
-    return Job(training, plan, run, facts)
+    return Job(training, one_worker(options.gpu), run, facts)
 
 
 class Shard:
@@ -145,29 +133,6 @@ class Shard:
             pixels = self._random.integers(0, 256, (len(some), facts.dim), np.uint8)
             feature = schema.fixed_size_list(pixels)
             yield pa.table({schema.KEY: some, LABEL: some % facts.num_classes, schema.FEATURE: feature})
-
-
-class OneEpochAfterAnother(TrainState):
-    """A training whose epochs are asked for one by one."""
-
-    def __init__(self, job: Job, module: Switched, device: torch.device) -> None:
-        network = module.network()
-        if job.config.compile:
-            network.compile()
-        super().__init__(job, module, network.to(device), 0, 1)
-        self.numbers = count()
-
-
-def make_state(job: Job, device: torch.device) -> OneEpochAfterAnother:
-    """A training that is about to begin."""
-    return OneEpochAfterAnother(job, Switched(job, device), device)
-
-
-def epoch(state: OneEpochAfterAnother, rows: CachedRows, device: torch.device, recording: bool) -> None:
-    """One epoch, which a GPU has ended as well."""
-    one_epoch(state, rows, state.numbers, recording, device)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def plain_epoch(config: TrainConfig, classes: int, rows: CachedRows, device: torch.device, half: bool) -> Lap:

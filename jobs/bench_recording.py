@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
@@ -80,14 +79,13 @@ def main(options: Options) -> None:
     """Let both kinds of epochs take turns and print the report."""
     with folder_for(None) as folder:
         table, facts = made_rows(options)
-        job = make_job(folder, facts, options)
+        # One epoch more than will be made: the last one ends with a checkpoint, which needs Ray.
+        config = TrainConfig(epochs=FIRST_EPOCHS + 2 * options.repeats + 1)
+        job = Job(config, one_worker(), locate(str(folder)), facts)
         torch.set_num_threads(options.threads or job.threads)
         torch.manual_seed(0)
-        module = Switched(job, CPU)
-        state = TrainState(job, module, module.network(), 0, 1)
-        rows = CachedRows(Shard(table), job, 0, CPU)
-        numbers = count()
-        epochs = {name: functools.partial(one_epoch, state, rows, numbers, name == ON) for name in (ON, OFF)}
+        state, rows = OneByOne(job, CPU), CachedRows(Shard(table), job, 0, CPU)
+        epochs = {name: functools.partial(state.epoch, rows, name == ON) for name in (ON, OFF)}
         first = take_turns({ON: epochs[ON]}, FIRST_EPOCHS)
         turns = take_turns(epochs, options.repeats)
     print_report(
@@ -118,31 +116,38 @@ def made_rows(options: Options) -> tuple[pa.Table, RowFacts]:
     return rows, RowFacts(options.rows, copies, options.classes, options.dim, mean, scale, counts)
 
 
-def make_job(run: Path, facts: RowFacts, options: Options) -> Job:
-    """A job of one worker that never saves a checkpoint."""
-    plan = TrainPlan(
+def one_worker(use_gpu: bool = False) -> TrainPlan:
+    """One worker that holds all rows and never saves a checkpoint."""
+    return TrainPlan(
         workers=1,
         min_workers=1,
-        use_gpu=False,
+        use_gpu=use_gpu,
         cpus_per_worker=1,
         threads=os.cpu_count() or 1,
-        cache_bytes=2**40,
+        cache_bytes=2**45,
         checkpoint_seconds=float("inf"),
         max_failures=0,
     )
-    # One epoch more than will be made: the last one ends with a checkpoint, which needs Ray.
-    return Job(TrainConfig(epochs=FIRST_EPOCHS + 2 * options.repeats + 1), plan, locate(str(run)), facts)
 
 
-def one_epoch(
-    state: TrainState, rows: CachedRows, numbers: Iterator[int], recording: bool, device: torch.device = CPU
-) -> None:
-    """The next epoch."""
-    assert isinstance(state.module, Switched)
-    epoch, state.module.recording = next(numbers), recording
-    keys, recorded = run_epoch(state, rows, epoch, device)
-    if recording:
-        state.commit(epoch, keys, recorded)
+class OneByOne(TrainState):
+    """A training whose epochs are asked for one by one."""
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        self.switched, self.device, self.numbers = Switched(job, device), device, itertools.count()
+        network = self.switched.network()
+        if job.config.compile:
+            network.compile()
+        super().__init__(job, self.switched, network.to(device), 0, 1)
+
+    def epoch(self, rows: CachedRows, recording: bool) -> None:
+        """The next epoch, which a GPU has ended as well."""
+        number, self.switched.recording = next(self.numbers), recording
+        keys, recorded = run_epoch(self, rows, number, self.device)
+        if recording:
+            self.commit(number, keys, recorded)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
 
 if __name__ == "__main__":

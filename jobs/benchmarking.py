@@ -18,9 +18,10 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,6 @@ PACKAGES = ("dynacor-ray", "ray", "torch", "numpy", "pyarrow", "cleanlab", "open
 CHUNK_ROWS = 32_768
 CENTER_SPREAD = 0.15
 """Standard deviation of the class centers, in those of one feature."""
-PROC = Path("/proc")
 SHOWN = 14
 """Processes in a report."""
 
@@ -148,6 +148,15 @@ class Sample:
     bytes_of: Mapping[tuple[int, str], int]
 
 
+def processes() -> ModuleType:
+    """psutil, which Ray brings."""
+    import dynacor_ray.engine  # noqa: F401, I001  (sets what Ray reads)
+    import ray  # noqa: F401
+    import psutil
+
+    return psutil
+
+
 class MemoryWatch:
     """Samples the memory of a process and all below it in a thread, on Linux; elsewhere there are no samples.
 
@@ -162,7 +171,7 @@ class MemoryWatch:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> MemoryWatch:
-        if PROC.is_dir():
+        if sys.platform == "linux":
             self._thread.start()
         return self
 
@@ -172,58 +181,23 @@ class MemoryWatch:
             self._thread.join()
 
     def _run(self) -> None:
+        psutil = processes()
         while True:
             began, memory = time.monotonic(), {}
-            for pid in below(self._root, parents()):
-                size = shared_size(pid)
-                if size is not None:
-                    memory[pid, name_of(pid)] = size
+            with suppress(psutil.Error):  # all have ended
+                root = psutil.Process(self._root)
+                for one in [root, *root.children(recursive=True)]:
+                    with suppress(psutil.Error):
+                        memory[one.pid, name_of(one.cmdline())] = one.memory_full_info().pss
             self.samples.append(Sample(time.monotonic() - self._start, memory))
             # At most a twentieth of a core: a look at processes of gigabytes takes a while, in which they stand still.
             if self._done.wait(max(self._interval, 20 * (time.monotonic() - began))):
                 return
 
 
-def parents() -> dict[int, int]:
-    """Process id -> id of its parent, for all processes."""
-    parent_of = {}
-    for folder in PROC.iterdir():
-        if folder.name.isdigit():
-            try:
-                # The name, in brackets, may hold anything.
-                parent_of[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue  # it has ended
-    return parent_of
-
-
-def below(root: int, parent_of: Mapping[int, int]) -> list[int]:
-    """`root` and all processes below it."""
-    children = defaultdict(list)
-    for pid, parent in parent_of.items():
-        children[parent].append(pid)
-    pids = [root]
-    for pid in pids:
-        pids += children[pid]
-    return pids
-
-
-def shared_size(pid: int) -> int | None:
-    """Proportional set size in bytes; None when the process has ended."""
-    try:
-        lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), None)
-
-
-def name_of(pid: int) -> str:
-    """What a process calls itself: `ray::NAME` for Ray's workers, else its program or script."""
-    try:
-        words = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return "?"
-    if words[0].startswith("ray::"):
+def name_of(words: Sequence[str]) -> str:
+    """What a process calls itself, by its command line: `ray::NAME` for Ray's workers, else its program or script."""
+    if words and words[0].startswith("ray::"):
         return words[0].partition("(")[0]
     named = [Path(word).name for word in words[:4] if word and not word.startswith("-")]
     return next((name for name in named if not name.startswith("python")), named[0] if named else "?")
@@ -281,6 +255,7 @@ class Finished:
 
 def run(command: Sequence[str]) -> Finished:
     """Run a command, watch its memory and wait for it. Raises SystemExit with what it said when it fails."""
+    processes()  # seconds at its first use, in which nothing would be seen of the command
     started, start = time.time(), time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ def links(path: Path) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", prose(path))
 
 
+@functools.cache
 def anchors(path: Path) -> set[str]:
     """What GitHub calls the headings of a page: lower case, no punctuation, hyphens for spaces."""
     headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)

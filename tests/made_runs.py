@@ -138,7 +138,7 @@ def make_run(
         packed="cache/dataset",
         cluster={"nodes": 1, "cpus": 4.0, "gpus": 0.0},
     )
-    (folder / "summary.json").write_text(json.dumps(summary.as_json() | changes))
+    (folder / "summary.json").write_text(json.dumps(asdict(summary) | changes))
     return folder
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from dynacor_ray.models.weights import package_weights
 
-timm = pytest.importorskip("timm")
 needs_package = pytest.mark.skipif(package_weights() is None, reason="extra `encoders` is not installed")
 
 # One convolutional, one with position embeddings.
@@ -20,6 +19,14 @@ CLIP_CONFIG: dict[str, Any] = {
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1},
 }
+
+
+def weights_of(name: str) -> dict[str, Any]:
+    """The parameters of one of timm's networks, random numbers."""
+    import timm  # with torchvision it takes seconds
+
+    state: dict[str, Any] = timm.create_model(name, pretrained=False).state_dict()
+    return state
 
 
 def images(count: int, size: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass
+from types import ModuleType
 
 from dynacor_ray.config.detect import DetectConfig as DetectConfig  # an annotation of the inherited __init__
 from dynacor_ray.config.experiment import ExperimentConfig
@@ -13,11 +13,11 @@ from dynacor_ray.config.recipes import published_options
 from dynacor_ray.core.errors import ConfigError, expected_got
 
 
-def _names() -> Iterable[str]:
+def _registry() -> ModuleType:
     # Here, not above: the detectors bring torch and scikit-learn, which `dynacor --help` need not wait for.
-    from dynacor_ray.detectors.registry import DETECTORS
+    from dynacor_ray.detectors import registry
 
-    return DETECTORS
+    return registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class CompareConfig(ExperimentConfig):
     per class.
     """
 
-    detectors: tuple[str, ...] = option((), "experiment", choices=_names)
+    detectors: tuple[str, ...] = option((), "experiment", choices=lambda: _registry().DETECTORS)
     """Detectors to compare, of `dynacor` (as `detect` does), `combined_margin` and, alone, its two margins
     `early_margin` and `leave_one_out`, `dynacor_paper` (as printed, with a training of its own) and its ablations
     `untrained` and `clustering_only`, `eq_4` (the paper's rule on the training of the others), `dynacor_at_noise_rate`,
@@ -41,11 +41,11 @@ class CompareConfig(ExperimentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.detectors:
-            if self.detect.network is not None and _needs_features(name):
+            if name not in self._fitting:
                 expected = f"an encoder for {name}, which reads features that stay the same"
                 remedy = f"leave out --network or {name}"
                 raise ConfigError(expected_got(expected, f"--network {self.detect.network}", remedy))
-            library = _missing_library(name)
+            library = _registry().missing_library(name)
             if library is not None:
                 remedy = f"pip install 'dynacor-ray[{library}]', or leave {name} out"
                 raise ConfigError(expected_got(f"{library} installed for {name}", "none", remedy))
@@ -53,17 +53,18 @@ class CompareConfig(ExperimentConfig):
     @property
     def effective_detectors(self) -> list[str]:
         """Names of the detectors that are compared, in the order of the table."""
-        return list(self.detectors) or [name for name in self._fitting if _missing_library(name) is None]
+        return list(self.detectors) or [name for name in self._fitting if name not in self.unavailable_detectors]
 
     @property
     def unavailable_detectors(self) -> list[str]:
         """Detectors that are not compared because their library is not installed."""
-        return [] if self.detectors else [name for name in self._fitting if _missing_library(name) is not None]
+        return [] if self.detectors else [name for name in self._fitting if _registry().missing_library(name)]
 
     @property
     def _fitting(self) -> list[str]:
         """Detectors that can work on what is trained."""
-        return [name for name in _names() if self.detect.network is None or not _needs_features(name)]
+        known = _registry().DETECTORS.items()
+        return [name for name, one in known if self.detect.network is None or not one.needs_features]
 
     @property
     def published(self) -> DetectConfig:
@@ -71,15 +72,3 @@ class CompareConfig(ExperimentConfig):
         own, printed = own_options(DetectConfig), published_options(self.detect.network)
         left = {name: value for name, value in printed.items() if getattr(self.detect, name) == own[name].default}
         return dataclasses.replace(self.detect, variant="paper", **left)
-
-
-def _missing_library(name: str) -> str | None:
-    from dynacor_ray.detectors.registry import missing_library
-
-    return missing_library(name)
-
-
-def _needs_features(name: str) -> bool:
-    from dynacor_ray.detectors.registry import DETECTORS
-
-    return DETECTORS[name].needs_features

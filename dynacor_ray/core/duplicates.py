@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynacor_ray.core.arrays import sorted_positions
+
 
 @dataclass(frozen=True)
 class Duplicates:
@@ -23,19 +25,12 @@ class Duplicates:
 
     def first_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Smallest id of each row's group; its own where it has no twin. int64 (n,) -> int64 (n,)."""
-        at, known = self._places(ids)
-        return np.where(known, self.first[at], ids) if len(self.ids) else ids
+        at = sorted_positions(self.ids, ids)
+        return np.where(at >= 0, self.first[at], ids) if len(self.ids) else ids
 
     def has_twin(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows have a twin. int64 (n,) -> bool (n,)."""
-        return self._places(ids)[1]
-
-    def _places(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Where rows are among those with a twin, and whether they are there."""
-        if not len(self.ids):
-            return np.zeros(len(ids), np.intp), np.zeros(len(ids), np.bool_)
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return at, self.ids[at] == ids
+        return sorted_positions(self.ids, ids) >= 0
 
 
 def find_duplicates(ids: NDArray[np.int64], hashes: NDArray[np.uint64]) -> Duplicates:
@@ -95,8 +90,8 @@ class TwinLabels(Duplicates):
 
     def sizes(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of each row's group, itself included: 1 without twins. int64 (n,) -> int64 (n,)."""
-        at, known = self._places(ids)
-        return np.where(known, self.size[self.group[at]], 1).astype(np.int64) if len(self.ids) else np.ones_like(ids)
+        at = sorted_positions(self.ids, ids)
+        return np.where(at >= 0, self.size[self.group[at]], 1).astype(np.int64) if len(self.ids) else np.ones_like(ids)
 
     def counts(self, ids: NDArray[np.int64], num_classes: int, only_fitted: bool = False) -> NDArray[np.float32]:
         """How often each label was given in each row's group, itself included: float32 (n, C); 0 without twins."""
@@ -109,8 +104,8 @@ class TwinLabels(Duplicates):
         self, ids: NDArray[np.int64], only_fitted: bool = False
     ) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
         """The same as a list: row, label and count of each label that occurs in the group of a row with twins."""
-        at, known = self._places(ids)
-        rows = np.flatnonzero(known)
+        at = sorted_positions(self.ids, ids)
+        rows = np.flatnonzero(at >= 0)
         begin, end = (self.start[self.group[at[rows]] + more] for more in (0, 1))
         # every row's own stretch of labels, one after the other
         length = end - begin

@@ -102,25 +102,16 @@ def flip(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[:, ::-1])
 
 
-def center_crop_resize(image: NDArray[np.uint8], margin: int = 4) -> NDArray[np.uint8]:
-    """Crop a margin on each side and resize back (bicubic): the weak augmentation of §4.2.
+def center_crop_resize(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Crop an eighth, at least a pixel, on each side and resize back (bicubic): the weak augmentation of §4.2.
 
-    Args:
-        image: uint8 (H, W, 3).
-        margin: pixels of a 32x32 image; scaled to the image's own height and width, at least 1.
-
-    Returns:
-        uint8 (H, W, 3).
+    uint8 (H, W, 3) -> uint8 (H, W, 3).
     """
     height, width = image.shape[0], image.shape[1]
-    top, left = _scaled_margin(height, margin), _scaled_margin(width, margin)
+    top, left = (min(max(1, round(side / 8)), (side - 1) // 2) for side in (height, width))
     box = (left, top, width - left, height - top)
     resized = Image.fromarray(image).crop(box).resize((width, height), Image.Resampling.BICUBIC)
     return np.array(resized, dtype=np.uint8)
-
-
-def _scaled_margin(side: int, margin: int) -> int:
-    return min(max(1, round(side * margin / 32)), (side - 1) // 2)
 
 
 @contextmanager

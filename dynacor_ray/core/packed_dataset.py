@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.arrays import sorted_positions
 from dynacor_ray.core.duplicates import Duplicates
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import DatasetManifest
@@ -41,10 +42,9 @@ class GivenLabels:
         return np.ones(len(ids), np.float32) if self.weights is None else self.weights[at]
 
     def _places(self, ids: np.ndarray) -> np.ndarray:
-        at = np.minimum(np.searchsorted(self.ids, ids), max(len(self.ids) - 1, 0))
-        known = self.ids[at] == ids if len(self.ids) else np.zeros(len(ids), bool)
-        if not known.all():
-            got = f"none for instance_id {int(ids[~known][0])}"
+        at = sorted_positions(self.ids, ids)
+        if (at < 0).any():
+            got = f"none for instance_id {int(ids[at < 0][0])}"
             raise DataError(expected_got("a given label for every instance", got, "pack the data again"))
         return at
 

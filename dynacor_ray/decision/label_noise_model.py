@@ -176,33 +176,6 @@ class PairRates:
     rate: Interval
 
 
-def error_interval(
-    model: LabelNoiseModel, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]]
-) -> Interval:
-    """`model.error` of each class, float (C,), with the sampling error of the rows that it was fitted to.
-
-    From the empirical Fisher information of weight, bias and error rates together, `sum_i g_i g_i'` of the scores
-    `dL_i/dlogit_c = r_ic - p_ic` and `dL_i/de_c = r_ic (1[c != y_i] - error_c)`, plus the penalties' curvature.
-    """
-    blocks, rows, each = scores.shape
-    num_classes = len(model.error)
-    joint = model.joint(scores, classes)
-    residual = joint - model.class_probability(scores, classes)
-    by_error = joint * ((classes != classes[:, :1]) - model.error[classes])
-    by_weight = np.einsum("nk,bnk->nb", residual, scores)
-    where = (np.arange(0, rows * each + 1, each), (rows, num_classes))
-    by_class = [
-        sparse.csr_array((one.ravel(), classes.ravel(), where[0]), shape=where[1]) for one in (residual, by_error)
-    ]
-    gradient = sparse.hstack([sparse.csr_array(by_weight), *by_class], format="csr")
-    penalty = np.concatenate([np.full(blocks, 1e-9), np.ones(2 * num_classes)])
-    information = (gradient.T @ gradient).toarray() + np.diag(penalty)
-    information[-num_classes:, -num_classes:] -= 1.0 / num_classes
-    information += 1e-9 * np.eye(len(information)) * np.trace(information) / len(information)
-    variance = np.diagonal(np.linalg.inv(information))[-num_classes:]
-    return _logit_interval(model.error, np.sqrt(np.maximum(variance, 0.0)))
-
-
 def pair_rates(
     model: LabelNoiseModel, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]]
 ) -> PairRates:
@@ -219,14 +192,10 @@ def pair_rates(
     of_class = [np.bincount(classes.ravel(), one.ravel(), len(pairs.rest))[pairs.true] for one in (joint, joint**2)]
     value = (of_pair[0] + 0.5) / (of_class[0] + 1.0)
     information = of_pair[1] * (1.0 - value) ** 2 + (of_class[1] - of_pair[1]) * value**2
-    rate = _logit_interval(value, 1.0 / np.sqrt(information + 0.25))
-    return PairRates(pairs.true, pairs.given, rate)
-
-
-def _logit_interval(value: NDArray[np.float64], deviation: NDArray[np.float64]) -> Interval:
-    inside = np.clip(value, 1e-12, 1.0 - 1e-12)
+    inside, deviation = np.clip(value, 1e-12, 1.0 - 1e-12), 1.0 / np.sqrt(information + 0.25)
     logit = np.log(inside) - np.log1p(-inside)
-    return Interval(value, _sigmoid(logit - SIGMAS * deviation), _sigmoid(logit + SIGMAS * deviation))
+    rate = Interval(value, _sigmoid(logit - SIGMAS * deviation), _sigmoid(logit + SIGMAS * deviation))
+    return PairRates(pairs.true, pairs.given, rate)
 
 
 def fit_label_noise(

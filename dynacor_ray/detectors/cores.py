@@ -52,11 +52,6 @@ def beta(epoch: int, num_epochs: int) -> float:
     return BETA * risen / (3 * num_epochs)
 
 
-def learning_rate_factor(beta: float) -> float:
-    """Factor of the learning rate, 1 / (1 + beta), in (0, 1]."""
-    return 1.0 / (1.0 + beta)
-
-
 def cores_loss(logits: Tensor, labels: Tensor, prior: Tensor, beta: float) -> Tensor:
     """`CE - beta * sum_k prior_k * (-log p_k)`, per row (Cheng et al. 2021).
 
@@ -100,7 +95,7 @@ class CoresClassifier(BaselineClassifier):
 
     def rate_factor(self, epoch: int, num_epochs: int) -> float:
         """1 / (1 + beta)."""
-        return learning_rate_factor(beta(epoch, num_epochs))
+        return 1.0 / (1.0 + beta(epoch, num_epochs))
 
     def record(self, logits: Tensor, labels: Tensor, ids: NDArray[np.int64], last: bool) -> dict[str, Tensor]:
         """The sieve's statistic at the end."""

@@ -44,65 +44,57 @@ class Detector:
         return {part.part if isinstance(part, BaselineTraining) else part: part for part in reads}
 
 
-BASELINES: dict[str, Detector] = {
-    detector.name: detector
-    for detector in (
-        Detector("mean_margin", "Mean margin", ("dynamics",), mean_margin),
-        Detector("avg_encoder", "Avg.Encoder", ("dynamics",), avg_encoder),
-        Detector("aum", "AUM", (AUM_TRAINING,), aum),
-        Detector("cl_prune_by_noise_rate", "CL (noise rate)", (OUT_OF_SAMPLE,), prune_by_noise_rate, "cleanlab"),
-        Detector("cl_both", "CL (both)", (OUT_OF_SAMPLE,), both, "cleanlab"),
-        Detector("cl_confident_learning", "CL (confident joint)", (OUT_OF_SAMPLE,), confident_learning, "cleanlab"),
-        Detector("cores", "CORES", (CORES_TRAINING,), cores),
-        Detector("simifeat_v", "SimiFeat-V", ("neighbors",), simifeat_v),
-        Detector("simifeat_r", "SimiFeat-R", ("neighbors",), simifeat_r, max_classes=MAX_CLASSES),
-        Detector("fm_srm", "FM-SRM (stage 1)", ("prototypes", "neighbors"), fm_srm),
-    )
-}
+def _by_name(*detectors: Detector) -> dict[str, Detector]:
+    return {detector.name: detector for detector in detectors}
+
+
+BASELINES = _by_name(
+    Detector("mean_margin", "Mean margin", ("dynamics",), mean_margin),
+    Detector("avg_encoder", "Avg.Encoder", ("dynamics",), avg_encoder),
+    Detector("aum", "AUM", (AUM_TRAINING,), aum),
+    Detector("cl_prune_by_noise_rate", "CL (noise rate)", (OUT_OF_SAMPLE,), prune_by_noise_rate, "cleanlab"),
+    Detector("cl_both", "CL (both)", (OUT_OF_SAMPLE,), both, "cleanlab"),
+    Detector("cl_confident_learning", "CL (confident joint)", (OUT_OF_SAMPLE,), confident_learning, "cleanlab"),
+    Detector("cores", "CORES", (CORES_TRAINING,), cores),
+    Detector("simifeat_v", "SimiFeat-V", ("neighbors",), simifeat_v),
+    Detector("simifeat_r", "SimiFeat-R", ("neighbors",), simifeat_r, max_classes=MAX_CLASSES),
+    Detector("fm_srm", "FM-SRM (stage 1)", ("prototypes", "neighbors"), fm_srm),
+)
 """Name -> detector, in the order of the table."""
 
 
-OURS = {
-    detector.name: detector
-    for detector in (
-        Detector("dynacor", "DynaCor (default)", ("dynamics",), dynacor.dynacor),
-        Detector("combined_margin", "Both margins", ("dynamics",), dynacor.combined_margin, needs_features=True),
-        Detector("dynacor_paper", "DynaCor (paper)", ("published",), dynacor.dynacor_paper),
-        Detector("eq_4", "Eq. 4", ("dynamics",), dynacor.eq_4),
-        Detector("dynacor_at_noise_rate", "DynaCor (q, noise rate)", ("dynamics",), dynacor.dynacor_at_noise_rate),
-        Detector("early_margin", "Early margin", ("dynamics",), dynacor.early_margin),
-        Detector("leave_one_out", "Leave-one-out ridge", ("dynamics",), dynacor.leave_one_out, needs_features=True),
-        Detector("corrupted_recall", "Planted recall", ("dynamics",), dynacor.corrupted_recall),
-        Detector("mixture", "Mixture", ("dynamics",), dynacor.mixture),
-        Detector("untrained", "No losses", ("published", "ablation"), dynacor.untrained),
-        Detector("clustering_only", "Clustering loss only", ("published", "ablation"), dynacor.clustering_only),
-    )
-}
+OURS = _by_name(
+    Detector("dynacor", "DynaCor (default)", ("dynamics",), dynacor.dynacor),
+    Detector("combined_margin", "Both margins", ("dynamics",), dynacor.combined_margin, needs_features=True),
+    Detector("dynacor_paper", "DynaCor (paper)", ("published",), dynacor.dynacor_paper),
+    Detector("eq_4", "Eq. 4", ("dynamics",), dynacor.eq_4),
+    Detector("dynacor_at_noise_rate", "DynaCor (q, noise rate)", ("dynamics",), dynacor.dynacor_at_noise_rate),
+    Detector("early_margin", "Early margin", ("dynamics",), dynacor.early_margin),
+    Detector("leave_one_out", "Leave-one-out ridge", ("dynamics",), dynacor.leave_one_out, needs_features=True),
+    Detector("corrupted_recall", "Planted recall", ("dynamics",), dynacor.corrupted_recall),
+    Detector("mixture", "Mixture", ("dynamics",), dynacor.mixture),
+    Detector("untrained", "No losses", ("published", "ablation"), dynacor.untrained),
+    Detector("clustering_only", "Clustering loss only", ("published", "ablation"), dynacor.clustering_only),
+)
 
 
-_RECUT = (("aum", "AUM"), ("simifeat_r", "SimiFeat-R"), ("fm_srm", "FM-SRM"))
+def _at_noise_rate(name: str, title: str) -> Detector:
+    one, judge = BASELINES[name], at_noise_rate(BASELINES[name].judge)
+    return Detector(f"{name}_at_noise_rate", f"{title} (noise rate)", ("dynamics", *one.reads), judge)
 
 
-RECUT = {
-    f"{name}_at_noise_rate": Detector(
-        f"{name}_at_noise_rate",
-        f"{title} (noise rate)",
-        ("dynamics", *BASELINES[name].reads),
-        at_noise_rate(BASELINES[name].judge),
-    )
-    for name, title in _RECUT
-} | {
-    detector.name: detector
-    for detector in (
-        Detector("aum_corrupted_recall", "AUM (planted recall)", (AUM_TRAINING,), aum_corrupted_recall),
-        Detector(
-            "simifeat_corrupted_recall",
-            "SimiFeat-R (planted recall)",
-            ("neighbors",),
-            simifeat_corrupted_recall,
-        ),
-    )
-}
+RECUT = _by_name(
+    _at_noise_rate("aum", "AUM"),
+    _at_noise_rate("simifeat_r", "SimiFeat-R"),
+    _at_noise_rate("fm_srm", "FM-SRM"),
+    Detector("aum_corrupted_recall", "AUM (planted recall)", (AUM_TRAINING,), aum_corrupted_recall),
+    Detector(
+        "simifeat_corrupted_recall",
+        "SimiFeat-R (planted recall)",
+        ("neighbors",),
+        simifeat_corrupted_recall,
+    ),
+)
 """Rankings of baselines with this package's cuts: margins with an extra class, votes of neighbors, prototypes."""
 
 

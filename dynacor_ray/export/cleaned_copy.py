@@ -81,28 +81,13 @@ def clean_run(
     """
     run = finished_run(run)
     summary = RunSummary.read(run)
-    config, kind = summary.config, summary.data.source
     answers = Answers.of(read_review(run)).updated(answers or Answers())
     if action == "relabel" and not all_flagged and "wrong" not in answers.marks.values():
         remedy = "review them (dynacor review RUN --sample 100), pass --marks, or say --all-flagged"
         raise ConfigError(expected_got("rows that a person confirmed to be wrong", "none", remedy))
-    if kind not in ("parquet", "table", "folder"):
-        expected, got = "parquet, a table or an image folder", f"data of kind '{kind}'"
-        raise DataError(expected_got(expected, got, "use dynacor export to .csv instead"))
-    if out.exists():
-        raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
-    if is_pattern(data or config["data"]):
-        got = f"files that fit {data or config['data']}"
-        raise DataError(expected_got("one table, or a folder", got, "use dynacor export to .csv instead"))
+    _check_kind(summary, out, data)
     source, root = open_run_data(run, summary, data)
-    if f"{out.path}/".startswith(f"{root.path}/"):
-        raise StorageError(expected_got(f"a place outside of {root}", str(out), "a copy in it would be taken for data"))
-    if kind == "table":
-        _check_paths(run, root, out)
-    if hard_links and not (kind == "folder" and root.is_local and out.is_local):
-        got = f"{kind} data from {root} to {out}"
-        expected = "an image folder on this machine for --hard-links"
-        raise StorageError(expected_got(expected, got, "leave the option out"))
+    _check_place(run, summary.data.source, root, out, hard_links)
     names = summary.class_names
     codes = source.label_codes or {name: code for code, name in enumerate(names)}
     changes, left = _changes(run, action, answers, all_flagged, names, codes)
@@ -111,13 +96,38 @@ def clean_run(
         moved = copy_folder(source, out, changes, hard_links)
         changed = len(moved)
     else:
-        changed = copy_table(root, out, SourceOptions.of(config), changes)
+        changed = copy_table(root, out, SourceOptions.of(summary.config), changes)
     if changed != len(changes.ids):
         got = f"{changed:,} of the {len(changes.ids):,} rows to change"
         raise DataError(expected_got(CHANGED.partition(":")[0], got, "run detect again"))
     log = out.beside(LOG)
     _write_log(log, changes, moved)
     return Cleaned(changed, left, log)
+
+
+def _check_kind(summary: RunSummary, out: Location, data: str | None) -> None:
+    """Refuse what is seen before the data are opened."""
+    kind, asked = summary.data.source, data or summary.config["data"]
+    if kind not in ("parquet", "table", "folder"):
+        expected, got = "parquet, a table or an image folder", f"data of kind '{kind}'"
+        raise DataError(expected_got(expected, got, "use dynacor export to .csv instead"))
+    if out.exists():
+        raise StorageError(expected_got("a new place for the cleaned copy", f"{out}, which exists", "choose another"))
+    if is_pattern(asked):
+        got = f"files that fit {asked}"
+        raise DataError(expected_got("one table, or a folder", got, "use dynacor export to .csv instead"))
+
+
+def _check_place(run: Location, kind: str, root: Location, out: Location, hard_links: bool) -> None:
+    """Refuse a copy within the data, one whose paths would lead nowhere, and links that there cannot be."""
+    if f"{out.path}/".startswith(f"{root.path}/"):
+        raise StorageError(expected_got(f"a place outside of {root}", str(out), "a copy in it would be taken for data"))
+    if kind == "table":
+        _check_paths(run, root, out)
+    if hard_links and not (kind == "folder" and root.is_local and out.is_local):
+        got = f"{kind} data from {root} to {out}"
+        expected = "an image folder on this machine for --hard-links"
+        raise StorageError(expected_got(expected, got, "leave the option out"))
 
 
 def _check_paths(run: Location, data: Location, out: Location) -> None:

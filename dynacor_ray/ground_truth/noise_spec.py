@@ -19,31 +19,19 @@ from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.ground_truth import fitted_noise, synthetic_noise
 
 GIVEN, INSTANCE_DEPENDENT = "given", "instance_dependent"
-_FROM_LABELS: dict[str, Callable[..., NDArray[np.int32]]] = {
+HARD_ROWS, WEAK_ANNOTATOR = "hard_rows", "weak_annotator"
+_BY_CLASS, _ONE_SIDED = "by_class", "one_sided"
+_MAKERS: dict[str, Callable[..., NDArray[np.int32]]] = {
     "symmetric": synthetic_noise.symmetric,
     "asymmetric": synthetic_noise.asymmetric,
-    "ramp": synthetic_noise.ramp,
-}
-_FROM_FEATURES = {
     INSTANCE_DEPENDENT: synthetic_noise.instance_dependent,
-}
-HARD_ROWS, WEAK_ANNOTATOR = "hard_rows", "weak_annotator"
-_FROM_SKETCH: dict[str, Callable[..., NDArray[np.int32]]] = {
+    _BY_CLASS: synthetic_noise.by_class,
+    "ramp": synthetic_noise.ramp,
+    _ONE_SIDED: synthetic_noise.one_sided,
     HARD_ROWS: fitted_noise.hard_rows,
     WEAK_ANNOTATOR: fitted_noise.weak_annotator,
 }
-_BY_CLASS, _ONE_SIDED = "by_class", "one_sided"
-KINDS = (
-    GIVEN,
-    "symmetric",
-    "asymmetric",
-    INSTANCE_DEPENDENT,
-    _BY_CLASS,
-    "ramp",
-    _ONE_SIDED,
-    HARD_ROWS,
-    WEAK_ANNOTATOR,
-)
+KINDS = (GIVEN, *_MAKERS)
 FEATURE_NORM = 10.0
 """Length of the centered features that noise is drawn from; it decides how peaked the draw is."""
 _SAID = {
@@ -77,12 +65,12 @@ class Noise:
     @property
     def needs_features(self) -> bool:
         """Whether `given_labels` asks for features, or for a sketch that is made of them."""
-        return self.kind in _FROM_FEATURES or self.needs_sketch
+        return self.kind == INSTANCE_DEPENDENT or self.needs_sketch
 
     @property
     def needs_sketch(self) -> bool:
         """Whether something is fitted to all instances, so that labels are made of all sketches in one call."""
-        return self.kind in _FROM_SKETCH
+        return self.kind in (HARD_ROWS, WEAK_ANNOTATOR)
 
     def made_from(self, features: str) -> str:
         """What the labels are made from, for a result to name: columns made from other things cannot be compared.
@@ -127,13 +115,11 @@ def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDAr
     Raises:
         DataError: a true label is missing; noise is made from all of them.
     """
-    known = truth.filter(truth[schema.TRUE_LABEL].is_valid())
-    if known.num_rows != num_rows:
-        got = f"{num_rows - known.num_rows:,} of {num_rows:,} without, or with a class that no label names"
+    ids, labels = known_labels(truth)
+    if len(ids) != num_rows:
+        got = f"{num_rows - len(ids):,} of {num_rows:,} without, or with a class that no label names"
         raise DataError(expected_got("a true label for every row to make noise from", got, "use --label-noise given"))
-    ids, labels = known[schema.INSTANCE_ID].to_numpy(), known[schema.TRUE_LABEL].to_numpy()
-    order = np.argsort(ids, kind="stable")
-    return ids[order].astype(np.int64), labels[order].astype(np.int64)
+    return ids, labels.astype(np.int64)
 
 
 def known_labels(truth: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -143,12 +129,6 @@ def known_labels(truth: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int32]]
     """
     known = truth.filter(truth[schema.TRUE_LABEL].is_valid()).sort_by(schema.INSTANCE_ID)
     return known[schema.INSTANCE_ID].to_numpy(), known[schema.TRUE_LABEL].to_numpy()
-
-
-def known_truth(truth: pa.Table) -> NDArray[np.int64]:
-    """Ids whose true label is known, int64 (n,). truth: `schema.truth_schema()`."""
-    ids: NDArray[np.int64] = truth.filter(truth[schema.TRUE_LABEL].is_valid())[schema.INSTANCE_ID].to_numpy()
-    return ids
 
 
 def given_labels(
@@ -168,7 +148,7 @@ def given_labels(
         num_classes: C >= 2.
         seed: any integer.
         features: float (N, D), centered, where `noise.needs_features`; scaled here to length FEATURE_NORM. All rows at
-            once where `noise.needs_sketch`; `labels_from_sketch` does it block by block.
+            once where `noise.needs_sketch`; with `make_labels` it is done block by block.
 
     Returns:
         int32 (N,).
@@ -176,22 +156,18 @@ def given_labels(
     Raises:
         ConfigError: the kind is `given`, or features are missing.
     """
-    if noise.kind == _BY_CLASS:
-        return synthetic_noise.by_class(truth, ids, noise.rates, num_classes, seed)
-    if noise.kind == _ONE_SIDED:
-        return synthetic_noise.one_sided(truth, ids, noise.rates[0], num_classes, seed, noise.pair or (0, 1))
-    if noise.kind in _FROM_LABELS:
-        return _FROM_LABELS[noise.kind](truth, ids, noise.rates[0], num_classes, seed)
-    if features is None or not noise.needs_features:
+    if noise.kind == GIVEN or (noise.needs_features and features is None):
         got = f"{noise} without features"
         raise ConfigError(expected_got("a noise that is made from true labels", got, "pass features, or another kind"))
-    scaled = scaled_features(features)
+    if features is None or not noise.needs_features:
+        return make_labels(noise, truth, ids, num_classes, seed)
+    seen = scaled_features(features)
     if noise.kind == HARD_ROWS:
-        means = fitted_noise.ClassSums.of(scaled, truth, num_classes).means()
-        return labels_from_sketch(noise, truth, ids, num_classes, seed, fitted_noise.difficulty(scaled, truth, means))
-    if noise.kind == WEAK_ANNOTATOR:
-        return labels_from_sketch(noise, truth, ids, num_classes, seed, fitted_noise.glance(scaled, seed))
-    return _FROM_FEATURES[noise.kind](truth, ids, noise.rates[0], num_classes, seed, scaled)
+        means = fitted_noise.ClassSums.of(seen, truth, num_classes).means()
+        seen = fitted_noise.difficulty(seen, truth, means)
+    elif noise.kind == WEAK_ANNOTATOR:
+        seen = fitted_noise.glance(seen, seed)
+    return make_labels(noise, truth, ids, num_classes, seed, seen)
 
 
 def scaled_features(features: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
@@ -201,16 +177,13 @@ def scaled_features(features: NDArray[np.floating[Any]]) -> NDArray[np.floating[
     return scaled
 
 
-def labels_from_sketch(
-    noise: Noise,
-    truth: NDArray[np.int64],
-    ids: NDArray[np.int64],
-    num_classes: int,
-    seed: int,
-    sketch: NDArray[np.floating[Any]],
+def make_labels(
+    noise: Noise, truth: NDArray[np.int64], ids: NDArray[np.int64], num_classes: int, seed: int, *seen: NDArray[Any]
 ) -> NDArray[np.int32]:
-    """Given labels of all instances where `noise.needs_sketch`; int32 (N,).
+    """`given_labels` from what the kind sees: scaled features, a sketch of all instances, or nothing; int32 (N,).
 
-    sketch: (N, n), of `fitted_noise.difficulty` or `fitted_noise.glance`. The rest as in `given_labels`.
+    A sketch is (N, n), of `fitted_noise.difficulty` or `fitted_noise.glance`.
     """
-    return _FROM_SKETCH[noise.kind](truth, ids, noise.rates[0], num_classes, seed, sketch)
+    rate = noise.rates if noise.kind == _BY_CLASS else noise.rates[0]
+    pair = [noise.pair] if noise.pair is not None else []
+    return _MAKERS[noise.kind](truth, ids, rate, num_classes, seed, *seen, *pair)

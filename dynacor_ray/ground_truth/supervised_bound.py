@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynacor_ray.core.eager_optimizer import eager
 from dynacor_ray.core.errors import DataError, expected_got, require_choice
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.detectors.confident_learning import fold_of
@@ -76,32 +77,6 @@ class FoldScores:
     score: NDArray[np.float64]
 
 
-def supervised_bound(
-    signal: NDArray[np.floating[Any]],
-    ids: NDArray[np.int64],
-    is_mislabeled: NDArray[np.bool_],
-    reader: str,
-    config: BoundConfig | None = None,
-) -> Verdict:
-    """Flags and scores of rows by models trained on the truth of other rows (App. B).
-
-    Args:
-        signal: float (N, E).
-        ids: int64 (N,), distinct.
-        is_mislabeled: bool (N,).
-        reader: one of READERS.
-        config: options, None for the defaults.
-
-    Returns:
-        Score: low = likely mislabeled; flagged below 0.
-
-    Raises:
-        ConfigError: another reader.
-        DataError: the training or the validation rows of a fold are all right or all wrong.
-    """
-    return merge_folds([score_fold(signal, ids, is_mislabeled, reader, fold, config) for fold in range(FOLDS)])
-
-
 def merge_folds(folds: Sequence[FoldScores]) -> Verdict:
     """Flags and scores of all rows from those of all folds, in any order."""
     score = np.empty(sum(len(fold.rows) for fold in folds))
@@ -118,7 +93,20 @@ def score_fold(
     fold: int,
     config: BoundConfig | None = None,
 ) -> FoldScores:
-    """One fold of `supervised_bound`, so that folds can be spread over machines. Arguments and errors as there."""
+    """Scores of one fold by a model trained on the truth of other rows (App. B); folds may be spread over machines.
+
+    Args:
+        signal: float (N, E).
+        ids: int64 (N,), distinct.
+        is_mislabeled: bool (N,).
+        reader: one of READERS.
+        fold: 0..FOLDS-1.
+        config: options, None for the defaults.
+
+    Raises:
+        ConfigError: another reader.
+        DataError: the training or the validation rows are all right or all wrong.
+    """
     config = config or BoundConfig()
     require_choice("a reader", reader, READERS)
     order = np.argsort(ids, kind="stable")
@@ -165,7 +153,7 @@ def _learn(
 ) -> NDArray[np.float64]:
     """Scores of the test rows in the epoch with the best F1 on the validation rows, relative to the cut there."""
     training = torch.from_numpy(split["training"])
-    optimizer = torch.optim.Adadelta(network.parameters(), lr=config.learning_rate)
+    optimizer = eager(torch.optim.Adadelta)(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=config.decay)
     wrong = truth[split["validation"]].numpy() > 0
     best, scores = -1.0, np.zeros(len(split["test"]))

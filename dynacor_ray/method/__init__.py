@@ -10,7 +10,6 @@ part of the paper stands and which test in `tests/unit/method/` checks it.
 | §4.2 | originals and copies together | `corruption.corrupt` | `test_corruption` |
 | Eq. 12, 13, 14 | noise rate with copies | `corruption.expected_noise_rates` | `test_corruption` |
 | §4.3 | logit margin | `dynamics.logit_margin` | `test_dynamics` |
-| §4.3 | sign of the margin | `dynamics.margin_sign` | `test_dynamics` |
 | Eq. 1 | distinct sign dynamics | `dynamics.sign_patterns` | `test_dynamics` |
 | Eq. 2 | weights of originals and copies | `dynamics.row_weights` | `test_dynamics` |
 | Table 6 | loss | `dynamics.cross_entropy_loss` | `test_dynamics` |

@@ -139,11 +139,6 @@ def alignment(features: Tensor, labels: Tensor, directions: Tensor) -> Tensor:
     return (features * directions[labels.long()]).sum(dim=1).square()
 
 
-def margin_sign(margin: Tensor) -> Tensor:
-    """DynaCor's signal (§4.3): +1 where the margin is >= 0, else -1. float, any shape -> int8, same shape."""
-    return torch.where(margin >= 0, 1, -1).to(torch.int8)
-
-
 def to_float16_keeping_sign(margin: NDArray[np.floating[Any]] | Tensor) -> NDArray[np.float16]:
     """Margins as float16 (§4.3); `>= 0` holds after rounding exactly where it held before.
 
@@ -192,6 +187,8 @@ def row_weights(is_corrupted: Tensor, gamma_actual: float, weighting: str) -> Te
 
 def sign_patterns(margins: NDArray[np.floating[Any]]) -> SignPatterns:
     """Distinct sign dynamics and their counts (Eq. 1, §4.3), so that repeated work is done once per pattern.
+
+    DynaCor's signal is +1 where the margin is >= 0, else -1.
 
     Args:
         margins: float (n, E), n >= 0, E >= 1.

@@ -51,11 +51,11 @@ def images_of(run: Location, data: DataSummary, thumbnails: bool | None) -> tupl
         return None, _TERMS
     if thumbnails is False:
         return None, _LEFT_OUT
-    dataset = PackedDataset.read(packed_place(run, data.packed))
-    known = dataset is not None and dataset.manifest.content_hash == data.content_hash
-    return (dataset, "") if known else (None, _GONE)
+    dataset = packed_images(run, data)
+    return dataset, "" if dataset else _GONE
 
 
 def packed_images(run: Location, data: DataSummary) -> PackedDataset | None:
     """The packed images that the run read; None when they are gone or there were none."""
-    return images_of(run, data, True)[0]
+    dataset = PackedDataset.read(packed_place(run, data.packed)) if data.kind == "image" else None
+    return dataset if dataset is not None and dataset.manifest.content_hash == data.content_hash else None

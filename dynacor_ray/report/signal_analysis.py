@@ -7,7 +7,6 @@ bound what the signal is worth, and the detectors that see no truth, which stand
 from __future__ import annotations
 
 import dataclasses
-import io
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from matplotlib.lines import Line2D
 
 from dynacor_ray.method.signals import SIGNALS
 from dynacor_ray.report.comparison_summary import build_comparison, comparison_table, noise_headings
-from dynacor_ray.report.figures import COLORS, MARKERS
+from dynacor_ray.report.figures import COLORS, MARKERS, png
 from dynacor_ray.runs.records import Finding, Judgment
 
 UNSUPERVISED = {"eq_4": "no truth: Eq. 4", "dynacor": "no truth: default"}
@@ -88,9 +87,7 @@ def signals_figure(findings: Sequence[Finding]) -> bytes:
         axes.set_axisbelow(True)
     panels[0].set_ylabel("F1 of wrong labels (%)")
     figure.legend(list(handles.values()), list(handles), loc="outside right upper", fontsize=9)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    return picture.getvalue()
+    return png(figure)
 
 
 def _over_gammas(axes: Axes, findings: Sequence[Finding], gammas: list[float]) -> dict[str, Line2D]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dynacor_ray.method.selection import RUN_RULES
-from dynacor_ray.report.terminal import clean
+from dynacor_ray.report.terminal import clean, seconds_text
 
 SHOWN = 24
 
@@ -31,9 +31,7 @@ def print_sweep(
     for failure in summary["failed"]:
         text = f"Failed: {_options(failure['options'])}: {failure['message']}"
         console.print(clean(text), style="yellow", soft_wrap=True)
-    parts = [f"{name} {value:.1f}" for name, value in summary["seconds"].items() if name != "total"]
-    total = f"total {summary['seconds'].get('total', 0.0):.1f}"
-    console.print(f"Trainings: {summary['num_trainings']}. Seconds: {', '.join(parts)}; {total}", highlight=False)
+    console.print(f"Trainings: {summary['num_trainings']}. {seconds_text(summary['seconds'])}", highlight=False)
     console.print(clean(f"Results: {run} (trials.parquet, heatmap.png, summary.json, best/)"), soft_wrap=True)
     console.print(clean(f"Report of the chosen run: {run}/best/report.html"), soft_wrap=True)
 

@@ -34,7 +34,9 @@ def print_summary(summary: RunSummary, worst: list[dict[str, Any]], run: str, co
     console.print(_headline(summary))
     console.print(_classes(summary))
     console.print(_suspects(summary, worst, console.width))
-    console.print(_times(summary), highlight=False)
+    console.print(seconds_text(summary.seconds), highlight=False)
+    if summary.embedding:
+        console.print(f"Embedding: {format_embedding(summary.embedding)}", highlight=False)
     for note in summary.notes:
         console.print(clean(f"Note: {note}"), style="dim", soft_wrap=True)
     for warning in summary.warnings:
@@ -118,10 +120,10 @@ def _end(uri: str, cells: int) -> Text:
     return Text(f"…{text}")
 
 
-def _times(summary: RunSummary) -> str:
-    parts = [f"{name} {value:.1f}" for name, value in summary.seconds.items() if name != "total"]
-    text = f"Seconds: {', '.join(parts)}; total {summary.total_seconds:.1f}"
-    return f"{text}\nEmbedding: {format_embedding(summary.embedding)}" if summary.embedding else text
+def seconds_text(seconds: dict[str, float]) -> str:
+    """Seconds per stage and in all, as the last table of a run is followed by them."""
+    parts = [f"{name} {value:.1f}" for name, value in seconds.items() if name != "total"]
+    return f"Seconds: {', '.join(parts)}; total {seconds.get('total', sum(seconds.values())):.1f}"
 
 
 def format_embedding(seconds: dict[str, float]) -> str:

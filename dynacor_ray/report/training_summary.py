@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dynacor_ray.core.manifest import DatasetManifest
-from dynacor_ray.report.terminal import clean
+from dynacor_ray.report.terminal import clean, seconds_text
 
 _FIGURES = ("epoch", "loss", "train_agreement", "test_accuracy")
 _METHODS = {"dividemix": "DivideMix", "ddyna_l": "DDyna-L", "ddyna_s": "DDyna-S"}
@@ -130,8 +130,7 @@ def print_training(summary: dict[str, Any], run: str, console: Console | None = 
         table.add_row("taken for wrong", detection_text(summary))
     console.print()
     console.print(table)
-    parts = [f"{name} {value:.1f}" for name, value in summary["seconds"].items() if name != "total"]
-    console.print(f"Seconds: {', '.join(parts)}; total {summary['seconds']['total']:.1f}", highlight=False)
+    console.print(seconds_text(summary["seconds"]), highlight=False)
     files = "model/, summary.json" + (", predictions.parquet" if summary["best"] is not None else "")
     files += ", issues.parquet" if summary["detection"] is not None else ""
     console.print(clean(f"Results: {run} ({files})"), soft_wrap=True)

@@ -33,11 +33,8 @@ def headline(summary: RunSummary) -> str:
         text = f"None of {rows:,} labels looks wrong"
     else:
         text = f"{flagged:,} of {rows:,} labels {'looks' if flagged == 1 else 'look'} wrong"
-    return f"{text}; up to {percent(_high_end(summary), 0)} may be" if _is_undecided(summary) else text
-
-
-def _high_end(summary: RunSummary) -> float:
-    return summary.noise_rate_range[1] if summary.noise_rate_range is not None else 0.0
+    ends = summary.noise_rate_range
+    return f"{text}; up to {percent(ends[1], 0)} may be" if ends is not None and _is_undecided(summary) else text
 
 
 def _is_undecided(summary: RunSummary) -> bool:

@@ -122,13 +122,9 @@ class RunSummary:
         """Eq. 9 in each epoch of the clustering."""
         return [float(record["validation_metric"]) for record in self.validation["epochs"]]
 
-    def as_json(self) -> dict[str, Any]:
-        """The content of `summary.json`."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_json(cls, held: dict[str, Any]) -> RunSummary:
-        """Inverse of `as_json`; keys of other versions are left out.
+        """The summary with this content; keys of other versions are left out.
 
         Raises:
             RunDirectoryError: A key is missing.
@@ -143,7 +139,7 @@ class RunSummary:
 
     def write(self, run: Location) -> None:
         """Write `summary.json`, whose presence says that the run is complete."""
-        (run / SUMMARY).write_json(self.as_json())
+        (run / SUMMARY).write_json(dataclasses.asdict(self))
 
     @classmethod
     def read(cls, run: Location) -> RunSummary:
@@ -188,10 +184,6 @@ class Judgment:
         value = getattr(self, name) if name in ("flagged_share", "seconds") else self.metrics.get(name)
         return float(value) if value is not None and math.isfinite(value) else None
 
-    def as_json(self) -> dict[str, Any]:
-        """All fields; `Judgment(**judgment.as_json())` is the same judgment."""
-        return dataclasses.asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -211,11 +203,7 @@ class Finding:
         """The name of this row of the table."""
         return self.judgment.detector
 
-    def as_json(self) -> dict[str, Any]:
-        """All fields; the inverse of `from_json`."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_json(cls, held: dict[str, Any]) -> Finding:
-        """The same finding."""
+        """Inverse of `dataclasses.asdict`."""
         return cls(**held | {"judgment": Judgment(**held["judgment"])})

@@ -79,10 +79,6 @@ class Trial:
         chosen = {rule: self.epochs[self.epoch_by(rule)]["f1"] for rule in choices}
         return {**chosen, "oracle": max(known, default=None)}
 
-    def as_json(self) -> dict[str, Any]:
-        """All fields; `Trial(**trial.as_json())` is the same trial."""
-        return dataclasses.asdict(self)
-
 
 def choose_trial(trials: Sequence[Trial], rule: str) -> Trial:
     """The trial that the rule likes best; of equally good ones the first. Sees no truth."""

@@ -5,6 +5,7 @@ Table 6, Figs. 2, 5 and 6, App. B. One training per kind of noise, seed and corr
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Iterator, Sequence
@@ -127,7 +128,7 @@ class SignalCell(GridCell):
             for one, judgment in self._judge(gamma, name, missing):
                 found[one] = Finding(gamma=gamma, signal=one[0], reader=one[1], judgment=judgment)
                 if judgment.message is None:
-                    places[one].write_json(found[one].as_json())
+                    places[one].write_json(dataclasses.asdict(found[one]))
         yield from (found[one] for one in wanted)
 
     def _judge(self, gamma: float, name: str, missing: Sequence[_Row]) -> Iterator[tuple[_Row, Judgment]]:

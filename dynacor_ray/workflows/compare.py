@@ -121,7 +121,7 @@ class CompareCell(GridCell):
             assert evidence is not None
             judgment = self._judged(name, evidence, seconds, broken)
             if judgment.message is None:
-                (records / f"{name}.json").write_json(judgment.as_json())
+                (records / f"{name}.json").write_json(dataclasses.asdict(judgment))
             yield judgment
 
     def _reads(self, name: str) -> dict[str, EvidencePart | BaselineTraining]:

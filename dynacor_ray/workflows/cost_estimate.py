@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.eager_optimizer import eager
 from dynacor_ray.core.image_decoding import load_rgb
 from dynacor_ray.core.schema import BYTES_PER_SIGNAL
 from dynacor_ray.engine.runtime.tasks import torch_threads
@@ -130,7 +131,7 @@ def step_seconds(job: Job, device: str) -> float:
     where, size = torch.device(device), batch_rows(job)
     module = make_module(job, where)
     network: nn.Module = module.network().to(where)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    optimizer = eager(torch.optim.SGD)(network.parameters(), lr=0.01, momentum=0.9)
     batch = Batch(
         key=torch.arange(size) << 1,
         label=torch.arange(size, device=where) % job.rows.num_classes,

@@ -26,7 +26,7 @@ from dynacor_ray.detectors.evidence import Verdict
 from dynacor_ray.engine.data.feature_blocks import FeatureBlocks, gather_neighbors, load_blocks
 from dynacor_ray.engine.training.job import TrainPlan
 from dynacor_ray.ground_truth.metrics import detection_metrics, match_truth
-from dynacor_ray.ground_truth.noise_spec import GIVEN, Noise, given_labels, known_truth, true_labels
+from dynacor_ray.ground_truth.noise_spec import GIVEN, Noise, given_labels, known_labels, true_labels
 from dynacor_ray.models.encoders import EncoderSpec, parse_encoder
 from dynacor_ray.report.comparison_table import markdown_table
 from dynacor_ray.runs import directory as run_directory
@@ -279,7 +279,7 @@ class GridCell:
     def known(self) -> tuple[np.ndarray, np.ndarray]:
         """Which rows have a known truth, bool (N,), and which of those are wrong, bool (n,)."""
         labels, truth = self.labels, self.shared.truth
-        known = np.isin(labels.ids, known_truth(truth))
+        known = np.isin(labels.ids, known_labels(truth)[0])
         return known, match_truth(labels.ids[known], labels.labels[known], truth)
 
     def metrics(self, verdict: Verdict) -> dict[str, Any]:
@@ -322,7 +322,7 @@ AnyCell = TypeVar("AnyCell", bound=GridCell)
 
 def _check_truth(kinds: Sequence[Noise], shared: SharedData) -> None:
     """Find out before any training that there is nothing to judge by, or to make noise from."""
-    rows, known = shared.opened.dataset.manifest.num_rows, len(known_truth(shared.truth))
+    rows, known = shared.opened.dataset.manifest.num_rows, len(known_labels(shared.truth)[0])
     if known == 0:
         remedy = "check --truth-column and how its classes are spelled"
         raise DataError(expected_got("true labels among the classes that are given", "none", remedy))

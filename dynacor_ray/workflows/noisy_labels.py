@@ -7,7 +7,7 @@ import numpy as np
 from dynacor_ray.core.packed_dataset import GivenLabels
 from dynacor_ray.engine.data.feature_blocks import FeatureBlocks, map_features, reduce_features
 from dynacor_ray.ground_truth.fitted_noise import ClassSums, difficulty, glance
-from dynacor_ray.ground_truth.noise_spec import HARD_ROWS, Noise, given_labels, labels_from_sketch, scaled_features
+from dynacor_ray.ground_truth.noise_spec import HARD_ROWS, Noise, given_labels, make_labels, scaled_features
 
 
 def labels_from_features(
@@ -39,4 +39,4 @@ def labels_from_features(
             return glance(scaled_features(features - mean), seed)
 
     sketch = map_features(blocks, look, truth)
-    return labels_from_sketch(noise, truth.labels.astype(np.int64), truth.ids, num_classes, seed, sketch)
+    return make_labels(noise, truth.labels.astype(np.int64), truth.ids, num_classes, seed, sketch)

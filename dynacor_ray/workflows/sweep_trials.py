@@ -89,7 +89,7 @@ def run_clustering_trial(
         epochs=epochs,
         seconds=round(time.monotonic() - start, 3),
     )
-    place.write_json(trial.as_json())
+    place.write_json(dataclasses.asdict(trial))
 
 
 def _epoch(record: EpochRecord, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,49 @@ import gc
 import os
 import warnings
 from collections.abc import Iterator
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
+PACKAGE = Path(__file__).parents[2] / "dynacor_ray"
+LOADED_ONCE = {
+    "torch's compiler": ("models/", "jobs/", "core/test_eager_", "detectors/test_simifeat", "sources/test_cifar.py"),
+    "MLflow": ("engine/runtime/test_mlflow", "export/test_mlflow"),
+    "cleanlab": ("detectors/test_confident", "detectors/test_registry", "export/test_data", "sources/test_python_data"),
+}
+"""Files by what each process would take seconds to import; torchvision, timm and torch's own optimizers bring the
+compiler."""
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 gc.disable()  # what is imported stays: looking for garbage among it takes a tenth of the time
+
+
+class _Examples:
+    """Modules of the package are imported for the examples in their docstrings only: most have none."""
+
+    @staticmethod
+    def pytest_ignore_collect(collection_path: Path) -> bool | None:
+        is_module = collection_path.suffix == ".py" and PACKAGE in collection_path.parents
+        return True if is_module and ">>>" not in collection_path.read_text(encoding="utf-8") else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Examples())  # a hook of this file would be asked for its own folder only
+
+
+@pytest.hookimpl(optionalhook=True)  # there may be no xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`: a file goes to one process as a whole, and so do all files that load the same libraries."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class _ByLibraries(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid).removeprefix("tests/unit/")
+            return next((name for name, files in LOADED_ONCE.items() if file.startswith(files)), file)
+
+    return _ByLibraries(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -103,6 +103,7 @@ def test_every_command_is_shown() -> None:
     assert sorted(listed) == sorted(cli.COMMANDS), "the README has a line for each"
 
 
+@functools.cache
 def known_options() -> set[str]:
     """All options of our commands, Ray's that we name, and those of the scripts in jobs/."""
     kinds = [cli.config_class(command) for command in cli.COMMANDS]

@@ -13,7 +13,6 @@ from dynacor_ray.decision.label_noise_model import (
     ClassPairs,
     LabelNoiseModel,
     _Objective,
-    error_interval,
     fit_label_noise,
     pair_rates,
 )
@@ -57,19 +56,16 @@ def test_the_gradient_is_exact(classes: int) -> None:
 
 
 def test_known_rates_and_pairs_come_back_within_their_intervals() -> None:
-    rates, entries = [], []
+    entries = []
     for seed in range(6):
         matrix = noisy(seed)
         scores, classes, _ = drawn(matrix, 3000, seed)
         model = fit_label_noise(scores, classes, 5)
-        found, cells = error_interval(model, scores, classes), pair_rates(model, scores, classes)
-        rates.append((found.low <= RATES) & (found.high >= RATES))
+        cells = pair_rates(model, scores, classes)
         truth = matrix[cells.true, cells.given]
         entries.append((cells.rate.low <= truth) & (cells.rate.high >= truth))
         assert model.error == pytest.approx(RATES, abs=0.06)
-        assert (found.high - found.low < 0.12).all(), "and they say something"
         assert truth.sum() == pytest.approx(RATES.sum(), abs=0.01), "hardly a pair is left out"
-    assert np.mean(rates) >= 0.9
     assert np.mean(np.concatenate(entries)) >= 0.9
 
 
@@ -90,8 +86,6 @@ def test_of_many_classes_the_likely_ones_are_enough() -> None:
     most = np.argmax(found.rate.low)
     assert (found.true[most], found.given[most]) == (7, 8)
     assert found.rate.low[most] <= 0.4 <= found.rate.high[most]
-    errors = error_interval(model, scores, classes)
-    assert ((errors.low <= matrix.diagonal() * -1 + 1) & (errors.high >= 1 - matrix.diagonal()))[:40].mean() >= 0.9
 
 
 def test_the_joint_says_which_rows_are_wrong_and_what_they_are() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge as Reference
 
 from dynacor_ray.decision.leave_one_out_ridge import PENALTIES, Ridge, RidgeSums, best_penalty
 from dynacor_ray.method.dynamics import logit_margin
@@ -35,6 +34,8 @@ def solved(feature: torch.Tensor, label: torch.Tensor) -> Ridge:
 
 def fitted_without(feature: np.ndarray, label: np.ndarray, row: int, penalty: float) -> np.ndarray:
     """What scikit-learn predicts for a row that it did not see."""
+    from sklearn.linear_model import Ridge as Reference  # takes seconds
+
     x, y = feature - feature.mean(axis=0), np.eye(CLASSES)[label]
     rest = np.arange(len(x)) != row
     # The intercept is a column that is hardly penalized: a row's leverage then includes its 1/N.

@@ -13,7 +13,6 @@ from dynacor_ray.detectors.cores import (
     cores,
     cores_loss,
     cores_statistic,
-    learning_rate_factor,
 )
 from dynacor_ray.detectors.evidence import Evidence
 
@@ -94,7 +93,8 @@ def test_an_epoch_out_of_range_is_refused(epoch: int) -> None:
 
 
 def test_learning_rate_shrinks_with_beta() -> None:
-    assert [learning_rate_factor(weight) for weight in (0.0, 1.0, 2.0)] == pytest.approx([1.0, 0.5, 1 / 3])
+    (trained,) = CORES_TRAINING.classifiers(4, np.array([1, 2, 3, 4]), 0)
+    assert [trained.rate_factor(epoch, 10) for epoch in (0, 9)] == pytest.approx([1.0, 1 / 3])
 
 
 def test_verdict_flags_positive_statistics() -> None:

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from dynacor_ray.core.errors import ConfigError, DataError
-from dynacor_ray.ground_truth.noise_spec import Noise, given_labels, known_truth, parse_noise, true_labels
+from dynacor_ray.ground_truth.noise_spec import Noise, given_labels, known_labels, parse_noise, true_labels
 from dynacor_ray.ground_truth.synthetic_noise import asymmetric, instance_dependent, symmetric
 
 IDS = np.arange(3000, dtype=np.int64) * 7
@@ -77,6 +77,6 @@ def test_truth_is_sorted_by_id_and_must_be_whole() -> None:
     assert ids.tolist() == [0, 4, 9]
     assert labels.tolist() == [2, 1, 0]
     partial = pa.table({"instance_id": [4, 0, 9], "true_label": pa.array([1, None, 0], pa.int32())})
-    assert known_truth(partial).tolist() == [4, 9]
+    assert [column.tolist() for column in known_labels(partial)] == [[4, 9], [1, 0]]
     with pytest.raises(DataError, match="1 of 3 without, or with a class that no label names; use --label-noise given"):
         true_labels(partial, 3)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.detectors.evidence import Verdict
 from dynacor_ray.ground_truth import supervised_bound as bound
 from dynacor_ray.ground_truth.metrics import detection_metrics
 
@@ -24,11 +25,16 @@ def separable(rows: int = 300, epochs: int = 6, noise: float = 0.3) -> tuple[np.
     return (dynamics - dynamics.mean(axis=1, keepdims=True)).astype(np.float16), np.arange(rows) * 7, wrong
 
 
+def judged(signal: np.ndarray, ids: np.ndarray, wrong: np.ndarray, reader: str, config: bound.BoundConfig) -> Verdict:
+    """All folds together."""
+    return bound.merge_folds([bound.score_fold(signal, ids, wrong, reader, n, config) for n in range(bound.FOLDS)])
+
+
 def test_separable_dynamics_are_told_apart_and_their_mean_is_not() -> None:
     dynamics, ids, wrong = separable()
-    found = bound.supervised_bound(dynamics, ids, wrong, "dynamics", QUICK)
+    found = judged(dynamics, ids, wrong, "dynamics", QUICK)
     assert detection_metrics(found.is_label_issue, found.score, wrong)["f1"] > 0.98
-    mean = bound.supervised_bound(dynamics, ids, wrong, "mean", QUICK)
+    mean = judged(dynamics, ids, wrong, "mean", QUICK)
     assert 0.3 < detection_metrics(mean.is_label_issue, mean.score, wrong)["auroc"] < 0.7
 
 
@@ -37,7 +43,7 @@ def test_a_level_is_told_by_both_readers(reader: str) -> None:
     random = np.random.default_rng(1)
     wrong = random.random(300) < 0.2
     loss = 1000 * (np.where(wrong, 3.0, 0.0)[:, None] + random.normal(size=(300, 5)))  # any unit will do
-    found = bound.supervised_bound(loss, np.arange(300), wrong, reader, QUICK)
+    found = judged(loss, np.arange(300), wrong, reader, QUICK)
     assert detection_metrics(found.is_label_issue, found.score, wrong)["f1"] > 0.95
 
 
@@ -46,7 +52,7 @@ def test_permuted_truth_leaves_chance(reader: str) -> None:
     """Were a row judged by a model that learned it, 512 hidden units would remember some of it."""
     dynamics, ids, wrong = separable(400)
     permuted = np.random.default_rng(2).permutation(wrong)
-    found = bound.supervised_bound(dynamics, ids, permuted, reader, QUICK)
+    found = judged(dynamics, ids, permuted, reader, QUICK)
     assert 0.4 < detection_metrics(found.is_label_issue, found.score, permuted)["auroc"] < 0.6
 
 
@@ -68,12 +74,12 @@ def test_the_seed_decides_and_the_order_of_rows_does_not() -> None:
     dynamics, ids, wrong = separable(100)
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
-    found = bound.supervised_bound(dynamics, ids, wrong, "dynamics", QUICK)
+    found = judged(dynamics, ids, wrong, "dynamics", QUICK)
     assert torch.equal(torch.random.get_rng_state(), state), "the global random state is left alone"
     order = np.random.default_rng(3).permutation(100)
-    shuffled = bound.supervised_bound(dynamics[order], ids[order], wrong[order], "dynamics", QUICK)
+    shuffled = judged(dynamics[order], ids[order], wrong[order], "dynamics", QUICK)
     assert np.allclose(shuffled.score, found.score[order], atol=1e-6)
-    other = bound.supervised_bound(dynamics, ids, wrong, "dynamics", replace(QUICK, seed=1))
+    other = judged(dynamics, ids, wrong, "dynamics", replace(QUICK, seed=1))
     assert not np.allclose(other.score, found.score)
 
 
@@ -95,13 +101,13 @@ def test_the_best_cut_by_hand_and_against_a_loop() -> None:
 
 def test_a_constant_signal_flags_without_knowing() -> None:
     wrong = np.random.default_rng(5).random(200) < 0.3
-    found = bound.supervised_bound(np.ones((200, 3)), np.arange(200), wrong, "dynamics", QUICK)
+    found = judged(np.ones((200, 3)), np.arange(200), wrong, "dynamics", QUICK)
     assert np.isfinite(found.score).all()
 
 
 def test_wrong_input_is_told() -> None:
     dynamics, ids, wrong = separable(100)
     with pytest.raises(ConfigError, match="a reader among dynamics, mean, but got 'shape'"):
-        bound.supervised_bound(dynamics, ids, wrong, "shape")
+        judged(dynamics, ids, wrong, "shape", QUICK)
     with pytest.raises(DataError, match=r"0 wrong of .* training rows; use more rows, or more noise"):
-        bound.supervised_bound(dynamics, ids, np.zeros(100, bool), "mean")
+        judged(dynamics, ids, np.zeros(100, bool), "mean", QUICK)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 
-import bench_encoders
 import pytest
 
 from tests.small_networks import CONV
 
-pytest.importorskip("openvino")
-
 
 def test_back_ends_are_compared_on_the_same_images(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openvino")
+    import bench_encoders  # with openvino it takes seconds
+
     name = f"timm:{CONV}:32"
     bench_encoders.main(bench_encoders.Options(encoders=(name,), images=3, pixels=64, repeats=2))
     report = json.loads(capsys.readouterr().out)

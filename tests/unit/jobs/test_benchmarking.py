@@ -17,7 +17,7 @@ from benchmarking import Lap, MemoryWatch, Sample, Turns, take_turns
 
 from dynacor_ray.core import schema
 
-needs_proc = pytest.mark.skipif(not benchmarking.PROC.is_dir(), reason="memory is read from /proc")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="shares of memory are known on Linux only")
 
 
 def test_variants_take_turns_and_change_their_order() -> None:
@@ -55,8 +55,10 @@ def test_a_report_is_json_with_everything_needed_to_read_it(capsys: pytest.Captu
     assert {"python", "torch", "ray"} <= set(report["versions"])
 
 
-def test_processes_below_another() -> None:
-    assert sorted(benchmarking.below(2, {2: 1, 3: 2, 4: 3, 5: 1, 6: 4})) == [2, 3, 4, 6]
+def test_a_process_is_called_by_its_script_or_by_ray() -> None:
+    assert benchmarking.name_of(["python3", "-m", "dynacor_ray.cli", "detect"]) == "dynacor_ray.cli"
+    assert benchmarking.name_of(["ray::train_fn(rank=1)"]) == "ray::train_fn"
+    assert benchmarking.name_of([]) == "?"
 
 
 def test_peaks_are_of_the_sum_and_of_single_processes() -> None:
@@ -76,7 +78,7 @@ def test_peaks_are_of_the_sum_and_of_single_processes() -> None:
     assert benchmarking.peaks([]) is None
 
 
-@needs_proc
+@on_linux
 def test_memory_of_a_child_is_seen() -> None:
     """The child keeps its memory until two more looks were taken, however long a busy machine needs for them."""
     hold = "import sys; kept = bytearray(80 << 20); print('held', flush=True); sys.stdin.read()"

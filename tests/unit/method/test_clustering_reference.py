@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dynacor_ray.core.eager_optimizer import eager
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.method.clustering import batch_order, fit, preset
 from dynacor_ray.method.dynamics_encoder import initial_encoder_state
@@ -75,7 +76,7 @@ def reference_fit(released: bool, alpha: float) -> Reference:
     z = net(x[:, None, :]).detach()
     centroids = nn.Parameter(torch.stack((z[corrupted].mean(dim=0), z[~corrupted].mean(dim=0))))
     decay = 1e-4 if released else 5e-4
-    adam = torch.optim.Adam([*net.parameters(), centroids], lr=OPTIONS["learning_rate"], weight_decay=decay)
+    adam = eager(torch.optim.Adam)([*net.parameters(), centroids], lr=OPTIONS["learning_rate"], weight_decay=decay)
     canonical = np.lexsort((is_corrupted, *x.numpy().T[::-1]))
     found = Reference([], [])
     for epoch in range(int(OPTIONS["epochs"]) + 1):

@@ -70,8 +70,8 @@ def test_first_eigenvectors_and_alignment_by_hand() -> None:
 
 
 def test_margin_sign_counts_zero_as_positive() -> None:
-    signs = d.margin_sign(torch.tensor([[-1e-30, 0.0, -0.0, 2.0]]))
-    assert signs.dtype == torch.int8
+    signs = d.sign_patterns(np.array([[-1e-30, 0.0, -0.0, 2.0]])).signs
+    assert signs.dtype == np.int8
     assert signs.tolist() == [[-1, 1, 1, 1]]
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import davies_bouldin_score
 
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.method.selection import EpochRecord, choose_epoch, davies_bouldin, validation_metric
@@ -32,6 +31,8 @@ def test_a_collapsed_clustering_has_the_least_metric(flagged: bool) -> None:
 
 
 def test_davies_bouldin_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import davies_bouldin_score  # takes seconds
+
     generator = np.random.default_rng(0)
     embedding, counts = generator.normal(size=(12, 4)), generator.integers(1, 5, 12)
     flagged = np.arange(12) < 5

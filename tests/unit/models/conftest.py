@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.small_networks import CLIP_CONFIG, CONV, timm
+from tests.small_networks import CLIP_CONFIG, CONV, weights_of
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def conv_file(tmp_path: Path) -> Path:
     """Weights of the whole convolutional network, classifier included."""
     torch.manual_seed(1)
     path = tmp_path / "conv.pt"
-    torch.save(timm.create_model(CONV, pretrained=False).state_dict(), path)
+    torch.save(weights_of(CONV), path)
     return path
 
 

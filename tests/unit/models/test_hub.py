@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from dynacor_ray.core.errors import EncoderError
 from dynacor_ray.models import hub
 from dynacor_ray.models.encoders import load_encoder, parse_encoder
-from tests.small_networks import CONV, images, timm
+from tests.small_networks import CONV, images
 
 
 @pytest.fixture
@@ -41,6 +41,8 @@ def test_offline_is_said(text: str) -> None:
 @pytest.mark.usefixtures("no_hub")
 def test_offline_uses_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.manual_seed(4)
+    import timm
+
     model = timm.create_model(CONV, pretrained=False)
     repository = tmp_path / "hub" / f"models--timm--{CONV}"
     (repository / "refs").mkdir(parents=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 from dynacor_ray.core.errors import ConfigError, EncoderError
@@ -85,6 +84,8 @@ def test_pixels_are_normalized_and_stay_channels_last() -> None:
 def test_torchvision_s_weights_give_torchvision_s_network(tmp_path: Path) -> None:
     """Also under the short name: resnet50 is the same network in timm and torchvision, tensor by tensor."""
     torch.manual_seed(3)
+    import torchvision
+
     theirs, path = torchvision.models.resnet50(), tmp_path / "resnet50.pth"
     torch.save(theirs.state_dict(), path)
     model = build_network(parse_network(f"resnet50@{path}", 64), 5)

@@ -15,7 +15,7 @@ from dynacor_ray.core.errors import EncoderError
 from dynacor_ray.models import encoders
 from dynacor_ray.models.encoders import EncoderSpec, load_encoder, parse_encoder, ready_encoder
 from dynacor_ray.models.torch_encoder import NetworkEncoder
-from tests.small_networks import CONV, VIT, images, timm
+from tests.small_networks import CONV, VIT, images, weights_of
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
 
@@ -28,7 +28,7 @@ def relative_distance(one: np.ndarray, other: np.ndarray) -> float:
 def vit_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(3)
     path = tmp_path_factory.mktemp("vit") / "vit.pt"
-    torch.save(timm.create_model(VIT, pretrained=False).state_dict(), path)
+    torch.save(weights_of(VIT), path)
     return path
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from dynacor_ray.core.errors import EncoderError
 from dynacor_ray.models.encoders import load_encoder, parse_encoder
 from dynacor_ray.models.weights import package_weights, read_state_dict
-from tests.small_networks import CONV, VIT, images, needs_package, timm
+from tests.small_networks import CONV, VIT, images, needs_package, weights_of
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -22,6 +22,8 @@ def test_timm_equals_a_plain_loop(conv_file: Path, suffix: str) -> None:
     if suffix == ".safetensors":
         save_file(state, path)
     encoder = load_encoder(parse_encoder(f"timm:{CONV}@{path}", 64))
+    import timm
+
     oracle = timm.create_model(CONV, pretrained=False).eval()
     oracle.load_state_dict(state)
     batch = images(5, 64)
@@ -51,7 +53,7 @@ def test_encode_is_a_function_of_the_image(conv_file: Path) -> None:
 def test_vit_takes_another_size_and_resizes_positions(tmp_path: Path) -> None:
     torch.manual_seed(3)
     path = tmp_path / "vit.safetensors"
-    save_file(timm.create_model(VIT, pretrained=False).state_dict(), path)
+    save_file(weights_of(VIT), path)
     own = load_encoder(parse_encoder(f"timm:{VIT}@{path}"))
     small = load_encoder(parse_encoder(f"timm:{VIT}@{path}", 64))
     assert (own.image_size, small.image_size, own.dim) == (160, 64, small.dim)
@@ -60,7 +62,7 @@ def test_vit_takes_another_size_and_resizes_positions(tmp_path: Path) -> None:
 
 def test_impossible_image_size(tmp_path: Path) -> None:
     path = tmp_path / "vit.safetensors"
-    save_file(timm.create_model(VIT, pretrained=False).state_dict(), path)
+    save_file(weights_of(VIT), path)
     with pytest.raises(EncoderError, match="image size"):
         load_encoder(parse_encoder(f"timm:{VIT}@{path}", 3))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -30,8 +30,8 @@ def found(
 
 
 def lost(finding: r.Finding, message: str) -> r.Finding:
-    judgment = dataclasses.replace(finding.judgment, metrics={}, flagged_share=None, message=message)
-    return dataclasses.replace(finding, judgment=judgment)
+    judgment = replace(finding.judgment, metrics={}, flagged_share=None, message=message)
+    return replace(finding, judgment=judgment)
 
 
 def signals() -> list[r.Finding]:
@@ -51,7 +51,7 @@ def rates() -> list[r.Finding]:
 
 def test_a_finding_survives_its_record() -> None:
     for finding in signals():
-        assert r.Finding.from_json(json.loads(json.dumps(finding.as_json()))) == finding
+        assert r.Finding.from_json(json.loads(json.dumps(asdict(finding)))) == finding
 
 
 def test_the_table_has_a_row_per_finding() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -130,7 +130,7 @@ def test_an_estimate_that_is_not_followed_is_named() -> None:
     wild = NoiseRate(0.9, 0.5, 1.0, 0.9)
     (told,) = rate_warnings(counted(), CONFIG, wild)
     assert told.startswith("The estimated noise rate of 90% is not to be believed: flagging 29% of the rows finds 75%")
-    assert rate_warnings(counted(), CONFIG, dataclasses.replace(wild, value=0.29, low=0.2, high=0.4)) == []
+    assert rate_warnings(counted(), CONFIG, replace(wild, value=0.29, low=0.2, high=0.4)) == []
     assert rate_warnings(counted(), CONFIG | {"variant": "paper"}, wild) == []
     assert rate_warnings(counted(), CONFIG | {"flag_rule": "mixture"}, wild) == []
     assert rate_warnings(counted(), CONFIG, None) == []
@@ -146,8 +146,8 @@ def test_a_range_that_leaves_the_answer_open_names_the_next_step() -> None:
 def test_summary_is_json_and_complete() -> None:
     known = manifest(warnings=("told before",), quarantined=3, quarantine_examples=tuple({"row": i} for i in range(20)))
     summary = built(counted(copies_flagged=1), known)
-    held = json.loads(json.dumps(summary.as_json(), allow_nan=False))
-    assert RunSummary.from_json(held).as_json() == held
+    held = json.loads(json.dumps(asdict(summary), allow_nan=False))
+    assert asdict(RunSummary.from_json(held)) == held
     assert summary.num_rows == 14
     assert summary.num_flagged == 4
     assert summary.flagged_share == 4 / 14
@@ -165,7 +165,7 @@ def test_summary_is_json_and_complete() -> None:
 
 
 def test_a_summary_of_another_version_is_read_or_refused() -> None:
-    held = json.loads(json.dumps(built(counted(), manifest()).as_json()))
+    held = json.loads(json.dumps(asdict(built(counted(), manifest()))))
     older = {name: value for name, value in held.items() if name != "cluster"} | {"unheard_of": 1}
     assert RunSummary.from_json(older) == RunSummary.from_json(held)
     del held["num_flagged"]

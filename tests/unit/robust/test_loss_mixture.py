@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.mixture import GaussianMixture
 
 from dynacor_ray.robust.loss_mixture import BINS, ITERATIONS, TOLERANCE, VARIANCE_FLOOR, LossMixture, count_losses
 
@@ -33,6 +32,8 @@ def test_the_lower_component_is_that_of_right_labels() -> None:
 
 
 def test_it_is_what_scikit_learn_fits_to_the_losses_themselves() -> None:
+    from sklearn.mixture import GaussianMixture  # takes seconds
+
     losses = losses_of()
     scaled = ((losses - losses.min()) / (losses.max() - losses.min())).double().numpy()[:, None]
     other = GaussianMixture(2, max_iter=ITERATIONS, tol=TOLERANCE, reg_covar=VARIANCE_FLOOR, random_state=0).fit(scaled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 from dynacor_ray.runs.records import Judgment
 from tests.judgments import failed, judged
@@ -10,4 +11,4 @@ from tests.judgments import failed, judged
 
 def test_a_judgment_survives_json() -> None:
     for judgment in (judged(0.5), failed("disk")):
-        assert Judgment(**json.loads(json.dumps(judgment.as_json()))) == judgment
+        assert Judgment(**json.loads(json.dumps(asdict(judgment)))) == judgment

@@ -17,7 +17,6 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 import pytest
 import torch
-import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -84,6 +83,8 @@ class Miniature:
         self.labels: NDArray[np.int64] = rng.permutation(np.arange(classes).repeat(2))[:ROWS]
         self.folder.mkdir(parents=True)
         flat = self.pixels.reshape(ROWS, 3072)
+        import torchvision  # takes seconds
+
         reader = torchvision.datasets.CIFAR10 if name == "cifar10" else torchvision.datasets.CIFAR100
         if name == "cifar10":
             edges = (0, 3, 8, 12, 16, 20)
@@ -392,7 +393,7 @@ def test_a_good_archive_is_not_unpacked_through_a_link(tmp_path: Path, monkeypat
     with tarfile.open(root / "cifar-10-python.tar.gz", "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("cifar-10-batches-py/data_batch_1"), io.BytesIO())
     digest = hashlib.md5((root / "cifar-10-python.tar.gz").read_bytes()).hexdigest()
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", digest)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.tgz_md5", digest)
     os.symlink(precious, root / "cifar-10-batches-py")
     cifar._batch.cache_clear()
     with pytest.raises(DataError, match=r"to unpack .* below .*root, but got a link to .*precious; remove the link"):

@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -114,6 +113,8 @@ def test_anything_with_an_arrow_stream_is_a_table() -> None:
 
 
 def test_columns_of_numbers_are_features_in_a_table() -> None:
+    import datasets
+
     wide = pd.DataFrame(np.tile(X, 2), columns=[f"f{number}" for number in range(6)]).assign(label=TEXT)
     for data in (wide, pa.Table.from_pandas(wide), datasets.Dataset.from_pandas(wide), wide.to_dict("records")):
         source = opened(data)
@@ -125,6 +126,8 @@ def test_columns_of_numbers_are_features_in_a_table() -> None:
 
 
 def test_vectors_in_vectors_are_flat() -> None:
+    import datasets
+
     features = datasets.Features({"feature": datasets.Array2D((2, 3), "float32"), "label": datasets.Value("string")})
     data = datasets.Dataset.from_dict({"feature": np.arange(12.0).reshape(2, 2, 3), "label": ["a", "b"]}, features)
     for held in (data, pa.table({"feature": np.arange(12.0).reshape(2, 2, 3).tolist(), "label": ["a", "b"]})):
@@ -147,6 +150,7 @@ def test_ids_that_are_text_name_the_rows() -> None:
 
 
 def test_hugging_face_data_sets_keep_classes_and_order() -> None:
+    datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
     images = [Image.fromarray(image) for image in IMAGES]
     data = datasets.Dataset.from_dict({"image": images, "label": Y}, features=features).select([4, 2, 0])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.eager_optimizer import eager
 from dynacor_ray.core.errors import TrainingError
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.row_facts import RowFacts
@@ -43,7 +44,7 @@ def trained(module: DynamicsModule) -> tuple[list[dict[str, torch.Tensor]], torc
     """What is recorded in every epoch, rows in the order of the batches."""
     torch.manual_seed(1)
     network = module.network()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    optimizer = eager(torch.optim.SGD)(network.parameters(), lr=0.1)
     epochs = []
     for epoch in range(EPOCHS):
         module.begin_epoch(epoch)

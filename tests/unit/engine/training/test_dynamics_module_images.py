@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.eager_optimizer import eager
 from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.dynamics_module import DynamicsModule
 from dynacor_ray.engine.training.job import Job
@@ -24,7 +25,8 @@ def test_gradient_and_signal_are_those_of_a_plain_loop() -> None:
     assert job.config.augmentation is not None
     ours, plain = fresh_network(job), fresh_network(job)
     module, augment = DynamicsModule(job, CPU), job.config.augmentation
-    sgd = [torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4) for model in (ours, plain)]
+    kind, options = eager(torch.optim.SGD), {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+    sgd = [kind(model.parameters(), **options) for model in (ours, plain)]
     for epoch in range(2):
         module.begin_epoch(epoch)
         for part in torch.arange(ROWS).split(16):

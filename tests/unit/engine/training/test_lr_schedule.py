@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from dynacor_ray.core.eager_optimizer import eager
 from dynacor_ray.engine.training.lr_schedule import MIN_LEARNING_RATE, make_schedule, rate_after
 from tests.image_jobs import CONFIG
 
@@ -20,7 +21,7 @@ from tests.image_jobs import CONFIG
 @pytest.mark.parametrize("steps", [40, 3, 9])  # of 9 steps, neither half nor three quarters are a whole number
 def test_the_rate_after_a_step_is_that_of_the_schedule(steps: int, changes: dict[str, Any]) -> None:
     config = dataclasses.replace(CONFIG, **changes)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
+    optimizer = eager(torch.optim.SGD)([nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
     schedule = make_schedule(optimizer, config, steps)
     for step in range(1, steps + 1):
         optimizer.step()
