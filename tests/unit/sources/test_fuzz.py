@@ -76,7 +76,7 @@ DAMAGED = {
     ),
     "bomb.npz": (zipped(x=claimed(10**10, 2), y=claimed(10**10)), r"labels that are .* \(10000000000,\)"),
     "names.jsonl": (b'{"\xff": 1, "label": "a"}\n' * 4, r"column names of names\.jsonl as UTF-8"),
-    "long.csv": (b"label,x%s,x1,x2,x3\n" % (b"1" * 5000) + b"a,1,2,3,4\n" * 4, "one column of images"),
+    "long.csv": (b"label,x%s,x1,x2,x3\n" % (b"1" * 5000) + b"a,1,2,3,4\n" * 4, "at least two classes"),
     "twice.csv": (b"label,x0,x1,x1,x3\n" + b"a,1,2,3,4\n" * 4, "distinct column names"),
     "label.csv": (b"label,x0,x1,x2,x3\n" + (b"%s,1,2,3,4\n1,1,2,3,4\n" % (b"1" * 5000)) * 2, "at most 500 characters"),
     "offsets.arrow": (arrow([0, 2, 10**6, 6, 8]), "to be a readable Arrow file"),

@@ -104,11 +104,11 @@ def test_a_pattern_takes_files_of_one_folder(tmp_path: Path) -> None:
 
 
 def test_wide_parquet_and_its_wrong_columns(tmp_path: Path) -> None:
-    data = save(tmp_path / "t.parquet", {**WIDE, "label": LABELS})
+    data = save(tmp_path / "t.parquet", {**WIDE, "label": LABELS, "level": LABELS})
     np.testing.assert_array_equal(vectors(opened(data)), VALUES)
     with pytest.raises(DataError, match=r"columns of numbers that match g\* in t.parquet, but got the columns f0, .*"):
         opened(data, feature_columns=("g*",))
-    with pytest.raises(DataError, match=r"match l\* f\* in t.parquet, but got column 'label' of type string; correct"):
+    with pytest.raises(DataError, match=r"match l\* f\* in t.parquet, but got column 'level' of type string; correct"):
         opened(data, feature_columns=("l*", "f*"))
 
 
