@@ -135,8 +135,9 @@ class FittedDecision:
         return _doubts(self.model, _blocks(rows, self.influence), rows.classes)
 
     def suggested(self, rows: ScoredRows) -> NDArray[np.int32]:
-        """The most probable true class, int32 (n,)."""
+        """The most probable true class, int32 (n,), where P(wrong) is that of `decision`."""
         joint = self.model.joint(_blocks(rows, self.influence), rows.classes, rows.told)
+        joint[:, 1:] *= np.exp(self.decision.shift)
         best = np.argmax(joint / stands_for(joint.shape[1], rows.num_classes), axis=1)
         suggested: NDArray[np.int32] = rows.classes[np.arange(len(joint)), best].astype(np.int32)
         return suggested

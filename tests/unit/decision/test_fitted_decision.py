@@ -11,6 +11,7 @@ from scipy import sparse
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.decision.fitted_decision import EARLY_ROWS, ScoredRows, fit_decision, recall_of_found
 from dynacor_ray.decision.noise_decision import decide
+from dynacor_ray.decision.noise_rate import NoiseRate
 
 ROWS, CLASSES = 2000, 4
 
@@ -79,6 +80,15 @@ def test_a_block_is_scored_as_the_whole() -> None:
     fitted = fit_decision(rows, None)
     some = np.array([3, 700, 2100])
     assert np.allclose(fitted.log_odds(rows.of(some)), fitted.log_odds(rows)[some])
+
+
+def test_a_row_that_is_probably_wrong_is_not_suggested_to_be_right() -> None:
+    """Of two classes the suggested one is the other exactly where P(wrong) is above one half, also after a shift."""
+    rows, _ = scored(classes=2)
+    fitted = fit_decision(rows, NoiseRate(0.5, 0.4, 0.6, 0.4))
+    assert fitted.decision.shift > 0
+    probably = fitted.decision.probability(fitted.log_odds(rows)) > 0.5
+    assert ((fitted.suggested(rows) != rows.labels) == probably).all()
 
 
 def test_the_cut_in_log_odds_is_the_cut_of_the_decision() -> None:
