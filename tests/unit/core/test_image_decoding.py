@@ -143,9 +143,21 @@ def test_exif_orientation(orientation: int, kind: str) -> None:
     assert np.abs(found.astype(int) - upright).mean() < 3
 
 
-def test_damaged_exif_is_ignored() -> None:
-    data = encode(photo(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert load_rgb(data).shape == (48, 64, 3)
+TIFF = b"Exif\0\0II*\0"
+ODD: dict[str, dict[str, bytes]] = {
+    "a profile of nothing": {"icc_profile": b"\xff" * 5000},
+    "a profile of 200 kB": {"icc_profile": bytes(200_000)},
+    "a folder beyond the end": {"exif": TIFF + b"\xff\xff\xff\xff"},
+    "a folder that is its own next": {"exif": TIFF + b"\x08\0\0\0\0\0\x08\0\0\0"},
+    "a ninth orientation": {"exif": TIFF + b"\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\x63\0\0\0\0\0\0\0"},
+    "half a header": {"exif": TIFF[:7]},
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("name", ODD)
+def test_odd_profiles_and_exif_are_ignored(name: str, kind: str) -> None:
+    assert np.array_equal(load_rgb(encode(photo(), kind, **ODD[name])), load_rgb(encode(photo(), kind)))
 
 
 def test_animation_gives_its_first_frame() -> None:
