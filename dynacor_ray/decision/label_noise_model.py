@@ -48,7 +48,7 @@ _TINY = 1e-300
 LEAST_EVIDENCE = 5.0
 """Nats, e.g. of 1,000 rows whose labels are right in 55% rather than 50% of two classes."""
 _AT_BOUND = 0.95
-"""Share of 1 - 1/C from which an error rate is at its bound."""
+"""Share of 1 - 1/C from which the mean error rate is at its bound."""
 _MOST_LOGIT = 50.0
 _LARGE_WEIGHT = 20.0
 """Of scores in units of their spread: keeps the log odds finite where the scores separate all classes."""
@@ -105,8 +105,8 @@ class LabelNoiseModel:
     @property
     def labels_tell(self) -> bool:
         """Whether scores and labels have to do with each other: if not, nothing can be said of any label."""
-        largest = float(self.error.max(axis=0)) * len(self.error)
-        return self.evidence >= LEAST_EVIDENCE and largest < _AT_BOUND * (len(self.error) - 1)
+        bound = 1.0 - 1.0 / len(self.error)
+        return self.evidence >= LEAST_EVIDENCE and float(self.error.mean(axis=0)) < _AT_BOUND * bound
 
     def class_probability(
         self, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]]

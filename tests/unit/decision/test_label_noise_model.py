@@ -172,6 +172,14 @@ def test_scores_that_know_nothing_explain_no_labels(classes: int) -> None:
     assert (model.error <= 1 - 1 / classes).all()
 
 
+def test_a_class_that_is_never_right_does_not_silence_the_others() -> None:
+    scores, classes, true = drawn(np.array([[0.0, 0.5, 0.5], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), 1500, 8, apart=2.0)
+    model = fit_label_noise(scores, classes, 3)
+    assert model.error[0] == pytest.approx(2 / 3, abs=0.05), "as far as the bound lets it go"
+    assert model.labels_tell
+    assert ((model.joint(scores, classes)[:, 0] < 0.5) == (classes[:, 0] != true)).mean() > 0.9
+
+
 def test_evidence_is_what_scores_tell_of_the_labels_beyond_their_frequencies() -> None:
     """Of 500 rows in two equal classes that no label contradicts, all of their 500 log 2 nats but the penalties'."""
     scores, classes, _ = drawn(np.eye(2), 500, 6, apart=4.0)
