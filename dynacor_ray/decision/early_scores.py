@@ -23,6 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynacor_ray.decision.likely_classes import stands_for
+from dynacor_ray.decision.noise_rate import SIGMAS
+
+_LEAST_VARIANCE = 1e-12
 
 
 def own_label_influence(
@@ -30,22 +33,41 @@ def own_label_influence(
     classes: NDArray[np.integer[Any]],
     given: NDArray[np.integer[Any]],
     num_classes: int,
+    other: NDArray[np.floating[Any]],
     weight: NDArray[np.floating[Any]] | float = 1.0,
 ) -> float:
     """How much one label raises its own logit where the network gave it no probability, >= 0, for C > 2.
 
+    The upper end of the 95% interval: what is left of a label in its logits is evidence for it, what is taken off too
+    much only noise. Labels of copies are drawn at random, so scores that have not seen them say nothing of them on
+    average; what they happen to say is taken off.
+
     copies: float (M, K), early logits of the copies, less the mean of all C; classes: ints (M, K), of which these
-    are (`likely_classes`), the copy's label first; given: ints (M,), the label of their originals; weight: float (M,),
-    of each in the training. 0 without copies.
+    are (`likely_classes`), the copy's label first; given: ints (M,), the label of their originals; other: float (M, K),
+    scores that have not seen the label, whose sum over all C is 1; weight: float (M,), of each in the training. 0
+    without copies.
     """
     if not len(copies):
         return 0.0
-    logits = copies.astype(np.float64)
-    own = logits[:, 0]
-    unseen = (-own - (logits * (classes == given[:, None])).sum(axis=1)) / (num_classes - 2)
+    logits, is_given = copies.astype(np.float64), classes == given[:, None]
+    raised = _above_unseen(logits, is_given, 0.0, num_classes)
+    chance = _above_unseen(other.astype(np.float64), is_given, 1.0, num_classes)
+    away = chance - chance.mean(axis=0)
+    slope = (raised * away).mean(axis=0) / max(float((away**2).mean(axis=0)), _LEAST_VARIANCE)
     residual = (1.0 - _probability(logits, num_classes)[:, 0]) * weight
     # those of little weight show little, and have little say
-    return float(max(0.0, ((own - unseen) * weight).mean(axis=0) / (residual * weight).mean(axis=0)))
+    shown = (raised - slope * chance) * weight / (residual * weight).mean(axis=0)
+    error = shown.std(axis=0) / np.sqrt(len(shown))
+    return float(max(0.0, shown.mean(axis=0) + SIGMAS * error))
+
+
+def _above_unseen(
+    scores: NDArray[np.float64], is_given: NDArray[np.bool_], total: float, num_classes: int
+) -> NDArray[np.float64]:
+    """Scores of the first class above the mean of those that nobody gave, float64 (M,). total: of a row's C scores."""
+    own = scores[:, 0]
+    raised: NDArray[np.float64] = own - (total - own - (scores * is_given).sum(axis=1)) / (num_classes - 2)
+    return raised
 
 
 def two_class_influence(
@@ -67,9 +89,11 @@ def two_class_influence(
     saw_copy = has_copy * (1.0 if weight is None else weight)
     columns = np.stack([np.ones(len(margin)), other, np.minimum(other, 0.0), saw_copy], axis=1).astype(np.float64)
     solution, *_ = np.linalg.lstsq(columns, margin, rcond=None)
+    spread = (margin - columns @ solution).std(axis=0)
+    error = spread * np.sqrt(np.linalg.pinv(columns.T @ columns)[3, 3])
     # the copy has the other label, whose residual is the probability of this one
     residual = _probability(logits[has_copy], 2)[:, 0]
-    return float(max(0.0, -solution[3] / residual.mean(axis=0)))
+    return float(max(0.0, SIGMAS * error - solution[3]) / residual.mean(axis=0))
 
 
 def without_own_label(

@@ -205,10 +205,10 @@ def _doubts(model: LabelNoiseModel, blocks: NDArray[np.float64], classes: NDArra
 def _influence(originals: ScoredRows, copies: ScoredRows) -> float | None:
     if len(originals.labels) < EARLY_ROWS:
         return None
-    early = 2
+    wide, early = 1, 2
     if originals.num_classes > 2:
-        given, weight = copies.other_labels, copies.weight
-        return own_label_influence(copies.scores[early], copies.classes, given, copies.num_classes, weight)
+        given, weight, other = copies.other_labels, copies.weight, copies.scores[wide]
+        return own_label_influence(copies.scores[early], copies.classes, given, copies.num_classes, other, weight)
     ridge = originals.scores[0].astype(np.float64)
     has_copy = originals.other_labels >= 0
     return two_class_influence(originals.scores[early], has_copy, ridge[:, 0] - ridge[:, 1], originals.weight)
