@@ -112,7 +112,7 @@ class RayTable(StoredTable):
         """
         folder = self._folder.make_dir()
 
-        def write(block: pa.Table) -> dict[str, np.ndarray]:
+        def write(block: pa.Table) -> pa.Table:
             return one_column([_write(block, names, folder)] if block.num_rows else [])
 
         with _ordered(self._dataset) as dataset:
