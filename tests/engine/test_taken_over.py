@@ -55,6 +55,17 @@ def wait_for(reached: Callable[[], bool], driver: subprocess.Popen[str], seconds
         time.sleep(0.1)
 
 
+def stop_between_writes(driver: subprocess.Popen[str], run: Location) -> None:
+    """Suspend a driver that has no file half in place: such a one was checked, and may come late."""
+    while True:
+        driver.send_signal(signal.SIGSTOP)
+        time.sleep(0.2)  # what the server was asked for
+        if not [name for name in everything(run, (".lock",)) if name.endswith(".part") and ".lock." not in name]:
+            return
+        driver.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+
+
 def files_of(run: Location) -> dict[str, bytes]:
     """All but the locks, and what is being written, which may be gone before it is read."""
     return everything(run, (".lock", ".part"))
@@ -73,7 +84,7 @@ def test_late_changes(place: Location, tmp_path: Path, cluster: str, monkeypatch
     try:
         wait_for(lambda: epochs_done(run) >= 2, old)
         family = psutil.Process(old.pid).children(recursive=True)
-        old.send_signal(signal.SIGSTOP)
+        stop_between_writes(old, run)
         if cluster == "local":  # where the driver's processes go on without it
             before = epochs_done(run) + 1
             wait_for(lambda: epochs_done(run) > before, old)
