@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -61,3 +64,13 @@ def everything(place: Location, but: tuple[str, ...] = ()) -> dict[str, bytes]:
     infos = place.filesystem.get_file_info(pafs.FileSelector(place.path, recursive=True))
     files = [info.path for info in infos if info.is_file and not info.path.endswith(but)]
     return {path[len(place.path) + 1 :]: place.filesystem.open_input_file(path).read() for path in files}
+
+
+def kill_machine(driver: subprocess.Popen[Any]) -> None:
+    """Kill a driver and all that it started, as where their machine goes down."""
+    family = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    driver.wait()
+    for process in family:
+        if process.is_running():
+            process.kill()

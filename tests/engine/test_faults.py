@@ -21,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from dynacor_ray.core.errors import RunDirectoryError, TrainingError
 from dynacor_ray.workflows.detect import detect
-from tests.engine.faults import assert_nothing_half, assert_whole
+from tests.engine.faults import assert_nothing_half, assert_whole, kill_machine
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -213,12 +213,7 @@ def test_a_killed_driver_is_resumed_by_the_same_command(
         time.sleep(0.05)
     with pytest.raises(RunDirectoryError, match=rf"{run} to be free, but got process {driver.pid} on .* --out"):
         detect(str(data), out=str(run), **SLOW_TRAINING)
-    family = psutil.Process(driver.pid).children(recursive=True)
-    driver.kill()
-    driver.wait()
-    for process in family:  # the machine goes down with its driver
-        if process.is_running():
-            process.kill()
+    kill_machine(driver)
     assert not (run / "summary.json").exists()
     assert_nothing_half(run)
     kept = {p.name for p in (run / "signals").glob("epoch=00000/*")}

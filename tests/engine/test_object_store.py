@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -30,7 +29,7 @@ from dynacor_ray.workflows.compare import compare
 from dynacor_ray.workflows.detect import detect
 from dynacor_ray.workflows.sweep import sweep
 from tests.engine.conftest import write_features
-from tests.engine.faults import everything
+from tests.engine.faults import everything, kill_machine
 from tests.engine.s3_server import KINDS, SECRET, Faults, empty_bucket, faulty_proxy, s3_server, uri_of
 
 
@@ -160,12 +159,7 @@ def test_a_killed_driver_is_resumed_by_the_same_command(server: int, tmp_path: P
             assert driver.poll() is None, "the driver ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.3)
-        family = psutil.Process(driver.pid).children(recursive=True)
-        driver.kill()
-        driver.wait()
-        for process in family:  # the machine goes down with its driver
-            if process.is_running():
-                process.kill()
+        kill_machine(driver)
         stopped = everything(run)
         assert "summary.json" not in stopped
         assert_readable({name: content for name, content in stopped.items() if not name.endswith(".part")})

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from dynacor_ray.workflows.train import train
 from tests.engine.conftest import write_features
+from tests.engine.faults import kill_machine
 from tests.engine.test_faults import dying
 from tests.engine.test_train import files_of
 
@@ -67,12 +67,7 @@ def test_a_killed_driver(data: dict[str, str], tmp_path: Path) -> None:
         assert driver.poll() is None, "the driver ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    family = psutil.Process(driver.pid).children(recursive=True)
-    driver.kill()
-    driver.wait()
-    for process in family:
-        if process.is_running():
-            process.kill()
+    kill_machine(driver)
     assert not (run / "summary.json").exists()
     kept = {path.name for path in (run / "signals").glob("epoch=00000/*")}
     assert kept

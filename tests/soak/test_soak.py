@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.engine.faults import assert_nothing_half, assert_signals_whole, assert_whole
+from tests.engine.faults import assert_nothing_half, assert_signals_whole, assert_whole, kill_machine
 
 ROWS, EPOCHS = 1500, 20
 SECONDS = 1500
@@ -87,16 +87,6 @@ def victims(driver: int) -> list[psutil.Process]:
     except psutil.NoSuchProcess:
         return []
     return [process for process in family if title(process).startswith(VICTIMS)]
-
-
-def end(driver: subprocess.Popen[bytes]) -> None:
-    """Kill the driver, and its cluster, which here is a machine of its own."""
-    family = psutil.Process(driver.pid).children(recursive=True)
-    driver.kill()
-    driver.wait()
-    for process in family:
-        if process.is_running():
-            process.kill()
 
 
 def epochs_done(run: Path) -> int:
@@ -171,7 +161,7 @@ def test_kills_at_random_moments(tmp_path: Path, verb: str, mode: str, seed: int
             time.sleep(dice.uniform(0, 3.0 if mode == "ray" or moments[0] < 0 else 0.5))
             alive = victims(driver.pid)
             if mode == "none" or dice.random() < 0.2:
-                end(driver)
+                kill_machine(driver)
                 killed["driver"] += 1
                 if run.exists():
                     assert_nothing_half(run)
