@@ -9,7 +9,7 @@ from typing import Any
 
 from dynacor_ray.core.errors import RunDirectoryError, StorageError, closest, expected_got
 from dynacor_ray.core.redaction import redact_all
-from dynacor_ray.core.storage import Location, locate
+from dynacor_ray.core.storage import PART, Location, locate
 from dynacor_ray.core.table_files import has_table
 from dynacor_ray.core.version import __version__
 from dynacor_ray.runs.lock import is_lock
@@ -30,7 +30,7 @@ def check(run: Location, identity: dict[str, Any]) -> None:
         The place may change: data are the same wherever they lie.
     """
     if not (run / CONFIG).exists():
-        others = [name for name in run.names() if not (name == "cache" or name.endswith(".part") or is_lock(name))]
+        others = [name for name in run.names() if not (name == "cache" or name.endswith(PART) or is_lock(name))]
         if others:
             got = f"{run} with {', '.join(others[:3])} and no {CONFIG}"
             raise RunDirectoryError(expected_got("a new or empty run directory", got, "choose another --out"))
@@ -61,7 +61,7 @@ def claim(run: Location, identity: dict[str, Any], config: dict[str, Any]) -> No
     """
     run.make_dir()
     for name in run.names():
-        if name.endswith(".part"):
+        if name.endswith(PART):
             (run / name).delete()
     encoder, reason = tied_encoder(run) if (run / CONFIG).exists() else (None, None)
     names = ("ray", "torch", "numpy", "pyarrow")

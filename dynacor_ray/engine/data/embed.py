@@ -30,7 +30,7 @@ from dynacor_ray.core.manifest import (
 )
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import Location, retry_transient
+from dynacor_ray.core.storage import PART, Location, retry_transient
 from dynacor_ray.engine.data.line_up import DRIVER_FILES, line_up, sample_of
 from dynacor_ray.engine.runtime.machine import usable_cpus
 from dynacor_ray.engine.runtime.parallel_map import items_dataset, items_of, one_column, parallel_map, results
@@ -225,7 +225,7 @@ def embed(
     plan = _Plan.of(dataset, spec, size, corruption, augmentation, root)
     if plan.todo:
         for folder in plan.folders.kinds.values():
-            remove_leftovers(folder, [name for name in folder.names() if name.endswith(".part")])
+            remove_leftovers(folder, [name for name in folder.names() if name.endswith(PART)])
 
         def decode(chunk: EmbeddingChunk) -> tuple[np.ndarray, np.ndarray, float]:
             start = time.monotonic()

@@ -22,7 +22,7 @@ from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.redaction import redact
 from dynacor_ray.core.robust_scaling import RobustScaling
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import PART, Location
 from dynacor_ray.engine.data.find_duplicates import HASHES, bucket_count, row_hashes, write_duplicates, write_hashes
 from dynacor_ray.engine.data.line_up import feature_warnings, line_up, sample_of
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
@@ -175,7 +175,7 @@ def _tidy(packed: PackedDataset) -> None:
     attempts = {name for name in names if _ATTEMPT.fullmatch(name) and name != used}
     whole = {name for name in attempts if (folder / name / "quarantine.parquet").exists()}
     remove_leftovers(folder, whole, REPLACED_SECONDS)
-    remove_leftovers(folder, [*(attempts - whole), *(name for name in names if name.endswith(".part"))])
+    remove_leftovers(folder, [*(attempts - whole), *(name for name in names if name.endswith(PART))])
 
 
 def _packed_before(folder: Location, fingerprint: str) -> PackedDataset | None:
