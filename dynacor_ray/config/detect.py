@@ -115,17 +115,17 @@ class DetectConfig(Checked):
     """Seed of everything random."""
 
     flag_rule: FlagRule | None = option(None, "decision")
-    """Which rows are flagged. `label_noise_model`: those that a model of the label noise expects to give the best F1;
-    `noise_rate`: as many of the most suspicious as labels are wrong by the training's own estimate, but no more than it
-    takes to catch 98% of the planted errors (--target-recall of them with a network); `corrupted_recall`: as many as it
-    takes to catch --target-recall of the planted errors; `mixture`: those below the point where two Gaussians fitted to
-    the score are equally likely; `paper`: those with q_noisy > q_clean (Eq. 4). Default: `label_noise_model`, with a
-    network or with features of more than 4,096 numbers `noise_rate`; `paper` when a --variant is named."""
+    """Which rows are flagged. `label_noise_model`: those that a model of the label noise expects to give the best
+    F1; `noise_rate`: as many of the most suspicious as labels are wrong by the training's own estimate, but no more
+    than it takes to catch 98% of the planted errors (--target-recall of them with a network); `corrupted_recall`:
+    as many as it takes to catch --target-recall of the planted errors; `mixture`: those below the point where two
+    Gaussians fitted to the score are equally likely; `paper`: those with q_noisy > q_clean (Eq. 4). Default:
+    `label_noise_model`, with a network `noise_rate`; `paper` when a --variant is named."""
     ranking_score: RankingScore | None = option(None, "decision")
-    """What rows are ranked by: P(wrong) by the label noise model (`label_noise`); mean margin over the first half of
-    the epochs (`early_margin`) or over all; the margin of a ridge regression that leaves the row out (`leave_one_out`;
-    features up to 4,096 numbers); the sum of the first and the last, each in units of its spread (`combined_margin`);
-    or Eq. 3's soft assignment. Default: that of the flag rule; of `noise_rate` `combined_margin`, with a network
+    """What rows are ranked by: P(wrong) by the label noise model (`label_noise`); mean margin over the first half
+    of the epochs (`early_margin`) or over all; the margin of a ridge regression that leaves the row out
+    (`leave_one_out`); the sum of the first and the last, each in units of its spread (`combined_margin`); or Eq.
+    3's soft assignment. Default: that of the flag rule; of `noise_rate` `combined_margin`, with a network
     `mean_margin`."""
     target_recall: float = option(TARGET_RECALL, "decision", within="(0, 1)")
     """Share of the planted errors that --flag-rule corrupted_recall catches."""

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from dynacor_ray.core.arrays import sorted_positions
 
+MOST_COPIES = 20
+"""Rows per distinct one from which equal rows are taken for rows that the features cannot tell apart."""
+
 
 @dataclass(frozen=True)
 class Duplicates:
@@ -27,6 +30,10 @@ class Duplicates:
         """Smallest id of each row's group; its own where it has no twin. int64 (n,) -> int64 (n,)."""
         at = sorted_positions(self.ids, ids)
         return np.where(at >= 0, self.first[at], ids) if len(self.ids) else ids
+
+    def distinct(self, num_rows: int) -> int:
+        """How many different rows there are among all `num_rows`."""
+        return num_rows - len(self.ids) + len(np.unique(self.first))
 
     def has_twin(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows have a twin. int64 (n,) -> bool (n,)."""

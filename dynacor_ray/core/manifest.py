@@ -16,6 +16,9 @@ MANIFEST = "manifest.json"
 TARGET_NORM = 10.0
 """Root-mean-square norm of a scaled feature vector: about that of raw CLIP embeddings, for which Table 5 is tuned."""
 
+_ROUNDING = 1e-12
+"""Of the mean square: what float64 sums leave of a variance of 0."""
+
 
 @dataclass(frozen=True)
 class FeatureStats:
@@ -47,9 +50,17 @@ class FeatureStats:
         Returns:
             Mean vector, float32 (D,), and the factor that gives centered vectors the root-mean-square norm TARGET_NORM.
         """
-        mean = np.asarray(self.total) / max(self.count, 1)
-        variance = self.squares / max(self.count, 1) - float(mean @ mean)
+        mean, variance = self._mean_and_variance()
         return mean.astype(np.float32), TARGET_NORM / float(np.sqrt(max(variance, 1e-12)))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all vectors are equal, as far as sums can tell."""
+        return self._mean_and_variance()[1] <= _ROUNDING * self.squares / max(self.count, 1)
+
+    def _mean_and_variance(self) -> tuple[NDArray[np.float64], float]:
+        mean = np.asarray(self.total) / max(self.count, 1)
+        return mean, self.squares / max(self.count, 1) - float(mean @ mean)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
-from dynacor_ray.core.duplicates import Duplicates
+from dynacor_ray.core.duplicates import MOST_COPIES, Duplicates
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.storage import Location
@@ -86,11 +86,15 @@ class PackedDataset:
         return self.folder / self.manifest.truth if self.manifest.truth else None
 
     def duplicates(self) -> Duplicates | None:
-        """The rows that have a twin: 16 bytes each; None where there are none."""
+        """The rows that have a twin: 16 bytes each; None where there are none, or where features are too coarse.
+
+        Of a table with a few answers many rows are equal that are no copies of one thing.
+        """
         if self.manifest.duplicates is None:
             return None
         table = (self.folder / self.manifest.duplicates).read_table().sort_by(schema.INSTANCE_ID)
-        return Duplicates(table[schema.INSTANCE_ID].to_numpy(), table[schema.DUPLICATE_OF].to_numpy())
+        found = Duplicates(table[schema.INSTANCE_ID].to_numpy(), table[schema.DUPLICATE_OF].to_numpy())
+        return found if found.distinct(self.manifest.num_rows) > self.manifest.num_rows / MOST_COPIES else None
 
     def labels(self) -> GivenLabels:
         """All given labels, in the order of the ids: 12 bytes per instance."""

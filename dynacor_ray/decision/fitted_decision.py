@@ -19,7 +19,13 @@ from scipy import sparse
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.early_scores import own_label_influence, two_class_influence, without_own_label
-from dynacor_ray.decision.label_noise_model import LabelNoiseModel, PairRates, fit_label_noise, pair_rates
+from dynacor_ray.decision.label_noise_model import (
+    LEAST_EVIDENCE,
+    LabelNoiseModel,
+    PairRates,
+    fit_label_noise,
+    pair_rates,
+)
 from dynacor_ray.decision.likely_classes import stands_for
 from dynacor_ray.decision.noise_decision import NoiseDecision, decide
 from dynacor_ray.decision.noise_rate import NoiseRate
@@ -112,6 +118,7 @@ class FittedDecision:
 
     Attributes:
         model: fitted on a sample of the originals.
+        asks_twins: whether labels of equal rows tell of one another.
         influence: of a label on its own early logit, as the copies show it; None where early logits are not read.
         decision: the rate with its range, and the cut.
         class_rates: P(wrong) of the rows with each given label, float64 (C,); NaN for a class without rows.
@@ -120,6 +127,7 @@ class FittedDecision:
     """
 
     model: LabelNoiseModel
+    asks_twins: bool
     influence: float | None
     decision: NoiseDecision
     class_rates: NDArray[np.float64]
@@ -128,7 +136,8 @@ class FittedDecision:
 
     def log_odds(self, rows: ScoredRows) -> NDArray[np.float64]:
         """log P(wrong) / P(right) of rows of any block, float64 (n,)."""
-        return self.model.log_odds(_blocks(rows, self.influence), rows.classes, rows.told)
+        told = rows.told if self.asks_twins else None
+        return self.model.log_odds(_blocks(rows, self.influence), rows.classes, told)
 
     def doubts(self, rows: ScoredRows) -> NDArray[np.float64]:
         """1 - P of the most probable class, without the label, float64 (n,)."""
@@ -136,7 +145,8 @@ class FittedDecision:
 
     def suggested(self, rows: ScoredRows) -> NDArray[np.int32]:
         """The most probable true class, int32 (n,), where P(wrong) is that of `decision`."""
-        joint = self.model.joint(_blocks(rows, self.influence), rows.classes, rows.told)
+        told = rows.told if self.asks_twins else None
+        joint = self.model.joint(_blocks(rows, self.influence), rows.classes, told)
         joint[:, 1:] *= np.exp(self.decision.shift)
         best = np.argmax(joint / stands_for(joint.shape[1], rows.num_classes), axis=1)
         suggested: NDArray[np.int32] = rows.classes[np.arange(len(joint)), best].astype(np.int32)
@@ -171,15 +181,18 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
     fitted = originals.of(np.arange(0, len(originals.labels), step))
     blocks = _blocks(fitted, influence)
     model = fit_label_noise(blocks, fitted.classes, classes)
-    log_odds = model.log_odds(blocks, fitted.classes, fitted.told)
+    told = fitted.told
+    asks_twins = told is None or model.twins_differ(blocks, fitted.classes, told) <= LEAST_EVIDENCE
+    log_odds = model.log_odds(blocks, fitted.classes, told if asks_twins else None)
     decision = decide(log_odds, _doubts(model, blocks, fitted.classes), surest, model)
     counts = np.bincount(fitted.labels, minlength=classes)
     wrong = np.bincount(fitted.labels, decision.probability(log_odds), minlength=classes)
     rates = np.where(counts > 0, wrong / np.maximum(counts, 1), np.nan)
-    flagged = decision.flag(model.log_odds(_blocks(copies, influence), copies.classes, copies.told))
+    told = copies.told if asks_twins else None
+    flagged = decision.flag(model.log_odds(_blocks(copies, influence), copies.classes, told))
     recall = recall_of_found(model, copies, flagged)
     pairs = pair_rates(model, blocks, fitted.classes)
-    return FittedDecision(model, influence, decision, rates, pairs, recall)
+    return FittedDecision(model, asks_twins, influence, decision, rates, pairs, recall)
 
 
 def recall_of_found(model: LabelNoiseModel, copies: ScoredRows, flagged: NDArray[np.bool_]) -> float | None:

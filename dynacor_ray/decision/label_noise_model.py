@@ -8,8 +8,11 @@ Let `s(x)` be class scores that have not seen the row's own label (`leave_one_ou
         - 1/2 |weight / 20|^2,
 
 with `error = (1 - 1/C) sigmoid(e)` and the rows of `pairs` softmax of q: error rates are shrunk to one rate, pairs to
-the uniform distribution, the more the fewer rows a class has. A pair (c, j) is no parameter if no row labeled j ranks c
-first.
+the uniform distribution, the more the fewer rows a class has, with `w = PAIR_WEIGHT log(C - 1)`: so many nats it takes
+to name one of C - 1 classes. A pair (c, j) is no parameter if no row labeled j ranks c first.
+
+Few rows, or overlapping classes, have two optima: one where labels are wrong and classes are far apart, and one where
+nearly all are right and classes overlap. Both are looked for, on a part of many rows, and the likelier one is taken.
 
 No weight is negative, and no error rate above 1 - 1/C, where labels are drawn regardless of the class. Beyond these
 bounds a label would speak against its class. Where features know nothing that would fit best: a class mean without the
@@ -22,7 +25,8 @@ From the fit every row has the joint `P(true = c | x, y)`; what follows from tha
 is exact: with `r_ic` the joint, `dL/dlogit_ic = r_ic - p_ic`, and the sums of r by pair of class and label are what the
 error rates and pairs need.
 
-Cost: about 60 evaluations of a softmax over (N, K) of a sample; a softmax per row to apply.
+Cost: about 60 evaluations of a softmax over (N, K) of a sample, twice as many over at most PROBED values; a softmax per
+row to apply.
 """
 
 from __future__ import annotations
@@ -39,11 +43,15 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.likely_classes import stands_for
 from dynacor_ray.decision.noise_rate import SIGMAS
 
-PAIR_WEIGHT, PAIR_WIDTH = 4.0, 0.5
-"""w and s of the penalty on pairs, which is that of a Student distribution: chance hardly moves them from the uniform
-distribution, and a class that is really taken for another goes as far as it must."""
+PAIR_WEIGHT, PAIR_WIDTH = 1.0, 0.5
+"""w / log(C - 1) and s of the penalty on pairs, which is that of a Student distribution: chance hardly moves them from
+the uniform distribution, and a class that is really taken for another goes as far as it must."""
+PROBED = 200_000
+"""Most rows times classes on which both optima are looked for."""
 _EVALUATIONS = 150
 _START_WEIGHT, _START_ERROR, _START_ROWS, _MOST_START_ERROR = 8.0, 0.1, 10.0, 0.97
+_DOUBT_WEIGHT, _DOUBT_LOGIT, _DOUBT_PAIRS = 3.0, -4.0, 0.3
+"""A start with overlapping classes and few errors."""
 _TINY = 1e-300
 LEAST_EVIDENCE = 5.0
 """Nats, e.g. of 1,000 rows whose labels are right in 55% rather than 50% of two classes."""
@@ -137,14 +145,35 @@ class LabelNoiseModel:
         """
         joint = self.class_probability(scores, classes) * self.transition(classes, classes[:, :1])
         if twins is not None:
-            cells = twins.tocoo()
-            row, label = cells.coords
-            chance = np.log(np.maximum(self.transition(classes[row], label[:, None]), _TINY))
-            told = np.zeros_like(joint)
-            np.add.at(told, row, cells.data[:, None] * chance)
+            told = self._told(classes, twins)
             joint = np.maximum(joint, _TINY) * np.exp(told - told.max(axis=1, keepdims=True))
         normal: NDArray[np.float64] = joint / joint.sum(axis=1, keepdims=True)
         return normal
+
+    def _told(self, classes: NDArray[np.integer[Any]], twins: sparse.csr_array) -> NDArray[np.float64]:
+        """log P(labels of the twins | true = c), float64 (N, K)."""
+        cells = twins.tocoo()
+        row, label = cells.coords
+        told = np.zeros(classes.shape)
+        chance = np.log(np.maximum(self.transition(classes[row], label[:, None]), _TINY))
+        np.add.at(told, row, cells.data[:, None] * chance)
+        return told
+
+    def twins_differ(
+        self, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]], twins: sparse.csr_array
+    ) -> float:
+        """Nats by which a true class for each of equal rows explains their labels better than one for all of them.
+
+        Equal images show one thing. Of people who are alike in a few answers some are of one class and some of another.
+        Arguments as of `joint`.
+        """
+        sizes = 1.0 + twins.sum(axis=1)
+        some = sizes > 1.0
+        scores, classes, sizes = scores[:, some], classes[some], sizes[some]
+        joint = self.class_probability(scores, classes) * self.transition(classes, classes[:, :1])
+        alone = np.log(np.maximum(joint.sum(axis=1), _TINY))
+        together = special.logsumexp(np.log(np.maximum(joint, _TINY)) + self._told(classes, twins[some]), axis=1)
+        return float((alone - together / sizes).sum())
 
     def log_odds(
         self,
@@ -210,12 +239,19 @@ def fit_label_noise(
     if scores.ndim != 3 or scores.shape[2] < 2 or not len(classes):
         got = f"shape {scores.shape} for {len(classes)} rows"
         raise DataError(expected_got("scores of shape (B, N, K), K >= 2, N >= 1", got, "pass one block per score"))
-    objective = _Objective(scores, np.asarray(classes, np.int64), num_classes)
-    start = objective.start()
-    bounds = [(0.0, None)] * len(scores) + [(-_MOST_LOGIT, _MOST_LOGIT)] * (len(start) - len(scores))
-    options = {"maxiter": _EVALUATIONS, "maxcor": 20}
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return replace(objective.model(found.x), evidence=objective.evidence(float(found.fun)))
+    classes = np.asarray(classes, np.int64)
+    step = -(-classes.size // PROBED)
+    probe = _Objective(scores[:, ::step], classes[::step], num_classes)
+    start = probe.start()
+    found = min((probe.best(one) for one in (start, probe.doubtful(start))), key=lambda one: one[1])
+    objective = probe
+    if step > 1:
+        objective = _Objective(scores, classes, num_classes)
+        start = objective.start()
+        shared = len(scores) + 2 * num_classes  # all but the pairs, which differ
+        start[:shared] = found[0][:shared]
+        found = objective.best(start)
+    return replace(objective.model(found[0]), evidence=objective.evidence(found[1]))
 
 
 class _Objective:
@@ -226,6 +262,7 @@ class _Objective:
         self.num_blocks, self.num_rows, _ = scores.shape
         self.num_classes = num_classes
         self.most_error = 1.0 - 1.0 / num_classes
+        self.pair_weight = PAIR_WEIGHT * float(np.log(num_classes - 1))
         spread = scores.std(axis=(1, 2))
         self.unit = 1.0 / np.where(spread > 0, spread, 1.0)
         best = np.einsum("b,bnk->nk", self.unit, scores).argmax(axis=1)
@@ -253,6 +290,22 @@ class _Objective:
         wrong = np.minimum(wrong / self.most_error, _MOST_START_ERROR)
         error = np.log(wrong) - np.log1p(-wrong)
         return np.concatenate([weight, np.zeros(self.num_classes), error, pairs])
+
+    def doubtful(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same, with scores closer together and few errors."""
+        doubtful = start.copy()
+        weight, _, e, q = self._split(doubtful)  # views
+        weight[:], e[:] = _DOUBT_WEIGHT / self.num_blocks, _DOUBT_LOGIT
+        q *= _DOUBT_PAIRS
+        return doubtful
+
+    def best(self, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+        """The parameters of the optimum next to some, and its value."""
+        blocks = self.num_blocks
+        bounds = [(0.0, None)] * blocks + [(-_MOST_LOGIT, _MOST_LOGIT)] * (len(start) - blocks)
+        options = {"maxiter": _EVALUATIONS, "maxcor": 20}
+        found = minimize(self, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        return found.x, float(found.fun)
 
     def evidence(self, value: float) -> float:
         """That of the model whose value of this function is given."""
@@ -285,7 +338,7 @@ class _Objective:
         joint /= likelihood
         away = e - e.mean()
         tails = np.log1p((q / PAIR_WIDTH) ** 2).sum()
-        loss = -np.log(likelihood).sum() + 0.5 * ((bias**2).sum() + (away**2).sum()) + PAIR_WEIGHT * tails
+        loss = -np.log(likelihood).sum() + 0.5 * ((bias**2).sum() + (away**2).sum()) + self.pair_weight * tails
         loss += 0.5 * ((weight / _LARGE_WEIGHT) ** 2).sum()
         # expected numbers of rows
         counts = np.bincount(self.cell.ravel(), joint.ravel(), listed + 2 * c)
@@ -296,7 +349,7 @@ class _Objective:
         # error' = error (1 - sigmoid(e))
         by_error = (1.0 - model.error / self.most_error) * (wrong - right * model.error / (1.0 - model.error))
         by_pair = of_pair - wrong[self.true] * model.pairs.share
-        by_tail = 2.0 * PAIR_WEIGHT * q / (PAIR_WIDTH**2 + q**2)
+        by_tail = 2.0 * self.pair_weight * q / (PAIR_WIDTH**2 + q**2)
         by_bias = wrong + right - expected
         gradient = np.concatenate(
             [weight / _LARGE_WEIGHT**2 - by_weight, bias - by_bias, away - by_error, by_tail - by_pair]

@@ -27,8 +27,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynacor_ray.core.eigen import eigh
+
 MAX_FEATURES = 4096
-"""With more features the D x D sums are too large; then there is no such margin."""
+"""With more features the D x D sums are too large: then they are hashed (`feature_hashing`)."""
 PENALTIES = np.logspace(-3, 2, 21)
 """Candidates, in units of the mean eigenvalue of X'X."""
 _LEAST_LEFT = 1e-4
@@ -81,7 +83,7 @@ class RidgeSums:
             return None
         cross = self.cross.cpu().T - count * torch.outer(center, share)
         # half the time of float64; scores are kept as float16, and no penalty is below 1e-3 of the mean eigenvalue
-        values, vectors = (part.double() for part in torch.linalg.eigh(gram.float()))
+        values, vectors = (part.double() for part in eigh(gram.float()))
         values = values.clamp(min=0.0)
         unit = float(values.mean(dim=0))
         if unit <= _LEAST_VARIANCE * float(self.gram.diagonal().mean(dim=0)):

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynacor_ray.core.eigen import eigh
 from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, expected_got
 
 _FLOAT16_MAX = np.float32(65504.0)
@@ -120,7 +121,7 @@ def first_eigenvectors(grams: Tensor) -> Tensor:
     directions = grams.new_zeros(grams.shape[:2])
     for label, gram in enumerate(grams):
         if bool(gram.any()):
-            _, vectors = torch.linalg.eigh(gram)
+            _, vectors = eigh(gram)
             directions[label] = vectors[:, -1]
     return directions
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import FeatureStats, LinedUpFeatures
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.robust_scaling import SAMPLE_ROWS, RobustScaling
@@ -44,10 +45,18 @@ def line_up(
 
     Returns:
         None for an empty sample; None where no column needs scaling and no row is far.
+
+    Raises:
+        DataError: All rows are equal.
     """
     if not len(sample):
         return None, None
     scaling = RobustScaling.of(sample)
+    whole = reduce(add, [stats for _, stats in files])
+    if len(scaling.constant_columns) == len(scaling.weights) and whole.count > 1 and whole.is_constant:
+        got = f"the same numbers in all {whole.count:,}"
+        remedy = "look at how the features were made, and at which columns were read"
+        raise DataError(expected_got("features that differ between the rows", got, remedy))
 
     def measure(item: tuple[Location, FeatureStats]) -> tuple[FeatureStats, int, list[int]]:
         return _measure(*item, scaling)

@@ -12,7 +12,6 @@ from torch import nn
 
 from dynacor_ray.core import schema
 from dynacor_ray.decision.confident_joint import PADDING, JointCounter
-from dynacor_ray.decision.leave_one_out_ridge import MAX_FEATURES
 from dynacor_ray.engine.training.batches import Batch
 from dynacor_ray.engine.training.job import Job
 from dynacor_ray.engine.training.left_out_scores import LeftOutScores
@@ -40,8 +39,7 @@ class DynamicsModule(TrainingModule):
         self._epoch = 0
         rows, config = job.rows, job.config
         # On images there are no fixed features to fit it to.
-        has_features = config.network is None and rows.dim <= MAX_FEATURES
-        regresses = has_features and config.epochs > schema.LEAVE_ONE_OUT_EPOCH
+        regresses = config.network is None and config.epochs > schema.LEAVE_ONE_OUT_EPOCH
         self._records_scores = regresses and config.class_scores
         self._left_out = LeftOutScores(rows, config.seed, device, self._records_scores) if regresses else None
 

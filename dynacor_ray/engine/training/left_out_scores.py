@@ -2,7 +2,7 @@
 
 Both are summed up in the first epoch and asked in the second (`decision.leave_one_out_ridge`). The wide one also has
 random ReLU features. It is summed over a sample of large data, where the other rows need no leaving out. Equal rows
-weigh as one, and are sampled and left out together.
+weigh as one, and are sampled and left out together. Features of more than MAX_FEATURES numbers are hashed first.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import torch.distributed as dist
 from dynacor_ray.core import schema
 from dynacor_ray.core.manifest import TARGET_NORM
 from dynacor_ray.core.rng import Purpose, keyed_uniform
-from dynacor_ray.decision.leave_one_out_ridge import Ridge, RidgeSums, own_labels
+from dynacor_ray.decision.feature_hashing import FeatureHashing
+from dynacor_ray.decision.leave_one_out_ridge import MAX_FEATURES, Ridge, RidgeSums, own_labels
 from dynacor_ray.decision.likely_classes import MOST_CLASSES, all_classes, likely_classes
 from dynacor_ray.decision.random_features import RandomFeatures, feature_count
 from dynacor_ray.engine.data.row_facts import RowFacts
 
 WIDE_ROWS = 20_000
 """Most rows that the wide regression is fitted to: with more, its sums would cost more than the training."""
-_VALUES = 1 << 23
-"""Most rows times classes that are scored at once."""
+_VALUES = 1 << 22
+"""Most rows times columns, or classes, that are scored at once: more leaves the caches, and memory is mapped anew."""
 
 
 class LeftOutScores:
@@ -32,14 +33,18 @@ class LeftOutScores:
 
     def __init__(self, rows: RowFacts, seed: int, device: torch.device, wide: bool) -> None:
         self._rows, self._seed, self._device = rows, seed, device
+        self._hashing = FeatureHashing(rows.dim, seed, device) if rows.dim > MAX_FEATURES else None
+        self._mean = self._hashed(torch.from_numpy(rows.mean).to(device))
         self._random = self._random_features() if wide else None
         self._sums: list[RidgeSums] = []
         self._ridges: list[Ridge | None] = []
 
+    def _hashed(self, features: torch.Tensor) -> torch.Tensor:
+        return features if self._hashing is None else self._hashing.hashed(features)
+
     def _random_features(self) -> RandomFeatures:
-        mean = torch.from_numpy(self._rows.mean).to(self._device)
-        unit = self._rows.scale * len(mean) ** 0.5 / TARGET_NORM  # one over the spread of a column
-        return RandomFeatures(mean, unit, feature_count(self._rows.num_originals), self._seed)
+        unit = self._rows.scale * len(self._mean) ** 0.5 / TARGET_NORM  # one over the spread of a column
+        return RandomFeatures(self._mean, unit, feature_count(self._rows.num_originals), self._seed)
 
     @property
     def is_open(self) -> bool:
@@ -48,8 +53,7 @@ class LeftOutScores:
 
     def begin(self) -> None:
         """Start to sum."""
-        mean = torch.from_numpy(self._rows.mean).to(self._device)
-        self._sums = [RidgeSums(self._rows.num_classes, mean, self._rows.scale)]
+        self._sums = [RidgeSums(self._rows.num_classes, self._mean, self._rows.scale)]
         if self._random is not None:
             middle = torch.zeros(self._random.dim, device=self._device)
             self._sums.append(RidgeSums(self._rows.num_classes, middle, 1.0))
@@ -58,6 +62,7 @@ class LeftOutScores:
         """Sum rows up. keys: int64 (n,) on the CPU; fitted: bool (n,), whether a row may be fitted."""
         if not self._sums:
             return
+        features = self._hashed(features)
         among_twins = self._rows.row_weights(keys.numpy())
         weights = None if among_twins is None else torch.from_numpy(among_twins).to(self._device)
         self._sums[0].add(features[fitted], labels[fitted], None if weights is None else weights[fitted])
@@ -89,7 +94,7 @@ class LeftOutScores:
         if ridge is None or features is None:
             scores = torch.zeros((len(keys), self._rows.num_classes), device=self._device)
         else:  # to leave the row out changes the score of its label alone, up to a factor
-            scores = ridge.plain(features)
+            scores = ridge.plain(self._hashed(features))
         return likely_classes(scores, labels, uniform.to(self._device))
 
     @property
@@ -108,7 +113,8 @@ class LeftOutScores:
 
         classes: int64 (n, K); the rest as of `add`.
         """
-        at_once = max(1, _VALUES // self._rows.num_classes)
+        widest = len(self._mean) if self._random is None else self._random.dim
+        at_once = max(1, _VALUES // max(widest, self._rows.num_classes))
         parts = zip(*(one.split(at_once) for one in (keys, features, labels, fitted, classes)), strict=True)
         answers = [self._ask(*part) for part in parts]
         return {name: torch.cat([one[name] for one in answers]) for name in answers[0]} if answers else {}
@@ -122,6 +128,7 @@ class LeftOutScores:
         classes: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = {}
+        features = self._hashed(features)
         left_out = self._left_out(keys, labels, fitted) if self._ridges else labels
         for name, ridge in zip((schema.RIDGE_SCORES, schema.WIDE_RIDGE_SCORES), self._ridges, strict=False):
             if ridge is None:

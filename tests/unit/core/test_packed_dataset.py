@@ -61,3 +61,13 @@ def test_duplicates_come_back_sorted(tmp_path: Path) -> None:
     assert found is not None
     assert found.ids.tolist() == [2, 4, 5, 9]
     assert found.first.tolist() == [2, 4, 2, 4]
+
+
+@pytest.mark.parametrize("rows", [59, 60])
+def test_equal_rows_of_a_coarse_table_are_no_duplicates(tmp_path: Path, rows: int) -> None:
+    """Three distinct rows of 60: the features hardly tell rows apart."""
+    packed = dataset_of(tmp_path, "gone")
+    columns = {"instance_id": pa.array(np.arange(rows)), "duplicate_of": pa.array(np.arange(rows) % 3)}
+    locate(str(tmp_path / "twins.parquet")).write_table(pa.table(columns))
+    manifest = dataclasses.replace(packed.manifest, duplicates="twins.parquet", num_rows=rows)
+    assert (dataclasses.replace(packed, manifest=manifest).duplicates() is None) == (rows == 60)

@@ -170,3 +170,19 @@ def test_rates_per_given_label_and_pairs_come_from_the_fit() -> None:
     pairs = fitted.pairs
     assert ((pairs.rate.low <= pairs.rate.value) & (pairs.rate.value <= pairs.rate.high)).all()
     assert pairs.rate.value[pairs.true == 0].sum() == pytest.approx(0.4, abs=0.08)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_equal_rows_of_several_classes_tell_nothing_of_one_another(alike: bool) -> None:
+    """Five copies of an image have one class. Five people who gave the same few answers need not."""
+    rng = np.random.default_rng(5)
+    group = np.arange(2000) // 5
+    share = rng.uniform(0.2, 0.8, 400)  # P(class 1) in a group, which the features know
+    shown = (rng.random(400) < share)[group] if alike else rng.random(2000) < share[group]
+    labels = np.where(rng.random(2000) < 0.1 * alike, ~shown, shown).astype(np.int64)
+    of_one = np.log(share / (1 - share))[group]
+    scores = np.stack([np.stack([-of_one, of_one], axis=1) / 2] * 3)
+    rows = scored_rows(scores, labels, np.full(2000, -1), np.zeros(2000, np.bool_))
+    twins = np.stack([np.bincount(group, labels == c)[group] - (labels == c) for c in (0, 1)], axis=1)
+    fitted = fit_decision(dataclasses.replace(rows, twins=sparse.csr_array(twins)), None)
+    assert fitted.asks_twins == alike

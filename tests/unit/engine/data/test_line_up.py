@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError
 from dynacor_ray.core.manifest import FeatureStats
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.engine.data import line_up as module
@@ -27,6 +28,13 @@ def written(folder: Path, features: np.ndarray, by_key: bool = False) -> list[tu
         place.write_table(pa.table({**number, schema.FEATURE: schema.fixed_size_list(features[part])}))
         files.append((place, FeatureStats.of(features[part])))
     return files
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1234.5])
+def test_features_that_are_all_equal_are_refused(tmp_path: Path, value: float) -> None:
+    equal = np.full_like(PLAIN, value)
+    with pytest.raises(DataError, match="features that differ between the rows, but got the same numbers in all 400"):
+        line_up(written(tmp_path, equal), equal)
 
 
 @pytest.mark.parametrize("by_key", [False, True])

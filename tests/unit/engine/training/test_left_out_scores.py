@@ -145,3 +145,14 @@ def test_likely_classes_are_the_label_and_those_that_a_regression_without_the_ro
     assert torch.equal(scores.likely(KEYS, features, labels), found), "also in the epochs after"
     scores.close()
     assert not scores.is_open
+
+
+def test_very_many_features_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And tell as much as before: hashed to more places than there are, they are hardly changed."""
+    before = asked()
+    monkeypatch.setattr(left_out_scores, "MAX_FEATURES", DIM - 1)
+    after = asked()
+    for name, scores in before.items():
+        assert not torch.equal(scores, after[name])
+        assert torch.corrcoef(torch.stack([scores.flatten(), after[name].flatten()]))[0, 1] > 0.9
+    assert all(torch.allclose(after[name], asked(parts=3)[name], atol=1e-4) for name in after)
