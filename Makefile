@@ -1,5 +1,6 @@
 # make demo   find the wrong labels in the embedded demo data: the quickest way to see a result
 # make test   lint, types, documentation and all tests that must pass before a change is merged
+# make unit   of these the tests that take a minute; lint, docs, browser, one-process and on-ray are the other parts
 # make docs   README, guides and docstrings as one site, in build/docs
 # make bench  the benchmarks at small sizes, as JSON; larger sizes by options, see jobs/bench_*.py
 # make slow   tests of rarer faults, untrusted input, and the documented commands that train often
@@ -10,10 +11,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # pip compiles modules with one CPU only; what does not compile is for another Python, and pip says nothing of it either.
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
-COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 SOURCES := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint docs bench soak venv slow
+# Where this is set, every process of a test compiles the whole package for itself.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test lint docs unit browser one-process on-ray bench soak venv slow
 .DELETE_ON_ERROR:
 
 help:
@@ -55,13 +59,25 @@ docs: venv
 PYTEST := $(BIN)/pytest --durations=10
 ON_ALL_CPUS := -n logical --dist loadfile
 
-test: venv
-	$(MAKE) --jobs 2 lint docs  # mypy has use for one CPU only
+unit: venv
 	$(PYTEST) $(ON_ALL_CPUS)  # tests/unit, and the examples in docstrings
+
+browser: venv
 	$(PYTEST) tests/browser  # the report; skipped where there is no chromium
+
+one-process: venv
 	$(PYTEST) $(ON_ALL_CPUS) tests/engine -m "not slow and not ray"
-	$(PYTEST) tests/engine -m "not slow and ray"  # apart: clusters side by side would wait for one another
-	$(PYTEST) tests/jobs -m "not slow"  # apart: a second cluster on the same machine could not take jobs
+
+# One after the other: of two clusters on a machine one would wait, and take no jobs.
+on-ray: venv
+	$(PYTEST) tests/engine -m "not slow and ray"
+	$(PYTEST) tests/jobs -m "not slow"
+
+# Two parts at a time: types have use for one CPU only, and a cluster that starts for hardly more. Each is told of when
+# it has ended, where make can do that.
+AT_ONCE := --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync)
+test: venv
+	$(MAKE) $(AT_ONCE) on-ray lint docs unit browser one-process
 
 slow: venv
 	$(PYTEST) tests/engine -m slow

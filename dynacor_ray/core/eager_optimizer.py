@@ -14,7 +14,7 @@ Kind = TypeVar("Kind", bound="torch.optim.Optimizer")
 def eager(kind: type[Kind]) -> type[Kind]:
     """The same optimizer, with the same state and steps, whose methods are not made ready to be compiled.
 
-    Its network may be compiled all the same. `step` takes no closure.
+    Its network may be compiled all the same.
     """
     import torch  # not by those who import this module only
 
@@ -22,8 +22,8 @@ def eager(kind: type[Kind]) -> type[Kind]:
     plain: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in names}
     step = inspect.unwrap(kind.step)
 
-    def step_without_gradient(self: Kind) -> None:
+    def step_without_gradient(self: Kind, *closure: Any) -> Any:
         with torch.no_grad():
-            step(self)
+            return step(self, *closure)
 
     return type(kind.__name__, (kind,), plain | {"step": step_without_gradient})

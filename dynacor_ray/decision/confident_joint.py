@@ -6,7 +6,7 @@ classes are confused. Here probabilities are those of the training pass itself a
 before, so nothing is kept per row: counts and threshold sums merge over batches, workers and epochs by addition.
 
 Deviations from confident learning: probabilities are not out of sample, so the off-diagonal counts fall from epoch to
-epoch as wrong labels are learned by heart; of each epoch's counts only those of `noise_rate.counted_epochs` are read.
+epoch as wrong labels are memorized; of each epoch's counts only those of `noise_rate.counted_epochs` are read.
 How many labels are wrong in all is estimated by `noise_rate`, whose counts are taken in the same go. Corrupted copies
 are counted there, not in the joint.
 

@@ -7,9 +7,9 @@ lie higher, and the count misses them. So it is believed only as far as two thin
 evenly, and they are nearly as many as the disagreement of the surest predictions says, which sees errors of every kind.
 
 Deviations from the paper: it has no such estimate. The constants were chosen on the 50 label sets of `noise_rate`, five
-with 2 to 5% wrong, 39 most of which mix random errors with errors of people or of one kind, and 15 of `dynacor
-compare`. What the surest predictions do not see either is missed: of people's errors with as many random ones beside
-them, 18% wrong in all, 13 to 14% were estimated.
+with 2 to 5% wrong, 39 most of which mix random errors with human label noise or class-conditional noise, and 15 of
+`dynacor compare`. What the surest predictions do not see either is missed: of human label noise with as many random
+errors beside it, 18% wrong in all, 13 to 14% were estimated.
 
 Cost: a sort of the copies' scores and a search among them for each original that ranks as low.
 """

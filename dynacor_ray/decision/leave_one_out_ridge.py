@@ -1,8 +1,8 @@
 """Leave-one-out margins of a ridge regression on the features: what all other rows say of a label (Stone 1974).
 
-A classifier trained by SGD learns wrong labels by heart, the sooner the more alike they are: errors of one kind
-(asymmetric, instance-dependent) look right to it after a few epochs. A ridge regression on one-hot labels has a closed
-form, and so has its prediction for a row when that row is left out. Its margin knows nothing of the row's own label.
+A classifier trained by SGD memorizes wrong labels, the sooner the more alike they are: class-conditional and
+instance-dependent noise looks right to it after a few epochs. A ridge regression on one-hot labels has a closed form,
+and so has its prediction for a row when that row is left out. Its margin knows nothing of the row's own label.
 
 With centered features X (N, D), one-hot labels Y and `A = (X'X + penalty I)^-1`: predictions `P = mean(Y) + X A X'Y`,
 leverage `h_i = 1/N + x_i' A x_i`, and without row i `(P_i - h_i Y_i) / (1 - h_i)` (Hastie et al., The Elements of

@@ -3,7 +3,7 @@
 A classifier disagrees with a given label for two reasons: the label is wrong, or the classifier does not know the class
 yet. The second reason fades as its certainty grows, the first does not. So the share of disagreement is read among the
 surest predictions only, the `OUTER` and the `INNER` share of all originals. A wrong label that is being learned makes
-its row a little less sure than others, or is learned by heart already; how much is lost that way is seen on the
+its row a little less sure than others, or is memorized already; how much is lost that way is seen on the
 corrupted copies, nearly all of which are wrong (§4.2), and divided out. Where labels are clean, disagreement all but
 vanishes towards the surest rows: if the inner share's is far below the outer's, the rest is the classifier's own doubt,
 and what is left in the inner share goes on fading in the same proportion.
@@ -11,7 +11,7 @@ and what is left in the inner share goes on fading in the same proportion.
 Nothing is kept per row: counts by certainty merge over batches, workers and epochs by addition.
 
 Deviations from the paper: it has no such estimate. That some copies have the true label by chance (Eq. 12) is not
-allowed for: it makes the estimate too high, wrong labels learned by heart make it too low (two classes, 30% wrong: 35%
+allowed for: it makes the estimate too high, memorized labels make it too low (two classes, 30% wrong: 35%
 without, 26% with Eq. 12). With it estimates were nearer on 99 noisy sets, 1.7 instead of 2.0 points off on average,
 but cuts at them lost 0.06 F1 points more, and 0.2 on those of `dynacor compare`. Human errors are rarer where a class
 is easy to see, clean labels with a weak encoder look alike from a distance: the range says how far the two readings are
@@ -109,7 +109,7 @@ def _disagreeing(counts: NDArray[np.int64], share: float) -> NDArray[np.float64]
 
 
 def counted_epochs(num_epochs: int, steps_per_epoch: int) -> range:
-    """Epochs that say most (§4.3): classes are known, and most wrong labels not yet learned by heart. For E >= 1."""
+    """Epochs that say most (§4.3): classes are known, and most wrong labels not yet memorized. For E >= 1."""
     length = max(1, num_epochs // 4)
     slow = -(-_FIRST_STEPS // max(1, steps_per_epoch))
     first = min(max(num_epochs // 10, slow, min(1, num_epochs - 1)), max(num_epochs // 5, min(1, num_epochs - 1)))

@@ -87,7 +87,7 @@ def row_score(name: str, signals: RowSignals, weight: float = 0.0) -> NDArray[np
     """A score of SCORES, low = likely wrong (§4.3), float64 (n,).
 
     "early_margin": mean logit margin over the first half of the epochs, when right labels are known and wrong ones not
-    yet learned by heart; "mean_margin": over all (AUM, Pleiss et al. 2020); "leave_one_out": the margin of a ridge
+    yet memorized; "mean_margin": over all (AUM, Pleiss et al. 2020); "leave_one_out": the margin of a ridge
     regression without the row; "combined_margin": early margin plus `weight` (of `common_unit`) times that;
     "soft_assignment": `assignment_quality`. Raises ConfigError for another name.
     """

@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynacor_ray.core.eager_optimizer import eager
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 from dynacor_ray.detectors.nearest_neighbors import first_neighbors
@@ -194,7 +195,7 @@ def estimate_transition(
     prior = observed[0].clamp(min=1e-6).log().requires_grad_()
     clear = np.log(_START / (1.0 - _START) * max(num_classes - 1, 1))
     transition = (torch.eye(num_classes, dtype=torch.float64) * clear).requires_grad_()
-    optimizer = torch.optim.LBFGS(
+    optimizer = eager(torch.optim.LBFGS)(
         [prior, transition],
         max_iter=_EVALUATIONS,
         max_eval=_EVALUATIONS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,13 +21,16 @@ from dynacor_ray.engine.runtime.session import disable_preemption_watcher, silen
 from dynacor_ray.ground_truth.synthetic_noise import symmetric
 from dynacor_ray.workflows.detect import detect
 
+# Ray Train looks every two seconds whether its workers are done: trainings of a second would wait for that.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
 # Ray and torch warn about themselves in ways that we cannot change; ours are errors in the unit tests.
 THIRD_PARTY = ("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning", "ignore::UserWarning")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        if "cluster" in getattr(item, "fixturenames", ()) and given.get("cluster") != "none":
             item.add_marker("ray")
         if "tests/engine" in item.path.as_posix() or "tests/jobs" in item.path.as_posix():
             item.add_marker(pytest.mark.timeout(600))  # starting processes is slow on a busy machine

@@ -33,32 +33,32 @@ def test_a_grid_costs_a_training_per_gamma_and_leaves_the_chosen_run(
 ) -> None:
     data, out = str(feature_set(601)), tmp_path / "sweep"
     options = ON_RAY | {"gammas": [0.1, 0.3], "clustering_learning_rate": 1e-3, "cache": str(tmp_path / "cache")}
-    result = sweep(data, out=str(out), alphas=[0.0, 5.0], **options)
+    result = sweep(data, out=str(out), alphas=[5.0], **options)
     trained = stamps(out, "trainings/*/signals/manifest.json")
     assert len(trained) == 2, "two corruption rates, two trainings"
     assert result.summary["num_trainings"] == 2
     table = result.trials()
-    assert sorted(zip(table["gamma"].to_pylist(), table["alpha"].to_pylist(), strict=True)) == [
-        *((0.1, 0.0), (0.1, 5.0), (0.3, 0.0), (0.3, 5.0))
-    ]
+    assert sorted(zip(table["gamma"].to_pylist(), table["alpha"].to_pylist(), strict=True)) == [(0.1, 5.0), (0.3, 5.0)]
     assert sum(table["is_chosen"].to_pylist()) == 1
     assert table["noise_rate"].to_pylist() == sorted(table["noise_rate"].to_pylist(), reverse=True)
     assert table["f1"].null_count == 0
     assert list(out.glob("tune/*/*/events.out.tfevents.*")), "TensorBoard events"
     assert (out / "heatmap.png").read_bytes().startswith(b"\x89PNG")
     chosen = result.summary["chosen"]
-    assert repr(result) == f"<SweepResult {out}: 4 trials, chosen gamma={chosen['options']['gamma']}, alpha=" + (
+    assert repr(result) == f"<SweepResult {out}: 2 trials, chosen gamma={chosen['options']['gamma']}, alpha=" + (
         f"{chosen['options']['alpha']}>"
     )
     assert_same_run_as_detect(data, out / "best", tmp_path / "alone", options, chosen)
 
     done = stamps(out, "trials/grid/*.json")
     (out / "best" / "report.html").unlink()
-    again = sweep(data, out=str(out), alphas=[0.0, 5.0], **options)
+    again = sweep(data, out=str(out), alphas=[5.0], **options)
     assert again.summary == result.summary, "nothing was done again"
     assert (out / "best" / "report.html").exists()
     more = sweep(data, out=str(out), alphas=[0.0, 5.0, 50.0], **options | {"cluster": "none"})
-    assert more.trials().num_rows == 6
+    combinations = [(gamma, alpha) for gamma in (0.1, 0.3) for alpha in (0.0, 5.0, 50.0)]
+    table = more.trials()
+    assert sorted(zip(table["gamma"].to_pylist(), table["alpha"].to_pylist(), strict=True)) == combinations
     assert stamps(out, "trainings/*/signals/manifest.json") == trained
     assert {name: stamp for name, stamp in stamps(out, "trials/grid/*.json").items() if name in done} == done
     with pytest.raises(RunDirectoryError, match="epochs=4 there, 5 here"):

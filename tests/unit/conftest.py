@@ -16,7 +16,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "dynacor_ray"
 LOADED_ONCE = {
-    "torch's compiler": ("models/", "jobs/", "core/test_eager_", "detectors/test_simifeat", "sources/test_cifar.py"),
+    "torch's compiler": ("models/", "jobs/", "core/test_eager_", "sources/test_cifar.py"),
     "MLflow": ("engine/runtime/test_mlflow", "export/test_mlflow"),
     "cleanlab": ("detectors/test_confident", "detectors/test_registry", "export/test_data", "sources/test_python_data"),
 }

@@ -258,6 +258,23 @@ def test_a_unit_test_lies_where_its_module_does() -> None:
     assert not homeless
 
 
+# ---------------------------------------------------------------------------------------------------------------- words
+
+
+def test_a_thing_has_one_word_and_american_spelling() -> None:
+    """Each has its field's standard term: memorized, class-conditional noise, human label noise."""
+    british = r"neighbou[r]|normali[s]|labelle[d](?!by)|colou[r]|behaviou[r]"
+    own = r"by hear[t]\b|errors of one kin[d]|people's (erro[r]|nois[e])|undertakin[g]|[q]uieten"
+    files = [path for folder in ("dynacor_ray", "jobs", "tests", ".ci") for path in (ROOT / folder).rglob("*.*")]
+    found = [
+        f"{path.relative_to(ROOT)}: {word[0]}"
+        for path in [*files, ROOT / "README.md", ROOT / "CHANGELOG.md"]
+        if path.suffix in {".py", ".md", ".html", ".js", ".css", ".ipynb"}
+        for word in re.finditer(f"{british}|{own}", path.read_text(encoding="utf-8"), re.IGNORECASE)
+    ]
+    assert not found
+
+
 # ----------------------------------------------------------------------------------------------------------- repository
 
 

@@ -1,7 +1,7 @@
-"""What a training sets aside on the cluster, marked so that it can be given back when the process that held it dies.
+"""What a training reserves on the cluster, marked so that it can be given back when the process that held it dies.
 
 Ray Train has a process for that. It looks for the cluster on the machine, and dies when it finds several: what a dead
-leader had set aside was then missing for as long as the driver lived, and the next attempt waited for a CPU for ever.
+leader had reserved was then missing for as long as the driver lived, and the next attempt waited for a CPU for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MOST_BYTES = 2**20
 
 
 def new_reservation_tag() -> int:
-    """A number of bytes so odd that no other training has it: set aside for each worker, it tells whose they are."""
+    """A number of bytes so odd that no other training has it: reserved for each worker, it tells whose they are."""
     return 1 + secrets.randbelow(_MOST_BYTES)
 
 

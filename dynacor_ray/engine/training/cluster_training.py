@@ -46,7 +46,7 @@ def train_worker(told: dict[str, Any]) -> str | None:
 def _trainer(job: Job, rows: TrainingRows, memory: int) -> TorchTrainer:
     """One attempt at the training; another one with the same job goes on from the last checkpoint.
 
-    memory: bytes that are set aside for each worker.
+    memory: bytes that are reserved for each worker.
     """
     plan, facts = job.plan, job.rows
     # With the fewest workers, each has the most rows.

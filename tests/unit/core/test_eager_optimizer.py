@@ -36,3 +36,21 @@ def test_steps_and_state_are_those_of_torch(kind: Any, options: dict[str, Any]) 
         for name, value in states[1]["state"][0].items()
         if value is not None
     )
+
+
+def test_a_step_with_a_closure_is_that_of_torch() -> None:
+    weights = []
+    for kind in (torch.optim.LBFGS, eager(torch.optim.LBFGS)):
+        weight = torch.nn.Parameter(torch.arange(1.0, 4.0))
+        optimizer = kind([weight], line_search_fn="strong_wolfe")
+
+        def loss(weight: torch.Tensor = weight, optimizer: torch.optim.Optimizer = optimizer) -> torch.Tensor:
+            optimizer.zero_grad()
+            value = (weight**4 - weight).sum()
+            value.backward()
+            return value
+
+        assert optimizer.step(loss) == 92, "the loss before the step"
+        weights.append(weight.detach())
+    assert torch.equal(*weights)
+    assert torch.allclose(weights[0] ** 3, torch.tensor(0.25), atol=1e-4)

@@ -82,6 +82,12 @@ def reordered(evidence: Evidence, order: np.ndarray) -> Evidence:
     return replace(evidence, trained=trained, **{name: evidence.part(name).take(order, axis=0) for name in names})
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOC stops early; `test_simifeat.py` has it to its end."""
+    monkeypatch.setattr("dynacor_ray.detectors.simifeat._EVALUATIONS", 40)
+
+
 every_baseline = pytest.mark.parametrize("detector", BASELINES.values(), ids=BASELINES)
 
 

@@ -13,7 +13,7 @@ from dynacor_ray.detectors.evidence import Verdict
 from dynacor_ray.ground_truth import supervised_bound as bound
 from dynacor_ray.ground_truth.metrics import detection_metrics
 
-QUICK = bound.BoundConfig(epochs=3, batch_size=32)
+QUICK = bound.BoundConfig(epochs=3, batch_size=64)
 
 
 def separable(rows: int = 300, epochs: int = 6, noise: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -43,7 +43,7 @@ def test_a_level_is_told_by_both_readers(reader: str) -> None:
     random = np.random.default_rng(1)
     wrong = random.random(300) < 0.2
     loss = 1000 * (np.where(wrong, 3.0, 0.0)[:, None] + random.normal(size=(300, 5)))  # any unit will do
-    found = judged(loss, np.arange(300), wrong, reader, QUICK)
+    found = judged(loss, np.arange(300), wrong, reader, replace(QUICK, batch_size=32))
     assert detection_metrics(found.is_label_issue, found.score, wrong)["f1"] > 0.95
 
 

@@ -59,7 +59,7 @@ def shares_of(job: Job, seed: int) -> list[Share]:
     return [Share(rows.slice(rank * size, size)) for rank in range(world)]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_all_ranks_step_equally_and_see_every_row_once(data: st.DataObject) -> None:
     """For any N, number of workers and batch size: the same steps on every rank, every key once, padding inert."""
