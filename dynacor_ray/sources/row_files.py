@@ -182,7 +182,7 @@ class ParquetRows(RowReader):
 def _numbers(kind: pa.DataType) -> int | None:
     """How many numbers each row of a column has, where its type says so."""
     if pa.types.is_fixed_size_list(kind):
-        return kind.list_size
+        return int(kind.list_size)
     return 1 if pa.types.is_primitive(kind) else None
 
 
