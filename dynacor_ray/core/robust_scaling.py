@@ -32,6 +32,7 @@ MIXED_UNITS = 10.0
 FAR_ROW = 5.0
 """Features that are alike have their farthest row at 1.2 to 2.5 times the median distance."""
 _UNIT_QUANTILE = 0.9
+_AT_HAND = 1 << 17
 _LEAST_UNIT = 1e-6
 """Of the median: less is rounding, and the column counts as constant."""
 
@@ -99,6 +100,10 @@ class RobustScaling:
         """Whether any column is scaled."""
         return any(weight != 1.0 for weight in self.weights)
 
+    def may_be_far(self, center: NDArray[np.float64], reach: float) -> bool:
+        """Whether a row may be far that is no farther than `reach` from some center, float (D,), as it is."""
+        return self.scales or not reach + float(np.linalg.norm(center - np.asarray(self.center))) <= self.limit
+
     def distances(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Distance of each row from the center, columns scaled, float64 (n,). features: float (n, D)."""
         distance: NDArray[np.float64] = np.linalg.norm(self._moved(features), axis=1)
@@ -118,6 +123,17 @@ class RobustScaling:
     def _moved(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         rows: NDArray[np.float64] = (features - np.asarray(self.center)) * np.asarray(self.weights)
         return rows
+
+
+def reach_of(features: NDArray[np.float32], center: NDArray[np.float64]) -> float:
+    """A bound for the distance of every row from a center, a little above the largest. float32 (n, D), float64 (D,)."""
+    near, step, largest = center.astype(np.float32), max(1, _AT_HAND // len(center)), 0.0
+    with np.errstate(over="ignore"):  # then the bound is infinite
+        for start in range(0, len(features), step):
+            away = features[start : start + step] - near
+            largest = max(largest, float(np.einsum("ij,ij->i", away, away).max()))
+    rounding = 1e-6 * float(np.linalg.norm(center))  # of float32, in the differences
+    return 1.001 * float(np.sqrt(largest)) + rounding
 
 
 def _units(distance: NDArray[np.float64]) -> NDArray[np.float64]:

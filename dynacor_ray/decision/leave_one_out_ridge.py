@@ -34,7 +34,7 @@ MAX_FEATURES = 4096
 PENALTIES = np.logspace(-3, 2, 21)
 """Candidates, in units of the mean eigenvalue of X'X."""
 _LEAST_LEFT = 1e-4
-_FEW = 0.25
+_FEW = 0.9
 """Share of rows up to which they are worth being picked out of the others."""
 _LEAST_VARIANCE = 1e-6
 """Of the mean square: less is what rounding leaves of constant features."""

@@ -61,7 +61,7 @@ class MlpHead(nn.Module):
         super().__init__()
         self.scaling = scaling
         widths = [num_features, *[HIDDEN] * hidden_layers]
-        layers = [(nn.Linear(width, HIDDEN), nn.ReLU()) for width in widths[:-1]]
+        layers = [(nn.Linear(width, HIDDEN), nn.ReLU(inplace=True)) for width in widths[:-1]]
         self.hidden = nn.Sequential(*[module for layer in layers for module in layer])
         self.output = OutputLayer(HIDDEN, num_classes)
 

@@ -26,6 +26,8 @@ _BATCH_BYTES = 256 << 20
 MAX_COLUMNS = 100_000
 _PLAUSIBLE_RATIO = 8
 """Encoded images and features do not compress by more than this factor."""
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+"""Bytes of a number by its type in a parquet file."""
 
 
 @dataclass(frozen=True)
@@ -173,17 +175,28 @@ class ParquetRows(RowReader):
         with _parquet(self.place, self.name) as file:
             for group in self.groups:  # raises where the group is damaged; asked for its columns, Arrow aborts
                 next(file.iter_batches(1, row_groups=[group], columns=columns), None)
-            count = min(max_rows, _safe_rows(file.metadata, self.groups, columns))
+            count = min(max_rows, _safe_rows(file, self.groups, columns))
             yield from file.iter_batches(count, row_groups=list(self.groups), columns=columns)
 
 
-def _safe_rows(metadata: pq.FileMetaData, row_groups: tuple[int, ...], names: list[str]) -> int:
+def _numbers(kind: pa.DataType) -> int | None:
+    """How many numbers each row of a column has, where its type says so."""
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size)
+    return 1 if pa.types.is_primitive(kind) else None
+
+
+def _safe_rows(file: pq.ParquetFile, row_groups: tuple[int, ...], names: list[str]) -> int:
     """Rows of a batch that stay within `_BATCH_BYTES`, where a dictionary may repeat a huge value at no cost."""
-    largest = 1
+    largest, metadata = 1, file.metadata
+    lengths = {field.name: _numbers(field.type) for field in file.schema_arrow}
     leaves = [leaf for leaf in range(metadata.num_columns) if metadata.schema.column(leaf).path.split(".")[0] in names]
     for group in map(metadata.row_group, row_groups):
         for chunk in map(group.column, leaves):
-            if chunk.has_dictionary_page:
+            width, length = _WIDTHS.get(chunk.physical_type), lengths.get(chunk.path_in_schema.split(".")[0])
+            if width and length and chunk.num_values == length * group.num_rows:
+                largest = max(largest, width * length)
+            elif chunk.has_dictionary_page:
                 packed, plain = chunk.total_compressed_size, chunk.total_uncompressed_size
                 is_bomb = plain > _PLAUSIBLE_RATIO * packed
                 dictionary = max(chunk.data_page_offset - (chunk.dictionary_page_offset or 0), 0)

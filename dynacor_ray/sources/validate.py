@@ -348,7 +348,7 @@ def _images(images: pa.ChunkedArray[Any], good: NDArray[np.bool_]) -> pa.Chunked
 
 
 def _features(column: pa.ChunkedArray[Any], faults: _Faults, dim: int) -> pa.Array[Any]:
-    """The valid vectors as float32 lists of length `dim`; the others get their reason. No loop over valid rows."""
+    """The valid vectors as a column of `schema.feature_field`; the others get their reason. No loop over valid rows."""
     faults.note(pc.is_null(column), lambda rows: ["missing feature"] * len(rows))
     lengths = pc.fill_null(pc.list_value_length(column), dim).to_numpy()
     faults.note(lengths != dim, lambda rows: [_wrong_length(length, dim) for length in lengths[rows].tolist()])
@@ -367,7 +367,7 @@ def _features(column: pa.ChunkedArray[Any], faults: _Faults, dim: int) -> pa.Arr
         where = f"feature column {column[0]} (from 0)" if len(column) == 1 else "feature"
         faults.note(bad, lambda rows: [f"{where} has NaN or infinite values"] * len(rows))
         values = values[finite]
-    return schema.fixed_size_list(values)
+    return schema.feature_column(values)
 
 
 def _wrong_length(length: int, dim: int) -> str:
@@ -383,7 +383,7 @@ def _matrix(chunk: pa.Array[Any], dim: int) -> NDArray[np.float32]:
 
 def _finite_rows(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which rows of (N, D) have only finite values; bool (N,)."""
-    step = max(1, (1 << 24) // max(1, values.shape[1]))
+    step = max(1, (1 << 18) // max(1, values.shape[1]))
     parts = [np.isfinite(values[i : i + step]).all(axis=1) for i in range(0, len(values), step)]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.bool_)
 

@@ -188,8 +188,7 @@ def _stages(prepared: PreparedRun, progress: Progress) -> RunSummary:
         write_dynamics(dynamics, run / DYNAMICS, config.epochs)
     with progress.timed("cluster"):
         sample = flow.sample(dynamics)
-        noise_rate, fitted = flow.cluster(signals, sample, progress)
-        decision = flow.decide(signals, sample, progress)
+        noise_rate, fitted, decision = flow.cluster_and_decide(signals, sample, progress)
         duplicates, cut = dataset.duplicates(), _threshold(flow, sample, fitted, decision)
         assigned = assign(flow.score(dynamics, decision), fitted, cut, duplicates)
         noise_rate = decision.decision.rate if decision else noise_rate

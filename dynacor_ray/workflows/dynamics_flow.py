@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,6 +22,7 @@ from dynacor_ray.engine.dynamics.assemble import assemble
 from dynacor_ray.engine.dynamics.clustering import fit_clusters, sample_for_fit, settle_noise_rate
 from dynacor_ray.engine.dynamics.label_noise import fit_label_noise, score_rows, with_log_odds
 from dynacor_ray.engine.runtime.blocks import Blocks
+from dynacor_ray.engine.runtime.tasks import map_threads
 from dynacor_ray.engine.training.driver import train
 from dynacor_ray.engine.training.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
@@ -86,6 +90,18 @@ class DynamicsFlow:
         if surest is not None and schema.ALL_CLASS_SCORES in sample.column_names:
             surest = self._believed(settle_noise_rate(surest, sample, "early_margin", self.dataset.num_classes))
         return fit_label_noise(sample, self.dataset.num_classes, self.config.seed, surest, progress, self.twins)
+
+    def cluster_and_decide(
+        self, signals: RecordedSignals, sample: pa.Table, progress: Progress
+    ) -> tuple[NoiseRate | None, FittedClustering, FittedDecision | None]:
+        """`cluster` and `decide` side by side: neither needs the other, and each has work for one processor."""
+        hidden = Progress(quiet=True)  # a terminal has one bar at a time
+        both: list[Callable[[], Any]] = [
+            partial(self.cluster, signals, sample, progress),
+            partial(self.decide, signals, sample, hidden),
+        ]
+        (noise_rate, fitted), decision = map_threads(lambda work: work(), both)
+        return noise_rate, fitted, decision
 
     def score_sample(self, sample: pa.Table, decision: FittedDecision | None) -> pa.Table:
         """The sample with the model's log odds, where there is a model."""

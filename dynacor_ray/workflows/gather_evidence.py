@@ -38,13 +38,12 @@ def gather_dynamics(flow: DynamicsFlow, progress: Progress) -> dict[str, Any]:
         in Evidence.
     """
     signals, everything, sample = _recorded(flow, progress)
-    estimate, fitted = flow.cluster(signals, sample, progress)
+    estimate, fitted, decision = flow.cluster_and_decide(signals, sample, progress)
     _, is_copy = schema.decode_key(everything[schema.KEY].to_numpy())
     margins = schema.matrix(everything[schema.MARGIN].combine_chunks())
     rows = {"margins": margins, "q_noisy": _assigned(fitted, margins)}
     if flow.training.network is None:
         rows |= {"leave_one_out": everything[schema.LEAVE_ONE_OUT].to_numpy()}
-    decision = flow.decide(signals, sample, progress)
     found: dict[str, Any] = {"noise_rate": estimate.value if estimate else None}
     if decision is not None:
         rows |= {"log_odds": flow.score_sample(everything, decision)[schema.LOG_ODDS].to_numpy()}

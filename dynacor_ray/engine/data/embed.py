@@ -30,6 +30,7 @@ from dynacor_ray.core.manifest import (
 )
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.robust_scaling import reach_of
 from dynacor_ray.core.storage import PART, Location, retry_transient
 from dynacor_ray.engine.data.line_up import DRIVER_FILES, line_up, sample_of
 from dynacor_ray.engine.runtime.machine import usable_cpus
@@ -181,9 +182,11 @@ class _Embedder:
             mine = is_copy == (kind == COPIES)
             columns = {
                 schema.KEY: pa.array(keys[mine]),
-                schema.FEATURE: schema.fixed_size_list(features[mine].astype(np.float32)),
+                schema.FEATURE: schema.feature_column(features[mine]),
             }
-            (self._folders.kinds[kind] / unit.file_name).write_table(pa.table(columns), compression="none")
+            (self._folders.kinds[kind] / unit.file_name).write_table(
+                pa.table(columns), compression="none", use_dictionary=False
+            )
         return _Done(unit.rows, decode_seconds, time.monotonic() - start)
 
 
@@ -406,17 +409,18 @@ def _counted(folder: Location, files: tuple[str, ...], num_rows: int) -> dict[st
     if "lined_up" in known:
         return known
 
-    def count(name: str) -> tuple[str, int, FeatureStats, np.ndarray]:
+    def count(name: str) -> tuple[str, int, FeatureStats, float, np.ndarray]:
         table = (folder / name).read_table([schema.KEY, schema.FEATURE])
         features, ids = schema.matrix(table[schema.FEATURE]), table[schema.KEY].to_numpy() >> 1
-        return name, len(features), FeatureStats.of(features), sample_of(ids, features, num_rows)
+        stats = FeatureStats.of(features)
+        return name, len(features), stats, reach_of(features, stats.mean), sample_of(ids, features, num_rows)
 
     # By name: sums of floats depend on the order in which they are added.
     found = sorted((map_threads if len(files) <= DRIVER_FILES else parallel_map)(count, files), key=lambda one: one[0])
-    total = sum((stats for _, _, stats, _ in found[1:]), found[0][2])
-    sample = np.concatenate([rows for _, _, _, rows in found])
-    _, lined_up = line_up([(folder / name, stats) for name, _, stats, _ in found], sample)
-    raw = {"rows": sum(rows for _, rows, _, _ in found), "stats": asdict(total)}
+    total = sum((stats for _, _, stats, _, _ in found[1:]), found[0][2])
+    sample = np.concatenate([rows for *_, rows in found])
+    _, lined_up = line_up([(folder / name, stats, reach) for name, _, stats, reach, _ in found], sample)
+    raw = {"rows": sum(rows for _, rows, *_ in found), "stats": asdict(total)}
     raw["lined_up"] = asdict(lined_up) if lined_up else None
     place.write_json(raw)
     return raw

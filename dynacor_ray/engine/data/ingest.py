@@ -21,7 +21,7 @@ from dynacor_ray.core.manifest import DataFile, DatasetManifest, FeatureStats, L
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.redaction import redact
-from dynacor_ray.core.robust_scaling import RobustScaling
+from dynacor_ray.core.robust_scaling import RobustScaling, reach_of
 from dynacor_ray.core.storage import PART, Location
 from dynacor_ray.engine.data.find_duplicates import HASHES, bucket_count, row_hashes, write_duplicates, write_hashes
 from dynacor_ray.engine.data.line_up import feature_warnings, line_up, sample_of
@@ -72,6 +72,7 @@ class _PartResult:
     max_side: int | None
     gray: bool
     stats: FeatureStats | None
+    reach: float
     sample: np.ndarray | None
     ids: np.ndarray | None
 
@@ -106,6 +107,7 @@ class _Packer:
         ids, classes = rows[schema.INSTANCE_ID].to_numpy(), len(self.vocabulary.names)
         bounds = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
         features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
+        stats = None if features is None else FeatureStats.of(features)
         hashes = row_hashes(rows[schema.IMAGE].to_pylist() if features is None else features)
         write_hashes(place / HASHES / name, ids, hashes, self.buckets)
         return _PartResult(
@@ -117,7 +119,8 @@ class _Packer:
             examples=checked.quarantine.slice(0, EXAMPLES).to_pylist(),
             max_side=checked.max_side,
             gray=checked.gray,
-            stats=FeatureStats.of(features) if features is not None else None,
+            stats=stats,
+            reach=0.0 if features is None or stats is None else reach_of(features, stats.mean),
             sample=sample_of(ids, features, self.num_rows) if features is not None else None,
             ids=ids if self.own_ids else None,
         )
@@ -282,11 +285,11 @@ def _summarize(
 
 def _line_up(place: Location, found: list[_PartResult]) -> tuple[RobustScaling | None, LinedUpFeatures | None]:
     """How features must be brought into line; of images nothing."""
-    parts = [(place / posixpath.basename(one.part.name), one.stats, one.sample) for one in found if one.part.rows]
-    known = [(file, stats, sample) for file, stats, sample in parts if stats is not None and sample is not None]
-    if not known:
-        return None, None
-    return line_up([(file, stats) for file, stats, _ in known], np.concatenate([sample for _, _, sample in known]))
+    parts = [one for one in found if one.part.rows]
+    files = [(place / posixpath.basename(one.part.name), one.stats, one.reach) for one in parts]
+    known = [(file, stats, reach) for file, stats, reach in files if stats is not None]
+    samples = [one.sample for one in parts if one.sample is not None]
+    return line_up(known, np.concatenate(samples)) if samples else (None, None)
 
 
 def _named(class_counts: np.ndarray, vocabulary: LabelVocabulary) -> Mapping[str, int]:

@@ -35,12 +35,13 @@ def sample_of(ids: np.ndarray, features: np.ndarray, num_rows: int) -> np.ndarra
 
 
 def line_up(
-    files: Sequence[tuple[Location, FeatureStats]], sample: np.ndarray
+    files: Sequence[tuple[Location, FeatureStats, float]], sample: np.ndarray
 ) -> tuple[RobustScaling | None, LinedUpFeatures | None]:
     """What a sample says of the columns, and how the features must be brought into line.
 
     Args:
-        files: Those with all features, and the sums over each of them as it is.
+        files: Those with all features, the sums over each of them as it is, and how far its rows reach from their mean
+            (`reach_of`): where none of them can be far, a file is not read again.
         sample: Rows of all files, float32 (n, D).
 
     Returns:
@@ -61,7 +62,10 @@ def line_up(
     def measure(item: tuple[Location, FeatureStats]) -> tuple[FeatureStats, int, list[int]]:
         return _measure(*item, scaling)
 
-    found = list((map_threads if len(files) <= DRIVER_FILES else parallel_map)(measure, files))
+    near = [stats for _, stats, reach in files if not scaling.may_be_far(stats.mean, reach)]
+    doubtful = [(place, stats) for place, stats, reach in files if scaling.may_be_far(stats.mean, reach)]
+    found = list((map_threads if len(doubtful) <= DRIVER_FILES else parallel_map)(measure, doubtful))
+    found += [(stats, 0, []) for stats in near]
     far = sum(count for _, count, _ in found)
     if not far and not scaling.scales:
         return scaling, None
@@ -91,7 +95,7 @@ def in_line(block: pa.Table, lined_up: LinedUpFeatures | None) -> pa.Table:
     if lined_up is None:
         return block
     features = lined_up.scaling.apply(schema.matrix(block[schema.FEATURE]))
-    return block.set_column(block.column_names.index(schema.FEATURE), schema.FEATURE, schema.fixed_size_list(features))
+    return block.set_column(block.column_names.index(schema.FEATURE), schema.FEATURE, schema.feature_column(features))
 
 
 def feature_warnings(scaling: RobustScaling | None, lined_up: LinedUpFeatures | None, num_rows: int) -> list[str]:

@@ -38,12 +38,13 @@ def missing_rows(total: int, world_size: int) -> int:
 
 def padding_rows(count: int, dim: int, value_type: str = "float32", weighted: bool = False) -> pa.Table:
     """Rows that take part in a step with weight 0 and leave no signal."""
+    column = schema.feature_column if value_type == "float32" else schema.fixed_size_list
     weight = {schema.WEIGHT: pa.array(np.zeros(count, np.float32))} if weighted else {}
     return pa.table(
         {
             schema.KEY: pa.array(np.full(count, PADDING_KEY, np.int64)),
             LABEL: pa.array(np.zeros(count, np.int32)),
-            schema.FEATURE: schema.fixed_size_list(np.zeros((count, dim), value_type)),
+            schema.FEATURE: column(np.zeros((count, dim), value_type)),
         }
         | weight
     )

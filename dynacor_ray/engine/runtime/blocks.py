@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dynacor_ray.engine.runtime.session import on_cluster, remote_errors
-from dynacor_ray.engine.runtime.tasks import Shared, one_thread, share
+from dynacor_ray.engine.runtime.tasks import Shared, map_threads, one_thread, share
 
 if TYPE_CHECKING:
     import ray
@@ -97,10 +97,7 @@ class _Mapped(Iterable[pa.Table]):
         self._tables, self._work, self._shared = tables, work, shared
 
     def __iter__(self) -> Iterator[pa.Table]:
-        for table in self._tables:
-            with one_thread():
-                made = self._work(table, self._shared)
-            yield made
+        yield from map_threads(lambda table: self._work(table, self._shared), self._tables)
 
 
 def blocks_of(tables: Sequence[Shared[pa.Table]]) -> Blocks:

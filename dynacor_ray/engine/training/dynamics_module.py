@@ -22,6 +22,7 @@ from dynacor_ray.method.dynamics import logit_margin, to_float16_keeping_sign
 from dynacor_ray.method.signals import COLUMNS, BatchOutputs, ClassGrams, record_signals
 
 _LOGITS, _PRE_LOGITS = "logits", "pre_logits"
+_MOST_INT16 = 2**15
 
 
 class DynamicsModule(TrainingModule):
@@ -111,7 +112,10 @@ class DynamicsModule(TrainingModule):
             scores |= left_out.ask(keys, seen[schema.FEATURE], labels, self._is_fitted(keys), classes)
         if schema.RIDGE_SCORES in scores:  # the label is the first of the classes
             found[schema.LEAVE_ONE_OUT] = logit_margin(scores[schema.RIDGE_SCORES], torch.zeros_like(labels))
-        return found | scores | {schema.LIKELY_CLASSES: classes.int()} if self._records_scores else found
+        if not self._records_scores:
+            return found
+        small = torch.int16 if self._job.rows.num_classes < _MOST_INT16 else torch.int32
+        return found | {name: one.half() for name, one in scores.items()} | {schema.LIKELY_CLASSES: classes.to(small)}
 
     def end_epoch(self, epoch: int, world: int) -> None:
         """Merge all ranks' class statistics: this epoch's joint, and the thresholds for the next one."""

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.storage import Location
@@ -40,11 +41,10 @@ _ENCODING: dict[str, Any] = {
     "use_dictionary": [schema.PREDICTED],
     "column_encoding": {schema.KEY: "DELTA_BINARY_PACKED"},
     "write_statistics": [schema.KEY],
-    "row_group_size": 65_536,
 }
-"""Keys are unique and sorted, margins all different: a dictionary of either costs more than all the rest of writing.
-
-Row groups are small, so that a range of keys is read without the rest."""
+"""Keys are unique and sorted, margins all different: a dictionary of either costs more than all the rest of writing."""
+GROUP_ROWS = 65_536
+"""Rows of a row group: few, so that a range of keys is read without the rest."""
 
 
 def file_name(epoch: int, attempt: str, rank: int) -> str:
@@ -64,8 +64,19 @@ def write_signals(
     """
     order = np.argsort(keys)
     order = order[np.searchsorted(keys[order], 0) :]
-    table = as_table(keys[order], {name: values[order] for name, values in recorded.items()})
-    place.write_table(table, **_ENCODING)
+
+    def table(start: int) -> pa.Table:
+        rows = order[start : start + GROUP_ROWS]
+        return as_table(keys[rows], {name: values[rows] for name, values in recorded.items()})
+
+    def write(part: Location) -> None:
+        coming = table(0)
+        with pq.ParquetWriter(part.path, coming.schema, filesystem=part.filesystem, **_ENCODING) as writer:
+            # One group at a time: all rows in their order would be all that was recorded once more.
+            for start in range(0, len(order), GROUP_ROWS):
+                writer.write_table(coming if start == 0 else table(start), GROUP_ROWS)
+
+    place.write_atomically(write)
     return len(order)
 
 

@@ -143,3 +143,9 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> No
             continue
         with pytest.raises(StorageError, match=r"the manifest of packed data .*; remove "):
             DatasetManifest.read(locate(str(tmp_path)))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (700, 130), (5001, 13)])
+def test_sums_by_parts_are_those_of_the_whole(shape: tuple[int, int]) -> None:
+    features = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    assert FeatureStats.of(features).squares == float(np.square(features, dtype=np.float64).sum())

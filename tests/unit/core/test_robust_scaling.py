@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from dynacor_ray.core.robust_scaling import FAR_ROW, RobustScaling
+from dynacor_ray.core.robust_scaling import FAR_ROW, RobustScaling, reach_of
 
 RNG = np.random.default_rng(0)
 PLAIN = RNG.normal(2.0, 1.0, (500, 40)).astype(np.float32)
@@ -88,3 +90,15 @@ def test_values_at_the_end_of_float32_stay_finite() -> None:
     scaling = RobustScaling.of(features)
     assert np.isfinite(scaling.apply(features)).all()
     assert (scaling.distances(features) > scaling.limit).sum() == 2
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_no_row_is_beyond_its_reach(offset: float) -> None:
+    features = (np.random.default_rng(0).normal(size=(500, 9)) + offset).astype(np.float32)
+    center = features.mean(axis=0, dtype=np.float64)
+    largest = np.linalg.norm(features - center, axis=1).max()
+    assert largest <= reach_of(features, center) <= 1.002 * largest + 1e-5 * offset
+    scaling = dataclasses.replace(RobustScaling.of(features), limit=float(largest) + 1.0)
+    assert not scaling.may_be_far(np.asarray(scaling.center), largest)
+    assert scaling.may_be_far(np.asarray(scaling.center) + 1.0, largest)
+    assert scaling.may_be_far(np.asarray(scaling.center), reach_of(np.full((1, 9), 1e30, np.float32), center))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +42,18 @@ def test_matrices_come_back(shape: tuple[int, int]) -> None:
     assert (empty.shape, empty.dtype) == ((0, shape[1]), np.float16)
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 3)])
+def test_vectors_come_back_from_bytes(shape: tuple[int, int], tmp_path: Path) -> None:
+    values = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    column = schema.feature_column(values)
+    pq.write_table(pa.table({"v": column}), tmp_path / "v.parquet")
+    kept = np.arange(len(values)) % 2 == 0
+    for back in (column, pq.read_table(tmp_path / "v.parquet")["v"], pa.chunked_array([column[:2], column[2:]])):
+        assert np.array_equal(schema.matrix(back), values)
+        assert np.array_equal(schema.matrix(back.filter(pa.array(kept))), values[kept])
+    assert schema.matrix(pa.chunked_array([], column.type)).shape == (0, shape[1])
+
+
 def test_a_transposed_matrix_comes_back() -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3).T
     assert np.array_equal(schema.matrix(schema.fixed_size_list(values)), values)
@@ -47,7 +62,7 @@ def test_a_transposed_matrix_comes_back() -> None:
 def test_images_or_features() -> None:
     assert dataset_names(None) == ["instance_id", "uri", "given_label", "image"]
     assert dataset_names(7) == ["instance_id", "uri", "given_label", "feature"]
-    assert schema.dataset_schema(7).field("feature").type == pa.list_(pa.float32(), 7)
+    assert schema.dataset_schema(7).field("feature").type == schema.feature_column(np.zeros((0, 7), np.float32)).type
     assert schema.dynamics_schema(9).field("margin").type == pa.list_(pa.float16(), 9)
     assert schema.issues_schema().names[:6] == [
         *("instance_id", "uri", "given_label", "predicted_label", "is_label_issue", "label_quality")

@@ -11,6 +11,7 @@ import pytest
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.core.manifest import FeatureStats
+from dynacor_ray.core.robust_scaling import reach_of
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.engine.data import line_up as module
 from dynacor_ray.engine.data.line_up import feature_warnings, in_line, line_up, sample_of
@@ -20,13 +21,14 @@ IDS = np.arange(ROWS) * 3
 PLAIN = np.random.default_rng(0).normal(1.0, 2.0, (ROWS, DIM)).astype(np.float32)
 
 
-def written(folder: Path, features: np.ndarray, by_key: bool = False) -> list[tuple[Location, FeatureStats]]:
+def written(folder: Path, features: np.ndarray, by_key: bool = False) -> list[tuple[Location, FeatureStats, float]]:
     files = []
     for part in np.array_split(np.arange(ROWS), 3):
         place = locate(str(folder / f"{part[0]}.parquet"))
         number = {schema.KEY: IDS[part] << 1} if by_key else {schema.INSTANCE_ID: IDS[part]}
-        place.write_table(pa.table({**number, schema.FEATURE: schema.fixed_size_list(features[part])}))
-        files.append((place, FeatureStats.of(features[part])))
+        place.write_table(pa.table({**number, schema.FEATURE: schema.feature_column(features[part])}))
+        stats = FeatureStats.of(features[part])
+        files.append((place, stats, reach_of(features[part], stats.mean)))
     return files
 
 
@@ -39,11 +41,12 @@ def test_features_that_are_all_equal_are_refused(tmp_path: Path, value: float) -
 
 @pytest.mark.parametrize("by_key", [False, True])
 def test_features_that_are_alike_need_nothing(tmp_path: Path, by_key: bool) -> None:
-    scaling, found = line_up(written(tmp_path, PLAIN, by_key), PLAIN)
+    files = written(tmp_path, PLAIN, by_key)
+    scaling, found = line_up([(*files[0][:2], np.inf), *files[1:]], PLAIN)
     assert scaling is not None
     assert found is None
     assert feature_warnings(scaling, found, ROWS) == []
-    table = pa.table({schema.FEATURE: schema.fixed_size_list(PLAIN)})
+    table = pa.table({schema.FEATURE: schema.feature_column(PLAIN)})
     assert in_line(table, None) is table
     assert line_up([], PLAIN[:0]) == (None, None)
     assert feature_warnings(None, None, 0) == []
@@ -53,11 +56,13 @@ def test_a_far_row_that_the_sample_lacks_is_named_and_moved(tmp_path: Path, monk
     monkeypatch.setattr(module, "_BLOCK_BYTES", 8 * DIM * 7)  # several blocks of each file
     features = PLAIN.copy()
     features[[5, 399]] *= 1000
-    scaling, found = line_up(written(tmp_path, features), np.delete(features, [5, 399], axis=0))
+    files = written(tmp_path, features)
+    files[1][0].delete()  # no row can be far there, so that it is not read again
+    scaling, found = line_up(files, np.delete(features, [5, 399], axis=0))
     assert found is not None
     assert scaling == found.scaling
     assert (found.far_rows, found.far_examples) == (2, (15, 1197))
-    table = in_line(pa.table({schema.FEATURE: schema.fixed_size_list(features)}), found)
+    table = in_line(pa.table({schema.FEATURE: schema.feature_column(features)}), found)
     expected = FeatureStats.of(schema.matrix(table[schema.FEATURE]))
     assert found.stats.count == ROWS
     assert found.stats.total == pytest.approx(expected.total, rel=1e-6)

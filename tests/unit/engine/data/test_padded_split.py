@@ -17,6 +17,7 @@ from tests.plans import plan_of
 
 def test_padding_rows_have_the_type_of_the_others() -> None:
     assert padding_rows(2, 12, "uint8").schema.field(schema.FEATURE).type == pa.list_(pa.uint8(), 12)
+    assert padding_rows(2, 12).schema.field(schema.FEATURE).type == schema.feature_field(12).type
 
 
 def test_padding_rows_have_the_columns_of_weighted_rows() -> None:

@@ -48,7 +48,7 @@ def shares_of(job: Job, seed: int) -> list[Share]:
         {
             schema.KEY: keys,
             LABEL: pa.array(keys % 3, pa.int32()),
-            schema.FEATURE: schema.fixed_size_list(np.stack([keys, -keys], axis=1).astype(np.float32)),
+            schema.FEATURE: schema.feature_column(np.stack([keys, -keys], axis=1).astype(np.float32)),
         }
     )
     world = job.plan.workers

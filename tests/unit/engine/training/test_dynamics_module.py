@@ -80,12 +80,12 @@ def test_class_scores_are_recorded_where_they_are_asked_for(monkeypatch: pytest.
     key, label = batch().key.numpy(), batch().label.numpy()
     table = module.table(key[:-1], {name: values[:-1].numpy() for name, values in recorded[1].items()})
     assert schema.matrix(table[schema.RIDGE_SCORES]).shape == (len(key) - 1, CLASSES)
-    ridge, classes = recorded[1][schema.RIDGE_SCORES], recorded[1][schema.LIKELY_CLASSES]
+    ridge, classes = recorded[1][schema.RIDGE_SCORES].float(), recorded[1][schema.LIKELY_CLASSES]
     first = torch.zeros(len(key), dtype=torch.int64)
-    assert torch.allclose(logit_margin(ridge, first), recorded[1][schema.LEAVE_ONE_OUT])
+    assert torch.allclose(logit_margin(ridge, first), recorded[1][schema.LEAVE_ONE_OUT], atol=2e-3)
     assert np.array_equal(classes[:, 0], label)
-    logits = recorded[2][schema.EARLY_LOGITS]
-    assert torch.allclose(logits.mean(dim=1), torch.zeros(len(key)), atol=1e-6)
+    logits = recorded[2][schema.EARLY_LOGITS].float()
+    assert torch.allclose(logits.mean(dim=1), torch.zeros(len(key)), atol=1e-3)
     for module_name in ("engine.training.left_out_scores", "decision.likely_classes"):
         monkeypatch.setattr(f"dynacor_ray.{module_name}.MOST_CLASSES", CLASSES - 1)
     monkeypatch.setattr("dynacor_ray.decision.likely_classes.DRAWN", 1)
