@@ -27,6 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynacor_ray.core.symmetric_eigen import symmetric_eigen
+
 MAX_FEATURES = 4096
 """With more features the D x D sums are too large; then there is no such margin."""
 PENALTIES = np.logspace(-3, 2, 21)
@@ -81,7 +83,7 @@ class RidgeSums:
             return None
         cross = self.cross.cpu().T - count * torch.outer(center, share)
         # half the time of float64; scores are kept as float16, and no penalty is below 1e-3 of the mean eigenvalue
-        values, vectors = (part.double() for part in torch.linalg.eigh(gram.float()))
+        values, vectors = (part.double() for part in symmetric_eigen(gram))
         values = values.clamp(min=0.0)
         unit = float(values.mean(dim=0))
         if unit <= _LEAST_VARIANCE * float(self.gram.diagonal().mean(dim=0)):

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, expected_got
+from dynacor_ray.core.symmetric_eigen import symmetric_eigen
 
 _FLOAT16_MAX = np.float32(65504.0)
 _NEGATIVE_SUBNORMAL = np.float16(-(2.0**-24))
@@ -120,8 +121,7 @@ def first_eigenvectors(grams: Tensor) -> Tensor:
     directions = grams.new_zeros(grams.shape[:2])
     for label, gram in enumerate(grams):
         if bool(gram.any()):
-            _, vectors = torch.linalg.eigh(gram)
-            directions[label] = vectors[:, -1]
+            directions[label] = symmetric_eigen(gram)[1][:, -1]
     return directions
 
 
