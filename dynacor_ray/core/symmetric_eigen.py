@@ -9,8 +9,8 @@ from torch import Tensor
 def symmetric_eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues in ascending order and eigenvectors as columns, by LAPACK.
 
-    In float32, which takes half the time, it sometimes does not converge where the rank is low, as where units of a hidden
-    layer are dead. In float64 it did.
+    In float32, which takes half the time, it sometimes does not converge where the rank is low, as where units of a
+    hidden layer are dead. In float64 it did.
 
     Args:
         matrix: float (D, D), symmetric and finite.
