@@ -19,9 +19,10 @@ def symmetric_eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
         float32 or float64 (D,) and (D, D).
 
     Raises:
-        torch.linalg.LinAlgError: Not even in float64.
+        RuntimeError: It does not converge in float64 either.
     """
     try:
-        return torch.linalg.eigh(matrix.float())
-    except torch.linalg.LinAlgError:
-        return torch.linalg.eigh(matrix.double())
+        values, vectors = torch.linalg.eigh(matrix.float())
+    except RuntimeError:  # of which LinAlgError is one, which torch's types do not know
+        values, vectors = torch.linalg.eigh(matrix.double())
+    return values, vectors

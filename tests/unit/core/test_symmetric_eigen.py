@@ -18,7 +18,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, *types: torch.dtype) -> None:
 
     def eigh(matrix: torch.Tensor) -> Any:
         if matrix.dtype in types:
-            raise torch.linalg.LinAlgError("The algorithm failed to converge")
+            raise RuntimeError("The algorithm failed to converge")
         return plain(matrix)
 
     monkeypatch.setattr(torch.linalg, "eigh", eigh)
@@ -35,5 +35,5 @@ def test_by_hand(failing: tuple[torch.dtype, ...], monkeypatch: pytest.MonkeyPat
 
 def test_what_never_converges_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     fails(monkeypatch, torch.float32, torch.float64)
-    with pytest.raises(torch.linalg.LinAlgError):
+    with pytest.raises(RuntimeError, match="converge"):
         symmetric_eigen(MATRIX)
