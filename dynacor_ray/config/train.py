@@ -65,7 +65,7 @@ class TrainRunConfig(Checked):
     alpha: float = option(0.5, "train", within="[0, inf)", only_with="--method")
     """Of `ddyna_l` and `ddyna_s`: weight of the alignment loss (Eq. 8); a --recipe has its own."""
     tensorboard: bool = option(False, "output", changes_results=False)
-    """Leave the figures of all epochs as TensorBoard events, too."""
+    """Write the figures of each epoch as TensorBoard events, too, while the training goes on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

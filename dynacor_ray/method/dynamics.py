@@ -116,13 +116,13 @@ def first_eigenvectors(grams: Tensor) -> Tensor:
         grams: float (C, D, D).
 
     Returns:
-        float (C, D), rows of length 1, up to sign; 0 for a class without rows, whose matrix is 0.
+        float (C, D), rows of length 1, up to sign; 0 for a class without rows, whose matrix is 0, and for one whose
+        matrix is not finite.
     """
     directions = grams.new_zeros(grams.shape[:2])
     for label, gram in enumerate(grams):
-        if bool(gram.any()):
-            _, vectors = eigh(gram)
-            directions[label] = vectors[:, -1]
+        if bool(gram.any()) and bool(torch.isfinite(gram).all()):
+            directions[label] = eigh(gram)[1][:, -1]
     return directions
 
 

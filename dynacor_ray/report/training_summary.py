@@ -14,6 +14,16 @@ _FIGURES = ("epoch", "loss", "train_agreement", "test_accuracy")
 _METHODS = {"dividemix": "DivideMix", "ddyna_l": "DDyna-L", "ddyna_s": "DDyna-S"}
 
 
+def shown_epochs(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The figures of each epoch that users are told: `epoch`, counted from 1, and others by name, or None.
+
+    history: figures per epoch, in order.
+    """
+    always: list[dict[str, Any]] = [{name: row.get(name) for name in _FIGURES} for row in history]
+    some = ({name: row[name] for name in ("labeled_share",) if name in row} for row in history)
+    return [known | more for known, more in zip(always, some, strict=True)]
+
+
 def build_training_summary(
     config: dict[str, Any],
     manifest: DatasetManifest,
@@ -49,9 +59,7 @@ def build_training_summary(
         by_truth: Whether that label is the true one.
         cluster: What the cluster had.
     """
-    epochs: list[dict[str, Any]] = [{name: row.get(name) for name in _FIGURES} for row in history]
-    for shown, row in zip(epochs, history, strict=True):
-        shown |= {"labeled_share": row["labeled_share"]} if "labeled_share" in row else {}
+    epochs = shown_epochs(history)
     at = best_epoch(history)
     best = epochs[at] if at is not None else None
     names = ("source", "uri", "kind", "num_rows", "quarantined", "feature_dim", "content_hash")

@@ -16,7 +16,7 @@ import numpy as np
 
 from dynacor_ray.config.analyze_signals import AnalyzeSignalsConfig
 from dynacor_ray.config.options import make_config
-from dynacor_ray.core.errors import DynacorError
+from dynacor_ray.core.errors import DynacorError, TrainingError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.detectors.evidence import Evidence
@@ -134,7 +134,12 @@ class SignalCell(GridCell):
     def _judge(self, gamma: float, name: str, missing: Sequence[_Row]) -> Iterator[tuple[_Row, Judgment]]:
         start = time.monotonic()
         flow = self.flow(name, gamma, all_signals=True)
-        dynamics = gather_dynamics(flow, self.shared.progress)
+        try:
+            dynamics = gather_dynamics(flow, self.shared.progress)
+        except TrainingError as error:  # a rate at which it diverges does not end the others
+            for one in missing:
+                yield one, self.judgment(*series_of(*one), None, {}, time.monotonic() - start, str(error))
+            return
         spent = self.longest({name: time.monotonic() - start})[name]
         evidence = Evidence(given_label=self.labels.labels, num_classes=self.dataset.num_classes, **dynamics)
         for signal, reader in missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +28,10 @@ from dynacor_ray.engine.training.trained_model import HISTORY
 from dynacor_ray.engine.training.trained_model import MODEL as WEIGHTS
 from dynacor_ray.export.mlflow import track_training
 from dynacor_ray.export.model_files import write_model
-from dynacor_ray.export.tensorboard import write_events
+from dynacor_ray.export.tensorboard import EventFile
 from dynacor_ray.models.image_classifiers import NetworkSpec
 from dynacor_ray.report.training_page import training_page
-from dynacor_ray.report.training_summary import best_epoch, build_training_summary, print_training
+from dynacor_ray.report.training_summary import best_epoch, build_training_summary, print_training, shown_epochs
 from dynacor_ray.robust.dividemix import DivideMix
 from dynacor_ray.robust.losses import RobustLoss
 from dynacor_ray.runs import directory as run_directory
@@ -138,12 +139,17 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
         require_space(run, rows.facts.total * config.epochs * (schema.BYTES_PER_SIGNAL + 4 * numbers))
         clustering = clustering_config(config, None) if mix and mix.by_dynamics else None
         robust = RobustTraining(loss, tested, mix, clustering, config.clustering_sample)
-        with progress.timed("train"):
-            signals = train_classifier(rows, training_config(config, robust=robust), plan, run, progress)
+        events = EventFile(run / EVENTS) if self.config.tensorboard else None
+        with progress.timed("train"), events or nullcontext():
+            training = training_config(config, robust=robust)
+            follow = (lambda history: events.write(shown_epochs(history))) if events else None
+            signals = train_classifier(rows, training, plan, run, progress, follow)
+            history = (run / SIGNALS / HISTORY).read_json()
+            if follow:  # the last epochs, or all of a training that was complete
+                follow(history)
         with progress.timed("output"):
             if tested is not None:
                 self._write_predictions(tested)
-            history = (run / SIGNALS / HISTORY).read_json()
             found = None
             if self.config.method is not None:
                 best = best_epoch(history)
@@ -223,8 +229,6 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
     def write(self, made: dict[str, Any], seconds: dict[str, float]) -> TrainResult:
         summary = made | {"seconds": seconds}
         self._write_page(summary)
-        if self.config.tensorboard:
-            write_events(summary["epochs"], self.run / EVENTS)
         (self.run / SUMMARY).write_json(summary)
         for name in (SIGNALS, _LABELS, "train"):  # what only a resumed training needs
             (self.run / name).delete()

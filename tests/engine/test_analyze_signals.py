@@ -11,13 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import dynacor_ray.workflows.analyze_signals as analysis
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, RunDirectoryError
+from dynacor_ray.core.errors import ConfigError, RunDirectoryError, TrainingError
+from dynacor_ray.core.progress import Progress
 from dynacor_ray.ground_truth import supervised_bound
 from dynacor_ray.method.signals import SIGNALS
 from dynacor_ray.report.signal_analysis import UNSUPERVISED
 from dynacor_ray.workflows.analyze_signals import analyze_signals
 from dynacor_ray.workflows.compare import compare
+from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 
 QUICK: dict[str, Any] = {"epochs": 3, "clustering_epochs": 1, "quiet": True, "cluster": "none"}
 
@@ -59,6 +62,23 @@ def test_signals_and_rates_are_learned_once_and_extended(
     assert rates.to_pandas()["gamma"].value_counts().to_dict() == {0.1: 4, 0.4: 4}
     with pytest.raises(RunDirectoryError, match="epochs=3 there, 4 here"):
         analyze_signals(data, out=str(out), **QUICK | {"epochs": 4})
+
+
+def test_a_rate_at_which_the_training_diverges_does_not_end_the_others(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = analysis.gather_dynamics
+
+    def gather(flow: DynamicsFlow, progress: Progress) -> dict[str, Any]:
+        if flow.config.gamma == 0.1:
+            raise TrainingError("training has diverged")
+        return plain(flow, progress)
+
+    monkeypatch.setattr(analysis, "gather_dynamics", gather)
+    more: dict[str, Any] = {"gammas": [0.1, 0.4], "signals": ["margin_sign"]}
+    result = analyze_signals(str(feature_set(300)), out=str(tmp_path / "run"), **more, **QUICK)
+    assert {one["message"] for one in result.summary["failures"]} == {"training has diverged"}
+    assert result.to_pandas().groupby("gamma")["f1"].count().to_dict() == {0.1: 0, 0.4: 4}
 
 
 def forbidden(*_: Any) -> None:

@@ -53,7 +53,7 @@ def line_up(
     if not len(sample):
         return None, None
     scaling = RobustScaling.of(sample)
-    whole = reduce(add, [stats for _, stats in files])
+    whole = reduce(add, [stats for _, stats, _ in files])
     if len(scaling.constant_columns) == len(scaling.weights) and whole.count > 1 and whole.is_constant:
         got = f"the same numbers in all {whole.count:,}"
         remedy = "look at how the features were made, and at which columns were read"

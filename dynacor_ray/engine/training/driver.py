@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ from dynacor_ray.engine.training.signal_files import (
     write_confidence,
     write_joints,
 )
-from dynacor_ray.engine.training.trained_model import write_model
+from dynacor_ray.engine.training.trained_model import HISTORY, write_model
 from dynacor_ray.engine.training.worker import Rank, read_checkpoint, train_rank
 
 SPINNING = (
@@ -38,7 +39,12 @@ SPINNING = (
 
 
 def train(
-    rows: TrainingRows, config: TrainConfig, plan: TrainPlan, run: Location, progress: Progress
+    rows: TrainingRows,
+    config: TrainConfig,
+    plan: TrainPlan,
+    run: Location,
+    progress: Progress,
+    follow: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> RecordedSignals:
     """Train, or resume, or return at once when the signals of this run are complete.
 
@@ -48,6 +54,8 @@ def train(
         plan: How it is spread over the cluster.
         run: Directory for the signals and for the state of Ray Train.
         progress: Where the rows done are shown.
+        follow: Called now and then, from another thread, with the figures of the epochs so far. What fails there ends
+            nothing.
 
     Returns:
         The signals: exactly one per row and epoch.
@@ -65,7 +73,7 @@ def train(
     runs = [(run, rows.facts.total)]
     with (
         progress.stage("train", config.epochs * rows.facts.total, "rows", before=rows_done(runs)) as bar,
-        poll_progress(lambda: rows_done(runs), bar),
+        poll_progress(lambda: rows_done(runs), bar, lambda: _tell(follow, run)),
         clean_up_first_epoch_oom(run),
         _training_errors(plan),
     ):
@@ -87,6 +95,13 @@ def train(
     (run / SIGNALS / CHECKPOINT).delete()
     remove_unlisted(run / SIGNALS, manifest)
     return RecordedSignals(run / SIGNALS, manifest)
+
+
+def _tell(follow: Callable[[list[dict[str, Any]]], None] | None, run: Location) -> None:
+    place = run / SIGNALS / HISTORY
+    if follow is not None and place.exists():
+        with suppress(DynacorError, OSError):
+            follow(place.read_json())
 
 
 def _say_if_threads_spin(job: Job, progress: Progress) -> None:
@@ -143,13 +158,16 @@ def rows_done(runs: list[tuple[Location, int]]) -> int:
 
 
 @contextmanager
-def poll_progress(done_so_far: Callable[[], int], bar: Stage) -> Iterator[None]:
-    """Show how far others are, while the driver waits for them."""
+def poll_progress(
+    done_so_far: Callable[[], int], bar: Stage, also: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Show how far others are, while the driver waits for them. also: called as often, every second."""
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(1.0):
             bar.update(done_so_far())
+            also()
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

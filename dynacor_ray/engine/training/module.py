@@ -69,6 +69,10 @@ class TrainingModule(ABC):
     def restore(self, saved: dict[str, Any]) -> None:  # noqa: B027
         """Inverse of `state`."""
 
+    def figures(self) -> list[dict[str, Any]]:
+        """What is told of the epochs so far while the training goes on: `epoch`, counted from 1, and others by name."""
+        return []
+
 
 def forward(model: nn.Module, batch: Batch, *more: Any) -> Any:
     """The network on a batch, in bfloat16 on a GPU; `more` are further arguments of the network."""

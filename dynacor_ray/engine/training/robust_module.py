@@ -144,3 +144,7 @@ class RobustModule(TrainingModule):
     def restore(self, saved: dict[str, Any]) -> None:
         """Inverse of `state`."""
         self._history = saved["history"]
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Loss, agreement with the labels, and test accuracy where there are test rows."""
+        return self._history

@@ -35,6 +35,7 @@ from dynacor_ray.engine.training.signal_files import (
     file_name,
     write_signals,
 )
+from dynacor_ray.engine.training.trained_model import HISTORY
 
 RECORD_ROWS = 8192
 """Rows that are recorded at once: a batch alone would cost as much as thousands of rows."""
@@ -204,6 +205,8 @@ class TrainState:
             )
         self.manifest[str(epoch)] = [n for n, _, _, _ in said]
         if self.rank == 0 and (due or time.monotonic() - self._told > 1):
+            if figures := self.module.figures():
+                (self.job.run / SIGNALS / HISTORY).write_json(figures)
             (self.job.run / SIGNALS / PROGRESS).write_json({"epochs": epoch + 1} | self.seconds)
             self._told = time.monotonic()
         if said[0][3]:  # rank 0's clock decides for all

@@ -59,12 +59,13 @@ def test_signals_agree_on_who_is_likely_mislabeled() -> None:
 
 def test_first_eigenvectors_and_alignment_by_hand() -> None:
     features = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
-    nothing = torch.zeros(2, 2)
+    nothing, diverged = torch.zeros(2, 2), torch.full((2, 2), torch.nan)
     grams = torch.stack([features[:2].T @ features[:2], nothing, features[2:].T @ features[2:]])
     directions = d.first_eigenvectors(grams)
     assert directions[0].abs().tolist() == pytest.approx([1.0, 0.0])
     assert directions[1].tolist() == [0.0, 0.0]  # absent class
     assert directions[2].abs().tolist() == pytest.approx([0.5**0.5, 0.5**0.5])
+    assert d.first_eigenvectors(diverged[None]).tolist() == [[0.0, 0.0]], "the margins tell of it"
     aligned = d.alignment(features, torch.tensor([0, 1, 0, 2]), directions)
     assert aligned.tolist() == pytest.approx([9.0, 0.0, 1.0, 8.0], abs=1e-5)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dynacor_ray.core.errors import TrainingError
+from dynacor_ray.core.errors import StorageError, TrainingError
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.engine.training import driver
 from dynacor_ray.engine.training.driver import clean_up_first_epoch_oom, rows_done
@@ -48,6 +48,22 @@ def test_a_user_is_told_of_threads_that_spin(
     progress: Any = SimpleNamespace(say=lines.append)
     driver._say_if_threads_spin(job, progress)
     assert lines == [driver.SPINNING] * said
+
+
+def test_what_fails_to_follow_a_training_does_not_end_it(tmp_path: Path) -> None:
+    """Before the first epoch there is nothing to follow."""
+    run, told = locate(str(tmp_path)), []
+
+    def full(figures: list[dict[str, Any]]) -> None:
+        told.append(figures)
+        raise StorageError("no space")
+
+    driver._tell(full, run)
+    assert told == []
+    (run / "signals" / "history.json").write_json([{"epoch": 1}])
+    driver._tell(full, run)
+    driver._tell(None, run)
+    assert told == [[{"epoch": 1}]]
 
 
 def test_rows_done_are_those_of_all_trainings_that_have_begun(tmp_path: Path) -> None:

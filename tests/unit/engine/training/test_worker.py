@@ -18,6 +18,7 @@ from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training import worker
 from dynacor_ray.engine.training.batches import Batch
+from dynacor_ray.engine.training.driver import _tell
 from dynacor_ray.engine.training.dynamics_module import DynamicsModule
 from dynacor_ray.engine.training.job import Job, TrainConfig
 from dynacor_ray.engine.training.lr_schedule import rate_after
@@ -71,6 +72,15 @@ def test_a_whole_epoch_is_listed_and_saved(tmp_path: Path) -> None:
     assert saved is not None
     assert saved["manifest"] == state.manifest
     assert saved["epoch"] == 1
+
+
+def test_figures_of_the_epochs_are_there_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, figures = state_of(tmp_path), [{"epoch": 1, "loss": 0.5}]
+    monkeypatch.setattr(state.module, "figures", lambda: figures)
+    state.commit(0, KEYS, recorded())
+    followed: list[Any] = []
+    _tell(followed.append, locate(str(tmp_path)))
+    assert followed == [figures]
 
 
 @pytest.mark.parametrize(
