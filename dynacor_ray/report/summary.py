@@ -15,6 +15,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.redaction import redact_all
+from dynacor_ray.runs.audit import ASK_FOR_REVIEW
 from dynacor_ray.runs.records import DataSummary, RunSummary
 
 if TYPE_CHECKING:  # they bring torch, for which what only shows a finished run need not wait
@@ -242,7 +243,7 @@ def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate
         found.append(
             f"The data do not decide how many labels are wrong, between {rate.low:.1%} and {rate.high:.1%}: rows that "
             "are hard to tell apart and systematic errors look alike. A person's answers on "
-            f"{min(100, counts.originals)} rows decide it: dynacor review RUN --sample {min(100, counts.originals)}."
+            f"{min(100, counts.originals)} rows decide it: {ASK_FOR_REVIEW} --sample {min(100, counts.originals)}."
         )
     flagged = counts.flagged / counts.originals
     by_rate = config["flag_rule"] == "noise_rate" or not (config["flag_rule"] or config["variant"])
