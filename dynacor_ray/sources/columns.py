@@ -177,7 +177,9 @@ def _no_one_label(schema: pa.Schema, where: str) -> DataError:
 
 
 def _named_labels(schema: pa.Schema) -> list[str]:
-    return _named(schema, LABEL_COLUMNS) or _named(schema, _LIKELY_LABEL_COLUMNS)
+    """The columns named for labels; of several none of fractions, such as the y beside an x and a label."""
+    named = _named(schema, LABEL_COLUMNS) or _named(schema, _LIKELY_LABEL_COLUMNS)
+    return [name for name in named if len(named) == 1 or not is_real(schema.field(name).type)] or named
 
 
 def _not_labels(name: str, kind: pa.DataType) -> DataError:
