@@ -60,7 +60,7 @@ def _headline(summary: RunSummary) -> Table:
     table.add_row("planted errors found", f"{summary.corrupted_recall:.1%} of {summary.num_corrupted:,}")
     found = (summary.label_noise or {}).get("found_recall")
     if found is not None:
-        table.add_row("weighted as in the data", f"{found:.1%}")
+        table.add_row("weighted by class pair", f"{found:.1%}")
     scores = summary.evaluation
     if scores:
         table.add_row("true noise rate", _percent(scores["noise_rate"]))
