@@ -66,7 +66,7 @@ def test_trust_in_a_word(recall: float, word: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "word", "why"),
     [
-        ({"flagged_share": 0.93, "corrupted_recall": 0.96}, "low", "Flagging 93% of all rows finds that share of them by chance"),
+        ({"flagged_share": 0.93, "corrupted_recall": 0.96}, "low", "93% of all rows finds that share of them"),
         ({"flagged_share": 0.0002}, "fair", "Next to nothing is flagged: the labels agree"),
         ({"estimated_noise_rate": 0.02, "noise_rate_range": [0.0, 0.2]}, "fair", "is open"),
         ({"flagged_share": 0.0, "corrupted_recall": 0.15}, "fair", "flagged, so few of them are: the labels agree"),
