@@ -120,7 +120,7 @@ def build_summary(
         notes=manifest.notes,
         warnings=[
             *manifest.warnings,
-            *duplicate_warnings(duplicates),
+            *duplicate_warnings(duplicates, manifest.kind),
             *trust_warnings(counts, manifest, noise_rate),
             *rate_warnings(counts, config, noise_rate),
         ],
@@ -154,15 +154,22 @@ def duplicate_table(twins: TwinLabels, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def duplicate_warnings(duplicates: dict[str, Any] | None) -> list[str]:
-    """A sentence about equal rows with different labels, if there are any."""
+def duplicate_warnings(duplicates: dict[str, Any] | None, kind: str) -> list[str]:
+    """A sentence about equal rows with different labels, if there are any; kind: image or feature."""
     if duplicates is None or not duplicates["conflicting_groups"]:
         return []
+    return [f"{explain_duplicates(duplicates, kind)} See duplicate_of in issues.parquet."]
+
+
+def explain_duplicates(duplicates: dict[str, Any], kind: str) -> str:
+    """What follows from equal rows with different labels.
+
+    Equal features need not be one thing: rows of several classes may share a few whole numbers, as of a questionnaire.
+    """
     rows, groups, wrong = (duplicates[name] for name in ("conflicting_rows", "conflicting_groups", "surely_wrong"))
-    return [
-        f"{rows:,} rows in {groups:,} groups are the same but have different labels, so at least {wrong:,} of them are "
-        "wrong; see duplicate_of in issues.parquet."
-    ]
+    found = f"{rows:,} rows in {groups:,} group{'' if groups == 1 else 's'} are the same but have different labels"
+    coarse = ", or the features are too coarse to tell the classes apart" if kind == "feature" else ""
+    return f"{found}: at least {wrong:,} of these {'is' if wrong == 1 else 'are'} wrong{coarse}."
 
 
 def label_noise_table(decision: FittedDecision, names: Sequence[str]) -> dict[str, Any]:
