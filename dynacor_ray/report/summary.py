@@ -122,7 +122,7 @@ def build_summary(
             *manifest.warnings,
             *duplicate_warnings(duplicates, manifest.kind),
             *trust_warnings(counts, manifest, noise_rate),
-            *rate_warnings(counts, config, noise_rate),
+            *rate_warnings(counts, config, noise_rate, by_model=decision is not None),
         ],
         duplicates=duplicates,
         label_noise=label_noise_table(decision, names) if decision is not None else None,
@@ -238,10 +238,13 @@ def is_undecided(value: float, low: float, high: float) -> bool:
     return high > _WIDE * value + _WIDE_LEAST or low < value / _WIDE - _WIDE_LEAST
 
 
-def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate | None) -> list[str]:
+def rate_warnings(
+    counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate | None, by_model: bool = False
+) -> list[str]:
     """Says when the range is wide, or fewer rows are flagged than the estimate asks for.
 
-    The latter is most_recall of `thresholds.choose_threshold`.
+    The latter is most_recall of `thresholds.choose_threshold`. by_model: the label noise model flags, which may well
+    expect a better F1 of fewer rows than are wrong.
     """
     if rate is None:
         return []
@@ -253,7 +256,8 @@ def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate
             f"{min(100, counts.originals)} rows decide it: {ASK_FOR_REVIEW} --sample {min(100, counts.originals)}."
         )
     flagged = counts.flagged / counts.originals
-    by_rate = config["flag_rule"] == "noise_rate" or not (config["flag_rule"] or config["variant"])
+    named = config["flag_rule"] or config["variant"]
+    by_rate = not by_model and (named is None or named == "noise_rate")
     if not by_rate or flagged >= 0.95 * rate.value - 0.005:
         return found
     return [

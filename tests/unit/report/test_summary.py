@@ -130,6 +130,7 @@ def test_an_estimate_that_is_not_followed_is_named() -> None:
     wild = NoiseRate(0.9, 0.5, 1.0, 0.9)
     (told,) = rate_warnings(counted(), CONFIG, wild)
     assert told.startswith("The estimated noise rate of 90% is not to be believed: flagging 29% of the rows finds 75%")
+    assert rate_warnings(counted(), CONFIG, wild, by_model=True) == []
     assert rate_warnings(counted(), CONFIG, replace(wild, value=0.29, low=0.2, high=0.4)) == []
     assert rate_warnings(counted(), CONFIG | {"variant": "paper"}, wild) == []
     assert rate_warnings(counted(), CONFIG | {"flag_rule": "mixture"}, wild) == []
