@@ -34,7 +34,10 @@ def headline(summary: RunSummary) -> str:
     else:
         text = f"{flagged:,} of {rows:,} labels {'looks' if flagged == 1 else 'look'} wrong"
     ends = summary.noise_rate_range
-    return f"{text}; up to {percent(ends[1], 0)} may be" if ends is not None and _is_undecided(summary) else text
+    if ends is None or not _is_undecided(summary):
+        return text
+    span = "up to" if flagged == 0 else f"between {percent(ends[0], 0)} and"
+    return f"{text}; {span} {percent(ends[1], 0)} may be"
 
 
 def _is_undecided(summary: RunSummary) -> bool:
