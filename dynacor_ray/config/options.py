@@ -23,6 +23,8 @@ from dynacor_ray.config.recipes import RECIPES, published_options
 from dynacor_ray.core.errors import ConfigError, closest, expected_got
 from dynacor_ray.core.redaction import redact_all
 
+_SHOWN = 100
+"""Characters of a wrong value that a message shows."""
 _MEANING = {str: "text", bool: "True or False", int: "a whole number", float: "a finite number"}
 
 
@@ -83,7 +85,9 @@ class Option:
     @property
     def remedy(self) -> str:
         """What to do about a wrong value."""
-        return self.hint or ("leave it out" if self.optional or self.many else f"the default is {self.default!r}")
+        if self.hint or self.default is MISSING:
+            return self.hint or "correct it"
+        return "leave it out" if self.optional or self.many else f"the default is {self.default!r}"
 
     @property
     def shown_default(self) -> str:
@@ -132,13 +136,19 @@ class Option:
         if choices and typed not in choices:
             raise wrong_choice(subject, value, choices)
         if typed is None:
-            raise ConfigError(expected_got(f"{subject} to be {_MEANING[self.kind]}", repr(value), self.remedy))
+            raise ConfigError(expected_got(f"{subject} to be {_MEANING[self.kind]}", _shown(value), self.remedy))
         if self.within and not self.allows(typed):
             low, high = self.bounds
             least = f"of at least {low:g}" if self.within[0] == "[" else f"above {low:g}"
             expected = least if math.isinf(high) else f"in {self.within}"
             raise ConfigError(expected_got(f"{subject} {expected}", repr(typed), self.remedy))
         return typed
+
+
+def _shown(value: Any) -> str:
+    """The beginning of what Python shows of it, on one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _typed(value: Any, kind: type) -> Any:
@@ -280,18 +290,21 @@ def unknown_option(name: str, valid: Sequence[str]) -> ConfigError:
 Config = TypeVar("Config")
 
 
-def make_config(config_type: type[Config], /, data: str | None = None, **given: Any) -> Config:
+def make_config(config_type: type[Config], /, data: Any = None, **given: Any) -> Config:
     """Build a configuration; what is given wins over a `recipe`, that over what a `variant` brings, then the defaults.
 
     Args:
         config_type: DetectConfig, SweepConfig, CompareConfig or AnalyzeSignalsConfig.
-        data: What to search.
+        data: What to search, as `--data` takes it.
         **given: The other options, its own and those of what its runs share.
 
     Raises:
         ConfigError: An option is unknown, missing, wrong, or contradicts another one.
     """
     own, options, shared = own_options(config_type), all_options(config_type), shared_config(config_type)
+    if not isinstance(data, (str, os.PathLike, type(None))):
+        remedy = "save what Python holds, e.g. as .npz or parquet: only detect takes it"
+        raise ConfigError(expected_got("--data to be a path, URI or name", _shown(data), remedy))
     given |= {} if data is None else {"data": data}
     for name in given:
         if name not in options:

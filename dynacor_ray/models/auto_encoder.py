@@ -7,6 +7,7 @@ work is bearable, else the one whose weights are installed as a package.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 from dynacor_ray.models.encoder_spec import EncoderSpec
@@ -93,7 +94,8 @@ def choose(work: Work, failure: str | None = None) -> Choice:
         if problem is None:
             why = "its weights are on this machine" if here else "the hub has its weights"
             return Choice(first, f"Encoder: {_NAME}, since {why}" + (f" and it takes {takes}." if takes else "."))
-        needs = f"needs its weights, from the hub ({problem}) or --encoder open_clip:ViT-B-32@FILE"
+        why = re.sub(r"\[Errno -?\d+\] ", "", problem)
+        needs = f"needs its weights: --encoder open_clip:ViT-B-32@FILE, or the hub, which cannot be reached ({why})"
     size = others[0].image_size
     at = f" at {size} px" if size else ""
     return Choice(others[0], f"Encoder: {LITE0}{at}, whose weights are installed; a better one, {_NAME}, {needs}.")

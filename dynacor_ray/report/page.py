@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from dynacor_ray.report import wording
 from dynacor_ray.report.page_model import Page, Suspect
+from dynacor_ray.report.summary import explain_duplicates
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.runs.records import RunSummary
 
@@ -172,7 +173,8 @@ def _duplicates(summary: RunSummary) -> dict[str, Any] | None:
         (group["duplicate_of"], ", ".join(f"{shown(name)} ({count:,})" for name, count in group["labels"].items()))
         for group in found["examples"]
     ]
-    return found | {"listed": listed, "hidden": found["conflicting_groups"] - len(listed)}
+    told = explain_duplicates(found, summary.data.kind)
+    return found | {"told": told, "listed": listed, "hidden": found["conflicting_groups"] - len(listed)}
 
 
 def _round_end(most: float) -> float:

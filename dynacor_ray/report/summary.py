@@ -15,6 +15,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.redaction import redact_all
+from dynacor_ray.runs.audit import ASK_FOR_REVIEW
 from dynacor_ray.runs.records import DataSummary, RunSummary
 
 if TYPE_CHECKING:  # they bring torch, for which what only shows a finished run need not wait
@@ -119,9 +120,9 @@ def build_summary(
         notes=manifest.notes,
         warnings=[
             *manifest.warnings,
-            *duplicate_warnings(duplicates),
+            *duplicate_warnings(duplicates, manifest.kind),
             *trust_warnings(counts, manifest, noise_rate),
-            *rate_warnings(counts, config, noise_rate),
+            *rate_warnings(counts, config, noise_rate, by_model=decision is not None),
         ],
         duplicates=duplicates,
         label_noise=label_noise_table(decision, names) if decision is not None else None,
@@ -153,15 +154,22 @@ def duplicate_table(twins: TwinLabels, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def duplicate_warnings(duplicates: dict[str, Any] | None) -> list[str]:
-    """A sentence about equal rows with different labels, if there are any."""
+def duplicate_warnings(duplicates: dict[str, Any] | None, kind: str) -> list[str]:
+    """A sentence about equal rows with different labels, if there are any; kind: image or feature."""
     if duplicates is None or not duplicates["conflicting_groups"]:
         return []
+    return [f"{explain_duplicates(duplicates, kind)} See duplicate_of in issues.parquet."]
+
+
+def explain_duplicates(duplicates: dict[str, Any], kind: str) -> str:
+    """What follows from equal rows with different labels.
+
+    Equal features need not be one thing: rows of several classes may share a few whole numbers, as of a questionnaire.
+    """
     rows, groups, wrong = (duplicates[name] for name in ("conflicting_rows", "conflicting_groups", "surely_wrong"))
-    return [
-        f"{rows:,} rows in {groups:,} groups are the same but have different labels, so at least {wrong:,} of them are "
-        "wrong; see duplicate_of in issues.parquet."
-    ]
+    found = f"{rows:,} rows in {groups:,} group{'' if groups == 1 else 's'} are the same but have different labels"
+    coarse = ", or the features are too coarse to tell the classes apart" if kind == "feature" else ""
+    return f"{found}: at least {wrong:,} of these {'is' if wrong == 1 else 'are'} wrong{coarse}."
 
 
 def label_noise_table(decision: FittedDecision, names: Sequence[str]) -> dict[str, Any]:
@@ -230,10 +238,13 @@ def is_undecided(value: float, low: float, high: float) -> bool:
     return high > _WIDE * value + _WIDE_LEAST or low < value / _WIDE - _WIDE_LEAST
 
 
-def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate | None) -> list[str]:
+def rate_warnings(
+    counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate | None, by_model: bool = False
+) -> list[str]:
     """Says when the range is wide, or fewer rows are flagged than the estimate asks for.
 
-    The latter is most_recall of `thresholds.choose_threshold`.
+    The latter is most_recall of `thresholds.choose_threshold`. by_model: the label noise model flags, which may well
+    expect a better F1 of fewer rows than are wrong.
     """
     if rate is None:
         return []
@@ -242,10 +253,11 @@ def rate_warnings(counts: FlagCounts, config: Mapping[str, Any], rate: NoiseRate
         found.append(
             f"The data do not decide how many labels are wrong, between {rate.low:.1%} and {rate.high:.1%}: rows that "
             "are hard to tell apart and systematic errors look alike. A person's answers on "
-            f"{min(100, counts.originals)} rows decide it: dynacor review RUN --sample {min(100, counts.originals)}."
+            f"{min(100, counts.originals)} rows decide it: {ASK_FOR_REVIEW} --sample {min(100, counts.originals)}."
         )
     flagged = counts.flagged / counts.originals
-    by_rate = config["flag_rule"] == "noise_rate" or not (config["flag_rule"] or config["variant"])
+    named = config["flag_rule"] or config["variant"]
+    by_rate = not by_model and (named is None or named == "noise_rate")
     if not by_rate or flagged >= 0.95 * rate.value - 0.005:
         return found
     return [

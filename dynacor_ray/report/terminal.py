@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from dynacor_ray.core.redaction import redact
+from dynacor_ray.runs.audit import ASK_FOR_REVIEW
 from dynacor_ray.runs.records import RunSummary
 
 WORST_CLASSES = 5
@@ -40,7 +41,7 @@ def print_summary(summary: RunSummary, worst: list[dict[str, Any]], run: str, co
     for note in summary.notes:
         console.print(clean(f"Note: {note}"), style="dim", soft_wrap=True)
     for warning in summary.warnings:
-        told = warning.replace("dynacor review RUN", f"dynacor review {shlex.quote(run)}")  # a line to copy
+        told = warning.replace(ASK_FOR_REVIEW, f"dynacor review {shlex.quote(run)}")  # a line to copy
         console.print(clean(f"Warning: {told}"), style="yellow", soft_wrap=True)
     console.print(clean(f"Results: {run} (issues.parquet, summary.json, dynamics.parquet)"), soft_wrap=True)
     console.print(clean(f"Report: {run}/report.html"), soft_wrap=True)
@@ -59,7 +60,7 @@ def _headline(summary: RunSummary) -> Table:
     table.add_row("planted errors found", f"{summary.corrupted_recall:.1%} of {summary.num_corrupted:,}")
     found = (summary.label_noise or {}).get("found_recall")
     if found is not None:
-        table.add_row("weighted as in the data", f"{found:.1%}")
+        table.add_row("weighted by class pair", f"{found:.1%}")
     scores = summary.evaluation
     if scores:
         table.add_row("true noise rate", _percent(scores["noise_rate"]))

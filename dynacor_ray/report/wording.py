@@ -34,7 +34,10 @@ def headline(summary: RunSummary) -> str:
     else:
         text = f"{flagged:,} of {rows:,} labels {'looks' if flagged == 1 else 'look'} wrong"
     ends = summary.noise_rate_range
-    return f"{text}; up to {percent(ends[1], 0)} may be" if ends is not None and _is_undecided(summary) else text
+    if ends is None or not _is_undecided(summary):
+        return text
+    span = "up to" if flagged == 0 else f"between {percent(ends[0], 0)} and"
+    return f"{text}; {span} {percent(ends[1], 0)} may be"
 
 
 def _is_undecided(summary: RunSummary) -> bool:
@@ -53,14 +56,15 @@ def trust(summary: RunSummary) -> dict[str, str]:
     beyond = (recall - flagged) / (1.0 - flagged) if flagged < 1.0 else 0.0
     text = f"of the {summary.num_corrupted:,} errors that were planted on purpose."
     if flagged < ALMOST_NONE and not _is_undecided(summary):
-        text += " Next to nothing is flagged, so few of them are: the labels agree with what the rows show."
+        so_few = "" if recall >= FAIR else ", so few of them are"
+        text += f" Next to nothing is flagged{so_few}: the labels agree with what the rows show."
         return {"word": "fair", "level": "fair", "text": text}
     if found is not None:
         text += f" Weighted by class pair as the errors in the data: {percent(found, 0)}."
     level = min(beyond, found if found is not None else beyond)
     if level < FAIR:
         if recall >= FAIR and beyond < FAIR:
-            text += f" Flagging {percent(flagged, 0)} of all rows finds about as many by chance."
+            text += f" Flagging {percent(flagged, 0)} of all rows finds that share of them by chance."
         return {"word": "low", "level": "poor", "text": f"{text} Many wrong labels will be missed."}
     if _is_undecided(summary):
         text += " How many labels are wrong is open: systematic errors look like hard rows."

@@ -26,6 +26,8 @@ from dynacor_ray.runs.records import RunSummary
 
 AUDIT_ROWS = 100
 """Rows of the sample that every report shows."""
+ASK_FOR_REVIEW = "dynacor review RUN"
+"""In a warning that answers of a person make pointless."""
 _READ = 1 << 22
 
 
@@ -83,14 +85,15 @@ class Review:
         (run / REVIEW).write_json(dataclasses.asdict(self))
 
     def revise(self, summary: RunSummary) -> RunSummary:
-        """The summary with what the answers say in place of what the run said."""
+        """The summary with what the answers say in place of what the run said; it asks for no answers any more."""
         classes = [
             {**row, "flagged": flagged, "flagged_share": flagged / row["rows"] if row["rows"] else 0.0}
             for row, flagged in zip(summary.classes, self.flagged_by_class, strict=True)
         ]
         rate: dict[str, Any] = {}
         if self.rate is not None:
-            rate = {"estimated_noise_rate": self.rate[0], "noise_rate_range": self.rate[1:]}
+            warnings = [warning for warning in summary.warnings if ASK_FOR_REVIEW not in warning]
+            rate = {"estimated_noise_rate": self.rate[0], "noise_rate_range": self.rate[1:], "warnings": warnings}
         share = self.num_flagged / summary.num_rows
         return dataclasses.replace(summary, num_flagged=self.num_flagged, flagged_share=share, classes=classes, **rate)
 

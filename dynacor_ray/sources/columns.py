@@ -30,6 +30,8 @@ from dynacor_ray.sources.column_types import (
 )
 
 LABEL_COLUMNS = ("given_label", "label", "labels", "class", "target", "y", "noisy_label", "choice")
+_LIKELY_LABEL_COLUMNS = ("category", "category_name", "class_name", "class_label", "label_name", "species")
+"""Names of columns that hold labels where none of LABEL_COLUMNS is there; a note says so."""
 IMAGE_COLUMNS = ("image", "img", "images")
 FEATURE_COLUMNS = ("feature", "features", "embedding", "embeddings")
 URI_COLUMNS = (
@@ -138,7 +140,7 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
     if instance_id:
         expected = f"integers in column {INSTANCE_ID!r} of {where}"
         _require_type(schema, INSTANCE_ID, pa.types.is_integer, expected, "convert or rename the column")
-    labels = {options.label_column, truth, *_named(schema, LABEL_COLUMNS)}
+    labels = {options.label_column, truth, *_named_labels(schema)}
     parts = options.feature_columns and _matching(schema, options.feature_columns, labels, where)
     payload, kind = (None, "feature") if parts else _find_payload(schema, options, where)
     if payload is None and not parts and options.uri_column is None and not _path_columns(schema):
@@ -156,7 +158,7 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
 
 def _find_label(schema: pa.Schema, where: str, left: list[str]) -> str:
     """The one column with a known name, else the only one that is left. Raises DataError when it is not clear."""
-    known = _named(schema, LABEL_COLUMNS)
+    known = _named_labels(schema)
     for name in known:
         if not is_label_type(schema.field(name).type) and len(known) == 1:
             raise _not_labels(name, schema.field(name).type)
@@ -166,8 +168,18 @@ def _find_label(schema: pa.Schema, where: str, left: list[str]) -> str:
     candidates = known or left
     if len(candidates) == 1:
         return candidates[0]
+    raise _no_one_label(schema, where)
+
+
+def _no_one_label(schema: pa.Schema, where: str) -> DataError:
     expected = f"exactly one label column ({', '.join(LABEL_COLUMNS)}) in {where}"
-    raise DataError(expected_got(expected, _present(schema), "name it with --label-column"))
+    return DataError(expected_got(expected, _present(schema), "name it with --label-column"))
+
+
+def _named_labels(schema: pa.Schema) -> list[str]:
+    """The columns named for labels; of several none of fractions, such as the y beside an x and a label."""
+    named = _named(schema, LABEL_COLUMNS) or _named(schema, _LIKELY_LABEL_COLUMNS)
+    return [name for name in named if len(named) == 1 or not is_real(schema.field(name).type)] or named
 
 
 def _not_labels(name: str, kind: pa.DataType) -> DataError:
@@ -224,7 +236,7 @@ def _measured(schema: pa.Schema, label: str | None, truth: str | None) -> tuple[
     Labels are those of `label` or of a usual name, else the only text. Without such a name, or beside numbers that may
     name files, two columns must hold fractions: whole numbers may be ids, or classes in columns of 0 and 1.
     """
-    named = [name for name in _named(schema, LABEL_COLUMNS) if is_label_type(schema.field(name).type)]
+    named = [name for name in _named_labels(schema) if is_label_type(schema.field(name).type)]
     texts = [field.name for field in schema if is_string_type(field.type) and field.name != truth]
     labels = [label] if label is not None else named or texts
     ids = [name for name in _named(schema, ID_COLUMNS) if name not in labels]
@@ -310,7 +322,7 @@ def _find_payload(
     for _, fits, kind in _PAYLOADS:
         by_type = is_feature_type if kind == "feature" else fits
         candidates = [field.name for field in schema if by_type(field.type) and field.name != options.label_column]
-        unknown = [name for name in candidates if name not in _named(schema, LABEL_COLUMNS)]
+        unknown = [name for name in candidates if name not in _named_labels(schema)]
         found = _one(unknown, kind, where)
         if found is not None:
             return found, kind
@@ -353,6 +365,8 @@ def _find_uri(schema: pa.Schema, options: SourceOptions, where: str, *, required
     candidates = candidates or _fitting(schema, ID_COLUMNS, is_name_type)[:1]
     if len(candidates) == 1:
         return candidates[0]
+    if options.label_column is None and not _named_labels(schema) and sum(is_real(field.type) for field in schema) > 1:
+        raise _no_one_label(schema, where)  # of a table of measurements it is the labels that are not found
     expected = f"one column of images, feature vectors or image paths in {where}"
     remedy = (
         "name it with --image-column, --feature-column or --uri-column, or columns of numbers with --feature-columns"

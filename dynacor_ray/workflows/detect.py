@@ -37,7 +37,6 @@ from dynacor_ray.export.mlflow import track_run
 from dynacor_ray.ground_truth.metrics import evaluate_issues
 from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.report.summary import build_summary
-from dynacor_ray.report.terminal import print_summary
 from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import CONFIG, DYNAMICS, INDEX, ISSUES, QUARANTINE, REPORT, SUMMARY, packed_name
 from dynacor_ray.runs.records import RunSummary
@@ -50,6 +49,7 @@ from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.open_data import check_encoder, open_data
 from dynacor_ray.workflows.prepare import PreparedRun, default_out, prepare
 from dynacor_ray.workflows.results import DetectResult
+from dynacor_ray.workflows.show import show_run
 
 
 def detect(
@@ -113,7 +113,7 @@ def run_detect(config: DetectConfig, source: Source | None = None) -> DetectResu
     """`detect` for a configuration that is already built. source: the opened data, where they are in memory."""
     result = run_once(lambda: _Detection.open(config, source), Progress(config.quiet))
     if not config.quiet:
-        print_summary(result.summary, result.worst(), str(result.run))
+        show_run(result.run)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -39,8 +40,17 @@ WORST = 10
 """Most suspicious rows shown on the terminal."""
 
 
+class _Handle:
+    """Passes for the path of its run directory, wherever one is asked for."""
+
+    run: Location
+
+    def __fspath__(self) -> str:
+        return str(self.run)
+
+
 @dataclass(frozen=True)
-class DetectResult:
+class DetectResult(_Handle):
     """What a finished run left in its directory; `summary` is its summary.json."""
 
     run: Location
@@ -110,16 +120,16 @@ def _ray_dataset(place: Location) -> Dataset:
     return read_parquet(table_files(place))
 
 
-def load(run: str) -> DetectResult:
+def load(run: str | os.PathLike[str]) -> DetectResult:
     """The result of a finished run, or of a sweep's chosen one, by its directory. Starts nothing.
 
     Raises RunDirectoryError when there is none.
     """
-    return DetectResult.read(finished_run(locate(run)))
+    return DetectResult.read(finished_run(locate(os.fspath(run))))
 
 
 @dataclass(frozen=True)
-class _TableResult:
+class _TableResult(_Handle):
     """A finished run directory whose rows lie in one table."""
 
     run: Location

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,11 +91,11 @@ class ReviewResult:
         return [*said, f"Written to {self.run}: {', '.join(self.wrote)}."]
 
 
-def review(run: str, marks: str | None = None, **options: Any) -> ReviewResult:
+def review(run: str | os.PathLike[str], marks: str | os.PathLike[str] | None = None, **options: Any) -> ReviewResult:
     """Ask a person about a sample of a finished run's rows, or use the answers. Starts nothing.
 
     Args:
-        run: Directory of the run.
+        run: Directory of the run, or its result.
         marks: File of answers.
         options: `sample`, `seed`, `prefix` and `data` of `ReviewConfig`.
 

@@ -133,8 +133,10 @@ def _training_errors(plan: TrainPlan) -> Iterator[None]:
     except Exception as error:
         cause = root_cause(error)
         got = f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1] if str(cause).strip() else 'no message'}"
-        remedy = "rerun the same command to resume, or raise --max-failures if machines come and go"
-        expected = f"training to survive with at most {plan.max_failures} restarts"
+        expected, remedy = "the training to end", "the same command resumes; report what comes again"
+        if on_cluster():
+            expected = f"training to survive with at most {plan.max_failures} restarts"
+            remedy = "rerun the same command to resume, or raise --max-failures if machines come and go"
         raise TrainingError(expected_got(expected, got, remedy)) from error
 
 

@@ -25,6 +25,8 @@ from dynacor_ray.config.options import (
     options_table,
     own_options,
 )
+from dynacor_ray.config.review import ReviewConfig
+from dynacor_ray.config.train import TrainRunConfig
 from dynacor_ray.core.errors import ConfigError
 
 SHAPE = r"^Expected .+, but got .+; .+\.$"
@@ -134,6 +136,15 @@ def test_an_unknown_option_names_the_closest_or_all() -> None:
 def test_data_must_be_given() -> None:
     with pytest.raises(ConfigError, match=r"^Expected --data, but got none; pass e\.g\. --data demo\.$"):
         make_config(DetectConfig, gamma=0.2)
+
+
+def test_what_python_holds_is_no_path() -> None:
+    with pytest.raises(ConfigError, match=SHAPE) as caught:
+        make_config(TrainRunConfig, np.zeros((20, 9)))
+    assert "but got array([[0., 0., 0." in str(caught.value)
+    assert str(caught.value).endswith("...; save what Python holds, e.g. as .npz or parquet: only detect takes it.")
+    with pytest.raises(ConfigError, match=r"^Expected RUN to be text, but got 3; correct it\.$"):
+        make_config(ReviewConfig, run=3)
 
 
 def test_values_get_the_declared_type() -> None:

@@ -181,7 +181,6 @@ def test_equal_rows_with_different_labels_have_a_table(tmp_path: Path) -> None:
     counts = {"rows": 9, "groups": 4, "conflicting_groups": 2, "conflicting_rows": 5, "surely_wrong": 2}
     html, _ = made(tmp_path / "run", names=NAMES, duplicates=counts | {"examples": groups})
     text = " ".join(html.split())
-    assert "5 rows in 2 groups have the same image or feature as another row" in text
-    assert "at least 2 of them are wrong" in text
+    assert "5 rows in 2 groups are the same but have different labels: at least 2 of these are wrong" in text
     assert '<td class="number">41</td><td><bdi>cat (2), &lt;b&gt;dog (1)</bdi></td>' in text
     assert "1 more groups are in" in text

@@ -130,6 +130,7 @@ def test_an_estimate_that_is_not_followed_is_named() -> None:
     wild = NoiseRate(0.9, 0.5, 1.0, 0.9)
     (told,) = rate_warnings(counted(), CONFIG, wild)
     assert told.startswith("The estimated noise rate of 90% is not to be believed: flagging 29% of the rows finds 75%")
+    assert rate_warnings(counted(), CONFIG, wild, by_model=True) == []
     assert rate_warnings(counted(), CONFIG, replace(wild, value=0.29, low=0.2, high=0.4)) == []
     assert rate_warnings(counted(), CONFIG | {"variant": "paper"}, wild) == []
     assert rate_warnings(counted(), CONFIG | {"flag_rule": "mixture"}, wild) == []
@@ -198,7 +199,12 @@ def test_equal_rows_with_different_labels_by_hand() -> None:
             {"duplicate_of": 7, "labels": {"cat": 1, "owl": 1}},
         ],
     }
-    (said,) = duplicate_warnings(found)
-    assert said.startswith("5 rows in 2 groups are the same but have different labels, so at least 2 of them are wrong")
+    (said,) = duplicate_warnings(found, "image")
+    assert said.startswith("5 rows in 2 groups are the same but have different labels: at least 2 of these are wrong. ")
+    one = found | {"conflicting_rows": 2, "conflicting_groups": 1, "surely_wrong": 1}
+    assert duplicate_warnings(one, "feature") == [
+        "2 rows in 1 group are the same but have different labels: at least 1 of these is wrong, or the features are "
+        "too coarse to tell the classes apart. See duplicate_of in issues.parquet."
+    ]
     alike = TwinLabels.of(Duplicates(ids[:2], np.array([3, 3])), np.array([1, 1]), np.ones(2, bool))
-    assert duplicate_warnings(duplicate_table(alike, NAMES)) == duplicate_warnings(None) == []
+    assert duplicate_warnings(duplicate_table(alike, NAMES), "image") == duplicate_warnings(None, "image") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,10 +67,10 @@ def test_trust_in_a_word(recall: float, word: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "word", "why"),
     [
-        ({"flagged_share": 0.93, "corrupted_recall": 0.96}, "low", "finds about as many by chance"),
-        ({"flagged_share": 0.0002}, "fair", "Next to nothing is flagged"),
+        ({"flagged_share": 0.93, "corrupted_recall": 0.96}, "low", "93% of all rows finds that share of them"),
+        ({"flagged_share": 0.0002}, "fair", "Next to nothing is flagged: the labels agree"),
         ({"estimated_noise_rate": 0.02, "noise_rate_range": [0.0, 0.2]}, "fair", "is open"),
-        ({"flagged_share": 0.0, "corrupted_recall": 0.15}, "fair", "the labels agree"),
+        ({"flagged_share": 0.0, "corrupted_recall": 0.15}, "fair", "flagged, so few of them are: the labels agree"),
         (
             {
                 "flagged_share": 0.0,
@@ -93,7 +94,9 @@ def test_trust_is_high_only_where_it_is_earned(changes: dict[str, Any], word: st
 def test_headline_says_when_the_answer_is_open() -> None:
     assert wording.headline(told(num_flagged=0)) == "None of 1,000,000 labels looks wrong"
     open_range = told(num_flagged=3, estimated_noise_rate=0.001, noise_rate_range=[0.0, 0.18])
-    assert wording.headline(open_range) == "3 of 1,000,000 labels look wrong; up to 18% may be"
+    assert wording.headline(open_range) == "3 of 1,000,000 labels look wrong; between 0% and 18% may be"
+    none = replace(open_range, num_flagged=0)
+    assert wording.headline(none) == "None of 1,000,000 labels looks wrong; up to 18% may be"
 
 
 def test_remarks_on_classes() -> None:

@@ -77,6 +77,21 @@ def test_parquet_of_paths(pictures: Path) -> None:
     assert source.fingerprint() != opened(path, classes=("a", "b")).fingerprint()
 
 
+def test_likely_names_of_labels_come_after_usual_ones(pictures: Path) -> None:
+    source = opened(save(pictures / "t.parquet", {"file": ["img/0,0.png"], "category": ["a"], "note": ["n"]}))
+    assert whole(source)["label"].to_pylist() == ["a"]
+    assert source.notes == ("Column 'category' taken for the labels.",)
+    source = opened(save(pictures / "t.parquet", {"file": ["img/0,0.png"], "category": ["a"], "label": ["b"]}))
+    assert whole(source)["label"].to_pylist() == ["b"]
+
+
+def test_measurements_without_a_clear_label(tmp_path: Path) -> None:
+    measured = {"length": [0.5], "width": [1.5], "island": ["a"], "sex": ["f"]}
+    with pytest.raises(DataError, match=r"exactly one label column .* got the columns length, width, island, sex"):
+        opened(save(tmp_path / "t.parquet", measured))
+    assert opened(save(tmp_path / "t.parquet", measured | {"Species": ["b"]})).kind == "feature"
+
+
 def test_bad_tables(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("uri,kind,part\na.png,x,b\n")
     with pytest.raises(DataError, match=r"exactly one label column .* but got the columns uri, kind, part"):

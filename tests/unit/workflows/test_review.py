@@ -16,7 +16,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError, RunDirectoryError
 from dynacor_ray.export.tables import export_run
 from dynacor_ray.report.build import make_report
-from dynacor_ray.runs.audit import open_round, read_review
+from dynacor_ray.runs.audit import ASK_FOR_REVIEW, open_round, read_review
 from dynacor_ray.runs.records import RunSummary
 from tests.made_runs import at, issues, lines, make_run
 from tests.pages import read
@@ -127,8 +127,11 @@ def test_the_reviewed_rows_are_ranked_and_say_what_was_answered(run: Path) -> No
     assert abs(chance.mean() - WRONG / ROWS) < 0.05
 
 
-def test_report_and_export_use_the_reviewed_rows(run: Path, tmp_path: Path) -> None:
+def test_report_and_export_use_the_reviewed_rows(tmp_path: Path) -> None:
+    asks = f"A person's answers decide it: {ASK_FOR_REVIEW} --sample 100."
+    run = make_run(tmp_path / "run", rows=ROWS, warnings=[asks, "One class is rare."])
     dynacor_ray.review(str(run), sample=100)
+    assert asks in page_of(run)[0]
     result = dynacor_ray.review(str(run), str(answer(run)))
     assert result.review is not None
     flagged = result.review.num_flagged
@@ -136,6 +139,8 @@ def test_report_and_export_use_the_reviewed_rows(run: Path, tmp_path: Path) -> N
     assert f"{flagged} of 3,000 labels look wrong" in text
     assert "by a person's answers (95%)" in text
     assert "by 100 rows marked" in text
+    assert "One class is rare." in text
+    assert asks not in text
     assert sum(data["histogram"][0]) == flagged
     assert export_run(at(run), at(tmp_path / "rows.csv"), flagged=True) == flagged
     exported = lines(tmp_path / "rows.csv")

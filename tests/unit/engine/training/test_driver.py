@@ -71,3 +71,11 @@ def test_rows_done_are_those_of_all_trainings_that_have_begun(tmp_path: Path) ->
     for (run, _), epochs in zip(runs, (3, 2), strict=False):
         (run / "signals" / "progress.json").write_json({"epochs": epochs})
     assert rows_done(runs) == 3 * 10 + 2 * 100
+
+
+@pytest.mark.parametrize(("cluster", "said"), [(True, "at most 3 restarts, but got"), (False, "to end, but got")])
+def test_only_a_cluster_is_told_of_restarts(cluster: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "on_cluster", lambda: cluster)
+    plan: Any = SimpleNamespace(max_failures=3)
+    with pytest.raises(TrainingError, match=f"{said} ValueError: odd; .*resume"), driver._training_errors(plan):
+        raise ValueError("odd")
