@@ -24,6 +24,7 @@ _WITH_QUERY = ("s3", "gs", "gcs", "abfs", "abfss")
 _SAMPLE = 16
 _FOLDERS = 64
 _PARTS = 8
+_LONGEST_PATH = 1024
 _SUFFIXES = (".jpg", ".png", ".jpeg", ".JPG", ".tif", ".webp", ".bmp", ".gif", ".JPEG", ".PNG", ".tiff")
 
 
@@ -143,7 +144,10 @@ def find_rule(uris: pa.StringArray, folder: Location, options: SourceOptions) ->
             if fitting:
                 return fitting[0]
     place, reason = place_of(named.apply(sample)[0].as_py(), folder)
-    tried = f"no file at {place if place is not None else reason} for {sample[0].as_py()!r}"
+    shown = sample[0].as_py()
+    tried = f"no file at {place if place is not None else reason} for {shown!r}"
+    if len(shown) > _LONGEST_PATH:
+        tried = f"no path but a text of {len(shown):,} characters, {shown[:40]!r}..."
     remedy = "say where the images are with --image-root, and with --image-suffix which ending the names lack"
     if options.image_root is not None:
         raise DataError(expected_got("images below --image-root", tried, remedy))

@@ -136,14 +136,14 @@ def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> Doc
 
 
 def _look_at_data(prepared: PreparedRun, report: DoctorReport) -> None:
-    report.look("labels and sample", lambda: _sample(prepared, report.plan))
+    report.look("labels and sample", lambda: sample_rows(prepared, report.plan))
     report.look("encoder", lambda: _encoder(prepared, report.plan))
     if on_cluster():
         report.look("room to spill", lambda: require_spill_space(store_bytes(prepared)))
     report.look("run directory", lambda: _directory(prepared))
 
 
-def _sample(prepared: PreparedRun, plan: dict[str, Any]) -> str:
+def sample_rows(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     """Count all labels; read and validate a few rows spread over the data."""
     source = prepared.source
     counts = count_labels(source.shards(4096))
