@@ -151,15 +151,19 @@ def sample_rows(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     shards = source.shards(SAMPLE_ROWS)
     tables = [shard.read() for shard in _spread(shards, SAMPLE_SHARDS)]
     dim = feature_dim_of(tables[0]) if source.kind == "feature" else None
-    checked = [validate_rows(table, source.kind, vocabulary, dim) for table in tables]
+
+    def validate(table: pa.Table) -> Validated:
+        return validate_rows(table, source.kind, vocabulary, dim, source.feature_names)
+
+    checked = list(map(validate, tables))
     bad, total = _unusable(checked)
     if bad > prepared.config.max_invalid_share * total:  # by chance, or because a run would stop: look closer
-        checked = [validate_rows(shard.read(), source.kind, vocabulary, dim) for shard in _spread(shards, MORE_SHARDS)]
+        checked = [validate(shard.read()) for shard in _spread(shards, MORE_SHARDS)]
     plan["classes"] = len(vocabulary.names)
     plan["feature_dim"] = dim
     plan["gray"] = all(c.gray for c in checked)
     plan["max_side"] = max((c.max_side or 0 for c in checked), default=0)
-    plan["timed"] = _Timed.read(prepared, lambda table: validate_rows(table, source.kind, vocabulary, dim).rows)
+    plan["timed"] = _Timed.read(prepared, lambda table: validate(table).rows)
     unusable = _check_limits(prepared, counts, vocabulary, checked)
     notes = [f"{len(vocabulary.names)} classes", unusable]
     return "; ".join(notes + vocabulary_warnings(counts, vocabulary))
