@@ -11,7 +11,8 @@ from dataclasses import fields, replace
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from dynacor_ray.core.errors import ConfigError, DataError, closest, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, DynacorError, closest, expected_got, first_line
+from dynacor_ray.core.redaction import redact
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.arrays import ARRAY_FILES, ArraySource
 from dynacor_ray.sources.base import COLUMN_OPTIONS, Source, SourceOptions
@@ -136,8 +137,14 @@ def _recognize(data: str, options: SourceOptions) -> tuple[str, Callable[[], Sou
 
 def _existing(data: str) -> Location:
     place = locate(data)
-    if data and place.exists():
-        return place
+    try:
+        if data and place.exists():
+            return place
+    except Exception as error:  # a driver of fsspec raises what it likes when the address lacks what it needs
+        if isinstance(error, DynacorError) or "://" not in data:
+            raise
+        expected = f"an address that its driver can look up, {redact(data)}"
+        raise DataError(expected_got(expected, f"'{first_line(error)}'", "check the address and the network")) from None
     path = place.path.rstrip("/")
     beside = Location(place.filesystem, posixpath.dirname(path), posixpath.dirname(place.uri.rstrip("/")))
     near = closest(posixpath.basename(path), beside.names() if data else [])

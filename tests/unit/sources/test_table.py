@@ -193,6 +193,17 @@ def test_where_images_are(tmp_path: Path) -> None:
     assert whole(source)["error"].null_count == 4
 
 
+def test_paths_encoded_as_in_addresses(tmp_path: Path) -> None:
+    data = write(tmp_path / "t.csv", "path,label\nimg/a%20b%25.png,x\nimg/%C3%BC.png,y\n")
+    for name in ("a b%.png", "ü.png"):
+        write(tmp_path / "img" / name, png())
+    source = opened(data)
+    assert source.notes == ("Paths are decoded, as %20 is a blank in an address.",)
+    assert whole(source)["uri"].to_pylist() == ["img/a b%.png", "img/ü.png"]
+    write(tmp_path / "img" / "a%20b%25.png", png())
+    assert opened(data).notes == (), "what is written so is meant so"
+
+
 def test_repeated_headers_keep_their_place(pictures: Path) -> None:
     lines = 'path,label\n"img/0,0.png",a\n"img/1,1.png",b\n'
     table = whole(opened(write(pictures / "t.csv", lines + lines)))
