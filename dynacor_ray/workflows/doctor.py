@@ -190,7 +190,8 @@ def _check_limits(
     for row in pa.concat_tables([c.quarantine for c in checked]).to_pylist():
         kind = reason_kind(row[schema.REASON])
         reasons[kind] += 1
-        examples.setdefault(kind, f"{row[schema.REASON]} ({row[schema.URI]})")
+        where = row[schema.URI] or f"row {row[schema.RAW_ROW]}"
+        examples.setdefault(kind, f"{row[schema.REASON]} ({where})")
     bad, total = _unusable(checked)
     shown = {examples[kind]: count for kind, count in reasons.items()}
     check_quarantine(bad, total, limit, shown, source.hint)
