@@ -74,9 +74,11 @@ class ExportConfig(_FinishedRun):
     out: str = option(MISSING, "arguments", positional=True)
     """File to write: .csv or .parquet with cleanlab's column names, or .json with Label Studio tasks; or the folder of
     another --format."""
-    format: Literal["csv", "parquet", "json", "label-studio", "fiftyone", "datasets"] | None = option(None, "options")
-    """What to write; `json`: rows instead of tasks; `fiftyone`: a new folder that FiftyOne imports; `datasets`: one
-    that Hugging Face's `load_dataset` takes. Default: by the ending of the file."""
+    format: Literal["csv", "parquet", "json", "label-studio", "fiftyone", "datumaro", "datasets"] | None = option(
+        None, "options"
+    )
+    """What to write; `json`: rows instead of tasks; `fiftyone`, `datumaro`: a new folder that this tool imports;
+    `datasets`: one that Hugging Face's `load_dataset` takes. Default: by the ending of the file."""
     flagged: bool = option(False, "options")
     """Only flagged rows; tasks are always of flagged rows."""
     limit: int | None = option(None, "options", within="[0, inf)")

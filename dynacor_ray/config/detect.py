@@ -22,8 +22,8 @@ class DetectConfig(Checked):
 
     data: str = option(MISSING, "data", most_used=True, changes_results=False, hint="pass e.g. --data demo")
     """What to search: `demo`, an image folder, a table of paths and labels, a table or parquet file with images or
-    features, `.npy` or `.npz`, a repository of a data set, webdataset shards, boxes of COCO or YOLO, the root of
-    Clothing1M, `cifar10:ROOT` or `cifar100:ROOT`. Local path or any URI that fsspec knows."""
+    features, `.npy` or `.npz`, a repository of a data set, webdataset shards, boxes of COCO, YOLO or Pascal VOC, the
+    root of Clothing1M, `cifar10:ROOT` or `cifar100:ROOT`. Local path or any URI that fsspec knows."""
     label_column: str | None = option(None, "data", most_used=True)
     """Column with the given labels (default: found by its usual names). For CIFAR the kind of human labels, such as
     `worse_label`."""

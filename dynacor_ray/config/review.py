@@ -16,7 +16,7 @@ class ReviewConfig(Checked):
     marks: str | None = option(None, "arguments", positional=True)
     """Answers: CSV with the columns instance_id and mark (wrong, right or unsure), as the report saves it or --sample
     writes it, with the right class in a column `label` where you know it; or an export of Label Studio (JSON, JSON-MIN,
-    CSV), CVAT for images (.xml, .zip) or FiftyOne (labels.json, samples.json)."""
+    CSV), CVAT for images (.xml, .zip), FiftyOne (labels.json, samples.json) or Datumaro (.json)."""
     sample: int | None = option(None, "options", within="[1, inf)", hint="pass e.g. --sample 100")
     """Draw that many rows to ask a person about, with known chances over the whole ranking; after answers, where more
     of them tell most. Writes audit.csv, tasks for Label Studio, and the order `audit sample` of the report."""

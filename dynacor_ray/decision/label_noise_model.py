@@ -239,14 +239,14 @@ def fit_label_noise(
     if scores.ndim != 3 or scores.shape[2] < 2 or not len(classes):
         got = f"shape {scores.shape} for {len(classes)} rows"
         raise DataError(expected_got("scores of shape (B, N, K), K >= 2, N >= 1", got, "pass one block per score"))
-    classes = np.asarray(classes, np.int64)
-    step = -(-classes.size // PROBED)
-    probe = _Objective(scores[:, ::step], classes[::step], num_classes)
+    likely = np.asarray(classes, np.int64)
+    step = -(-likely.size // PROBED)
+    probe = _Objective(scores[:, ::step], likely[::step], num_classes)
     start = probe.start()
     found = min((probe.best(one) for one in (start, probe.doubtful(start))), key=lambda one: one[1])
     objective = probe
     if step > 1:
-        objective = _Objective(scores, classes, num_classes)
+        objective = _Objective(scores, likely, num_classes)
         start = objective.start()
         shared = len(scores) + 2 * num_classes  # all but the pairs, which differ
         start[:shared] = found[0][:shared]

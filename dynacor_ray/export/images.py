@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+from PIL import Image
+
+from dynacor_ray.core import schema
+from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.report.build import packed_images
 from dynacor_ray.report.thumbnails import read_images
@@ -22,6 +31,43 @@ def packed_bytes(run: Location, data: DataSummary, ids: list[int]) -> dict[int, 
     """The packed images of some rows by instance_id, as far as they are still there."""
     packed = packed_images(run, data) if ids else None
     return {} if packed is None else dict(read_images(packed, ids, 1 << 50))
+
+
+@contextmanager
+def new_image_set(tool: str, data: DataSummary, out: Location) -> Iterator[None]:
+    """Checks before a folder of images is written for a tool; the folder is removed where the block fails.
+
+    Raises:
+        DataError: the data have no images.
+        StorageError: `out` exists or is not on this machine, whose files the tool reads.
+    """
+    if data.kind != "image":
+        raise DataError(expected_got(f"images to show in {tool}", "feature vectors", "export to .csv or .parquet"))
+    if not out.is_local:
+        raise StorageError(expected_got(f"a folder on this machine for {tool}", str(out), "choose one"))
+    if out.exists():
+        raise StorageError(expected_got(f"a new folder for {tool}", f"{out}, which exists", "choose another"))
+    try:
+        yield
+    except BaseException:
+        out.delete()
+        raise
+
+
+def local_images(run: Location, data: DataSummary, table: pa.Table, images: Location) -> dict[int, str]:
+    """Local path of each row's image; one without a file is written into `images`. Raises DataError if one is gone."""
+    ids: list[int] = table[schema.INSTANCE_ID].to_pylist()
+    paths = image_files(run, data, dict(zip(ids, table[schema.URI].to_pylist(), strict=True)))
+    for instance_id, content in packed_bytes(run, data, [row for row in ids if row not in paths]).items():
+        with Image.open(io.BytesIO(content)) as image:  # reads the header only
+            place = images / f"{instance_id}.{(image.format or 'image').lower()}"
+        place.write_bytes(content)
+        paths[instance_id] = place.path
+    lost = next((i for i in ids if i not in paths), None)
+    if lost is not None:
+        got = f"none for instance_id {lost}: the packed images that the run read are gone"
+        raise DataError(expected_got("an image of every row", got, "pass --data with their place, to pack them again"))
+    return paths
 
 
 def _local_path(uri: str | None, folder: Location) -> str | None:

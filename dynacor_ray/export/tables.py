@@ -1,4 +1,4 @@
-"""Export of rows: tables with cleanlab's column names, and what Label Studio, FiftyOne and `datasets` read."""
+"""Export of rows: tables with cleanlab's column names, and what annotation tools and `datasets` read."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.core.table_files import batches, columns_of
+from dynacor_ray.export import datumaro, fiftyone
 from dynacor_ray.export.datasets_folder import write_datasets_folder
-from dynacor_ray.export.fiftyone import write_dataset
 from dynacor_ray.export.label_studio import write_tasks
 from dynacor_ray.export.run_data import with_data_at
 from dynacor_ray.runs.audit import issues_in_use
 from dynacor_ray.runs.directory import finished_run
 from dynacor_ray.runs.records import RunSummary
 
-FORMATS = {"csv": ".csv", "parquet": ".parquet", "json": "", "label-studio": ".json", "fiftyone": "", "datasets": ""}
+_FOLDERS = {
+    "fiftyone": fiftyone.write_dataset,
+    "datumaro": datumaro.write_dataset,
+    "datasets": write_datasets_folder,
+}
+FORMATS = {"csv": ".csv", "parquet": ".parquet", "json": "", "label-studio": ".json", **dict.fromkeys(_FOLDERS, "")}
 """Format -> the file name's ending that selects it."""
 _BATCH, _IMAGE_BATCH = 65_536, 4096  # with images
 _FORMULA, _NUMBER = r"^[=+\-@\t\r]", r"^[+-]?[0-9.,]+$"
@@ -43,7 +48,7 @@ def export_run(
     - `csv`, `parquet`, `json`: classes by name. In CSV a text that a spreadsheet would take for a formula gets an
       apostrophe. JSON is a list with one row per line.
     - `label-studio`: flagged rows as pre-annotated tasks, with the labeling configuration beside them (.xml).
-    - `fiftyone`: a folder that FiftyOne imports.
+    - `fiftyone`, `datumaro`: a folder that FiftyOne or Datumaro imports.
     - `datasets`: a folder that Hugging Face's `datasets` loads.
 
     Args:
@@ -60,8 +65,8 @@ def export_run(
 
     Raises:
         ConfigError: another format.
-        DataError: Label Studio or FiftyOne could not show the rows.
-        StorageError: the folder for FiftyOne or `datasets` exists.
+        DataError: Label Studio, FiftyOne or Datumaro could not show the rows.
+        StorageError: the folder to write exists.
     """
     run = finished_run(run)
     form = form or _form_of(out)
@@ -69,10 +74,8 @@ def export_run(
     names = summary.class_names
     if form == "label-studio":
         return write_tasks(run, summary, _rows(run, names, True, limit, _IMAGE_BATCH), out, prefix)
-    if form == "fiftyone":
-        return write_dataset(run, summary, _rows(run, names, flagged, limit, _IMAGE_BATCH), out)
-    if form == "datasets":
-        return write_datasets_folder(run, summary, _rows(run, names, flagged, limit, _IMAGE_BATCH), out)
+    if form in _FOLDERS:
+        return _FOLDERS[form](run, summary, _rows(run, names, flagged, limit, _IMAGE_BATCH), out)
     rows = _rows(run, names, flagged, limit, _BATCH)
     return _write_json(rows, out) if form == "json" else _write_table(rows, out, form)
 

@@ -1,4 +1,4 @@
-"""What a person answered, from the files of a spreadsheet, Label Studio, CVAT or FiftyOne."""
+"""What a person answered, from the files of a spreadsheet, Label Studio, CVAT, FiftyOne or Datumaro."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FileAnswer:
 
 
 def read_answer_file(place: Location) -> list[FileAnswer]:
-    """The answers in a file: CSV or TSV, JSON or JSON-MIN of Label Studio, XML of CVAT, or JSON of FiftyOne.
+    """The answers in a file: CSV or TSV, JSON or JSON-MIN of Label Studio, XML of CVAT, JSON of FiftyOne or Datumaro.
 
     Rows without an answer are left out.
 
@@ -70,7 +70,8 @@ def read_answer_file(place: Location) -> list[FileAnswer]:
             raise
         remedy = "export the annotated tasks of `dynacor review RUN --sample`"
         got = f"'{type(error).__name__}: {error}'"
-        raise DataError(expected_got(f"an export of Label Studio, CVAT or FiftyOne in {place}", got, remedy)) from error
+        expected = f"an export of Label Studio, CVAT, FiftyOne or Datumaro in {place}"
+        raise DataError(expected_got(expected, got, remedy)) from error
     if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0", b"PAR1")):
         raise DataError(expected_got(f"text in {place}", "a workbook or another binary file", "save it as CSV"))
     return list(_flat(*read_table_text(decoded(content)), place))
@@ -103,7 +104,7 @@ def _flat(names: Iterable[str], rows: Iterable[Mapping[str, Any]], place: Locati
 
 def _json(held: Any, place: Location) -> Iterator[FileAnswer]:
     if isinstance(held, dict):
-        yield from _fiftyone(held)
+        yield from _datumaro(held) if "items" in held else _fiftyone(held)
     elif any("data" in task or "annotations" in task for task in held):
         yield from _tasks(held, place)
     else:
@@ -171,6 +172,18 @@ def _fiftyone(held: dict[str, Any]) -> Iterator[FileAnswer]:
                 mark = next((mark for mark in MARKS if mark in tags), "")
                 row = _row_id(label[schema.INSTANCE_ID])
                 yield FileAnswer(row, sample["filepath"], mark, label["label"], by_person=False)
+
+
+def _datumaro(held: dict[str, Any]) -> Iterator[FileAnswer]:
+    """Datumaro's own format, as our export wrote it: a class that was changed is an answer."""
+    names = [label["name"] for label in held["categories"]["label"]["labels"]]
+    for item in held["items"]:
+        labels = [one for one in item["annotations"] if one["type"] == "label"]
+        if len(labels) > 1:
+            raise ValueError(f"{len(labels)} labels of {item['id']!r}")
+        for label in labels:
+            row = _row_id(label["attributes"][schema.INSTANCE_ID])
+            yield FileAnswer(row, label=names[label["label_id"]], by_person=False)
 
 
 def _row_id(value: Any) -> int | None:

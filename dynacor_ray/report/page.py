@@ -13,7 +13,7 @@ from markupsafe import Markup
 from dynacor_ray.report import wording
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.summary import explain_duplicates
-from dynacor_ray.report.terminal import clean
+from dynacor_ray.report.terminal import clean, score_text
 from dynacor_ray.runs.records import RunSummary
 
 MATRIX_CLASSES = 24
@@ -134,6 +134,7 @@ def _context(page: Page) -> dict[str, Any]:
         "source": shown(str(summary.config["data"])),
         "summary": summary,
         "percent": wording.percent,
+        "score_text": score_text,
         "noise": _noise(summary),
         "trust": wording.trust(summary) | {"high": wording.HIGH, "fair": wording.FAIR},
         "notes": [shown(note) for note in wording.warnings(summary)],

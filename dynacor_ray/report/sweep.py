@@ -26,7 +26,8 @@ def print_sweep(
     console.print(_sentence("Chosen", summary["chosen"]) + f" by {summary['select']}", soft_wrap=True, highlight=False)
     if summary["best"] is not None:
         if summary["default"] is not None:
-            console.print(_sentence("Default", summary["default"]), soft_wrap=True, highlight=False)
+            title = "Default gamma and alpha, cut by Eq. 4 as all trials"
+            console.print(_sentence(title, summary["default"]), soft_wrap=True, highlight=False)
         console.print(_sentence("Best (oracle)", summary["best"]), soft_wrap=True, highlight=False)
     for failure in summary["failed"]:
         text = f"Failed: {_options(failure['options'])}: {failure['message']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from rich.cells import cell_len
@@ -62,15 +63,25 @@ def _headline(summary: RunSummary) -> Table:
     if found is not None:
         table.add_row("weighted by class pair", f"{found:.1%}")
     scores = summary.evaluation
-    if scores:
-        table.add_row("true noise rate", _percent(scores["noise_rate"]))
+    if scores and scores["noise_rate"] is not None:  # else no row has a true label
+        table.add_row("true noise rate", f"{scores['noise_rate']:.1%}")
         for name in ("f1", "precision", "recall", "auroc"):
-            table.add_row(f"{name} against the truth", _percent(scores[name]))
+            table.add_row(f"{name} against the truth", score_text(scores, name))
     return table
 
 
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.1%}"
+def score_text(scores: Mapping[str, float | None], name: str) -> str:
+    """A score against the truth as text, or why there is none. scores: as of `ground_truth.metrics`.
+
+    >>> score_text({"noise_rate": 0.0, "f1": None}, "f1")
+    'none (no label is wrong)'
+    """
+    value, wrong = scores[name], scores["noise_rate"]
+    if value is not None:
+        return f"{value:.1%}"
+    if name == "precision":
+        return "none (nothing is flagged)"
+    return f"none ({'no label is' if not wrong else 'all labels are'} wrong)"
 
 
 def _classes(summary: RunSummary) -> Table:
@@ -134,7 +145,7 @@ def format_embedding(seconds: dict[str, float]) -> str:
     'decoding 4.0 s (10.0%), encoding 36.0 s, over all processors'
     """
     decoding, encoding = seconds["decoding"], seconds["encoding"]
-    share = _percent(decoding / max(decoding + encoding, 1e-9))
+    share = f"{decoding / max(decoding + encoding, 1e-9):.1%}"
     return f"decoding {decoding:,.1f} s ({share}), encoding {encoding:,.1f} s, over all processors"
 
 

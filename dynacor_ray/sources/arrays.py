@@ -22,7 +22,8 @@ from dynacor_ray.core.schema import FEATURE, RAW_ERROR, RAW_LABEL, RAW_ROW, URI
 from dynacor_ray.core.storage import Location, is_damage, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import named_classes
-from dynacor_ray.sources.image_files import cut, file_stamp, png, raw_images, some_rows
+from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, some_rows
+from dynacor_ray.sources.in_memory import encoded, pixels_of
 from dynacor_ray.sources.label_values import label_strings
 
 ARRAY_FILES = (".npy", ".npz")
@@ -107,9 +108,12 @@ class ArrayShard(Shard):
         values = self.array.rows(self.first_row, self.num_rows)
         rows = np.arange(self.first_row, self.first_row + self.num_rows)
         uris = [f"{self.array.name}#{row}" for row in rows]
-        errors = [None] * self.num_rows
+        errors: list[str | None] = [None] * self.num_rows
         if self.kind == "image":
-            images = [png(image[..., 0] if image.shape[-1:] == (1,) else image) for image in values]
+            images = []
+            for row, image in enumerate(values):
+                content, errors[row] = encoded(image)
+                images.append(content)
             return raw_images(self.first_row, uris, self.labels, errors, images)
         with np.errstate(over="ignore"):
             flat = np.ascontiguousarray(values.reshape(self.num_rows, -1), dtype=np.float32)
@@ -119,7 +123,7 @@ class ArrayShard(Shard):
 
 
 class ArraySource(Source):
-    """An array of features (N, ...), or of images uint8 (N, H, W) or (N, H, W, C), and one of labels (N,)."""
+    """An array of features (N, ...), or of images (`_holds_images`), and one of labels (N,)."""
 
     name = "numpy"
 
@@ -133,8 +137,7 @@ class ArraySource(Source):
         arrays = _stored(place)
         self._array, labels = _pair(arrays, place, options)
         shape, self.num_rows = self._array.shape, self._array.shape[0]
-        is_image = self._array.dtype == "|u1" and (len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4)))
-        self.kind = "image" if is_image else "feature"
+        self.kind = "image" if self.num_rows and _holds_images(self._array) else "feature"
         self._options = options
         self.class_names, self.label_codes = named_classes(options)
         self._labels = _label_text(labels, options.classes is not None)
@@ -152,6 +155,18 @@ class ArraySource(Source):
             return ArrayShard(first, count, self._array, some_rows(self._labels, first, count), self.kind)
 
         return cut(self.num_rows, max_rows, make)
+
+
+def _holds_images(array: StoredArray) -> bool:
+    """Whether rows are images: uint8 (H, W), or (H, W, C) or (C, H, W) of uint8 or of floats in 0..1."""
+    is_flat, kind = len(array.shape) == 3, np.dtype(array.dtype)
+    if len(array.shape) not in (3, 4) or not (kind == np.uint8 or (kind.kind == "f" and not is_flat)):
+        return False
+    try:
+        pixels_of(array.rows(0, 1)[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _label_text(labels: StoredArray, is_declared: bool) -> pa.StringArray:

@@ -90,6 +90,8 @@ class Source(ABC):
     has_truth: bool = False
     row_index: pa.Table | None = None
     """instance_id of each row beside the index of the data frame that it came from, as pandas writes it."""
+    feature_names: tuple[str, ...] = ()
+    """Of the feature's columns, where it was put together from columns with names; else empty."""
     notes: tuple[str, ...] = ()
     """Sentences about what was taken for what, where nothing is lost; `doctor`, terminal and report show them."""
     warnings: tuple[str, ...] = ()

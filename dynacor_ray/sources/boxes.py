@@ -1,30 +1,24 @@
-"""Boxes of COCO and YOLO: one row per box, its image the part of the picture inside, its label the class of the box."""
+"""Boxes of COCO, YOLO and Pascal VOC, one per row: its image is the part of the picture inside, its label its class."""
 
 from __future__ import annotations
 
 import io
-import json
-import posixpath
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.image_decoding import ImageError, load_rgb
 from dynacor_ray.core.schema import RAW_LABEL, URI
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
+from dynacor_ray.sources.box_files import BOX, PATH, UNIT, read_coco, read_voc, read_yolo
 from dynacor_ray.sources.class_names import check_class_names
-from dynacor_ray.sources.folder_scan import scan_folder
-from dynacor_ray.sources.image_files import cut, file_stamp, is_image_name, raw_images, read_below, some_rows
+from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_below, some_rows
 
-_PATH, _BOX, _UNIT = "path", "box", "unit"
 _SIDE = 2
 
 
@@ -46,7 +40,7 @@ class BoxShard(Shard):
 
     def read(self) -> pa.Table:
         """See `Shard.read`: every picture is read once, and each of its boxes cut out."""
-        paths, boxes, units = (self.rows[name].to_pylist() for name in (_PATH, _BOX, _UNIT))
+        paths, boxes, units = (self.rows[name].to_pylist() for name in (PATH, BOX, UNIT))
         images: list[bytes | None] = [None] * self.num_rows
         errors: list[str | None] = [None] * self.num_rows
         for path in dict.fromkeys(paths):
@@ -78,15 +72,15 @@ def _crop(pixels: np.ndarray, box: Sequence[float], unit: str) -> tuple[bytes | 
 
 
 class BoxSource(Source):
-    """The boxes of COCO's instances*.json, or of YOLO's labels/*.txt beside images/."""
+    """The boxes of COCO's instances*.json, YOLO's labels/*.txt beside images/, or Pascal VOC's Annotations/*.xml."""
 
     kind = "image"
 
     def __init__(self, data: str, options: SourceOptions, form: str) -> None:
-        """List the boxes. form: "coco" or "yolo". Raises DataError when the annotations cannot be read."""
+        """List the boxes. form: "coco", "yolo" or "voc". Raises DataError when the annotations cannot be read."""
         self.uri, self.name, self._options = data, form, options
         place = locate(data)
-        read = _coco if form == "coco" else _yolo
+        read = {"coco": read_coco, "yolo": read_yolo, "voc": read_voc}[form]
         self._root, rows, names, self._files = read(place, options.split)
         self._rows = pa.Table.from_pylist(rows) if rows else pa.table({RAW_LABEL: pa.array([], pa.string())})
         self.num_rows = len(rows)
@@ -108,122 +102,3 @@ class BoxSource(Source):
             return BoxShard(first, count, self._root, some_rows(self._rows, first, count))
 
         return cut(self.num_rows, max_rows, make)
-
-
-Boxes = tuple[Location, list[dict[str, Any]], list[str], list[Location]]
-
-
-def find_coco(place: Location, names: Sequence[str]) -> list[str]:
-    """COCO's files of annotations in a folder or its annotations/. names: what the folder holds."""
-    inner = [f"annotations/{name}" for name in (place / "annotations").names()] if "annotations" in names else []
-    return [name for name in [*names, *inner] if re.fullmatch(r"(.*/)?(instances.*|_annotations\.coco)\.json", name)]
-
-
-def is_yolo(place: Location, names: Sequence[str]) -> bool:
-    """Whether a folder holds images/ and labels/ with text files."""
-    return {"images", "labels"} <= set(names) and next(_texts(place / "labels"), None) is not None
-
-
-def _texts(labels: Location) -> Iterator[str]:
-    for name in labels.names():
-        if name.endswith(".txt") and name != "classes.txt":
-            yield name
-        elif "." not in name:
-            yield from (f"{name}/{inner}" for inner in (labels / name).names() if inner.endswith(".txt"))
-
-
-def _coco(place: Location, split: str | None) -> Boxes:
-    """Boxes of one file of annotations; pictures are found by their names wherever they lie in the folder."""
-    root = place if place.is_dir() else place.parent
-    files = [place] if root is not place else [place / name for name in find_coco(place, place.names())]
-    files = [file for file in files if split is None or split in file.path]
-    if len(files) != 1:
-        got = ", ".join(posixpath.basename(file.path) for file in files) or "none"
-        raise DataError(expected_got(f"one file of annotations in {place}", got, "name it with --data or --split"))
-    if posixpath.basename(root.path) == "annotations":
-        root = root.parent
-    try:
-        content = files[0].read_json()
-        names = {item["id"]: str(item["name"]) for item in content["categories"]}
-        pictures = {item["id"]: str(item["file_name"]) for item in content["images"]}
-        lying = _by_name(root)
-        pictures = {key: lying.get(posixpath.basename(path), path) for key, path in pictures.items()}
-        boxes = [(pictures[a["image_id"]], names[a["category_id"]], a["bbox"]) for a in content["annotations"]]
-        rows = [
-            _row(path, label, [float(value) for value in box], "pixels") for path, label, box in boxes if len(box) == 4
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        got = f"{type(error).__name__} {first_line(error)}"
-        raise DataError(
-            expected_got(f"COCO's images, annotations and categories in {files[0]}", got, "correct it")
-        ) from error
-    return root, rows, list(dict.fromkeys(names.values())), files
-
-
-def _by_name(root: Location) -> dict[str, str]:
-    """Name of a picture -> its path below the root, where only one has this name."""
-    found: dict[str, str] = {}
-    for file in scan_folder(root).files:
-        name = posixpath.basename(file.path)
-        found[name] = "" if name in found else file.path
-    return {name: path for name, path in found.items() if path}
-
-
-def _yolo(place: Location, split: str | None) -> Boxes:
-    """Boxes of all text files: class, center and size as shares of the sides."""
-    names, texts = _yolo_names(place), list(_texts(place / "labels"))
-    texts = [text for text in texts if split is None or text.startswith(f"{split}/")]
-    pictures = {posixpath.splitext(file.path)[0]: file.path for file in scan_folder(place / "images").files}
-    pictures |= {posixpath.splitext(name)[0]: name for name in (place / "images").names() if is_image_name(name)}
-    rows, files = [], [place / "labels" / text for text in texts]
-    for text, file in zip(texts, files, strict=True):
-        stem = posixpath.splitext(text)[0]
-        for line in file.read_bytes().decode(errors="replace").splitlines():
-            fields = line.split()
-            if not fields:
-                continue
-            try:
-                code, (x, y, wide, high) = int(fields[0]), map(float, fields[1:5])
-            except ValueError as error:
-                expected = f"lines of class, x, y, width and height in {file}"
-                raise DataError(expected_got(expected, repr(line[:80]), "correct the file")) from error
-            label = names.get(code, str(code))
-            path = f"images/{pictures.get(stem, stem + '.jpg')}"
-            rows.append(_row(path, label, [x - wide / 2, y - high / 2, wide, high], "share"))
-    return place, rows, list(names.values()) or sorted({row[RAW_LABEL] for row in rows}, key=int), files
-
-
-def _yolo_names(place: Location) -> dict[int, str]:
-    """Class names by number, of `names:` in a .yaml, as a list or as lines `0: name`, or of classes.txt."""
-    for name in place.names():
-        if name.endswith((".yaml", ".yml")):
-            text = (place / name).read_bytes().decode(errors="replace")
-            listed = re.search(r"^names:\s*(\[.*?\])", text, re.MULTILINE | re.DOTALL)
-            if listed:
-                items = re.findall(r"'((?:[^']|'')*)'|\"((?:[^\"\\]|\\.)*)\"|([^,\[\]\s][^,\[\]]*)", listed.group(1))
-                return dict(enumerate(next(filter(None, item), "").strip() for item in items))
-            block = re.search(r"^names:\s*\n((?:[ \t]+.*\n?|\s*-.*\n?)+)", text, re.MULTILINE)
-            lines = re.findall(r"^\s*(?:-|(\d{1,18}):)\s*(.+?)\s*$", block.group(1), re.MULTILINE) if block else []
-            if lines:
-                return {int(code or i): label.strip("'\"") for i, (code, label) in enumerate(lines)}
-    for folder in (place, place / "labels"):
-        if (folder / "classes.txt").exists():
-            lines_of = (folder / "classes.txt").read_bytes().decode(errors="replace").splitlines()
-            return dict(enumerate(line.strip() for line in lines_of if line.strip()))
-    return {}
-
-
-def _row(path: str, label: str, box: list[float], unit: str) -> dict[str, Any]:
-    """One box; its uri is the picture's with a media fragment (W3C), in pixels or in percent."""
-    shown = ",".join(f"{value * (100 if unit == 'share' else 1):.6g}" for value in box)
-    fragment = f"xywh={'percent:' if unit == 'share' else ''}{shown}"
-    return {URI: f"{path}#{fragment}", RAW_LABEL: label, _PATH: path, _BOX: box, _UNIT: unit}
-
-
-def is_coco_file(place: Location) -> bool:
-    """Whether a JSON file holds COCO's annotations, by its first bytes."""
-    with place.stream() as stream:
-        head = bytes(stream.read(1 << 16)).decode(errors="replace")
-    return head.lstrip().startswith("{") and any(
-        json.dumps(key) in head for key in ("images", "annotations", "categories")
-    )

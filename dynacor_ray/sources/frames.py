@@ -181,6 +181,7 @@ class FrameSource(Source):
         self.class_names, self.label_codes = declared
         self.has_instance_ids = columns.instance_id is not None
         self.has_truth = columns.truth is not None
+        self.feature_names = columns.parts
         self._rows, self._columns, self.row_index = rows, columns, row_index
         parts = [rows.fingerprint(), hash_index(row_index), asdict(columns), self.class_names]
         self._fingerprint = digest([MEMORY, *parts])

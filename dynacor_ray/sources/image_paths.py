@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ _WITH_QUERY = ("s3", "gs", "gcs", "abfs", "abfss")
 _SAMPLE = 16
 _FOLDERS = 64
 _PARTS = 8
+_LONGEST_PATH = 1024
 _SUFFIXES = (".jpg", ".png", ".jpeg", ".JPG", ".tif", ".webp", ".bmp", ".gif", ".JPEG", ".PNG", ".tiff")
 
 
@@ -80,6 +82,7 @@ class PathRule:
         suffix: ending to add.
         strip: leading parts to drop, as of a path on another machine.
         from_windows: whether back-slashes stand for slashes.
+        from_url: whether they are encoded as in an address, with %20 for a blank.
         hint: what to do, where no path of a sample leads to a file.
     """
 
@@ -87,11 +90,14 @@ class PathRule:
     suffix: str = ""
     strip: int = 0
     from_windows: bool = False
+    from_url: bool = False
     hint: str = ""
 
     def apply(self, uris: pa.StringArray) -> pa.StringArray:
         """The paths, changed; URIs stay as they are."""
         paths = pc.replace_substring(uris, "\\", "/") if self.from_windows else uris
+        if self.from_url:
+            paths = pa.array([path and unquote(path) for path in paths.to_pylist()], pa.string())
         if self.strip:
             paths = pc.replace_substring_regex(paths, f"^([^/]*/){{{self.strip}}}", "")
         absolute = pc.starts_with(paths, "/")
@@ -105,6 +111,7 @@ class PathRule:
         said += [f"given the ending {self.suffix!r}"] if self.suffix else []
         said += [f"used without their first {self.strip} parts"] if self.strip else []
         said += ["read with / for \\"] if self.from_windows else []
+        said += ["decoded, as %20 is a blank in an address"] if self.from_url else []
         return f"Paths are {', '.join(said)}." if said else ""
 
 
@@ -142,8 +149,14 @@ def find_rule(uris: pa.StringArray, folder: Location, options: SourceOptions) ->
                 raise DataError(expected_got(f"one folder in {folder} with the images", got, "choose --image-root"))
             if fitting:
                 return fitting[0]
+    decoded = replace(base, from_url=True)
+    if any("%" in path for path in sample.to_pylist()) and _found(decoded, sample, folder):
+        return decoded
     place, reason = place_of(named.apply(sample)[0].as_py(), folder)
-    tried = f"no file at {place if place is not None else reason} for {sample[0].as_py()!r}"
+    shown = sample[0].as_py()
+    tried = f"no file at {place if place is not None else reason} for {shown!r}"
+    if len(shown) > _LONGEST_PATH:
+        tried = f"no path but a text of {len(shown):,} characters, {shown[:40]!r}..."
     remedy = "say where the images are with --image-root, and with --image-suffix which ending the names lack"
     if options.image_root is not None:
         raise DataError(expected_got("images below --image-root", tried, remedy))

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import locate
 from dynacor_ray.sources.base import Kind, Shard, Source
+from dynacor_ray.sources.columns import FEATURE_COLUMNS, IMAGE_COLUMNS
 from dynacor_ray.sources.image_files import MISSING, cut, raw_images, read_file, some_rows
 
 MEMORY = "in-memory"
@@ -34,8 +35,13 @@ _ONE_AT_A_TIME = threading.Lock()
 def as_array(value: Any) -> Any:
     """A torch tensor as an array that shares its memory, where it is on the CPU; anything else as it is.
 
+    What a masked array hides becomes NaN.
+
     Raises DataError for a tensor that NumPy has no form for, such as a sparse one.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        kind = value.dtype if value.dtype.kind == "f" else np.float64
+        return np.ma.filled(value.astype(kind), np.nan) if np.ma.is_masked(value) else value.data
     if type(value).__module__.partition(".")[0] != "torch" or not hasattr(value, "detach"):
         return value
     tensor = value.detach()
@@ -70,7 +76,7 @@ def pixels_of(image: NDArray[Any]) -> NDArray[np.uint8]:
         return image
     highest = 1 if image.dtype.kind in "bf" else 255
     if image.dtype.kind not in "biuf" or not (image.min() >= 0 and image.max() <= highest):
-        raise ValueError(f"not an image: {image.dtype} values outside of 0..{highest}")
+        raise ValueError(f"{image.dtype} values outside of 0..{highest} are no pixels")
     return np.round(image * (255.0 if highest == 1 else 1.0)).astype(np.uint8)
 
 
@@ -157,11 +163,24 @@ class MapItems:
     def __iter__(self) -> Iterator[Any]:
         for row in range(self.first, self.last):
             with _ONE_AT_A_TIME:
-                yield self.dataset[row][0]
+                yield _payload_of(self.dataset[row])
 
     def __getitem__(self, rows: slice) -> MapItems:
         first, last, _ = rows.indices(len(self))
         return MapItems(self.dataset, self.first + first, self.first + last)
+
+
+def _payload_of(item: Any) -> Any:
+    """The image or feature of an item: the first of a pair, or what has a usual name; else the item itself."""
+    if isinstance(item, Mapping):
+        known = (*IMAGE_COLUMNS, "pixel_values", *FEATURE_COLUMNS)
+        name = next((name for name in known if name in item), None)
+        if name is None:
+            got = f"the keys {', '.join(map(str, item))}"
+            expected = f"an image or feature ({', '.join(known)}) in each item"
+            raise DataError(expected_got(expected, got, "pass a list of images and a list of labels"))
+        return item[name]
+    return item[0] if isinstance(item, (tuple, list)) else item
 
 
 class MemorySource(Source):

@@ -89,7 +89,7 @@ def original_names(paths: pa.StringArray) -> pa.StringArray:
 
 
 def _read_list(place: Location, name: str) -> JsonTable:
-    held = _parsed(place, name)
+    held = _listed(_parsed(place, name))
     if not isinstance(held, list) or not held or not all(isinstance(item, dict) for item in held):
         got = "an empty list, or other items" if isinstance(held, list) else f"a {type(held).__name__}"
         remedy = "write one object with a path and a label per row, or export the project of Label Studio as JSON"
@@ -103,6 +103,29 @@ def _read_list(place: Location, name: str) -> JsonTable:
     except pa.ArrowException as error:
         got = f"'{first_line(error)}'"
         raise DataError(expected_got(f"values of one type per key in {name}", got, "correct the file")) from error
+
+
+def _listed(held: Any) -> Any:
+    """The rows of an object in one of the forms that pandas and others write; else what it is."""
+    if not isinstance(held, dict) or not held:
+        return held
+    values = list(held.values())
+    lists = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if len(lists) == 1:  # {"data": [{...}, ...]}
+        return lists[0]
+    if {"columns", "data"} <= held.keys() <= {"columns", "data", "index"}:  # pandas' split
+        columns = held["columns"]
+        fits = all(isinstance(row, list) and len(row) == len(columns) for row in held["data"])
+        return [dict(zip(columns, row, strict=True)) for row in held["data"]] if fits else held
+    if all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
+        return [dict(zip(held, row, strict=True)) for row in zip(*values, strict=True)]
+    if all(isinstance(value, dict) and value.keys() == values[0].keys() for value in values):
+        if all(key.isdigit() for key in held):  # pandas' index
+            return values
+        return [{name: column[row] for name, column in held.items()} for row in values[0]]
+    if all(isinstance(value, (str, int)) for value in values) and all(map(is_image_name, held)):
+        return [{"path": path, "label": label} for path, label in held.items()]
+    return held
 
 
 def _parsed(place: Location, name: str) -> Any:

@@ -14,7 +14,7 @@ from dynacor_ray.sources.column_types import without_dictionary
 from dynacor_ray.sources.columns import Columns
 
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
-_NEGATIVE = r"^-[0-9]+$"
+_NEGATIVE = r"^-0*[1-9][0-9]*$"
 _WHOLE = r"^(-?[0-9]+)\.0+$"
 _NULL_WORDS = ("nan", "NaN", "NAN", "NULL", "null", "None", "<NA>", "NaT", "N/A", "n/a", "#N/A")
 """What programs write for a missing value. No "none" and no "NA", which are classes of some data."""
@@ -34,8 +34,13 @@ def label_strings(column: pa.ChunkedArray[Any], *, is_declared: bool) -> pa.Stri
     Returns:
         A string array (N,).
     """
-    text = pc.replace_substring_regex(text_strings(column), _WHOLE, r"\1")
+    text = _whole(text_strings(column))
     return text if is_declared else pc.if_else(_stands_for_missing(text), pa.scalar(None, pa.string()), text)
+
+
+def _whole(text: pa.StringArray) -> pa.StringArray:
+    """Whole numbers without decimals or the sign of a zero: 1.0 is 1, -0.0 is 0."""
+    return pc.replace_substring_regex(pc.replace_substring_regex(text, _WHOLE, r"\1"), r"^-0$", "0")
 
 
 def _stands_for_missing(text: pa.StringArray) -> pa.BooleanArray:
@@ -79,7 +84,7 @@ def raw_columns(table: pa.Table, columns: Columns, is_declared: bool) -> dict[st
 
 def _label_errors(labels: pa.StringArray, column: pa.ChunkedArray[Any]) -> pa.StringArray:
     """For labels that stand for a missing one, what they were; else null."""
-    text = pc.replace_substring_regex(text_strings(column), _WHOLE, r"\1")
+    text = _whole(text_strings(column))
     said = pc.binary_join_element_wise("label '", text, "' taken for a missing one", "")
     hidden = pc.and_(pc.is_null(labels), pc.is_valid(text))
     return pc.if_else(hidden, said, pa.scalar(None, pa.string()))

@@ -232,6 +232,7 @@ class ParquetSource(Source):
         self.class_names, self.label_codes = declared_classes(first.schema, columns, options, first.name)
         self.has_instance_ids = columns.instance_id is not None
         self.has_truth = columns.truth is not None
+        self.feature_names = self._columns.parts
         self.notes = self._said()
         for file in self._files[1:]:
             if file.num_rows:  # an empty one may lack columns, or have them without types

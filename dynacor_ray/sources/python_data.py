@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,10 @@ def open_python(data: Any, labels: Any, options: SourceOptions, split: str | Non
         data = _hugging_face(data)
     index = data.index if is_pandas(data) else None
     if index is not None and data.ndim == 2:
-        data = data.infer_objects()  # numbers that are held as objects
+        data = _plain_columns(data)
     _check_same_index(index, labels)
+    if isinstance(data, np.ndarray) and data.dtype.names:
+        data = _as_arrow(lambda: pa.table({name: np.ascontiguousarray(data[name]) for name in data.dtype.names}))
     if isinstance(data, StoredTable):
         source: Source = _open_stored(data, labels, options)
     elif _is_table(data, labels):
@@ -53,6 +56,12 @@ def open_python(data: Any, labels: Any, options: SourceOptions, split: str | Non
     if source.num_rows == 0:
         raise DataError(expected_got(*_NO_ROWS))
     return source
+
+
+def _plain_columns(frame: Any) -> Any:
+    """A frame without sparse columns, and with numbers that are held as objects as numbers."""
+    sparse = [name for name, kind in frame.dtypes.items() if hasattr(kind, "fill_value")]
+    return frame.astype({name: frame.dtypes[name].subtype for name in sparse}).infer_objects()
 
 
 def _split_of(data: Any, split: str | None) -> Any:
@@ -142,11 +151,10 @@ def _open_table(data: Any, labels: Any, options: SourceOptions, index: Any) -> S
     one_hot = one_hot_columns(table.schema, options, _FRAME)
     if one_hot and are_one_hot(table, one_hot, _FRAME):
         table = table.append_column(LABEL, labels_of(table, one_hot))
-    if _names_rows(index) and schema.URI not in table.column_names and options.uri_column is None:
-        named = table.append_column(schema.URI, pa.array([str(name) for name in index]))
-        if find_columns(table.schema, options, _FRAME).uri is None:
-            table = named
     columns = find_columns(table.schema, options, _FRAME)
+    if _names_rows(index) and columns.uri is None and schema.URI not in table.column_names:
+        table = table.append_column(schema.URI, pa.array([str(name) for name in index]))
+        columns = replace(columns, uri=schema.URI)
     declared = declared_classes(table.schema, columns, options, _FRAME)
     rows = ArrowRows(table.select(columns.names()))
     own = None if index is None or columns.instance_id is None else table[columns.instance_id].to_numpy()
@@ -162,7 +170,7 @@ def _as_arrow(make: Any) -> pa.Table:
     try:
         table: pa.Table = make()
     except (pa.ArrowException, TypeError, ValueError) as error:
-        remedy = "pass images as a list: detect(list(frame['image']), frame['label'])"
+        remedy = "give each column one type; pass images as a list: detect(list(frame['image']), frame['label'])"
         raise DataError(expected_got("columns that Arrow understands", f"'{first_line(error)}'", remedy)) from error
     return table
 

@@ -15,6 +15,8 @@ from PIL import Image
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.class_names import check_class_names, label_codes
+from dynacor_ray.sources.columns import LABEL_COLUMNS
+from dynacor_ray.sources.image_files import is_image_name
 from dynacor_ray.sources.in_memory import MapItems, MemorySource, as_array, pixels_of
 from dynacor_ray.sources.label_values import label_strings
 from dynacor_ray.sources.python_labels import is_pandas, label_column
@@ -49,6 +51,7 @@ def open_items(data: Any, labels: Any, options: SourceOptions, row_index: pa.Tab
     else:
         remedy = "pass a list of its items and one of their labels" if hasattr(data, "__iter__") else "convert it"
         remedy = "pass data.collect()" if hasattr(data, "collect") else remedy  # polars' lazy frames
+        remedy = "pass loader.dataset" if hasattr(data, "dataset") and hasattr(data, "batch_size") else remedy
         raise DataError(expected_got(HELD, f"{type(data).__module__}.{type(data).__qualname__}", remedy))
     if labels is None or isinstance(labels, str):
         raise DataError(expected_got("labels of the rows", repr(labels), "pass detect(data, labels)"))
@@ -82,9 +85,12 @@ def _holds_numbers(data: np.ndarray[Any, Any]) -> bool:
 
 
 def _matching(pattern: str) -> list[str]:
-    found = sorted(glob.glob(pattern, recursive=True))
+    found = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
     if not found:
         raise DataError(expected_got(f"images that fit {pattern!r}", "none", "check the path"))
+    if not any(map(is_image_name, found)):
+        remedy = "leave the labels out, as in detect(path), where the file has them; else load it"
+        raise DataError(expected_got(f"images that fit {pattern!r}, beside labels", os.path.basename(found[0]), remedy))
     return found
 
 
@@ -140,7 +146,7 @@ def _kind_of_list(items: list[Any]) -> tuple[Any, Any]:
 
 
 def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).absolute())
+    return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
 def _are_pairs(items: Any) -> bool:
@@ -186,6 +192,12 @@ def _labels_of_items(data: Any) -> Iterator[Any]:
     remedy = "pass a list of images and a list of labels"
     for row in range(len(data)):
         item = data[row]
+        if isinstance(item, Mapping):
+            name = next((name for name in LABEL_COLUMNS if name in item), None)
+            if name is None:
+                expected = f"a label ({', '.join(LABEL_COLUMNS)}) in each item"
+                raise DataError(expected_got(expected, f"the keys {', '.join(map(str, item))}", remedy))
+            item = None, item[name]
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             got = f"{type(item).__name__}" + (f" of {len(item)}" if isinstance(item, (tuple, list)) else "")
             raise DataError(expected_got("items of (image, label)", got, remedy))

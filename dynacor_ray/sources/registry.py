@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import posixpath
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -10,11 +11,13 @@ from dataclasses import fields, replace
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from dynacor_ray.core.errors import ConfigError, DataError, closest, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, DynacorError, closest, expected_got, first_line
+from dynacor_ray.core.redaction import redact
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.arrays import ARRAY_FILES, ArraySource
 from dynacor_ray.sources.base import COLUMN_OPTIONS, Source, SourceOptions
-from dynacor_ray.sources.boxes import BoxSource, find_coco, is_coco_file, is_yolo
+from dynacor_ray.sources.box_files import find_coco, is_coco_file, is_voc, is_yolo
+from dynacor_ray.sources.boxes import BoxSource
 from dynacor_ray.sources.cifar import DATA_SETS, CifarSource, present_data_sets
 from dynacor_ray.sources.clothing1m import Clothing1MSource, Clothing1MTestSource, is_clothing1m
 from dynacor_ray.sources.columns import find_columns
@@ -35,11 +38,19 @@ from dynacor_ray.sources.webdataset import WebDatasetSource
 UNDERSTOOD = (
     "'demo', a folder with one sub-folder of images per class, a table (.csv, .tsv, .txt, .jsonl, .json, .parquet) of "
     "image paths and labels or with features, a project of Label Studio (.json, .csv), .npy or .npz, Arrow files, "
-    "webdataset's .tar, boxes of COCO or YOLO, the root of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
+    "webdataset's .tar, boxes of COCO, YOLO or Pascal VOC, the root of Clothing1M, or cifar10:ROOT or cifar100:ROOT"
 )
 
 TABLES = (*TEXT_TABLES, *JSON_LINES)
 _ROW_FILES = (".parquet", *ARROW)
+_IN_PYTHON = "load it in Python and pass the arrays: dynacor_ray.detect(features, labels)"
+_REMEDIES = {
+    **dict.fromkeys((".zip", ".7z", ".rar", ".tgz"), "unpack it and pass the folder"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as CSV"),
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".mat", ".joblib"), _IN_PYTHON),
+    **dict.fromkeys((".yaml", ".yml", ".xml"), "pass the folder that holds the images, too"),
+}
+"""What to do with a file of another kind, by its ending."""
 _PLACES = ("image_root", "image_suffix", "remote")
 _SAMPLES = ("balanced_sample", "include_double_labeled")
 _USED: dict[str, tuple[str, ...]] = {
@@ -47,7 +58,7 @@ _USED: dict[str, tuple[str, ...]] = {
     "table": ("label_column", "uri_column", "truth_column", "classes", "split", *_PLACES),
     "metadata": ("label_column", "uri_column", "truth_column", "classes", "split", *_PLACES),
     "folder": ("classes", "split", "follow_links"),
-    **dict.fromkeys(("numpy", "webdataset", "coco", "yolo"), ("classes", "split")),
+    **dict.fromkeys(("numpy", "webdataset", "coco", "yolo", "voc"), ("classes", "split")),
     "clothing1m": _SAMPLES,
     "clothing1m_test": (),
     **dict.fromkeys([*DATA_SETS, *(f"{name}_test" for name in DATA_SETS)], ("label_column",)),
@@ -126,8 +137,14 @@ def _recognize(data: str, options: SourceOptions) -> tuple[str, Callable[[], Sou
 
 def _existing(data: str) -> Location:
     place = locate(data)
-    if data and place.exists():
-        return place
+    try:
+        if data and place.exists():
+            return place
+    except Exception as error:  # a driver of fsspec raises what it likes when the address lacks what it needs
+        if isinstance(error, DynacorError) or "://" not in data:
+            raise
+        expected = f"an address that its driver can look up, {redact(data)}"
+        raise DataError(expected_got(expected, f"'{first_line(error)}'", "check the address and the network")) from None
     path = place.path.rstrip("/")
     beside = Location(place.filesystem, posixpath.dirname(path), posixpath.dirname(place.uri.rstrip("/")))
     near = closest(posixpath.basename(path), beside.names() if data else [])
@@ -151,9 +168,13 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
         return present[0], lambda: CifarSource(present[0], data, options)
     files = sorted(info.base_name for info in infos if info.is_file)
     folders = sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
-    coco, is_folder_of_boxes = find_coco(place, [*files, *folders]), is_yolo(place, folders)
-    if coco or is_folder_of_boxes:
-        form = "coco" if coco else "yolo"
+    tools = {
+        "coco": find_coco(place, [*files, *folders]),
+        "yolo": is_yolo(place, folders),
+        "voc": is_voc(place, folders),
+    }
+    form = next((form for form, is_one in tools.items() if is_one), None)
+    if form is not None:
         return form, lambda: BoxSource(data, options, form)
     if not folders and any(name.endswith(".tar") for name in files):
         return "webdataset", lambda: WebDatasetSource(data, options)
@@ -200,6 +221,8 @@ def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple
     extension = table_ending(place.path)
     if extension == ".json" and is_coco_file(place):
         return "coco", lambda: BoxSource(data, options, "coco")
+    if extension in (".yaml", ".yml") and is_yolo(place.parent, place.parent.names()):
+        return "yolo", lambda: BoxSource(posixpath.dirname(data), options, "yolo")
     if options.split is not None and extension in (*TEXT_TABLES, *JSON_TABLES, ".tar"):
         remedy = "leave it out, or write the rows of the split to a file of their own"
         raise ConfigError(expected_got("folders or files of splits for --split", f"one file, {data}", remedy))
@@ -213,7 +236,7 @@ def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple
         return "table", lambda: TableSource(data, options)
     if extension in ARRAY_FILES:
         return "numpy", lambda: ArraySource(data, options)
-    remedy = "convert the data, or give another path"
+    remedy = _REMEDIES.get(extension, "convert the data, or give another path")
     raise DataError(expected_got(UNDERSTOOD, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
 
 
@@ -242,7 +265,10 @@ def _recognize_text(data: str, places: list[Location], options: SourceOptions) -
     schema = text_schema(places[0], form)
     one_hot = one_hot_columns(schema, options, name)
     known = schema if not one_hot else schema.append(pa.field(LABEL, pa.string()))
-    parts = find_columns(known, options, name).parts
+    columns = find_columns(known, options, name)
+    parts = columns.parts
+    if parts and columns.uri is not None:  # as text, a column of numbers that names rows could name files
+        options = replace(options, feature_columns=tuple(map(glob.escape, parts)))
     if parts or one_hot:
         return _recognize_rows(data, options, [open_text_rows(place, [*parts, *one_hot]) for place in places])
     return "table", lambda: TableSource(data, options)

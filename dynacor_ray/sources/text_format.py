@@ -18,7 +18,7 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.sources.columns import FEATURE_COLUMNS, ID_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, URI_COLUMNS
 from dynacor_ray.sources.image_files import LFS_HEAD, LFS_REMEDY, is_image_name
 
-TEXT_TABLES = {".csv": ",", ".tsv": "\t", ".txt": " ", ".tab": "\t"}
+TEXT_TABLES = {".csv": ",", ".tsv": "\t", ".txt": " ", ".tab": "\t", ".data": ","}
 """Endings of tables in text files, and the delimiter that each hints at."""
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 """Endings of compressed files, which storage unpacks while it reads."""
@@ -37,6 +37,7 @@ _MARKS = (
 )
 _KNOWN = frozenset((*LABEL_COLUMNS, *URI_COLUMNS, *IMAGE_COLUMNS, *FEATURE_COLUMNS, *ID_COLUMNS, "instance_id"))
 _DECIMAL = re.compile(r"[-+]?\d+([.,])\d+(?:[eE][-+]?\d+)?")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 _NAMES = {"\t": "tab", " ": "blank"}
 
 
@@ -127,7 +128,7 @@ def find_format(place: Location) -> TextFormat:
     names, has_header = _header(rows)
     line_end = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
     return TextFormat(
-        encoding, delimiter, quote, names, has_header, skip, line_end, _decimal(rows), len(rows) > has_header
+        encoding, delimiter, quote, names, has_header, skip, line_end, _decimal(rows, delimiter), len(rows) > has_header
     )
 
 
@@ -182,15 +183,23 @@ def _header(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], bool]:
             names[paths[0]] = "path"
             if len(names) == 2:
                 names[1 - paths[0]] = "label"
+        words = [place for place, cell in enumerate(first) if not _is_value(cell)]
+        if not paths and len(words) == 1 and len(names) > 2:  # numbers and one word, as in the tables of UCI
+            names = [f"column_{number}" for number in range(1, len(first))]
+            names.insert(words[0], "label")
         return tuple(names), False
     names = [cell or f"column_{number}" for number, cell in enumerate(first, 1)]
     return tuple(names), True
 
 
-def _decimal(rows: Sequence[Sequence[str]]) -> str:
-    """The comma where numbers have one, as spreadsheets of many languages write them, and none has a point."""
-    marks = {found[1] for row in rows for cell in row if (found := _DECIMAL.fullmatch(cell.strip()))}
-    return "," if marks == {","} else "."
+def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
+    """The comma where numbers have one, as spreadsheets of many languages write them, and none has a point.
+
+    Not where commas also divide the fields and all stand before three digits, as in "1,000".
+    """
+    found = [match for row in rows for cell in row if (match := _DECIMAL.fullmatch(cell.strip()))]
+    are_thousands = delimiter == "," and all(_THOUSANDS.fullmatch(match[0]) for match in found)
+    return "," if {match[1] for match in found} == {","} and not are_thousands else "."
 
 
 def _is_value(cell: str) -> bool:

@@ -166,7 +166,9 @@ def _several(names: Sequence[str]) -> list[str]:
     return []
 
 
-def validate_rows(raw: pa.Table, kind: str, vocabulary: LabelVocabulary, feature_dim: int | None) -> Validated:
+def validate_rows(
+    raw: pa.Table, kind: str, vocabulary: LabelVocabulary, feature_dim: int | None, feature_names: Sequence[str] = ()
+) -> Validated:
     """Encode labels, verify every payload, and quarantine invalid rows with their reason.
 
     A row with several faults is reported with the first: its error, its label, its payload.
@@ -176,6 +178,7 @@ def validate_rows(raw: pa.Table, kind: str, vocabulary: LabelVocabulary, feature
         kind: "image" or "feature".
         vocabulary: the classes.
         feature_dim: length of every feature vector, None for images.
+        feature_names: of its columns, for reasons; empty where they have none.
 
     Raises:
         DataError: the table's own instance ids are missing or out of range.
@@ -192,7 +195,7 @@ def validate_rows(raw: pa.Table, kind: str, vocabulary: LabelVocabulary, feature
         payload = _images(raw[schema.IMAGE], faults.good)
     else:
         assert feature_dim is not None
-        payload = _features(raw[schema.FEATURE], faults, feature_dim)
+        payload = _features(raw[schema.FEATURE], faults, feature_dim, feature_names)
     good = faults.good
     uris = raw[schema.URI].filter(pa.array(good)).cast(pa.string())
     columns = [pa.array(ids[good]), uris, pa.array(codes[good]), payload]
@@ -347,7 +350,7 @@ def _images(images: pa.ChunkedArray[Any], good: NDArray[np.bool_]) -> pa.Chunked
     return pa.chunked_array(flat, pa.binary())
 
 
-def _features(column: pa.ChunkedArray[Any], faults: _Faults, dim: int) -> pa.Array[Any]:
+def _features(column: pa.ChunkedArray[Any], faults: _Faults, dim: int, names: Sequence[str]) -> pa.Array[Any]:
     """The valid vectors as a column of `schema.feature_field`; the others get their reason. No loop over valid rows."""
     faults.note(pc.is_null(column), lambda rows: ["missing feature"] * len(rows))
     lengths = pc.fill_null(pc.list_value_length(column), dim).to_numpy()
@@ -364,7 +367,8 @@ def _features(column: pa.ChunkedArray[Any], faults: _Faults, dim: int) -> pa.Arr
         bad = np.zeros(len(faults.good), dtype=np.bool_)
         bad[np.flatnonzero(faults.good)[~finite]] = True
         column = np.unique(np.argmin(np.isfinite(values[~finite]), axis=1))  # the first of each row
-        where = f"feature column {column[0]} (from 0)" if len(column) == 1 else "feature"
+        one = repr(names[column[0]]) if names else f"{column[0]} (from 0)"
+        where = f"feature column {one}" if len(column) == 1 else "feature"
         faults.note(bad, lambda rows: [f"{where} has NaN or infinite values"] * len(rows))
         values = values[finite]
     return schema.feature_column(values)

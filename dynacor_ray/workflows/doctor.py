@@ -136,14 +136,14 @@ def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> Doc
 
 
 def _look_at_data(prepared: PreparedRun, report: DoctorReport) -> None:
-    report.look("labels and sample", lambda: _sample(prepared, report.plan))
+    report.look("labels and sample", lambda: sample_rows(prepared, report.plan))
     report.look("encoder", lambda: _encoder(prepared, report.plan))
     if on_cluster():
         report.look("room to spill", lambda: require_spill_space(store_bytes(prepared)))
     report.look("run directory", lambda: _directory(prepared))
 
 
-def _sample(prepared: PreparedRun, plan: dict[str, Any]) -> str:
+def sample_rows(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     """Count all labels; read and validate a few rows spread over the data."""
     source = prepared.source
     counts = count_labels(source.shards(4096))
@@ -151,15 +151,19 @@ def _sample(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     shards = source.shards(SAMPLE_ROWS)
     tables = [shard.read() for shard in _spread(shards, SAMPLE_SHARDS)]
     dim = feature_dim_of(tables[0]) if source.kind == "feature" else None
-    checked = [validate_rows(table, source.kind, vocabulary, dim) for table in tables]
+
+    def validate(table: pa.Table) -> Validated:
+        return validate_rows(table, source.kind, vocabulary, dim, source.feature_names)
+
+    checked = list(map(validate, tables))
     bad, total = _unusable(checked)
     if bad > prepared.config.max_invalid_share * total:  # by chance, or because a run would stop: look closer
-        checked = [validate_rows(shard.read(), source.kind, vocabulary, dim) for shard in _spread(shards, MORE_SHARDS)]
+        checked = [validate(shard.read()) for shard in _spread(shards, MORE_SHARDS)]
     plan["classes"] = len(vocabulary.names)
     plan["feature_dim"] = dim
     plan["gray"] = all(c.gray for c in checked)
     plan["max_side"] = max((c.max_side or 0 for c in checked), default=0)
-    plan["timed"] = _Timed.read(prepared, lambda table: validate_rows(table, source.kind, vocabulary, dim).rows)
+    plan["timed"] = _Timed.read(prepared, lambda table: validate(table).rows)
     unusable = _check_limits(prepared, counts, vocabulary, checked)
     notes = [f"{len(vocabulary.names)} classes", unusable]
     return "; ".join(notes + vocabulary_warnings(counts, vocabulary))
@@ -186,7 +190,8 @@ def _check_limits(
     for row in pa.concat_tables([c.quarantine for c in checked]).to_pylist():
         kind = reason_kind(row[schema.REASON])
         reasons[kind] += 1
-        examples.setdefault(kind, f"{row[schema.REASON]} ({row[schema.URI]})")
+        where = row[schema.URI] or f"row {row[schema.RAW_ROW]}"
+        examples.setdefault(kind, f"{row[schema.REASON]} ({where})")
     bad, total = _unusable(checked)
     shown = {examples[kind]: count for kind, count in reasons.items()}
     check_quarantine(bad, total, limit, shown, source.hint)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.storage import Location, locate
@@ -29,6 +32,7 @@ from dynacor_ray.runs.directory import (
     finished_run,
 )
 from dynacor_ray.runs.records import RunSummary
+from dynacor_ray.sources.label_values import is_integer_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,12 +85,18 @@ class DetectResult(_Handle):
         rows: list[dict[str, Any]] = first_rows(self.run / ISSUES, count).to_pylist()
         return rows
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self, codes: bool = False) -> pd.DataFrame:
         """`issues.parquet` as a pandas data frame in the order of the data, so that `frame.join` finds its rows.
 
         The index is that of the data frame that was searched, else instance_id. Rows that were quarantined are absent.
+        Given and predicted labels are categories with the names of the classes, so that `.cat.codes` has their numbers;
+        labels that are integers are those integers.
+
+        codes: Whether they are the numbers of the classes instead, as in `issues.parquet`.
         """
         frame: pd.DataFrame = self.issues.to_pandas()
+        for name in () if codes else (schema.GIVEN_LABEL, schema.PREDICTED_LABEL):
+            frame[name] = _labels_of(frame[name].to_numpy(), self.summary.class_names)
         found = frame.set_index(schema.INSTANCE_ID, drop=False).rename_axis(None)
         if not (self.run / INDEX).exists():
             return found.sort_index()
@@ -109,6 +119,15 @@ class DetectResult(_Handle):
     def dynamics(self) -> Dataset:
         """`dynamics.parquet` as a Ray data set (schema.dynamics_schema)."""
         return _ray_dataset(self.run / DYNAMICS)
+
+
+def _labels_of(codes: NDArray[np.integer[Any]], names: Sequence[str]) -> Any:
+    """Labels as the data have them, for a column of pandas: integers, else categories. codes: int (N,)."""
+    if all(is_integer_text(name) and str(int(name)) == name for name in names):
+        return np.array([int(name) for name in names])[codes]
+    import pandas as pd
+
+    return pd.Categorical.from_codes(codes, list(names))
 
 
 def _ray_dataset(place: Location) -> Dataset:

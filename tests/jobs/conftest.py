@@ -46,19 +46,21 @@ def running_head(python: Path, folder: Path, home: Path, **more: str) -> Iterato
     environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
     path = os.pathsep.join(map(str, dict.fromkeys([python.parent, Path(sys.executable).parent])))
     environment |= {"RAY_AUTH_MODE": "disabled", "HOME": str(home), "PATH": f"{path}{os.pathsep}{environment['PATH']}"}
-    process = subprocess.Popen(
-        [python, "-c", HEAD, str(port)],
-        env=environment | more,
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    log = home / "head.log"
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [python, "-c", HEAD, str(port)],
+            env=environment | {"RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300"} | more,  # a busy machine takes its time
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+        )
     assert process.stdout is not None
     assert process.stdin is not None
     try:
         while b"ready" not in (line := process.stdout.readline()):
-            assert line, "the cluster did not start"
+            assert line, f"the cluster did not start: {log.read_text()[-2000:]}"
         environment |= {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}"}
         _wait_for_jobs(environment)
         yield environment

@@ -89,6 +89,7 @@ class _Packer:
     own_ids: bool
     num_rows: int
     buckets: int
+    feature_names: tuple[str, ...] = ()
 
     def __call__(self, item: tuple[int, Shard]) -> _PartResult:
         try:
@@ -97,7 +98,7 @@ class _Packer:
             pa.default_memory_pool().release_unused()  # else an idle process keeps what a part took
 
     def _pack(self, index: int, shard: Shard) -> _PartResult:
-        checked = validate_rows(shard.read(), self.kind, self.vocabulary, self.feature_dim)
+        checked = validate_rows(shard.read(), self.kind, self.vocabulary, self.feature_dim, self.feature_names)
         rows, name = checked.rows, f"part-{index:06d}.parquet"
         place = self.folder / self.attempt
         (place / name).write_table(rows, **_ENCODING[self.kind])
@@ -196,7 +197,8 @@ def _pack(
     vocabulary = build_vocabulary(counts, source)
     dim = feature_dim_of(sample) if source.kind == "feature" else None
     rows, buckets = source.num_rows, bucket_count(source.num_rows)
-    packer = _Packer(folder, attempt, source.kind, vocabulary, dim, source.has_instance_ids, rows, buckets)
+    own, names = source.has_instance_ids, source.feature_names
+    packer = _Packer(folder, attempt, source.kind, vocabulary, dim, own, rows, buckets, names)
     found: list[_PartResult] = []
     with progress.stage("ingest", source.num_rows, "rows") as bar:
         for result in parallel_map(packer, list(enumerate(shards))):
@@ -278,7 +280,7 @@ def _summarize(
         warnings=(
             *source.warnings,
             *vocabulary_warnings(_named(class_counts, vocabulary), vocabulary),
-            *feature_warnings(scaling, lined_up, rows),
+            *feature_warnings(scaling, lined_up, rows, source.feature_names),
         ),
     )
 

@@ -98,8 +98,13 @@ def in_line(block: pa.Table, lined_up: LinedUpFeatures | None) -> pa.Table:
     return block.set_column(block.column_names.index(schema.FEATURE), schema.FEATURE, schema.feature_column(features))
 
 
-def feature_warnings(scaling: RobustScaling | None, lined_up: LinedUpFeatures | None, num_rows: int) -> list[str]:
-    """Sentences about columns in other units, columns without information, and far rows."""
+def feature_warnings(
+    scaling: RobustScaling | None, lined_up: LinedUpFeatures | None, num_rows: int, names: Sequence[str] = ()
+) -> list[str]:
+    """Sentences about columns in other units, columns without information, and far rows.
+
+    names: Of the columns; without them they go by number, from 0.
+    """
     if scaling is None:
         return []
     sentences, columns = [], len(scaling.weights)
@@ -109,12 +114,13 @@ def feature_warnings(scaling: RobustScaling | None, lined_up: LinedUpFeatures | 
     elif scaling.far_columns:
         sentences.append(
             f"{len(scaling.far_columns):,} of {columns:,} feature columns are in other units than the rest, such as a "
-            f"time or a row number, and are scaled to theirs{undone}: {_listed(scaling.far_columns)}."
+            f"time or a row number, and are scaled to theirs{undone}: {_listed(_columns(scaling.far_columns, names))}."
         )
     if scaling.constant_columns and num_rows > 1:
+        shown = _listed(_columns(scaling.constant_columns, names))
         sentences.append(
             f"{len(scaling.constant_columns):,} of {columns:,} feature columns have the same value in "
-            f"{'all rows' if num_rows <= SAMPLE_ROWS else 'a sample of the rows'}: {_listed(scaling.constant_columns)}."
+            f"{'all rows' if num_rows <= SAMPLE_ROWS else 'a sample of the rows'}: {shown}."
         )
     if lined_up is not None and lined_up.far_rows:
         sentences.append(
@@ -124,6 +130,10 @@ def feature_warnings(scaling: RobustScaling | None, lined_up: LinedUpFeatures | 
     return sentences
 
 
-def _listed(numbers: Sequence[int], count: int | None = None, most: int = 10) -> str:
+def _columns(numbers: Sequence[int], names: Sequence[str]) -> list[str]:
+    return [repr(names[number]) if names else str(number) for number in numbers]
+
+
+def _listed(numbers: Sequence[int | str], count: int | None = None, most: int = 10) -> str:
     more = (len(numbers) if count is None else count) - most
     return ", ".join(map(str, numbers[:most])) + (f" and {more:,} more" if more > 0 else "")

@@ -95,7 +95,7 @@ def test_a_spreadsheet_computes_nothing(tmp_path: Path) -> None:
 
 def test_what_cannot_be_exported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    remedy = "--format csv or parquet or json or label-studio or fiftyone or datasets"
+    remedy = "--format csv or parquet or json or label-studio or fiftyone or datumaro or datasets"
     with pytest.raises(ConfigError, match=rf"ends with \.csv, \.parquet, \.json, but got .* {remedy}"):
         export_run(at(run), at(tmp_path / "out.xlsx"))
     with pytest.raises(DataError, match="but got feature vectors; say --format json"):

@@ -127,7 +127,7 @@ def test_cvat(tmp_path: Path) -> None:
     assert read_answer_file(at(tmp_path / "export.zip")) == answers
     two = '<annotations><image name="a"><tag label="x"/><tag label="y"/></image></annotations>'
     for text in (two, "<!DOCTYPE x [<!ENTITY a 'b'>]><annotations/>", "<annotations>"):
-        with pytest.raises(DataError, match=r"an export of Label Studio, CVAT or FiftyOne in .*annotations\.xml"):
+        with pytest.raises(DataError, match=r"an export of .*, FiftyOne or Datumaro in .*annotations\.xml"):
             found(tmp_path / "annotations.xml", text)
 
 
@@ -153,9 +153,21 @@ def test_fiftyone(tmp_path: Path) -> None:
     ]
 
 
+def test_datumaro(tmp_path: Path) -> None:
+    label = {"type": "label", "label_id": 1, "attributes": {"instance_id": 7}}
+    categories = {"label": {"labels": [{"name": "cat", "parent": ""}, {"name": "dog", "parent": ""}]}}
+    items = [{"id": "a", "annotations": [label, {"type": "bbox"}]}, {"id": "8", "annotations": []}]
+    held: dict[str, Any] = {"categories": categories, "items": items}
+    assert found(tmp_path / "default.json", json.dumps(held)) == [FileAnswer(7, label="dog", by_person=False)]
+    for wrong in ([label, label], [label | {"attributes": {}}]):
+        items[0]["annotations"] = wrong
+        with pytest.raises(DataError, match="FiftyOne or Datumaro in"):
+            found(tmp_path / "default.json", json.dumps(held))
+
+
 @pytest.mark.parametrize(
     "text", ["[", "{}x", "[1]", "{}", '[{"annotations": [{"result": [{"value": {"choices": ["a"]}}]}]}]']
 )
 def test_another_json_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"an export of Label Studio, CVAT or FiftyOne in .*export the annotated tasks"):
+    with pytest.raises(DataError, match=r"an export of .*, FiftyOne or Datumaro in .*export the annotated tasks"):
         found(tmp_path / "export.json", text)

@@ -29,7 +29,7 @@ def test_without_truth_nothing_is_said_of_an_oracle() -> None:
 def test_the_terminal_names_the_choice_and_the_failures() -> None:
     text = shown(sweep_summary_of(TRIALS), trials_table(TRIALS, FAILED, sweep_summary_of(TRIALS)).to_pylist())
     assert "Chosen: gamma=0.1 alpha=5.0: 30.0% flagged, F1 60.0% by validation_metric" in text
-    assert "Default: gamma=0.1 alpha=0.5" in text
+    assert "Default gamma and alpha, cut by Eq. 4 as all trials: gamma=0.1 alpha=0.5" in text
     assert "Best (oracle): gamma=0.2 alpha=0.5: 40.0% flagged, F1 80.0%" in text
     assert "Failed: gamma=0.2 alpha=5.0: disk? full" in text
 

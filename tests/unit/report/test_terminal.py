@@ -61,10 +61,14 @@ def test_numbers_are_shown() -> None:
 
 
 def test_scores_against_the_truth() -> None:
-    scores = {"noise_rate": 0.2, "f1": None, "precision": 0.5, "recall": 0.25, "auroc": None}
+    scores = {"noise_rate": 0.0, "f1": None, "precision": None, "recall": None, "auroc": None}
+    lines = printed(summary_of(evaluation=scores), [])
+    for name in ("f1", "recall", "auroc"):
+        assert cells(lines, f"{name} against the truth")[1] == "none (no label is wrong)"
+    scores |= {"noise_rate": 0.2, "f1": 0.0, "recall": 0.25, "auroc": 0.5}
     lines = printed(summary_of(evaluation=scores, data={"quarantined": 1234}), [])
     assert cells(lines, "true noise rate")[1] == "20.0%"
-    assert cells(lines, "f1 against the truth")[1] == "undefined"
+    assert cells(lines, "precision against the truth")[1] == "none (nothing is flagged)"
     assert cells(lines, "recall against the truth")[1] == "25.0%"
     assert cells(lines, "quarantined as unusable")[1] == "1,234"
 

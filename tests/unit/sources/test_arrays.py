@@ -62,6 +62,20 @@ def test_images_and_splits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_rgb(test["image"][1].as_py())[..., 2], pixels[1])
 
 
+def test_images_of_floats_and_with_channels_first(tmp_path: Path) -> None:
+    pixels = np.arange(5 * 3 * 4 * 4, dtype=np.uint8).reshape(5, 3, 4, 4)
+    for images in (pixels, pixels.transpose(0, 2, 3, 1) / np.float32(255)):
+        np.savez(tmp_path / "d.npz", images=images, labels=Y)
+        table = whole(opened(tmp_path / "d.npz"))
+        np.testing.assert_array_equal(load_rgb(table["image"][1].as_py()), pixels[1].transpose(1, 2, 0))
+    maps = pixels.astype(np.float32)
+    np.savez(tmp_path / "d.npz", maps=maps, labels=Y)
+    assert opened(tmp_path / "d.npz").kind == "feature", "no pixels, but values of a network"
+    maps[0] = 0.5
+    np.savez(tmp_path / "d.npz", maps=maps, labels=Y)
+    assert whole(opened(tmp_path / "d.npz"))["error"][1].as_py() == "float32 values outside of 0..1 are no pixels"
+
+
 def test_what_is_no_array_of_numbers(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.array([{}, {}], dtype=object), y=Y[:2])
     with pytest.raises(DataError, match=r"but got the arrays y \(2,\) int64; name them"):

@@ -56,10 +56,20 @@ def test_coco(tmp_path: Path) -> None:
         opened(tmp_path)
     assert opened(tmp_path, split="val").num_rows == 3
     write(file, coco(categories=[]))
-    with pytest.raises(
-        DataError, match=r"COCO's images, annotations and categories in .*, but got KeyError 1; correct"
+    assert opened(file).class_names == ("1", "2"), "classes without names go by their ids"
+    lost = {"image_id": 7, "category_id": 1}
+    for changes, message in (
+        (
+            {"categories": [{"id": 1, "name": "cat"}]},
+            "only known values of category_id .*, but got 1 others, such as 2",
+        ),
+        ({"images": []}, "only known values of image_id in the annotations .*, but got 3 others, such as 7"),
+        ({"annotations": [lost, lost | {"bbox": []}]}, "a bbox in every annotation of .*, but got 2 without one"),
+        ({"images": [{"id": 7}]}, "COCO's images, annotations and categories in .*, but got KeyError 'file_name'"),
     ):
-        opened(file)
+        write(file, coco(**changes))
+        with pytest.raises(DataError, match=message):
+            opened(file)
 
 
 NAMES = {

@@ -92,6 +92,7 @@ def test_two_questions_need_the_name_of_one(folder: Path) -> None:
             "one class per task in p.json, .* got 1 with several, such as cat,",
         ),
         ([task(1, "a.png")], "one class per task in p.json, an export of Label Studio, but got no annotation; search"),
+        ({"columns": ["a"], "data": [[1, 2]]}, "a list of objects in p.json, but got a dict"),
         ({"a": 1}, "a list of objects in p.json, but got a dict; write one object"),
         ([], "a list of objects in p.json, but got an empty list"),
         ([{"path": "a", "label": 1}, {"path": "b", "label": "x"}], "values of one type per key in p.json"),
@@ -107,6 +108,23 @@ def test_a_list_of_objects_as_pandas_writes_it(folder: Path) -> None:
     assert whole(source)["label"].to_pylist() == ["x", "y"]
     with pytest.raises(DataError, match=r"JSON in q\.json, but got 'Expecting value"):
         open_source(str(write(folder / "q.json", "[oops]")), SourceOptions())
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"data": [{"path": "photos/c.png", "label": "x"}, {"path": "photos/d.png", "label": "y"}]},
+        {"path": ["photos/c.png", "photos/d.png"], "label": ["x", "y"]},
+        {"path": {"0": "photos/c.png", "1": "photos/d.png"}, "label": {"0": "x", "1": "y"}},
+        {"0": {"path": "photos/c.png", "label": "x"}, "1": {"path": "photos/d.png", "label": "y"}},
+        {"columns": ["path", "label"], "index": [0, 1], "data": [["photos/c.png", "x"], ["photos/d.png", "y"]]},
+        {"photos/c.png": "x", "photos/d.png": "y"},
+    ],
+)
+def test_objects_as_pandas_and_others_write_them(folder: Path, held: Any) -> None:
+    table = whole(opened(folder, held))
+    assert table["uri"].to_pylist() == ["photos/c.png", "photos/d.png"]
+    assert table["label"].to_pylist() == ["x", "y"]
 
 
 def test_a_project_of_label_studio_as_csv(folder: Path) -> None:

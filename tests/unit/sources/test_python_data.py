@@ -103,6 +103,28 @@ def test_a_frame_keeps_its_index() -> None:
     assert opened(frame.reset_index(drop=True)).fingerprint() != inside.fingerprint()
 
 
+def test_an_index_names_rows_of_features_and_is_no_path() -> None:
+    frame = pd.DataFrame(X, columns=["f0", "f1", "f2"]).assign(f3=1.0, label=Y)
+    for index, uris in (
+        (list("abcde"), list("abcde")),
+        (pd.MultiIndex.from_arrays([Y, range(5)]), ["(0, 0)", "(1, 1)", "(0, 2)", "(1, 3)", "(1, 4)"]),
+        ([3, 3, 1, 1, 0], ["3", "3", "1", "1", "0"]),
+    ):
+        source = opened(frame.set_axis(index))
+        assert source.kind == "feature"
+        assert whole(source)["uri"].to_pylist() == uris
+
+
+def test_sparse_columns_masked_values_and_named_fields_are_numbers() -> None:
+    frame = pd.DataFrame(X, columns=["f0", "f1", "f2"]).assign(f3=pd.arrays.SparseArray([0.0, 0, 2, 0, 0]), label=Y)
+    fields = np.rec.fromarrays([*X.T, [0.0, 0, 2, 0, 0], Y], names="f0,f1,f2,f3,label")
+    for data in (frame, fields):
+        assert whole(opened(data))["feature"][2].as_py() == [6.0, 7.0, 8.0, 2.0]
+    hidden = whole(opened(np.ma.masked_greater(X, 13), Y))["feature"].to_pylist()
+    assert np.isnan(hidden[4][2])
+    assert hidden[3] == [9.0, 10.0, 11.0]
+
+
 def test_anything_with_an_arrow_stream_is_a_table() -> None:
     class Stream:
         def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
@@ -197,7 +219,7 @@ def test_missing_labels_are_null() -> None:
         (X, None, "Expected labels of the rows, but got None; pass detect(data, labels)."),
         (X, np.ones((5, 2)), "or one-hot, but got (5, 2) with other rows than one 1 and zeros; pass one class"),
         (X.reshape(5, 3, 1), Y, "but got float64 of 5x3x1; pass features as data.reshape(len(data), -1)"),
-        (np.full((5, 3, 4, 4), -1.5), Y, "not an image: float64 values outside of 0..1"),
+        (np.full((5, 3, 4, 4), -1.5), Y, "float64 values outside of 0..1 are no pixels"),
         (pd.concat([pd.DataFrame({"feature": list(X)})] * 2, axis=1), Y, "in the table, but got several feature;"),
         ({"features": X, "labels": Y}, None, "pass two of them, as in detect(data['features'], data['labels'])."),
         (X, ["a", 1, "b", 2, "c"], "Expected labels that are all text or all integers"),

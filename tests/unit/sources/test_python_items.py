@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Subset
 
 from dynacor_ray.core.errors import DataError
+from dynacor_ray.core.image_decoding import load_rgb
 from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.python_data import open_python
-from tests.opened_sources import png, whole
+from tests.opened_sources import png, whole, write
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 Y = [0, 1, 0, 1]
@@ -90,6 +92,42 @@ class Images(torch.utils.data.Dataset[Any]):
 
     def __getitem__(self, row: int) -> Any:
         return Image.new("L", (2, 2), row), None
+
+
+class Records:
+    """A data set whose items are dictionaries, as those of many training loops."""
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+
+    def __len__(self) -> int:
+        return len(Y)
+
+    def __getitem__(self, row: int) -> Any:
+        values = {"pixel_values": np.full((4, 4), row, np.uint8), "labels": torch.tensor(Y[row]), "path": "x"}
+        return {key: values[key] for key in self.keys} if self.keys else values["pixel_values"]
+
+
+def test_items_may_be_records_or_images_alone() -> None:
+    for data, labels in ((Records("pixel_values", "labels"), None), (Records("pixel_values"), Y), (Records(), Y)):
+        source = opened(data, labels)
+        assert whole(source)["label"].to_pylist() == list(map(str, Y))
+        assert load_rgb(whole(source)["image"][3].as_py())[0, 0].tolist() == [3, 3, 3]
+    with pytest.raises(DataError, match=r"an image or feature \(image, .*\) in each item, but got the keys path"):
+        opened(Records("path"), Y)
+    with pytest.raises(DataError, match=r"a label \(given_label, .*\) in each item, but got the keys pixel_values"):
+        opened(Records("pixel_values"), None)
+
+
+def test_paths_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.png", png())
+    for data in (["~/a.png"] * 2, "~/*.png"):
+        source = opened(data, ["a", "b"][: 1 + isinstance(data, list)])
+        assert whole(source)["error"].null_count == source.num_rows
+    table = write(tmp_path / "t.csv", "path,label\n")
+    with pytest.raises(DataError, match=r"images that fit .*, beside labels, but got t\.csv; leave the labels out"):
+        opened(str(table), Y)
 
 
 def test_parts_of_data_sets_have_their_classes_and_labels() -> None:

@@ -22,9 +22,25 @@ def test_nothing_there(tmp_path: Path) -> None:
         opened("nosuchprotocol://x")
 
 
+def test_what_a_driver_raises_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("Repository id must be 'namespace/name'")
+
+    monkeypatch.setattr("dynacor_ray.core.storage.Location.exists", fail)
+    with pytest.raises(DataError, match=r"an address that its driver can look up, .*, but got 'Repository id must be"):
+        opened("memory://data")
+
+
 def test_not_understood(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a table \(.csv, .*\) .* but got a file of type '.zip'"):
         opened(write(tmp_path / "x.zip", "zip"))
+    for name, remedy in (
+        ("x.zip", "unpack it and pass the folder"),
+        ("x.xlsx", "save it as CSV"),
+        ("x.pkl", r"load it in Python and pass the arrays: dynacor_ray.detect\(features, labels\)"),
+    ):
+        with pytest.raises(DataError, match=remedy):
+            opened(write(tmp_path / name, "x"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"'demo', a folder .* but got an empty folder"):
         opened(tmp_path / "empty")

@@ -208,6 +208,17 @@ def test_where_images_are(tmp_path: Path) -> None:
     assert whole(source)["error"].null_count == 4
 
 
+def test_paths_encoded_as_in_addresses(tmp_path: Path) -> None:
+    data = write(tmp_path / "t.csv", "path,label\nimg/a%20b%25.png,x\nimg/%C3%BC.png,y\n")
+    for name in ("a b%.png", "ü.png"):
+        write(tmp_path / "img" / name, png())
+    source = opened(data)
+    assert source.notes == ("Paths are decoded, as %20 is a blank in an address.",)
+    assert whole(source)["uri"].to_pylist() == ["img/a b%.png", "img/ü.png"]
+    write(tmp_path / "img" / "a%20b%25.png", png())
+    assert opened(data).notes == (), "what is written so is meant so"
+
+
 def test_repeated_headers_keep_their_place(pictures: Path) -> None:
     lines = 'path,label\n"img/0,0.png",a\n"img/1,1.png",b\n'
     table = whole(opened(write(pictures / "t.csv", lines + lines)))
@@ -223,6 +234,36 @@ def test_commas_are_decimal_points_where_spreadsheets_write_them(tmp_path: Path)
     assert source.notes[0] == "Read fields as divided by ';', commas in numbers as decimal points."
 
 
+def test_commas_before_three_digits_are_no_decimal_points_among_commas(tmp_path: Path) -> None:
+    rows = "".join(f'"{number},000",1,2,3,{"ab"[number % 2]}\n' for number in range(1, 9))
+    data = write(tmp_path / "t.csv", f"f0,f1,f2,f3,label\n{rows}")
+    with pytest.raises(DataError, match=r"numbers in f0 to f3 of t\.csv, but got column 'f0' of type string"):
+        opened(data)
+    source = opened(write(data, data.read_text().replace(",000", ",50")))
+    assert whole(source)["feature"][0].as_py() == [1.5, 1.0, 2.0, 3.0]
+
+
+def test_numbers_that_name_rows_are_no_paths(tmp_path: Path) -> None:
+    rows = "".join(f"{number},{number / 7},{number / 3},{'ab'[number % 2]}\n" for number in range(8))
+    source = opened(write(tmp_path / "t.csv", f"id,length,width,kind\n{rows}"))
+    table = whole(source)
+    assert table["uri"].to_pylist() == [str(number) for number in range(8)]
+    assert table["feature"][7].as_py() == pytest.approx([1.0, 7 / 3])
+
+
+def test_numbers_and_a_word_need_no_header(tmp_path: Path) -> None:
+    """As in the tables of UCI's repository."""
+    rows = "".join(f"{number},{number / 3},0,{number + 1},{'ab'[number % 2]}\n" for number in range(8))
+    source = opened(write(tmp_path / "iris.data", rows))
+    assert (
+        source.notes[0]
+        == "Read the first line as data, with the columns column_1, column_2, column_3, column_4, label."
+    )
+    table = whole(source)
+    assert table["feature"][3].as_py() == [3.0, 1.0, 0.0, 4.0]
+    assert table["label"].to_pylist() == list("abababab")
+
+
 def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
     for head in ("path,label\n", "f0,f1,f2,f3,label\n"):
         with pytest.raises(DataError, match=r"labeled rows in .*t.csv, but got 0 rows"):
@@ -230,10 +271,10 @@ def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
 
 
 def test_the_label_may_be_numbered_like_the_features(tmp_path: Path) -> None:
-    data = write(tmp_path / "t.csv", "1.5,2,3,4,one\n2.5,3,4,5,two\n")
-    with pytest.raises(DataError, match="column 'column_5' of type string; correct it, name it with --label-column"):
+    data = write(tmp_path / "t.csv", "f1,f2,f3,f4,f5\n1.5,2,3,4,one\n2.5,3,4,5,two\n")
+    with pytest.raises(DataError, match="column 'f5' of type string; correct it, name it with --label-column"):
         opened(data)
-    table = whole(opened(data, label_column="column_5"))
+    table = whole(opened(data, label_column="f5"))
     assert table["label"].to_pylist() == ["one", "two"]
     assert table["feature"].to_pylist() == [[1.5, 2, 3, 4], [2.5, 3, 4, 5]]
 
@@ -248,6 +289,7 @@ LABELS = {
     "whole": (["1.0", "2.0", "1", "2.5"], ["1", "2", "1", "2.5"]),
     "blanks": ([" one", "one ", "ONE", ""], ["one", "one", "ONE", None]),
     "minus": (["-1", "1", "-1.0", "0"], [None, "1", None, "0"]),
+    "zeros": (["-0.0", "-0", "0", "-10"], ["0", "0", "0", None]),
     "none": (["none", "NA", "true", "-x"], ["none", "NA", "true", "-x"]),
 }
 

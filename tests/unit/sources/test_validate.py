@@ -121,6 +121,8 @@ def test_features_of_other_length() -> None:
 def test_doubles_beyond_float32_are_set_aside() -> None:
     checked = validate_rows(raw(["cat"], feature=pa.array([[1e300]])), "feature", VOCABULARY, 1)
     assert reasons(checked) == {0: "feature column 0 (from 0) has NaN or infinite values"}
+    checked = validate_rows(raw(["cat"], feature=pa.array([[1e300]])), "feature", VOCABULARY, 1, ["age"])
+    assert reasons(checked) == {0: "feature column 'age' has NaN or infinite values"}
 
 
 def test_no_rows_and_no_good_rows() -> None:

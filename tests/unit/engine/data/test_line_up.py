@@ -79,6 +79,10 @@ def test_columns_are_named(tmp_path: Path) -> None:
     assert said[0].startswith("1 of 20 feature columns are in other units than the rest")
     assert said[0].endswith(": 2.")
     assert said[1] == "1 of 20 feature columns have the same value in all rows: 3."
+    names = [f"x{column}" for column in range(DIM)]
+    said = feature_warnings(*line_up(written(tmp_path, features), features), ROWS, names)
+    assert said[0].endswith(": 'x2'.")
+    assert said[1].endswith(": 'x3'.")
     mixed = (PLAIN * np.geomspace(1e-3, 1e3, DIM)).astype(np.float32)
     (whole,) = feature_warnings(*line_up(written(tmp_path, mixed), mixed), ROWS)
     assert whole.startswith("The 20 feature columns are in different units: all are scaled to one")

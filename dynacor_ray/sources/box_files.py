@@ -1,0 +1,220 @@
+"""Files of boxes as COCO, YOLO and Pascal VOC write them: where they lie, and their boxes as rows."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+from dynacor_ray.core.errors import DataError, expected_got, first_line
+from dynacor_ray.core.schema import RAW_LABEL, URI
+from dynacor_ray.core.storage import Location
+from dynacor_ray.sources.folder import is_split_name
+from dynacor_ray.sources.folder_scan import scan_folder
+from dynacor_ray.sources.image_files import is_image_name
+
+PATH, BOX, UNIT = "path", "box", "unit"
+"""Columns of a box beside uri and label."""
+_YAML = (".yaml", ".yml")
+_VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_SIDES, _POLYGON = 4, 7
+"""Numbers of a box; least fields of a line with a polygon: the class and three points."""
+
+Boxes = tuple[Location, list[dict[str, Any]], list[str], list[Location]]
+"""Where paths start, the boxes, the names of the classes, and the files that were read."""
+
+
+def find_coco(place: Location, names: Sequence[str]) -> list[str]:
+    """COCO's files of annotations in a folder or its annotations/. names: what the folder holds."""
+    inner = [f"annotations/{name}" for name in (place / "annotations").names()] if "annotations" in names else []
+    return [name for name in [*names, *inner] if re.fullmatch(r"(.*/)?(instances.*|_annotations\.coco)\.json", name)]
+
+
+def is_yolo(place: Location, names: Sequence[str]) -> bool:
+    """Whether a folder holds images/ and labels/ with text files, or folders of splits that do."""
+    return bool(_yolo_parts(place, names))
+
+
+def _yolo_parts(place: Location, names: Sequence[str]) -> list[str]:
+    """Where images/ and labels/ lie: "" in the folder itself, else the folders of splits with their slash."""
+    if {"images", "labels"} <= set(names):
+        return [""] if next(_texts(place / "labels"), None) is not None else []
+    inner = [name for name in names if is_split_name(name) and {"images", "labels"} <= set((place / name).names())]
+    return [f"{name}/" for name in inner if next(_texts(place / name / "labels"), None) is not None]
+
+
+def is_voc(place: Location, names: Sequence[str]) -> bool:
+    """Whether a folder holds Annotations/ with .xml files beside JPEGImages/."""
+    return {"Annotations", "JPEGImages"} <= set(names) and any(map(_is_xml, (place / "Annotations").names()))
+
+
+def _is_xml(name: str) -> bool:
+    return name.endswith(".xml")
+
+
+def _texts(labels: Location) -> Iterator[str]:
+    for name in labels.names():
+        if name.endswith(".txt") and name != "classes.txt":
+            yield name
+        elif "." not in name:
+            yield from (f"{name}/{inner}" for inner in (labels / name).names() if inner.endswith(".txt"))
+
+
+def read_coco(place: Location, split: str | None) -> Boxes:
+    """Boxes of one file of annotations; pictures are found by their names wherever they lie in the folder."""
+    root = place if place.is_dir() else place.parent
+    files = [place] if root is not place else [place / name for name in find_coco(place, place.names())]
+    files = [file for file in files if split is None or split in file.path]
+    if len(files) != 1:
+        got = ", ".join(posixpath.basename(file.path) for file in files) or "none"
+        raise DataError(expected_got(f"one file of annotations in {place}", got, "name it with --data or --split"))
+    if posixpath.basename(root.path) == "annotations":
+        root = root.parent
+    try:
+        content = files[0].read_json()
+        used = sorted({item["category_id"] for item in content["annotations"]})
+        listed = content.get("categories") or [{"id": code, "name": code} for code in used]
+        names = {item["id"]: str(item["name"]) for item in listed}
+        _require_known(files[0], "category_id", used, names)
+        pictures = {item["id"]: str(item["file_name"]) for item in content["images"]}
+        _require_known(files[0], "image_id", (item["image_id"] for item in content["annotations"]), pictures)
+        missing = ("bbox" for item in content["annotations"] if len(item.get("bbox") or ()) != _SIDES)
+        _require_known(files[0], "bbox", missing, ())
+        lying = _by_name(root)
+        pictures = {key: lying.get(posixpath.basename(path), path) for key, path in pictures.items()}
+        boxes = [(pictures[a["image_id"]], names[a["category_id"]], a["bbox"]) for a in content["annotations"]]
+        rows = [_row(path, label, [float(value) for value in box], "pixels") for path, label, box in boxes]
+    except (KeyError, TypeError, ValueError) as error:
+        got = f"{type(error).__name__} {first_line(error)}"
+        raise DataError(
+            expected_got(f"COCO's images, annotations and categories in {files[0]}", got, "correct it")
+        ) from error
+    return root, rows, list(dict.fromkeys(names.values())), files
+
+
+def _require_known(file: Location, key: str, values: Iterable[Any], known: Container[Any]) -> None:
+    """Raise DataError that tells which annotations point to nothing."""
+    lost = [value for value in values if value not in known]
+    if lost:
+        got = f"{len(lost):,} without one" if key == "bbox" else f"{len(lost):,} others, such as {lost[0]!r}"
+        expected = "a bbox in every annotation" if key == "bbox" else f"only known values of {key} in the annotations"
+        raise DataError(expected_got(f"{expected} of {file}", got, "correct it, or leave these annotations out"))
+
+
+def _by_name(root: Location) -> dict[str, str]:
+    """Name of a picture -> its path below the root, where only one has this name."""
+    found: dict[str, str] = {}
+    for file in scan_folder(root).files:
+        name = posixpath.basename(file.path)
+        found[name] = "" if name in found else file.path
+    return {name: path for name, path in found.items() if path}
+
+
+def read_yolo(place: Location, split: str | None) -> Boxes:
+    """Boxes of all text files: class, center and size as shares of the sides, or the class and the points around it."""
+    names, rows, files = _yolo_names(place), list[dict[str, Any]](), list[Location]()
+    has_points = any(b"kpt_shape" in (place / name).read_bytes() for name in place.names() if name.endswith(_YAML))
+    for part in _yolo_parts(place, place.names()):
+        folder = place / part if part else place
+        pictures = {posixpath.splitext(file.path)[0]: file.path for file in scan_folder(folder / "images").files}
+        pictures |= {posixpath.splitext(name)[0]: name for name in (folder / "images").names() if is_image_name(name)}
+        for text in _texts(folder / "labels"):
+            if split is not None and not f"{part}{text}".startswith(f"{split}/"):
+                continue
+            stem, file = posixpath.splitext(text)[0], folder / "labels" / text
+            path = f"{part}images/{pictures.get(stem, stem + '.jpg')}"
+            files.append(file)
+            for line in filter(str.strip, file.read_bytes().decode(errors="replace").splitlines()):
+                try:
+                    code, box = _yolo_box(line.split(), has_points)
+                except ValueError as error:
+                    expected = f"lines of class, x, y, width and height in {file}"
+                    raise DataError(expected_got(expected, repr(line[:80]), "correct the file")) from error
+                rows.append(_row(path, names.get(code, str(code)), box, "share"))
+    return place, rows, list(names.values()) or sorted({row[RAW_LABEL] for row in rows}, key=int), files
+
+
+def _yolo_box(fields: list[str], has_points: bool) -> tuple[int, list[float]]:
+    """Class and box (left, top, width, height) of a line; of a polygon the box around it.
+
+    has_points: whether lines go on with key points after the box. Raises ValueError for another line.
+    """
+    code, numbers = int(fields[0]), list(map(float, fields[1:]))
+    if len(fields) >= _POLYGON and len(fields) % 2 and not has_points:
+        left, top = min(numbers[::2]), min(numbers[1::2])
+        return code, [left, top, max(numbers[::2]) - left, max(numbers[1::2]) - top]
+    if len(numbers) > _SIDES + 1 and not has_points:
+        raise ValueError("neither a box nor a polygon")
+    x, y, wide, high = numbers[:_SIDES]
+    return code, [x - wide / 2, y - high / 2, wide, high]
+
+
+def read_voc(place: Location, split: str | None) -> Boxes:
+    """Boxes of all Annotations/*.xml; a split is a list of names in ImageSets/Main/."""
+    names = sorted(filter(_is_xml, (place / "Annotations").names()))
+    if split is not None:
+        lines = (place / "ImageSets" / "Main" / f"{split}.txt").read_bytes().decode(errors="replace").split("\n")
+        chosen = {line.split()[0] for line in lines if line.strip()}
+        names = [name for name in names if posixpath.splitext(name)[0] in chosen]
+    files, rows = [place / "Annotations" / name for name in names], list[dict[str, Any]]()
+    for file in files:
+        try:
+            content = file.read_bytes()
+            if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+                raise ValueError("a document type, which Pascal VOC has not")
+            top = ElementTree.fromstring(content)
+            path = f"JPEGImages/{posixpath.basename(_text(top, 'filename'))}"
+            for item in top.iter("object"):
+                left, upper, right, lower = (float(_text(item, f"bndbox/{side}")) for side in _VOC_SIDES)
+                box = [left - 1, upper - 1, right - left + 1, lower - upper + 1]  # counted from 1, the last included
+                rows.append(_row(path, _text(item, "name"), box, "pixels"))
+        except (ValueError, ElementTree.ParseError) as error:
+            expected = f"a filename, and name and bndbox of every object, in {file}"
+            raise DataError(expected_got(expected, f"'{first_line(error)}'", "correct it")) from error
+    return place, rows, sorted({row[RAW_LABEL] for row in rows}), files
+
+
+def _text(element: ElementTree.Element, path: str) -> str:
+    found = (element.findtext(path) or "").strip()
+    if not found:
+        raise ValueError(f"no {path}")
+    return found
+
+
+def _yolo_names(place: Location) -> dict[int, str]:
+    """Class names by number, of `names:` in a .yaml, as a list or as lines `0: name`, or of classes.txt."""
+    for name in place.names():
+        if name.endswith(_YAML):
+            text = (place / name).read_bytes().decode(errors="replace")
+            listed = re.search(r"^names:\s*(\[.*?\])", text, re.MULTILINE | re.DOTALL)
+            if listed:
+                items = re.findall(r"'((?:[^']|'')*)'|\"((?:[^\"\\]|\\.)*)\"|([^,\[\]\s][^,\[\]]*)", listed.group(1))
+                return dict(enumerate(next(filter(None, item), "").strip() for item in items))
+            block = re.search(r"^names:\s*\n((?:[ \t]+.*\n?|\s*-.*\n?)+)", text, re.MULTILINE)
+            lines = re.findall(r"^\s*(?:-|(\d{1,18}):)\s*(.+?)\s*$", block.group(1), re.MULTILINE) if block else []
+            if lines:
+                return {int(code or i): label.strip("'\"") for i, (code, label) in enumerate(lines)}
+    for folder in (place, place / "labels"):
+        if (folder / "classes.txt").exists():
+            lines_of = (folder / "classes.txt").read_bytes().decode(errors="replace").splitlines()
+            return dict(enumerate(line.strip() for line in lines_of if line.strip()))
+    return {}
+
+
+def _row(path: str, label: str, box: list[float], unit: str) -> dict[str, Any]:
+    """One box; its uri is the picture's with a media fragment (W3C), in pixels or in percent."""
+    shown = ",".join(f"{value * (100 if unit == 'share' else 1):.6g}" for value in box)
+    fragment = f"xywh={'percent:' if unit == 'share' else ''}{shown}"
+    return {URI: f"{path}#{fragment}", RAW_LABEL: label, PATH: path, BOX: box, UNIT: unit}
+
+
+def is_coco_file(place: Location) -> bool:
+    """Whether a JSON file holds COCO's annotations, by its first bytes."""
+    with place.stream() as stream:
+        head = bytes(stream.read(1 << 16)).decode(errors="replace")
+    return head.lstrip().startswith("{") and any(
+        json.dumps(key) in head for key in ("images", "annotations", "categories")
+    )

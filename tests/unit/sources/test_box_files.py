@@ -1,0 +1,62 @@
+"""Files of boxes in the forms that exports of tools have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dynacor_ray.core.errors import DataError
+from tests.opened_sources import opened, png, whole, write
+
+
+def boxes(path: Path, **options: str) -> list[tuple[str, str]]:
+    table = whole(opened(path, **options), 9)
+    return list(zip(table["label"].to_pylist(), table["uri"].to_pylist(), strict=True))
+
+
+def test_folders_of_splits_as_roboflow_writes_them(tmp_path: Path) -> None:
+    for split, code in (("train", 0), ("valid", 1)):
+        write(tmp_path / split / "images" / "a.png", png())
+        write(tmp_path / split / "labels" / "a.txt", f"{code} 0.5 0.5 1 1\n")
+    write(tmp_path / "data.yaml", "train: ../train/images\nnames: ['cat', 'dog']\n")
+    all_of = [
+        ("cat", "train/images/a.png#xywh=percent:0,0,100,100"),
+        ("dog", "valid/images/a.png#xywh=percent:0,0,100,100"),
+    ]
+    assert boxes(tmp_path) == boxes(tmp_path / "data.yaml") == all_of
+    assert boxes(tmp_path, split="valid") == all_of[1:]
+
+
+def test_the_box_of_a_polygon_is_the_one_around_it(tmp_path: Path) -> None:
+    """Read as a box, its first two points would be a center and sides: another part of the picture."""
+    write(tmp_path / "images" / "a.png", png())
+    lines = write(tmp_path / "labels" / "a.txt", "0 0.1 0.2 0.9 0.2 0.5 0.8\n1 0.5 0.5 1 1 0.9\n")
+    around = [("0", "images/a.png#xywh=percent:10,20,80,60"), ("1", "images/a.png#xywh=percent:0,0,100,100")]
+    assert boxes(tmp_path) == around
+    write(tmp_path / "data.yaml", "kpt_shape: [1, 2]\n")
+    write(lines, "0 0.5 0.5 1 1 0.3 0.4\n")
+    assert boxes(tmp_path) == [("0", "images/a.png#xywh=percent:0,0,100,100")], "key points follow the box"
+    (tmp_path / "data.yaml").unlink()
+    write(lines, "0 0.5 0.5 1 1 0.3 0.4 0.1\n")
+    with pytest.raises(DataError, match="lines of class, x, y, width and height"):
+        opened(tmp_path)
+
+
+def test_pascal_voc(tmp_path: Path) -> None:
+    box = "<bndbox><xmin>2</xmin><ymin>1</ymin><xmax>4</xmax><ymax>3</ymax></bndbox>"
+    for name, label in (("a", "cat"), ("b", "dog")):
+        write(tmp_path / "JPEGImages" / f"{name}.png", png())
+        item = f"<object><name>{label}</name>{box}</object>"
+        write(
+            tmp_path / "Annotations" / f"{name}.xml", f"<annotation><filename>{name}.png</filename>{item}</annotation>"
+        )
+    write(tmp_path / "ImageSets" / "Main" / "val.txt", "b  1\n")
+    all_of = [("cat", "JPEGImages/a.png#xywh=1,0,3,3"), ("dog", "JPEGImages/b.png#xywh=1,0,3,3")]
+    assert boxes(tmp_path) == all_of
+    assert boxes(tmp_path, split="val") == all_of[1:]
+    assert whole(opened(tmp_path))["error"].null_count == 2
+    for content in ("<annotation><object/></annotation>", "<annotation>", "<!DOCTYPE a><annotation/>"):
+        write(tmp_path / "Annotations" / "a.xml", content)
+        with pytest.raises(DataError, match=r"a filename, and name and bndbox of every object, in .*a\.xml"):
+            opened(tmp_path)
