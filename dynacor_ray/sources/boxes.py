@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +25,11 @@ from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import check_class_names
 from dynacor_ray.sources.folder_scan import scan_folder
 from dynacor_ray.sources.image_files import cut, file_stamp, is_image_name, raw_images, read_below, some_rows
+from dynacor_ray.sources.piece_memory import Held
 
 _PATH, _BOX, _UNIT = "path", "box", "unit"
 _SIDE = 2
+_TEXT_BYTES, _YAML_BYTES = 64 << 20, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,10 @@ class BoxShard(Shard):
         paths, boxes, units = (self.rows[name].to_pylist() for name in (_PATH, _BOX, _UNIT))
         images: list[bytes | None] = [None] * self.num_rows
         errors: list[str | None] = [None] * self.num_rows
-        for path in dict.fromkeys(paths):
-            rows = [row for row, other in enumerate(paths) if other == path]
+        of_picture, held = defaultdict[str, list[int]](list), Held(self.root)
+        for row, path in enumerate(paths):
+            of_picture[path].append(row)
+        for path, rows in of_picture.items():
             (content,), (error,) = read_below(self.root, [path], [None])
             try:
                 pixels = None if content is None else load_rgb(content)
@@ -58,6 +64,7 @@ class BoxShard(Shard):
                 pixels, error = None, str(failure)
             for row in rows:
                 images[row], errors[row] = (None, error) if pixels is None else _crop(pixels, boxes[row], units[row])
+                held.add(len(images[row] or b""))
         return raw_images(self.first_row, self.rows[URI].to_pylist(), self.read_labels(), errors, images)
 
 
@@ -178,7 +185,7 @@ def _yolo(place: Location, split: str | None) -> Boxes:
     rows, files = [], [place / "labels" / text for text in texts]
     for text, file in zip(texts, files, strict=True):
         stem = posixpath.splitext(text)[0]
-        for line in file.read_bytes().decode(errors="replace").splitlines():
+        for line in file.read_bytes(_TEXT_BYTES).decode(errors="replace").splitlines():
             fields = line.split()
             if not fields:
                 continue
@@ -197,20 +204,28 @@ def _yolo_names(place: Location) -> dict[int, str]:
     """Class names by number, of `names:` in a .yaml, as a list or as lines `0: name`, or of classes.txt."""
     for name in place.names():
         if name.endswith((".yaml", ".yml")):
-            text = (place / name).read_bytes().decode(errors="replace")
-            listed = re.search(r"^names:\s*(\[.*?\])", text, re.MULTILINE | re.DOTALL)
-            if listed:
-                items = re.findall(r"'((?:[^']|'')*)'|\"((?:[^\"\\]|\\.)*)\"|([^,\[\]\s][^,\[\]]*)", listed.group(1))
-                return dict(enumerate(next(filter(None, item), "").strip() for item in items))
-            block = re.search(r"^names:\s*\n((?:[ \t]+.*\n?|\s*-.*\n?)+)", text, re.MULTILINE)
-            lines = re.findall(r"^\s*(?:-|(\d{1,18}):)\s*(.+?)\s*$", block.group(1), re.MULTILINE) if block else []
-            if lines:
-                return {int(code or i): label.strip("'\"") for i, (code, label) in enumerate(lines)}
+            text = (place / name).read_bytes(_YAML_BYTES).decode(errors="replace")
+            if names := _listed_names(text):
+                return names
     for folder in (place, place / "labels"):
         if (folder / "classes.txt").exists():
-            lines_of = (folder / "classes.txt").read_bytes().decode(errors="replace").splitlines()
+            lines_of = (folder / "classes.txt").read_bytes(_TEXT_BYTES).decode(errors="replace").splitlines()
             return dict(enumerate(line.strip() for line in lines_of if line.strip()))
     return {}
+
+
+def _listed_names(text: str) -> dict[int, str]:
+    """The first `names:` of a text in YAML; every pattern takes time in proportion to the text, whatever it holds."""
+    start = re.search(r"^names:", text, re.MULTILINE)
+    here = text[start.end() :] if start else ""
+    listed = re.match(r"\s*\[([^\]]*)\]", here)
+    if listed:
+        items = re.findall(r"'((?:[^']|'')*)'|\"((?:[^\"\\]|\\.)*)\"|([^,\[\]\s][^,\[\]]*)", listed.group(1))
+        return dict(enumerate(next(filter(None, item), "").strip() for item in items))
+    first, *rest = here.split("\n")
+    block = itertools.takewhile(lambda line: not line.strip() or line[0] in " \t-", rest if not first.strip() else [])
+    lines = [found for line in block if (found := re.match(r"[ \t]*(?:-|(\d{1,18}):)(.*)", line)) and found[2].strip()]
+    return {int(found[1] or i): found[2].strip().strip("'\"") for i, found in enumerate(lines)}
 
 
 def _row(path: str, label: str, box: list[float], unit: str) -> dict[str, Any]:

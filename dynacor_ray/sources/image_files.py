@@ -21,6 +21,7 @@ from PIL import Image
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.schema import IMAGE, INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, retry_transient
+from dynacor_ray.sources.piece_memory import Held
 
 EXTENSIONS = frozenset(
     {
@@ -132,10 +133,16 @@ def read_rows(
 
     Returns:
         Contents and errors, both in order.
+
+    Raises:
+        DataError: all together do not fit into memory, as where a table names one large file many times.
     """
+    held = Held(next((place.parent for place in places if place is not None), ""))
 
     def one(place: Location | None, error: str | None) -> tuple[bytes | None, str | None]:
-        return (None, error) if error is not None or place is None else read_file(place, root)
+        content, error = (None, error) if error is not None or place is None else read_file(place, root)
+        held.add(len(content or b""))
+        return content, error
 
     with ThreadPoolExecutor(_THREADS) as pool:
         results = list(pool.map(one, places, errors))

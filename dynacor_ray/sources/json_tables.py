@@ -14,7 +14,7 @@ import pyarrow.json as pajson
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.label_studio_links import original_name, path_in_link
-from dynacor_ray.core.storage import MAX_JSON_BYTES, Location, storage_errors
+from dynacor_ray.core.storage import MAX_JSON_BYTES, Location, parse_json, storage_errors
 from dynacor_ray.core.text_tables import decoded, read_table_text
 from dynacor_ray.sources.columns import IMAGE_COLUMNS, URI_COLUMNS
 from dynacor_ray.sources.image_files import is_image_name
@@ -28,6 +28,10 @@ _OF_TASKS = frozenset(
     | {schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.LABEL_QUALITY}
 )
 """Keys of JSON-MIN beside a task's image and answers: its own, and those of our export."""
+
+
+_MOST_LINES = 1_000_000
+"""Of an export as text, whose rows are held one by one."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,12 @@ def is_project_table(names: Iterable[str]) -> bool:
 
 def read_project_table(place: Location) -> JsonTable:
     """Read an export of Label Studio as CSV or TSV: the rows of JSON-MIN. Raises DataError when it has no answers."""
-    _, rows = read_table_text(decoded(place.read_bytes()))
-    return _project(
-        list(_short_tasks([{key: _cell(value) for key, value in row.items()} for row in rows])),
-        posixpath.basename(place.path),
-    )
+    content, name = place.read_bytes(MAX_JSON_BYTES), posixpath.basename(place.path)
+    if content.count(b"\n") > _MOST_LINES:
+        got = f"more than {_MOST_LINES:,} lines"
+        raise DataError(expected_got(f"an export of Label Studio in {name}", got, "write it as parquet"))
+    _, rows = read_table_text(decoded(content))
+    return _project(list(_short_tasks([{key: _cell(value) for key, value in row.items()} for row in rows])), name)
 
 
 def _cell(text: str) -> Any:
@@ -111,7 +116,7 @@ def _parsed(place: Location, name: str) -> Any:
         remedy = "write it as .jsonl, one object per line"
         raise DataError(expected_got(f"at most {MAX_JSON_BYTES >> 20} MiB in {name}", f"{size >> 20:,} MiB", remedy))
     try:
-        return json.loads(place.read_bytes())
+        return parse_json(place.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DataError(expected_got(f"JSON in {name}", f"'{first_line(error)}'", "correct the file")) from error
 
