@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import posixpath
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.json as pajson
 
@@ -30,6 +33,8 @@ _OF_TASKS = frozenset(
 """Keys of JSON-MIN beside a task's image and answers: its own, and those of our export."""
 
 
+_MOST_NESTED = 200
+"""Of a line in JSON; Arrow's parser is gone from a few thousand on."""
 _MOST_LINES = 1_000_000
 """Of an export as text, whose rows are held one by one."""
 
@@ -57,11 +62,40 @@ def read_json_table(place: Location) -> JsonTable:
     with storage_errors("read", place):
         try:
             with place.stream() as stream:
-                return JsonTable(pajson.read_json(stream))
+                return JsonTable(pajson.read_json(pa.PythonFile(_ShallowLines(stream, name), "r")))
         except pa.ArrowInvalid as error:
             got = f"'{first_line(error)}'"
             expected = f"{name} to hold one JSON object per line"
             raise DataError(expected_got(expected, got, "correct the file")) from error
+
+
+class _ShallowLines(io.RawIOBase):
+    """The lines of a stream, as long as none is nested so deeply that Arrow's parser would overflow its stack."""
+
+    def __init__(self, source: Any, name: str) -> None:
+        self._source, self._name, self._rest = source, name, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        block = bytes(self._source.read(size) if size >= 0 else self._source.read())
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        for line in lines if block else [self._rest]:
+            if line.count(b"{") + line.count(b"[") > _MOST_NESTED and _depth(line) > _MOST_NESTED:
+                got = f"values that are nested more than {_MOST_NESTED} deep"
+                raise DataError(expected_got(f"{self._name} to hold one JSON object per line", got, "correct the file"))
+        if len(self._rest) > MAX_JSON_BYTES:
+            got = f"one of more than {MAX_JSON_BYTES >> 20} MiB"
+            raise DataError(expected_got(f"lines in {self._name}", got, "check that it is a table in JSON"))
+        return block
+
+
+def _depth(line: bytes) -> int:
+    """How deeply lists and objects of a line in JSON are nested."""
+    marks = np.frombuffer(re.sub(rb'"(?:[^"\\]|\\.)*"', b"", line), np.uint8)
+    opened = np.isin(marks, list(b"{[")).astype(np.int64) - np.isin(marks, list(b"}]"))
+    return int(np.cumsum(opened).max(initial=0))
 
 
 def is_project_table(names: Iterable[str]) -> bool:

@@ -106,6 +106,21 @@ def test_an_export_of_endless_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         opened(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize(("left", "right"), [(b'{"a":', b"}"), (b"[", b"]")])
+def test_lines_of_json_that_are_nested_too_deeply(left: bytes, right: bytes, tmp_path: Path) -> None:
+    """20,000 levels end the process in Arrow's parser. Brackets in texts are none."""
+    write(tmp_path / "x.png", png())
+    row = b'{"file_name": "x.png", "label": "a", "more": %s}\n'
+    last = row.removesuffix(b"\n")
+    write(tmp_path / "t.jsonl", row.replace(b"%s", b'"' + b"[{" * 1000 + b'\\""') * 3 + row.replace(b"%s", b'"b"'))
+    assert opened(tmp_path / "t.jsonl").num_rows == 4
+    for text in (row * 2, row * 2 + last):
+        deep = text.replace(b"%s", b"1", 1).replace(b"%s", left * 20_000 + b"1" + right * 20_000)
+        write(tmp_path / "t.jsonl", deep)
+        with pytest.raises(DataError, match=r"t\.jsonl to hold one JSON object per line, but got values .* 200 deep"):
+            opened(tmp_path / "t.jsonl")
+
+
 def test_values_of_json_that_fill_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three bytes of text become an empty list of 56."""
     monkeypatch.setattr(storage, "_JSON_MEMORY", 1 << 20)
