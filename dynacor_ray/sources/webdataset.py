@@ -107,7 +107,7 @@ def _samples(number: int, place: Location) -> Iterator[dict[str, Any]]:
     name, found = posixpath.basename(place.path), dict[str, dict[str, Any]]()
     with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
         try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
+            with tarfile.open(fileobj=_SmallReads(file), mode="r:") as archive:  # type: ignore[call-overload]
                 for member in archive:
                     folder, base = posixpath.split(member.name)
                     key, _, ending = base.partition(".")
@@ -124,6 +124,19 @@ def _samples(number: int, place: Location) -> Iterator[dict[str, Any]]:
             got = f"'{first_line(error)}'"
             raise DataError(expected_got(f"{name} to be a tar file", got, "write or unpack it again")) from error
     return iter([sample for sample in found.values() if sample[URI] is not None])
+
+
+class _SmallReads:
+    """A file of which only headers and labels are read: a name of gigabytes, as a header may claim, is none."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        """Some bytes. Raises tarfile.ReadError for more than a label may have."""
+        if size > _LABEL_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return bytes(self._file.read(size))
 
 
 def _label(file: Any, ending: str) -> str | None:

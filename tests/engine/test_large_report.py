@@ -21,9 +21,7 @@ HOSTILE = ["\u202e" + "שלום/" * 1000 + f"{'x' * 5000}{number}.png" for numbe
     [
         pytest.param(1_000_000, [f"class {number}" for number in range(1000)], None, id="a million rows"),
         pytest.param(200_000, [f"class {number}" for number in range(100_000)], None, id="100,000 classes"),
-        pytest.param(
-            2000, ["شعب שלום " * 40 + str(number) for number in range(50)], HOSTILE, id="right to left"
-        ),
+        pytest.param(2000, ["شعب שלום " * 40 + str(number) for number in range(50)], HOSTILE, id="right to left"),
     ],
 )
 def test_size_and_time(rows: int, names: list[str], uris: list[str | None] | None, tmp_path: Path) -> None:
