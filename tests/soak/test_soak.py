@@ -71,6 +71,8 @@ class Driver:
             except BaseException:
                 os.write(2, traceback.format_exc().encode())
             finally:
+                for process in psutil.Process().children(recursive=True):  # of a start of Ray that failed
+                    process.kill()
                 os._exit(code)
 
     def poll(self) -> int | None:
