@@ -30,8 +30,8 @@ from dynacor_ray.sources.registry import open_source
 NAMES = ("cat", "dog", "owl")
 
 
-def counts_of(pairs: np.ndarray, given: np.ndarray, copies: int, copies_flagged: int) -> FlagCounts:
-    """Flags by class as a run counts them. pairs: int64 (C, C) [given, predicted]; given: int64 (C,)."""
+def counts_of(pairs: Any, given: np.ndarray, copies: int, copies_flagged: int) -> FlagCounts:
+    """Flags by class as a run counts them. pairs: int64 (C, C) [given, predicted], maybe sparse; given: int64 (C,)."""
     counts = FlagCounts(len(given), int(given.sum()), int(pairs.sum()), copies, copies_flagged)
     counts.pairs, counts.given = sparse.csr_array(pairs), given
     return counts
@@ -117,8 +117,8 @@ def make_run(
     issues = issues.sort_by([(schema.LABEL_QUALITY, "ascending"), (schema.INSTANCE_ID, "ascending")])
     pq.write_table(issues, folder / "issues.parquet", row_group_size=100_000)
     pq.write_table(dynamics.cast(schema.dynamics_schema(epochs)), folder / "dynamics.parquet", row_group_size=100_000)
-    pairs = np.zeros((classes, classes), np.int64)
-    np.add.at(pairs, (given[wrong], predicted[wrong]), 1)
+    places = (given[wrong], predicted[wrong])
+    pairs = sparse.coo_array((np.ones(wrong.sum(), np.int64), places), (classes, classes)).tocsr()
     counts = counts_of(pairs, np.bincount(given, minlength=classes).astype(np.int64), len(copies), len(copies))
     manifest = _pack(folder / "cache" / "dataset", given, names, images)
     flag_rule: FlagRule = "noise_rate" if epochs > 1 else "paper"

@@ -6,8 +6,8 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -23,12 +23,15 @@ FORMATS = (
 PIXEL_LIMIT = 89_478_485
 """Pillow's decompression bomb limit, at which it only warns. Here it refuses; Pillow's own limit stays on too."""
 MIN_SIDE = 2
+_LARGE, _STRIP = 1 << 24, 1 << 20
+"""Pixels from which an image is decoded while no other large one is, and of a piece that is converted at a time."""
 
 _GRAY = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 _COLOR = {"P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
 _ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 _ORIENTATION_TAG = 0x0112
 _WARNINGS = threading.Lock()  # the list of warning filters belongs to all threads
+_LARGE_ONE = threading.Lock()
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -67,8 +70,9 @@ def probe(data: bytes) -> ImageInfo:
     info = ImageInfo(image.width, image.height, channels)
     if image.format in ("JPEG", "MPO"):
         image.draft(image.mode, (max(1, image.width // 8), max(1, image.height // 8)))
-    _load(image)
-    _rgb(image)
+    with _in_turn(image):
+        _load(image)
+        _rgb(image)
     return info
 
 
@@ -90,11 +94,12 @@ def load_rgb(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
     if size is not None and image.format in ("JPEG", "MPO") and min(image.size) >= 2 * size:
         scale = size / min(image.size)
         image.draft(image.mode, (int(np.ceil(image.width * scale)), int(np.ceil(image.height * scale))))
-    _load(image)
-    rgb = _rgb(image)
-    if size is not None:
-        rgb = _center_square(rgb, size)
-    return np.array(rgb, dtype=np.uint8)
+    with _in_turn(image):
+        _load(image)
+        rgb = _rgb(image)
+        if size is not None:
+            rgb = _center_square(rgb, size)
+        return np.array(rgb, dtype=np.uint8)
 
 
 def flip(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -119,6 +124,13 @@ def _quiet() -> Iterator[None]:
     """Silence Pillow's warnings about damaged metadata, which is checked here anyway."""
     with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _in_turn(image: Image.Image) -> Iterator[None]:
+    """Large images one after the other: some hundred bytes of a file become a gigabyte."""
+    with _LARGE_ONE if image.width * image.height > _LARGE else nullcontext():
         yield
 
 
@@ -175,21 +187,49 @@ def _short(reason: str, length: int = 100) -> str:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Any supported mode as RGB."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+        low, high = _gray_range(image)
+        return _by_strips(image, lambda part: Image.fromarray(_to_8_bits(_grays(part), low, high)).convert("RGB"))
     if image.mode in _ALPHA or "transparency" in image.info:
-        alpha = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", alpha.size, "white"), alpha).convert("RGB")
+        return _by_strips(image, _on_white)
     return image.convert("RGB")
 
 
-def _to_8_bits(gray: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Gray values of any range as uint8 (H, W): 0..65535 for integers and 0..1 for floats, else their own range."""
-    values = np.nan_to_num(gray.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = 0.0, (65535.0 if np.issubdtype(gray.dtype, np.integer) else 1.0)
-    if values.min() < low or values.max() > high:
-        low, high = float(values.min()), float(values.max())
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    step = max(1, _STRIP // image.width)
+    return ((0, top, image.width, min(image.height, top + step)) for top in range(0, image.height, step))
+
+
+def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """An image as RGB by a function of each pixel, which takes several times the memory of its part only."""
+    if image.width * image.height <= _STRIP:
+        return convert(image)
+    made = Image.new("RGB", image.size)
+    for box in _strips(image):
+        made.paste(convert(image.crop(box)), box[:2])
+    return made
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    alpha = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", alpha.size, "white"), alpha).convert("RGB")
+
+
+def _grays(image: Image.Image) -> NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
+
+
+def _gray_range(image: Image.Image) -> tuple[float, float]:
+    """0..65535 for integers and 0..1 for floats, else the values' own range."""
+    ends = np.array([(values.min(), values.max()) for values in (_grays(image.crop(box)) for box in _strips(image))])
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    usual = 1.0 if image.mode == "F" else 65535.0
+    return (0.0, usual) if low >= 0.0 and high <= usual else (low, high)
+
+
+def _to_8_bits(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+    """Gray values as uint8 (H, W): low is black, high is white."""
     if high == low:  # a blank image of a value outside the usual range
-        return np.zeros(gray.shape, dtype=np.uint8)
+        return np.zeros(values.shape, dtype=np.uint8)
     return np.round((values - low) * (255.0 / (high - low))).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What runs that died leave in a folder that others share: removed once it is too old for one of them to be alive."""
+"""What runs that died leave in a folder that others share: the one that left it removes it, or any when it is old."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ PARTIAL_SECONDS = 24 * 3600.0
 """Age from which an unfinished file counts as left behind: no file takes a day to write."""
 
 
-def remove_leftovers(folder: Location, names: Iterable[str], seconds: float = PARTIAL_SECONDS) -> list[str]:
-    """Remove those entries of a folder in which nothing changed for so long; returns their names.
+def remove_leftovers(
+    folder: Location, names: Iterable[str], seconds: float = PARTIAL_SECONDS, mine: str = ""
+) -> list[str]:
+    """Remove those entries of a folder that nobody is at work with any more; returns their names.
 
-    By the clock of the store, which is that of its files: no two clocks are compared. Where a store does not say when
-    files change, or this run has no right to remove them, they stay.
+    Those are the ones whose names begin with `mine`, which only this run writes, and the others once nothing changed
+    in them for so long. By the clock of the store, which is that of its files: no two clocks are compared. Where a
+    store does not say when files change, or this run has no right to remove them, they stay.
     """
     removed = list[str]()
     with suppress(StorageError):
-        changed = {name: _changed(folder / name) for name in names}
+        names = list(names)
+        for name in [name for name in names if mine and name.startswith(mine)]:
+            (folder / name).delete()
+            removed.append(name)
+        changed = {name: _changed(folder / name) for name in names if name not in removed}
         known = {name: at for name, at in changed.items() if at is not None}
         now = _now(folder) if known else None
         for name, at in known.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import itertools
 import json
 import lzma
@@ -100,6 +101,11 @@ def transient_messages() -> list[str]:
 
 MAX_JSON_BYTES = 256 << 20
 """Far more than a manifest of a hundred million rows."""
+_JSON_MEMORY = 2 << 30
+_MAX_RATIO, _UNPACKED_BYTES = 100, 256 << 20
+"""A compressed file that becomes more than both, times its size and in all, is taken for a bomb."""
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".br")
+_READ_BYTES = 64 << 20
 
 
 _IS_URI = re.compile(r"[A-Za-z][\w+.-]*://")
@@ -212,20 +218,28 @@ class Location:
         if self.is_local and self.info().type not in (pafs.FileType.File, pafs.FileType.NotFound):
             raise StorageError(expected_got(f"a regular file at {self}", "something else", "check the path"))
         with storage_errors("read", self), self.fresh.open_input_stream(self.path) as stream:
-            if not self.path.lower().endswith(".xz"):  # the only compression that Arrow does not unpack by itself
+            if not self.path.lower().endswith(_COMPRESSED):
                 yield stream
                 return
+            most = max(_UNPACKED_BYTES, _MAX_RATIO * (self.info().size or 0))
             try:
-                with lzma.LZMAFile(stream) as unpacked:
-                    yield pa.PythonFile(unpacked, "r")
+                # the only compression that Arrow does not unpack by itself
+                with lzma.LZMAFile(stream) if self.path.lower().endswith(".xz") else stream as unpacked:
+                    yield pa.PythonFile(_Bounded(unpacked, most, str(self)), "r")
             except (lzma.LZMAError, EOFError) as error:
                 raise StorageError(expected_got(f"to read {self}", f"'{error}'", "write the file again")) from error
 
     @retry_transient
-    def read_bytes(self) -> bytes:
-        """The whole content of the file."""
+    def read_bytes(self, most: int | None = None) -> bytes:
+        """The whole content of the file. Raises StorageError when it has more than `most` bytes."""
         with self.stream() as stream:
-            return bytes(stream.read())
+            content = b""
+            while block := stream.read(_READ_BYTES):
+                content += block
+                if most is not None and len(content) > most:
+                    got = f"more than {most >> 20:,} MiB"
+                    raise StorageError(expected_got(f"{self} to be small", got, "check what it is"))
+            return content
 
     def write_bytes(self, data: bytes) -> None:
         """Write the file atomically: a reader never sees half of it."""
@@ -243,7 +257,7 @@ class Location:
             remedy = "remove the damaged file"
             raise StorageError(expected_got(f"JSON in {self}", f"a file of {size >> 20:,} MiB", remedy))
         try:
-            return json.loads(self.read_bytes())
+            return parse_json(self.read_bytes(MAX_JSON_BYTES))
         except (ValueError, RecursionError) as error:
             raise StorageError(expected_got(f"JSON in {self}", f"'{error}'", "remove the damaged file")) from error
 
@@ -323,6 +337,32 @@ class Location:
         check_change(there.filesystem, there.path, there.lock)
         there.filesystem.create_dir(there.parent.path, recursive=True)
         there.filesystem.move(self.path, there.path)
+
+
+class _Bounded(io.RawIOBase):
+    """What is unpacked while it is read, up to `most` bytes."""
+
+    def __init__(self, source: Any, most: int, name: str) -> None:
+        self._source, self._left, self._most, self._name = source, most, most, name
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        found = bytes(self._source.read(size if size >= 0 else self._left + 1))
+        self._left -= len(found)
+        if self._left < 0:
+            got, remedy = f"more than {self._most >> 20:,} MiB", "if you trust it, unpack it yourself"
+            raise StorageError(expected_got(f"{self._name} to be no decompression bomb", got, remedy))
+        return found
+
+
+def parse_json(content: bytes) -> Any:
+    """The value of a JSON text. Raises ValueError or RecursionError when it is damaged, or would fill the memory."""
+    values = 72 * (content.count(b"[") + content.count(b"{")) + 32 * content.count(b",")
+    if values > _JSON_MEMORY:
+        raise ValueError(f"more than {_JSON_MEMORY >> 20:,} MiB of values")
+    return json.loads(content)
 
 
 def _received(filesystem: pafs.FileSystem, path: str, uri: str, lock: str) -> Location:

@@ -23,6 +23,8 @@ NUMBERED_CLASSES = 12
 TABLE_CLASSES = 1000
 """Most classes in the table, those with the most flagged rows first."""
 SHADES = 9
+URI_LENGTH = 300
+"""Most characters of a path that are shown."""
 
 
 def render(page: Page) -> str:
@@ -87,7 +89,7 @@ def _data(page: Page) -> dict[str, Any]:
     summary, names = page.summary, page.names
     epochs = int(summary.config["epochs"])
     return {
-        "classes": names,
+        "classes": _known(page),
         "rows": [_row(suspect, names, epochs) for suspect in page.suspects],
         "bands": {
             name: {"rows": band.rows, **{part: _rounded(getattr(band, part)) for part in ("mean", "low", "high")}}
@@ -103,7 +105,7 @@ def _data(page: Page) -> dict[str, Any]:
 def _row(suspect: Suspect, names: list[str], epochs: int) -> dict[str, Any]:
     return {
         "id": str(suspect.instance_id),  # a script's numbers end at 2^53
-        "uri": shown(suspect.uri or ""),
+        "uri": _middle_cut(shown(suspect.uri or "")),
         "rank": suspect.rank,
         "given": suspect.given_label,
         "suggested": suspect.predicted_label,
@@ -117,6 +119,22 @@ def _row(suspect: Suspect, names: list[str], epochs: int) -> dict[str, Any]:
         "path": _rounded(suspect.margins),
         "image": suspect.thumbnail,
     }
+
+
+def _middle_cut(text: str) -> str:
+    """Text without its middle where it is longer than URI_LENGTH."""
+    half = URI_LENGTH // 2
+    return text if len(text) <= URI_LENGTH else f"{text[:half]}…{text[-half:]}"
+
+
+def _known(page: Page) -> list[str]:
+    """Class names by index; of more than TABLE_CLASSES an empty text for those that do not occur on the page."""
+    names = page.names
+    if len(names) <= TABLE_CLASSES:
+        return names
+    used = {index for row in page.suspects for index in (row.given_label, row.predicted_label)}
+    used |= {row["index"] for row in _classes(page)[:TABLE_CLASSES]} | {index for index, _ in _matrix(page)["columns"]}
+    return [name if index in used else "" for index, name in enumerate(names)]
 
 
 def _rounded(values: tuple[float, ...]) -> list[float]:

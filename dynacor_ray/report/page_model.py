@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.report.trajectories import Band
@@ -59,7 +60,7 @@ class Page:
     images: str = ""
     review: Review | None = None
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Class names without control characters."""
         return [clean(name).plain for name in self.summary.class_names]

@@ -25,11 +25,12 @@ from dynacor_ray.sources.class_names import named_classes
 from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, some_rows
 from dynacor_ray.sources.in_memory import encoded, pixels_of
 from dynacor_ray.sources.label_values import label_strings
+from dynacor_ray.sources.piece_memory import Held
 
 ARRAY_FILES = (".npy", ".npz")
 _LABELS = re.compile(r"(?:(?P<split>\w+)_)?(given_labels?|labels?|y|targets?|classes)(?:_(?P<after>\w+))?")
 _FEATURES = re.compile(r"(?:(?P<split>\w+)_)?(features?|embeddings?|x|data|images?)(?:_(?P<after>\w+))?")
-_LABEL_BYTES = 1 << 32
+_LABEL_BYTES = 1 << 29
 
 
 @contextmanager
@@ -78,6 +79,7 @@ class StoredArray:
         """Some rows; (count, ...)."""
         kind = np.dtype(self.dtype)
         row = kind.itemsize * math.prod(self.shape[1:])
+        Held(self.place).add(count * row)
         with _reading(self.place) as file:
             if self.is_packed:
                 with zipfile.ZipFile(file) as archive, archive.open(self.member or "") as member:

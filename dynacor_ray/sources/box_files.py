@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import posixpath
 import re
@@ -19,6 +20,8 @@ from dynacor_ray.sources.image_files import is_image_name
 PATH, BOX, UNIT = "path", "box", "unit"
 """Columns of a box beside uri and label."""
 _YAML = (".yaml", ".yml")
+_TEXT_BYTES, _YAML_BYTES = 64 << 20, 1 << 20
+"""Most of a file of text, and of one of YAML or XML."""
 _VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
 _SIDES, _POLYGON = 4, 7
 """Numbers of a box; least fields of a line with a polygon: the class and three points."""
@@ -116,7 +119,9 @@ def _by_name(root: Location) -> dict[str, str]:
 def read_yolo(place: Location, split: str | None) -> Boxes:
     """Boxes of all text files: class, center and size as shares of the sides, or the class and the points around it."""
     names, rows, files = _yolo_names(place), list[dict[str, Any]](), list[Location]()
-    has_points = any(b"kpt_shape" in (place / name).read_bytes() for name in place.names() if name.endswith(_YAML))
+    has_points = any(
+        b"kpt_shape" in (place / name).read_bytes(_YAML_BYTES) for name in place.names() if name.endswith(_YAML)
+    )
     for part in _yolo_parts(place, place.names()):
         folder = place / part if part else place
         pictures = {posixpath.splitext(file.path)[0]: file.path for file in scan_folder(folder / "images").files}
@@ -127,7 +132,7 @@ def read_yolo(place: Location, split: str | None) -> Boxes:
             stem, file = posixpath.splitext(text)[0], folder / "labels" / text
             path = f"{part}images/{pictures.get(stem, stem + '.jpg')}"
             files.append(file)
-            for line in filter(str.strip, file.read_bytes().decode(errors="replace").splitlines()):
+            for line in filter(str.strip, file.read_bytes(_TEXT_BYTES).decode(errors="replace").splitlines()):
                 try:
                     code, box = _yolo_box(line.split(), has_points)
                 except ValueError as error:
@@ -156,13 +161,15 @@ def read_voc(place: Location, split: str | None) -> Boxes:
     """Boxes of all Annotations/*.xml; a split is a list of names in ImageSets/Main/."""
     names = sorted(filter(_is_xml, (place / "Annotations").names()))
     if split is not None:
-        lines = (place / "ImageSets" / "Main" / f"{split}.txt").read_bytes().decode(errors="replace").split("\n")
+        lines = (
+            (place / "ImageSets" / "Main" / f"{split}.txt").read_bytes(_TEXT_BYTES).decode(errors="replace").split("\n")
+        )
         chosen = {line.split()[0] for line in lines if line.strip()}
         names = [name for name in names if posixpath.splitext(name)[0] in chosen]
     files, rows = [place / "Annotations" / name for name in names], list[dict[str, Any]]()
     for file in files:
         try:
-            content = file.read_bytes()
+            content = file.read_bytes(_YAML_BYTES)
             if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
                 raise ValueError("a document type, which Pascal VOC has not")
             top = ElementTree.fromstring(content)
@@ -188,20 +195,28 @@ def _yolo_names(place: Location) -> dict[int, str]:
     """Class names by number, of `names:` in a .yaml, as a list or as lines `0: name`, or of classes.txt."""
     for name in place.names():
         if name.endswith(_YAML):
-            text = (place / name).read_bytes().decode(errors="replace")
-            listed = re.search(r"^names:\s*(\[.*?\])", text, re.MULTILINE | re.DOTALL)
-            if listed:
-                items = re.findall(r"'((?:[^']|'')*)'|\"((?:[^\"\\]|\\.)*)\"|([^,\[\]\s][^,\[\]]*)", listed.group(1))
-                return dict(enumerate(next(filter(None, item), "").strip() for item in items))
-            block = re.search(r"^names:\s*\n((?:[ \t]+.*\n?|\s*-.*\n?)+)", text, re.MULTILINE)
-            lines = re.findall(r"^\s*(?:-|(\d{1,18}):)\s*(.+?)\s*$", block.group(1), re.MULTILINE) if block else []
-            if lines:
-                return {int(code or i): label.strip("'\"") for i, (code, label) in enumerate(lines)}
+            text = (place / name).read_bytes(_YAML_BYTES).decode(errors="replace")
+            if names := _listed_names(text):
+                return names
     for folder in (place, place / "labels"):
         if (folder / "classes.txt").exists():
-            lines_of = (folder / "classes.txt").read_bytes().decode(errors="replace").splitlines()
+            lines_of = (folder / "classes.txt").read_bytes(_TEXT_BYTES).decode(errors="replace").splitlines()
             return dict(enumerate(line.strip() for line in lines_of if line.strip()))
     return {}
+
+
+def _listed_names(text: str) -> dict[int, str]:
+    """The first `names:` of a text in YAML; every pattern takes time in proportion to the text, whatever it holds."""
+    start = re.search(r"^names:", text, re.MULTILINE)
+    here = text[start.end() :] if start else ""
+    listed = re.match(r"\s*\[([^\]]*)\]", here)
+    if listed:
+        items = re.findall(r"'((?:[^']|'')*)'|\"((?:[^\"\\]|\\.)*)\"|([^,\[\]\s][^,\[\]]*)", listed.group(1))
+        return dict(enumerate(next(filter(None, item), "").strip() for item in items))
+    first, *rest = here.split("\n")
+    block = itertools.takewhile(lambda line: not line.strip() or line[0] in " \t-", rest if not first.strip() else [])
+    lines = [found for line in block if (found := re.match(r"[ \t]*(?:-|(\d{1,18}):)(.*)", line)) and found[2].strip()]
+    return {int(found[1] or i): found[2].strip().strip("'\"") for i, found in enumerate(lines)}
 
 
 def _row(path: str, label: str, box: list[float], unit: str) -> dict[str, Any]:

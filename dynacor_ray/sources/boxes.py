@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.box_files import BOX, PATH, UNIT, read_coco, read_voc, read_yolo
 from dynacor_ray.sources.class_names import check_class_names
 from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_below, some_rows
+from dynacor_ray.sources.piece_memory import Held
 
 _SIDE = 2
 
@@ -43,8 +45,10 @@ class BoxShard(Shard):
         paths, boxes, units = (self.rows[name].to_pylist() for name in (PATH, BOX, UNIT))
         images: list[bytes | None] = [None] * self.num_rows
         errors: list[str | None] = [None] * self.num_rows
-        for path in dict.fromkeys(paths):
-            rows = [row for row, other in enumerate(paths) if other == path]
+        of_picture, held = defaultdict[str, list[int]](list), Held(self.root)
+        for row, path in enumerate(paths):
+            of_picture[path].append(row)
+        for path, rows in of_picture.items():
             (content,), (error,) = read_below(self.root, [path], [None])
             try:
                 pixels = None if content is None else load_rgb(content)
@@ -52,6 +56,7 @@ class BoxShard(Shard):
                 pixels, error = None, str(failure)
             for row in rows:
                 images[row], errors[row] = (None, error) if pixels is None else _crop(pixels, boxes[row], units[row])
+                held.add(len(images[row] or b""))
         return raw_images(self.first_row, self.rows[URI].to_pylist(), self.read_labels(), errors, images)
 
 

@@ -250,9 +250,13 @@ def _entries(keys: list[str], labels: dict[str, str]) -> list[Entry]:
     return entries
 
 
+_TEXT_BYTES = 256 << 20
+"""Six times the largest of the data set."""
+
+
 def _read_lines(place: Location) -> list[str]:
     """Non-empty lines of a text file, without line ends."""
-    text = place.read_bytes().decode("utf-8-sig", errors="replace")
+    text = place.read_bytes(_TEXT_BYTES).decode("utf-8-sig", errors="replace")
     return [line for line in (raw.rstrip("\r") for raw in text.split("\n")) if line.strip()]
 
 

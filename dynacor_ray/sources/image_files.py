@@ -21,6 +21,7 @@ from PIL import Image
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.schema import IMAGE, INSTANCE_ID, RAW_ERROR, RAW_LABEL, RAW_ROW, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, retry_transient
+from dynacor_ray.sources.piece_memory import Held, LargeRowsError
 
 EXTENSIONS = frozenset(
     {
@@ -76,12 +77,13 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def read_file(place: Location, root: str | None = None) -> tuple[bytes | None, str | None]:
+def read_file(place: Location, root: str | None = None, held: Held | None = None) -> tuple[bytes | None, str | None]:
     """Read one file.
 
     Args:
         place: the file.
         root: real path that a local file must not leave through a link; None when it may lie anywhere.
+        held: where its bytes are counted before they are read.
 
     Returns:
         (content, None), or (None, reason) when the file cannot be read.
@@ -89,7 +91,9 @@ def read_file(place: Location, root: str | None = None) -> tuple[bytes | None, s
     if root is not None and place.is_local and not is_inside(place.path, root):
         return None, OUTSIDE
     try:
-        return _read(place)
+        return _read(place, held)
+    except LargeRowsError:
+        raise
     except FileNotFoundError:
         return None, MISSING
     except PermissionError:
@@ -99,7 +103,7 @@ def read_file(place: Location, root: str | None = None) -> tuple[bytes | None, s
 
 
 @retry_transient
-def _read(place: Location) -> tuple[bytes | None, str | None]:
+def _read(place: Location, held: Held | None) -> tuple[bytes | None, str | None]:
     if place.is_local:  # a pipe or a device would block for ever
         kind = place.filesystem.get_file_info(place.path).type
         if kind == pafs.FileType.NotFound:
@@ -110,6 +114,8 @@ def _read(place: Location) -> tuple[bytes | None, str | None]:
         size = file.size()
         if size > MAX_FILE_BYTES:
             return None, f"file has {size >> 20:,} MiB; the limit is {MAX_FILE_BYTES >> 20} MiB"
+        if held is not None:
+            held.add(size)
         content = bytes(file.read())
     return (None, f"pointer of Git LFS, not the file; {LFS_REMEDY}") if is_pointer(content) else (content, None)
 
@@ -132,10 +138,14 @@ def read_rows(
 
     Returns:
         Contents and errors, both in order.
+
+    Raises:
+        DataError: all together do not fit into memory, as where a table names one large file many times.
     """
+    held = Held(next((place.parent for place in places if place is not None), ""))
 
     def one(place: Location | None, error: str | None) -> tuple[bytes | None, str | None]:
-        return (None, error) if error is not None or place is None else read_file(place, root)
+        return (None, error) if error is not None or place is None else read_file(place, root, held)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         results = list(pool.map(one, places, errors))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import posixpath
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.json as pajson
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.label_studio_links import original_name, path_in_link
-from dynacor_ray.core.storage import MAX_JSON_BYTES, Location, storage_errors
+from dynacor_ray.core.storage import MAX_JSON_BYTES, Location, parse_json, storage_errors
 from dynacor_ray.core.text_tables import decoded, read_table_text
 from dynacor_ray.sources.columns import IMAGE_COLUMNS, URI_COLUMNS
 from dynacor_ray.sources.image_files import is_image_name
@@ -28,6 +31,12 @@ _OF_TASKS = frozenset(
     | {schema.INSTANCE_ID, schema.URI, schema.GIVEN_LABEL, schema.LABEL_QUALITY}
 )
 """Keys of JSON-MIN beside a task's image and answers: its own, and those of our export."""
+
+
+_MOST_NESTED = 200
+"""Of a line in JSON; Arrow's parser is gone from a few thousand on."""
+_MOST_LINES = 1_000_000
+"""Of an export as text, whose rows are held one by one."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,40 @@ def read_json_table(place: Location) -> JsonTable:
     with storage_errors("read", place):
         try:
             with place.stream() as stream:
-                return JsonTable(pajson.read_json(stream))
+                return JsonTable(pajson.read_json(pa.PythonFile(_ShallowLines(stream, name), "r")))
         except pa.ArrowInvalid as error:
             got = f"'{first_line(error)}'"
             expected = f"{name} to hold one JSON object per line"
             raise DataError(expected_got(expected, got, "correct the file")) from error
+
+
+class _ShallowLines(io.RawIOBase):
+    """The lines of a stream, as long as none is nested so deeply that Arrow's parser would overflow its stack."""
+
+    def __init__(self, source: Any, name: str) -> None:
+        self._source, self._name, self._rest = source, name, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        block = bytes(self._source.read(size) if size >= 0 else self._source.read())
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        for line in lines if block else [self._rest]:
+            if line.count(b"{") + line.count(b"[") > _MOST_NESTED and _depth(line) > _MOST_NESTED:
+                got = f"values that are nested more than {_MOST_NESTED} deep"
+                raise DataError(expected_got(f"{self._name} to hold one JSON object per line", got, "correct the file"))
+        if len(self._rest) > MAX_JSON_BYTES:
+            got = f"one of more than {MAX_JSON_BYTES >> 20} MiB"
+            raise DataError(expected_got(f"lines in {self._name}", got, "check that it is a table in JSON"))
+        return block
+
+
+def _depth(line: bytes) -> int:
+    """How deeply lists and objects of a line in JSON are nested."""
+    marks = np.frombuffer(re.sub(rb'"(?:[^"\\]|\\.)*"', b"", line), np.uint8)
+    opened = np.isin(marks, list(b"{[")).astype(np.int64) - np.isin(marks, list(b"}]"))
+    return int(np.cumsum(opened).max(initial=0))
 
 
 def is_project_table(names: Iterable[str]) -> bool:
@@ -67,11 +105,12 @@ def is_project_table(names: Iterable[str]) -> bool:
 
 def read_project_table(place: Location) -> JsonTable:
     """Read an export of Label Studio as CSV or TSV: the rows of JSON-MIN. Raises DataError when it has no answers."""
-    _, rows = read_table_text(decoded(place.read_bytes()))
-    return _project(
-        list(_short_tasks([{key: _cell(value) for key, value in row.items()} for row in rows])),
-        posixpath.basename(place.path),
-    )
+    content, name = place.read_bytes(MAX_JSON_BYTES), posixpath.basename(place.path)
+    if content.count(b"\n") > _MOST_LINES:
+        got = f"more than {_MOST_LINES:,} lines"
+        raise DataError(expected_got(f"an export of Label Studio in {name}", got, "write it as parquet"))
+    _, rows = read_table_text(decoded(content))
+    return _project(list(_short_tasks([{key: _cell(value) for key, value in row.items()} for row in rows])), name)
 
 
 def _cell(text: str) -> Any:
@@ -134,7 +173,7 @@ def _parsed(place: Location, name: str) -> Any:
         remedy = "write it as .jsonl, one object per line"
         raise DataError(expected_got(f"at most {MAX_JSON_BYTES >> 20} MiB in {name}", f"{size >> 20:,} MiB", remedy))
     try:
-        return json.loads(place.read_bytes())
+        return parse_json(place.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DataError(expected_got(f"JSON in {name}", f"'{first_line(error)}'", "correct the file")) from error
 

@@ -25,11 +25,10 @@ from dynacor_ray.sources.columns import Columns, find_columns
 from dynacor_ray.sources.image_files import cut, matching, read_rows
 from dynacor_ray.sources.image_paths import folder_of, place_of
 from dynacor_ray.sources.label_values import label_strings, raw_columns, text_strings
+from dynacor_ray.sources.piece_memory import Held
 from dynacor_ray.sources.row_files import ARROW, RowFile, RowReader, open_row_file
 
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB
-MAX_PIECE_BYTES = 1 << 30
-"""Decoded bytes of the rows that are read together; pieces are cut to a fraction of it."""
 _THREADS = 16
 _ONE_DATA_SET = "keep only files of one data set"
 
@@ -110,14 +109,10 @@ class ParquetShard(Shard):
 
 
 def _within_memory(batches: Iterator[pa.RecordBatch], name: str) -> Iterator[pa.RecordBatch]:
-    """The batches. Raises DataError when they take more than `MAX_PIECE_BYTES`."""
-    held = 0
+    """The batches. Raises DataError when they do not fit into memory."""
+    held = Held(name)
     for batch in batches:
-        held += batch.nbytes
-        if held > MAX_PIECE_BYTES:
-            got = f"more than {MAX_PIECE_BYTES >> 20:,} MiB in fewer"
-            remedy = "remove the file or its huge values"
-            raise DataError(expected_got(f"rows of {name} that fit into memory", got, remedy))
+        held.add(batch.nbytes)
         yield batch
 
 

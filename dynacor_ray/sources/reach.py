@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from functools import lru_cache
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from dynacor_ray.core.storage import Location
 
 OTHER_STORE = "on another store than the table (--remote reads it)"
 NEAR = "an address of this machine or of its link (--remote reads it)"
-_LOCAL = ("file", "", "")
+UNCLEAR = "an address that programs read in different ways"
+_LOCAL = ("file", "", ())
 _NAMES_NO_HOST = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "hf", "memory"})
 """Schemes with a bucket or the like where others have a host."""
-_METADATA = frozenset({"100.100.100.200", "fd00:ec2::254"})
+_METADATA = frozenset({"100.100.100.200", "192.0.0.192", "fd00:ec2::254"})
 """Where clouds hand out credentials, besides the link-local 169.254.169.254."""
+_PLAIN = re.compile(r"(?:[^\s#@\\]*@)?(?:[\w.-]+|\[[\w:.%-]+\])(?::\d*)?")
+"""What stands before the first `/` or `?` where everybody reads the same host."""
 
 
 def refusal(uri: str, folder: Location, remote: bool | None) -> str | None:
@@ -33,25 +37,31 @@ def refusal(uri: str, folder: Location, remote: bool | None) -> str | None:
         return None
     if remote is False or not folder.is_local:
         return OTHER_STORE
-    scheme, host, endpoint = store
-    hosts = [_host(endpoint), "" if scheme in _NAMES_NO_HOST else _host(host)]
-    return NEAR if any(map(_is_near, filter(None, hosts))) else None
+    scheme, host, query = store
+    near = [value for _, value in query] if scheme in _NAMES_NO_HOST else [host]
+    if any(_is_near(name) for name in map(_host, near) if name):
+        return NEAR
+    plain = _PLAIN.fullmatch(re.split("[/?]", uri.partition("://")[2], maxsplit=1)[0])
+    return None if plain or scheme in _NAMES_NO_HOST else UNCLEAR
 
 
-def _store(uri: str) -> tuple[str, str, str]:
-    """Scheme, host and the endpoint that a query names."""
+def _store(uri: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """Scheme, host with who logs in there, and of a store with buckets the query, which may name its server."""
     scheme, mark, rest = uri.partition("://")
-    if not mark or scheme.lower() in ("file", "local"):
+    scheme = scheme.lower()
+    if not mark or scheme in ("file", "local"):
         return _LOCAL
+    if scheme not in _NAMES_NO_HOST:
+        return scheme, re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].lower(), ()
     path, _, query = rest.partition("?")
     authority = path.partition("/")[0].rpartition("@")[2]
-    return scheme.lower(), authority.lower(), ",".join(parse_qs(query).get("endpoint_override", []))
+    return scheme, authority.lower(), tuple(sorted(parse_qsl(query, keep_blank_values=True)))
 
 
 def _host(address: str) -> str:
     """The host of `host:port` or of a URI."""
     try:
-        return urlsplit(address if "://" in address else f"//{address}").hostname or ""
+        return (urlsplit(address if "://" in address else f"//{address}").hostname or "").rstrip(".")
     except ValueError:
         return ""
 
@@ -67,5 +77,12 @@ def _is_near(host: str) -> bool:
 
 
 def _is_special(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified)
+    inner = _inner(address) if isinstance(address, ipaddress.IPv6Address) else address
+    return bool(inner.is_loopback or inner.is_link_local or inner.is_unspecified)
+
+
+def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, where it does: mapped, 6to4, or by a translator (RFC 6052)."""
+    known = address.ipv4_mapped or address.sixtofour
+    is_embedded = int(address) >> 32 in (0, 0x64FF9B << 64) and int(address) > 1
+    return known or (ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if is_embedded else address)

@@ -24,6 +24,8 @@ _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _BUFFER_BYTES = 8 << 20
 _BATCH_BYTES = 256 << 20
 MAX_COLUMNS = 100_000
+_FEW_ROWS, _ROWS_PER_BYTE = 10_000_000, 16
+"""Beyond both, the rows cannot hold an image, a path or a vector each."""
 _PLAUSIBLE_RATIO = 8
 """Encoded images and features do not compress by more than this factor."""
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
@@ -115,6 +117,9 @@ def open_row_file(name: str, place: Location, info: pafs.FileInfo) -> RowFile:
             got = f"{file.metadata.num_columns:,}"
             raise DataError(expected_got(f"at most {MAX_COLUMNS:,} columns in {name}", got, "leave others out"))
         groups = tuple(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
+        if sum(groups) > max(_FEW_ROWS, _ROWS_PER_BYTE * (info.size or 0)):
+            got, remedy = f"{sum(groups):,} in {info.size:,} bytes", "check where it is from: nearly all must be alike"
+            raise DataError(expected_got(f"rows that differ in {name}", got, remedy))
         return _with_hive_columns(RowFile(ParquetRows(place, name), file.schema_arrow, groups, stamp))
 
 

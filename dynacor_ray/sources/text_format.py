@@ -122,6 +122,9 @@ def find_format(place: Location) -> TextFormat:
     if skip is None:
         raise DataError(expected_got(f"{name} to be a table", "an empty file", "check how it was written"))
     lines = [line for line in lines[skip:] if line.strip()][:_LINES]
+    if len(lines[0]) == _LONGEST:
+        got, remedy = "one that is longer", "write so many columns as .parquet or .npz"
+        raise DataError(expected_got(f"a first line of at most {_LONGEST:,} characters in {name}", got, remedy))
     quote = "'" if lines[0].startswith("'") and '"' not in text else '"'
     delimiter = _delimiter(lines, quote, TEXT_TABLES.get(table_ending(name), ","))
     rows = list(csv.reader(lines, delimiter=delimiter, quotechar=quote))

@@ -20,7 +20,7 @@ from dynacor_ray.sources.image_files import file_stamp
 from dynacor_ray.sources.row_files import RowFile, RowReader
 from dynacor_ray.sources.text_format import COMPRESSIONS, TextFormat, find_format
 
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES, _LONGEST_LINE = 8 << 20, 64 << 20
 _PLAIN: dict[tuple[Any, ...], Any] = {}
 """Plain copies that this process made, which are gone when it ends."""
 _LOCK = threading.Lock()
@@ -135,6 +135,9 @@ def _ranges(
                 ranges.append((start, last))
                 rows.append(count(data[:last]))
             rest, start = data[last:], start + last
+            if len(rest) > _LONGEST_LINE:
+                got = f"one of more than {_LONGEST_LINE >> 20} MiB"
+                raise DataError(expected_got(f"lines in {place}", got, "check that it is a table in text"))
         if rest.strip():
             ranges.append((start, len(rest)))
             rows.append(count(rest))

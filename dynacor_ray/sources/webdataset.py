@@ -21,6 +21,7 @@ from dynacor_ray.sources.class_names import named_classes
 from dynacor_ray.sources.columns import LABEL_COLUMNS
 from dynacor_ray.sources.image_files import MAX_FILE_BYTES, cut, file_stamp, is_image_name, raw_images, some_rows
 from dynacor_ray.sources.label_values import label_strings
+from dynacor_ray.sources.piece_memory import Held
 
 _LABEL_ENDINGS = frozenset({"cls", "cls.txt", "label", "label.txt", "class"})
 _LABEL_KEYS = (*LABEL_COLUMNS, "cls", "class_name", "label_name")
@@ -48,13 +49,15 @@ class TarShard(Shard):
         """See `Shard.read`."""
         images: list[bytes | None] = [None] * self.num_rows
         numbers, offsets, sizes = (self.rows[name].to_pylist() for name in (_FILE, _OFFSET, _SIZE))
+        held = Held(self.files[0].parent)
         for number in sorted(set(numbers)):
             place = self.files[number]
             with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
                 for row in np.flatnonzero(np.array(numbers) == number).tolist():
                     if 0 <= sizes[row] <= MAX_FILE_BYTES:
                         file.seek(offsets[row])
-                        images[row] = bytes(file.read(sizes[row]))
+                        images[row] = content = bytes(file.read(sizes[row]))
+                        held.add(len(content))
         uris, errors = self.rows[URI].to_pylist(), self.rows[RAW_ERROR].to_pylist()
         return raw_images(self.first_row, uris, self.read_labels(), errors, images)
 
@@ -104,7 +107,7 @@ def _samples(number: int, place: Location) -> Iterator[dict[str, Any]]:
     name, found = posixpath.basename(place.path), dict[str, dict[str, Any]]()
     with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
         try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
+            with tarfile.open(fileobj=_SmallReads(file), mode="r:") as archive:  # type: ignore[call-overload]
                 for member in archive:
                     folder, base = posixpath.split(member.name)
                     key, _, ending = base.partition(".")
@@ -121,6 +124,19 @@ def _samples(number: int, place: Location) -> Iterator[dict[str, Any]]:
             got = f"'{first_line(error)}'"
             raise DataError(expected_got(f"{name} to be a tar file", got, "write or unpack it again")) from error
     return iter([sample for sample in found.values() if sample[URI] is not None])
+
+
+class _SmallReads:
+    """A file of which only headers and labels are read: a name of gigabytes, as a header may claim, is none."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        """Some bytes. Raises tarfile.ReadError for more than a label may have."""
+        if size > _LABEL_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return bytes(self._file.read(size))
 
 
 def _label(file: Any, ending: str) -> str | None:

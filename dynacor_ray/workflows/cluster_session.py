@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.engine.data.ingest import SAMPLE_ROWS
+from dynacor_ray.engine.data.ingest import first_rows
 from dynacor_ray.engine.runtime.session import (
     connect,
     is_autoscaling_head,
@@ -126,7 +126,7 @@ def _row_bytes(prepared: PreparedRun) -> int:
     if training.augmentation is not None:
         return 3 * training.augmentation.stored**2
     if prepared.source.kind == "feature":
-        sample = prepared.source.shards(SAMPLE_ROWS)[0].read()
+        sample = first_rows(prepared.source)
         return int(sample.nbytes / max(sample.num_rows, 1))
     if config.encoder != "auto":
         spec = parse_encoder(config.encoder, config.image_size)

@@ -22,7 +22,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.redaction import redact
-from dynacor_ray.engine.data.ingest import count_labels
+from dynacor_ray.engine.data.ingest import count_labels, first_rows, rows_per_part
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.session import on_cluster, require_spill_space, resources
 from dynacor_ray.engine.training.job import Job
@@ -148,7 +148,8 @@ def sample_rows(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     source = prepared.source
     counts = count_labels(source.shards(4096))
     vocabulary = build_vocabulary(counts, source)
-    shards = source.shards(SAMPLE_ROWS)
+    most = rows_per_part(first_rows(source))  # as packing has it: huge images are read a few at a time
+    shards = source.shards(min(SAMPLE_ROWS, most))
     tables = [shard.read() for shard in _spread(shards, SAMPLE_SHARDS)]
     dim = feature_dim_of(tables[0]) if source.kind == "feature" else None
 
@@ -163,7 +164,7 @@ def sample_rows(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     plan["feature_dim"] = dim
     plan["gray"] = all(c.gray for c in checked)
     plan["max_side"] = max((c.max_side or 0 for c in checked), default=0)
-    plan["timed"] = _Timed.read(prepared, lambda table: validate(table).rows)
+    plan["timed"] = _Timed.read(prepared, most, lambda table: validate(table).rows)
     unusable = _check_limits(prepared, counts, vocabulary, checked)
     notes = [f"{len(vocabulary.names)} classes", unusable]
     return "; ".join(notes + vocabulary_warnings(counts, vocabulary))
@@ -275,9 +276,9 @@ class _Timed:
     seconds: float
 
     @classmethod
-    def read(cls, prepared: PreparedRun, validate: Callable[[pa.Table], pa.Table]) -> _Timed:
-        """Read and validate the first rows, as a packing task does."""
-        shard = prepared.source.shards(TIMED_ROWS[prepared.source.kind])[0]
+    def read(cls, prepared: PreparedRun, most: int, validate: Callable[[pa.Table], pa.Table]) -> _Timed:
+        """Read and validate the first rows, `most` of them, as a packing task does."""
+        shard = prepared.source.shards(min(TIMED_ROWS[prepared.source.kind], most))[0]
         start = time.perf_counter()
         rows = validate(shard.read())
         return cls(rows, (time.perf_counter() - start) / shard.num_rows)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import psutil
@@ -66,7 +65,16 @@ def everything(place: Location, but: tuple[str, ...] = ()) -> dict[str, bytes]:
     return {path[len(place.path) + 1 :]: place.filesystem.open_input_file(path).read() for path in files}
 
 
-def kill_machine(driver: subprocess.Popen[Any]) -> None:
+class Killable(Protocol):
+    """A process that this one has started."""
+
+    pid: int
+
+    def kill(self) -> None: ...
+    def wait(self) -> int: ...
+
+
+def kill_machine(driver: Killable) -> None:
     """Kill a driver and all that it started, as where their machine goes down."""
     family = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()

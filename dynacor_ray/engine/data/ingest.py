@@ -28,6 +28,7 @@ from dynacor_ray.engine.data.line_up import feature_warnings, line_up, sample_of
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
 from dynacor_ray.engine.runtime.tasks import map_threads
 from dynacor_ray.sources.base import Shard, Source
+from dynacor_ray.sources.piece_memory import LargeRowsError
 from dynacor_ray.sources.validate import (
     LabelVocabulary,
     build_vocabulary,
@@ -40,8 +41,8 @@ from dynacor_ray.sources.validate import (
 )
 
 PART_BYTES = 96 << 20
-MIN_PART_ROWS, MAX_PART_ROWS = 64, 65536
-SAMPLE_ROWS = 64
+FEW_ROWS, SAMPLE_ROWS, MAX_PART_ROWS = 4, 64, 65536
+"""Fewest rows that are packed together, those that are looked at first, and most."""
 _ENCODING: dict[str, dict[str, Any]] = {
     "image": {"row_group_size": 512},
     # Neither compression nor dictionaries make vectors smaller; both would take time in every pass over the rows.
@@ -144,19 +145,15 @@ def ingest(
     """
     fingerprint = source.fingerprint()
     packed = _packed_before(folder, fingerprint)
+    _tidy(folder, owner)
     if packed is not None:
         known = packed.manifest
         total = known.num_rows + known.quarantined
         check_quarantine(known.quarantined, total, max_invalid_share, known.quarantine_reasons, source.hint)
-        _tidy(packed)
         return packed
     # Another run may share the folder and pack the same data at this moment: each packs into a place of its own, and
     # the manifest, which is replaced at once, names the place that counts. Who is done first has packed them for all.
     attempt = f"{owner}-{uuid.uuid4().hex[:8]}".lstrip("-")
-    if owner:
-        for name in folder.names():
-            if name.startswith(f"{owner}-"):
-                (folder / name).delete()
     try:
         manifest = _pack(source, fingerprint, folder, attempt, max_invalid_share, progress)
         packed = _packed_before(folder, fingerprint)
@@ -167,19 +164,18 @@ def ingest(
         (folder / attempt).delete()
         return packed
     manifest.write(folder)
-    packed = PackedDataset(folder, manifest)
-    _tidy(packed)
-    return packed
+    return PackedDataset(folder, manifest)
 
 
-def _tidy(packed: PackedDataset) -> None:
+def _tidy(folder: Location, owner: str) -> None:
     """Remove attempts that died, and data that were packed again since, once no run can be at work with them."""
-    folder, used = packed.folder, packed.manifest.quarantine.partition("/")[0]
-    names = folder.names()
+    packed, names = PackedDataset.read(folder), folder.names()
+    used = packed.manifest.quarantine.partition("/")[0] if packed else ""
     attempts = {name for name in names if _ATTEMPT.fullmatch(name) and name != used}
     whole = {name for name in attempts if (folder / name / "quarantine.parquet").exists()}
     remove_leftovers(folder, whole, REPLACED_SECONDS)
-    remove_leftovers(folder, [*(attempts - whole), *(name for name in names if name.endswith(PART))])
+    dead = [*(attempts - whole), *(name for name in names if name.endswith(PART))]
+    remove_leftovers(folder, dead, mine=f"{owner}-" if owner else "")
 
 
 def _packed_before(folder: Location, fingerprint: str) -> PackedDataset | None:
@@ -191,7 +187,7 @@ def _packed_before(folder: Location, fingerprint: str) -> PackedDataset | None:
 def _pack(
     source: Source, fingerprint: str, folder: Location, attempt: str, max_invalid_share: float, progress: Progress
 ) -> DatasetManifest:
-    sample = source.shards(SAMPLE_ROWS)[0].read()
+    sample = first_rows(source)
     shards = source.shards(rows_per_part(sample))
     counts = count_labels(shards)
     vocabulary = build_vocabulary(counts, source)
@@ -208,9 +204,17 @@ def _pack(
     return _summarize(source, fingerprint, folder / attempt, vocabulary, dim, found, max_invalid_share)
 
 
+def first_rows(source: Source) -> pa.Table:
+    """The first SAMPLE_ROWS rows, or FEW_ROWS where these are so large that they would fill the memory."""
+    try:
+        return source.shards(SAMPLE_ROWS)[0].read()
+    except LargeRowsError:
+        return source.shards(FEW_ROWS)[0].read()
+
+
 def rows_per_part(sample: pa.Table) -> int:
     """Rows that make a file of about PART_BYTES, so that a packing task never holds much more than that."""
-    return max(MIN_PART_ROWS, min(MAX_PART_ROWS, PART_BYTES * sample.num_rows // max(sample.nbytes, 1)))
+    return max(FEW_ROWS, min(MAX_PART_ROWS, PART_BYTES * sample.num_rows // max(sample.nbytes, 1)))
 
 
 def count_labels(shards: list[Shard]) -> dict[str, int]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dynacor_ray.core import image_decoding
 from dynacor_ray.core.image_decoding import ImageError, ImageInfo, center_crop_resize, flip, load_rgb, probe
 from tests.opened_sources import png
 
@@ -212,3 +215,42 @@ def test_a_bomb_in_the_notes_of_a_png(kind: bytes) -> None:
     image = png()
     with pytest.raises(ImageError, match="not an image"):
         probe(image[:33] + chunk(kind, note + packed) + image[33:])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "I", "F"])
+def test_large_images_are_converted_piece_by_piece(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same pixels as at once; 89 million gray values would take 2 GB more."""
+    values = np.random.default_rng(0).integers(0, 255, (50, 40, 4), dtype=np.uint8)
+    if mode == "P":
+        image = Image.fromarray(values).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)
+        data = encode(image, transparency=5)
+    elif mode in ("RGBA", "LA"):
+        data = encode(Image.fromarray(values).convert(mode))
+    else:
+        kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+        grays = values[..., 0].astype(np.float32) * 300 - 5 * (mode == "F")
+        data = encode(Image.fromarray(grays.astype(kind)), "TIFF")
+    whole = load_rgb(data)
+    monkeypatch.setattr(image_decoding, "_STRIP", 7 * 40)
+    assert np.array_equal(load_rgb(data), whole)
+    probe(data)
+
+
+def test_large_images_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once, most, load = [0], [0], image_decoding._load
+
+    def counted(image: Image.Image) -> None:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.02)
+        load(image)
+        at_once[0] -= 1
+
+    monkeypatch.setattr(image_decoding, "_load", counted)
+    data = encode(photo())
+    for limit, expected in ((0, 1), (1 << 24, 4)):
+        monkeypatch.setattr(image_decoding, "_LARGE", limit)
+        most[0] = 0
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(load_rgb, [data] * 8))
+        assert (most[0] > 1) == (expected > 1)

@@ -36,6 +36,13 @@ def test_only_what_is_old_and_named_goes(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alive", "whole.parquet"]
 
 
+def test_what_this_run_left_goes_at_once(tmp_path: Path) -> None:
+    for name in ("run1-a", "run1-b", "run10-a"):
+        aged(tmp_path / name / "part.parquet", 10)
+    assert remove_leftovers(locate(str(tmp_path)), ["run1-a", "run10-a"], mine="run1-") == ["run1-a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run1-b", "run10-a"]
+
+
 def test_nothing_goes_where_it_must_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     aged(tmp_path / "half.part", 2 * PARTIAL_SECONDS)
 

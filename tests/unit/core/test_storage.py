@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import re
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -445,3 +449,26 @@ def test_files_and_folders_follow_the_umask(mask: int, tmp_path: Path) -> None:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run", *(tmp_path / "run").iterdir())}
     assert modes == {"run": 0o777 & ~mask, **dict.fromkeys(("a.json", "b.parquet", "c"), 0o666 & ~mask)}
+
+
+def test_no_more_is_read_than_allowed(tmp_path: Path) -> None:
+    place = locate(str(tmp_path / "x"))
+    place.write_bytes(bytes(3 << 20))
+    assert len(place.read_bytes(3 << 20)) == 3 << 20
+    with pytest.raises(StorageError, match="x to be small, but got more than 2 MiB"):
+        place.read_bytes(2 << 20)
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_packed_files_end_somewhere(
+    ending: str, pack: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_UNPACKED_BYTES", 1 << 20)
+    place = locate(str(tmp_path / f"x.{ending}"))
+    for size in (1 << 20, (1 << 20) + 1):
+        place.write_bytes(pack(bytes(size)))
+        if size == 1 << 20:
+            assert place.read_bytes() == bytes(size)
+            continue
+        with pytest.raises(StorageError, match="to be no decompression bomb, but got more than 1 MiB"):
+            place.read_bytes()

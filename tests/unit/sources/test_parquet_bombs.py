@@ -14,7 +14,7 @@ from PIL import Image
 
 from dynacor_ray.core.errors import DataError, DynacorError
 from dynacor_ray.core.image_decoding import ImageError, load_rgb, probe
-from dynacor_ray.sources import parquet, row_files
+from dynacor_ray.sources import piece_memory, row_files
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
 from tests.opened_sources import opened, save
@@ -32,7 +32,7 @@ def test_a_repeated_value_is_refused_before_it_fills_memory(
     column: str, read: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file of some kB that would become 3.1 GB of images or labels."""
-    monkeypatch.setattr(parquet, "MAX_PIECE_BYTES", 64 << 20)
+    monkeypatch.setattr(piece_memory, "MAX_BYTES", 64 << 20)
     value = bytes(12_000) if column == "image" else "x" * 12_000
     columns = {"image": repeated(b"x"), "label": repeated("a")} | {column: repeated(value)}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd", store_schema=False)
@@ -46,7 +46,7 @@ def test_a_repeated_value_is_refused_before_it_fills_memory(
 
 def test_a_huge_value_in_a_dictionary_is_read_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_files, "_BATCH_BYTES", 1 << 20)
-    monkeypatch.setattr(parquet, "MAX_PIECE_BYTES", 3 << 20)
+    monkeypatch.setattr(piece_memory, "MAX_BYTES", 3 << 20)
     columns = {"image": repeated(bytes(900_000)), "label": repeated("a")}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd", store_schema=False)
     before = pa.default_memory_pool().max_memory()

@@ -13,7 +13,7 @@ import pytest
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.storage import locate
 from dynacor_ray.sources.base import SourceOptions
-from dynacor_ray.sources.reach import NEAR, OTHER_STORE, refusal
+from dynacor_ray.sources.reach import NEAR, OTHER_STORE, UNCLEAR, refusal
 from dynacor_ray.sources.registry import open_source
 from tests.opened_sources import opened, png, whole
 
@@ -22,7 +22,14 @@ NEARBY = (
     *("http://[::ffff:127.0.0.1]/", "http://0.0.0.0/", "http://localhost:9/x.png", "ftp://127.0.0.1/x.png"),
     *("http://169.254.169.254/latest/meta-data", "http://[fe80::1%25eth0]/x", "http://[fd00:ec2::254]/x"),
     *("http://100.100.100.200/x", "s3://bucket/x?endpoint_override=169.254.169.254&scheme=http"),
-    "s3://bucket/x?endpoint_override=http%3A%2F%2F127.0.0.1:80",
+    *("s3://bucket/x?endpoint_override=http%3A%2F%2F127.0.0.1:80", "http://127.0.0.1#@example.com/x.png"),
+    *("s3://bucket/x?endpoint_override=192.0.2.1&endpoint_override=127.0.0.1:9", "http://localhost./x.png"),
+    *("abfs://box@account/x?blob_storage_authority=127.0.0.1:80", "http://[64:ff9b::7f00:1]/", "http://192.0.0.192/"),
+    *("http://[::127.0.0.1]/x", "http://[2002:7f00:1::]/x", "HTTP://127.0.0.1/x", "http://127.0.0.1?@example.com/x"),
+)
+TWO_READINGS = (
+    *("http://%31%32%37.0.0.1/x", "http://127.0.0.1\\@192.0.2.1/x", "http:///127.0.0.1/x", "http:// 192.0.2.1/x"),
+    "http://192.0.2.1;@192.0.2.2#/x",
 )
 LOCAL, STORE = "/data", "s3://KEY:SECRET@bucket/data?endpoint_override=localhost:1"
 
@@ -34,6 +41,12 @@ def test_addresses_of_this_machine_and_its_link(uri: str) -> None:
     assert refusal(uri, locate(STORE), None) == refusal(uri, locate(LOCAL), False) == OTHER_STORE
 
 
+@pytest.mark.parametrize("uri", TWO_READINGS)
+def test_addresses_whose_host_is_in_doubt(uri: str) -> None:
+    assert refusal(uri, locate(LOCAL), None) == UNCLEAR
+    assert refusal(uri, locate(STORE), None) == OTHER_STORE
+
+
 @pytest.mark.parametrize(
     ("uri", "here", "there"),
     [
@@ -43,6 +56,8 @@ def test_addresses_of_this_machine_and_its_link(uri: str) -> None:
         ("file:///etc/x.png", None, OTHER_STORE),
         ("s3://bucket/other/x.png?endpoint_override=localhost:1", NEAR, None),
         ("s3://other/x.png?endpoint_override=192.0.2.1", None, OTHER_STORE),
+        ("s3://bucket/x.png?endpoint_override=localhost:1&proxy_options=http://192.0.2.1", NEAR, OTHER_STORE),
+        ("https://user:pw@example.invalid:8443/x.png?size=2", None, OTHER_STORE),
     ],
 )
 def test_the_default_trusts_a_table_on_this_machine_and_no_other(uri: str, here: str | None, there: str | None) -> None:

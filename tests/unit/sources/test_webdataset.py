@@ -41,3 +41,15 @@ def test_no_samples(tmp_path: Path) -> None:
         opened(tar(tmp_path / "x.tar", {"cat/1.png": png()}))
     with pytest.raises(DataError, match=r"x.tar to be a tar file, but got"):
         opened(write(tmp_path / "x.tar", b"no tar" * 200))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_name_of_gigabytes(kind: bytes, tmp_path: Path) -> None:
+    """A sparse file of no size on disk, whose header claims a name that would fill the memory."""
+    head = tarfile.TarInfo("x")
+    head.type, head.size = kind, 3 << 30
+    with (tmp_path / "a.tar").open("wb") as file:
+        file.write(head.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(head.size + 2048)
+    with pytest.raises(DataError, match=r"a\.tar to be a tar file, but got 'a header of 3,221,225,472 bytes'"):
+        opened(tmp_path / "a.tar")
