@@ -15,8 +15,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import TwinLabels
 from dynacor_ray.core.manifest import DatasetManifest
 from dynacor_ray.core.redaction import redact_all
-from dynacor_ray.runs.audit import ASK_FOR_REVIEW
-from dynacor_ray.runs.records import DataSummary, RunSummary
+from dynacor_ray.runs.records import ASK_FOR_REVIEW, DataSummary, RunSummary
 
 if TYPE_CHECKING:  # they bring torch, for which what only shows a finished run need not wait
     from dynacor_ray.decision.fitted_decision import FittedDecision

@@ -12,8 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from dynacor_ray.core.redaction import redact
-from dynacor_ray.runs.audit import ASK_FOR_REVIEW
-from dynacor_ray.runs.records import RunSummary
+from dynacor_ray.runs.records import ASK_FOR_REVIEW, RunSummary
 
 WORST_CLASSES = 5
 NAME_CELLS = 16

@@ -22,12 +22,10 @@ from dynacor_ray.core.storage import Location
 from dynacor_ray.core.table_files import rows_at, table_files
 from dynacor_ray.decision.audit_sample import RankGroups, draw_audit, first_density
 from dynacor_ray.runs.directory import AUDIT, ISSUES, REVIEW, REVIEWED
-from dynacor_ray.runs.records import RunSummary
+from dynacor_ray.runs.records import ASK_FOR_REVIEW, RunSummary
 
 AUDIT_ROWS = 100
 """Rows of the sample that every report shows."""
-ASK_FOR_REVIEW = "dynacor review RUN"
-"""In a warning that answers of a person make pointless."""
 _READ = 1 << 22
 
 

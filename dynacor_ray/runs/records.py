@@ -17,6 +17,8 @@ SHARES = ("f1", "precision", "recall", "auroc", "average_precision", "oracle_f1"
 AVERAGED = (*SHARES, "flagged_share", "seconds")
 EXAMPLES = 10
 """Quarantined rows that `summary.json` shows."""
+ASK_FOR_REVIEW = "dynacor review RUN"
+"""In a warning that answers of a person make pointless."""
 
 
 @dataclass(frozen=True, kw_only=True)

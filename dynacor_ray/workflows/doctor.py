@@ -23,6 +23,7 @@ from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.redaction import redact
 from dynacor_ray.engine.data.ingest import count_labels, first_rows, rows_per_part
+from dynacor_ray.engine.data.line_up import equal_rows
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.runtime.session import on_cluster, require_spill_space, resources
 from dynacor_ray.engine.training.job import Job
@@ -160,6 +161,10 @@ def sample_rows(prepared: PreparedRun, plan: dict[str, Any]) -> str:
     bad, total = _unusable(checked)
     if bad > prepared.config.max_invalid_share * total:  # by chance, or because a run would stop: look closer
         checked = [validate(shard.read()) for shard in _spread(shards, MORE_SHARDS)]
+    if source.kind == "feature":
+        features = np.concatenate([schema.matrix(one.rows[schema.FEATURE]) for one in checked])
+        if len(features) > 1 and (features == features[0]).all():
+            raise equal_rows(len(features))
     plan["classes"] = len(vocabulary.names)
     plan["feature_dim"] = dim
     plan["gray"] = all(c.gray for c in checked)

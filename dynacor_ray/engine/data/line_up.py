@@ -55,9 +55,7 @@ def line_up(
     scaling = RobustScaling.of(sample)
     whole = reduce(add, [stats for _, stats, _ in files])
     if len(scaling.constant_columns) == len(scaling.weights) and whole.count > 1 and whole.is_constant:
-        got = f"the same numbers in all {whole.count:,}"
-        remedy = "look at how the features were made, and at which columns were read"
-        raise DataError(expected_got("features that differ between the rows", got, remedy))
+        raise equal_rows(whole.count)
 
     def measure(item: tuple[Location, FeatureStats]) -> tuple[FeatureStats, int, list[int]]:
         return _measure(*item, scaling)
@@ -72,6 +70,14 @@ def line_up(
     examples = sorted(number for _, _, ids in found for number in ids)[:EXAMPLES]
     stats = reduce(add, sorted((one for one, _, _ in found), key=lambda one: (one.squares, one.count)))
     return scaling, LinedUpFeatures(scaling, stats, far, tuple(examples))
+
+
+def equal_rows(count: int) -> DataError:
+    """What is wrong with so many rows that are all equal."""
+    remedy = "look at how the features were made, and at which columns were read"
+    return DataError(
+        expected_got("features that differ between the rows", f"the same numbers in all {count:,}", remedy)
+    )
 
 
 def _measure(place: Location, plain: FeatureStats, scaling: RobustScaling) -> tuple[FeatureStats, int, list[int]]:

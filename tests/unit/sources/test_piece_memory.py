@@ -21,7 +21,7 @@ from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data import ingest
 from dynacor_ray.sources import json_tables, piece_memory, row_files, text_rows
 from dynacor_ray.sources.base import Source
-from dynacor_ray.sources.boxes import _listed_names
+from dynacor_ray.sources.box_files import _listed_names
 from tests.opened_sources import opened, png, write
 
 

@@ -145,7 +145,7 @@ TABLES: dict[str, tuple[dict[str, Any], bool]] = {
     "huge row": ({"feature": lists(HUGE)}, True),
     "huge all": ({"feature": lists(VECTORS.astype(np.float64) * 1e30, pa.list_(pa.float64()))}, True),
     "over": ({"feature": lists(VECTORS.astype(np.float64) * 1e300, pa.list_(pa.float64()))}, False),
-    "constant": ({"feature": lists(np.ones_like(VECTORS))}, True),
+    "constant": ({"feature": lists(np.ones_like(VECTORS))}, False),
     "two": ({"feature": lists(VECTORS), "embedding": lists(VECTORS)}, False),
     "big ids": ({"feature": lists(VECTORS), "instance_id": [2**53 + 1 + row for row in range(ROWS)]}, True),
     "negative ids": ({"feature": lists(VECTORS), "instance_id": range(-1, ROWS - 1)}, False),

@@ -16,8 +16,8 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError, RunDirectoryError
 from dynacor_ray.export.tables import export_run
 from dynacor_ray.report.build import make_report
-from dynacor_ray.runs.audit import ASK_FOR_REVIEW, open_round, read_review
-from dynacor_ray.runs.records import RunSummary
+from dynacor_ray.runs.audit import open_round, read_review
+from dynacor_ray.runs.records import ASK_FOR_REVIEW, RunSummary
 from tests.made_runs import at, issues, lines, make_run
 from tests.pages import read
 

@@ -113,13 +113,6 @@ def test_short_trainings(epochs: int) -> None:
     assert module.state()["ridges"] == []
 
 
-def test_too_many_features_give_no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynacor_ray.engine.training.dynamics_module.MAX_FEATURES", DIM - 1)
-    module = DynamicsModule(job(), CPU)
-    run(module, 0)
-    assert not run(module, 1)[schema.LEAVE_ONE_OUT].any()
-
-
 @pytest.mark.parametrize("streamed", [False, True])
 def test_the_loss_of_eq_2_is_the_mean_of_the_originals_plus_that_of_the_copies(streamed: bool) -> None:
     """From a worker's rows to the loss of its step: each copy weighs 1 / gamma as much as an original."""

@@ -10,7 +10,7 @@ import torch
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import Duplicates, TwinLabels
-from dynacor_ray.decision import likely_classes
+from dynacor_ray.decision import feature_hashing, likely_classes
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training import left_out_scores
@@ -151,6 +151,7 @@ def test_very_many_features_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     """And tell as much as before: hashed to more places than there are, they are hardly changed."""
     before = asked()
     monkeypatch.setattr(left_out_scores, "MAX_FEATURES", DIM - 1)
+    monkeypatch.setattr(feature_hashing, "HASHED", 100)
     after = asked()
     for name, scores in before.items():
         assert not torch.equal(scores, after[name])
