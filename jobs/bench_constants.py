@@ -37,7 +37,7 @@ SUREST: dict[Constant, tuple[float, ...]] = {
     (noise_rate, "INNER"): (0.2, 0.3, 0.4),
 }
 MODEL: dict[Constant, tuple[float, ...]] = {
-    (label_noise_model, "PAIR_WEIGHT"): (0.5, 1.0, 2.0),
+    (label_noise_model, "PAIR_WEIGHT"): (1.0, 1.5, 2.0),
     (label_noise_model, "PAIR_WIDTH"): (0.25, 0.5, 1.0),
 }
 CUT: dict[Constant, tuple[float, ...]] = {

@@ -8,11 +8,12 @@ Let `s(x)` be class scores that have not seen the row's own label (`leave_one_ou
         - 1/2 |weight / 20|^2,
 
 with `error = (1 - 1/C) sigmoid(e)` and the rows of `pairs` softmax of q: error rates are shrunk to one rate, pairs to
-the uniform distribution, the more the fewer rows a class has, with `w = PAIR_WEIGHT log(C - 1)`: so many nats it takes
+the uniform distribution, the more the fewer rows a class has. `w = PAIR_WEIGHT log(C - 1)`, as it takes log(C - 1) nats
 to name one of C - 1 classes. A pair (c, j) is no parameter if no row labeled j ranks c first.
 
-Few rows, or overlapping classes, have two optima: one where labels are wrong and classes are far apart, and one where
-nearly all are right and classes overlap. Both are looked for, on a part of many rows, and the likelier one is taken.
+Few rows, or overlapping classes, have several optima: where labels are wrong and classes far apart, or nearly all are
+right and classes overlap. They are looked for from three starts, on a part of many rows, and the likeliest is taken, by
+half of the penalties: the whole price of class pairs, some 20 nats each, would be more than many of them explain.
 
 No weight is negative, and no error rate above 1 - 1/C, where labels are drawn regardless of the class. Beyond these
 bounds a label would speak against its class. Where features know nothing that would fit best: a class mean without the
@@ -25,8 +26,8 @@ From the fit every row has the joint `P(true = c | x, y)`; what follows from tha
 is exact: with `r_ic` the joint, `dL/dlogit_ic = r_ic - p_ic`, and the sums of r by pair of class and label are what the
 error rates and pairs need.
 
-Cost: about 60 evaluations of a softmax over (N, K) of a sample, twice as many over at most PROBED values; a softmax per
-row to apply.
+Cost: about 60 evaluations of a softmax over (N, K) of a sample, and four times as many over at most PROBED values; a
+softmax per row to apply.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.likely_classes import stands_for
 from dynacor_ray.decision.noise_rate import SIGMAS
 
-PAIR_WEIGHT, PAIR_WIDTH = 1.0, 0.5
+PAIR_WEIGHT, PAIR_WIDTH = 1.5, 0.5
 """w / log(C - 1) and s of the penalty on pairs, which is that of a Student distribution: chance hardly moves them from
 the uniform distribution, and a class that is really taken for another goes as far as it must."""
 PROBED = 200_000
-"""Most rows times classes on which both optima are looked for."""
+"""Most rows times classes on which several optima are looked for."""
 _EVALUATIONS = 150
 _START_WEIGHT, _START_ERROR, _START_ROWS, _MOST_START_ERROR = 8.0, 0.1, 10.0, 0.97
+_STEADY = 4.0
+"""w of the pairs at first."""
 _DOUBT_WEIGHT, _DOUBT_LOGIT, _DOUBT_PAIRS = 3.0, -4.0, 0.3
 """A start with overlapping classes and few errors."""
 _TINY = 1e-300
@@ -243,7 +246,8 @@ def fit_label_noise(
     step = -(-likely.size // PROBED)
     probe = _Objective(scores[:, ::step], likely[::step], num_classes)
     start = probe.start()
-    found = min((probe.best(one) for one in (start, probe.doubtful(start))), key=lambda one: one[1])
+    starts = (start, probe.steady(start), probe.doubtful(start))
+    found = min((probe.best(one) for one in starts), key=lambda one: one[1] + probe.surprise(one[0]))
     objective = probe
     if step > 1:
         objective = _Objective(scores, likely, num_classes)
@@ -291,6 +295,14 @@ class _Objective:
         error = np.log(wrong) - np.log1p(-wrong)
         return np.concatenate([weight, np.zeros(self.num_classes), error, pairs])
 
+    def steady(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The optimum next to a start where pairs are held: freed at once, some run away with all rows of a class."""
+        own = self.pair_weight
+        self.pair_weight = max(own, _STEADY)
+        parameters, _ = self.best(start)
+        self.pair_weight = own
+        return parameters
+
     def doubtful(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
         """The same, with scores closer together and few errors."""
         doubtful = start.copy()
@@ -306,6 +318,14 @@ class _Objective:
         options = {"maxiter": _EVALUATIONS, "maxcor": 20}
         found = minimize(self, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         return found.x, float(found.fun)
+
+    def surprise(self, parameters: NDArray[np.float64]) -> float:
+        """Negative log-likelihood per row, without penalties."""
+        model = self.model(parameters)
+        joint = model.class_probability(self.scores, self.classes) * model.transition(
+            self.classes, self.labels[:, None]
+        )
+        return float(-np.log(np.maximum(joint.sum(axis=1), _TINY)).mean(axis=0))
 
     def evidence(self, value: float) -> float:
         """That of the model whose value of this function is given."""
