@@ -99,8 +99,8 @@ def transient_messages() -> list[str]:
     return [os.strerror(number) for number in sorted(_TRANSIENT)]
 
 
-MAX_JSON_BYTES = 256 << 20
-"""Far more than a manifest of a hundred million rows."""
+MAX_JSON_BYTES = 512 << 20
+"""Far more than a manifest of a hundred million rows; the boxes of COCO 2017 have 448 MB."""
 _JSON_MEMORY = 2 << 30
 _MAX_RATIO, _UNPACKED_BYTES = 100, 256 << 20
 """A compressed file that becomes more than both, times its size and in all, is taken for a bomb."""
