@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -27,9 +29,7 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         TrainingError: all of it failed.
     """
-    wide = matrix.double()
-    unit = float(wide.diagonal().mean(dim=0))
-    for tried in (matrix, wide, wide + _JITTER * unit * torch.eye(len(wide)).to(wide)):
+    for tried in _ways(matrix):
         try:
             values, vectors = torch.linalg.eigh(tried)
         except RuntimeError:  # of which LinAlgError is one, which torch's types do not know
@@ -40,3 +40,12 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     raise TrainingError(
         expected_got("a symmetric matrix with eigenvectors", got, "look for features that are not finite")
     )
+
+
+def _ways(matrix: Tensor) -> Iterator[Tensor]:
+    """The matrix, and what to try next, each made only when it is asked for."""
+    yield matrix
+    wide = matrix.double()
+    yield wide
+    unit = float(wide.diagonal().mean(dim=0))
+    yield wide + _JITTER * unit * torch.eye(len(wide)).to(wide)

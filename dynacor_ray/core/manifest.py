@@ -61,7 +61,8 @@ class FeatureStats:
     @property
     def variance(self) -> float:
         """Mean squared distance to the mean."""
-        return self.squares / max(self.count, 1) - float(self.mean @ self.mean)
+        mean = self.mean
+        return self.squares / max(self.count, 1) - float(mean @ mean)
 
     @property
     def is_constant(self) -> bool:
