@@ -11,7 +11,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # pip compiles modules with one CPU only; what does not compile is for another Python, and pip says nothing of it either.
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
-COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
+COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib dynacor_ray || true
 SOURCES := pyproject.toml constraints.txt
 
 # Where this is set, every process of a test compiles the whole package for itself.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import inspect
 import signal
 import sys
@@ -261,6 +263,7 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[Any], Any] = lambd
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, leave)
+    atexit.register(gc.freeze)  # else Python looks once more at every object of torch before it ends: a second
     with lasting_output():
         try:
             raise SystemExit(_run(sys.argv[1:] if argv is None else argv, adjust))

@@ -145,7 +145,7 @@ class DetectConfig(Checked):
     noise rate estimated while training, by the Davies-Bouldin index, or the last. Default: Eq. 9; in a sweep, the rule
     of --selection-rule."""
     clustering_sample: int = option(200_000, "clustering", within="[100, inf)")
-    """Most rows the dynamics encoder is fitted on; all rows are assigned."""
+    """Most rows the dynamics encoder is fitted on; all rows are assigned. Beside a label noise model at most 50,000."""
 
     workers: int = option(1, "cluster", within="[1, inf)", most_used=True, changes_results=False)
     """Data-parallel training workers."""

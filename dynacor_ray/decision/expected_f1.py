@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 _FARTHEST = 60.0
 """Largest shift of log odds; beyond it every probability is 0 or 1."""
@@ -37,6 +36,8 @@ def best_cut(probability: NDArray[np.float64]) -> tuple[float, float]:
 
 def shift_to_rate(log_odds: NDArray[np.float64], rate: float) -> float:
     """What to add to the log odds of P(wrong), float64 (N,), so that their mean probability is `rate` in [0, 1]."""
+    from scipy.optimize import brentq  # where it is needed: it loads for half a second
+
     if rate <= 0.0 or rate >= 1.0:
         return -_FARTHEST if rate <= 0.0 else _FARTHEST
 

@@ -38,7 +38,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
-from scipy.optimize import minimize
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.likely_classes import stands_for
@@ -313,6 +312,8 @@ class _Objective:
 
     def best(self, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
         """The parameters of the optimum next to some, and its value."""
+        from scipy.optimize import minimize  # half a second, which a training that comes first need not wait for
+
         blocks = self.num_blocks
         bounds = [(0.0, None)] * blocks + [(-_MOST_LOGIT, _MOST_LOGIT)] * (len(start) - blocks)
         options = {"maxiter": _EVALUATIONS, "maxcor": 20}

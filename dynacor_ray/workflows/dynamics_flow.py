@@ -19,7 +19,7 @@ from dynacor_ray.decision.fitted_decision import FittedDecision
 from dynacor_ray.decision.noise_rate import NoiseRate, for_few_rows
 from dynacor_ray.engine.data.training_rows import TrainingRows
 from dynacor_ray.engine.dynamics.assemble import assemble
-from dynacor_ray.engine.dynamics.clustering import fit_clusters, sample_for_fit, settle_noise_rate
+from dynacor_ray.engine.dynamics.clustering import choose_rows, fit_clusters, sample_for_fit, settle_noise_rate
 from dynacor_ray.engine.dynamics.label_noise import fit_label_noise, score_rows, with_log_odds
 from dynacor_ray.engine.runtime.blocks import Blocks
 from dynacor_ray.engine.runtime.tasks import map_threads
@@ -28,6 +28,10 @@ from dynacor_ray.engine.training.job import TrainConfig, TrainPlan
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.workflows.prepare import clustering_config, corruption_config
+
+BESIDE_THE_MODEL = 50_000
+"""Most rows that the clustering is fitted to where the label noise model decides: then q is one column of the results,
+and 200,000 rows would take longer than the model."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,10 @@ class DynamicsFlow:
         self, signals: RecordedSignals, sample: pa.Table, progress: Progress
     ) -> tuple[NoiseRate | None, FittedClustering]:
         """The estimated noise rate, and the clustering that is fitted with it."""
-        noise_rate = self.estimate(signals, sample)
-        return noise_rate, fit_clusters(sample, clustering_config(self.config, noise_rate), progress)
+        noise_rate, rows = self.estimate(signals, sample), sample
+        if self.config.variant is None and schema.ALL_CLASS_SCORES in sample.column_names:
+            rows = choose_rows(sample, BESIDE_THE_MODEL / self.rows.facts.total, self.config.seed)
+        return noise_rate, fit_clusters(rows, clustering_config(self.config, noise_rate), progress)
 
     def decide(self, signals: RecordedSignals, sample: pa.Table, progress: Progress) -> FittedDecision | None:
         """The label noise model on the sample; None where the class scores that it reads were not recorded."""

@@ -30,13 +30,19 @@ def sample_for_fit(dynamics: Blocks, total: int, clustering_sample: int, seed: i
     share = clustering_sample / total
 
     def choose(block: pa.Table, _shared: None) -> pa.Table:
-        ids, _ = schema.decode_key(block[schema.KEY].to_numpy())
         names = [schema.KEY, schema.MARGIN, schema.LEAVE_ONE_OUT, HAS_COPY, schema.GIVEN_LABEL]
         names += [schema.LIKELY_CLASSES, schema.ALL_CLASS_SCORES]
-        rows = block.select([name for name in names if name in block.column_names])
-        return rows if share >= 1 else rows.filter(pa.array(keyed_uniform(seed, Purpose.FIT_SAMPLE, ids) < share))
+        return choose_rows(block.select([name for name in names if name in block.column_names]), share, seed)
 
     return pa.concat_tables(dynamics.map(choose)).sort_by(schema.KEY)
+
+
+def choose_rows(rows: pa.Table, share: float, seed: int) -> pa.Table:
+    """About this share of all rows, copies with their instances. A smaller share is a part of a larger one."""
+    if share >= 1:
+        return rows
+    ids, _ = schema.decode_key(rows[schema.KEY].to_numpy())
+    return rows.filter(pa.array(keyed_uniform(seed, Purpose.FIT_SAMPLE, ids) < share))
 
 
 def settle_noise_rate(first: NoiseRate | None, sample: pa.Table, score: str, num_classes: int) -> NoiseRate | None:

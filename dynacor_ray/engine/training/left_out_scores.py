@@ -8,6 +8,7 @@ weigh as one, and are sampled and left out together. Features of more than MAX_F
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -75,11 +76,12 @@ class LeftOutScores:
                 self._sums[1].add(self._random.widen(features[part]), labels[part], more)
 
     def solve(self, world: int) -> None:
-        """Merge the sums of all ranks and solve."""
+        """Merge the sums of all ranks and solve, side by side."""
         for sums in self._sums:
             for total in sums.totals if world > 1 else ():
                 dist.all_reduce(total)
-        self._ridges, self._sums = [sums.solve() for sums in self._sums], []
+        with ThreadPoolExecutor() as threads:
+            self._ridges, self._sums = list(threads.map(RidgeSums.solve, self._sums)), []
 
     def close(self, keep_likely: bool = False) -> None:
         """Forget the regressions, every row was asked; but for the first where it says which classes are likely."""
