@@ -30,10 +30,11 @@ SAMPLED_FROM = 16_384
 """Numbers per row below which a small part of the memory is enough, so that no row has to be looked at."""
 MOST_IMAGES_FOR_GPU = 20_000
 """Images that one process decodes for a GPU: its threads decode a fifth of what processes of their own do."""
-SHARE = 0.25
-"""Of the free memory, what the rows of a run may take: reading, training and ranking hold more than the rows."""
-BYTES_BESIDE = 1_500
-"""Of a row besides its features: labels, URI, class scores, and the columns of the results."""
+SHARE = 0.6
+"""Of the free memory, what a run may take."""
+BYTES_BESIDE = 800
+"""Of a row besides its features, at most: labels, URI, class scores, and the columns of the results. A million rows with
+14 classes took 600."""
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def test_the_demo_takes_one_process(cluster: str, told: Told) -> None:
         ({"workers": 2}, "2 workers"),
         ({"needs": "a searcher"}, "a searcher"),
         ({"have": {"gpus": 2.0}}, "2 GPUs to encode on"),
-        ({"have": {"memory_bytes": 1e8}}, "1,797 rows need 0.0 GB, and 0.0 GB are for one process"),
+        ({"have": {"memory_bytes": 1e7}}, "1,797 rows need 0.0 GB, and 0.0 GB are for one process"),
         ({"worker_cache_gb": 0.0}, "1,797 rows need 0.0 GB, and 0.0 GB are for one process"),
     ],
 )
