@@ -27,9 +27,10 @@ Where the scores do not explain the labels better than the frequencies of the cl
 lot. Nothing is flagged then, and the range is everything.
 
 No reading of labels alone can tell doubt from errors that are a function of what a row shows. The range says so: its
-high end takes `DOUBT_SHARE` of the model's doubt, the mean of 1 - max p, for errors. Its low end is the model's rate
-less `TOO_MUCH` of it, or that of the surest predictions where the model is not sure of its errors, less the sampling
-error.
+high end takes `DOUBT_SHARE` of the model's doubt, the mean of 1 - max p, for errors. Its low end takes errors for doubt:
+it is the model's rate less what it has of doubt beyond that rate, 0 where it doubts twice as many rows as it holds for
+wrong, as of clean classes that overlap. Of that `TOO_MUCH` is taken off, or all above the low end of the surest
+predictions where the model is not sure of its errors, and the sampling error.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def decide(
     cut, expected = best_cut(wrong_probability(log_odds + shift))
     cut = max(cut, LEAST_PROBABILITY)
     sampling = SIGMAS * float(np.sqrt(max(value * (1.0 - value), 1.0 / len(log_odds)) / len(log_odds)))
-    low = (1.0 - TOO_MUCH) * model_rate
+    low = (1.0 - TOO_MUCH) * min(model_rate, max(0.0, 2.0 * model_rate - doubt))
     if best_cut(own)[1] < SURE_F1:
         low = min(low, other.low)
     high = max(value + DOUBT_SHARE * doubt, other.high) + sampling

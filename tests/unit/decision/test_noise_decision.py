@@ -69,7 +69,14 @@ def test_the_range_says_that_doubt_may_be_errors() -> None:
     narrow, wide = (decide(separated(0.1), even(doubt), None).rate for doubt in (0.0, 0.4))
     assert narrow.high < 0.13
     assert wide.high > 0.35
-    assert narrow.low == wide.low
+
+
+@pytest.mark.parametrize(("doubt", "counted"), [(0.0, 1.0), (0.3, 1.0), (0.45, 0.5), (0.6, 0.0), (0.9, 0.0)])
+def test_the_range_says_that_errors_may_be_doubt(doubt: float, counted: float) -> None:
+    """Clean classes that overlap look like errors, among rows of which more are in doubt."""
+    low = decide(separated(0.3), np.full(2000, doubt), None).rate.low
+    sampling = 1.96 * (0.3 * 0.7 / 2000) ** 0.5
+    assert low == pytest.approx(max(0.0, 0.85 * 0.3 * counted - sampling), abs=0.002)
 
 
 def test_without_another_reading_the_model_decides() -> None:
