@@ -7,6 +7,7 @@ say what they are (`hf_...`). Texts from data are as long as they like, so every
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
@@ -22,11 +23,14 @@ _LOGIN = re.compile(
 )
 _SLIP = re.compile(r"(?<![\w.+-])([a-z][a-z0-9+.-]{1,30}:)(/)(?!/)([^\s/@:'\"]{1,200}(:[^\s'\"]{1,200}))@", re.I)
 """With a slash too few, which makes a path of it."""
-_NESTED = re.compile(r"([?&][\w.~-]{1,99}=)([a-z0-9+.-]{1,30}%3a%2f%2f)[^\s&#'\"]{0,1000}%40", re.I)
+_NESTED = re.compile(r"(?<![\w.+-])((?:[\w.~-]{0,99}%3d)?[a-z0-9+.-]{1,30}%3a%2f%2f)[^\s&#'\"]{0,1000}%40", re.I)
+_PROXY = re.compile(r"(?<![\w/.+%-])[\w.+-]{1,64}:[^\s/@:,'\"]{1,200}(?=@[\w.-]{1,200}:\d{2,5}(?![\w.]))")
+"""Who logs in at `host:port`, without a scheme."""
 _TEXT_OF_URI = re.compile(r"[^\s'\"]+")
 _LONE = re.compile(r"(?!\*{3})[^=&<>]{8,}")
+_WORD_OF_SECRET = r"passw(?:or[dt]|d)?|pass ?phrase|pwd|secret|token|(?:api|access|account|shared|private)[ _.-]?key"
 _SECRET = (
-    r"[\w.~-]{0,64}(?:passw|passphrase|pwd|secret|token(?!s\b|iz)|(?:api|access|account|shared|private)[_.-]?key"
+    r"[\w.~-]{0,64}(?:passw|pass ?phrase|pwd|secret|token(?!s\b|iz)|(?:api|access|account|shared|private)[_.-]?key"
     r"|sharedaccesssignature|odbc_connect)[\w.~-]{0,64}"
 )
 """Names of secrets."""
@@ -34,16 +38,57 @@ _OF_QUERY = (
     rf"{_SECRET}|[\w.~-]{{0,64}}(?:signature|credential|session|accessid|security)[\w.~-]{{0,64}}|x-(?:amz|goog)-[\w-]+"
     r"|auth|authorization|expires|sig|key|se|st|jwt|pat|pass|pw|code"
 )
-_QUERY = re.compile(rf"([?&#;](?:{_OF_QUERY})=)(?!\*{{3}})[^\s&#;'\"<>]+", re.I)
+_QUERY = re.compile(rf"([?&#;](?:amp;)?(?:{_OF_QUERY})=)(?!\*{{3}})[^\s&#;'\"<>]+", re.I)
 _START = r"(?<![\w.~-])"
-_QUOTED = re.compile(rf"({_START}{_SECRET}['\"]?\s{{0,9}}[=:]\s{{0,9}}b?(['\"]))(?!\*{{3}})(?:(?!\2)[^\n])+", re.I)
-_WORD = re.compile(rf"({_START}{_SECRET}['\"]?\s{{0,9}}(?:[=:]|%3d)\s{{0,9}})(?!b?['\"]|\*{{3}})[^\s'\",;&%]+", re.I)
-_FLAG = re.compile(rf"({_START}--{_SECRET}(?:\s|['\"],\s?['\"]))(?!\*{{3}})[^\s'\"]+", re.I)
-_HEADER = re.compile(r"(\b(?:authorization|cookie)['\"]?\s{0,9}[=:]\s{0,9}b?['\"]?)(?!\*{3})[^\s'\"][^'\"\n]*", re.I)
+_QUOTE = r"\\{0,3}['\"]"
+"""Also as in JSON within JSON."""
+_IS = r"\s{0,9}(?:[:=]{1,2}+>?+|->)\s{0,9}+"
+_MIXED = r"(?=\S{0,200}\d)(?=\S{0,200}[a-z])[^\s'\",;&=]{6,}=*"
+"""A word with digits, as the names of classes and other text have hardly any after the name of a secret."""
+_OF_CODES = r"(?:[^\s'\",;&%\\]|%(?!2[0267c]|3b|5c|7d))+"
+_HINT = re.compile(
+    "pass|pwd|pw=|secret|token|key|auth|cookie|credential|sharedaccess|odbc|otp|basic|identified|bearer|eyj|private"
+    r"|session|security|signature|accessid|[?&#;](?:x-|sig|se|st|jwt|pat|code|expires)=?",
+    re.I,
+)
+"""Without one of these no form below is found: most texts end here."""
+_FORMS = tuple(
+    re.compile(form, re.I)
+    for form in (
+        rf"(\b(?:authorization|cookie){_QUOTE}?\s{{0,9}}[=:]\s{{0,9}}b?(?:{_QUOTE})?)(?!\*{{3}})[^\s'\"][^'\"\n]*",
+        _QUERY.pattern,
+        # password='...', {"password": "..."}, {\"password\": \"...\"}, --password "..."
+        rf"({_START}(?:--{_SECRET}\s{{1,9}}|{_SECRET}(?:{_QUOTE})?{_IS})b?({_QUOTE}))"
+        r"(?!\*{3})(?:(?!\2)(?:\\.|[^\n])|\2\2)+",
+        # auth=('me', '...'), secrets={...}
+        rf"({_START}(?:{_SECRET}|auth|credentials?)(?:{_QUOTE})?{_IS})[\[({{][^\n\[\](){{}}]{{1,1000}}[\])}}]",
+        rf"({_START}{_SECRET}(?:{_QUOTE})?{_IS})(?!b?\\{{0,3}}['\"]|\*{{3}})(?:[^\s'\",;&]|['\"](?=\w))+",
+        # the same in a URI, HTML or JSON that spells marks as codes
+        rf"({_START}(?:%22|%27)?{_SECRET}(?:%2[27]|&quot;|&\#3[49];|\\u002[27])?(?:%20|\+)?(?:%3[ad]|&\#(?:58|61);|\\u003[ad])"
+        rf"(?:%20|\+)?(?:%2[27]|&quot;|&\#3[49];|\\u002[27])?)(?!\*{{3}}){_OF_CODES}",
+        rf"({_START}--{_SECRET}(?:\s|['\"],\s?['\"]))(?!\*{{3}})[^\s'\"]+",
+        # ('password', '...'), name: DB_PASSWORD value: ...
+        rf"(\((['\"]){_SECRET}\2,\s?b?\2)(?=[^'\"]{{0,200}}\d)[^\n'\"]{{6,}}(?=\2\))",
+        rf"(\b(?:name|key)(?:{_QUOTE})?{_IS}(?:{_QUOTE})?{_SECRET}(?:{_QUOTE})?[\s,]{{1,40}}(?:{_QUOTE})?value(?:{_QUOTE})?{_IS}"
+        rf"(?:{_QUOTE})?)(?!\*{{3}})[^\s'\",}}]+",
+        # <SessionToken>...</SessionToken>, <password value="..."/>
+        rf"(<{_SECRET}>)(?!\*{{3}})[^<>\n]{{1,2000}}(?=</)",
+        rf"(<{_SECRET}\s{{1,9}}value=(['\"]))(?!\*{{3}})(?:(?!\2)[^\n])+",
+        # the password is '...', with token abc123, login me password ...
+        rf"({_START}(?:[\w.~-]{{0,64}}[_.-])?(?:{_WORD_OF_SECRET})\s{{1,9}}(?:is\s{{1,9}})?)(?:{_MIXED})",
+        rf"({_START}(?:{_WORD_OF_SECRET})\s{{1,9}}is\s{{1,9}}(['\"]))(?!\*{{3}})(?:(?!\2)[^\n])+",
+        r"(\blogin\s{1,9}\S{1,200}\s{1,9}password\s{1,9})(?!\*{3})\S+",
+        r"(\bidentified by\s{1,9}(['\"]))(?!\*{3})(?:(?!\2)[^\n])+",
+        rf"({_START}(?:pass|pw|auth|credentials?|otp)=){_MIXED}",
+    )
+)
+_BASIC = re.compile(r"(\bbasic )([a-z\d+/_-]{6,}={0,2})", re.I)
 _TOKEN = re.compile(
-    r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|dapi|sk-)[\w-]{16,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
-    r"|(?<=bearer )(?=\S*\d)[\w.~+/=-]{6,}|(?<=PRIVATE KEY-----).+?(?=-----END|$)",
-    re.I | re.S,
+    r"\b(?:(?i:hf_|gh[pousr]_|github_pat_|glpat-|dapi|sk-)[\w-]{16,}|xox[abeprs]-[\w-]{10,}|npm_\w{30,}|AIza[\w-]{30,}"
+    r"|hv[sb]\.[\w-]{16,}|ya29\.[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|A[KS]IA[0-9A-Z]{12,}(?::[^\s'\"]+)?"
+    r"|pypi-[\w-]{50,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)|(?<=(?i:bearer) )(?=\S*\d)[\w.~+/=-]{6,}"
+    r"|(?:(?<=PRIVATE KEY-----)|(?<=PRIVATE KEY BLOCK-----)).+?(?=-----END|$)",
+    re.S,
 )
 
 
@@ -54,14 +99,15 @@ def redact(text: str) -> str:
     's3://***@bucket/a?region=x&token=***'
     """
     if "@" in text:
-        text = _SLIP.sub(_without_login, _LOGIN.sub(_without_login, text))
+        text = _PROXY.sub(MASK, _SLIP.sub(_without_login, _LOGIN.sub(_without_login, text)))
     if "://" in text:
         text = _TEXT_OF_URI.sub(_without_lone_query, text)
     if "%" in text:
-        text = _NESTED.sub(rf"\1\2{MASK}%40", text)
-    if "=" in text or ":" in text or "%3" in text or "--" in text:
-        for form in (_HEADER, _QUERY, _QUOTED, _WORD, _FLAG):
+        text = _NESTED.sub(rf"\1{MASK}%40", text)
+    if _HINT.search(text):
+        for form in _FORMS:
             text = form.sub(rf"\1{MASK}", text)
+        text = _BASIC.sub(_without_basic, text)
     return _TOKEN.sub(MASK, text)
 
 
@@ -69,6 +115,15 @@ def _without_login(found: re.Match[str]) -> str:
     scheme, slashes, login, password = found.groups(default="")
     keeps = not password and scheme[:-1].lower() in (*_NAMED_ONLY, "")
     return found[0] if keeps or login == "anonymous" else f"{scheme}{slashes}{MASK}@"
+
+
+def _without_basic(found: re.Match[str]) -> str:
+    """The header's word without who logs in, where that is what the next one means."""
+    try:
+        is_login = ":" in base64.urlsafe_b64decode(found[2].replace("/", "_") + "==").decode()
+    except ValueError:
+        return found[0]
+    return f"{found[1]}{MASK}" if is_login else found[0]
 
 
 def _without_lone_query(found: re.Match[str]) -> str:

@@ -13,9 +13,13 @@ from dynacor_ray.core.storage import Location
 OTHER_STORE = "on another store than the table (--remote reads it)"
 NEAR = "an address of this machine or of its link (--remote reads it)"
 UNCLEAR = "an address that programs read in different ways"
+OWN_SERVER = "a server of its own, which would see this machine's token (--remote reads it)"
 _LOCAL = ("file", "", ())
 _NAMES_NO_HOST = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "hf", "memory"})
 """Schemes with a bucket or the like where others have a host."""
+_BY_TOKEN = frozenset({"gs", "gcs", "abfs", "abfss", "az", "adl"})
+"""Of these, what is shown a token that opens all of its owner's buckets; S3 sees the signature of one request."""
+_OF_AZURE = re.compile(r"[\w-]*(?:\.(?:blob|dfs)\.core\.windows\.net)?")
 _METADATA = frozenset({"100.100.100.200", "192.0.0.192", "fd00:ec2::254"})
 """Where clouds hand out credentials, besides the link-local 169.254.169.254."""
 _PLAIN = re.compile(r"(?:[^\s#@\\]*@)?(?:[\w.-]+|\[[\w:.%-]+\])(?::\d*)?")
@@ -38,9 +42,13 @@ def refusal(uri: str, folder: Location, remote: bool | None) -> str | None:
     if remote is False or not folder.is_local:
         return OTHER_STORE
     scheme, host, query = store
-    near = [value for _, value in query] if scheme in _NAMES_NO_HOST else [host]
+    near = [host, *(value for _, value in query)] if scheme in _BY_TOKEN else [host]
+    if scheme in _NAMES_NO_HOST - _BY_TOKEN:
+        near = [value for _, value in query]
     if any(_is_near(name) for name in map(_host, near) if name):
         return NEAR
+    if scheme in _BY_TOKEN and _names_server(scheme, host, query):
+        return OWN_SERVER
     plain = _PLAIN.fullmatch(re.split("[/?]", uri.partition("://")[2], maxsplit=1)[0])
     return None if plain or scheme in _NAMES_NO_HOST else UNCLEAR
 
@@ -56,6 +64,12 @@ def _store(uri: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     path, _, query = rest.partition("?")
     authority = path.partition("/")[0].rpartition("@")[2]
     return scheme, authority.lower(), tuple(sorted(parse_qsl(query, keep_blank_values=True)))
+
+
+def _names_server(scheme: str, host: str, query: tuple[tuple[str, str], ...]) -> bool:
+    """Whether an address of a store by token leads to another server than that of Google or Azure."""
+    is_other = scheme not in ("gs", "gcs") and not _OF_AZURE.fullmatch(host)
+    return is_other or any("endpoint" in name.lower() or "authority" in name.lower() for name, _ in query)
 
 
 def _host(address: str) -> str:

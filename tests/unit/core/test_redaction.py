@@ -52,6 +52,33 @@ CASES = {
     "no such repository for hf_abcdefghijklmnopqrst": "no such repository for ***",
     "bearer abc123.def": "bearer ***",
     "eyJhbGciOiJI.eyJzdWIiOiIx.c2ln is wrong": "*** is wrong",
+    "the password is 'PW 1', or": "the password is '***', or",
+    "Password is hunter2": "Password is ***",
+    "failed with token abc123 at h": "failed with token *** at h",
+    "machine h login u password PW": "machine h login u password ***",
+    "ALTER USER a IDENTIFIED BY 'PW'": "ALTER USER a IDENTIFIED BY '***'",
+    r"{\"password\": \"PW\", \"a\": 1}": r"{\"password\": \"***\", \"a\": 1}",
+    r"password='it\'s PW'": "password='***'",
+    "password='it''s PW', a='x'": "password='***', a='x'",
+    "password=a'b'c": "password=***",
+    "password => 'PW'": "password => '***'",
+    '--password "a PW" --port 1': '--password "***" --port 1',
+    "auth=('u', 'PW'), a=1": "auth=***, a=1",
+    "secrets={'a': 'PW'}": "secrets=***",
+    "('X-Auth-Token', 'abc123')": "('X-Auth-Token', '***')",
+    "- name: DB_PASSWORD\n  value: PW": "- name: DB_PASSWORD\n  value: ***",
+    "{'name': 'API_KEY', 'value': 'PW'}": "{'name': 'API_KEY', 'value': '***'}",
+    "<SessionToken>PW</SessionToken>": "<SessionToken>***</SessionToken>",
+    '<password value="PW"/>': '<password value="***"/>',
+    "%22password%22%3A%20%22P%2FW%22%2C": "%22password%22%3A%20%22***%22%2C",
+    "password&#61;PW; token\\u003dPW": "password&#61;***; token\\u003d***",
+    "?a=1&amp;sig=PW": "?a=1&amp;sig=***",
+    "to s3%3A%2F%2FK%3ASECRET%40b": "to s3%3A%2F%2F***%40b",
+    "proxy u:PW@proxy:3128": "proxy ***@proxy:3128",
+    "Proxy: Basic dXNlcjpwYXNz": "Proxy: Basic ***",
+    "pass=abc123 auth=def456": "pass=*** auth=***",
+    "xoxb-123-456-abc AKIAIOSFODNN7EXAMPLE:PW": "*** ***",
+    "PRIVATE KEY BLOCK-----\nPW\n-----END": "PRIVATE KEY BLOCK-----***-----END",
 }
 PLAIN = (
     *("/data/a@b/c:d@e", "s3://b/a@b", "http://host:8080/a@b", "http://[::1]:80/x@y", "hf://datasets/u/r@main/x"),
@@ -59,6 +86,9 @@ PLAIN = (
     *("s3://b/x?endpoint_override=localhost:9000&scheme=http", "https://h/?keyword=cat&page=2", "a: http://h:80, b@c"),
     *("tokens: 5 of 7", "a.parquet#12", "", "the basic classification", "bearer of news", "tokenizer: fast"),
     *("passed=3", "//host:80/a@b", "a//b:c", "C:/Users/a@b", "hf_hub", "monkey=3", "Expires in 5"),
+    *("the password is required", "token is missing", "secret garden", "token 1234567", "a token classification"),
+    *("global_pool in ('token', 'avg')", "asianelephant asia_2024", "basic resnet50", "Basic dXNlcm5hbWU", "pass=3"),
+    *("name: token, value", "<token>a", "12:30@noon", "auth=basic", "tokens=[1, 2]"),
 )
 
 
@@ -73,7 +103,11 @@ def test_other_text_stays(text: str) -> None:
     assert redact(text) == text
 
 
-LONG = ("a.", "x://u:", "://", "@//u:", "a:/b:@", "token", "?key", "'secret:'", "--token ", "eyJaaaaaaaa.")
+LONG = (
+    *("a.", "x://u:", "://", "@//u:", "a:/b:@", "token", "?key", "'secret:'", "--token ", "eyJaaaaaaaa.", "u:p"),
+    *("token = (", "password''", "name=token,", "<token>", r"\"secret\"", "password is ", "login a ", "token%22"),
+    *("basic a", "=a%3a%2f%2f"),
+)
 
 
 @pytest.mark.parametrize("part", LONG)

@@ -13,7 +13,7 @@ import pytest
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.storage import locate
 from dynacor_ray.sources.base import SourceOptions
-from dynacor_ray.sources.reach import NEAR, OTHER_STORE, UNCLEAR, refusal
+from dynacor_ray.sources.reach import NEAR, OTHER_STORE, OWN_SERVER, UNCLEAR, refusal
 from dynacor_ray.sources.registry import open_source
 from tests.opened_sources import opened, png, whole
 
@@ -24,12 +24,18 @@ NEARBY = (
     *("http://100.100.100.200/x", "s3://bucket/x?endpoint_override=169.254.169.254&scheme=http"),
     *("s3://bucket/x?endpoint_override=http%3A%2F%2F127.0.0.1:80", "http://127.0.0.1#@example.com/x.png"),
     *("s3://bucket/x?endpoint_override=192.0.2.1&endpoint_override=127.0.0.1:9", "http://localhost./x.png"),
+    *("abfs://account@169.254.169.254:80/box/x", "gs://bucket/x?endpoint_override=127.0.0.1"),
     *("abfs://box@account/x?blob_storage_authority=127.0.0.1:80", "http://[64:ff9b::7f00:1]/", "http://192.0.0.192/"),
     *("http://[::127.0.0.1]/x", "http://[2002:7f00:1::]/x", "HTTP://127.0.0.1/x", "http://127.0.0.1?@example.com/x"),
 )
 TWO_READINGS = (
     *("http://%31%32%37.0.0.1/x", "http://127.0.0.1\\@192.0.2.1/x", "http:///127.0.0.1/x", "http:// 192.0.2.1/x"),
     "http://192.0.2.1;@192.0.2.2#/x",
+)
+BY_TOKEN = (
+    *("gs://bucket/x?endpoint_override=192.0.2.1", "GS://anonymous@bucket/x?scheme=http&endpoint_override=192.0.2.1"),
+    *("abfss://account@192.0.2.1:443/box/x", "abfs://box@account.evil.invalid/x", "abfs://account@a.b/box/x"),
+    "abfs://box@account.dfs.core.windows.net/x?dfs_storage_authority=192.0.2.1",
 )
 LOCAL, STORE = "/data", "s3://KEY:SECRET@bucket/data?endpoint_override=localhost:1"
 
@@ -47,10 +53,19 @@ def test_addresses_whose_host_is_in_doubt(uri: str) -> None:
     assert refusal(uri, locate(STORE), None) == OTHER_STORE
 
 
+@pytest.mark.parametrize("uri", BY_TOKEN)
+def test_no_server_that_a_table_names_sees_a_token(uri: str) -> None:
+    assert refusal(uri, locate(LOCAL), None) == OWN_SERVER
+    assert refusal(uri, locate(LOCAL), True) is None
+
+
 @pytest.mark.parametrize(
     ("uri", "here", "there"),
     [
         ("s3://bucket/x.png", None, OTHER_STORE),
+        ("gs://my.bucket/x.png?project_id=p", None, OTHER_STORE),
+        ("abfs://box@account.dfs.core.windows.net/x.png", None, OTHER_STORE),
+        ("abfs://account/box/x.png", None, OTHER_STORE),
         ("https://192.0.2.1/x.png", None, OTHER_STORE),
         ("/etc/x.png", None, OTHER_STORE),
         ("file:///etc/x.png", None, OTHER_STORE),
