@@ -436,8 +436,13 @@ def _local(path: str) -> Location:
 def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
     import fsspec
 
+    options: dict[str, Any] = {}
     try:
-        filesystem, path = fsspec.core.url_to_fs(uri)
+        if uri.startswith(("http://", "https://")):
+            from dynacor_ray.core.http_files import BoundedResponse
+
+            options["client_kwargs"] = {"response_class": BoundedResponse}
+        filesystem, path = fsspec.core.url_to_fs(uri, **options)
     except Exception as error:  # a driver raises what it likes when the URI lacks what it needs
         known = ", ".join(sorted(fsspec.available_protocols())[:12])
         remedy = f"install the fsspec driver of the protocol, or use a local path ({error}; known: {known}, ...)"
