@@ -8,9 +8,13 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 
+from dynacor_ray.core.errors import DataError, expected_got
+
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 BOM = "\ufeff"
 """Byte order mark of decoded text."""
+MOST_CELLS = 20_000_000
+"""Of a table whose rows are held one by one, some hundred bytes for a cell."""
 csv.field_size_limit(1 << 30)  # the default of 128 KiB is less than an image in a column
 
 
@@ -35,7 +39,7 @@ def read_table_text(text: str) -> tuple[list[str], list[dict[str, str]]]:
     r"""Names of the columns, in lower case and trimmed, and the rows by these names; blank lines are left out.
 
     The delimiter is the comma, semicolon, tab or bar that the first line has most of; a line `sep=;` as Excel takes it
-    says so itself.
+    says so itself. Raises DataError for more than `MOST_CELLS`, which would fill the memory.
 
     >>> read_table_text("Instance_ID ;Mark\r\n7;wrong\r\n")
     (['instance_id', 'mark'], [{'instance_id': '7', 'mark': 'wrong'}])
@@ -45,6 +49,8 @@ def read_table_text(text: str) -> tuple[list[str], list[dict[str, str]]]:
     told = re.fullmatch(r"sep=(.)\s*", head)
     head = lines.readline() if told else head
     delimiter = told[1] if told else max(",;\t|", key=head.count)
+    if text.count(delimiter) + text.count("\n") > MOST_CELLS:
+        raise DataError(expected_got(f"a table of at most {MOST_CELLS:,} cells", "more", "leave rows or columns out"))
     names = [name.strip().lower() for name in next(csv.reader([head], delimiter=delimiter), [])]
     rows = ([cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter))
     return names, [dict(zip(names, row, strict=False)) for row in rows if any(row)]

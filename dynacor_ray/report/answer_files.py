@@ -12,8 +12,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import DataError, expected_got
-from dynacor_ray.core.storage import MAX_JSON_BYTES, Location
+from dynacor_ray.core.errors import DataError, DynacorError, expected_got, first_line
+from dynacor_ray.core.storage import MAX_JSON_BYTES, Location, parse_json
 from dynacor_ray.core.text_tables import decoded, read_table_text
 
 MARKS = ("wrong", "right", "unsure")
@@ -22,7 +22,9 @@ LABELS = ("label", "choice", "right_label")
 _PLACES = (schema.URI, "path", "file_name", "filename", "name", "image")
 _ANNOTATED = (schema.GIVEN_LABEL, "annotator", "annotation_id")
 """Without one of these or a mark, `label` may be the data's own column."""
-_ROW_ID = re.compile(r"'?(\d+)(?:[.,]0+)?")
+_ROW_ID = re.compile(r"'?(\d{1,18})(?:[.,]0+)?")
+_MOST_TAGS = 10_000_000
+"""Of XML, which takes some hundred bytes each."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class FileAnswer:
     when: str = ""
     by_person: bool = True
 
+    def __post_init__(self) -> None:
+        texts = (self.uri, self.mark, self.label, self.given, self.when)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("another value where a text stands")
+
 
 def read_answer_file(place: Location) -> list[FileAnswer]:
     """The answers in a file: CSV or TSV, JSON or JSON-MIN of Label Studio, XML of CVAT, JSON of FiftyOne or Datumaro.
@@ -57,24 +64,26 @@ def read_answer_file(place: Location) -> list[FileAnswer]:
     Raises:
         DataError: The file is none of these, or an answer is unknown.
     """
-    content, ending = place.read_bytes(), place.path.lower().rpartition(".")[2]
+    content, ending = place.read_bytes(MAX_JSON_BYTES), place.path.lower().rpartition(".")[2]
     try:
         if ending == "zip":
             content, ending = _annotations_of(content), "xml"
         if ending == "xml":
             return list(_cvat(content))
         if ending == "json":
-            return list(_json(json.loads(content), place))
-    except (ValueError, TypeError, KeyError, AttributeError, ElementTree.ParseError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
+            return list(_json(parse_json(content), place))
+        if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0", b"PAR1")):
+            raise DataError(expected_got(f"text in {place}", "a workbook or another binary file", "save it as CSV"))
+        return list(_flat(*read_table_text(decoded(content)), place))
+    except MemoryError:
+        raise
+    except Exception as error:  # parsers of zip, XML and CSV raise any type on untrusted bytes
+        if isinstance(error, DynacorError):
             raise
         remedy = "export the annotated tasks of `dynacor review RUN --sample`"
-        got = f"'{type(error).__name__}: {error}'"
-        expected = f"an export of Label Studio, CVAT, FiftyOne or Datumaro in {place}"
+        got = f"'{type(error).__name__}: {first_line(error)}'"
+        expected = f"answers in a table, or an export of Label Studio, CVAT, FiftyOne or Datumaro in {place}"
         raise DataError(expected_got(expected, got, remedy)) from error
-    if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0", b"PAR1")):
-        raise DataError(expected_got(f"text in {place}", "a workbook or another binary file", "save it as CSV"))
-    return list(_flat(*read_table_text(decoded(content)), place))
 
 
 def _flat(names: Iterable[str], rows: Iterable[Mapping[str, Any]], place: Location) -> Iterator[FileAnswer]:
@@ -129,8 +138,10 @@ def _tasks(tasks: Iterable[dict[str, Any]], place: Location) -> Iterator[FileAns
 
 def _cvat(content: bytes) -> Iterator[FileAnswer]:
     """CVAT for images 1.1: a tag per image. What a model set is no answer, what was imported may be one."""
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise ValueError("a document type, which CVAT does not write")
+    if any(mark in content for mark in (b"<!DOCTYPE", b"<!ENTITY", b"\0")):  # zeros: in UTF-16 neither would be seen
+        raise ValueError("a document type or an encoding that CVAT does not write")
+    if content.count(b"<") > _MOST_TAGS:
+        raise ValueError(f"more than {_MOST_TAGS:,} tags")
     for image in ElementTree.fromstring(content).iter("image"):
         tags = [tag for tag in image.iter("tag") if tag.get("source", "manual") not in ("auto", "semi-auto")]
         if len(tags) > 1:
@@ -147,7 +158,7 @@ def _annotations_of(content: bytes) -> bytes:
         with archive.open(name) as file:
             found = file.read(MAX_JSON_BYTES + 1)
     if len(found) > MAX_JSON_BYTES:
-        raise ValueError("more than 256 MiB of annotations")
+        raise ValueError(f"more than {MAX_JSON_BYTES >> 20} MiB of annotations")
     return found
 
 

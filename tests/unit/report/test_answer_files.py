@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import random
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dynacor_ray.core.errors import DataError
+from dynacor_ray.core import text_tables
+from dynacor_ray.core.errors import DataError, DynacorError
+from dynacor_ray.report import answer_files
 from dynacor_ray.report.answer_files import FileAnswer, read_answer_file
+from tests.fuzzing import changed
 from tests.made_runs import at
 
 
@@ -171,3 +177,63 @@ def test_datumaro(tmp_path: Path) -> None:
 def test_another_json_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"an export of .*, FiftyOne or Datumaro in .*export the annotated tasks"):
         found(tmp_path / "export.json", text)
+
+
+def export_files() -> dict[str, bytes]:
+    """One sound file of each kind."""
+    task = {"data": {"instance_id": 4, "image": "i", "uri": "u"}, "annotations": [annotation("dog")]}
+    label = {"label": "dog", "attributes": {"instance_id": 7}}
+    given = {"_cls": "Classification", "tags": [], "label": "cat", "instance_id": {"$numberLong": "7"}}
+    sample = {"filepath": "/a/7.png", "tags": ["Wrong"], "given": given}
+    item = {"id": "a", "annotations": [{"type": "label", "label_id": 0, "attributes": {"instance_id": 7}}]}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("annotations.xml", CVAT)
+    held = [
+        *([task], {"classes": ["cat"], "labels": {"7": label}}, {"samples": [sample]}),
+        {"categories": {"label": {"labels": [{"name": "cat"}]}}, "items": [item]},
+    ]
+    files = {f"{number}.json": json.dumps(value).encode() for number, value in enumerate(held)}
+    return files | {"marks.csv": SAVED.encode(), "a.xml": CVAT.encode(), "a.zip": packed.getvalue()}
+
+
+def test_files_with_bytes_changed_at_random(tmp_path: Path) -> None:
+    """They are read, or end with an error that says what to do."""
+    files = list(export_files().items())
+    for seed in range(400):
+        name, content = files[seed % len(files)]
+        with contextlib.suppress(DynacorError):
+            found(tmp_path / name, changed(content, random.Random(seed)))
+
+
+HOSTILE = {
+    "deep.json": b"[" * 100_000,
+    "row.csv": f"instance_id,mark\n{'9' * 30},wrong\n".encode(),
+    "laughs.xml": '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'.encode("utf-16"),
+    "code.xml": b'<?xml version="1.0" encoding="rot13"?><annotations/>',
+    "name.json": json.dumps(
+        {"classes": [["a"]], "labels": {"7": {"label": 0, "attributes": {"instance_id": 7}}}}
+    ).encode(),
+    "many.csv": b"instance_id,mark\n" + b"," * 200,
+    "many.xml": b"<annotations>" + b"<a/>" * 200 + b"</annotations>",
+    "quote.csv": b'instance_id,mark,x\n1,wrong,"\0',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_files_that_would_end_the_program(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_files, "_MOST_TAGS", 100)
+    monkeypatch.setattr(text_tables, "MOST_CELLS", 100)
+    if name == "quote.csv":
+        assert found(tmp_path / name, HOSTILE[name]) == [FileAnswer(1, mark="wrong")]
+        return
+    with pytest.raises(DataError, match="Expected"):
+        found(tmp_path / name, HOSTILE[name])
+
+
+def test_a_packed_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_files, "MAX_JSON_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("annotations.xml", bytes(100_000))
+    with pytest.raises(DataError, match="MiB of annotations"):
+        read_answer_file(at(tmp_path / "a.zip"))
