@@ -13,7 +13,7 @@ from markupsafe import Markup
 from dynacor_ray.report import wording
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.summary import explain_duplicates
-from dynacor_ray.report.terminal import clean, score_text
+from dynacor_ray.report.terminal import score_text, shown
 from dynacor_ray.runs.records import RunSummary
 
 MATRIX_CLASSES = 24
@@ -70,15 +70,11 @@ def embedded(value: Any) -> str:
     >>> embedded("</script>")
     '"\\u003c/script\\u003e"'
     """
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII: U+2028 and its like are escaped already
-    for sign in "<>&":
+    # In ASCII a letter of most scripts would take six bytes.
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
-
-
-def shown(text: str) -> str:
-    """Text from data without invisible characters or those that change the reading direction."""
-    return clean(text).plain
 
 
 # ----------------------------------------------------------------------------------------------------------------- data
@@ -133,7 +129,7 @@ def _known(page: Page) -> list[str]:
     if len(names) <= TABLE_CLASSES:
         return names
     used = {index for row in page.suspects for index in (row.given_label, row.predicted_label)}
-    used |= {row["index"] for row in _classes(page)[:TABLE_CLASSES]} | {index for index, _ in _matrix(page)["columns"]}
+    used |= {row["index"] for row in _classes(page)} | {index for index, _ in _matrix(page)["columns"]}
     return [name if index in used else "" for index, name in enumerate(names)]
 
 
@@ -159,8 +155,8 @@ def _context(page: Page) -> dict[str, Any]:
         "review": wording.format_review(page.review),
         "matrix": _matrix(page),
         "duplicates": _duplicates(summary),
-        "classes": classes[:TABLE_CLASSES],
-        "hidden_classes": len(classes) - TABLE_CLASSES,
+        "classes": classes,
+        "hidden_classes": summary.num_classes - TABLE_CLASSES,
         "with_rates": any(row["estimated_noise_rate"] is not None for row in summary.classes),
         "with_remarks": any(row["remark"] for row in classes),
         "charts": wording.charts(page),
@@ -246,20 +242,20 @@ def _shade(count: int, most: int) -> int:
 
 def _classes(page: Page) -> list[dict[str, Any]]:
     """Rows of the class table, most flagged first, each with its most frequent suggestion."""
-    names = page.names
+    names, classes = page.names, page.summary.classes
+    kept = sorted(range(len(classes)), key=lambda index: (-classes[index]["flagged"], index))[:TABLE_CLASSES]
     best: dict[int, tuple[int, int]] = {}
     for given, predicted, count in page.pairs:
         if given != predicted and count > best.get(given, (0, 0))[1]:
             best[given] = (predicted, count)
-    rows = [
+    return [
         {
-            **row,
+            **classes[index],
             "index": index,
             "name": names[index],
             "suggested": names[best[index][0]] if index in best else None,
             "suggested_rows": best[index][1] if index in best else 0,
-            "remark": wording.class_remark(row),
+            "remark": wording.class_remark(classes[index]),
         }
-        for index, row in enumerate(page.summary.classes)
+        for index in kept
     ]
-    return sorted(rows, key=lambda row: (-row["flagged"], row["index"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from dynacor_ray.report.terminal import clean
+from dynacor_ray.report.terminal import shown
 from dynacor_ray.report.trajectories import Band
 from dynacor_ray.runs.audit import Review
 from dynacor_ray.runs.records import RunSummary
@@ -63,4 +63,4 @@ class Page:
     @cached_property
     def names(self) -> list[str]:
         """Class names without control characters."""
-        return [clean(name).plain for name in self.summary.class_names]
+        return [shown(name) for name in self.summary.class_names]

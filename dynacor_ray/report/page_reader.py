@@ -35,13 +35,25 @@ class _Survey:
     """Counts of one pass over `issues.parquet`."""
 
     num_classes: int
+    sample: NDArray[np.int64]
+    """instance_id of the audit sample."""
+    flagged: list[NDArray[np.int64]] = field(default_factory=list)
+    """instance_id of the flagged rows, 8 bytes each."""
+    sampled: list[int] = field(default_factory=list)
+    """Positions of the audit sample."""
+    last: int = 0
+    """Position behind the last flagged row."""
     pairs: Counter[int] = field(default_factory=Counter)
     """given * C + predicted -> flagged rows."""
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, BINS), np.int64))
 
-    def add(self, batch: pa.Table) -> None:
-        """Count one batch."""
-        flags = _flags(batch)
+    def add(self, first: int, batch: pa.Table) -> None:
+        """Count one batch. first: position of its first row."""
+        flags, ids = _flags(batch), batch[schema.INSTANCE_ID].to_numpy()
+        self.flagged.append(ids[flags])
+        self.sampled += (first + np.flatnonzero(np.isin(ids, self.sample))).tolist()
+        if flags.any():
+            self.last = first + int(np.flatnonzero(flags)[-1]) + 1
         quality = batch[schema.LABEL_QUALITY].to_numpy()
         for place, mask in enumerate((flags, ~flags)):
             self.histogram[place] += np.histogram(quality[mask], BINS, (0.0, 1.0))[0]
@@ -74,11 +86,11 @@ def read_page(
         dataset: packed data whose images are shown as thumbnails; None for a page without.
         images: why there are no thumbnails.
     """
-    survey = _Survey(len(summary.classes))
-    for _, batch in batches(issues, _NUMBERS):
-        survey.add(batch)
-    flagged = flagged_ids(issues)
-    places = _places(issues, survey, np.array(audit, np.int64), summary.num_flagged)
+    survey = _Survey(len(summary.classes), np.array(audit, np.int64))
+    for first, batch in batches(issues, _NUMBERS):
+        survey.add(first, batch)
+    flagged = np.sort(np.concatenate([np.zeros(0, np.int64), *survey.flagged]))
+    places = _places(issues, survey, summary.num_flagged)
     rows = rows_at(issues, places)
     bands, paths = _read_dynamics(dynamics, summary, flagged, rows[schema.INSTANCE_ID].to_numpy())
     thumbnails: dict[int, str] = {}
@@ -107,13 +119,6 @@ def read_page(
     )
 
 
-def flagged_ids(issues: Location) -> NDArray[np.int64]:
-    """Ids of all flagged rows, increasing; 8 bytes each."""
-    columns = [schema.INSTANCE_ID, schema.IS_LABEL_ISSUE]
-    ids = [batch[schema.INSTANCE_ID].to_numpy()[_flags(batch)] for _, batch in batches(issues, columns)]
-    return np.sort(np.concatenate([np.zeros(0, np.int64), *ids]))
-
-
 _NUMBERS = [
     *(schema.INSTANCE_ID, schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.IS_LABEL_ISSUE),
     schema.LABEL_QUALITY,
@@ -131,15 +136,17 @@ def _pair_codes(batch: pa.Table, num_classes: int) -> NDArray[np.int64]:
     return codes
 
 
-def _places(issues: Location, survey: _Survey, sample: NDArray[np.int64], num_flagged: int) -> NDArray[np.int64]:
+def _places(issues: Location, survey: _Survey, num_flagged: int) -> NDArray[np.int64]:
     """Positions in `issues.parquet`, increasing, of the rows that are shown."""
     chosen = set(range(min(TOP, num_flagged)))
     chosen |= set(range(max(0, num_flagged - NEAR), min(num_flagged + NEAR, survey.histogram.sum())))
     missing = dict.fromkeys(survey.frequent_pairs().tolist(), PER_PAIR)
-    for first, batch in batches(issues, _NUMBERS):
-        chosen |= set((first + np.flatnonzero(np.isin(batch[schema.INSTANCE_ID].to_numpy(), sample))).tolist())
+    chosen |= set(survey.sampled)
+    for first, batch in batches(issues, [schema.GIVEN_LABEL, schema.PREDICTED_LABEL, schema.IS_LABEL_ISSUE]):
+        if first >= survey.last or not missing:
+            break
         codes = np.where(_flags(batch), _pair_codes(batch, survey.num_classes), -1)
-        for place in np.flatnonzero(np.isin(codes, list(missing))).tolist() if missing else ():
+        for place in np.flatnonzero(np.isin(codes, list(missing))).tolist():
             code = int(codes[place])
             if missing.get(code, 0):
                 chosen.add(first + place)

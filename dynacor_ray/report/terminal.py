@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -150,7 +151,16 @@ def format_embedding(seconds: dict[str, float]) -> str:
 
 def clean(text: str) -> Text:
     """Text from data, safe for the terminal: no secrets or control characters, and neither markup nor emoji codes."""
-    return Text("".join(c if c.isprintable() else "?" for c in redact(text)))
+    return Text(shown(text))
+
+
+def shown(text: str) -> str:
+    """Text from data without secrets, control characters, and signs that change the reading direction."""
+    text = redact(text)
+    if text.isprintable():
+        return text
+    odd = "".join(sign for sign in set(text) if not sign.isprintable())
+    return re.sub(f"[{re.escape(odd)}]", "?", text)
 
 
 def _cell(text: str) -> Text:

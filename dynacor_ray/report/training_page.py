@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynacor_ray.report import wording
-from dynacor_ray.report.page import render_template, shown, stages
+from dynacor_ray.report.page import render_template, stages
+from dynacor_ray.report.terminal import shown
 from dynacor_ray.report.training_summary import detection_text, learned_text, method_text
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 392.0, 10.0, 196.0

@@ -50,8 +50,10 @@ def assert_signals_whole(signals: Path, rows: int, epochs: int, gamma: float) ->
 
 
 def assert_nothing_half(run: Path) -> None:
-    """A run that was stopped anywhere: every file that has its final name can be read to its end."""
+    """A run that was stopped anywhere: every file that has its final name can be read to its end, Ray's own apart."""
     for place in run.rglob("*"):
+        if {"tune", "train"} & set(place.relative_to(run).parts):
+            continue
         if place.suffix == ".json":
             json.loads(place.read_text())
         elif place.suffix == ".parquet":
