@@ -21,7 +21,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from dynacor_ray.core.errors import RunDirectoryError, TrainingError
 from dynacor_ray.workflows.detect import detect
-from tests.engine.faults import assert_nothing_half, assert_whole, kill_machine
+from dynacor_ray.workflows.sweep import sweep
+from tests.engine.faults import assert_nothing_half, assert_signals_whole, assert_whole, kill_machine
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -39,9 +40,9 @@ def kill_when(
     run: Path, epochs: int, done: threading.Event, killed: list[int], names: tuple[str, ...] = ("RayTrainWorker",)
 ) -> None:
     """Kill one process of each name, by its pid, once rank 0 says that `epochs` epochs are finished."""
-    place = run / "signals" / "progress.json"
     while not done.is_set():
-        if place.exists() and json.loads(place.read_text())["epochs"] >= epochs:
+        places = [*run.glob("signals/progress.json"), *run.glob("trainings/*/signals/progress.json")]
+        if any(json.loads(place.read_text())["epochs"] >= epochs for place in places):
             time.sleep(0.1)
             found = [process for name in names for process in processes(name)[-1:]]
             for process in found:
@@ -85,6 +86,25 @@ def test_what_a_killed_leader_had_set_aside_is_given_back(feature_set: Callable[
         killer.join()
     assert len(killed) == len(names)
     assert_whole(run, 2001, 12)
+
+
+@pytest.mark.slow
+def test_what_a_killed_trial_had_set_aside_is_given_back(feature_set: Callable[..., Path], tmp_path: Path) -> None:
+    """Tune starts it again in another process, which must find it; else the training would wait for a CPU for ever."""
+    out, done, killed = tmp_path / "sweep", threading.Event(), []
+    names = ("PlacementGroupCleaner", "ImplicitFunc")
+    killer = threading.Thread(target=kill_when, args=(out, 3, done, killed, names))
+    killer.start()
+    options = SLOW_TRAINING | {"batch_size": 32, "workers": 3, "max_failures": 2}
+    try:
+        result = sweep(str(feature_set(2001)), out=str(out), gammas=[0.1], alphas=[0.5], **options)
+    finally:
+        done.set()
+        killer.join()
+    assert len(killed) == len(names)
+    assert result.trials()["status"].to_pylist() == ["finished"]
+    (training,) = (out / "trainings").iterdir()
+    assert_signals_whole(training / "signals", 2001, 12, 0.1)
 
 
 def dying(points: list[tuple[str, int, int]], marks: Path) -> Callable[[dict[str, Any]], str | None]:

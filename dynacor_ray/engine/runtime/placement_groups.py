@@ -6,19 +6,23 @@ leader had reserved was then missing for as long as the driver lived, and the ne
 
 from __future__ import annotations
 
-import secrets
-
 import ray
 from ray.util import remove_placement_group
 from ray.util.placement_group import PlacementGroup, placement_group_table
+
+from dynacor_ray.core.hashing import digest
 
 MEMORY = "memory"
 _MOST_BYTES = 2**20
 
 
-def new_reservation_tag() -> int:
-    """A number of bytes so odd that no other training has it: reserved for each worker, it tells whose they are."""
-    return 1 + secrets.randbelow(_MOST_BYTES)
+def reservation_tag(run: str) -> int:
+    """A number of bytes so odd that no other training has it: reserved for each worker, it tells whose they are.
+
+    run: the training's directory. Another process that goes on there, as a trial that Tune starts again, finds what the
+    dead one had reserved.
+    """
+    return 1 + int(digest(run), 16) % _MOST_BYTES
 
 
 def release_reservation(memory: int) -> None:

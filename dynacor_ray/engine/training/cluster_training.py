@@ -16,7 +16,7 @@ from ray.train.torch import TorchTrainer
 
 from dynacor_ray.engine.data.padded_split import PaddedDataConfig
 from dynacor_ray.engine.data.training_rows import TrainingRows
-from dynacor_ray.engine.runtime.placement_groups import MEMORY, new_reservation_tag, release_reservation
+from dynacor_ray.engine.runtime.placement_groups import MEMORY, release_reservation, reservation_tag
 from dynacor_ray.engine.runtime.session import kept_handler, root_cause
 from dynacor_ray.engine.training.job import Job, TrainPlan
 from dynacor_ray.engine.training.worker import Rank, train_rank
@@ -24,7 +24,7 @@ from dynacor_ray.engine.training.worker import Rank, train_rank
 
 def train_on_cluster(job: Job, rows: TrainingRows) -> str | None:
     """What `train_rank` returns on rank 0. Raises what Ray raises when workers are lost too often."""
-    memory = job.plan.memory_per_worker + new_reservation_tag()
+    memory = job.plan.memory_per_worker + reservation_tag(str(job.run))
     trainer = functools.partial(_trainer, job, rows, memory)
     message: str | None = _fit(trainer, job.plan.max_failures, lambda: release_reservation(memory)).return_value
     return message
