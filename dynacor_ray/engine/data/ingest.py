@@ -41,7 +41,7 @@ from dynacor_ray.sources.validate import (
 )
 
 PART_BYTES = 96 << 20
-FEW_ROWS, SAMPLE_ROWS, MAX_PART_ROWS = 4, 64, 65536
+FEW_ROWS, SAMPLE_ROWS, MAX_PART_ROWS = 1, 64, 65536
 """Fewest rows that are packed together, those that are looked at first, and most."""
 _ENCODING: dict[str, dict[str, Any]] = {
     "image": {"row_group_size": 512},
