@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dynacor_ray.core.errors import ClusterError, DynacorError, StorageError, expected_got
@@ -77,6 +77,9 @@ def connect(address: str | None = None) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         remedy = "start it, correct --cluster, or leave --cluster out to use this machine"
         raise ClusterError(expected_got("a Ray cluster", f"'{error}' at {address or 'local'}", remedy)) from error
+    if starts and (folder := _session_folder()) is not None:
+        with suppress(OSError):
+            folder.chmod(0o700)  # Ray lets every user of the machine write there
     silence_ray()
 
 
@@ -186,11 +189,16 @@ def require_spill_space(needed_bytes: int) -> str:
 
 def spill_folder() -> Path:
     """Where this node's Ray writes what its object store cannot hold, unless it was started with another place."""
+    folder = _session_folder()
+    return folder if folder is not None and folder.exists() else Path(tempfile.gettempdir())
+
+
+def _session_folder() -> Path | None:
+    """Ray's own temporary folder on this node; None where this process started no node."""
     import ray
 
     node = getattr(getattr(ray._private, "worker", None), "_global_node", None)
-    folder = Path(node.get_session_dir_path()) if node is not None else Path(tempfile.gettempdir())
-    return folder if folder.exists() else Path(tempfile.gettempdir())
+    return Path(node.get_session_dir_path()) if node is not None else None
 
 
 def is_autoscaling_head() -> bool:

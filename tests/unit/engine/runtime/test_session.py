@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import stat
+from pathlib import Path
 
 import pytest
 from ray.exceptions import OutOfDiskError
@@ -25,6 +27,19 @@ def test_what_the_object_store_cannot_hold_must_fit_on_the_disk(
         with pytest.raises(StorageError, match=r"1\.00 GB of room in .*, but got 0\.\d0 GB \(Ray leaves 5%"):
             session.require_spill_space(5_000_000_000)
     assert session.require_spill_space(3_000_000_000), "all of it fits into the store"
+
+
+@pytest.mark.parametrize(("address", "mode"), [(None, 0o700), ("ray-head:6379", 0o777)])
+def test_the_folder_of_a_cluster_that_is_started_is_closed_to_other_users(
+    address: str | None, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o777)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session, "_session_folder", lambda: tmp_path)
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    session.connect(address)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == mode
 
 
 def test_a_full_disk_in_the_middle_of_a_run_is_told() -> None:
