@@ -35,6 +35,9 @@ _OF_TASKS = frozenset(
 
 _MOST_NESTED = 200
 """Of a line in JSON; Arrow's parser is gone from a few thousand on."""
+_MOST_KEYS = 10_000
+"""Of all lines: each becomes a column, which takes memory for every block of them."""
+_KEY = re.compile(rb'"([^"\\\n]{0,500})"\s{0,9}:')
 _MOST_LINES = 1_000_000
 """Of an export as text, whose rows are held one by one."""
 
@@ -70,10 +73,10 @@ def read_json_table(place: Location) -> JsonTable:
 
 
 class _ShallowLines(io.RawIOBase):
-    """The lines of a stream, as long as none is nested so deeply that Arrow's parser would overflow its stack."""
+    """The lines of a stream, as long as they have few keys and none is nested so deeply that Arrow would crash."""
 
     def __init__(self, source: Any, name: str) -> None:
-        self._source, self._name, self._rest = source, name, b""
+        self._source, self._name, self._rest, self._keys = source, name, b"", set[bytes]()
 
     def readable(self) -> bool:
         return True
@@ -85,6 +88,10 @@ class _ShallowLines(io.RawIOBase):
             if line.count(b"{") + line.count(b"[") > _MOST_NESTED and _depth(line) > _MOST_NESTED:
                 got = f"values that are nested more than {_MOST_NESTED} deep"
                 raise DataError(expected_got(f"{self._name} to hold one JSON object per line", got, "correct the file"))
+        self._keys.update(_KEY.findall(b"\n".join(lines) if block else self._rest))
+        if len(self._keys) > _MOST_KEYS:
+            got = f"more than {_MOST_KEYS:,} different ones"
+            raise DataError(expected_got(f"keys in {self._name}", got, "write features as one list per row"))
         if len(self._rest) > MAX_JSON_BYTES:
             got = f"one of more than {MAX_JSON_BYTES >> 20} MiB"
             raise DataError(expected_got(f"lines in {self._name}", got, "check that it is a table in JSON"))

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.storage import Location, is_damage, retry_transient, storage_errors
+from dynacor_ray.sources import piece_memory
+from dynacor_ray.sources.arrow_messages import largest_batch
 from dynacor_ray.sources.image_files import LFS_REMEDY, file_stamp, is_pointer
 
 ARROW = (".arrow", ".feather")
@@ -248,17 +250,21 @@ class ArrowRows(RowReader):
 
 
 def _open_arrow(name: str, place: Location, stamp: tuple[Any, ...]) -> RowFile:
-    with _arrow(place, name) as (schema, batches):
+    with _arrow(place, name, check=True) as (schema, batches):
         return RowFile(ArrowRows(place, name), schema, tuple(batch.num_rows for batch in batches), stamp)
 
 
 @contextmanager
-def _arrow(place: Location, name: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """Schema and batches of a file in either form."""
+def _arrow(place: Location, name: str, check: bool = False) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
+    """Schema and batches of a file in either form. check: whether packed batches are refused that fit no memory."""
     with storage_errors("read", place):
         try:
             source = pa.memory_map(place.path) if place.is_local else place.filesystem.open_input_file(place.path)
             with source:
+                if check and (size := largest_batch(source)) > piece_memory.MAX_BYTES:
+                    got, remedy = f"one of {size >> 20:,} MiB", "write it in smaller batches"
+                    raise DataError(expected_got(f"batches of {name} that fit into memory", got, remedy))
+                source.seek(0)
                 is_file = source.read(6) == b"ARROW1"
                 source.seek(0)
                 if is_file:
@@ -267,6 +273,8 @@ def _arrow(place: Location, name: str) -> Iterator[tuple[pa.Schema, Iterator[pa.
                 else:
                     stream = ipc.open_stream(source)
                     yield stream.schema, iter(stream)
+        except DataError:
+            raise
         except (pa.ArrowException, ValueError, OSError) as error:
             if isinstance(error, OSError) and not is_damage(error, place):
                 raise

@@ -125,3 +125,37 @@ def test_a_disk_that_is_full_at_any_write(
         assert_whole(out, 300, 2)
         for name in ("issues.parquet", "dynamics.parquet"):
             assert pq.read_table(out / name).equals(pq.read_table(calm / name))
+
+
+def full_for(part: str) -> pafs.FileSystem:
+    """A file system without room for files with this part in their path, in whichever process."""
+
+    class Full(pafs.FSSpecHandler):
+        def open_output_stream(self, path: str, metadata: Any) -> Any:
+            if part and part in path:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            return super().open_output_stream(path, metadata)
+
+    return pafs.PyFileSystem(Full(LocalFileSystem()))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_disk_that_is_full_where_workers_write(
+    feature_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, on Ray, whose tasks and workers are told of the place by the driver."""
+    data, options = str(feature_set(300)), OPTIONS | {"cluster": "auto", "workers": 2, "max_failures": 1}
+
+    def run_on(disk: pafs.FileSystem, out: Path) -> None:
+        monkeypatch.setattr("dynacor_ray.core.storage._from_fsspec", lambda uri: (disk, uri.removeprefix("full://")))
+        detect(data, out=f"full://{out}", **options)
+
+    for number, part in enumerate(("/dataset/", "/signals/epoch", "checkpoint.pt", "dynamics.parquet", "issues")):
+        out = tmp_path / f"run{number}"
+        with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
+            run_on(full_for(part), out)
+        if out.exists():
+            assert_nothing_half(out)
+        run_on(full_for(""), out)
+        assert_whole(out, 300, 2)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,28 @@ from dynacor_ray.sources.registry import open_source
 from tests.opened_sources import opened, save
 
 ROWS = 260_000
+
+
+@pytest.mark.parametrize("make", [pa.ipc.new_file, pa.ipc.new_stream], ids=["file", "stream"])
+@pytest.mark.parametrize("packed", ["image", "dictionary", "nothing"])
+def test_packed_batches_are_measured_before_they_are_unpacked(
+    make: Callable[..., Any], packed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 kB of them took 6.2 GB."""
+    monkeypatch.setattr(piece_memory, "MAX_BYTES", 1 << 20)
+    images = pa.array([bytes(1 << 19)] * 4, pa.large_binary())
+    columns = {"label": list("abab"), "image": images.dictionary_encode() if packed == "dictionary" else images}
+    if packed == "dictionary":
+        columns["image"] = pa.array([bytes([n]) * (1 << 19) for n in range(4)]).dictionary_encode()
+    table = pa.table(columns)
+    options = pa.ipc.IpcWriteOptions(compression=None if packed == "nothing" else "zstd")
+    with make(str(tmp_path / "a.arrow"), table.schema, options=options) as writer:
+        writer.write_table(table)
+    if packed == "nothing":
+        assert opened(tmp_path / "a.arrow").num_rows == 4
+        return
+    with pytest.raises(DataError, match=r"batches of a\.arrow that fit into memory, but got one of 2 MiB"):
+        opened(tmp_path / "a.arrow")
 
 
 def repeated(value: bytes | str) -> pa.Array[pa.DataType]:

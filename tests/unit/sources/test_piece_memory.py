@@ -46,7 +46,7 @@ def test_one_large_file_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ingest, "PART_BYTES", 1 << 18)
     packed = ingest.ingest(opened(tmp_path / "t.csv"), locate(str(tmp_path / "packed")), 0.0, Progress(quiet=True))
     assert packed.manifest.num_rows == 40
-    assert len(packed.manifest.parts) == 10, "4 rows each, since more than 10 would fill the memory"
+    assert len(packed.manifest.parts) == 20, "2 rows each, as make a file, since more than 10 would fill the memory"
 
 
 @pytest.mark.usefixtures("little")
@@ -119,6 +119,18 @@ def test_lines_of_json_that_are_nested_too_deeply(left: bytes, right: bytes, tmp
         write(tmp_path / "t.jsonl", deep)
         with pytest.raises(DataError, match=r"t\.jsonl to hold one JSON object per line, but got values .* 200 deep"):
             opened(tmp_path / "t.jsonl")
+
+
+@pytest.mark.parametrize("end", [b"}\n", b"}"], ids=["whole lines", "a last line without an end"])
+def test_lines_of_json_with_ever_new_keys(end: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 MB of them took 3.7 GB; keys in texts are none."""
+    monkeypatch.setattr(json_tables, "_MOST_KEYS", 10)
+    row = b'{"label": "a", "file_name": "x.png", "text": "%s"'
+    write(tmp_path / "t.jsonl", b"".join(row % (rb"\"k%d\": 1" % number) + b"}\n" for number in range(20)))
+    assert opened(tmp_path / "t.jsonl").num_rows == 20
+    write(tmp_path / "t.jsonl", (row % b"b") + b"".join(b', "k%d": 1' % number for number in range(20)) + end)
+    with pytest.raises(DataError, match=r"keys in t\.jsonl, but got more than 10 different ones; write"):
+        opened(tmp_path / "t.jsonl")
 
 
 def test_values_of_json_that_fill_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
