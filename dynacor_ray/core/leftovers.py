@@ -1,10 +1,15 @@
-"""What runs that died leave in a folder that others share: the one that left it removes it, or any when it is old."""
+"""What is left behind and nobody needs: empty folders of a run that was refused, and files of runs that died.
+
+Of files in a folder that others share, the run that left them removes them, or any when they are old.
+"""
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pyarrow.fs as pafs
 
@@ -13,6 +18,24 @@ from dynacor_ray.core.storage import Location, retry_transient, storage_errors
 
 PARTIAL_SECONDS = 24 * 3600.0
 """Age from which an unfinished file counts as left behind: no file takes a day to write."""
+
+
+@contextmanager
+def no_empty_folders(place: Location) -> Iterator[None]:
+    """However the block ends, a local folder that was not there before is gone if it holds no file; so are those above.
+
+    Folders of an object store need no removal. One that another process writes into at this moment is not empty.
+    """
+    folder = Path(place.path)
+    made = [one for one in (folder, *folder.parents) if not one.exists()] if place.is_local else []
+    try:
+        yield
+    finally:
+        if made:
+            inner = [Path(path) for path, _, _ in os.walk(folder, topdown=False)]
+            for one in [*inner, *made[1:]]:
+                with suppress(OSError):
+                    one.rmdir()
 
 
 def remove_leftovers(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Generic, TypeVar
 
+from dynacor_ray.core.leftovers import no_empty_folders
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location
 from dynacor_ray.runs.lock import run_lock
@@ -60,6 +61,7 @@ def run_once(plan: Callable[[], ResumableRun[Made, Result]], progress: Progress)
                 planned = plan()
                 result = planned.finished()
                 if result is None:
+                    holding.enter_context(no_empty_folders(planned.run))
                     check_held = holding.enter_context(run_lock(planned.run, progress))
                     result = planned.finished()  # another driver may have held it until now
             if result is None:

@@ -87,6 +87,18 @@ def test_a_failure_frees_the_directory(task: Sum) -> None:
     assert run_once(lambda: task, QUIET) == "4"
 
 
+def test_a_failure_leaves_no_folder_that_was_not_there(tmp_path: Path) -> None:
+    task = Sum(locate(str(tmp_path / "runs" / "one")), error=DataError("Expected sense, but got none; look again."))
+    with pytest.raises(DataError):
+        run_once(lambda: task, QUIET)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "other").touch()
+    with pytest.raises(DataError):
+        run_once(lambda: task, QUIET)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["other"]
+
+
 def test_a_directory_that_another_driver_holds_is_refused(task: Sum) -> None:
     with run_lock(task.place, QUIET), pytest.raises(RunDirectoryError, match="to be free, but got process"):
         run_once(lambda: task, QUIET)
