@@ -22,7 +22,7 @@ from dynacor_ray.config.options import Checked, make_config, option, wrong_choic
 from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.config.sweep import SweepConfig
 from dynacor_ray.config.train import TrainRunConfig
-from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
+from dynacor_ray.core.errors import ConfigError, DynacorError, counted, expected_got
 from dynacor_ray.core.redaction import redacted
 from dynacor_ray.core.storage import locate
 from dynacor_ray.core.streams import lasting_output
@@ -192,7 +192,7 @@ def _export(config: ExportConfig) -> None:
     _bring_data(config)
     run, out = locate(config.run), locate(config.out)
     rows = export_run(run, out, config.flagged, config.limit, config.prefix, config.format, config.data)
-    _say(f"{rows:,} rows written to {config.out}")
+    _say(f"{counted(rows, 'row')} written to {config.out}")
 
 
 def _review(config: ReviewConfig) -> None:

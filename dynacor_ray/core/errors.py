@@ -56,6 +56,16 @@ def expected_got(expected: str, got: str, remedy: str) -> str:
     return printable(f"Expected {expected}, but got {got}; {remedy.rstrip('.')}.")
 
 
+def counted(count: int, noun: str) -> str:
+    """How many there are, in words.
+
+    >>> counted(1, "row"), counted(1200, "box"), counted(0, "class")
+    ('1 row', '1,200 boxes', '0 classes')
+    """
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "x")) else "s"
+    return f"{count:,} {noun}{ending}"
+
+
 def closest(text: str, choices: Iterable[str]) -> str | None:
     """The choice that is probably meant, None where none is near.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dynacor_ray.core.errors import counted
 from dynacor_ray.report.answer_files import MARKS
 from dynacor_ray.report.wording import percent
 from dynacor_ray.runs.audit import Review
@@ -14,7 +15,7 @@ def review_sentences(review: Review, summary: RunSummary) -> list[str]:
     """A review in sentences. summary: of the run, as it was before."""
     values = list(review.marks.values())
     counts = ", ".join(f"{values.count(mark):,} {mark}" for mark in MARKS)
-    sentences = [f"{len(values):,} rows marked: {counts}; {review.num_audited:,} of them on the audit sample."]
+    sentences = [f"{counted(len(values), 'row')} marked: {counts}; {review.num_audited:,} of them on the audit sample."]
     if review.rate is None or review.precision is None or review.recall is None:
         sentences.append("Only answers on the audit sample tell of other rows: dynacor review RUN --sample 100.")
     else:
@@ -22,7 +23,7 @@ def review_sentences(review: Review, summary: RunSummary) -> list[str]:
         sentences.append(f"Precision: {interval(review.precision)}; recall: {interval(review.recall)}.")
     if review.f1 is not None and review.f1_before is not None:
         sentences.append(f"F1: {percent(review.f1_before[0])} before, {percent(review.f1[0])} now.")
-    sentences.append(f"Flagged: {summary.num_flagged:,} rows before, {review.num_flagged:,} now.")
+    sentences.append(f"Flagged: {counted(summary.num_flagged, 'row')} before, {review.num_flagged:,} now.")
     return sentences
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dynacor_ray.core.errors import counted
 from dynacor_ray.report.page_model import Page, Suspect
 from dynacor_ray.report.summary import ALMOST_NONE, is_undecided
 from dynacor_ray.report.terminal import format_embedding
@@ -91,7 +92,7 @@ def format_review(review: Review | None) -> dict[str, str] | None:
     """What a person's answers say of the flags, and how many there are; None without answers."""
     if review is None:
         return None
-    rows = f"{len(review.marks):,} rows marked"
+    rows = f"{counted(len(review.marks), 'row')} marked"
     if review.precision is None or review.recall is None:
         return {"share": "–", "text": f"{rows}, none of the audit sample: they count for themselves only."}
     precision, recall = (f"{percent(one[1])} to {percent(one[2])}" for one in (review.precision, review.recall))

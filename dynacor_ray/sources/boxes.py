@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from dynacor_ray.core.errors import counted
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.image_decoding import ImageError, load_rgb
 from dynacor_ray.core.schema import RAW_LABEL, URI
@@ -93,7 +94,7 @@ class BoxSource(Source):
         used = set(self._rows[RAW_LABEL].to_pylist())
         self.class_names = known if options.classes else tuple(name for name in known if name in used)
         self.label_codes = {name: code for code, name in enumerate(self.class_names)}
-        self.notes = (f"{self.num_rows:,} boxes, each with the part of its picture inside.",)
+        self.notes = (f"{counted(self.num_rows, 'box')}, each with the part of its picture inside.",)
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`; covers the annotations, not the pictures."""

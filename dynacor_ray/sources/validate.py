@@ -27,6 +27,7 @@ _SHOWN = 5
 _FRACTION = re.compile(r"-?\d*\.\d+(e-?\d+)?")
 _BESIDE_LETTERS = re.compile(r"(?<=[^\W\d_])[\s_-]+|[\s_-]+(?=[^\W\d_])")
 """Blanks and hyphens beside a letter; those of numbers count."""
+_LEADING_ZEROS = re.compile(r"^0+(?=\d+$)")
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,12 @@ def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabula
     """
     if source.class_names is not None:
         codes = source.label_codes or {name: code for code, name in enumerate(source.class_names)}
-        _check_classes(source.class_names, "declared")
+        _check_classes(source.class_names, is_declared=True)
         return LabelVocabulary(tuple(source.class_names), dict(codes))
     labels = [label for label, count in counts.items() if count > 0]
     numeric = all(map(is_integer_text, labels))
     names = tuple(sorted(labels, key=lambda label: (int(label), label)) if numeric else sorted(labels))
-    _check_classes(names, "found")
+    _check_classes(names, is_declared=False)
     total = sum(counts.values())
     if len(names) * 2 > total:
         what, remedy = "an id column", "name the right column with --label-column"
@@ -89,10 +90,10 @@ def build_vocabulary(counts: Mapping[str, int], source: Source) -> LabelVocabula
     return LabelVocabulary(names, {name: code for code, name in enumerate(names)})
 
 
-def _check_classes(names: Sequence[str], how: str) -> None:
+def _check_classes(names: Sequence[str], *, is_declared: bool) -> None:
     if len(names) < 2:
-        got = f"{len(names)} {how}{': ' + repr(names[0]) if names else ''}"
-        missing = "; negative numbers and words such as nan count as missing" if how == "found" else ""
+        got = f"one, {names[0]!r}" if names else "none"
+        missing = "" if is_declared else "; negative numbers and words such as nan count as missing"
         remedy = f"check the label column, or declare classes with --classes{missing}"
         raise DataError(expected_got("at least two classes", got, remedy))
     longest = max(map(len, names))
@@ -140,14 +141,16 @@ def _examples(texts: Sequence[str]) -> str:
 
 
 def _spelling(names: Sequence[str]) -> list[str]:
-    """A sentence about classes whose names are the same but for case, blanks, or the form of their characters."""
+    """A sentence about classes whose names are the same but for case, blanks, zeros, or the form of characters."""
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(_BESIDE_LETTERS.sub("", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
+        plain = _LEADING_ZEROS.sub("", unicodedata.normalize("NFKC", name).casefold())
+        alike.setdefault(_BESIDE_LETTERS.sub("", plain), []).append(name)
     groups = ["/".join(group) for group in alike.values() if len(group) > 1]
     if not groups:
         return []
-    return [f"Classes differ only in case, blanks or hyphens: {_examples(groups)}; correct the labels if they are one."]
+    how = "in case, blanks, hyphens or leading zeros"
+    return [f"Classes differ only {how}: {_examples(groups)}; correct the labels if they are one."]
 
 
 def _several(names: Sequence[str]) -> list[str]:

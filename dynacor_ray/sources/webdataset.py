@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dynacor_ray.core.errors import DataError, expected_got, first_line
+from dynacor_ray.core.errors import DataError, counted, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import RAW_ERROR, RAW_LABEL, URI
 from dynacor_ray.core.storage import Location, locate, storage_errors
@@ -82,7 +82,7 @@ class WebDatasetSource(Source):
                 f"samples of an image and a label (.cls, or a .json with {', '.join(LABEL_COLUMNS[:3])}) in {data}"
             )
             remedy = "unpack the file, if its folders are the classes"
-            raise DataError(expected_got(expected, f"{len(samples):,} images without labels", remedy))
+            raise DataError(expected_got(expected, f"{counted(len(samples), 'image')} without labels", remedy))
         table = pa.Table.from_pylist(samples)
         labels = label_strings(table[_TEXT], is_declared=options.classes is not None)
         self._rows = table.drop_columns([_TEXT]).append_column(RAW_LABEL, labels)

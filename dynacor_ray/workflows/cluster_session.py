@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.core.errors import ConfigError, expected_got
+from dynacor_ray.core.errors import ConfigError, counted, expected_got
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.engine.data.ingest import first_rows
 from dynacor_ray.engine.runtime.session import (
@@ -62,7 +62,8 @@ def ray_session(
     else:
         why = why or _slow(config, prepared)
     if joins is None and why is None:
-        what = f"{prepared.source.num_rows:,} rows fit into memory" if prepared else "nothing needs more"
+        rows = prepared.source.num_rows if prepared else 0
+        what = f"{counted(rows, 'row')} fit{'s' * (rows == 1)} into memory" if prepared else "nothing needs more"
         hint = "" if config.cluster == "none" else "; --cluster local starts Ray"
         progress.say(f"One process: {what}{hint}.")
         with one_process():

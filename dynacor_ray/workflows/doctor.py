@@ -19,7 +19,8 @@ from rich.table import Table
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.config.options import make_config
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, DynacorError, expected_got
+from dynacor_ray.core.errors import ConfigError, DynacorError, counted, expected_got
+from dynacor_ray.core.leftovers import no_empty_folders
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.redaction import redact
 from dynacor_ray.engine.data.ingest import count_labels, first_rows, rows_per_part
@@ -121,7 +122,7 @@ def run_doctor(config: DetectConfig, price_per_hour: float | None = None) -> Doc
     def open_all() -> str:
         opened.append(prepare(config))
         source = opened[0].source
-        found = f"{source.name}: {source.num_rows:,} rows, each with one {source.kind}."
+        found = f"{source.name}: {counted(source.num_rows, 'row')}, each with one {source.kind}."
         return " ".join([found, *source.notes, *(f"Warning: {sentence}" for sentence in source.warnings)])
 
     found = report.look("data", open_all)
@@ -253,11 +254,9 @@ def _directory(prepared: PreparedRun) -> str:
     if finished(prepared) is not None:
         return f"{prepared.run} is complete: detect would only show it"
     probe = prepared.run / ".probe"
-    fresh = not prepared.run.exists()
-    probe.write_bytes(b"")
-    probe.delete()
-    if fresh:
-        prepared.run.delete()
+    with no_empty_folders(prepared.run):
+        probe.write_bytes(b"")
+        probe.delete()
     return f"{prepared.run} can be written"
 
 
@@ -269,7 +268,7 @@ def _cluster(config: DetectConfig, prepared: PreparedRun | None, session: ExitSt
     device = ("cuda" if torch.cuda.is_available() else "elsewhere") if spread.use_gpu else "cpu"
     plan |= {"cpus": have.cpus, "gpus": have.gpus, "spread": spread, "device": device}
     where = "GPU" if spread.use_gpu else "CPU"
-    what = f"{have.nodes} node(s)" if on_cluster() else "one process"
+    what = counted(have.nodes, "node") if on_cluster() else "one process"
     return f"{what}, {have.cpus:g} CPUs, {have.gpus:g} GPUs; training on {where}"
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.core.errors import ConfigError, EncoderError, expected_got, first_line
+from dynacor_ray.core.errors import ConfigError, EncoderError, counted, expected_got, first_line
 from dynacor_ray.core.hashing import digest
+from dynacor_ray.core.leftovers import no_empty_folders
 from dynacor_ray.core.manifest import LinedUpFeatures
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
@@ -68,7 +69,7 @@ def open_data(prepared: PreparedRun, use_gpu: bool, progress: Progress, with_cop
     with_copies: whether there are corrupted copies (§4.2) among the rows.
     """
     config, run = prepared.config, prepared.run
-    with progress.timed("ingest"):
+    with progress.timed("ingest"), no_empty_folders(prepared.packed):
         folder, owner = prepared.packed.make_dir(), digest(str(run))[:8]
         dataset = ingest(prepared.source, folder, config.max_invalid_share, progress, owner)
         _show_quarantine(dataset, run, progress)
@@ -132,7 +133,7 @@ def _show_quarantine(dataset: PackedDataset, run: Location, progress: Progress) 
     if dataset.manifest.quarantined:
         place = run / QUARANTINE
         place.write_table((dataset.folder / dataset.manifest.quarantine).read_table())
-        progress.say(f"{dataset.manifest.quarantined:,} unusable rows quarantined; see {place}")
+        progress.say(f"{counted(dataset.manifest.quarantined, 'unusable row')} quarantined; see {place}")
 
 
 def check_encoder(prepared: PreparedRun) -> None:

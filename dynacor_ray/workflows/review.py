@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dynacor_ray.config.options import make_config
 from dynacor_ray.config.review import ReviewConfig
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, counted, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.core.table_files import rows_at
 from dynacor_ray.decision.audit_sample import RankGroups
@@ -86,7 +86,8 @@ class ReviewResult:
         said = [] if self.review is None or REVIEW not in self.wrote else review_sentences(self.review, self.summary)
         if self.drawn is not None:
             said.append(
-                f"{len(self.drawn.ids):,} rows to ask about, over the whole ranking: answer wrong, right or unsure."
+                f"{counted(len(self.drawn.ids), 'row')} to ask about, over the whole ranking: answer wrong, right or "
+                "unsure."
             )
         return [*said, f"Written to {self.run}: {', '.join(self.wrote)}."]
 

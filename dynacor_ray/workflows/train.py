@@ -12,7 +12,7 @@ import pyarrow as pa
 from dynacor_ray.config.options import make_config
 from dynacor_ray.config.train import TrainRunConfig
 from dynacor_ray.core import schema
-from dynacor_ray.core.errors import ConfigError, CoverageError, expected_got
+from dynacor_ray.core.errors import ConfigError, CoverageError, counted, expected_got
 from dynacor_ray.core.packed_dataset import PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, require_space
@@ -250,7 +250,7 @@ def _say_emptied(dataset: PackedDataset, rows: TrainingRows, progress: Progress)
     names = [name for name, had, has in zip(dataset.manifest.class_names, before, left, strict=True) if had and not has]
     if names:
         listed = ", ".join(names[:5]) + (", ..." if names[5:] else "")
-        progress.say(f"Warning: no row is left of {len(names):,} class(es), which will not be learned: {listed}")
+        progress.say(f"Warning: no row is left of {counted(len(names), 'class')}, which will not be learned: {listed}")
 
 
 def signals_world(signals: Location) -> int:

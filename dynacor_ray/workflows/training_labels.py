@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.arrays import sorted_positions
-from dynacor_ray.core.errors import ConfigError, DataError, RunDirectoryError, expected_got
+from dynacor_ray.core.errors import ConfigError, DataError, RunDirectoryError, counted, expected_got
 from dynacor_ray.core.packed_dataset import LEFT_OUT, GivenLabels, PackedDataset
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import Location, locate
@@ -159,7 +159,7 @@ def test_rows(
     except DataError as error:
         raise DataError(f"In the test data: {error}") from error
     if dataset.manifest.quarantined:
-        progress.say(f"{dataset.manifest.quarantined:,} unusable test rows left out")
+        progress.say(f"{counted(dataset.manifest.quarantined, 'unusable test row')} left out")
     if dataset.manifest.feature_dim != opened.dataset.manifest.feature_dim:
         expected = f"test vectors of {opened.dataset.manifest.feature_dim} numbers"
         raise DataError(expected_got(expected, str(dataset.manifest.feature_dim), "take those of the same encoder"))

@@ -36,7 +36,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     marks.write_text(f"instance_id,mark\n{flagged[0]['instance_id']},right\n")
     assert status_of("review", str(run), str(marks)) == 0
     said = capsys.readouterr().out
-    assert said.startswith("1 rows marked: 0 wrong, 1 right, 0 unsure; 1 of them on the audit sample.\n")
+    assert said.startswith("1 row marked: 0 wrong, 1 right, 0 unsure; 1 of them on the audit sample.\n")
     assert f"Written to {run}: reviewed_issues.parquet, review.json, report.html." in said
     assert status_of("review", str(run)) == 2
     assert "Expected MARKS or --sample, but got neither" in capsys.readouterr().err

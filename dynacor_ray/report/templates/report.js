@@ -295,7 +295,7 @@
     const counts = { wrong: 0, right: 0, unsure: 0 };
     for (const mark of marks.values()) counts[mark] += 1;
     byId("marks").hidden = marks.size === 0;
-    byId("marks-text").textContent = `${count(marks.size)} rows marked: ${counts.wrong} wrong, ${counts.right} right, ${counts.unsure} unsure.`;
+    byId("marks-text").textContent = `${count(marks.size)} ${marks.size === 1 ? "row" : "rows"} marked: ${counts.wrong} wrong, ${counts.right} right, ${counts.unsure} unsure.`;
   }
 
   function setMark(mark) {

@@ -195,7 +195,7 @@ def test_doctor_applies_the_limits_of_detect(monkeypatch: pytest.MonkeyPatch, tm
             {"label": ["a", "b"] * 50, "instance_id": [3, 3, *range(10, 108)]},
             "distinct values of instance_id, but got 1",
         ),
-        ({"label": ["-1", "1"] * 50}, "at least two classes, but got 1 found: '1'; .*negative numbers"),
+        ({"label": ["-1", "1"] * 50}, "at least two classes, but got one, '1'; .*negative numbers"),
     ],
 )
 def test_doctor_is_not_ready_where_detect_refuses(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dynacor_ray.config.detect import DetectConfig
-from dynacor_ray.core.errors import EncoderError
+from dynacor_ray.core.errors import DataError, EncoderError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data import embed
@@ -20,6 +20,8 @@ from dynacor_ray.models.encoder import PixelEncoder
 from dynacor_ray.models.encoders import EncoderSpec, ReadyEncoder
 from dynacor_ray.runs import directory
 from dynacor_ray.workflows import open_data
+from dynacor_ray.workflows.detect import run_detect
+from dynacor_ray.workflows.doctor import run_doctor
 from dynacor_ray.workflows.open_data import OpenedData
 from dynacor_ray.workflows.prepare import prepare
 
@@ -96,3 +98,19 @@ def test_what_is_embedded_needs_no_encoder(tmp_path: Path, monkeypatch: pytest.M
     assert other.store is not None
     assert first.store is not None
     assert other.store.originals == first.store.originals
+
+
+def test_data_that_are_refused_leave_nothing(tmp_path: Path) -> None:
+    """Neither detect nor doctor; a folder that was there stays, and only it."""
+    data = tmp_path / "rows.csv"
+    data.write_text("f0,f1,f2,f3,label\n" + "".join(f"{row},1,2,3,cat\n" for row in range(20)))
+    for out, cache in (("runs/one", None), ("runs/one", "shared/cache"), ("here", None)):
+        before = sorted(path.name for path in tmp_path.iterdir())
+        places = {"out": str(tmp_path / out), "cache": str(tmp_path / cache) if cache else None}
+        config = DetectConfig(data=str(data), cluster="none", quiet=True, **places)
+        with pytest.raises(DataError, match="at least two classes, but got one, 'cat'"):
+            run_detect(config)
+        assert not run_doctor(config).ok
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+        assert not (tmp_path / "here").exists() or not list((tmp_path / "here").iterdir())
+        (tmp_path / "here").mkdir(exist_ok=True)

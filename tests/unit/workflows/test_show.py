@@ -49,7 +49,7 @@ def test_a_reviewed_run_shows_what_the_answers_say(tmp_path: Path) -> None:
     (tmp_path / "marks.csv").write_text(f"instance_id,mark\n{flagged},right\n")
     review(str(run), str(tmp_path / "marks.csv"))
     said = shown(run)
-    assert "1 rows marked: 0 wrong, 1 right, 0 unsure" in said
+    assert "1 row marked: 0 wrong, 1 right, 0 unsure" in said
     assert "29 (9.7%)" in said
 
 
