@@ -27,10 +27,10 @@ from dynacor_ray.sources.folder_scan import FolderFile
 from dynacor_ray.sources.json_tables import JSON_TABLES, is_project_table
 from dynacor_ray.sources.label_values import is_integer_text, label_strings
 from dynacor_ray.sources.one_hot import one_hot_columns
-from dynacor_ray.sources.parquet import read_footers
+from dynacor_ray.sources.parquet import read_footers, with_hinted_schema
 from dynacor_ray.sources.row_files import ParquetRows
 from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
-from dynacor_ray.sources.text_rows import text_schema
+from dynacor_ray.sources.text_rows import text_schema, with_points
 
 Action = Literal["drop", "relabel"]
 CHANGED = "the table that the run read: the labels of its rows are others now"
@@ -94,7 +94,7 @@ def copy_table(data: Location, out: Location, options: SourceOptions, changes: R
         raise _not_copied("Arrow files, or labels in names of folders")
     if one_hot_columns(files[0].schema, options, files[0].name):
         raise _not_copied("one-hot classes")
-    columns = find_columns(files[0].schema, options, files[0].name)
+    columns = find_columns(with_hinted_schema(files)[0].schema, options, files[0].name)
     for file in files:
         changed += _copy_parquet(file.place, out / file.name if data.is_dir() else out, first, columns, changes)
         first += file.num_rows
@@ -228,7 +228,8 @@ def _copy_csv(source: Location, out: Location, options: SourceOptions, changes: 
                 position = int(changes.find(np.array([key]))[0])
             row += bool(fields)
             if position >= 0:
-                given = label_strings(pa.chunked_array([[fields[label]]]), is_declared=True)[0].as_py()
+                cell = with_points(pa.table({columns.label: [fields[label]]}), form)[columns.label]
+                given = label_strings(cell, is_declared=True)[0].as_py()
                 changes.check([given], [position])
                 changed += 1
                 if changes.action == "drop":

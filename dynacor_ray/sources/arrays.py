@@ -8,7 +8,7 @@ import posixpath
 import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, some_ro
 from dynacor_ray.sources.in_memory import encoded, pixels_of
 from dynacor_ray.sources.label_values import label_strings
 from dynacor_ray.sources.piece_memory import Held
+from dynacor_ray.sources.python_labels import label_column
 
 ARRAY_FILES = (".npy", ".npz")
 _LABELS = re.compile(r"(?:(?P<split>\w+)_)?(given_labels?|labels?|y|targets?|classes)(?:_(?P<after>\w+))?")
@@ -61,6 +62,7 @@ class StoredArray:
         dtype: its type, as NumPy spells it.
         offset: where its first value is, in the file or, where `is_packed`, in the member.
         is_packed: whether the member is compressed.
+        by_column: whether its values stand column by column (Fortran order), as those of a data frame do.
     """
 
     place: Location
@@ -69,6 +71,7 @@ class StoredArray:
     dtype: str
     offset: int
     is_packed: bool
+    by_column: bool = False
 
     @property
     def name(self) -> str:
@@ -77,20 +80,22 @@ class StoredArray:
 
     def rows(self, first: int, count: int) -> NDArray[Any]:
         """Some rows; (count, ...)."""
-        kind = np.dtype(self.dtype)
-        row = kind.itemsize * math.prod(self.shape[1:])
-        Held(self.place).add(count * row)
-        with _reading(self.place) as file:
+        kind, columns = np.dtype(self.dtype), math.prod(self.shape[1:])
+        Held(self.place).add(count * kind.itemsize * columns)
+        with _reading(self.place) as file, ExitStack() as stack:
+            stream: Any = file
             if self.is_packed:
-                with zipfile.ZipFile(file) as archive, archive.open(self.member or "") as member:
-                    member.seek(self.offset + first * row)
-                    data = member.read(count * row)
-            else:
-                file.seek(self.offset + first * row)
-                data = file.read(count * row)
-            if len(data) < count * row:
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                stream = stack.enter_context(archive.open(self.member or ""))
+            data = bytearray()
+            for column in range(columns if self.by_column else 1):
+                skipped = column * self.shape[0] + first if self.by_column else first * columns
+                stream.seek(self.offset + skipped * kind.itemsize)
+                data += stream.read(count * kind.itemsize * (1 if self.by_column else columns))
+            if len(data) < count * kind.itemsize * columns:
                 raise ValueError(f"{self.name} ends before its last row")
-        return np.frombuffer(data, kind).reshape(count, *self.shape[1:])
+        order: Literal["F", "C"] = "F" if self.by_column else "C"
+        return np.frombuffer(bytes(data), kind).reshape((count, *self.shape[1:]), order=order)
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,10 @@ def _label_text(labels: StoredArray, is_declared: bool) -> pa.StringArray:
     if kind.kind == "V" or kind.itemsize * math.prod(labels.shape) > _LABEL_BYTES:
         got = f"{labels.name} of type {kind} and shape {labels.shape}"
         raise DataError(expected_got("labels that are integers or text", got, "convert them"))
-    values = labels.rows(0, labels.shape[0]).reshape(-1)
+    values = labels.rows(0, labels.shape[0])
+    if len(labels.shape) == 2 and labels.shape[1] > 1:
+        return label_strings(label_column(values, labels.shape[0]), is_declared=is_declared)  # one-hot
+    values = values.reshape(-1)
     native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     text = pa.array(values.tolist()) if values.dtype.kind in "SU" else pa.array(native)
     return label_strings(pa.chunked_array([text]), is_declared=is_declared)
@@ -214,14 +222,15 @@ def _members(place: Location) -> list[StoredArray]:
 
 
 def _header(place: Location, head: bytes, member: str | None, start: int, packed: bool) -> StoredArray | None:
-    """What the head of a `.npy` says; None for arrays of Python objects, which are never read."""
+    """What the head of a `.npy` says; None for a single value. Arrays of Python objects, type "O", are never read."""
     stream = io.BytesIO(head)
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, is_fortran, kind = read(stream)
-    if kind.hasobject or not shape or (is_fortran and len(shape) > 1):
+    if not shape and not kind.hasobject:
         return None
-    return StoredArray(place, member, tuple(shape), kind.str, start + stream.tell(), packed)
+    type_name = "|O" if kind.hasobject else kind.str
+    return StoredArray(place, member, tuple(shape), type_name, start + stream.tell(), packed, bool(is_fortran))
 
 
 def _pair(arrays: list[StoredArray], place: Location, options: SourceOptions) -> tuple[StoredArray, StoredArray]:
@@ -229,18 +238,26 @@ def _pair(arrays: list[StoredArray], place: Location, options: SourceOptions) ->
     if not place.is_dir() and place.path.lower().endswith(".npy"):
         own = posixpath.splitext(posixpath.basename(place.path))[0]
         arrays = [array for array in arrays if array.name == own or len(array.shape) == 1 or array.shape[1:] == (1,)]
+    of_objects = [array.name for array in arrays if np.dtype(array.dtype).hasobject]
+    arrays = [array for array in arrays if array.name not in of_objects]
     flat = [array for array in arrays if len(array.shape) == 1 or array.shape[1:] == (1,)]
     deep = [array for array in arrays if array not in flat and np.dtype(array.dtype).kind in "fiub"]
     if options.split is not None:
         flat, deep = ([array for array in group if options.split in array.name.split("_")] for group in (flat, deep))
+    one_hot = [array for array in deep if len(array.shape) == 2 and _LABELS.fullmatch(array.name.lower())]
+    if one_hot and not flat:
+        flat, deep = one_hot, [array for array in deep if array not in one_hot]
     pairs = [(x, y) for x in deep for y in flat if x.shape[0] == y.shape[0]]
     for left in (pairs, [(x, y) for x, y in pairs if _by_name(x.name, y.name)]):
         if len(left) == 1:
             return left[0]
     shown = ", ".join(f"{array.name} {array.shape} {np.dtype(array.dtype)}" for array in arrays[:8]) or "none"
     expected = f"one array of features or images and one of as many labels in {place}"
-    remedy = "name them features and labels in one .npz, in C order and without Python objects"
-    raise DataError(expected_got(expected, f"the arrays {shown}", remedy + "; --split takes x_NAME and y_NAME"))
+    remedy = "name them features and labels in one .npz; --split takes x_NAME and y_NAME"
+    if of_objects:
+        shown += f", and Python objects in {', '.join(of_objects[:8])}"
+        remedy = f"write numbers or text, such as {of_objects[0]}.astype(str)"
+    raise DataError(expected_got(expected, f"the arrays {shown}", remedy))
 
 
 def _by_name(features: str, labels: str) -> bool:

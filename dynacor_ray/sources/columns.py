@@ -14,6 +14,7 @@ import pyarrow as pa
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got
 from dynacor_ray.core.schema import INSTANCE_ID, TRUE_LABEL
 from dynacor_ray.sources.base import COLUMN_OPTIONS, SourceOptions
+from dynacor_ray.sources.column_hints import holds_images, odd_value
 from dynacor_ray.sources.column_types import (
     flat_vectors,
     is_feature_type,
@@ -30,7 +31,10 @@ from dynacor_ray.sources.column_types import (
 )
 
 LABEL_COLUMNS = ("given_label", "label", "labels", "class", "target", "y", "noisy_label", "choice")
-_LIKELY_LABEL_COLUMNS = ("category", "category_name", "class_name", "class_label", "label_name", "species")
+_LIKELY_LABEL_COLUMNS = (
+    *("category", "category_name", "class_name", "class_label", "label_name", "species"),
+    *("class_id", "label_id", "category_id", "class_index", "target_name", "diagnosis"),
+)
 """Names of columns that hold labels where none of LABEL_COLUMNS is there; a note says so."""
 IMAGE_COLUMNS = ("image", "img", "images")
 FEATURE_COLUMNS = ("feature", "features", "embedding", "embeddings")
@@ -38,18 +42,21 @@ URI_COLUMNS = (
     *("uri", "path", "image_path", "file", "filename", "file_name", "filepath", "file_path", "filepaths"),
     *("img_path", "image_file", "image_name", "image_uri", "url", "image_url"),
 )
-ID_COLUMNS = ("image_id", "img_id", "id")
+ID_COLUMNS = ("image_id", "img_id", "id", "id_code")
 """Names of columns that hold the name of a file, or of a row, where no better column does."""
 _INDEX_COLUMNS = ("__index_level_0__", "index")
 """Names of the columns that pandas makes of an index."""
 _UNNAMED = re.compile(r"column_\d+|Unnamed: \d+|__index_level_\d+__|index")
 """Names of the columns that number the rows, as pandas writes them."""
+_MADE_UP = re.compile(r"column_\d+")
+"""Names of the columns of a text without any."""
 _NO_LABELS = frozenset(
     {*ID_COLUMNS, "split", "set", "subset", "fold", "partition", "width", "height", "size", "source", "caption"}
 )
 """Names of columns that are not taken for labels because no other column is left."""
 _NO_FEATURES = frozenset({*ID_COLUMNS, "split", "set", "subset", "fold", "partition"})
 """Names of columns of numbers that measure nothing."""
+_WORD_ENDS = re.compile(r"(?<=[a-z])(?=[A-Z])|[\s-]+")
 _NUMBERED = re.compile(r"(.*?)(\d{1,18})")
 _LEAST_NUMBERED = 4
 _SHOWN = 50
@@ -97,6 +104,9 @@ class Columns:
             said.append(f"{len(self.parts):,} columns, {self.parts[0]} to {self.parts[-1]}, are the features.")
         if options.label_column is None and not is_label_name(self.label):
             said.append(f"Column {self.label!r} taken for the labels.")
+        paths = None if self.payload or self.parts or options.uri_column else self.uri
+        if paths and plain_name(paths) not in (*URI_COLUMNS, *IMAGE_COLUMNS, *ID_COLUMNS):
+            said.append(f"Column {paths!r} taken for the paths of images.")
         return said
 
     def explicit(self) -> SourceOptions:
@@ -144,7 +154,9 @@ def find_columns(schema: pa.Schema, options: SourceOptions, where: str) -> Colum
     parts = options.feature_columns and _matching(schema, options.feature_columns, labels, where)
     payload, kind = (None, "feature") if parts else _find_payload(schema, options, where)
     if payload is None and not parts and options.uri_column is None and not _path_columns(schema):
-        parts = _numbered(schema, options.label_column, where) or _measured(schema, options.label_column, truth)
+        parts = _numbered(schema, options.label_column, where)
+        if not parts and not _image_names(schema):
+            parts = _measured(schema, options.label_column, truth)
     uri = _find_uri(schema, options, where, required=payload is None and not parts)
     used = {payload, uri, truth, instance_id, *(parts or ())}
     left = [name for name in schema.names if name not in used and name != INSTANCE_ID]
@@ -172,8 +184,13 @@ def _find_label(schema: pa.Schema, where: str, left: list[str]) -> str:
 
 
 def _no_one_label(schema: pa.Schema, where: str) -> DataError:
-    expected = f"exactly one label column ({', '.join(LABEL_COLUMNS)}) in {where}"
-    return DataError(expected_got(expected, _present(schema), "name it with --label-column"))
+    expected, remedy = (
+        f"exactly one label column ({', '.join(LABEL_COLUMNS)}) in {where}",
+        "name it with --label-column",
+    )
+    if schema.names and all(map(_MADE_UP.fullmatch, schema.names)):
+        remedy += f", such as {schema.names[0]}: there is no line with names, so columns are counted"
+    return DataError(expected_got(expected, _present(schema), remedy))
 
 
 def _named_labels(schema: pa.Schema) -> list[str]:
@@ -223,7 +240,8 @@ def _numbered(schema: pa.Schema, label: str | None, where: str) -> tuple[str, ..
         names = [row[number] for number in sorted(row) if row[number] != label]
         wrong = [name for name in names if not is_number(schema.field(name).type)]
         if wrong and len(wrong) * 2 < len(names):
-            got = f"column {wrong[0]!r} of type {schema.field(wrong[0]).type}"
+            odd = odd_value(schema.field(wrong[0]))
+            got = f"column {wrong[0]!r} " + (f"with {odd!r}" if odd else f"of type {schema.field(wrong[0]).type}")
             remedy = "correct it, name it with --label-column, or the features with --feature-columns"
             raise DataError(expected_got(f"numbers in {names[0]} to {names[-1]} of {where}", got, remedy))
         found += [] if wrong else [tuple(names)]
@@ -243,7 +261,7 @@ def _measured(schema: pa.Schema, label: str | None, truth: str | None) -> tuple[
     if len(labels) != 1 or any(is_string_type(schema.field(name).type) for name in ids):
         return ()
     others = [field for field in schema if is_number(field.type) and field.name not in (*labels, truth, INSTANCE_ID)]
-    found = [one for one in others if not _UNNAMED.fullmatch(one.name) and _plain_name(one.name) not in _NO_FEATURES]
+    found = [one for one in others if not _UNNAMED.fullmatch(one.name) and plain_name(one.name) not in _NO_FEATURES]
     is_sure = bool(label is not None or named) and not ids
     is_enough = len(found) > 1 and (is_sure or sum(is_real(one.type) for one in found) > 1)
     return tuple(one.name for one in found) if is_enough else ()
@@ -255,16 +273,21 @@ def _counts(length: int) -> tuple[list[int], list[int]]:
 
 def could_be_labels(name: str) -> bool:
     """Whether a column of this name may hold labels where no name says so, as one that numbers the rows does not."""
-    return not _UNNAMED.fullmatch(name) and _plain_name(name) not in _NO_LABELS
+    return not _UNNAMED.fullmatch(name) and plain_name(name) not in _NO_LABELS
 
 
 def is_label_name(name: str) -> bool:
     """Whether a column of this name holds labels, by its name alone."""
-    return _plain_name(name) in LABEL_COLUMNS
+    return plain_name(name) in LABEL_COLUMNS
 
 
-def _plain_name(name: str) -> str:
-    return re.sub(r"[\s-]+", "_", name.strip().casefold())
+def plain_name(name: str) -> str:
+    """A name of a column as it is compared.
+
+    >>> plain_name("ClassId "), plain_name("Image-Path"), plain_name("file name")
+    ('class_id', 'image_path', 'file_name')
+    """
+    return _WORD_ENDS.sub("_", name.strip()).casefold()
 
 
 def _present(schema: pa.Schema) -> str:
@@ -286,7 +309,7 @@ def _named(schema: pa.Schema, names: Sequence[str]) -> list[str]:
     exact = [name for name in names if name in schema.names]
     if exact:
         return exact
-    plain_names = {name: _plain_name(name) for name in schema.names}
+    plain_names = {name: plain_name(name) for name in schema.names}
     return [column for name in names for column, spelled in plain_names.items() if spelled == name]
 
 
@@ -317,8 +340,12 @@ def _find_payload(
         return None, "image"
     for name in _named(schema, FEATURE_COLUMNS):
         expected = f"vectors of numbers in column {name!r} of {where}"
-        remedy = "store them as lists, or rename the column"
+        remedy = "store them as lists in parquet, or a number per column in CSV; or rename the column"
         _require_type(schema, name, is_vector_type, expected, remedy)
+    for name in _named(schema, IMAGE_COLUMNS) if options.feature_column is None else ():
+        if is_list(schema.field(name).type):
+            expected = f"encoded images, as files hold them, in column {name!r} of {where}"
+            _require_type(schema, name, is_image_type, expected, "write them as PNG or JPEG, or pixels as .npz")
     for _, fits, kind in _PAYLOADS:
         by_type = is_feature_type if kind == "feature" else fits
         candidates = [field.name for field in schema if by_type(field.type) and field.name != options.label_column]
@@ -348,6 +375,11 @@ def _path_columns(schema: pa.Schema) -> list[str]:
     return _fitting(schema, URI_COLUMNS, is_string_type) or _fitting(schema, IMAGE_COLUMNS, is_string_type)
 
 
+def _image_names(schema: pa.Schema) -> list[str]:
+    """Columns that hold names of image files by what was seen of them, whatever they are called."""
+    return [field.name for field in schema if holds_images(field)]
+
+
 def _text_ids(schema: pa.Schema) -> list[str]:
     """The columns of ids that are text: they name the rows, which are numbered by position."""
     return _fitting(schema, (INSTANCE_ID, *_INDEX_COLUMNS), is_string_type)
@@ -360,9 +392,11 @@ def _find_uri(schema: pa.Schema, options: SourceOptions, where: str, *, required
         return options.uri_column
     candidates = _path_columns(schema)
     if not required:
-        candidates = candidates or _text_ids(schema) or _fitting(schema, ID_COLUMNS, is_name_type)
+        candidates = (
+            candidates or _text_ids(schema) or _image_names(schema) or _fitting(schema, ID_COLUMNS, is_name_type)
+        )
         return candidates[0] if candidates else None
-    candidates = candidates or _fitting(schema, ID_COLUMNS, is_name_type)[:1]
+    candidates = candidates or _image_names(schema) or _fitting(schema, ID_COLUMNS, is_name_type)[:1]
     if len(candidates) == 1:
         return candidates[0]
     if options.label_column is None and not _named_labels(schema) and sum(is_real(field.type) for field in schema) > 1:

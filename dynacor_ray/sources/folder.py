@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dynacor_ray.core.errors import DataError, expected_got
+from dynacor_ray.core.errors import DataError, counted, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
@@ -76,7 +76,7 @@ class FolderSource(Source):
         if len(classes) < 2 and self.class_names is None:
             raise _one_class(scan, data, classes, self.files)
         self.notes = (*notes, *_no_rows(scan))
-        self.warnings = (*warnings, *_without_rows(scan, self.files))
+        self.warnings = (*warnings, *_without_rows(scan, self.files, data))
         self.num_rows = len(self.files)
 
     def fingerprint(self) -> str:
@@ -121,14 +121,17 @@ def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[Folder
         )
     if len(files) < len(inside):
         flat = sorted({file.path.split("/")[0] for file in inside if file.path.count("/") == 1})
-        warnings.append(f"Left out: {len(inside) - len(files):,} images directly in {_listed(flat)}, without a class.")
+        warnings.append(
+            f"Left out: {counted(len(inside) - len(files), 'image')} directly in {_listed(flat)}, without a class."
+        )
     return files, notes, warnings
 
 
-def _without_rows(scan: Scan, files: list[FolderFile]) -> list[str]:
-    """Sentences about classes without an image, and images without a class."""
+def _without_rows(scan: Scan, files: list[FolderFile], data: str) -> list[str]:
+    """Sentences about classes without an image, images without a class, and folders that may be classes instead."""
     warnings = []
     depth = files[0].depth if files else 0
+    warnings += _same_inside(files, data) if not depth else []
     filled = {"/".join(file.path.split("/")[: depth + 1]) for file in files}
     empty = sorted(
         folder
@@ -140,8 +143,23 @@ def _without_rows(scan: Scan, files: list[FolderFile]) -> list[str]:
         more = f" and {len(empty) - _SHOWN:,} more" if len(empty) > _SHOWN else ""
         warnings.append(f"No class, since without an image: {', '.join(shown)}{more}.")
     if scan.at_root:
-        warnings.append(f"Left out: {scan.at_root:,} images beside the class folders.")
+        warnings.append(f"Left out: {counted(scan.at_root, 'image')} beside the class folders.")
     return warnings
+
+
+def _same_inside(files: list[FolderFile], data: str) -> list[str]:
+    """A sentence where all class folders hold folders of the same names, which may be the classes."""
+    inside: dict[str, set[str]] = {}
+    for file in files:
+        label, *folders = file.path.split("/")[:-1]
+        inside.setdefault(label, set()).update(folders[:1])
+    outer, inner = sorted(inside), sorted(next(iter(inside.values()), ()))
+    if len(outer) < 2 or len(inner) < 2 or any(set(inner) != names for names in inside.values()):
+        return []
+    if all(map(is_split_name, inner)):
+        return []
+    told = f"The classes are {_listed(outer)}, and each of them holds the folders {_listed(inner)}"
+    return [f"{told}: if the classes are the inner ones, pass --data {data.rstrip('/')}/{outer[0]}."]
 
 
 def _no_rows(scan: Scan) -> list[str]:

@@ -21,6 +21,7 @@ from dynacor_ray.core.storage import MAX_JSON_BYTES, Location, parse_json, stora
 from dynacor_ray.core.text_tables import decoded, read_table_text
 from dynacor_ray.sources.columns import IMAGE_COLUMNS, URI_COLUMNS
 from dynacor_ray.sources.image_files import is_image_name
+from dynacor_ray.sources.text_format import table_ending
 
 JSON_LINES = (".jsonl", ".ndjson")
 JSON_TABLES = (*JSON_LINES, ".json")
@@ -60,7 +61,7 @@ class JsonTable:
 def read_json_table(place: Location) -> JsonTable:
     """Read a table in JSON by its ending. Raises DataError when it is none."""
     name = posixpath.basename(place.path)
-    if name.lower().endswith(".json"):
+    if table_ending(name) == ".json":
         return _read_list(place, name)
     with storage_errors("read", place):
         try:
@@ -159,6 +160,10 @@ def _listed(held: Any) -> Any:
     lists = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
     if len(lists) == 1:  # {"data": [{...}, ...]}
         return lists[0]
+    if held.keys() == {"classes", "labels"} and isinstance(held["labels"], dict):  # FiftyOne's
+        codes = {key: one.get("label") if isinstance(one, dict) else one for key, one in held["labels"].items()}
+        names: dict[Any, Any] = dict(enumerate(held["classes"] or ()))
+        return [{"path": path, "label": names.get(code, code)} for path, code in codes.items()]
     if {"columns", "data"} <= held.keys() <= {"columns", "data", "index"}:  # pandas' split
         columns = held["columns"]
         fits = all(isinstance(row, list) and len(row) == len(columns) for row in held["data"])

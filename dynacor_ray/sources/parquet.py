@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from dynacor_ray.core.schema import RAW_ERROR, RAW_ROW, URI
 from dynacor_ray.core.storage import Location, locate, retry_transient, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import declared_classes
+from dynacor_ray.sources.column_hints import HINTED_ROWS, with_hints
+from dynacor_ray.sources.column_types import is_image_type, is_label_type, is_string_type
 from dynacor_ray.sources.columns import Columns, find_columns
 from dynacor_ray.sources.image_files import cut, matching, read_rows
 from dynacor_ray.sources.image_paths import folder_of, place_of
@@ -126,6 +128,15 @@ def _window(batches: Iterator[pa.RecordBatch], skip: int, count: int) -> Iterato
             yield here
         if count == 0:
             return
+
+
+def with_hinted_schema(files: list[RowFile]) -> list[RowFile]:
+    """The files, the first with what its first rows tell of columns of text where none holds images or vectors."""
+    known = files[0].schema
+    texts = [field.name for field in known if is_string_type(field.type)]
+    if not texts or not all(is_label_type(field.type) and not is_image_type(field.type) for field in known):
+        return files
+    return [replace(files[0], schema=with_hints(known, files[0].head(texts, HINTED_ROWS))), *files[1:]]
 
 
 def read_footers(data: str, split: str | None = None) -> list[RowFile]:

@@ -13,6 +13,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got, first_line
 from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.class_names import declared_classes
+from dynacor_ray.sources.column_hints import with_hints
 from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.frames import ArrowRows, FrameSource, HuggingFaceTable, StoredTable
 from dynacor_ray.sources.in_memory import as_array
@@ -151,7 +152,7 @@ def _open_table(data: Any, labels: Any, options: SourceOptions, index: Any) -> S
     one_hot = one_hot_columns(table.schema, options, _FRAME)
     if one_hot and are_one_hot(table, one_hot, _FRAME):
         table = table.append_column(LABEL, labels_of(table, one_hot))
-    columns = find_columns(table.schema, options, _FRAME)
+    columns = find_columns(with_hints(table.schema, table), options, _FRAME)
     if _names_rows(index) and columns.uri is None and schema.URI not in table.column_names:
         table = table.append_column(schema.URI, pa.array([str(name) for name in index]))
         columns = replace(columns, uri=schema.URI)

@@ -28,10 +28,10 @@ from dynacor_ray.sources.image_files import is_image_name, is_pattern, matching
 from dynacor_ray.sources.in_memory import MEMORY, gone
 from dynacor_ray.sources.json_tables import JSON_LINES, JSON_TABLES, is_project_table
 from dynacor_ray.sources.one_hot import LABEL, one_hot_columns, with_labels
-from dynacor_ray.sources.parquet import ParquetSource, read_footers
+from dynacor_ray.sources.parquet import ParquetSource, read_footers, with_hinted_schema
 from dynacor_ray.sources.row_files import ARROW, RowFile
 from dynacor_ray.sources.table import TableSource
-from dynacor_ray.sources.text_format import TEXT_TABLES, find_format, table_ending
+from dynacor_ray.sources.text_format import COMPRESSIONS, TEXT_TABLES, find_format, table_ending
 from dynacor_ray.sources.text_rows import open_text_rows, text_schema
 from dynacor_ray.sources.webdataset import WebDatasetSource
 
@@ -45,10 +45,12 @@ TABLES = (*TEXT_TABLES, *JSON_LINES)
 _ROW_FILES = (".parquet", *ARROW)
 _IN_PYTHON = "load it in Python and pass the arrays: dynacor_ray.detect(features, labels)"
 _REMEDIES = {
-    **dict.fromkeys((".zip", ".7z", ".rar", ".tgz"), "unpack it and pass the folder"),
+    **dict.fromkeys((".zip", ".7z", ".rar", ".tgz", *COMPRESSIONS), "unpack it, and pass what is in it"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as CSV"),
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".mat", ".joblib"), _IN_PYTHON),
-    **dict.fromkeys((".yaml", ".yml", ".xml"), "pass the folder that holds the images, too"),
+    **dict.fromkeys((".svm", ".libsvm", ".svmlight", ".arff"), _IN_PYTHON),
+    **dict.fromkeys((".yaml", ".yml"), "pass the folder that holds images/ and labels/"),
+    ".xml": "pass the folder that holds the images and their annotations",
 }
 """What to do with a file of another kind, by its ending."""
 _PLACES = ("image_root", "image_suffix", "remote")
@@ -188,11 +190,14 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
     if folders and has_rows_below(place, folders):
         return _recognize_parquet(data, options)
     tables = [name for name in files if table_ending(name) in TABLES and not name.lower().startswith("readme")]
+    tables = tables or [name for name in files if name.lower().endswith(".json")]
     if folders:
         return "folder", lambda: _open_folder(data, options, tables)
     remedy = "check the path"
     if tables:
         remedy = f"give the path of the table itself: --data {data.rstrip('/')}/{tables[0]}"
+        if len(tables) > 1:
+            remedy += f", or of several of the same columns: --data '{data.rstrip('/')}/*{table_ending(tables[0])}'"
     elif any(map(is_image_name, files)):
         remedy = "move the images into one sub-folder per class, or give a .csv of path,label"
     got = f"the files {', '.join(files[:5])}{', ...' if len(files) > 5 else ''}" if files else "an empty folder"
@@ -219,6 +224,8 @@ def _metadata(data: str, listed: str, options: SourceOptions) -> Source:
 
 def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     extension = table_ending(place.path)
+    if extension == ".tar" and place.path.lower().endswith(COMPRESSIONS):
+        extension = posixpath.splitext(place.path)[1].lower()
     if extension == ".json" and is_coco_file(place):
         return "coco", lambda: BoxSource(data, options, "coco")
     if extension in (".yaml", ".yml") and is_yolo(place.parent, place.parent.names()):
@@ -282,7 +289,7 @@ def _recognize_parquet(data: str, options: SourceOptions) -> tuple[str, Callable
 
 def _recognize_rows(data: str, options: SourceOptions, files: list[RowFile]) -> tuple[str, Callable[[], Source]]:
     """Files with a payload, or a table of paths; what is known of them is read once for both."""
-    files = with_labels(files, options)
+    files = with_hinted_schema(with_labels(files, options))
     columns = find_columns(files[0].schema, options, files[0].name)
     if columns.payload is None and not columns.parts:
         return "table", lambda: TableSource(data, options, files)

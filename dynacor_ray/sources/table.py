@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from dynacor_ray.core.errors import DataError, expected_got, first_line
+from dynacor_ray.core.errors import DataError, counted, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL, URI
 from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import Declared, declared_classes
-from dynacor_ray.sources.columns import Columns, find_columns
+from dynacor_ray.sources.column_hints import with_hints
+from dynacor_ray.sources.columns import Columns, find_columns, plain_name
 from dynacor_ray.sources.image_files import cut, file_stamp, matching, raw_images, read_rows, some_rows
 from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
 from dynacor_ray.sources.json_tables import JSON_TABLES, JsonTable, original_names, read_json_table, read_project_table
@@ -25,7 +27,10 @@ from dynacor_ray.sources.label_values import raw_columns, text_strings
 from dynacor_ray.sources.parquet import same_columns
 from dynacor_ray.sources.row_files import RowFile
 from dynacor_ray.sources.text_format import find_format, table_ending
-from dynacor_ray.sources.text_rows import text_schema
+from dynacor_ray.sources.text_rows import text_schema, with_points
+
+_BOXES = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("bbox",), ("boundingbox",))
+"""Names of the columns of a box, without prefixes, case and hyphens."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +103,20 @@ class TableSource(Source):
         if files is not None:
             rows, columns, declared = _read_parquet(files, options)
             stamps, notes = [file.stamp for file in files], list(files[0].notes)
+            names = files[0].schema.names
         elif ending in JSON_TABLES or is_project:
             held = read_project_table(self._place) if is_project else read_json_table(self._place)
             rows, columns, declared = _of_json(held, posixpath.basename(self._place.path), options)
             if held.is_project and find_rule(_flat(rows[URI]), self._folder, options).hint:
                 rows = rows.set_column(0, URI, original_names(_flat(rows[URI])))
-            self.warnings = held.warnings
+            self.warnings, names = held.warnings, held.table.column_names
             stamps = [tuple(file_stamp("", self._place.info()))]
         else:
             texts = matching(self._place)
             rows, columns, declared, notes = _read_texts(texts, options)
+            names = list(find_format(texts[0]).names)
             stamps = [tuple(file_stamp("", text.info())) for text in texts]
+        _check_boxes(rows, names, data)
         if rows.num_rows:
             rule = find_rule(_flat(rows[URI]), self._folder, options)
             rows = rows.set_column(0, URI, rule.apply(_flat(rows[URI])))
@@ -142,6 +150,20 @@ class TableSource(Source):
             return TableShard(first, count, self._folder, rows, self._options.remote)
 
         return cut(self.num_rows, max_rows, make)
+
+
+def _check_boxes(rows: pa.Table, names: Sequence[str], data: str) -> None:
+    """Raise DataError where rows are boxes of pictures: the whole picture would stand for each of several classes."""
+    plain = {plain_name(name).rpartition(".")[2].replace("_", ""): name for name in names}
+    sides = next(([plain[side] for side in box] for box in _BOXES if plain.keys() >= set(box)), None)
+    if sides is None:
+        return
+    classes = rows.select([URI, RAW_LABEL]).group_by(URI).aggregate([(RAW_LABEL, "count_distinct")])
+    several = pc.sum(pc.greater(classes[f"{RAW_LABEL}_count_distinct"], 1)).as_py() or 0
+    if several:
+        got = f"{counted(several, 'image')} with boxes ({', '.join(sides)}) of several classes"
+        remedy = "write the boxes as COCO, YOLO or Pascal VOC, where each is searched by its part of the image"
+        raise DataError(expected_got(f"one class per image in {data}", got, remedy))
 
 
 def _read_texts(places: list[Location], options: SourceOptions) -> tuple[pa.Table, Columns, Declared, list[str]]:
@@ -187,7 +209,7 @@ def _read_text(place: Location, options: SourceOptions) -> tuple[pa.Table, Colum
                 )
                 raise DataError(expected_got(expected, got, remedy)) from error
             raise DataError(expected_got(f"{name} to be a table in text", got, "correct the file")) from error
-    declared = declared_classes(kinds, columns, options, name)
+    table, declared = with_points(table, found), declared_classes(kinds, columns, options, name)
     rows = _with_repeated_header(_rows(table, columns, declared), columns)
     return _with_broken(rows, broken), columns, declared, [found.note]
 
@@ -195,10 +217,11 @@ def _read_text(place: Location, options: SourceOptions) -> tuple[pa.Table, Colum
 def _of_json(held: JsonTable, name: str, options: SourceOptions) -> tuple[pa.Table, Columns, Declared]:
     """The rows of a table in JSON."""
     table = held.table
-    columns = find_columns(table.schema, options, name)
+    columns = find_columns(with_hints(table.schema, table), options, name)
     if columns.kind == "feature" or columns.payload is not None:
-        remedy = "write features as parquet, or name the column of paths with --uri-column"
-        raise DataError(expected_got(f"paths of images in {name}", f"column {columns.payload!r}", remedy))
+        remedy = "write features as parquet or CSV, or name the column of paths with --uri-column"
+        got = f"column {columns.payload!r}" if columns.payload else f"{columns.parts[0]} to {columns.parts[-1]}"
+        raise DataError(expected_got(f"paths of images in {name}", got, remedy))
     declared = declared_classes(table.schema, columns, options, name)
     return _rows(table, columns, declared), columns, declared
 

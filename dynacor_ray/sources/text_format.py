@@ -15,7 +15,14 @@ import pyarrow.csv as pacsv
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location
-from dynacor_ray.sources.columns import FEATURE_COLUMNS, ID_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, URI_COLUMNS
+from dynacor_ray.sources.columns import (
+    FEATURE_COLUMNS,
+    ID_COLUMNS,
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    URI_COLUMNS,
+    plain_name,
+)
 from dynacor_ray.sources.image_files import LFS_HEAD, LFS_REMEDY, is_image_name
 
 TEXT_TABLES = {".csv": ",", ".tsv": "\t", ".txt": " ", ".tab": "\t", ".data": ","}
@@ -38,6 +45,13 @@ _MARKS = (
 _KNOWN = frozenset((*LABEL_COLUMNS, *URI_COLUMNS, *IMAGE_COLUMNS, *FEATURE_COLUMNS, *ID_COLUMNS, "instance_id"))
 _DECIMAL = re.compile(r"[-+]?\d+([.,])\d+(?:[eE][-+]?\d+)?")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+_EXCEL_HINT = re.compile(r"\"?sep=.\"?")
+"""A line above the header by which Excel knows the delimiter."""
+_NO_TABLES = (
+    (re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE), "a page of the web", "download the file again, signed in"),
+    (re.compile(rb"PK\x03\x04"), "a packed file, as .xlsx and .zip are", "save it as CSV, or unpack it"),
+)
+_SPARSE = re.compile(r"[^\s,;]+( \d+:[-+.\deE]+)+ *")
 _NAMES = {"\t": "tab", " ": "blank"}
 
 
@@ -113,14 +127,20 @@ def find_format(place: Location) -> TextFormat:
         head = stream.read(_HEAD)
         if head.startswith(LFS_HEAD):
             raise DataError(expected_got(f"a table in {name}", "a pointer of Git LFS", LFS_REMEDY))
+        for pattern, got, remedy in _NO_TABLES:
+            if pattern.match(head):
+                raise DataError(expected_got(f"a table in {name}", got, remedy))
         encoding = _encoding(head) or _encoding_of_all(head, stream)
     text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(head)
     if "\0" in text:
         raise DataError(expected_got(f"{name} to be a table in text", "binary data", "give another path"))
     lines = [line[:_LONGEST] for line in re.split(r"\r\n|\r|\n", text)[: 4 * _LINES]]
-    skip = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
+    skip = next((number for number, line in enumerate(lines) if _is_row(line)), None)
     if skip is None:
         raise DataError(expected_got(f"{name} to be a table", "an empty file", "check how it was written"))
+    if _SPARSE.fullmatch(lines[skip]):
+        got, remedy = "pairs of column and number (LIBSVM)", "load it in Python, and pass features.toarray() and labels"
+        raise DataError(expected_got(f"a number per column in {name}", got, remedy))
     lines = [line for line in lines[skip:] if line.strip()][:_LINES]
     if len(lines[0]) == _LONGEST:
         got, remedy = "one that is longer", "write so many columns as .parquet or .npz"
@@ -129,10 +149,20 @@ def find_format(place: Location) -> TextFormat:
     delimiter = _delimiter(lines, quote, TEXT_TABLES.get(table_ending(name), ","))
     rows = list(csv.reader(lines, delimiter=delimiter, quotechar=quote))
     names, has_header = _header(rows)
-    line_end = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
-    return TextFormat(
-        encoding, delimiter, quote, names, has_header, skip, line_end, _decimal(rows, delimiter), len(rows) > has_header
-    )
+    decimal, has_rows = _decimal(rows, delimiter), len(rows) > has_header
+    return TextFormat(encoding, delimiter, quote, names, has_header, skip, _line_end(text), decimal, has_rows)
+
+
+def _is_row(line: str) -> bool:
+    """Whether a line is the header or a row: not empty, a comment, or a hint for Excel."""
+    return bool(line.strip()) and not line.startswith("#") and not _EXCEL_HINT.fullmatch(line.strip())
+
+
+def _line_end(text: str) -> str:
+    r"""What ends every line: \n where some end with \r\n and others do not, as in files that were joined."""
+    if "\n" in text:
+        return "\r\n" if text.count("\n") == text.count("\r\n") else "\n"
+    return "\r" if "\r" in text else "\n"
 
 
 def _encoding(head: bytes) -> str | None:
@@ -167,7 +197,7 @@ def _delimiter(lines: Sequence[str], quote: str, hinted: str) -> str:
     def merit(delimiter: str) -> tuple[bool, float, bool, int]:
         rows = list(csv.reader(lines, delimiter=delimiter, quotechar=quote))
         width, count = Counter(map(len, rows)).most_common(1)[0]
-        known = any(_plain(cell) in _KNOWN for cell in rows[0])
+        known = any(plain_name(cell) in _KNOWN for cell in rows[0])
         is_table = width > 1 and len(rows[0]) > 1
         share = count / len(rows) if is_table else 0.0
         return (is_table and known, round(share, 1), delimiter == hinted, -_DELIMITERS.index(delimiter))
@@ -179,7 +209,7 @@ def _delimiter(lines: Sequence[str], quote: str, hinted: str) -> str:
 def _header(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], bool]:
     """Names of the columns, and whether the first line holds them."""
     first = [cell.strip() for cell in rows[0]]
-    if not any(_plain(cell) in _KNOWN for cell in first) and any(map(_is_value, first)):
+    if not any(plain_name(cell) in _KNOWN for cell in first) and any(map(_is_value, first)):
         names = [f"column_{number}" for number in range(1, len(first) + 1)]
         paths = [place for place, cell in enumerate(first) if is_image_name(cell)]
         if len(paths) == 1:
@@ -206,9 +236,5 @@ def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
 
 
 def _is_value(cell: str) -> bool:
-    """Whether a cell is a value rather than the name of a column: a file of an image, or a number."""
-    return is_image_name(cell) or re.fullmatch(r"[-+]?\d*[.,]?\d+([eE][-+]?\d+)?", cell) is not None
-
-
-def _plain(cell: str) -> str:
-    return re.sub(r"[\s-]+", "_", cell.strip().casefold())
+    """Whether a cell is a value rather than the name of a column: a file of an image, a number, or a missing one."""
+    return is_image_name(cell) or cell == "?" or re.fullmatch(r"[-+]?\d*[.,]?\d+([eE][-+]?\d+)?", cell) is not None

@@ -11,16 +11,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.schema import INSTANCE_ID
 from dynacor_ray.core.storage import Location, locate, storage_errors
+from dynacor_ray.sources.column_hints import with_hints
 from dynacor_ray.sources.image_files import file_stamp
 from dynacor_ray.sources.row_files import RowFile, RowReader
 from dynacor_ray.sources.text_format import COMPRESSIONS, TextFormat, find_format
 
 _CHUNK_BYTES, _LONGEST_LINE = 8 << 20, 64 << 20
+_DECIMAL_COMMA = r"^\s*([-+]?\d+),(\d+)\s*$"
+_EXCEL_ERRORS = ("#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!")
+_NO_NUMBERS = [*pacsv.ConvertOptions().null_values, *_EXCEL_ERRORS, "None", "<NA>", "?"]
+"""What stands for a missing number: also what spreadsheets, pandas, and the tables of UCI write."""
 _PLAIN: dict[tuple[Any, ...], Any] = {}
 """Plain copies that this process made, which are gone when it ends."""
 _LOCK = threading.Lock()
@@ -60,28 +66,41 @@ class TextRows(RowReader):
         """Rows of a piece. Raises DataError for what is no number, or a line with too many or too few fields."""
         types = {name: pa.float64() if name in self.numbers else pa.string() for name in columns}
         types |= {name: pa.int64() for name in columns if name == INSTANCE_ID and self.has_ids}
-        convert = pacsv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=self.form.decimal)
+        convert = pacsv.ConvertOptions(
+            include_columns=columns, column_types=types, decimal_point=self.form.decimal, null_values=_NO_NUMBERS
+        )
         read = plain_text(self.place, self.form, self.stamp)[1].read_options()
         read.skip_rows, read.block_size = 0, max(len(data), 1)
         try:
-            return pacsv.read_csv(io.BytesIO(data), read, self.form.parse_options(), convert)
+            return with_points(pacsv.read_csv(io.BytesIO(data), read, self.form.parse_options(), convert), self.form)
         except pa.ArrowInvalid as error:
             remedy = "correct the file; numbers that are missing stay empty"
             raise DataError(expected_got(f"{self.name} to be a table", f"'{first_line(error)}'", remedy)) from error
 
 
+def with_points(table: pa.Table, form: TextFormat) -> pa.Table:
+    """The rows, with a point in numbers among its text, such as labels, where the file has decimal commas."""
+    texts = [name for name in table.column_names if form.decimal == "," and pa.types.is_string(table[name].type)]
+    for name in texts:
+        changed = pc.replace_substring_regex(table[name], _DECIMAL_COMMA, r"\1.\2")
+        table = table.set_column(table.column_names.index(name), name, changed)
+    return table
+
+
 def text_schema(place: Location, form: TextFormat) -> pa.Schema:
     """Columns of a table in text with types, as the first lines suggest them; text where in doubt."""
-    skip = pacsv.ConvertOptions(strings_can_be_null=True, decimal_point=form.decimal)
+    skip = pacsv.ConvertOptions(strings_can_be_null=True, decimal_point=form.decimal, null_values=_NO_NUMBERS)
     parse = form.parse_options(invalid_row_handler=lambda row: "skip")
     with storage_errors("read", place), place.stream() as stream:
         try:
-            kinds = pacsv.open_csv(stream, form.read_options(), parse, skip).schema
+            reader = pacsv.open_csv(stream, form.read_options(), parse, skip)
+            kinds, head = reader.schema, next(iter(reader), None)
         except (pa.ArrowInvalid, UnicodeDecodeError):
             return pa.schema([(name, pa.string()) for name in form.names])
     numeric = [field for field in kinds if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
     kept = {field.name: field.type for field in numeric}
-    return pa.schema([(name, kept.get(name, pa.string())) for name in form.names])
+    typed = pa.schema([(name, kept.get(name, pa.string())) for name in form.names])
+    return typed if head is None else with_hints(typed, pa.Table.from_batches([head]))
 
 
 def open_text_rows(place: Location, numbers: Sequence[str]) -> RowFile:
@@ -118,6 +137,18 @@ def plain_text(place: Location, form: TextFormat, stamp: tuple[Any, ...]) -> tup
     return locate(_PLAIN[key].name), replace(form, encoding="utf-8") if is_wide else form
 
 
+def _whole_rows(data: bytes, end: bytes, quote: bytes) -> int:
+    """Bytes up to the end of the last row in a block; a line that ends within quotes ends no row.
+
+    A quote that nothing closes, such as that of 5" wide, is in the text: it holds up one more block, and no longer.
+    """
+    last = data.rfind(end) + len(end) if end in data else 0
+    if data.count(quote, 0, last) % 2:
+        before = data.rfind(end, 0, data.rfind(quote, 0, last))
+        last = before + len(end) if before >= 0 else last if len(data) > 2 * _CHUNK_BYTES else 0
+    return last
+
+
 def _ranges(
     place: Location, form: TextFormat, count: Callable[[bytes], int]
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
@@ -130,7 +161,7 @@ def _ranges(
             data = rest + block
             while skip and end in data:
                 start, data, skip = start + data.index(end) + len(end), data[data.index(end) + len(end) :], skip - 1
-            last = data.rfind(end) + len(end) if end in data and not skip else 0
+            last = 0 if skip else _whole_rows(data, end, form.quote.encode())
             if last:
                 ranges.append((start, last))
                 rows.append(count(data[:last]))

@@ -35,6 +35,24 @@ def test_the_order_of_bytes_does_not_count(tmp_path: Path) -> None:
     assert table["label"].to_pylist() == ["0", "1", "0", None, "1"]
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_that_stand_column_by_column(tmp_path: Path, save: Any) -> None:
+    """As those of data frames do."""
+    save(tmp_path / "d.npz", X=np.asfortranarray(X), y=Y)
+    np.testing.assert_array_equal(whole(opened(tmp_path / "d.npz"), 2)["feature"].to_pylist(), X)
+    deep = np.asfortranarray(np.arange(30.0).reshape(5, 2, 3))
+    save(tmp_path / "d.npz", X=deep, y=Y)
+    np.testing.assert_array_equal(whole(opened(tmp_path / "d.npz"), 2)["feature"].to_pylist(), deep.reshape(5, 6))
+
+
+def test_one_hot_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", X=X, y=np.eye(3)[[0, 1, 2, 1, 0]])
+    assert whole(opened(tmp_path / "d.npz"))["label"].to_pylist() == ["0", "1", "2", "1", "0"]
+    np.savez(tmp_path / "d.npz", X=X, y=np.ones((5, 3)))
+    with pytest.raises(DataError, match="or one-hot, but got"):
+        opened(tmp_path / "d.npz")
+
+
 def test_npy_files_beside_each_other(tmp_path: Path) -> None:
     np.save(tmp_path / "emb.npy", X.astype(np.float16))
     np.save(tmp_path / "labels.npy", np.array(["b", "a", "nan", "a", ""]))
@@ -78,7 +96,9 @@ def test_images_of_floats_and_with_channels_first(tmp_path: Path) -> None:
 
 def test_what_is_no_array_of_numbers(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.array([{}, {}], dtype=object), y=Y[:2])
-    with pytest.raises(DataError, match=r"but got the arrays y \(2,\) int64; name them"):
+    with pytest.raises(
+        DataError, match=r"arrays y \(2,\) int64, and Python objects in x; write numbers .* x.astype\(str\)"
+    ):
         opened(tmp_path / "d.npz")
     with pytest.raises(DataError, match=r"x.npy to be an array of NumPy, but got"):
         opened(write(tmp_path / "x.npy", b"no"))

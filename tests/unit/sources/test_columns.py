@@ -7,6 +7,7 @@ import pytest
 
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.column_hints import with_hints
 from dynacor_ray.sources.columns import Columns, find_columns
 
 KINDS = {"f": pa.float64(), "i": pa.int64(), "s": pa.string()}
@@ -53,3 +54,39 @@ def test_what_is_not_clear_is_asked_for(table: str) -> None:
 
 def test_a_pattern_of_features_passes_over_labels_in_words() -> None:
     assert found("a:f b:f label:s", feature_columns=("*",)).parts == ("a", "b")
+
+
+def test_a_column_of_image_names_is_that_of_the_paths() -> None:
+    """Whatever it is called; numbered features go before it, other numbers do not."""
+    rows = pa.table({"Image Index": ["1.png", "2.JPG"], "note": ["x", "3.png"], "age": [7, 8], "w": [0.5, 1.5]})
+    schema = with_hints(rows.schema, rows)
+    columns = find_columns(schema, SourceOptions(label_column="note"), "t.csv")
+    assert (columns.kind, columns.uri, columns.parts) == ("image", "Image Index", ())
+    assert columns.notes(SourceOptions()) == [
+        "Column 'note' taken for the labels.",
+        "Column 'Image Index' taken for the paths of images.",
+    ]
+    wide = rows.append_column("f0", pa.array([1, 2]))
+    for number in range(1, 5):
+        wide = wide.append_column(f"f{number}", pa.array([1, 2]))
+    assert len(find_columns(with_hints(wide.schema, wide), SourceOptions(label_column="note"), "t.csv").parts) == 5
+
+
+def test_the_first_value_that_is_no_number_is_told() -> None:
+    rows = pa.table(
+        {f"f{number}": ["1", "-2.5e3", None, "Total", "4"] if number == 2 else [1, 2, 3, 4, 5] for number in range(4)}
+    )
+    rows = rows.append_column("label", pa.array(list("ababa")))
+    with pytest.raises(DataError, match=r"numbers in f0 to f3 of t.csv, but got column 'f2' with 'Total'; correct it"):
+        find_columns(with_hints(rows.schema, rows), SourceOptions(), "t.csv")
+
+
+@pytest.mark.parametrize(("name", "label"), [("ClassId", "ClassId"), ("labelName", "labelName"), ("Class", "Class")])
+def test_words_of_a_name_may_be_joined(name: str, label: str) -> None:
+    assert found(f"FileName:s {name}:i Width:i Roi.X1:i").label == label
+
+
+def test_pixels_in_lists_are_no_encoded_images() -> None:
+    schema = pa.schema([("image", pa.list_(pa.list_(pa.uint8()))), ("label", pa.string())])
+    with pytest.raises(DataError, match=r"encoded images, as files hold them, in column 'image' .*, or pixels as .npz"):
+        find_columns(schema, SourceOptions(), "t.parquet")

@@ -84,7 +84,7 @@ def test_splits_above_the_classes(tmp_path: Path) -> None:
     assert source.notes == (
         "'test', 'train', 'val' taken for splits, the folders below for classes; --split test takes one only.",
     )
-    assert source.warnings == ("Left out: 1 images directly in 'test', without a class.",)
+    assert source.warnings == ("Left out: 1 image directly in 'test', without a class.",)
     assert pairs(whole(opened(tmp_path, split="val")), "uri", "label") == {
         "val/rose/a.png": "rose",
         "val/tulip/a.png": "tulip",
@@ -107,6 +107,16 @@ def test_a_folder_above_the_one_that_was_meant_is_named(tmp_path: Path) -> None:
         opened(tmp_path / "one")
 
 
+def test_folders_of_the_same_names_in_every_class_are_doubted(tmp_path: Path) -> None:
+    for path in ("images/cat", "images/dog", "masks/cat", "masks/dog"):
+        write(tmp_path / path / "1.png", png())
+    (told,) = opened(tmp_path).warnings
+    assert told.startswith("The classes are 'images', 'masks', and each of them holds the folders 'cat', 'dog': if the")
+    assert told.endswith(f"pass --data {tmp_path}/images.")
+    write(tmp_path / "masks" / "owl" / "1.png", png())
+    assert opened(tmp_path).warnings == ()
+
+
 def test_what_is_no_row_is_counted(folder: Path) -> None:
     write(folder / "cat" / "@eaDir" / "a.jpg" / "thumb.jpg", png())
     write(folder / "__MACOSX" / "cat" / "a.jpg", png())
@@ -118,7 +128,7 @@ def test_what_is_no_row_is_counted(folder: Path) -> None:
     source = opened(folder)
     assert source.warnings == (
         "No class, since without an image: 'empty', 'owl' (1 x .mov).",
-        "Left out: 1 images beside the class folders.",
+        "Left out: 1 image beside the class folders.",
     )
     assert source.notes == (
         "Left out, since no images by their names: 1 x .mov, 1 x .txt.",

@@ -35,12 +35,23 @@ def test_not_understood(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a table \(.csv, .*\) .* but got a file of type '.zip'"):
         opened(write(tmp_path / "x.zip", "zip"))
     for name, remedy in (
-        ("x.zip", "unpack it and pass the folder"),
+        ("x.zip", "unpack it, and pass what is in it"),
+        ("x.tar.gz", "type '.gz' .*; unpack it, and pass what is in it"),
+        ("x.arff", "load it in Python"),
         ("x.xlsx", "save it as CSV"),
         ("x.pkl", r"load it in Python and pass the arrays: dynacor_ray.detect\(features, labels\)"),
     ):
         with pytest.raises(DataError, match=remedy):
             opened(write(tmp_path / name, "x"))
+    for content, told in (
+        (b"<!DOCTYPE html><html>", "but got a page of the web; download the file again"),
+        (b"PK\x03\x04\x14", "but got a packed file, as .xlsx and .zip are; save it as CSV"),
+        (b"1 3:0.5 7:1e-3\n0 4:1\n", r"a number per column in x.csv, but got pairs .*LIBSVM.*features.toarray"),
+        (b"5,1,2,3,4\n6,1,2,3,4\n", "--label-column, such as column_1: there is no line with names"),
+        (b'embedding,label\n"[0.1, 0.2]",a\n', "a number per column in CSV"),
+    ):
+        with pytest.raises(DataError, match=told):
+            opened(write(tmp_path / "x.csv", content))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"'demo', a folder .* but got an empty folder"):
         opened(tmp_path / "empty")
@@ -48,6 +59,9 @@ def test_not_understood(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"but got the files t.csv; give the path of the table itself: --data .*/tables/t.csv\."
     ):
+        opened(tmp_path / "tables")
+    write(tmp_path / "tables" / "u.csv", "uri,label\n")
+    with pytest.raises(DataError, match=r"or of several of the same columns: --data '.*/tables/\*\.csv'\."):
         opened(tmp_path / "tables")
 
 

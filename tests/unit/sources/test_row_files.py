@@ -112,15 +112,42 @@ def test_wide_parquet_and_its_wrong_columns(tmp_path: Path) -> None:
         opened(data, feature_columns=("l*", "f*"))
 
 
+def test_what_stands_for_a_missing_number(tmp_path: Path) -> None:
+    """As spreadsheets, pandas and the tables of UCI write it."""
+    lines = text({**WIDE, "label": LABELS}) + "".join(
+        f"{word},1,1,1,1,1,a\n" for word in ("#DIV/0!", "?", "None", "NA")
+    )
+    first = vectors(opened(write(tmp_path / "t.csv", lines)))[:, 0]
+    assert np.isnan(first).tolist() == [False] * 4 + [True] * 4
+    source = opened(write(tmp_path / "t.data", "?,1,?,2,a\n" + "1,2,3,4,b\n" * 3))
+    assert (source.num_rows, source.notes[1]) == (4, "4 columns, column_1 to column_4, are the features.")
+
+
+def test_lines_that_end_in_two_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files that were joined no row is lost, nor where a cell holds the end of a line at the end of a block."""
+    monkeypatch.setattr(text_rows, "_CHUNK_BYTES", 50)
+    head, *rows = text({**WIDE, "label": LABELS}).splitlines()
+    joined = "\n".join([head, *rows]) + "\n" + "\r\n".join(rows) + "\r\n"
+    assert whole(opened(write(tmp_path / "t.csv", joined)))["label"].to_pylist() == LABELS * 2
+    cells = "f0,f1,f2,f3,label\r\n" + "".join(f'1,2,3,{row},"two\n{"lines" * 5}"\r\n' for row in range(9))
+    assert opened(write(tmp_path / "t.csv", cells)).num_rows == 9
+
+
+def test_what_excel_writes(tmp_path: Path) -> None:
+    """A line for its delimiter, decimal commas also in labels, a blank behind a name."""
+    rows = "".join(f"{row},5;1;2;3;{row % 2},0\r\n" for row in range(4))
+    source = opened(write(tmp_path / "t.csv", "sep=;\r\nf0;f1;f2;f3;Label \r\n" + rows))
+    assert whole(source)["label"].to_pylist() == ["0", "1", "0", "1"]
+    assert vectors(source)[:, 0].tolist() == [0.5, 1.5, 2.5, 3.5]
+
+
 def test_wide_text_that_is_no_table(tmp_path: Path) -> None:
     lines = text({**WIDE, "label": LABELS})
     with pytest.raises(DataError, match=r"t.csv to be a table, but got '.*Expected 7 columns, got 2.*'; correct the f"):
         opened(write(tmp_path / "t.csv", lines + "1,2\n"))
-    with pytest.raises(
-        DataError, match=r"numbers in f0 to f5 of t.csv, but got column 'f0' of type string; correct it"
-    ):
-        opened(write(tmp_path / "t.csv", lines + "?,1,1,1,1,1,a\n"))
-    late = opened(write(tmp_path / "t.csv", lines + ("1." + "0" * 90 + ",1,1,1,1,1,a\n") * 12_000 + "1,?,1,1,1,1,a\n"))
+    with pytest.raises(DataError, match=r"numbers in f0 to f5 of t.csv, but got column 'f0' with 'Total'; correct it"):
+        opened(write(tmp_path / "t.csv", lines + "Total,1,1,1,1,1,a\n"))
+    late = opened(write(tmp_path / "t.csv", lines + ("1." + "0" * 90 + ",1,1,1,1,1,a\n") * 12_000 + "1,x,1,1,1,1,a\n"))
     with pytest.raises(DataError, match=r"t.csv to be a table, but got '.*conversion error to double.*'"):
         late.shards(1000)[-1].read()
 
@@ -158,9 +185,9 @@ def test_vectors_in_disguise_are_refused_by_name(tmp_path: Path, values: list[An
 
 
 def test_a_known_path_column_goes_before_guesses_by_type(tmp_path: Path) -> None:
-    write(tmp_path / "x.png", png())
+    paths = [str(write(tmp_path / f"{row}.png", png())) for row in range(4)]
     boxes = pa.array([[0.0, 0.0, 8.0, 8.0]] * 4, pa.list_(pa.float32()))
-    source = opened(save(tmp_path / "t.parquet", {"bbox": boxes, "label": LABELS, "path": ["x.png"] * 4}))
+    source = opened(save(tmp_path / "t.parquet", {"bbox": boxes, "label": LABELS, "path": paths}))
     assert source.kind == "image"
     assert whole(source)["image"].to_pylist() == [png()] * 4
     images = {"bbox": boxes, "label": LABELS, "image": [png()] * 4}

@@ -102,7 +102,7 @@ def test_bad_tables(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("")
     with pytest.raises(DataError, match=r"t.csv to be a table, but got an empty file"):
         opened(tmp_path / "t.csv")
-    (tmp_path / "t.csv").write_bytes(b"PK\x03\x04\0\0")
+    (tmp_path / "t.csv").write_bytes(b"RIFF\0\0")
     with pytest.raises(DataError, match=r"t.csv to be a table in text, but got binary data"):
         opened(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_bytes(LFS_HEAD + b"v1\noid sha256:0\nsize 1\n")
@@ -314,3 +314,36 @@ def test_labels_are_the_same_from_every_format(tmp_path: Path, name: str, form: 
     assert table["error"].to_pylist() == said
     if name == "words":
         assert whole(opened(data, classes=("nan", "one", "NULL")))["label"].to_pylist() == given
+
+
+def test_boxes_of_several_classes_are_no_rows_of_whole_images(tmp_path: Path) -> None:
+    rows = "filename,class,xmin,ymin,xmax,ymax\na.png,cat,0,0,2,2\na.png,dog,2,2,4,4\nb.png,dog,0,0,2,2\n"
+    with pytest.raises(
+        DataError, match=r"one class per image in .*, but got 1 image with boxes \(xmin, .*; write the b"
+    ):
+        opened(write(tmp_path / "t.csv", rows))
+    assert opened(write(tmp_path / "t.csv", rows.replace("a.png,dog", "c.png,dog"))).num_rows == 3
+
+
+def test_competitions_name_their_columns_as_they_like(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "train_images" / f"{name}.png", png())
+    for rows in ("id_code,diagnosis\na,0\nb,1\n", "Photo No,Finding\na.png,0\nb.png,1\n"):
+        source = opened(write(tmp_path / "t.csv", rows))
+        assert whole(source)["error"].null_count == 2
+        assert whole(source)["label"].to_pylist() == ["0", "1"]
+    save(
+        tmp_path / "t.parquet",
+        {"Photo No": ["a.png", "b.png"], "age": [7, 8], "size": [0.5, 1.5], "Finding": ["x", "y"]},
+    )
+    table = opened(tmp_path / "t.parquet", label_column="Finding")
+    assert (table.kind, whole(table)["error"].null_count) == ("image", 2)
+
+
+def test_json_may_be_compressed_or_of_fiftyone(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.png", png())
+    write(tmp_path / "t.json.gz", gzip.compress(b'[{"path": "data/a.png", "label": "cat"}]'))
+    write(tmp_path / "t.json", b'{"classes": ["cat", "dog"], "labels": {"a": 0}}')
+    for name in ("t.json.gz", "t.json"):
+        table = whole(opened(tmp_path / name))
+        assert (table["label"].to_pylist(), table["error"].to_pylist()) == (["cat"], [None])
