@@ -301,7 +301,7 @@ def _run(args: Sequence[str], adjust: Callable[[Any], Any]) -> int:
         _say(*(f"dynacor_ray {__version__}" if name == "--version" else usage()).splitlines())
         return 0 if args else BAD_INPUT
     if name not in COMMANDS:
-        raise wrong_choice("the command", name, list(COMMANDS))
+        raise wrong_choice("the command", name, [*COMMANDS, "--help", "--version"])
     run, kind = COMMANDS[name], config_class(name)
     parser = CommandParser(f"dynacor {name}", inspect.getdoc(run) or "", kind)
     if {"-h", "--help"} & set(words):

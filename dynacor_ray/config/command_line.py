@@ -93,5 +93,5 @@ class CommandParser(argparse.ArgumentParser):
             if "--data" in valid and not hasattr(found, "data") and not unknown[0].startswith("-"):
                 expected, got = "the data after --data", f"{unknown[0]!r} without it"
                 raise ConfigError(expected_got(expected, got, f"say --data {unknown[0]}"))
-            raise unknown_option(unknown[0].partition("=")[0], valid)
+            raise unknown_option(unknown[0].partition("=")[0], valid, self.flags)
         return vars(found)

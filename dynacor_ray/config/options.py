@@ -280,9 +280,12 @@ def options_table(config_type: type[Any], group: str = "") -> str:
     return "\n".join(rows)
 
 
-def unknown_option(name: str, valid: Sequence[str]) -> ConfigError:
-    """The error for an option that there is not; names the closest, or all valid ones where none is near."""
-    close = closest(name, valid)
+def unknown_option(name: str, valid: Sequence[str], also: Sequence[str] = ()) -> ConfigError:
+    """The error for an option that there is not; names the closest, or all valid ones where none is near.
+
+    also: Those that are not listed, but may be meant, such as --no-quiet beside --quiet.
+    """
+    close = closest(name, [*valid, *also])
     remedy = f"perhaps {close!r} is meant" if close else f"valid options: {', '.join(valid)}"
     return ConfigError(expected_got("a known option", repr(name), remedy))
 

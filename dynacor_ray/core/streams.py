@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from dynacor_ray.core.errors import StorageError, expected_got
+
 
 class _Lasting:
     """A text stream that drops what nobody reads any more; all else is the stream's own."""
@@ -20,24 +22,30 @@ class _Lasting:
 
     def write(self, text: str) -> int:
         """Write, or drop the text where the reader has left."""
-        try:
-            return self._stream.write(text)
-        except BrokenPipeError:
-            self._drop()
+        with self._lasting():
+            self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush, or drop what was not read."""
-        try:
+        with self._lasting():
             self._stream.flush()
-        except BrokenPipeError:
-            self._drop()
 
-    def _drop(self) -> None:
-        """Lead the descriptor elsewhere, for Python flushes what is left once more as it ends."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        """Lead the descriptor elsewhere where it fails, for Python flushes what is left once more as it ends.
+
+        Raises StorageError where the reason is another one than a reader that left.
+        """
+        try:
+            yield
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            if not isinstance(error, BrokenPipeError):
+                got = f"'{os.strerror(error.errno or 0)}'"
+                raise StorageError(expected_got("output that can be written", got, "lead it elsewhere")) from error
 
 
 @contextmanager

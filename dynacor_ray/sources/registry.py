@@ -150,8 +150,11 @@ def _existing(data: str) -> Location:
     path = place.path.rstrip("/")
     beside = Location(place.filesystem, posixpath.dirname(path), posixpath.dirname(place.uri.rstrip("/")))
     near = closest(posixpath.basename(path), beside.names() if data else [])
-    if near:
-        raise DataError(expected_got("data to look at", f"no such path {data!r}", f"perhaps {beside / near} is meant"))
+    prefix, colon, root = data.partition(":")
+    word = closest(prefix, SOURCES) if colon else closest(data, ["demo"])
+    if near or word:
+        meant = str(beside / near) if near else f"{word}{colon}{root}"
+        raise DataError(expected_got("data to look at", f"no such path {data!r}", f"perhaps {meant} is meant"))
     expected = f"data to look at ({UNDERSTOOD})"
     raise DataError(expected_got(expected, f"no such path {data!r}", "check the path"))
 

@@ -130,8 +130,12 @@ def test_help_is_quick_and_may_be_cut_off() -> None:
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("detct", "--data", "demo") == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"dynacor: Expected the command to be one of {', '.join(cli.COMMANDS)}, but got 'detct'; ")
+    assert told.startswith(
+        f"dynacor: Expected the command to be one of {', '.join(cli.COMMANDS)}, --help, --version, but"
+    )
     assert told.endswith("perhaps 'detect' is meant.\n")
+    assert status_of("help") == 2
+    assert capsys.readouterr().err.endswith("perhaps '--help' is meant.\n")
     assert status_of("Analyze_Signals") == 2
     assert capsys.readouterr().err.endswith("perhaps 'analyze-signals' is meant.\n")
     assert status_of("xyz") == 2
@@ -144,6 +148,7 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
         ("--gama 0.2", "a known option, but got '--gama'; perhaps '--gamma' is meant.\n"),
         ("--gama=0.2", "a known option, but got '--gama'; perhaps '--gamma' is meant."),
         ("more", "a known option, but got 'more'; valid options: --data, "),
+        ("--no-thumbnail", "but got '--no-thumbnail'; perhaps '--no-thumbnails' is meant."),
         ("--GPU yes", "a known option, but got '--GPU'; perhaps '--gpu' is meant."),
         ("--learning_rate 1", "perhaps '--learning-rate' is meant."),
         ("--epochs ten", "--epochs to be a whole number, but got 'ten'; the default is 20."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,13 @@ def test_the_streams_come_back(capsys: pytest.CaptureFixture[str]) -> None:
         print(1, 1 / (print("out") or 0))
     assert (sys.stdout, sys.stderr) == before
     assert capsys.readouterr().out == "out\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no such device")
+def test_a_disk_that_is_full_is_told_in_one_line() -> None:
+    code = "from dynacor_ray.cli import main; main()"
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", code, "--version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    told = "dynacor: Expected output that can be written, but got 'No space left on device'; lead it elsewhere.\n"
+    assert (done.returncode, done.stderr) == (2, told)

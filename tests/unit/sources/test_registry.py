@@ -22,6 +22,15 @@ def test_nothing_there(tmp_path: Path) -> None:
         opened("nosuchprotocol://x")
 
 
+@pytest.mark.parametrize(("data", "meant"), [("dmeo", "demo"), ("cifra10:data", "cifar10:data")])
+def test_a_word_that_is_nearly_one_of_ours(
+    data: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"no such path '{data}'; perhaps {meant} is meant"):
+        opened(data)
+
+
 def test_what_a_driver_raises_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise ValueError("Repository id must be 'namespace/name'")
