@@ -187,10 +187,15 @@ def _index_table(index: Any, ids: Any) -> pa.Table | None:
     """instance_id of each row beside the frame's index, which pandas restores with its names and types.
 
     index: None where there is no frame. ids: The table's own, or None for the positions.
+    Raises DataError when its values are of several types.
     """
     if index is None:
         return None
     import pandas as pd
 
     rows = {schema.INSTANCE_ID: np.arange(len(index)) if ids is None else ids}
-    return pa.Table.from_pandas(pd.DataFrame(rows, index=index), preserve_index=True)
+    try:
+        return pa.Table.from_pandas(pd.DataFrame(rows, index=index), preserve_index=True)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        remedy = "pass frame.reset_index(drop=True), or frame.set_axis(frame.index.astype(str))"
+        raise DataError(expected_got("an index of one type", f"'{first_line(error)}'", remedy)) from error

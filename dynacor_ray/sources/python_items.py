@@ -25,6 +25,13 @@ HELD = (
     "an array or tensor of features (N, D) or images (N, H, W[, C]), a list of paths or images, a data frame or Arrow "
     "table, a Hugging Face Dataset, a data set of Ray Data, or a data set of (image, label)"
 )
+_CONVERTED = {
+    "collect": "data.collect()",  # polars' lazy frame
+    "to_table": "data.to_table()",  # pyarrow's data set
+    "fetch_arrow_table": "data.fetch_arrow_table()",  # what DuckDB has executed
+    "batch_sampler": "loader.dataset",  # torch's loader
+}
+"""How to pass what is no table or list yet, by what it has."""
 _ENCODED = (bytes, bytearray, memoryview)
 
 
@@ -50,8 +57,8 @@ def open_items(data: Any, labels: Any, options: SourceOptions, row_index: pa.Tab
         kind, data = _features_of_map(data) or (kind, data)
     else:
         remedy = "pass a list of its items and one of their labels" if hasattr(data, "__iter__") else "convert it"
-        remedy = "pass data.collect()" if hasattr(data, "collect") else remedy  # polars' lazy frames
-        remedy = "pass loader.dataset" if hasattr(data, "dataset") and hasattr(data, "batch_size") else remedy
+        for name, hint in _CONVERTED.items():
+            remedy = f"pass {hint}" if hasattr(data, name) else remedy
         raise DataError(expected_got(HELD, f"{type(data).__module__}.{type(data).__qualname__}", remedy))
     if labels is None or isinstance(labels, str):
         raise DataError(expected_got("labels of the rows", repr(labels), "pass detect(data, labels)"))

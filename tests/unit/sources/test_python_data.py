@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -130,8 +131,10 @@ def test_anything_with_an_arrow_stream_is_a_table() -> None:
         def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
             return pa.table({"feature": X.tolist(), "label": Y}).__arrow_c_stream__(requested_schema)
 
-    table = whole(opened(Stream()))
-    assert (table["feature"].to_pylist(), table["label"].to_pylist()) == (X.tolist(), TEXT)
+    held = pa.table({"feature": X.tolist(), "label": Y})
+    for data in (Stream(), held.to_reader(2), held.to_batches()[0]):
+        table = whole(opened(data))
+        assert (table["feature"].to_pylist(), table["label"].to_pylist()) == (X.tolist(), TEXT)
 
 
 def test_columns_of_numbers_are_features_in_a_table() -> None:
@@ -224,6 +227,9 @@ def test_missing_labels_are_null() -> None:
         ({"features": X, "labels": Y}, None, "pass two of them, as in detect(data['features'], data['labels'])."),
         (X, ["a", 1, "b", 2, "c"], "Expected labels that are all text or all integers"),
         (pd.DataFrame(X), pd.Series(Y, index=list("abcde")), "Expected labels with the index of the data"),
+        (pd.DataFrame(X, index=[1, "b", 2, "c", 3]), Y, "an index of one type, but got"),
+        (SimpleNamespace(collect=0), None, "but got types.SimpleNamespace; pass data.collect()."),
+        (SimpleNamespace(to_table=0), None, "but got types.SimpleNamespace; pass data.to_table()."),
         (object(), Y, "but got builtins.object; convert it."),
     ],
 )
