@@ -7,11 +7,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import pytest
-
 from dynacor_ray.export.label_studio import image_url
 from dynacor_ray.export.tables import export_run
-from dynacor_ray.report.answer_files import read_answer_file
 from tests.made_runs import at, issues, make_run
 
 
@@ -61,32 +58,3 @@ def test_paths_are_encoded_as_their_prefix_needs(tmp_path: Path) -> None:
     assert image_url("", AWKWARD) == AWKWARD
     for uri in ("s3://bucket/a b.png", "https://host/a%20b.png"):
         assert image_url("/data/local-files/?d=", uri) == uri
-
-
-@pytest.mark.filterwarnings("ignore")  # of libraries that Label Studio's needs
-def test_label_studio_s_own_library_reads_tasks_and_its_exports_are_answers(tmp_path: Path) -> None:
-    pytest.importorskip("label_studio_sdk")
-    from label_studio_sdk.converter import Converter
-    from label_studio_sdk.label_interface import LabelInterface
-
-    run, out = make_run(tmp_path / "run", names=("cat", 'a "b" <dog>', "owl"), images=True), tmp_path / "tasks.json"
-    export_run(at(run), at(out), limit=3)
-    tasks, config = json.loads(out.read_text()), (tmp_path / "tasks.xml").read_text()
-    interface = LabelInterface(config)
-    for number, task in enumerate(tasks):
-        assert interface.validate_task({"data": task["data"]})
-        assert interface.validate_prediction(task["predictions"][0])
-        chosen = task["predictions"][0]["result"]
-        task |= {
-            "id": number + 1,
-            "annotations": [{"id": number + 1, "completed_by": {"email": "a@b"}, "result": chosen}],
-        }
-    (tmp_path / "export.json").write_text(json.dumps(tasks))
-    converter = Converter(config=config, project_dir=None, download_resources=False)
-    known = {row["instance_id"]: row["predicted_label"] for row in issues(run)[:3]}
-    names = ("cat", 'a "b" <dog>', "owl")
-    for form in ("JSON_MIN", "CSV"):
-        converter.convert(str(tmp_path / "export.json"), str(tmp_path / form), form, is_dir=False)
-        (made,) = [path for path in (tmp_path / form).rglob("*") if path.is_file()]
-        answers = read_answer_file(at(made))
-        assert {one.row: one.label for one in answers} == {row: names[code] for row, code in known.items()}
