@@ -17,7 +17,6 @@ part of the paper stands and which test in `tests/unit/method/` checks it.
 | Table 6 | probability difference | `dynamics.probability_difference` | `test_dynamics` |
 | Table 6 | alignment of pre-logits | `dynamics.alignment` | `test_dynamics` |
 | Table 6 | directions for the alignment | `dynamics.first_eigenvectors` | `test_dynamics` |
-| Table 6 | a signal by name | `signals.signal_of` | `test_signals` |
 | Table 6 | all signals of a batch | `signals.record_signals` | `test_signals` |
 | Eq. 1 | windows of sign dynamics | `dynamics_encoder.sign_windows` | `test_dynamics_encoder` |
 | §4.4 | a fresh dynamics encoder | `dynamics_encoder.initial_encoder_state` | `test_dynamics_encoder` |

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynacor_ray.core.eigen import eigh
-from dynacor_ray.core.errors import ConfigError, DataError, TrainingError, expected_got
+from dynacor_ray.core.errors import ConfigError, TrainingError, expected_got
 
 _FLOAT16_MAX = np.float32(65504.0)
 _NEGATIVE_SUBNORMAL = np.float16(-(2.0**-24))
@@ -56,15 +56,9 @@ def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         float (B,), unbounded; low = likely mislabeled.
 
-    Raises:
-        DataError: C < 2.
-
     >>> logit_margin(torch.tensor([[2.0, 0.5, -1.0], [1.0, 4.0, 0.0]]), torch.tensor([0, 0]))
     tensor([ 1.5000, -3.0000])
     """
-    if logits.shape[1] < 2:
-        remedy = "check the number of classes"
-        raise DataError(expected_got("logits of 2 classes or more", str(logits.shape[1]), remedy))
     others = logits.scatter(1, labels.long().unsqueeze(1), -torch.inf)
     return _at_label(logits, labels) - others.amax(dim=1)
 
@@ -174,12 +168,10 @@ def row_weights(is_corrupted: Tensor, gamma_actual: float, weighting: str) -> Te
         float32 (B,).
 
     Raises:
-        ConfigError: another weighting, or "paper" without copies.
+        ConfigError: "paper" without copies.
     """
     if weighting == "uniform":
         return torch.ones(is_corrupted.shape, dtype=torch.float32, device=is_corrupted.device)
-    if weighting != "paper":
-        raise ConfigError(expected_got("a weighting of 'uniform' or 'paper'", repr(weighting), "pass one of these"))
     if not gamma_actual > 0.0:
         raise ConfigError(expected_got("at least one corrupted copy for Eq. 2", f"gamma {gamma_actual}", "raise gamma"))
     weights = torch.where(is_corrupted, (1.0 + gamma_actual) / gamma_actual, 1.0 + gamma_actual)
@@ -196,22 +188,14 @@ def sign_patterns(margins: NDArray[np.floating[Any]]) -> SignPatterns:
 
     Returns:
         SignPatterns; `signs[inverse]` is the sign of every row. Only `inverse` depends on the order of rows.
-
-    Raises:
-        DataError: margins are not 2-d, or E = 0.
     """
-    if margins.ndim != 2:
-        raise DataError(expected_got("margins of shape (n, E)", f"shape {margins.shape}", "pass one row per key"))
-    num_epochs = margins.shape[1]
-    if num_epochs < 1:
-        raise DataError(expected_got("dynamics of at least one epoch", "none", "train for one epoch or more"))
     words = _packed_words(margins >= 0)
     if words.shape[1] == 1:
         distinct, inverse, counts = np.unique(words[:, 0], return_inverse=True, return_counts=True)
         distinct = distinct[:, None]
     else:
         distinct, inverse, counts = _unique_rows(words)
-    bits = np.unpackbits(distinct.astype(">u8").view(np.uint8), axis=1, count=num_epochs)
+    bits = np.unpackbits(distinct.astype(">u8").view(np.uint8), axis=1, count=margins.shape[1])
     return SignPatterns(bits.astype(np.int8) * np.int8(2) - np.int8(1), inverse.astype(np.int64), counts)
 
 

@@ -9,11 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynacor_ray.core.errors import ConfigError, expected_got
-
 NOISY, CLEAN = 0, 1
 """Row of a centroid, and column of a distance, of each cluster."""
-KL_REDUCTIONS = ("sum", "batchmean")
 
 
 def cosine_distance(embedding: Tensor, centroids: Tensor) -> Tensor:
@@ -80,12 +77,7 @@ def clustering_loss(p_noisy: Tensor, q_noisy: Tensor, reduction: str = "sum", co
 
     Returns:
         A scalar >= 0.
-
-    Raises:
-        ConfigError: another reduction.
     """
-    if reduction not in KL_REDUCTIONS:
-        raise ConfigError(expected_got("a reduction of 'sum' or 'batchmean'", repr(reduction), "pass one of these"))
     p = torch.stack((p_noisy, 1.0 - p_noisy), dim=1)
     q = torch.stack((q_noisy, 1.0 - q_noisy), dim=1)
     divergence = (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(dim=1)

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dynacor_ray.core.errors import ConfigError, expected_got, require_choice
+from dynacor_ray.core.errors import ConfigError, expected_got
 
 _CHUNK = 256
 EpochChoice = Literal["validation_metric", "noise_rate", "davies_bouldin", "last"]
@@ -107,26 +107,6 @@ def davies_bouldin(
     return float((share @ distance).sum(axis=0)) / gap if gap > 0.0 else float("inf")
 
 
-def rate_agreement(flagged_originals: float, noise_rate: float) -> float:
-    """Minus the distance between the flagged share and an estimated noise rate (§3, §4.4); ours. Larger is better.
-
-    The cut of a ranking with the largest F1 flags about as many rows as are wrong (exactly as many where precision
-    equals recall), and F1 falls on both sides. The noise rate is estimated apart from the clustering
-    (`decision.noise_rate`).
-
-    Args:
-        flagged_originals: flagged share of the originals, in [0, 1].
-        noise_rate: the estimate, in [0, 1].
-
-    Returns:
-        A float in [-1, 0].
-
-    >>> rate_agreement(flagged_originals=0.25, noise_rate=0.5)
-    -0.25
-    """
-    return -abs(flagged_originals - noise_rate)
-
-
 def choose_epoch(records: Sequence[EpochRecord], rule: str, noise_rate: float | None = None) -> int:
     """The epoch to keep (§4.4, Table 3): best by a rule of RUN_RULES, smallest Davies-Bouldin index, or the last.
 
@@ -139,27 +119,25 @@ def choose_epoch(records: Sequence[EpochRecord], rule: str, noise_rate: float | 
         `epoch` of the best record, the earliest of equally good ones.
 
     Raises:
-        ConfigError: unknown rule, no records, or no noise rate where it is needed.
+        ConfigError: no noise rate where it is needed.
     """
-    require_choice("a rule", rule, EPOCH_CHOICES)
-    if not records:
-        raise ConfigError(expected_got("at least one epoch", "none", "record epoch 0 before training"))
     if rule == "last":
         return records[-1].epoch
     if rule == "davies_bouldin":
-        return min(records, key=lambda record: _infinite_if_none(record.davies_bouldin)).epoch
+        return min(records, key=lambda one: np.inf if one.davies_bouldin is None else one.davies_bouldin).epoch
     return max(records, key=lambda record: score(record, rule, noise_rate)).epoch
 
 
 def score(record: EpochRecord, rule: str, noise_rate: float | None = None) -> float:
-    """Score of an epoch by a rule of RUN_RULES (§4.4); larger is better. Raises ConfigError as `choose_epoch` does."""
+    """Score of an epoch by a rule of RUN_RULES (§4.4); larger is better. Raises ConfigError as `choose_epoch` does.
+
+    The rule `noise_rate` (ours) is minus the distance between the flagged share and an estimate of the noise rate made
+    apart from the clustering (`decision.noise_rate`): the cut of a ranking with the largest F1 flags about as many rows
+    as are wrong, and F1 falls on both sides.
+    """
     if rule == "validation_metric":
         return record.validation_metric
     if noise_rate is None:
         remedy = "train for two epochs or more, or choose by validation_metric"
         raise ConfigError(expected_got("an estimate of the noise rate", "none", remedy))
-    return rate_agreement(record.flagged_originals, noise_rate)
-
-
-def _infinite_if_none(value: float | None) -> float:
-    return float("inf") if value is None else value
+    return -abs(record.flagged_originals - noise_rate)

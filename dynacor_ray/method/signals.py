@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, expected_got
 from dynacor_ray.method.dynamics import (
     alignment,
     cross_entropy_loss,
@@ -108,13 +107,6 @@ SIGNALS = {
 """Name -> signal (Table 6). The first is DynaCor's."""
 COLUMNS = tuple(dict.fromkeys(signal.column for signal in SIGNALS.values()))
 """Recorded columns; one may serve several signals."""
-
-
-def signal_of(name: str) -> Signal:
-    """A signal by its name (§4.3, Table 6). Raises ConfigError for an unknown one."""
-    if name not in SIGNALS:
-        raise ConfigError(expected_got("a signal of Table 6", repr(name), "choose among " + ", ".join(SIGNALS)))
-    return SIGNALS[name]
 
 
 def record_signals(batch: BatchOutputs) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from dynacor_ray.engine.runtime.tasks import map_shared
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.ground_truth.metrics import detection_metrics
 from dynacor_ray.ground_truth.supervised_bound import FOLDS, READERS, BoundConfig, FoldScores, merge_folds, score_fold
-from dynacor_ray.method.signals import signal_of
+from dynacor_ray.method.signals import SIGNALS
 from dynacor_ray.report.comparison_table import print_comparison
 from dynacor_ray.report.signal_analysis import (
     NOTE,
@@ -186,7 +186,7 @@ class SignalCell(GridCell):
 
 def _judge_fold(known: _Known, item: tuple[str, str, int]) -> _Fold:
     name, reader, number = item
-    signal, start = signal_of(name), time.monotonic()
+    signal, start = SIGNALS[name], time.monotonic()
     judged, message = None, None
     try:
         dynamics = signal.read(known.columns[signal.column])

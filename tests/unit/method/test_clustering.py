@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray.core.errors import ConfigError, DataError, TrainingError
+from dynacor_ray.core.errors import DataError, TrainingError
 from dynacor_ray.method import clustering as c
 from dynacor_ray.method.dynamics_encoder import DynamicsEncoder
 
@@ -70,8 +70,6 @@ def test_equation_6_by_hand() -> None:
     counts = torch.tensor([3.0, 1.0])
     assert float(c.clustering_loss(p, q, "sum", counts)) == pytest.approx(3 * first + second)
     assert float(c.clustering_loss(p, q, "batchmean", counts)) == pytest.approx((3 * first + second) / 4)
-    with pytest.raises(ConfigError, match="'sum' or 'batchmean', but got 'mean'"):
-        c.clustering_loss(p, q, "mean")
 
 
 def test_equation_6_is_zero_only_where_both_agree() -> None:
@@ -243,28 +241,12 @@ def test_presets_are_the_documented_ones() -> None:
     )
 
 
-def test_unknown_variants_options_and_values_are_refused() -> None:
-    with pytest.raises(ConfigError, match="a variant among paper, released, but got 'official'"):
-        c.preset("official")
-    with pytest.raises(ConfigError, match=r"an option among alpha, epochs, .*, but got 'alhpa'"):
-        c.preset("paper", alhpa=0.1)
-    with pytest.raises(ConfigError, match="assignment_distance among cosine, squared_euclidean, but got 'l1'"):
-        c.preset("paper", assignment_distance="l1")
-    for options in ({"alpha": -1}, {"epochs": -1}, {"batch_size": 0}, {"learning_rate": 0}, {"weight_decay": math.nan}):
-        with pytest.raises(ConfigError, match=next(iter(options))):
-            c.ClusteringConfig(**options)  # type: ignore[arg-type]
-
-
 def test_unusable_rows_are_refused() -> None:
     margins, is_corrupted, has_copy = simulated(12)
     with pytest.raises(DataError, match="original and corrupted rows, but got 0 corrupted rows of 12"):
         c.fit(margins, np.zeros(12, bool), has_copy, QUICK)
     with pytest.raises(DataError, match="but got 12 corrupted rows"):
         c.fit(margins, np.ones(12, bool), has_copy, QUICK)
-    with pytest.raises(DataError, match="E >= 1"):
-        c.fit(margins[:, :0], is_corrupted, has_copy, QUICK)
-    with pytest.raises(DataError, match="is_corrupted and has_copy"):
-        c.fit(margins, is_corrupted[:5], has_copy, QUICK)
     with pytest.raises(DataError, match="without NaN"):
         c.fit(np.full_like(margins, np.nan), is_corrupted, has_copy, QUICK)
 

@@ -147,27 +147,9 @@ def test_blocks_without_rows_or_without_copies_keep_their_columns() -> None:
     assert empty.schema == full.schema
 
 
-@pytest.mark.parametrize("options", [{"gamma": 0.0}, {"gamma": 1.5}, {"copy_pool": 0.0}, {"gamma": float("nan")}])
-def test_options_out_of_range_are_named(options: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(options))):
-        CorruptionConfig(**options)  # type: ignore[arg-type]
-
-
-def test_gamma_may_not_exceed_the_pool() -> None:
-    with pytest.raises(ConfigError, match="gamma <= copy_pool"):
-        CorruptionConfig(gamma=0.5, copy_pool=0.4)
-
-
 def test_unusable_tables_are_refused() -> None:
-    config, rows = CorruptionConfig(), block(np.arange(3))
-    with pytest.raises(DataError, match="'given_label'"):
-        corrupt(rows.drop_columns(["given_label"]), config, CLASSES)
-    with pytest.raises(DataError, match="no column named 'label'"):
-        corrupt(rows.rename_columns(["instance_id", "label", "given_label", "image"]), config, CLASSES)
     with pytest.raises(DataError, match="range of -1"):
-        corrupt(block(np.array([-1, 2])), config, CLASSES)
-    with pytest.raises(DataError, match="1 nulls"):
-        corrupt(pa.table({"instance_id": [1, None], "given_label": [0, 1]}), config, CLASSES)
+        corrupt(block(np.array([-1, 2])), CorruptionConfig(), CLASSES)
     with pytest.raises(DataError, match=r"labels in 0\.\.1, but got label 2 of instance 2"):
         corrupted_label(np.array([0, 1, 2]), np.arange(3), 2, seed=0)
     with pytest.raises(ConfigError, match="at least 2 classes"):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dynacor_ray.core.errors import ConfigError, DataError, TrainingError
+from dynacor_ray.core.errors import ConfigError, TrainingError
 from dynacor_ray.method import dynamics as d
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 0.0]])
@@ -24,8 +24,6 @@ def test_logit_margin_by_hand() -> None:
 
 def test_logit_margin_of_two_classes_and_of_one_row() -> None:
     assert d.logit_margin(torch.tensor([[1.0, 4.0]]), torch.tensor([1])).tolist() == [3.0]
-    with pytest.raises(DataError, match="2 classes or more, but got 1"):
-        d.logit_margin(torch.zeros(3, 1), torch.zeros(3, dtype=torch.long))
 
 
 def test_logit_margin_against_a_loop() -> None:
@@ -108,8 +106,6 @@ def test_paper_weights_are_the_sum_of_both_means() -> None:
 def test_uniform_weights_and_refusals() -> None:
     is_corrupted = torch.tensor([True, False])
     assert d.row_weights(is_corrupted, 0.5, "uniform").tolist() == [1.0, 1.0]
-    with pytest.raises(ConfigError, match="'uniform' or 'paper', but got 'half'"):
-        d.row_weights(is_corrupted, 0.5, "half")
     with pytest.raises(ConfigError, match="at least one corrupted copy"):
         d.row_weights(is_corrupted, 0.0, "paper")
 
@@ -137,10 +133,3 @@ def test_sign_patterns_against_numpy(margins: np.ndarray) -> None:
 def test_distinct_rows_stay_distinct_in_every_epoch(num_epochs: int) -> None:
     margins = 1.0 - 2.0 * np.eye(num_epochs)
     assert d.sign_patterns(margins).counts.tolist() == [1] * num_epochs
-
-
-def test_dynamics_without_epochs_are_refused() -> None:
-    with pytest.raises(DataError, match="at least one epoch"):
-        d.sign_patterns(np.zeros((3, 0)))
-    with pytest.raises(DataError, match=r"shape \(n, E\)"):
-        d.sign_patterns(np.zeros(3))

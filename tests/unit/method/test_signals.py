@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.method import signals as s
 
 
@@ -65,9 +64,7 @@ def test_alignment_without_directions_is_nothing() -> None:
 
 def test_only_the_sign_of_a_stored_margin_counts() -> None:
     stored = np.array([[-(2.0**-24), 0.0, -0.0, 3.0]], np.float16)
-    assert s.signal_of("margin_sign").read(stored).tolist() == [[-1, 1, 1, 1]]
-    with pytest.raises(ConfigError, match="choose among margin_sign, margin, probability"):
-        s.signal_of("entropy")
+    assert s.SIGNALS["margin_sign"].read(stored).tolist() == [[-1, 1, 1, 1]]
 
 
 @settings(deadline=None, max_examples=25)
