@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynacor_ray.core.errors import ConfigError, DataError, expected_got
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.detectors.baseline_classifiers import BaselineClassifier, BaselineTraining
 from dynacor_ray.detectors.evidence import Evidence, Verdict
 
@@ -41,12 +41,7 @@ def beta(epoch: int, num_epochs: int) -> float:
     Args:
         epoch: in 0..E-1.
         num_epochs: E.
-
-    Raises:
-        ConfigError: an epoch out of range.
     """
-    if not 0 <= epoch < num_epochs:
-        raise ConfigError(expected_got(f"an epoch in 0..{num_epochs - 1}", str(epoch), "count epochs from 0"))
     # in tenths of an epoch, which are whole numbers: the plateau is reached exactly
     risen = min(max(10 * epoch - num_epochs, 0), 3 * num_epochs)
     return BETA * risen / (3 * num_epochs)

@@ -56,8 +56,6 @@ class NearestNeighbors:
     """
 
     def __init__(self, query: Tensor, query_ids: Tensor, k: int, query_groups: Tensor | None = None) -> None:
-        if k < 1:
-            raise ConfigError(expected_got("at least 1 neighbor", str(k), "10 is usual"))
         self._query, self._k = query, k
         self._groups = query_ids if query_groups is None else query_groups
         shape = (len(query), k)

@@ -184,11 +184,8 @@ def estimate_transition(
     Returns:
         p, float64 (C,), and T, float64 (C, C), T[i, j] = P(given = j | true = i), rows sum to 1.
 
-    Raises:
-        ConfigError: more than 100 classes.
     """
     num_classes = len(c1)
-    _require_few_classes(num_classes)
     observed = [torch.from_numpy(np.ascontiguousarray(c, np.float64)) for c in (c1, c2, c3)]
     # one factor for all orders leaves the minimum where it is, and makes tolerances mean the same for any C
     scale = 1.0 / sum(float(c.square().sum()) for c in observed)
@@ -234,17 +231,13 @@ def _expected_consensus(prior: Tensor, transition: Tensor) -> tuple[Tensor, Tens
     return joint.sum(dim=0), joint.T @ transition, third
 
 
-def _require_few_classes(num_classes: int) -> None:
-    if num_classes > MAX_CLASSES:
-        remedy = "leave simifeat_r out; simifeat_v takes any number"
-        raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(num_classes), remedy))
-
-
 def _wrong_shares(
     given: NDArray[np.int64], neighbor_labels: NDArray[np.integer[Any]], present: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """1 - P(true = j | given = j) of the classes that occur, float64 (P,); 0 when too few have two neighbors."""
-    _require_few_classes(len(present))
+    if len(present) > MAX_CLASSES:
+        remedy = "leave simifeat_r out; simifeat_v takes any number"
+        raise ConfigError(expected_got(f"at most {MAX_CLASSES} classes for HOC", str(len(present)), remedy))
     complete = (neighbor_labels[:, :2] >= 0).all(axis=1)
     if len(present) < 2 or not complete.any(axis=0):
         return np.zeros(len(present))

@@ -37,11 +37,8 @@ def detection_metrics(
         negative `auroc`.
 
     Raises:
-        DataError: the lengths differ, or a quality is NaN.
+        DataError: a quality is NaN.
     """
-    if not is_label_issue.shape == label_quality.shape == is_mislabeled.shape:
-        got = f"shapes {is_label_issue.shape}, {label_quality.shape}, {is_mislabeled.shape}"
-        raise DataError(expected_got("three arrays of one length", got, "align them by instance_id first"))
     if np.isnan(label_quality).any():
         remedy = "drop instances that have none"
         raise DataError(expected_got("a label_quality for every instance", "NaN", remedy))

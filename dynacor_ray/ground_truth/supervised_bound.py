@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynacor_ray.core.eager_optimizer import eager
-from dynacor_ray.core.errors import DataError, expected_got, require_choice
+from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.rng import derive_seed
 from dynacor_ray.detectors.confident_learning import fold_of
 from dynacor_ray.detectors.evidence import Verdict
@@ -104,11 +104,9 @@ def score_fold(
         config: options, None for the defaults.
 
     Raises:
-        ConfigError: another reader.
         DataError: the training or the validation rows are all right or all wrong.
     """
     config = config or BoundConfig()
-    require_choice("a reader", reader, READERS)
     order = np.argsort(ids, kind="stable")
     part = fold_of(ids[order], FOLDS, config.seed)
     validation = (fold + 1) % FOLDS

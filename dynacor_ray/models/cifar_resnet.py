@@ -90,7 +90,8 @@ class CifarResNet(nn.Module):
             blocks: list[nn.Module] = []
             for block in range(depth):
                 stride = 2 if block == 0 and number > 1 else 1
-                blocks.append(_block(kind, before, width, stride))
+                shape = (before, width, stride)
+                blocks.append(PreActBlock(*shape) if self.preact else BasicBlock(*shape, padded=kind == "padded"))
                 before = width
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
         self._stages = [f"layer{number}" for number in range(1, len(widths) + 1)]
@@ -108,22 +109,6 @@ class CifarResNet(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def _block(kind: str, wide_in: int, wide_out: int, stride: int) -> nn.Module:
-    if kind == "preact":
-        return PreActBlock(wide_in, wide_out, stride)
-    return BasicBlock(wide_in, wide_out, stride, padded=kind == "padded")
-
-
 def cifar_resnet(layers: int) -> CifarResNet:
     """The network of 6n+2 layers (He et al., CVPR 2016, §4.2): 8, 20, 32, ..."""
     return CifarResNet((16, 32, 64), ((layers - 2) // 6,) * 3, "padded")
-
-
-def cifar_resnet34() -> CifarResNet:
-    """ResNet34 with the stem for 32 px (Table 5)."""
-    return CifarResNet((64, 128, 256, 512), (3, 4, 6, 3))
-
-
-def cifar_preact_resnet18() -> CifarResNet:
-    """PreAct-ResNet18 with the stem for 32 px (Table 5, DivideMix)."""
-    return CifarResNet((64, 128, 256, 512), (2, 2, 2, 2), "preact")

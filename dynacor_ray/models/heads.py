@@ -90,11 +90,8 @@ def build_classifier(
         scale: positive factor for the centered features.
 
     Raises:
-        ConfigError: unknown name, fewer than two classes, or a mean or scale that does not fit.
+        ConfigError: fewer than two classes, or a mean or scale that does not fit.
     """
-    if name not in CLASSIFIERS:
-        remedy = "choose one of these"
-        raise ConfigError(expected_got(f"a classifier ({', '.join(sorted(CLASSIFIERS))})", repr(name), remedy))
     require_two_classes(num_classes, "check the label column")
     vector = torch.as_tensor(np.array(mean) if isinstance(mean, np.ndarray) else mean)
     if vector.shape != (num_features,) or not bool(torch.isfinite(vector).all()):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dynacor_ray.core.errors import EncoderError, expected_got, first_line, require_two_classes
-from dynacor_ray.models.cifar_resnet import CifarResNet, cifar_preact_resnet18, cifar_resnet, cifar_resnet34
+from dynacor_ray.models.cifar_resnet import CifarResNet, cifar_resnet
 from dynacor_ray.models.encoder_spec import EncoderSpec, did_you_mean, words_digest
 from dynacor_ray.models.heads import OutputLayer
 from dynacor_ray.models.load_errors import unfit
@@ -27,10 +27,10 @@ from dynacor_ray.models.weights import existing_weights, file_digest, load_exact
 CIFAR: dict[str, Callable[[], CifarResNet]] = {
     "cifar_resnet8": lambda: cifar_resnet(8),
     "cifar_resnet20": lambda: cifar_resnet(20),
-    "cifar_resnet34": cifar_resnet34,
-    "cifar_preact_resnet18": cifar_preact_resnet18,
+    "cifar_resnet34": lambda: CifarResNet((64, 128, 256, 512), (3, 4, 6, 3)),
+    "cifar_preact_resnet18": lambda: CifarResNet((64, 128, 256, 512), (2, 2, 2, 2), "preact"),
 }
-"""Name -> network of this package."""
+"""Name -> network of this package; the last two are those of Table 5."""
 SHORT = {"resnet50": "resnet50.tv_in1k"}
 """Name -> timm's name of the network with torchvision's layers and weights."""
 CIFAR_SIDE = 32

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.errors import DataError
 from dynacor_ray.detectors.cores import (
     CORES_TRAINING,
     beta,
@@ -84,12 +84,6 @@ def test_beta_rises_over_the_second_to_fourth_tenth() -> None:
         assert weights == sorted(weights)
         assert weights.index(2.0) == -(-4 * num_epochs // 10), "the first tenth and three more"
     assert beta(0, 1) == 0.0
-
-
-@pytest.mark.parametrize("epoch", [-1, 5])
-def test_an_epoch_out_of_range_is_refused(epoch: int) -> None:
-    with pytest.raises(ConfigError, match=rf"an epoch in 0\.\.4, but got {epoch}"):
-        beta(epoch, 5)
 
 
 def test_learning_rate_shrinks_with_beta() -> None:

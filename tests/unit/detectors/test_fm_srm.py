@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.decision.gaussian_mixture import fit_mixture
 from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.detectors.fm_srm import PrototypeSums, agreement, fm_srm, prototype_margin
@@ -56,11 +56,6 @@ def test_a_class_without_instances_is_nobody_s_nearest() -> None:
     alone = PrototypeSums(3, 2)
     alone.add(torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
     assert prototype_margin(torch.tensor([[0.0, 5.0]]), torch.tensor([1]), alone.prototypes()).tolist() == [1.0]
-
-
-def test_sums_of_other_data_are_refused() -> None:
-    with pytest.raises(DataError, match=r"sums of shape \(3, 5\), but got \(4, 5\)"):
-        PrototypeSums(3, 5).merge(PrototypeSums(4, 5))
 
 
 def test_agreement_by_hand() -> None:

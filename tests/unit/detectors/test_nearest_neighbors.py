@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.detectors.nearest_neighbors import NO_INSTANCE, NearestNeighbors, normalized
 
 
@@ -78,12 +77,6 @@ def test_normalized_rows_have_length_one_and_zeros_stay() -> None:
     rows = normalized(torch.tensor([[3.0, 4.0], [0.0, 0.0]], dtype=torch.float16))
     assert rows.dtype == torch.float32
     assert rows.tolist() == [pytest.approx([0.6, 0.8]), [0.0, 0.0]]
-
-
-def test_unusable_input_is_refused() -> None:
-    rows, ids = torch.eye(2), torch.arange(2)
-    with pytest.raises(ConfigError, match="at least 1 neighbor, but got 0"):
-        NearestNeighbors(rows, ids, 0)
 
 
 def test_rows_of_one_group_are_no_neighbors() -> None:

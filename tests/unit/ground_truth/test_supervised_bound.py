@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.errors import DataError
 from dynacor_ray.detectors.evidence import Verdict
 from dynacor_ray.ground_truth import supervised_bound as bound
 from dynacor_ray.ground_truth.metrics import detection_metrics
@@ -106,8 +106,6 @@ def test_a_constant_signal_flags_without_knowing() -> None:
 
 
 def test_wrong_input_is_told() -> None:
-    dynamics, ids, wrong = separable(100)
-    with pytest.raises(ConfigError, match="a reader among dynamics, mean, but got 'shape'"):
-        judged(dynamics, ids, wrong, "shape", QUICK)
+    dynamics, ids, _ = separable(100)
     with pytest.raises(DataError, match=r"0 wrong of .* training rows; use more rows, or more noise"):
         judged(dynamics, ids, np.zeros(100, bool), "mean", QUICK)
