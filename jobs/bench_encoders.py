@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from benchmarking import Lap, Watch, folder_for, print_report, take_turns
-from PIL import Image
+from benchmarking import Lap, Watch, folder_for, noisy_jpeg, print_report, take_turns
 
 from dynacor_ray.core.image_decoding import load_rgb
 from dynacor_ray.engine.runtime.tasks import torch_threads
@@ -43,7 +41,8 @@ class Options:
 
 def main(options: Options) -> None:
     """Encode and decode in turns, on one core, and print the report."""
-    files, ratios, seconds, facts = jpegs(options), {}, {}, {}
+    files = [noisy_jpeg(number, options.pixels) for number in range(options.images)]
+    ratios, seconds, facts = {}, {}, {}
     with folder_for(None) as folder, torch_threads(1):
         for text in options.encoders:
             name, _, side = text.rpartition(":")
@@ -83,20 +82,6 @@ def main(options: Options) -> None:
         vars(options),
         networks=facts,
     )
-
-
-def jpegs(options: Options) -> list[bytes]:
-    """Files of blurred noise, about as large as photographs."""
-    files = []
-    for number in range(options.images):
-        random = np.random.default_rng(number)
-        coarse = Image.fromarray(random.integers(0, 256, (options.pixels // 8, options.pixels // 8, 3), np.uint8))
-        image = coarse.resize((options.pixels, options.pixels), Image.Resampling.BICUBIC)
-        fine = random.integers(0, 16, (options.pixels, options.pixels, 3), np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(np.asarray(image) // 2 + 32 + fine).save(file, "JPEG", quality=85)
-        files.append(file.getvalue())
-    return files
 
 
 def with_weights(name: str, folder: Path) -> EncoderSpec:

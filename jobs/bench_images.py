@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tyro
 from bench_engine import engine_epoch, training_rows
-from benchmarking import Lap, Watch, folder_for, plain_sgd, print_report, take_turns
-from PIL import Image
+from benchmarking import Lap, Watch, folder_for, noisy_jpeg, plain_sgd, print_report, take_turns
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core import schema
@@ -113,14 +111,10 @@ def write_images(folder: Path, options: Options) -> Path:
         return folder
     part = folder.with_suffix(".part")
     for number in range(options.rows):
-        random, label = np.random.default_rng(number), number % options.classes
-        coarse = random.integers(0, 256, (options.pixels // 8, options.pixels // 8, 3), np.uint8)
-        coarse[:, :, label % 3] //= 2 + label // 3
-        image = Image.fromarray(coarse).resize((options.pixels, options.pixels), Image.Resampling.BICUBIC)
-        fine = random.integers(0, 16, (options.pixels, options.pixels, 3), np.uint8)
+        label = number % options.classes
         place = part / f"class{label}" / f"{number:06d}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(image) // 2 + 32 + fine).save(place, quality=85)
+        place.write_bytes(noisy_jpeg(number, options.pixels, (label % 3, 2 + label // 3)))
     return part.rename(folder)
 
 

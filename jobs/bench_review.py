@@ -114,8 +114,9 @@ def answered(ranking: Ranking, options: Options, seed: int) -> list[dict[str, fl
             "recall": flags[ranking.wrong].mean(),
         }
         figures = posterior.figures(cut, seed)
+        width = figures.rate.high - figures.rate.low
         found.append(
-            {"f1": f1[cut], "f1_with_answers": f1_of(flags, ranking.wrong), "width": width(figures.rate)}
+            {"f1": f1[cut], "f1_with_answers": f1_of(flags, ranking.wrong), "width": width}
             | {f"{name} covered": covers(getattr(figures, name), value) for name, value in true.items()}
         )
     return found
@@ -129,11 +130,6 @@ def f1_of(flags: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> float:
 def covers(measured: Measured, value: float) -> float:
     """1 where the interval holds the truth, else 0."""
     return float(measured.low - 1e-9 <= value <= measured.high + 1e-9)
-
-
-def width(measured: Measured) -> float:
-    """Of the interval."""
-    return measured.high - measured.low
 
 
 def measure(ranking: Ranking, options: Options) -> dict[str, Any]:

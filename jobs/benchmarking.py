@@ -7,6 +7,7 @@ slows both down alike. Seconds alone are valid for one machine only.
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from dynacor_ray.core import schema
 from dynacor_ray.ground_truth.synthetic_noise import symmetric
@@ -354,6 +356,18 @@ class FeatureOptions:
     def shape(self) -> dict[str, Any]:
         """Arguments of `write_features`."""
         return {"rows": self.rows, "dim": self.dim, "classes": self.classes, "noise": self.noise}
+
+
+def noisy_jpeg(number: int, pixels: int, tint: tuple[int, int] | None = None) -> bytes:
+    """A file of blurred noise, about as large as a photograph. tint: a color channel, and what divides it."""
+    random = np.random.default_rng(number)
+    coarse = random.integers(0, 256, (pixels // 8, pixels // 8, 3), np.uint8)
+    if tint is not None:
+        coarse[:, :, tint[0]] //= tint[1]
+    image = Image.fromarray(coarse).resize((pixels, pixels), Image.Resampling.BICUBIC)
+    fine = random.integers(0, 16, (pixels, pixels, 3), np.uint8)
+    Image.fromarray(np.asarray(image) // 2 + 32 + fine).save(file := io.BytesIO(), "JPEG", quality=85)
+    return file.getvalue()
 
 
 def write_features(folder: Path, *, rows: int, dim: int, classes: int, noise: float, truth: bool = True) -> Path:

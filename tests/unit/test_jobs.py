@@ -12,7 +12,7 @@ from tests.job_runs import ROOT
 
 SCRIPTS = sorted((ROOT / "jobs").glob("*.py"))
 BENCHMARKS = [path for path in SCRIPTS if path.name.startswith("bench")]
-JOBS = [path for path in SCRIPTS if path not in BENCHMARKS and path.name != "named_runs.py"]
+JOBS = [path for path in SCRIPTS if path not in BENCHMARKS]
 
 
 def test_there_are_jobs() -> None:
