@@ -120,11 +120,6 @@ class TwinLabels(Duplicates):
         cell = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length) + begin[row]
         return rows[row], self.label[cell], (self.fitted if only_fitted else self.count)[cell]
 
-    @property
-    def group_first(self) -> NDArray[np.int64]:
-        """Smallest id of each group, int64 (G,)."""
-        return np.unique(self.first)
-
     def conflicts(self) -> NDArray[np.int64]:
         """Numbers of the groups whose rows were given different labels."""
         return np.flatnonzero(np.diff(self.start) > 1)

@@ -14,32 +14,6 @@ from dynacor_ray.runs.records import RunSummary
 _HEADLINE = ("num_rows", "num_flagged", "flagged_share", "estimated_noise_rate", "num_corrupted", "corrupted_recall")
 
 
-def track_run(uri: str | None, run: str, summary: RunSummary, progress: Progress) -> None:
-    """Log a finished run to MLflow. A failure costs a warning only, since the results are saved."""
-    if uri is not None:
-        _track(uri, [tracked_run(run, summary)], progress)
-
-
-def track_training(uri: str | None, run: str, summary: dict[str, Any], progress: Progress) -> None:
-    """Log a finished training of a classifier, as `track_run` does. summary: content of its `summary.json`."""
-    if uri is not None:
-        _track(uri, [tracked_training(run, summary)], progress)
-
-
-def track_sweep(uri: str | None, run: str, trials: list[dict[str, Any]], names: list[str], progress: Progress) -> None:
-    """Log a sweep, one MLflow run per finished trial.
-
-    Args:
-        uri: tracking server or store, None for nothing.
-        run: directory of the sweep.
-        trials: rows of `trials.parquet`.
-        names: options that vary.
-        progress: where to report.
-    """
-    if uri is not None:
-        _track(uri, list(tracked_trials(run, trials, names)), progress)
-
-
 def tracked_run(run: str, summary: RunSummary) -> TrackedRun:
     """The MLflow run of a run. run: its directory; summary: its `summary.json`."""
     metrics = {name: getattr(summary, name) for name in _HEADLINE}
@@ -75,7 +49,7 @@ def tracked_training(run: str, summary: dict[str, Any]) -> TrackedRun:
 
 
 def tracked_trials(run: str, trials: list[dict[str, Any]], names: list[str]) -> Iterator[TrackedRun]:
-    """The MLflow runs of a sweep's finished trials."""
+    """The MLflow runs of a sweep's finished trials. trials: rows of `trials.parquet`; names: options that vary."""
     for trial in trials:
         if trial["status"] != "finished":
             continue
@@ -86,7 +60,13 @@ def tracked_trials(run: str, trials: list[dict[str, Any]], names: list[str]) -> 
         yield TrackedRun(name=text, params=options, metrics=metrics, tags={"dynacor.run": redact(run)} | chosen)
 
 
-def _track(uri: str, runs: list[TrackedRun], progress: Progress) -> None:
+def track(uri: str | None, runs: list[TrackedRun], progress: Progress) -> None:
+    """Log what is finished to MLflow; uri: tracking server or store, None for nothing.
+
+    A failure costs a warning only, since the results are saved.
+    """
+    if uri is None:
+        return
     try:
         log_runs(uri, runs)
     except Exception as error:  # whatever the store of that kind raises

@@ -135,15 +135,11 @@ def _table(summary: dict[str, Any], columns: list[_Column], gap: int, width: int
         widest = max([min(cell_len(heading), HEADING_CELLS), *(len(text) + 1 for text, _ in cells)])
         table.add_column(Text(heading, justify="right"), width=widest, overflow="fold")
         for row, (text, best) in zip(marked, cells, strict=True):
-            row.append(_marked(text, best, widest))
+            # right-aligned by hand: rich drops the blank in place of the mark, which keeps the digits aligned
+            row.append(Text(f"{text}*".rjust(widest), "bold") if best else Text(f"{text} ".rjust(widest)))
     for title, row in zip(titles, marked, strict=True):
         table.add_row(title, *row)
     return table
-
-
-def _marked(text: str, best: bool, width: int) -> Text:
-    """Right-aligned by hand: rich drops the blank in place of the mark, which keeps the digits aligned."""
-    return Text(f"{text}*".rjust(width), "bold") if best else Text(f"{text} ".rjust(width))
 
 
 def _cells_of(table: Table, gap: int) -> int:

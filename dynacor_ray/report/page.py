@@ -176,7 +176,8 @@ def _noise(summary: RunSummary) -> dict[str, float] | None:
     if value is None or summary.noise_rate_range is None:
         return None
     low, high = summary.noise_rate_range
-    return {"value": value, "low": low, "high": high, "end": _round_end(max(high, value))}
+    end = next((end for end in (0.05, 0.1, 0.2, 0.3, 0.5) if max(high, value) <= end), 1.0)
+    return {"value": value, "low": low, "high": high, "end": end}
 
 
 def _duplicates(summary: RunSummary) -> dict[str, Any] | None:
@@ -190,11 +191,6 @@ def _duplicates(summary: RunSummary) -> dict[str, Any] | None:
     ]
     told = explain_duplicates(found, summary.data.kind)
     return found | {"told": told, "listed": listed, "hidden": found["conflicting_groups"] - len(listed)}
-
-
-def _round_end(most: float) -> float:
-    """A round share above `most`, for the end of a scale."""
-    return next((end for end in (0.05, 0.1, 0.2, 0.3, 0.5) if most <= end), 1.0)
 
 
 def stages(seconds: dict[str, float], cluster: dict[str, float] | None) -> list[tuple[str, float, float, str]]:

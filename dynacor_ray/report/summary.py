@@ -135,7 +135,7 @@ def duplicate_table(twins: TwinLabels, names: Sequence[str]) -> dict[str, Any]:
     surely_wrong: rows without the most frequent label of their group, fewer than which cannot be wrong. examples: of
     the groups with the most of them duplicate_of (the first row), labels (name -> rows), most frequent first.
     """
-    conflicts, first = twins.conflicts(), twins.group_first
+    conflicts, first = twins.conflicts(), np.unique(twins.first)
     most = np.maximum.reduceat(twins.count, twins.start[:-1]) if len(twins.size) else twins.count
     minority = (twins.size - most)[conflicts]
     chosen = conflicts[np.argsort(-minority, kind="stable")[:GROUPS_KEPT]]
@@ -267,19 +267,13 @@ def rate_warnings(
     ]
 
 
-def labels_agree(flagged_share: float, rate: NoiseRate | None) -> bool:
-    """Whether next to nothing is flagged and the range is narrow, as with labels that are right.
-
-    Where no label is wrong, none is flagged, a planted error neither: that few of these are found is no bad sign then.
-    """
-    return flagged_share < ALMOST_NONE and rate is not None and not is_undecided(rate.value, rate.low, rate.high)
-
-
 def trust_warnings(counts: FlagCounts, manifest: DatasetManifest, rate: NoiseRate | None) -> list[str]:
     """Plain sentences on what makes the answer doubtful."""
     found = []
     recall = counts.corrupted_recall
-    if recall < 0.5 and not labels_agree(counts.flagged / counts.originals, rate):
+    # Where no label is wrong, none is flagged, a planted error neither: that few are found is no bad sign then.
+    is_clear = rate is not None and not is_undecided(rate.value, rate.low, rate.high)
+    if recall < 0.5 and not (counts.flagged / counts.originals < ALMOST_NONE and is_clear):
         found.append(
             f"Only {recall:.0%} of the errors that were planted on purpose were found: the features do not tell the "
             "classes apart, or most labels are wrong. Try a stronger --encoder or --network."

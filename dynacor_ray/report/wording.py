@@ -161,7 +161,7 @@ def format_cost(seconds: float, cluster: dict[str, float] | None) -> str:
 
 def run_overview(summary: RunSummary) -> list[tuple[str, str]]:
     """Name and value of the main facts about a run."""
-    data, config = summary.data, summary.config
+    data, config, cost = summary.data, summary.config, format_cost(summary.total_seconds, summary.cluster)
     return [
         ("Data", f"{config['data']} ({data.source}, each row with one {data.kind})"),
         *([("Read as", " ".join(summary.notes))] if summary.notes else []),
@@ -171,14 +171,9 @@ def run_overview(summary: RunSummary) -> list[tuple[str, str]]:
         ("Epochs", f"{config['epochs']}"),
         ("Planted errors", f"{summary.num_corrupted:,} (gamma {config['gamma']:g})"),
         ("Seed", f"{summary.seed}"),
-        ("Time in all", _time_and_cost(summary)),
+        ("Time in all", f"{summary.total_seconds:,.1f} s" + (f" ({cost})" if cost else "")),
         *([("Embedding", format_embedding(summary.embedding))] if summary.embedding else []),
     ]
-
-
-def _time_and_cost(summary: RunSummary) -> str:
-    cost = format_cost(summary.total_seconds, summary.cluster)
-    return f"{summary.total_seconds:,.1f} s" + (f" ({cost})" if cost else "")
 
 
 def charts(page: Page) -> dict[str, str]:

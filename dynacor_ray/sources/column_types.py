@@ -71,12 +71,10 @@ def is_list(kind: pa.DataType) -> bool:
 def flat_vectors(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     """Lists in lists, such as a matrix per row, as one list per row; (N,) of lists."""
     while is_list(column.type) and is_list(column.type.value_type):
-        column = pa.chunked_array([_flat(chunk) for chunk in column.chunks], pa.large_list(_value_type(column.type)))
+        column = pa.chunked_array(
+            [_flat(chunk) for chunk in column.chunks], pa.large_list(column.type.value_type.value_type)
+        )
     return column
-
-
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type.value_type
 
 
 def _flat(outer: pa.Array[Any]) -> pa.Array[Any]:

@@ -380,11 +380,6 @@ def _image_names(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if holds_images(field)]
 
 
-def _text_ids(schema: pa.Schema) -> list[str]:
-    """The columns of ids that are text: they name the rows, which are numbered by position."""
-    return _fitting(schema, (INSTANCE_ID, *_INDEX_COLUMNS), is_string_type)
-
-
 def _find_uri(schema: pa.Schema, options: SourceOptions, where: str, *, required: bool) -> str | None:
     if options.uri_column is not None:
         expected = f"text in column {options.uri_column!r}"
@@ -392,9 +387,9 @@ def _find_uri(schema: pa.Schema, options: SourceOptions, where: str, *, required
         return options.uri_column
     candidates = _path_columns(schema)
     if not required:
-        candidates = (
-            candidates or _text_ids(schema) or _image_names(schema) or _fitting(schema, ID_COLUMNS, is_name_type)
-        )
+        # ids that are text name the rows, which are numbered by position
+        candidates = candidates or _fitting(schema, (INSTANCE_ID, *_INDEX_COLUMNS), is_string_type)
+        candidates = candidates or _image_names(schema) or _fitting(schema, ID_COLUMNS, is_name_type)
         return candidates[0] if candidates else None
     candidates = candidates or _image_names(schema) or _fitting(schema, ID_COLUMNS, is_name_type)[:1]
     if len(candidates) == 1:

@@ -186,9 +186,5 @@ def _folders(folder: Location) -> Iterator[str]:
 def _found(rule: PathRule, sample: pa.StringArray, folder: Location) -> bool:
     """Whether at least half of the paths lead to a file; a few may be missing."""
     places = [place_of(path, folder)[0] for path in rule.apply(sample).to_pylist()]
-    found = sum(place is not None and _is_file(place) for place in places)
+    found = sum(os.path.isfile(p.path) if p.is_local else bool(p.info().is_file) for p in places if p is not None)
     return 0 < len(places) <= 2 * found if rule != PathRule() else found > 0
-
-
-def _is_file(place: Location) -> bool:
-    return os.path.isfile(place.path) if place.is_local else bool(place.info().is_file)

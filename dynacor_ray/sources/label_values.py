@@ -35,16 +35,15 @@ def label_strings(column: pa.ChunkedArray[Any], *, is_declared: bool) -> pa.Stri
         A string array (N,).
     """
     text = _whole(text_strings(column))
-    return text if is_declared else pc.if_else(_stands_for_missing(text), pa.scalar(None, pa.string()), text)
+    if is_declared:
+        return text
+    stands_for_missing = pc.or_(pc.match_substring_regex(text, _NEGATIVE), pc.is_in(text, pa.array(_NULL_WORDS)))
+    return pc.if_else(stands_for_missing, pa.scalar(None, pa.string()), text)
 
 
 def _whole(text: pa.StringArray) -> pa.StringArray:
     """Whole numbers without decimals or the sign of a zero: 1.0 is 1, -0.0 is 0."""
     return pc.replace_substring_regex(pc.replace_substring_regex(text, _WHOLE, r"\1"), r"^-0$", "0")
-
-
-def _stands_for_missing(text: pa.StringArray) -> pa.BooleanArray:
-    return pc.or_(pc.match_substring_regex(text, _NEGATIVE), pc.is_in(text, pa.array(_NULL_WORDS)))
 
 
 def text_strings(column: pa.ChunkedArray[Any]) -> pa.StringArray:

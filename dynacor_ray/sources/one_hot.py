@@ -40,11 +40,6 @@ def one_hot_columns(schema: pa.Schema, options: SourceOptions, where: str) -> tu
     return tuple(field.name for field in left) if is_one_hot else ()
 
 
-def note_of(names: tuple[str, ...]) -> str:
-    """What is said of such columns."""
-    return f"{len(names):,} columns of 0 and 1, {names[0]} to {names[-1]}, are the classes."
-
-
 def are_one_hot(rows: pa.Table, names: tuple[str, ...], where: str) -> bool:
     """Whether columns hold zeros and ones only.
 
@@ -92,7 +87,8 @@ def with_labels(files: list[RowFile], options: SourceOptions) -> list[RowFile]:
 def _with_label(file: RowFile, names: tuple[str, ...]) -> RowFile:
     reader = OneHotRows(place=file.place, name=file.name, inner=file.reader, classes=names)
     schema = file.schema.append(pa.field(LABEL, pa.string()))
-    return replace(file, reader=reader, schema=schema, notes=(*file.notes, note_of(names)))
+    note = f"{len(names):,} columns of 0 and 1, {names[0]} to {names[-1]}, are the classes."
+    return replace(file, reader=reader, schema=schema, notes=(*file.notes, note))
 
 
 @dataclass(frozen=True, kw_only=True)

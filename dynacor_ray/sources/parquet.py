@@ -152,8 +152,9 @@ def read_footers(data: str, split: str | None = None) -> list[RowFile]:
     root = locate(data)
     info = root.info()
     if info.type == pafs.FileType.Directory:
+        all_below = pafs.FileSelector(root.path, recursive=True)
         with storage_errors("read", root):
-            infos = list(_walk(root)) if root.is_local else root.filesystem.get_file_info(_everything(root.path))
+            infos = list(_walk(root)) if root.is_local else root.filesystem.get_file_info(all_below)
         named = sorted((item.path[len(root.path) :].lstrip("/"), item) for item in infos if item.is_file)
         files = [(name, root / name, item) for name, item in named if _is_data(name)]
     else:
@@ -179,10 +180,6 @@ def _splits_of(name: str) -> set[str]:
     """
     *folders, file = name.split("/")
     return {part.removeprefix("split=") for part in folders} | {re.split(r"[-.]", file)[0]}
-
-
-def _everything(path: str) -> pafs.FileSelector:
-    return pafs.FileSelector(path, recursive=True)
 
 
 def _walk(root: Location) -> Iterator[pafs.FileInfo]:

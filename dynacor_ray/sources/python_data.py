@@ -41,7 +41,9 @@ def open_python(data: Any, labels: Any, options: SourceOptions, split: str | Non
     """
     data = _listed_rows(as_array(_split_of(data, split)))
     if hasattr(data, "features") and hasattr(data, "with_format"):
-        data = _hugging_face(data)
+        if not hasattr(data, "__len__"):
+            raise DataError(expected_got("a data set with a length", "a stream", "load it without streaming=True"))
+        data = HuggingFaceTable(data)
     index = data.index if is_pandas(data) else None
     if index is not None and data.ndim == 2:
         data = _plain_columns(data)
@@ -96,12 +98,6 @@ def _listed_rows(data: Any) -> Any:
     if len({None if vector is None else np.shape(vector) for vector in vectors}) == 1:
         return data
     return _as_arrow(lambda: pa.table({schema.FEATURE: pa.array(vectors, pa.list_(pa.float32()))}))
-
-
-def _hugging_face(data: Any) -> HuggingFaceTable:
-    if not hasattr(data, "__len__"):
-        raise DataError(expected_got("a data set with a length", "a stream", "load it without streaming=True"))
-    return HuggingFaceTable(data)
 
 
 def _is_table(data: Any, labels: Any) -> bool:

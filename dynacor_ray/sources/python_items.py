@@ -48,7 +48,7 @@ def open_items(data: Any, labels: Any, options: SourceOptions, row_index: pa.Tab
     if isinstance(data, np.ndarray) and data.ndim != 1:
         data = data.astype(np.float32) if _holds_numbers(data) else data
         kind = _kind_of_array(data)
-    elif isinstance(data, (list, tuple, np.ndarray)) and not (labels is None and _are_pairs(data)):
+    elif isinstance(data, (list, tuple, np.ndarray)) and not (labels is None and isinstance(first_item(data), tuple)):
         kind, data = _kind_of_list(list(data))
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, (str, *_ENCODED)):
         names = _classes_of(data)
@@ -154,10 +154,6 @@ def _kind_of_list(items: list[Any]) -> tuple[Any, Any]:
 
 def _absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).expanduser().absolute())
-
-
-def _are_pairs(items: Any) -> bool:
-    return isinstance(first_item(items), tuple)
 
 
 def _classes_of(data: Any) -> list[str] | None:

@@ -113,7 +113,9 @@ def open_row_file(name: str, place: Location, info: pafs.FileInfo) -> RowFile:
     """Open a parquet or Arrow file by its ending. Raises DataError when it cannot be read."""
     stamp = tuple(file_stamp(name, info))
     if name.endswith(ARROW):
-        return _with_hive_columns(_open_arrow(name, place, stamp))
+        with _arrow(place, name, check=True) as (schema, batches):
+            rows = tuple(batch.num_rows for batch in batches)
+        return _with_hive_columns(RowFile(ArrowRows(place, name), schema, rows, stamp))
     with _parquet(place, name) as file:
         if file.metadata.num_columns > MAX_COLUMNS:
             got = f"{file.metadata.num_columns:,}"
@@ -247,11 +249,6 @@ class ArrowRows(RowReader):
                     yield from (rows.slice(start, max_rows) for start in range(0, rows.num_rows, max_rows))
                 if number >= max(wanted, default=-1):
                     return
-
-
-def _open_arrow(name: str, place: Location, stamp: tuple[Any, ...]) -> RowFile:
-    with _arrow(place, name, check=True) as (schema, batches):
-        return RowFile(ArrowRows(place, name), schema, tuple(batch.num_rows for batch in batches), stamp)
 
 
 @contextmanager

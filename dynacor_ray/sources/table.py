@@ -136,11 +136,8 @@ class TableSource(Source):
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`; covers the table, not the images that it names."""
-        return digest([self.name, str(self._folder), self._stamps, asdict(self._columns), *self._chosen()])
-
-    def _chosen(self) -> list[Any]:
-        """Options that change what the rows are."""
-        return [self._options.classes, self._options.image_root, self._options.image_suffix]
+        chosen = [self._options.classes, self._options.image_root, self._options.image_suffix]
+        return digest([self.name, str(self._folder), self._stamps, asdict(self._columns), *chosen])
 
     def shards(self, max_rows: int) -> list[Shard]:
         """See `Source.shards`."""

@@ -274,15 +274,12 @@ def _ids(raw: pa.Table) -> NDArray[np.int64]:
     ids = pc.fill_null(column, -1).cast(pa.int64()).to_numpy()
     invalid = np.flatnonzero((ids < 0) | (ids > MAX_INSTANCE_ID))
     if len(invalid):
-        shown = ", ".join(_id_at(raw, int(row)) for row in invalid[:_SHOWN])
+        rows = raw.select([schema.INSTANCE_ID, schema.RAW_ROW]).take(pa.array(invalid[:_SHOWN])).to_pylist()
+        values = [(row[schema.INSTANCE_ID], row[schema.RAW_ROW]) for row in rows]
+        shown = ", ".join(f"{'null' if value is None else value} in row {row}" for value, row in values)
         remedy = f"correct them, or rename the column {schema.INSTANCE_ID!r} to have rows numbered"
         raise DataError(expected_got(f"{schema.INSTANCE_ID} in 0..{MAX_INSTANCE_ID}", shown, remedy))
     return np.asarray(ids)
-
-
-def _id_at(raw: pa.Table, row: int) -> str:
-    value = raw[schema.INSTANCE_ID][row].as_py()
-    return f"{'null' if value is None else value} in row {raw[schema.RAW_ROW][row].as_py()}"
 
 
 class _Faults:
@@ -357,7 +354,9 @@ def _features(column: pa.ChunkedArray[Any], faults: _Faults, dim: int, names: Se
     """The valid vectors as a column of `schema.feature_field`; the others get their reason. No loop over valid rows."""
     faults.note(pc.is_null(column), lambda rows: ["missing feature"] * len(rows))
     lengths = pc.fill_null(pc.list_value_length(column), dim).to_numpy()
-    faults.note(lengths != dim, lambda rows: [_wrong_length(length, dim) for length in lengths[rows].tolist()])
+    faults.note(
+        lengths != dim, lambda rows: [f"feature has {n} values, expected {dim}" for n in lengths[rows].tolist()]
+    )
     parts = [np.empty((0, dim), dtype=np.float32)] if not column.num_chunks else []
     start = 0
     for chunk in column.chunks:
@@ -375,10 +374,6 @@ def _features(column: pa.ChunkedArray[Any], faults: _Faults, dim: int, names: Se
         faults.note(bad, lambda rows: [f"{where} has NaN or infinite values"] * len(rows))
         values = values[finite]
     return schema.feature_column(values)
-
-
-def _wrong_length(length: int, dim: int) -> str:
-    return f"feature has {length} values, expected {dim}"
 
 
 def _matrix(chunk: pa.Array[Any], dim: int) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ from dynacor_ray.engine.runtime.mlflow_client import check_tracking
 from dynacor_ray.engine.runtime.session import resources
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.engine.training.signal_files import SIGNALS
-from dynacor_ray.export.mlflow import track_run
+from dynacor_ray.export.mlflow import track, tracked_run
 from dynacor_ray.ground_truth.metrics import evaluate_issues
 from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.report.summary import build_summary
@@ -165,7 +165,7 @@ class _Detection(ResumableRun[RunSummary, DetectResult]):
         result = DetectResult.read(self.run)
         result.report()
         config = self.prepared.config
-        track_run(config.mlflow_uri, str(self.run), result.summary, Progress(config.quiet))
+        track(config.mlflow_uri, [tracked_run(str(self.run), result.summary)], Progress(config.quiet))
         return result
 
     def on_already_complete(self, result: DetectResult) -> None:

@@ -19,7 +19,6 @@ from dynacor_ray.detectors.baseline_classifiers import BaselineTraining
 from dynacor_ray.engine.dynamics.clustering import fit_clusters
 from dynacor_ray.engine.training.driver import train
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
-from dynacor_ray.method.clustering import FittedClustering
 from dynacor_ray.method.signals import COLUMNS
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 
@@ -41,7 +40,7 @@ def gather_dynamics(flow: DynamicsFlow, progress: Progress) -> dict[str, Any]:
     estimate, fitted, decision = flow.cluster_and_decide(signals, sample, progress)
     _, is_copy = schema.decode_key(everything[schema.KEY].to_numpy())
     margins = schema.matrix(everything[schema.MARGIN].combine_chunks())
-    rows = {"margins": margins, "q_noisy": _assigned(fitted, margins)}
+    rows = {"margins": margins, "q_noisy": fitted.assign(margins)}
     if flow.training.network is None:
         rows |= {"leave_one_out": everything[schema.LEAVE_ONE_OUT].to_numpy()}
     found: dict[str, Any] = {"noise_rate": estimate.value if estimate else None}
@@ -70,12 +69,12 @@ def gather_published(flow: DynamicsFlow, ablation: bool, progress: Progress) -> 
     _, is_copy = schema.decode_key(everything[schema.KEY].to_numpy())
     margins = schema.matrix(everything[schema.MARGIN].combine_chunks())[~is_copy]
     found: dict[str, Any] = {"published_margin": margins.astype(np.float32).mean(axis=1)}
-    found |= {"q_published": _assigned(fitted, margins)}
+    found |= {"q_published": fitted.assign(margins)}
     if ablation:
         start = time.monotonic()
         for name, changed in (("q_untrained", {"epochs": 0}), ("q_clustering_only", {"alpha": 0.0})):
             other = fit_clusters(sample, replace(fitted.config, **changed), progress)
-            found[name] = _assigned(other, margins)
+            found[name] = other.assign(margins)
         found[ABLATION_SECONDS] = time.monotonic() - start
     return found
 
@@ -86,11 +85,6 @@ def _recorded(flow: DynamicsFlow, progress: Progress) -> tuple[RecordedSignals, 
     everything = flow.sample(dynamics, flow.rows.facts.total)
     fewer = flow.rows.facts.total > flow.config.clustering_sample
     return signals, everything, flow.sample(dynamics) if fewer else everything
-
-
-def _assigned(fitted: FittedClustering, margins: np.ndarray) -> np.ndarray:
-    q_noisy: np.ndarray = fitted.assign(margins).astype(np.float32)
-    return q_noisy
 
 
 def read_signals(signals: RecordedSignals, ids: np.ndarray) -> dict[str, np.ndarray]:

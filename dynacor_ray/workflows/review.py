@@ -21,7 +21,6 @@ from dynacor_ray.core.table_files import rows_at
 from dynacor_ray.decision.audit_sample import RankGroups
 from dynacor_ray.decision.review_model import (
     LEAST_ANSWERS,
-    Measured,
     Posterior,
     expected_from_quality,
     expected_from_rate,
@@ -212,7 +211,7 @@ def _apply(run: Location, summary: RunSummary, rounds: Sequence[AuditRound], ans
         found = posterior.figures(cut, summary.seed)
         before = posterior.figures(summary.num_flagged, summary.seed).f1
         parts = {name: getattr(found, name) for name in ("rate", "precision", "recall", "f1")} | {"f1_before": before}
-        figures = {name: _ends(part) for name, part in parts.items()}
+        figures = {name: [part.value, part.low, part.high] for name, part in parts.items()}
     made = Review(
         issues=issues_digest(run),
         marks=answers.marks,
@@ -226,7 +225,3 @@ def _apply(run: Location, summary: RunSummary, rounds: Sequence[AuditRound], ans
     )
     made.write(run)
     return made
-
-
-def _ends(part: Measured) -> list[float]:
-    return [part.value, part.low, part.high]

@@ -40,10 +40,7 @@ def show_run(run: Location, console: Console | None = None) -> None:
             return print_comparison((run / SUMMARY).read_json(), str(run), console, SIGNAL_ANALYSIS.split(".")[0], NOTE)
         if (run / MODEL).exists():
             return print_training((run / SUMMARY).read_json(), str(run), console)
-    _show_detection(finished_run(run), console or Console())
-
-
-def _show_detection(run: Location, console: Console) -> None:
+    run, console = finished_run(run), console or Console()
     summary, review = RunSummary.read(run), read_review(run)
     worst = first_rows(issues_in_use(run), WORST).to_pylist()
     print_summary(summary if review is None else review.revise(summary), worst, str(run), console)

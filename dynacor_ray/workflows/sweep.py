@@ -30,7 +30,7 @@ from dynacor_ray.engine.training.driver import poll_progress, rows_done
 from dynacor_ray.engine.training.job import trainings_at_once
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.engine.training.signal_files import PROGRESS, SIGNALS
-from dynacor_ray.export.mlflow import track_sweep
+from dynacor_ray.export.mlflow import track, tracked_trials
 from dynacor_ray.report.figures import heat_map
 from dynacor_ray.report.sweep import print_sweep
 from dynacor_ray.runs import directory as run_directory
@@ -179,7 +179,8 @@ class _Sweep(ResumableRun[tuple[list[Trial], list[dict[str, Any]]], SweepResult]
         (self.run / HEAT_MAP).write_bytes(heat_map(table.to_pylist(), config.selection_rule))
         # Last of all files: its presence says that the sweep is complete.
         (self.run / SUMMARY).write_json(summary)
-        track_sweep(detect.mlflow_uri, str(self.run), table.to_pylist(), list(config.choices), Progress(detect.quiet))
+        trials = tracked_trials(str(self.run), table.to_pylist(), list(config.choices))
+        track(detect.mlflow_uri, list(trials), Progress(detect.quiet))
         return SweepResult(self.run, (self.run / SUMMARY).read_json())
 
     def on_already_complete(self, result: SweepResult) -> None:

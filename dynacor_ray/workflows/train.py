@@ -26,7 +26,7 @@ from dynacor_ray.engine.training.robust_module import predictions_name
 from dynacor_ray.engine.training.signal_files import SIGNALS
 from dynacor_ray.engine.training.trained_model import HISTORY
 from dynacor_ray.engine.training.trained_model import MODEL as WEIGHTS
-from dynacor_ray.export.mlflow import track_training
+from dynacor_ray.export.mlflow import track, tracked_training
 from dynacor_ray.export.model_files import write_model
 from dynacor_ray.export.tensorboard import EventFile
 from dynacor_ray.models.image_classifiers import NetworkSpec
@@ -209,7 +209,7 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
     def _write_predictions(self, tested: TrainingRows) -> None:
         """The parts of the last epoch's ranks as one file, in the order of the ids, with the rows' URIs."""
         signals = self.run / SIGNALS
-        world = signals_world(signals)
+        world: int = (signals / HISTORY).read_json()[-1]["world"]
         places = [signals / PARTS / predictions_name(rank, world) for rank in range(world)]
         table = pa.concat_tables([place.read_table() for place in places if place.exists()])
         if table.num_rows != tested.facts.num_originals:
@@ -233,7 +233,7 @@ class _Training(ResumableRun[dict[str, Any], TrainResult]):
         for name in (SIGNALS, _LABELS, "train"):  # what only a resumed training needs
             (self.run / name).delete()
         detect = self.config.detect
-        track_training(detect.mlflow_uri, str(self.run), summary, Progress(detect.quiet))
+        track(detect.mlflow_uri, [tracked_training(str(self.run), summary)], Progress(detect.quiet))
         return TrainResult(self.run, summary)
 
     def _write_page(self, summary: dict[str, Any]) -> None:
@@ -251,9 +251,3 @@ def _say_emptied(dataset: PackedDataset, rows: TrainingRows, progress: Progress)
     if names:
         listed = ", ".join(names[:5]) + (", ..." if names[5:] else "")
         progress.say(f"Warning: no row is left of {counted(len(names), 'class')}, which will not be learned: {listed}")
-
-
-def signals_world(signals: Location) -> int:
-    """Ranks of the last epoch."""
-    world: int = (signals / HISTORY).read_json()[-1]["world"]
-    return world

@@ -15,9 +15,7 @@ from dynacor_ray.core.progress import Progress
 from dynacor_ray.engine.runtime.mlflow_client import TrackedRun
 from dynacor_ray.export import mlflow as tracking
 from dynacor_ray.export.mlflow import (
-    track_run,
-    track_sweep,
-    track_training,
+    track,
     tracked_run,
     tracked_training,
     tracked_trials,
@@ -97,9 +95,7 @@ def test_a_training_is_its_options_and_its_figures_per_epoch() -> None:
 def test_nothing_is_told_unless_asked(summary: RunSummary, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[TrackedRun] = []
     monkeypatch.setattr(tracking, "log_runs", lambda _, runs: told.extend(runs))
-    track_run(None, "runs/demo", summary, Progress())
-    track_sweep(None, "runs/sweep", TRIALS, ["gamma"], Progress())
-    track_training(None, "runs/elr", TRAINING, Progress())
+    track(None, [tracked_run("runs/demo", summary)], Progress())
     assert not told
 
 
@@ -110,7 +106,7 @@ def test_a_run_is_finished_also_when_mlflow_is_gone(
         raise ConnectionError("no route")
 
     monkeypatch.setattr(tracking, "log_runs", fail)
-    track_run("http://gone", "runs/demo", summary, Progress())
+    track("http://gone", [tracked_run("runs/demo", summary)], Progress())
     assert capsys.readouterr().err == "Warning: MLflow at http://gone failed: ConnectionError: no route\n"
 
 
