@@ -22,7 +22,7 @@ from dynacor_ray.core.schema import FEATURE, RAW_ERROR, RAW_LABEL, RAW_ROW, URI
 from dynacor_ray.core.storage import Location, is_damage, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import named_classes
-from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, some_rows
+from dynacor_ray.sources.image_files import file_stamp, raw_images, some_rows
 from dynacor_ray.sources.in_memory import encoded, pixels_of
 from dynacor_ray.sources.label_values import label_strings
 from dynacor_ray.sources.piece_memory import Held
@@ -155,13 +155,8 @@ class ArraySource(Source):
         """See `Source.fingerprint`."""
         return digest([self.name, self.uri, self._stamps, self._options.classes, self._options.split])
 
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
-
-        def make(first: int, count: int) -> Shard:
-            return ArrayShard(first, count, self._array, some_rows(self._labels, first, count), self.kind)
-
-        return cut(self.num_rows, max_rows, make)
+    def _shard(self, first: int, count: int) -> Shard:
+        return ArrayShard(first, count, self._array, some_rows(self._labels, first, count), self.kind)
 
 
 def _holds_images(array: StoredArray) -> bool:

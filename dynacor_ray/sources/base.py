@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from dynacor_ray.sources.image_files import cut
+
 Kind = Literal["image", "feature"]
 
 
@@ -105,6 +107,10 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """Hex digest that changes with a file of the source (path, size, time) or an option that matters."""
 
-    @abstractmethod
     def shards(self, max_rows: int) -> list[Shard]:
         """Cut the source into shards of at most about `max_rows` rows, in order, covering every row once."""
+        return cut(self.num_rows, max_rows, self._shard)
+
+    def _shard(self, first: int, count: int) -> Shard:
+        """Some of the rows, where `shards` is not a source's own."""
+        raise NotImplementedError

@@ -19,7 +19,7 @@ from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.box_files import BOX, PATH, UNIT, read_coco, read_voc, read_yolo
 from dynacor_ray.sources.class_names import check_class_names
-from dynacor_ray.sources.image_files import cut, file_stamp, raw_images, read_below, some_rows
+from dynacor_ray.sources.image_files import file_stamp, raw_images, read_below, some_rows
 from dynacor_ray.sources.piece_memory import Held
 
 _SIDE = 2
@@ -101,10 +101,5 @@ class BoxSource(Source):
         stamps = [file_stamp(str(file), file.info()) for file in self._files[:1000]]
         return digest([self.name, self._root.uri, stamps, len(self._files), self.num_rows, self._options.classes])
 
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
-
-        def make(first: int, count: int) -> Shard:
-            return BoxShard(first, count, self._root, some_rows(self._rows, first, count))
-
-        return cut(self.num_rows, max_rows, make)
+    def _shard(self, first: int, count: int) -> Shard:
+        return BoxShard(first, count, self._root, some_rows(self._rows, first, count))

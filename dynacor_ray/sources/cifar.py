@@ -31,7 +31,7 @@ from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.cifar_human_labels import CLEAN, read_human_labels
 from dynacor_ray.sources.class_names import label_codes
-from dynacor_ray.sources.image_files import cut, file_stamp, is_inside, png, raw_images
+from dynacor_ray.sources.image_files import file_stamp, is_inside, png, raw_images
 
 
 @dataclass(frozen=True)
@@ -183,15 +183,10 @@ class CifarSource(Source):
         """See `Source.fingerprint`; covers the batches, and the human labels where they are used."""
         return digest([self.name, self._stamps, self._label_kind])
 
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
-
-        def make(first: int, count: int) -> Shard:
-            rows = slice(first, first + count)
-            given, truths = self._given[rows], self._truths[rows]
-            return CifarShard(first, count, self._data_set, self._root.path, self._starts, given, truths, self._train)
-
-        return cut(self.num_rows, max_rows, make)
+    def _shard(self, first: int, count: int) -> Shard:
+        rows = slice(first, first + count)
+        given, truths = self._given[rows], self._truths[rows]
+        return CifarShard(first, count, self._data_set, self._root.path, self._starts, given, truths, self._train)
 
 
 def present_data_sets(names: Collection[str]) -> list[str]:

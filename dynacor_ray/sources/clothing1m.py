@@ -21,7 +21,7 @@ from dynacor_ray.core.rng import Purpose, keyed_hash
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import label_codes
-from dynacor_ray.sources.image_files import OUTSIDE, cut, file_stamp, raw_images, read_below
+from dynacor_ray.sources.image_files import OUTSIDE, file_stamp, raw_images, read_below
 
 CLASS_NAMES = (
     "T-shirt",
@@ -150,14 +150,9 @@ class Clothing1MSource(Source):
         sample = None if options.balanced_sample is None else [options.balanced_sample, options.seed]
         return digest([self.name, stamps, sample, options.include_double_labeled])
 
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
-
-        def make(first: int, count: int) -> Shard:
-            entries = self._entries[first : first + count]
-            return Clothing1MShard(first, count, self._root, self._drops_level, entries, self.has_truth)
-
-        return cut(self.num_rows, max_rows, make)
+    def _shard(self, first: int, count: int) -> Shard:
+        entries = self._entries[first : first + count]
+        return Clothing1MShard(first, count, self._root, self._drops_level, entries, self.has_truth)
 
 
 class Clothing1MTestSource(Clothing1MSource):

@@ -15,7 +15,7 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.ground_truth.synthetic_noise import symmetric
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import label_codes
-from dynacor_ray.sources.image_files import cut, png, raw_images
+from dynacor_ray.sources.image_files import png, raw_images
 
 NOISE_RATE = 0.2
 SCALE = 4
@@ -82,6 +82,5 @@ class DemoSource(Source):
         """See `Source.fingerprint`."""
         return digest([self.name, self._seed, NOISE_RATE, SCALE])
 
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
-        return cut(self.num_rows, max_rows, lambda first, count: DemoShard(first, count, self._seed))
+    def _shard(self, first: int, count: int) -> Shard:
+        return DemoShard(first, count, self._seed)

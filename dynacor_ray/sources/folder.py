@@ -15,7 +15,7 @@ from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import named_classes
 from dynacor_ray.sources.folder_scan import FolderFile, Scan, scan_folder
-from dynacor_ray.sources.image_files import cut, raw_images, read_below
+from dynacor_ray.sources.image_files import raw_images, read_below
 
 _SPLIT = re.compile(
     r"(train(ing|val)?|val(id|idation)?|test(ing)?|dev|eval(uation)?)([-_ ]?(set|data|images|\d+))?", re.IGNORECASE
@@ -84,14 +84,9 @@ class FolderSource(Source):
         files = [[file.path, file.error, file.size, file.mtime_ns] for file in self.files]
         return digest([self.name, files, self.class_names])
 
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
-
-        def make(first: int, count: int) -> Shard:
-            files = tuple(self.files[first : first + count])
-            return FolderShard(first, count, self.root, files, self._options.follow_links)
-
-        return cut(self.num_rows, max_rows, make)
+    def _shard(self, first: int, count: int) -> Shard:
+        files = tuple(self.files[first : first + count])
+        return FolderShard(first, count, self.root, files, self._options.follow_links)
 
 
 def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[FolderFile], list[str], list[str]]:

@@ -17,7 +17,6 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.sources.base import Shard, Source
 from dynacor_ray.sources.class_names import Declared
 from dynacor_ray.sources.columns import Columns
-from dynacor_ray.sources.image_files import cut
 from dynacor_ray.sources.in_memory import MEMORY, encoded, hash_index, hash_table
 from dynacor_ray.sources.label_values import label_strings, raw_columns, text_strings
 
@@ -191,11 +190,6 @@ class FrameSource(Source):
         """See `Source.fingerprint`."""
         return self._fingerprint
 
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
+    def _shard(self, first: int, count: int) -> Shard:
         declared = self.class_names is not None
-
-        def make(first: int, count: int) -> Shard:
-            return FrameShard(first, count, self._rows.cut(first, count), self._columns, declared)
-
-        return cut(self.num_rows, max_rows, make)
+        return FrameShard(first, count, self._rows.cut(first, count), self._columns, declared)

@@ -21,7 +21,7 @@ from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import locate
 from dynacor_ray.sources.base import Kind, Shard, Source
 from dynacor_ray.sources.columns import FEATURE_COLUMNS, IMAGE_COLUMNS
-from dynacor_ray.sources.image_files import MISSING, cut, raw_images, read_file, some_rows
+from dynacor_ray.sources.image_files import MISSING, raw_images, read_file, some_rows
 
 MEMORY = "in-memory"
 """Kind of these sources, and the prefix of their names."""
@@ -216,16 +216,11 @@ class MemorySource(Source):
         """See `Source.fingerprint`. Covers labels and arrays; of files their paths, of a data set some of its items."""
         return self._fingerprint
 
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
-
-        def make(first: int, count: int) -> Shard:
-            last = first + count
-            uris = self._uris[first:last] if self._uris is not None else [str(row) for row in range(first, last)]
-            labels = some_rows(self._labels, first, count)
-            return MemoryShard(first, count, self.kind, self._items[first:last], labels, uris)
-
-        return cut(self.num_rows, max_rows, make)
+    def _shard(self, first: int, count: int) -> Shard:
+        last = first + count
+        uris = self._uris[first:last] if self._uris is not None else [str(row) for row in range(first, last)]
+        labels = some_rows(self._labels, first, count)
+        return MemoryShard(first, count, self.kind, self._items[first:last], labels, uris)
 
 
 def hash_index(row_index: pa.Table | None) -> str | None:

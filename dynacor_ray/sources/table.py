@@ -20,7 +20,7 @@ from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import Declared, declared_classes
 from dynacor_ray.sources.column_hints import with_hints
 from dynacor_ray.sources.columns import Columns, find_columns, plain_name
-from dynacor_ray.sources.image_files import cut, file_stamp, matching, raw_images, read_rows, some_rows
+from dynacor_ray.sources.image_files import file_stamp, matching, raw_images, read_rows, some_rows
 from dynacor_ray.sources.image_paths import PathRule, find_rule, folder_of, place_of
 from dynacor_ray.sources.json_tables import JSON_TABLES, JsonTable, original_names, read_json_table, read_project_table
 from dynacor_ray.sources.label_values import raw_columns, text_strings
@@ -139,14 +139,9 @@ class TableSource(Source):
         chosen = [self._options.classes, self._options.image_root, self._options.image_suffix]
         return digest([self.name, str(self._folder), self._stamps, asdict(self._columns), *chosen])
 
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
-
-        def make(first: int, count: int) -> Shard:
-            rows = some_rows(self._rows, first, count)
-            return TableShard(first, count, self._folder, rows, self._options.remote)
-
-        return cut(self.num_rows, max_rows, make)
+    def _shard(self, first: int, count: int) -> Shard:
+        rows = some_rows(self._rows, first, count)
+        return TableShard(first, count, self._folder, rows, self._options.remote)
 
 
 def _check_boxes(rows: pa.Table, names: Sequence[str], data: str) -> None:

@@ -19,7 +19,7 @@ from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import named_classes
 from dynacor_ray.sources.columns import LABEL_COLUMNS
-from dynacor_ray.sources.image_files import MAX_FILE_BYTES, cut, file_stamp, is_image_name, raw_images, some_rows
+from dynacor_ray.sources.image_files import MAX_FILE_BYTES, file_stamp, is_image_name, raw_images, some_rows
 from dynacor_ray.sources.label_values import label_strings
 from dynacor_ray.sources.piece_memory import Held
 
@@ -93,13 +93,8 @@ class WebDatasetSource(Source):
         stamps = [file_stamp(str(file), file.info()) for file in self._files]
         return digest([self.name, stamps, self._options.classes])
 
-    def shards(self, max_rows: int) -> list[Shard]:
-        """See `Source.shards`."""
-
-        def make(first: int, count: int) -> Shard:
-            return TarShard(first, count, self._files, some_rows(self._rows, first, count))
-
-        return cut(self.num_rows, max_rows, make)
+    def _shard(self, first: int, count: int) -> Shard:
+        return TarShard(first, count, self._files, some_rows(self._rows, first, count))
 
 
 def _samples(number: int, place: Location) -> Iterator[dict[str, Any]]:
