@@ -74,25 +74,16 @@ __all__ = [
 ]
 
 _LAZY = {
+    **{name: "workflows.results" for name in __all__ if name.endswith("Result")},
+    **{name: f"workflows.{name}" for name in __all__ if name.islower()},
     "CompareConfig": "config.compare",
-    "CompareResult": "workflows.results",
-    "DetectResult": "workflows.results",
     "AnalyzeSignalsConfig": "config.analyze_signals",
-    "AnalyzeSignalsResult": "workflows.results",
     "ReviewResult": "workflows.review",
     "SweepConfig": "config.sweep",
-    "SweepResult": "workflows.results",
-    "TrainResult": "workflows.results",
     "TrainRunConfig": "config.train",
-    "compare": "workflows.compare",
-    "detect": "workflows.detect",
-    "doctor": "workflows.doctor",
     "load": "workflows.results",
-    "analyze_signals": "workflows.analyze_signals",
-    "review": "workflows.review",
-    "sweep": "workflows.sweep",
-    "train": "workflows.train",
 }
+"""Name -> the module that has it, where that takes a while to load."""
 
 let_threads_sleep()
 

@@ -77,23 +77,6 @@ def closest(text: str, choices: Iterable[str]) -> str | None:
     return folded[found[0]] if found else None
 
 
-def require_choice(name: str, value: object, choices: Iterable[str], remedy: str = "pass one of these") -> None:
-    """Check that `value` is one of `choices`.
-
-    Args:
-        name: what is chosen, as it stands in the message.
-        value: what the user passed.
-        choices: valid values, listed in the message.
-        remedy: what to do.
-
-    Raises:
-        ConfigError: `value` is none of them.
-    """
-    choices = list(choices)
-    if value not in choices:
-        raise ConfigError(expected_got(f"{name} among {', '.join(choices)}", repr(value), remedy))
-
-
 def require_two_classes(num_classes: int, remedy: str = "use a data set with two classes or more") -> None:
     """Check that labels can be wrong at all. Raises ConfigError for fewer than two classes."""
     if num_classes < 2:

@@ -27,26 +27,22 @@ _IMAGE_TYPE = 2
 
 def write_dataset(run: Location, summary: RunSummary, rows: Iterator[pa.Table], out: Location) -> int:
     """Write the new folder `out`; returns the number of rows in it. Arguments and errors as of FiftyOne's."""
-    with new_image_set("Datumaro", summary.data, out):
-        return _write(run, summary, rows, out, (out / IMAGES).make_dir())
-
-
-def _write(run: Location, summary: RunSummary, rows: Iterator[pa.Table], out: Location, images: Location) -> int:
     names = [{"name": name, "parent": "", "attributes": []} for name in summary.class_names]
     codes = {name: code for code, name in enumerate(summary.class_names)}
     categories = {"label": {"labels": names, "label_groups": [], "attributes": []}}
     head = {"dm_format_version": "1.0", "media_type": _IMAGE_TYPE, "infos": {}, "categories": categories}
     count, place = 0, out / ANNOTATIONS
-    place.parent.make_dir()
-    with place.filesystem.open_output_stream(place.path) as stream:
-        stream.write(f'{json.dumps(head)[:-1]}, "items": ['.encode())
-        for table in rows:
-            files = local_images(run, summary.data, table, images)
-            for row in table.to_pylist():
-                file = _copied(files[row[schema.INSTANCE_ID]], row[schema.INSTANCE_ID], images)
-                stream.write(f"{',' if count else ''}\n{json.dumps(_item(row, file, codes))}".encode())
-                count += 1
-        stream.write(b"\n]}\n")
+    with new_image_set("Datumaro", summary.data, out, IMAGES) as images:
+        place.parent.make_dir()
+        with place.filesystem.open_output_stream(place.path) as stream:
+            stream.write(f'{json.dumps(head)[:-1]}, "items": ['.encode())
+            for table in rows:
+                files = local_images(run, summary.data, table, images)
+                for row in table.to_pylist():
+                    file = _copied(files[row[schema.INSTANCE_ID]], row[schema.INSTANCE_ID], images)
+                    stream.write(f"{',' if count else ''}\n{json.dumps(_item(row, file, codes))}".encode())
+                    count += 1
+            stream.write(b"\n]}\n")
     return count
 
 

@@ -33,19 +33,13 @@ def write_dataset(run: Location, summary: RunSummary, rows: Iterator[pa.Table], 
         DataError: the data have no images, or an image is gone.
         StorageError: `out` exists or is not on this machine, whose files FiftyOne reads.
     """
-    with new_image_set("FiftyOne", summary.data, out):
-        return _write(run, summary, rows, (out / IMAGES).make_dir())
-
-
-def _write(run: Location, summary: RunSummary, rows: Iterator[pa.Table], images: Location) -> int:
-    folder = images.parent
-    classes = json.dumps(summary.class_names)
     count = 0
     with (
-        folder.filesystem.open_output_stream((folder / LABELS).path) as labels,
-        folder.filesystem.open_output_stream((folder / DATA).path) as places,
+        new_image_set("FiftyOne", summary.data, out, IMAGES) as images,
+        out.filesystem.open_output_stream((out / LABELS).path) as labels,
+        out.filesystem.open_output_stream((out / DATA).path) as places,
     ):
-        labels.write(f'{{"classes": {classes},\n"labels": {{'.encode())
+        labels.write(f'{{"classes": {json.dumps(summary.class_names)},\n"labels": {{'.encode())
         places.write(b"{")
         for table in rows:
             files = local_images(run, summary.data, table, images)

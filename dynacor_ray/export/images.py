@@ -34,8 +34,11 @@ def packed_bytes(run: Location, data: DataSummary, ids: list[int]) -> dict[int, 
 
 
 @contextmanager
-def new_image_set(tool: str, data: DataSummary, out: Location) -> Iterator[None]:
+def new_image_set(tool: str, data: DataSummary, out: Location, images: str) -> Iterator[Location]:
     """Checks before a folder of images is written for a tool; the folder is removed where the block fails.
+
+    Yields:
+        Where images go that are no local files of their own: `images` below the folder.
 
     Raises:
         DataError: the data have no images.
@@ -48,7 +51,7 @@ def new_image_set(tool: str, data: DataSummary, out: Location) -> Iterator[None]
     if out.exists():
         raise StorageError(expected_got(f"a new folder for {tool}", f"{out}, which exists", "choose another"))
     try:
-        yield
+        yield (out / images).make_dir()
     except BaseException:
         out.delete()
         raise

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,8 +38,7 @@ from dynacor_ray.detectors.evidence import Verdict
 from dynacor_ray.ground_truth.metrics import f1_curve
 from dynacor_ray.method.dynamics_encoder import EMBEDDING_DIM, DynamicsEncoder
 
-Reader = Literal["dynamics", "mean"]
-READERS: tuple[Reader, ...] = get_args(Reader)
+READERS = ("dynamics", "mean")
 FOLDS = 5
 _CHUNK = 8192
 _STREAM = 0x424F554E

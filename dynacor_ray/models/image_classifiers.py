@@ -21,7 +21,7 @@ from dynacor_ray.models.cifar_resnet import CifarResNet, cifar_resnet
 from dynacor_ray.models.encoder_spec import EncoderSpec, did_you_mean, words_digest
 from dynacor_ray.models.heads import OutputLayer
 from dynacor_ray.models.load_errors import unfit
-from dynacor_ray.models.torch_encoder import pixel_scaling
+from dynacor_ray.models.torch_encoder import PixelScaling
 from dynacor_ray.models.weights import existing_weights, file_digest, load_exactly, read_state_dict
 
 CIFAR: dict[str, Callable[[], CifarResNet]] = {
@@ -112,7 +112,7 @@ def parse_network(text: str, image_size: int | None = None) -> NetworkSpec:
     return NetworkSpec(known, image_size or (int(config.input_size[1]) if config else 224), weights, scratch)
 
 
-class ImageClassifier(nn.Module):
+class ImageClassifier(PixelScaling):
     """A network without its last layer on normalized images, followed by a linear layer for the classes.
 
     Args:
@@ -123,24 +123,17 @@ class ImageClassifier(nn.Module):
         std: per channel, of values in [0, 1].
     """
 
-    scale: Tensor
-    shift: Tensor
-
     def __init__(
         self, body: nn.Module, num_features: int, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...]
     ) -> None:
-        super().__init__()
+        super().__init__(mean, std)
         # Images arrive with channels last, and convolutions are faster when they stay so.
         self.body = body.to(memory_format=torch.channels_last)
         self.output = OutputLayer(num_features, num_classes)
-        scale, shift = pixel_scaling(mean, std)
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", shift)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits. uint8 (B, S, S, 3) -> float (B, C)."""
-        pixels = images.permute(0, 3, 1, 2).float() * self.scale - self.shift
-        logits: Tensor = self.output(self.body(pixels).float())
+        logits: Tensor = self.output(self.body(self.normalized(images)).float())
         return logits
 
 

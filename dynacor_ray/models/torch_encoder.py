@@ -16,10 +16,26 @@ from dynacor_ray.core.errors import EncoderError, expected_got, first_line
 from dynacor_ray.models.encoder import GPU_BATCH, Encoder
 
 
-def pixel_scaling(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """Scale and shift, float (1, 3, 1, 1) each, for which `pixels * scale - shift` normalizes values in 0..255."""
-    deviation = torch.tensor(std)
-    return (1.0 / (255.0 * deviation)).view(1, 3, 1, 1), (torch.tensor(mean) / deviation).view(1, 3, 1, 1)
+class PixelScaling(nn.Module):
+    """What normalizes images before a network: scale and shift, float (1, 3, 1, 1), of pixels in 0..255.
+
+    Args:
+        mean: per channel, of values in [0, 1].
+        std: per channel, of values in [0, 1].
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        deviation = torch.tensor(std)
+        self.register_buffer("scale", (1.0 / (255.0 * deviation)).view(1, 3, 1, 1))
+        self.register_buffer("shift", (torch.tensor(mean) / deviation).view(1, 3, 1, 1))
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """uint8 (B, S, S, 3) -> float (B, 3, S, S)."""
+        return images.permute(0, 3, 1, 2).float() * self.scale - self.shift
 
 
 def filled_up(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -29,7 +45,7 @@ def filled_up(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return filled
 
 
-class NormalizedNetwork(nn.Module):
+class NormalizedNetwork(PixelScaling):
     """A network in evaluation mode with the normalization of its images before it.
 
     Args:
@@ -39,23 +55,17 @@ class NormalizedNetwork(nn.Module):
         std: per channel, of values in [0, 1].
     """
 
-    scale: Tensor
-    shift: Tensor
-
     def __init__(
         self, module: nn.Module, forward: Callable[[Tensor], Any], mean: tuple[float, ...], std: tuple[float, ...]
     ) -> None:
-        super().__init__()
+        super().__init__(mean, std)
         self.module = module
         self._network = functools.partial(forward)  # not a module: it would be one of ours a second time
-        scale, shift = pixel_scaling(mean, std)
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", shift)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Any:
         """uint8 (B, S, S, 3) -> float (B, D)."""
-        return self._network(images.permute(0, 3, 1, 2).float() * self.scale - self.shift)
+        return self._network(self.normalized(images))
 
 
 class NetworkEncoder(Encoder):

@@ -160,17 +160,17 @@ class CifarSource(Source):
 
     def _human_labels(self, place: Location, kind: str, num_classes: int) -> NDArray[np.int32]:
         """Labels of one kind, int32 (N,), after checking that the clean ones beside them are the archive's."""
-        human = read_human_labels(place, kind, num_classes)
-        if len(human.given) != self.num_rows:
+        given, true = read_human_labels(place, kind, num_classes)
+        if len(given) != self.num_rows:
             remedy = f"use {self._published.human_file} as published"
-            got = f"{len(human.given):,}"
+            got = f"{len(given):,}"
             raise DataError(expected_got(f"{self.num_rows:,} labels in {place}, one per training image", got, remedy))
-        different = np.flatnonzero(human.true != self._truths)
+        different = np.flatnonzero(true != self._truths)
         if len(different):
             got = f"{len(different):,} that differ, the first one at row {different[0]:,}"
             remedy = "use the file made for the order of the original batches (another one is made for TensorFlow)"
             raise DataError(expected_got(f"{CLEAN} of {place} equal to the labels of the archive", got, remedy))
-        return human.given
+        return given
 
     def _file_stamps(self) -> list[list[Any]]:
         """Versions of the files in use, taken before they are read."""

@@ -16,7 +16,6 @@ import io
 import pickle
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,26 +32,16 @@ _MAX_BYTES = 64 << 20
 _CODES = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
 
 
-@dataclass(frozen=True, eq=False)
-class HumanLabels:
-    """Labels by people and by the authors of the data set, in the order of the data.
-
-    Attributes:
-        given: int32 (N,) in 0..C-1, the human labels.
-        true: int32 (N,) in 0..C-1, the clean labels.
-    """
-
-    given: NDArray[np.int32]
-    true: NDArray[np.int32]
-
-
-def read_human_labels(path: Location | str, kind: str, num_classes: int) -> HumanLabels:
+def read_human_labels(path: Location | str, kind: str, num_classes: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Read labels of one kind, and the clean ones beside them.
 
     Args:
         path: a file as published.
         kind: a key of it, e.g. "worse_label".
         num_classes: C, 10 or 100.
+
+    Returns:
+        The human labels and the clean ones, int32 (N,) in 0..C-1 each, in the order of the data.
 
     Raises:
         DataError: the file is missing, damaged or holds anything but data; it has no such key; or its labels are not
@@ -72,7 +61,7 @@ def read_human_labels(path: Location | str, kind: str, num_classes: int) -> Huma
         got = f"{len(given):,} and {len(true):,}"
         remedy = "download the file again"
         raise DataError(expected_got(f"as many {kind} as {CLEAN} in {place}", got, remedy))
-    return HumanLabels(given, true)
+    return given, true
 
 
 def _load(place: Location) -> Any:

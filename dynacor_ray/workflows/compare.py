@@ -28,12 +28,7 @@ from dynacor_ray.report.figures import comparison_figure
 from dynacor_ray.runs.records import Judgment
 from dynacor_ray.runs.resumable import run_once
 from dynacor_ray.workflows.experiment_grid import Experiment, GridCell
-from dynacor_ray.workflows.gather_evidence import (
-    ABLATION_SECONDS,
-    gather_dynamics,
-    gather_published,
-    gather_trained,
-)
+from dynacor_ray.workflows.gather_evidence import ABLATION_SECONDS, gather_dynamics, gather_published, gather_trained
 from dynacor_ray.workflows.results import CompareResult
 
 TRAININGS = 3

@@ -44,13 +44,7 @@ from dynacor_ray.workflows.open_data import (
     open_data,
     training_rows,
 )
-from dynacor_ray.workflows.prepare import (
-    PreparedRun,
-    corruption_config,
-    default_out,
-    prepare,
-    training_config,
-)
+from dynacor_ray.workflows.prepare import PreparedRun, corruption_config, default_out, prepare, training_config
 
 NOISE_SIDE = 32
 """Side of the images, in pixels, that noise is made from with a network."""

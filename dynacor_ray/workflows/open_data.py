@@ -22,14 +22,7 @@ from dynacor_ray.engine.runtime.session import on_cluster, resources
 from dynacor_ray.method.corruption import CorruptionConfig
 from dynacor_ray.models.auto_encoder import Choice, Work, candidates, choose
 from dynacor_ray.models.encoder_spec import BackEnd
-from dynacor_ray.models.encoders import (
-    Encoder,
-    EncoderSpec,
-    load_encoder,
-    parse_encoder,
-    ready_encoder,
-    with_back_ends,
-)
+from dynacor_ray.models.encoders import Encoder, EncoderSpec, load_encoder, parse_encoder, ready_encoder, with_back_ends
 from dynacor_ray.models.image_classifiers import NetworkSpec, build_network
 from dynacor_ray.runs import directory as run_directory
 from dynacor_ray.runs.directory import QUARANTINE

@@ -41,11 +41,7 @@ from dynacor_ray.workflows.cluster_session import check_storage, plan_for, ray_s
 from dynacor_ray.workflows.detect import finished, run_prepared
 from dynacor_ray.workflows.dynamics_flow import DynamicsFlow
 from dynacor_ray.workflows.open_data import check_encoder, open_data
-from dynacor_ray.workflows.prepare import (
-    PreparedRun,
-    default_out,
-    prepare,
-)
+from dynacor_ray.workflows.prepare import PreparedRun, default_out, prepare
 from dynacor_ray.workflows.results import SweepResult
 from dynacor_ray.workflows.sweep_trials import SAMPLE, record_name, run_clustering_trial, run_training_trial
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynacor_ray.core.errors import ConfigError, expected_got, printable, require_choice, require_two_classes
+from dynacor_ray.core.errors import ConfigError, expected_got, printable, require_two_classes
 
 
 def test_messages_are_one_printable_line() -> None:
@@ -12,12 +12,6 @@ def test_messages_are_one_printable_line() -> None:
     message = expected_got("a label", "'\x1b[31mred\r\nError: all is lost\u202e\x9b'", "look at naïve 日本")
     assert message == r"Expected a label, but got '\x1b[31mred\r\nError: all is lost\u202e\x9b'; look at naïve 日本."
     assert printable("[red]:smile:") == "[red]:smile:"
-
-
-def test_a_choice_lists_the_valid_values() -> None:
-    require_choice("a rule", "last", ("last", "best"))
-    with pytest.raises(ConfigError, match=r"Expected a rule among last, best, but got 'worst'; pass one of these\."):
-        require_choice("a rule", "worst", ("last", "best"))
 
 
 def test_two_classes_are_needed() -> None:

@@ -41,31 +41,31 @@ def test_reads_what_torch_saves(tmp_path: Path, zipped: bool, dtype: Any) -> Non
     content = {"clean_label": CLEAN.astype(dtype), "worse_label": WORSE.astype(dtype)}
     path = saved(tmp_path / "h.pt", content, zipped=zipped)
     for place in (str(path), locate(str(path))):
-        labels = read_human_labels(place, "worse_label", 10)
-        np.testing.assert_array_equal(labels.given, WORSE)
-        np.testing.assert_array_equal(labels.true, CLEAN)
-        assert labels.given.dtype == labels.true.dtype == np.int32
+        given, true = read_human_labels(place, "worse_label", 10)
+        np.testing.assert_array_equal(given, WORSE)
+        np.testing.assert_array_equal(true, CLEAN)
+        assert given.dtype == true.dtype == np.int32
 
 
 def test_reads_what_old_numpy_wrote(tmp_path: Path) -> None:
     content = {"clean_label": CLEAN, "worse_label": WORSE}
     old = tmp_path / "legacy.pt"
     old.write_bytes(aged(saved(tmp_path / "new.pt", content, zipped=False).read_bytes()))
-    np.testing.assert_array_equal(read_human_labels(str(old), "worse_label", 10).given, WORSE)
+    np.testing.assert_array_equal(read_human_labels(str(old), "worse_label", 10)[0], WORSE)
     with zipfile.ZipFile(saved(tmp_path / "z.pt", content)) as source, zipfile.ZipFile(tmp_path / "o.pt", "w") as to:
         for name in source.namelist():
             data = source.read(name)
             to.writestr(name, aged(data) if name.endswith("data.pkl") else data)
-    np.testing.assert_array_equal(read_human_labels(str(tmp_path / "o.pt"), "worse_label", 10).given, WORSE)
+    np.testing.assert_array_equal(read_human_labels(str(tmp_path / "o.pt"), "worse_label", 10)[0], WORSE)
 
 
 def test_reads_tensors_lists_and_columns(tmp_path: Path) -> None:
     content = {"clean_label": torch.from_numpy(CLEAN), "noisy_label": WORSE[:, None], "listed": WORSE.tolist()}
     path = str(saved(tmp_path / "h.pt", content))
     for kind in ("noisy_label", "listed"):
-        labels = read_human_labels(path, kind, 10)
-        np.testing.assert_array_equal(labels.given, WORSE)
-        np.testing.assert_array_equal(labels.true, CLEAN)
+        given, true = read_human_labels(path, kind, 10)
+        np.testing.assert_array_equal(given, WORSE)
+        np.testing.assert_array_equal(true, CLEAN)
 
 
 class Hostile:
