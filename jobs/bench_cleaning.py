@@ -94,9 +94,10 @@ def encode(images: list[bytes], options: Rows) -> NDArray[np.float32]:
     )
 
 
-def save(place: Path, features: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
-    """A file for `dynacor train`."""
-    pq.write_table(pa.table({schema.FEATURE: schema.fixed_size_list(features), schema.GIVEN_LABEL: labels}), place)
+def save(place: Path, rows: pa.Array | pa.ChunkedArray, **labels: NDArray[np.int64]) -> str:
+    """A file for `dynacor train`. rows: images or feature vectors."""
+    name = schema.IMAGE if pa.types.is_binary(rows.type) else schema.FEATURE
+    pq.write_table(pa.table({name: rows} | labels), place)
     return str(place)
 
 
@@ -116,6 +117,7 @@ def cleanlab_flags(features: NDArray[np.float32], given: NDArray[np.int64], seed
 def split(options: Options, features: NDArray[np.float32], table: pa.Table, column: str, seed: int) -> dict[str, Any]:
     """All accuracies of one split, and what the detectors flagged."""
     given, true = (table[name].to_numpy().astype(np.int64) for name in (column, "true_label"))
+    rows = schema.fixed_size_list(features)
     order = np.random.default_rng(1 + seed).permutation(len(true))
     test, kept = order[: len(order) // 4], np.sort(order[len(order) // 4 :])
     wrong = given[kept] != true[kept]
@@ -128,16 +130,16 @@ def split(options: Options, features: NDArray[np.float32], table: pa.Table, colu
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         shared: dict[str, Any] = {"cluster": "none", "quiet": True, "seed": seed}
-        data = save(here / "train.parquet", features[kept], given[kept])
-        right = save(here / "oracle.parquet", features[kept][~wrong], given[kept][~wrong])
+        data = save(here / "train.parquet", rows.take(kept), given_label=given[kept])
+        right = save(here / "oracle.parquet", rows.take(kept[~wrong]), given_label=given[kept[~wrong]])
         for name, rule in (("default", "label_noise_model"), ("paper", "paper")):
             run = dynacor_ray.detect(data, out=str(here / name), flag_rule=rule, **shared)
             note(name, run.issues.sort_by(schema.INSTANCE_ID)[schema.IS_LABEL_ISSUE].to_numpy())
         others = ~cleanlab_flags(features[kept], given[kept], seed)
         note("cleanlab", ~others)
-        left = save(here / "cleanlab.parquet", features[kept][others], given[kept][others])
-        shared |= {"test": save(here / "test.parquet", features[test], true[test]), "epochs": options.epochs}
-        shared |= {"learning_rate": options.learning_rate, "cache": str(here / "cache")}
+        left = save(here / "cleanlab.parquet", rows.take(kept[others]), given_label=given[kept[others]])
+        shared |= {"test": save(here / "test.parquet", rows.take(test), given_label=true[test])}
+        shared |= {"epochs": options.epochs, "learning_rate": options.learning_rate, "cache": str(here / "cache")}
         runs: dict[str, dict[str, Any]] = {
             "original": {"data": data},
             "default": {"data": data, "without": str(here / "default")},

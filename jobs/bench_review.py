@@ -115,16 +115,12 @@ def answered(ranking: Ranking, options: Options, seed: int) -> list[dict[str, fl
         }
         figures = posterior.figures(cut, seed)
         width = figures.rate.high - figures.rate.low
+        with_answers = 2.0 * (flags & ranking.wrong).sum() / max(int(flags.sum() + ranking.wrong.sum()), 1)
         found.append(
-            {"f1": f1[cut], "f1_with_answers": f1_of(flags, ranking.wrong), "width": width}
+            {"f1": f1[cut], "f1_with_answers": float(with_answers), "width": width}
             | {f"{name} covered": covers(getattr(figures, name), value) for name, value in true.items()}
         )
     return found
-
-
-def f1_of(flags: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> float:
-    """F1 of some flags."""
-    return float(2.0 * (flags & wrong).sum() / max(int(flags.sum() + wrong.sum()), 1))
 
 
 def covers(measured: Measured, value: float) -> float:

@@ -20,7 +20,6 @@ from typing import Any
 import bench_cleaning
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import tyro
 from numpy.typing import NDArray
 
@@ -55,13 +54,6 @@ class Options(bench_cleaning.Rows):
         return {option: one for option, one in name.items() if one is not None}
 
 
-def save(place: Path, rows: pa.ChunkedArray, **labels: NDArray[np.int64]) -> str:
-    """A file for `dynacor train`. rows: images or feature vectors."""
-    name = schema.IMAGE if pa.types.is_binary(rows.type) else schema.FEATURE
-    pq.write_table(pa.table({name: rows} | labels), place)
-    return str(place)
-
-
 def measure(
     options: Options,
     features: NDArray[np.float32],
@@ -79,10 +71,10 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         labels = {schema.GIVEN_LABEL: given, schema.TRUE_LABEL: true[kept]}
-        data = save(here / "train.parquet", rows.take(kept), **labels)
+        data = bench_cleaning.save(here / "train.parquet", rows.take(kept), **labels)
         shared: dict[str, Any] = {"cluster": "none", "quiet": True, "seed": seed, "cache": str(here / "cache")}
         shared |= {"epochs": options.epochs, "learning_rate": options.learning_rate, "batch_size": 128}
-        shared |= {"test": save(here / "test.parquet", rows.take(test), given_label=true[test])}
+        shared |= {"test": bench_cleaning.save(here / "test.parquet", rows.take(test), given_label=true[test])}
         shared |= options.trained_network
         for name in options.methods:
             more: dict[str, Any] = {} if name == "ce" else {"method": name}

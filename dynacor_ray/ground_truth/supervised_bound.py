@@ -90,7 +90,7 @@ def score_fold(
     is_mislabeled: NDArray[np.bool_],
     reader: str,
     fold: int,
-    config: BoundConfig | None = None,
+    config: BoundConfig,
 ) -> FoldScores:
     """Scores of one fold by a model trained on the truth of other rows (App. B); folds may be spread over machines.
 
@@ -100,12 +100,11 @@ def score_fold(
         is_mislabeled: bool (N,).
         reader: one of READERS.
         fold: 0..FOLDS-1.
-        config: options, None for the defaults.
+        config: options.
 
     Raises:
         DataError: the training or the validation rows are all right or all wrong.
     """
-    config = config or BoundConfig()
     order = np.argsort(ids, kind="stable")
     part = fold_of(ids[order], FOLDS, config.seed)
     validation = (fold + 1) % FOLDS

@@ -96,7 +96,8 @@ def instance_dependent(
     given = labels.copy()
     for true_class in range(num_classes):
         rows = np.flatnonzero(flipped & (labels == true_class))
-        projection = _projection(seed, true_class, features.shape[1], num_classes)
+        stream = np.random.PCG64(derive_seed(seed, int(Purpose.NOISE_LABEL), true_class))
+        projection = np.random.Generator(stream).standard_normal((features.shape[1], num_classes))
         given[rows] = _drawn_class(features[rows] @ projection, true_class, draw[rows])
     return given.astype(np.int32)
 
@@ -168,11 +169,6 @@ def _truncated_normal(uniform: NDArray[np.float64], mean: float) -> NDArray[np.f
     low, high = ndtr(-mean / _RATE_SPREAD), ndtr((1.0 - mean) / _RATE_SPREAD)
     values: NDArray[np.float64] = mean + _RATE_SPREAD * ndtri(low + uniform * (high - low))
     return np.clip(values, 0.0, 1.0)
-
-
-def _projection(seed: int, true_class: int, dim: int, num_classes: int) -> NDArray[np.float64]:
-    stream = derive_seed(seed, int(Purpose.NOISE_LABEL), true_class)
-    return np.random.Generator(np.random.PCG64(stream)).standard_normal((dim, num_classes))
 
 
 def _drawn_class(scores: NDArray[np.floating[Any]], excluded: int, draw: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -46,7 +46,9 @@ def parse_encoder(text: str, image_size: int | None = None) -> EncoderSpec:
     if text == "features":
         return EncoderSpec("features", "features")
     if rest != "0" and re.fullmatch(r"(pixels|gray)(:\d{1,4})?", text):
-        return EncoderSpec("pixels", kind, image_size=_pixels_size(kind, rest, image_size))
+        if rest and image_size not in (None, int(rest)):
+            raise ConfigError(expected_got("one image size", f"{text} and {image_size}", "leave one of them out"))
+        return EncoderSpec("pixels", kind, image_size=int(rest) if rest else image_size or PIXELS_SIZE)
     if kind == "open_clip" and rest:
         from dynacor_ray.models.open_clip_encoders import parse_open_clip
 
@@ -157,9 +159,3 @@ def _load_network(spec: EncoderSpec, device: str) -> NetworkEncoder:
         return load_open_clip(spec, device)
     remedy = "use the feature column as it is, or `pixels`"
     raise EncoderError(expected_got("an encoder of images", "'features'", remedy))
-
-
-def _pixels_size(name: str, written: str, image_size: int | None) -> int:
-    if written and image_size is not None and int(written) != image_size:
-        raise ConfigError(expected_got("one image size", f"{name}:{written} and {image_size}", "leave one of them out"))
-    return int(written) if written else image_size or PIXELS_SIZE

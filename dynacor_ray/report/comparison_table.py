@@ -93,7 +93,9 @@ def print_comparison(
     for sentence in [*_notes(summary), *([note] if note else [])]:
         console.print(sentence, highlight=False)
     console.print()
-    console.print(_averages_title(summary), style="italic", highlight=False)
+    noises, across = len(summary["noises"]), summary.get("across", "kinds of noise")
+    mean = f", mean over {noises} {across}" if noises > 1 else ""
+    console.print(f"Other measures in %{mean}", style="italic", highlight=False)
     for table in _split(summary, _average_columns(summary), 2, console.width):
         console.print(table)
     console.print("oracle F1: of the best possible cut, which cannot be found without the truth.", highlight=False)
@@ -144,12 +146,6 @@ def _table(summary: dict[str, Any], columns: list[_Column], gap: int, width: int
 
 def _cells_of(table: Table, gap: int) -> int:
     return sum(column.width or 0 for column in table.columns) + gap * (len(table.columns) - 1)
-
-
-def _averages_title(summary: dict[str, Any]) -> str:
-    noises = len(summary["noises"])
-    across = summary.get("across", "kinds of noise")
-    return f"Other measures in %, mean over {noises} {across}" if noises > 1 else "Other measures in %"
 
 
 def _average_columns(summary: dict[str, Any]) -> list[_Column]:

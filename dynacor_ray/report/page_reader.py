@@ -95,7 +95,10 @@ def read_page(
     bands, paths = _read_dynamics(dynamics, summary, flagged, rows[schema.INSTANCE_ID].to_numpy())
     thumbnails: dict[int, str] = {}
     if dataset is not None:
-        thumbnails, images = _thumbnails(dataset, rows)
+        thumbnails = read_thumbnails(dataset, rows[schema.INSTANCE_ID].to_pylist())
+        missing = rows.num_rows - len(thumbnails)
+        note = f"{missing:,} of {rows.num_rows:,} rows have no picture here: reading them takes long."
+        images = note if missing else ""
     audit_places = {instance_id: place for place, instance_id in enumerate(audit)}
     suspects = [
         Suspect(
@@ -168,11 +171,3 @@ def _read_dynamics(
         for row in np.flatnonzero(np.isin(ids, shown) & ~is_copy).tolist():
             paths[int(ids[row])] = tuple(margins[row].astype(float).tolist())
     return trajectories.bands(), paths
-
-
-def _thumbnails(dataset: PackedDataset, rows: pa.Table) -> tuple[dict[int, str], str]:
-    """Thumbnails of the shown rows by instance_id, and a note where some are missing."""
-    thumbnails = read_thumbnails(dataset, rows[schema.INSTANCE_ID].to_pylist())
-    missing = rows.num_rows - len(thumbnails)
-    note = f"{missing:,} of {rows.num_rows:,} rows have no picture here: reading them takes long."
-    return thumbnails, note if missing else ""

@@ -35,8 +35,6 @@ BETA = 4.0
 THRESHOLD = 0.5
 """Rows with a right label's probability of at least this much are labeled ones."""
 RAMP_UP_EPOCHS = 16
-HIGH_NOISE_EPOCHS = 5
-"""Epochs whose mean loss divides at 90% noise."""
 WARM_UP = {"cifar10": 10, "cifar100": 30}
 """Data set -> epochs of cross-entropy before the first division, of 300 on images."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +48,7 @@ class TableShard(Shard):
 
     def read_labels(self) -> pa.StringArray:
         """See `Shard.read_labels`."""
-        return _flat(self.rows[RAW_LABEL])
+        return self.rows[RAW_LABEL].combine_chunks()
 
     def read(self) -> pa.Table:
         """See `Shard.read`."""
@@ -61,12 +60,8 @@ class TableShard(Shard):
             errors[row] = error
         images, errors = read_rows(places, errors)
         extra = {"truths": TRUE_LABEL, "instance_ids": INSTANCE_ID}
-        given = {key: _flat(self.rows[name]) for key, name in extra.items() if name in self.rows.column_names}
+        given = {key: self.rows[name].combine_chunks() for key, name in extra.items() if name in self.rows.column_names}
         return raw_images(self.first_row, uris, self.read_labels(), errors, images, **given)
-
-
-def _flat(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 class TableSource(Source):
@@ -107,8 +102,8 @@ class TableSource(Source):
         elif ending in JSON_TABLES or is_project:
             held = read_project_table(self._place) if is_project else read_json_table(self._place)
             rows, columns, declared = _of_json(held, posixpath.basename(self._place.path), options)
-            if held.is_project and find_rule(_flat(rows[URI]), self._folder, options).hint:
-                rows = rows.set_column(0, URI, original_names(_flat(rows[URI])))
+            if held.is_project and find_rule(rows[URI].combine_chunks(), self._folder, options).hint:
+                rows = rows.set_column(0, URI, original_names(rows[URI].combine_chunks()))
             self.warnings, names = held.warnings, held.table.column_names
             stamps = [tuple(file_stamp("", self._place.info()))]
         else:
@@ -118,14 +113,15 @@ class TableSource(Source):
             stamps = [tuple(file_stamp("", text.info())) for text in texts]
         _check_boxes(rows, names, data)
         if rows.num_rows:
-            rule = find_rule(_flat(rows[URI]), self._folder, options)
-            rows = rows.set_column(0, URI, rule.apply(_flat(rows[URI])))
+            rule = find_rule(rows[URI].combine_chunks(), self._folder, options)
+            rows = rows.set_column(0, URI, rule.apply(rows[URI].combine_chunks()))
             notes += [rule.told()]
             self.hint = rule.hint
         if root is not None:
             above = posixpath.relpath(self._folder.path, locate(root).path)
             self._folder = locate(root)
-            rows = rows.set_column(0, URI, PathRule(prefix="" if above == "." else f"{above}/").apply(_flat(rows[URI])))
+            rule = PathRule(prefix="" if above == "." else f"{above}/")
+            rows = rows.set_column(0, URI, rule.apply(rows[URI].combine_chunks()))
         notes += columns.notes(options)
         self.notes = tuple(filter(None, notes))
         self._rows, self._columns, self._stamps = rows, columns, stamps
