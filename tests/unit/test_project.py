@@ -313,7 +313,7 @@ def test_only_listed_dependencies_are_imported() -> None:
     packages = [re.split(r"[\[<>=!]", requirement)[0].replace("_", "-") for requirement in reasons()]
     listed = {called.get(package, package.replace("-", "_")) for package in packages}
     # Brought by timm, jinja2, cleanlab and ray, as their reasons say.
-    listed |= {"safetensors", "huggingface_hub", "markupsafe", "datasets", "tensorboardX"}
+    listed |= {"safetensors", "huggingface_hub", "markupsafe", "datasets", "tensorboardX", "aiohttp"}
     imported = {module.partition(".")[0] for path in FILES for module, _ in imported_modules(path)}
     assert imported - sys.stdlib_module_names - {"dynacor_ray", "__future__"} <= listed
 

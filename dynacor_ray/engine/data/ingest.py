@@ -41,8 +41,8 @@ from dynacor_ray.sources.validate import (
 )
 
 PART_BYTES = 96 << 20
-FEW_ROWS, SAMPLE_ROWS, MAX_PART_ROWS = 1, 64, 65536
-"""Fewest rows that are packed together, those that are looked at first, and most."""
+FEW_ROWS, SAMPLE_ROWS, MAX_PART_ROWS = 4, 64, 65536
+"""Rows that are looked at first, where they are huge and where not, and most that are packed together."""
 _ENCODING: dict[str, dict[str, Any]] = {
     "image": {"row_group_size": 512},
     # Neither compression nor dictionaries make vectors smaller; both would take time in every pass over the rows.
@@ -214,7 +214,7 @@ def first_rows(source: Source) -> pa.Table:
 
 def rows_per_part(sample: pa.Table) -> int:
     """Rows that make a file of about PART_BYTES, so that a packing task never holds much more than that."""
-    return max(FEW_ROWS, min(MAX_PART_ROWS, PART_BYTES * sample.num_rows // max(sample.nbytes, 1)))
+    return max(1, min(MAX_PART_ROWS, PART_BYTES * sample.num_rows // max(sample.nbytes, 1)))
 
 
 def count_labels(shards: list[Shard]) -> dict[str, int]:
