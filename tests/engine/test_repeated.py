@@ -151,7 +151,7 @@ def test_a_disk_that_is_full_where_workers_write(
         monkeypatch.setattr("dynacor_ray.core.storage._from_fsspec", lambda uri: (disk, uri.removeprefix("full://")))
         detect(data, out=f"full://{out}", **options)
 
-    for number, part in enumerate(("/dataset/", "/signals/epoch", "checkpoint.pt", "dynamics.parquet", "issues")):
+    for number, part in enumerate(("/dataset/", "/signals/epoch", "checkpoint.pt", "dynamics.parquet")):
         out = tmp_path / f"run{number}"
         with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
             run_on(full_for(part), out)
