@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow.fs as pafs
 import pytest
 
 from dynacor_ray.core.progress import Progress
@@ -60,7 +61,8 @@ def stop_between_writes(driver: subprocess.Popen[str], run: Location) -> None:
     while True:
         driver.send_signal(signal.SIGSTOP)
         time.sleep(0.2)  # what the server was asked for
-        if not [name for name in everything(run, (".lock",)) if name.endswith(".part") and ".lock." not in name]:
+        infos = run.filesystem.get_file_info(pafs.FileSelector(run.path, recursive=True))
+        if not [info for info in infos if info.path.endswith(".part") and ".lock." not in info.path]:
             return
         driver.send_signal(signal.SIGCONT)
         time.sleep(0.05)
