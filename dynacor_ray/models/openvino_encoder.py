@@ -7,14 +7,12 @@ import warnings
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from numpy.typing import NDArray
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
 from dynacor_ray.core.errors import EncoderError, expected_got, first_line
 from dynacor_ray.models.encoder import Encoder
+from dynacor_ray.models.quiet_openvino import FrontEndManager, TorchScriptPythonDecoder, openvino
 from dynacor_ray.models.torch_encoder import NetworkEncoder
 
 BATCH = 8

@@ -1,7 +1,7 @@
 """What the libraries of other tools read of our exports, each in an environment of its own.
 
-Datumaro 1.13, FiftyOne 1.22 and Label Studio's SDK 2.1 need other versions of pandas, Pillow and NumPy than this package
-is tested with. Each has hundreds of megabytes to fetch: what takes too long is skipped.
+Datumaro 1.13, FiftyOne 1.22 and Label Studio's SDK 2.1 need other versions of pandas, Pillow and NumPy than this
+package is tested with. Each has hundreds of megabytes to fetch: what takes too long is skipped.
 """
 
 from __future__ import annotations

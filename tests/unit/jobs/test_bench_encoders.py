@@ -10,7 +10,7 @@ from tests.small_networks import CONV
 
 
 def test_back_ends_are_compared_on_the_same_images(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("dynacor_ray.models.quiet_openvino")
     import bench_encoders  # with openvino it takes seconds
 
     name = f"timm:{CONV}:32"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,12 @@ def test_the_back_end_is_part_of_the_identity(conv_file: Path) -> None:
     assert ready_encoder(spec, use_gpu=False, begun=spec.identity).spec == spec
     assert ready_encoder(spec, use_gpu=True).spec.back_end == "cuda"
     assert ready_encoder(parse_encoder("pixels:8"), use_gpu=True).spec == parse_encoder("pixels:8")
+
+
+@needs_openvino
+def test_nobody_is_told_of_what_openvino_does() -> None:
+    """Else each import and network is sent to Google Analytics, unasked."""
+    importlib.import_module("dynacor_ray.models.quiet_openvino")
+    sender = importlib.import_module("openvino.tools.ovc.telemetry_utils").tm
+    assert sender.__name__ == "openvino.tools.ovc.telemetry_stub"
+    assert "openvino_telemetry" not in sys.modules
