@@ -1,4 +1,4 @@
-"""Figures as PNG bytes, drawn without a display."""
+"""Figures as PNG bytes, drawn without a display. Matplotlib is imported when one is drawn: it takes a second."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import io
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from dynacor_ray.report.comparison_summary import build_comparison, noise_headings
 from dynacor_ray.report.terminal import clean
 from dynacor_ray.runs.records import Judgment
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 TITLES = {
     "validation_metric": "validation metric (Eq. 9)",
@@ -42,12 +43,14 @@ def heat_map(rows: Sequence[dict[str, Any]], select: str) -> bytes:
     Returns:
         A PNG.
     """
+    from matplotlib.patches import Rectangle
+
     finished = [row for row in rows if row["status"] == "finished"]
     known = any(row["f1"] is not None for row in finished)
     values = [select, *(["f1"] if known else [])]
     gammas, alphas = (sorted({row[name] for row in finished}) for name in ("gamma", "alpha"))
     width, height = 1.6 + 0.9 * len(gammas), 1.4 + 0.42 * len(alphas)
-    figure = Figure(figsize=(max(4.0, width) * len(values), max(2.6, height)), layout="constrained")
+    figure = new_figure(max(4.0, width) * len(values), max(2.6, height))
     for place, value in enumerate(values):
         axes = figure.add_subplot(1, len(values), place + 1)
         grid = _grid(finished, gammas, alphas, value)
@@ -57,6 +60,20 @@ def heat_map(rows: Sequence[dict[str, Any]], select: str) -> bytes:
                 corner = (gammas.index(row["gamma"]) - 0.5, alphas.index(row["alpha"]) - 0.5)
                 axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2.5))
     return png(figure)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def legend_mark(**style: Any) -> Line2D:
+    """What stands for a line or a mark of this style in a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **style)
 
 
 def png(figure: Figure) -> bytes:
@@ -113,7 +130,7 @@ def comparison_figure(judgments: Sequence[Judgment]) -> bytes:
     rows = max(1, math.ceil(len(headings) * group / ROW_INCHES))
     columns = max(1, math.ceil(len(headings) / rows))
     height = max(4.4 if rows == 1 else 2.8 * rows, 1.3 + 0.27 * len(detectors))
-    figure = Figure(figsize=(3.2 + max(group * columns, 4.0), height), layout="constrained")
+    figure = new_figure(3.2 + max(group * columns, 4.0), height)
     panels = figure.subplots(rows, 1, sharey=True, squeeze=False)[:, 0]
     for place, axes in enumerate(panels):
         shown = range(columns * place, min(columns * (place + 1), len(headings)))
@@ -167,7 +184,7 @@ def _entry(row: dict[str, Any]) -> str:
 
 def _legend(figure: Figure, handles: list[Artist], titles: list[str]) -> None:
     """Right of the axes. Titles are set afterwards, so that none is taken for a formula or a hidden label."""
-    tick = Line2D([], [], linestyle="none", marker="_", color="0.3", markersize=8, markeredgewidth=1.4)
+    tick = legend_mark(linestyle="none", marker="_", color="0.3", markersize=8, markeredgewidth=1.4)
     legend = figure.legend([*handles, tick], ["x"] * (len(handles) + 1), loc="outside right upper", fontsize=9)
     for text, title in zip(legend.get_texts(), [*titles, "oracle (best possible cut)"], strict=True):
         text.set_parse_math(False)

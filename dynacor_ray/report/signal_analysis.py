@@ -9,18 +9,19 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from dynacor_ray.method.signals import SIGNALS
 from dynacor_ray.report.comparison_summary import build_comparison, comparison_table, noise_headings
-from dynacor_ray.report.figures import COLORS, MARKERS, png
+from dynacor_ray.report.figures import COLORS, MARKERS, legend_mark, new_figure, png
 from dynacor_ray.runs.records import Finding, Judgment
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 UNSUPERVISED = {"eq_4": "no truth: Eq. 4", "dynacor": "no truth: default"}
 """Detectors that stand beside the bound, by name, and what they are called here."""
@@ -76,7 +77,7 @@ def signals_figure(findings: Sequence[Finding]) -> bytes:
     """
     noises = list(dict.fromkeys(finding.judgment.noise for finding in findings))
     gammas = sorted({finding.gamma for finding in findings})
-    figure = Figure(figsize=(PANEL_INCHES * max(len(noises), 1.2) + 2.2, 4.4), layout="constrained")
+    figure = new_figure(PANEL_INCHES * max(len(noises), 1.2) + 2.2, 4.4)
     panels = figure.subplots(1, len(noises), sharey=True, squeeze=False)[0]
     handles: dict[str, Line2D] = {}
     for axes, noise, heading in zip(panels, noises, noise_headings(noises), strict=True):
@@ -99,7 +100,7 @@ def _over_gammas(axes: Axes, findings: Sequence[Finding], gammas: list[float]) -
         style: dict[str, Any] = {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
         style |= {"linestyle": "-" if mine[0].signal else "--", "markersize": 5}
         axes.errorbar(gammas, mean, spread, **style)
-        handles[mine[0].judgment.title] = Line2D([], [], **style)
+        handles[mine[0].judgment.title] = legend_mark(**style)
     axes.set_xlabel("corruption rate gamma")
     return handles
 
@@ -113,12 +114,12 @@ def _over_signals(axes: Axes, findings: Sequence[Finding]) -> dict[str, Line2D]:
         mean, spread = _spread(groups)
         style: dict[str, Any] = {"color": COLORS[place], "marker": MARKERS[place], "linestyle": "none"}
         axes.errorbar(np.arange(len(signals)) + 0.2 * (place - 0.5), mean, spread, **style)
-        handles[f"supervised, {SUPERVISED[reader]}"] = Line2D([], [], **style)
+        handles[f"supervised, {SUPERVISED[reader]}"] = legend_mark(**style)
     for place, (reader, title) in enumerate(UNSUPERVISED.items()):
         mean, _ = _spread([[f for f in findings if f.reader == reader]])
         style = {"color": COLORS[len(SUPERVISED) + place], "linestyle": "--", "linewidth": 1.2}
         axes.axhline(mean[0], **style)
-        handles[title] = Line2D([], [], **style)
+        handles[title] = legend_mark(**style)
     titles = [SIGNALS[signal].title for signal in signals]
     axes.set_xticks(range(len(signals)), titles, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.5, max(len(signals), 1) - 0.5)

@@ -35,7 +35,7 @@ def show_run(run: Location, console: Console | None = None) -> None:
         if (run / COMPARISON).exists():
             return print_comparison((run / SUMMARY).read_json(), str(run), console)
         if (run / SIGNAL_ANALYSIS).exists():
-            from dynacor_ray.report.signal_analysis import NOTE  # it brings torch and matplotlib
+            from dynacor_ray.report.signal_analysis import NOTE  # it brings torch
 
             return print_comparison((run / SUMMARY).read_json(), str(run), console, SIGNAL_ANALYSIS.split(".")[0], NOTE)
         if (run / MODEL).exists():
