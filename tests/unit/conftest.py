@@ -18,7 +18,12 @@ PACKAGE = Path(__file__).parents[2] / "dynacor_ray"
 LOADED_ONCE = {
     "torch's compiler": ("models/", "jobs/", "core/test_eager_", "sources/test_cifar.py"),
     "MLflow": ("engine/runtime/test_mlflow", "export/test_mlflow"),
-    "cleanlab": ("detectors/test_confident", "detectors/test_registry", "export/test_data", "sources/test_python_data"),
+    "scikit-learn, cleanlab": (
+        *("detectors/test_confident", "detectors/test_mean_margin", "detectors/test_registry", "export/test_data"),
+        *("decision/test_thresholds", "ground_truth/test_fitted_noise", "method/test_selection", "robust/test_loss_"),
+        "sources/test_python_data",
+    ),
+    "Matplotlib": ("report/test_figures", "report/test_signal_analysis", "report/test_sweep"),
 }
 """Files by what each process would take seconds to import; torchvision, timm and torch's own optimizers bring the
 compiler."""
