@@ -39,9 +39,6 @@ def heat_map(rows: Sequence[dict[str, Any]], select: str) -> bytes:
     Args:
         rows: of `trials.parquet`. Trials that differ in other options are averaged.
         select: name of the selection rule.
-
-    Returns:
-        A PNG.
     """
     from matplotlib.patches import Rectangle
 
@@ -115,12 +112,6 @@ def comparison_figure(judgments: Sequence[Judgment]) -> bytes:
 
     A detector without F1 for some noise is absent there, and the legend gives the number. Many noises take several
     rows.
-
-    Args:
-        judgments: results of all detectors.
-
-    Returns:
-        A PNG.
     """
     summary = build_comparison(judgments)
     detectors = summary["detectors"]
