@@ -21,8 +21,12 @@ def with_hints(schema: pa.Schema, rows: pa.Table) -> pa.Schema:
         schema: all columns.
         rows: some rows; of its columns those of text are looked at.
     """
+    try:
+        names = rows.column_names
+    except UnicodeDecodeError:  # `find_columns` says so
+        return schema
     for place, field in enumerate(schema):
-        if rows.column_names.count(field.name) != 1 or not is_string_type(field.type):
+        if names.count(field.name) != 1 or not is_string_type(field.type):
             continue
         column = without_dictionary(rows[field.name].slice(0, HINTED_ROWS)).drop_null().cast(pa.string())
         seen = _seen(column)

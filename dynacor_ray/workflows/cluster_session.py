@@ -33,8 +33,8 @@ MOST_IMAGES_FOR_GPU = 20_000
 SHARE = 0.6
 """Of the free memory, what a run may take."""
 BYTES_BESIDE = 800
-"""Of a row besides its features, at most: labels, URI, class scores, and the columns of the results. A million rows with
-14 classes took 600."""
+"""Of a row besides its features, at most: labels, URI, class scores, and the columns of the results. Of a million rows
+with 14 classes each took 600."""
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def test_shards(tmp_path: Path) -> None:
 
 
 def test_no_samples(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"samples of an image and a label .*, but got 1 images without labels; unpack"):
+    with pytest.raises(DataError, match=r"samples of an image and a label .*, but got 1 image without labels; unpack"):
         opened(tar(tmp_path / "x.tar", {"cat/1.png": png()}))
     with pytest.raises(DataError, match=r"x.tar to be a tar file, but got"):
         opened(write(tmp_path / "x.tar", b"no tar" * 200))
