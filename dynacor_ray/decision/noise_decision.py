@@ -27,10 +27,10 @@ Where the scores do not explain the labels better than the frequencies of the cl
 lot. Nothing is flagged then, and the range is everything.
 
 No reading of labels alone can tell doubt from errors that are a function of what a row shows. The range says so: its
-high end takes `DOUBT_SHARE` of the model's doubt, the mean of 1 - max p, for errors. Its low end takes errors for doubt:
-it is the model's rate less what it has of doubt beyond that rate, 0 where it doubts twice as many rows as it holds for
-wrong, as of clean classes that overlap. Of that `TOO_MUCH` is taken off, or all above the low end of the surest
-predictions where the model is not sure of its errors, and the sampling error.
+high end takes `DOUBT_SHARE` of the model's doubt, the mean of 1 - max p, for errors. Its low end takes errors for
+doubt: it is the model's rate less what it has of doubt beyond that rate, 0 where it doubts twice as many rows as it
+holds for wrong, as of clean classes that overlap. Of that `TOO_MUCH` is taken off, or all above the low end of the
+surest predictions where the model is not sure of its errors, and the sampling error.
 """
 
 from __future__ import annotations
