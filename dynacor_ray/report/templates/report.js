@@ -147,7 +147,7 @@
     const text = make("span", { class: "words" });
     text.append(make("span", { class: "label given" }, make("i", {}, "given"), make("bdi", {}, names[row.given])));
     if (differs) text.append(make("span", { class: "label suggested" }, make("i", {}, "looks like"), make("bdi", {}, names[row.suggested])));
-    text.append(make("span", { class: "id" }, make("span", {}, `row ${row.id}`), make("span", {}, row.quality.toFixed(3))));
+    text.append(make("span", { class: "id" }, make("span", {}, `row ${row.id}`), make("span", {}, `quality ${row.quality.toFixed(3)}`)));
     const button = make("button", { type: "button", class: "card", "aria-label": `Row ${row.id}: ${describe(row)}. ${row.why}`, title: row.why }, view, text);
     button.addEventListener("click", () => open(place));
     return make("li", { "data-id": row.id }, button);
