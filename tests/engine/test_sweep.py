@@ -166,8 +166,7 @@ def test_wrong_input_is_refused_before_anything_runs(
         sweep(data, out=str(out), space={"gamma": tune.uniform(0.1, 0.2)}, **ON_RAY)
     with pytest.raises(ConfigError, match="--encoder features"):
         sweep(data, out=str(out), encoder="pixels", **FAST)
-    assert not [path for path in out.iterdir() if path.name != "cache"], "free for the corrected command"
-    out.rmdir()
+    assert not out.exists(), "free for the corrected command"
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"pip install 'dynacor-ray\[optuna\]'"):
         sweep(data, out=str(out), search="optuna", **FAST)
