@@ -1,6 +1,6 @@
 # make demo   find the wrong labels in the embedded demo data: the quickest way to see a result
 # make test   lint, types, documentation and all tests that must pass before a change is merged
-# make unit   of these the tests that take a minute; lint, docs, browser, one-process and on-ray are the other parts
+# make unit   of these the tests that take two minutes; lint, docs, browser, one-process and on-ray are the other parts
 # make docs   README, guides and docstrings as one site, in build/docs
 # make bench  the benchmarks at small sizes, as JSON; larger sizes by options, see jobs/bench_*.py
 # make slow   tests of rarer faults, untrusted input, and the documented commands that train often
