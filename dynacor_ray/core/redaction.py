@@ -83,7 +83,8 @@ _FORMS = tuple(
 )
 _BASIC = re.compile(r"(\bbasic )([a-z\d+/_-]{6,}={0,2})", re.I)
 _TOKEN = re.compile(
-    r"\b(?:(?i:hf_|gh[pousr]_|github_pat_|glpat-|dapi|sk-)[\w-]{16,}|xox[abeprs]-[\w-]{10,}|npm_\w{30,}|AIza[\w-]{30,}"
+    r"\b(?:(?i:hf_|gh[pousr]_)[a-zA-Z\d]{16,}|(?i:github_pat_|glpat-|dapi|sk-)[\w-]{16,}"
+    r"|xox[abeprs]-[\w-]{10,}|npm_\w{30,}|AIza[\w-]{30,}"
     r"|hv[sb]\.[\w-]{16,}|ya29\.[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|A[KS]IA[0-9A-Z]{12,}(?::[^\s'\"]+)?"
     r"|pypi-[\w-]{50,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)|(?<=(?i:bearer) )(?=\S*\d)[\w.~+/=-]{6,}"
     r"|(?:(?<=PRIVATE KEY-----)|(?<=PRIVATE KEY BLOCK-----)).+?(?=-----END|$)",
