@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dynacor_ray.core import schema
 from dynacor_ray.decision.noise_rate import NoiseRate
-from dynacor_ray.engine.dynamics.clustering import settle_noise_rate
+from dynacor_ray.engine.dynamics.clustering import choose_rows, settle_noise_rate
 from dynacor_ray.report.summary import FlagCounts, pair_table
 
 
@@ -108,3 +108,13 @@ def test_the_noise_rate_is_settled_by_the_ranking(score: str) -> None:
     assert found is not None
     assert found.value == pytest.approx(0.2, rel=0.05)
     assert settle_noise_rate(None, sample, score, 1000) is None
+
+
+def test_a_smaller_share_is_part_of_a_larger_one_and_keeps_copies_with_their_rows() -> None:
+    ids = np.arange(4000)
+    rows = pa.table({schema.KEY: np.concatenate([2 * ids, 2 * ids[:400] + 1])})
+    some, fewer = (set(choose_rows(rows, share, seed=3)[schema.KEY].to_pylist()) for share in (0.5, 0.1))
+    assert choose_rows(rows, 1.0, seed=3) is rows
+    assert fewer < some
+    assert 0.45 < len(some) / len(rows) < 0.55
+    assert {key for key in some if key % 2} == {key + 1 for key in some if key % 2 == 0 and key < 800}
