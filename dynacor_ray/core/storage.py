@@ -257,9 +257,25 @@ class Location:
             remedy = "remove the damaged file"
             raise StorageError(expected_got(f"JSON in {self}", f"a file of {size >> 20:,} MiB", remedy))
         try:
-            return parse_json(self.read_bytes(MAX_JSON_BYTES))
+            return self.parse_json()
         except (ValueError, RecursionError) as error:
             raise StorageError(expected_got(f"JSON in {self}", f"'{error}'", "remove the damaged file")) from error
+
+    def parse_json(self) -> Any:
+        """The value of a JSON file of any size below MAX_JSON_BYTES. Raises what the function of that name raises.
+
+        Of a file that is replaced meanwhile an object store may send as many bytes as the old one had, so damage
+        counts where it is read twice.
+        """
+        content = self.read_bytes(MAX_JSON_BYTES)
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return parse_json(content)
+            except ValueError:
+                before, content = content, self.read_bytes(MAX_JSON_BYTES)
+                if content == before:
+                    raise
+        return parse_json(content)
 
     def write_json(self, value: Any) -> None:
         """Write an indented JSON file atomically."""

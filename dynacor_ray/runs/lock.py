@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 import platform
 import random
@@ -172,7 +171,7 @@ class _Lock:
 
 def _read(place: Location) -> dict[str, Any] | None:
     try:
-        content = json.loads(place.read_bytes())
+        content = place.parse_json()
     except StorageError:
         if place.exists():
             raise

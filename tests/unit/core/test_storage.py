@@ -156,6 +156,16 @@ def test_damaged_json(folder: Location) -> None:
         (folder / "f").read_json()
 
 
+def test_json_that_is_replaced_while_it_is_read(folder: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an object store come as many bytes as the file had when it was opened: some more, or not all."""
+    answers = iter([b'{"a": 1}\n\x00', b'{"a": 1.2', b'{"a": 1}\n', b'{"a":', b'{"a":'])
+    monkeypatch.setattr(Location, "read_bytes", lambda self, most: next(answers))
+    assert (folder / "f").parse_json() == {"a": 1}
+    with pytest.raises(json.JSONDecodeError):
+        (folder / "f").parse_json()
+    assert not list(answers)
+
+
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("")
     for action in (locate(f"{tmp_path}/f/g").make_dir, locate(f"{tmp_path}/f").names):
