@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -93,6 +94,14 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
+@pytest.fixture
+def nobody_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no driver has to be in time, nobody need wait."""
+    monkeypatch.setattr(lock, "STALE_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(random, "uniform", lambda *_: 0.0)
+
+
 def put(run: Location, **said: object) -> str:
     """The file of a driver on another machine."""
     (run / "driver-other.lock").write_json(THERE | said)
@@ -178,6 +187,7 @@ def test_a_living_process_keeps_it_and_a_killed_one_does_not(
         assert len([name for name in run.names() if is_lock(name)]) == 1, "the dead driver's file is gone"
 
 
+@pytest.mark.usefixtures("nobody_lives")
 def test_the_number_of_a_dead_process_may_be_used_again(run: Location) -> None:
     with run_lock(run, QUIET):
         (mine,) = (json.loads((run / name).read_bytes()) for name in run.names())
@@ -186,6 +196,7 @@ def test_the_number_of_a_dead_process_may_be_used_again(run: Location) -> None:
         assert "driver-other.lock" not in run.names()
 
 
+@pytest.mark.usefixtures("nobody_lives")
 def test_a_silent_driver_elsewhere_is_taken_to_be_dead(run: Location) -> None:
     put(run)
     with run_lock(run, QUIET) as check:
@@ -355,6 +366,7 @@ def test_of_many_that_start_together_one_at_a_time_holds(run: Location) -> None:
     assert run.names() == []
 
 
+@pytest.mark.usefixtures("nobody_lives")
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b'{"host": "far"}'])
 def test_a_damaged_file_holds_nothing_for_ever(run: Location, content: bytes) -> None:
     run.make_dir()
