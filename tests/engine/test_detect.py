@@ -31,13 +31,14 @@ from dynacor_ray.core.storage import locate
 from dynacor_ray.decision.fitted_decision import FittedDecision, fit_decision
 from dynacor_ray.engine.data.ingest import ingest
 from dynacor_ray.engine.dynamics.assemble import HAS_COPY
-from dynacor_ray.engine.dynamics.clustering import settle_noise_rate
+from dynacor_ray.engine.dynamics.clustering import fit_clusters, settle_noise_rate
 from dynacor_ray.engine.dynamics.label_noise import scored_rows, with_log_odds
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals
 from dynacor_ray.method.corruption import CorruptionConfig, is_selected
 from dynacor_ray.models.encoders import EncoderSpec
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
+from dynacor_ray.workflows import dynamics_flow
 from dynacor_ray.workflows.detect import detect, run_detect
 from dynacor_ray.workflows.results import DetectResult
 from tests.engine.conftest import FAST, ON_RAY, Finished
@@ -351,3 +352,20 @@ def test_duplicates_and_a_far_row_do_no_harm(tmp_path: Path) -> None:
     assert any(f"{4 * len(different):,} rows in {len(different)} groups are the same" in w for w in summary.warnings)
     assert any("4 of 800 feature vectors are far from all others" in warning for warning in summary.warnings)
     assert "Same row, different labels" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("variant", "share"), [(None, 0.5), ("paper", 1.0)])
+def test_the_clustering_sees_a_sample_where_a_model_decides(
+    variant: str | None, share: float, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model sees all rows of --clustering-sample, the clustering beside it about 50,000; the paper's sees all."""
+    seen: list[int] = []
+
+    def fit(rows: pa.Table, *rest: Any) -> Any:
+        seen.append(rows.num_rows)
+        return fit_clusters(rows, *rest)
+
+    monkeypatch.setattr(dynamics_flow, "BESIDE_THE_MODEL", 550)
+    monkeypatch.setattr(dynamics_flow, "fit_clusters", fit)
+    again(finished, out=str(finished.run.parent / "other"), variant=variant)
+    assert seen == [pytest.approx(1101 * share, rel=0.2)]

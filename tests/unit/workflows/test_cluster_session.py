@@ -6,15 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dynacor_ray.config.detect import DetectConfig
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.schema import fixed_size_list
 from dynacor_ray.engine.runtime.session import on_cluster
 from dynacor_ray.workflows import cluster_session
 from dynacor_ray.workflows.cluster_session import ray_session
 from dynacor_ray.workflows.prepare import prepare
+from tests.opened_sources import save
 from tests.plans import machine
 
 Told = Callable[..., tuple[list[str | None], str]]
@@ -60,6 +63,25 @@ def test_what_one_process_is_not_enough_for_goes_to_ray(options: dict[str, Any],
     assert said.startswith(f"Ray: {why}.")
     with pytest.raises(ConfigError, match=rf"for --cluster none, but got {why}; leave out --cluster none"):
         told(cluster="none", **options)
+
+
+def test_ten_million_rows_of_64_numbers_fit_where_they_were_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """6.1 GB in 24; a row takes its features, and what is kept besides."""
+    columns = {"feature": fixed_size_list(np.eye(64, dtype=np.float32)), "label": ["a", "b"] * 32}
+    path = save(tmp_path / "rows.parquet", columns)
+    config = DetectConfig(data=str(path), out=str(tmp_path / "run"), epochs=5, cluster="none")
+    prepared = prepare(config)
+    monkeypatch.setattr(cluster_session, "resources", lambda: machine(memory_bytes=22e9))
+    for rows, fits in ((10_000_000, True), (20_000_000, False)):
+        monkeypatch.setattr(prepared.source, "num_rows", rows)
+        if fits:
+            with ray_session(config, prepared, Progress()):
+                assert "One process: 10,000,000 rows fit into memory" in capsys.readouterr().err
+        else:
+            with pytest.raises(ConfigError, match=r"20,000,000 rows need .* GB, and 13\.2 GB are for one process"):
+                ray_session(config, prepared, Progress()).__enter__()
 
 
 def test_two_gpus_are_of_no_use_to_a_network_or_without_leave(told: Told) -> None:
