@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynacor_ray.method.dynamics import cross_entropy_loss
+from dynacor_ray.robust.ce import ce_loss
 
 LEAST = 1e-4
 """Probabilities are kept in [LEAST, 1 - LEAST]."""
@@ -50,7 +50,7 @@ def elr_loss(logits: Tensor, labels: Tensor, targets: Tensor, weight: float) -> 
         float (B,).
     """
     agreement = (targets * _probabilities(logits)).sum(dim=1)
-    return cross_entropy_loss(logits, labels) + weight * torch.log(1.0 - agreement)
+    return ce_loss(logits, labels) + weight * torch.log(1.0 - agreement)
 
 
 def _probabilities(logits: Tensor) -> Tensor:

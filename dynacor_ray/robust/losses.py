@@ -7,8 +7,7 @@ from typing import Self
 
 from torch import Tensor
 
-from dynacor_ray.method.dynamics import cross_entropy_loss
-from dynacor_ray.robust import elr, gce, sce
+from dynacor_ray.robust import ce, elr, gce, sce
 
 MANY_CLASSES = 100
 """Data without published settings take those of CIFAR-100 from so many classes on, else those of CIFAR-10; ours."""
@@ -75,4 +74,4 @@ class RobustLoss:
             assert targets is not None
             new = elr.update_targets(targets, logits, self.elr_momentum)
             return elr.elr_loss(logits, labels, new, self.elr_weight), new
-        return cross_entropy_loss(logits, labels), None
+        return ce.ce_loss(logits, labels), None

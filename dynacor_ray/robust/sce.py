@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from dynacor_ray.method.dynamics import cross_entropy_loss
+from dynacor_ray.robust.ce import ce_loss
 
 LEAST = 1e-4
 """What log(0) of the one-hot label is clipped at: its log is about -9.2."""
@@ -32,4 +32,4 @@ def sce_loss(logits: Tensor, labels: Tensor, alpha: float, beta: float) -> Tenso
     """
     own = torch.softmax(logits, dim=1).gather(1, labels.unsqueeze(1)).squeeze(dim=1)
     # log(1) = 0 for the own class, log(1e-4) for each other one
-    return alpha * cross_entropy_loss(logits, labels) - beta * math.log(LEAST) * (1.0 - own)
+    return alpha * ce_loss(logits, labels) - beta * math.log(LEAST) * (1.0 - own)

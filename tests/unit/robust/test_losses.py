@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynacor_ray.method.dynamics import cross_entropy_loss as ce_loss
 from dynacor_ray.robust import elr, gce, sce
+from dynacor_ray.robust.ce import ce_loss
 from dynacor_ray.robust.elr import elr_loss, update_targets
 from dynacor_ray.robust.gce import gce_loss
 from dynacor_ray.robust.losses import RobustLoss
