@@ -25,19 +25,22 @@ from numpy.typing import NDArray
 import dynacor_ray
 from dynacor_ray.core import schema
 from dynacor_ray.core.image_decoding import load_rgb
+from dynacor_ray.sources.base import SourceOptions
+from dynacor_ray.sources.registry import open_source
 
 LOSSES = ("ce", "gce", "sce", "elr")
 CLEANINGS = ("original", "default", "paper", "cleanlab", "oracle")
 OF_CROSS_ENTROPY = ("relabel", "weigh")
 BATCH = 64
+SHARD = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """What is trained on, and how long."""
 
-    data: Path
-    """Parquet file."""
+    data: str
+    """Parquet file; or images with true labels as `dynacor --data` takes them, such as `cifar100:ROOT`."""
     rows: int = 8000
     """Most rows, drawn at random."""
     seeds: int = 3
@@ -68,12 +71,13 @@ class Options(Rows):
 
 def read(options: Rows) -> tuple[NDArray[np.float32], pa.Table]:
     """Features float32 (N, D) of a random sample, and its other columns."""
-    table = pq.read_table(options.data)
+    table = read_all(options.data)
     chosen = np.random.default_rng(0).permutation(table.num_rows)[: options.rows]
     table = table.take(pa.array(np.sort(chosen)))
     if schema.FEATURE in table.column_names:
         return schema.matrix(table[schema.FEATURE]).astype(np.float32), table
-    place = options.cache / f"{options.data.stem}-{options.encoder}-{options.image_size}-{table.num_rows}.npy"
+    name = Path(options.data).stem.replace(":", "-")
+    place = options.cache / f"{name}-{options.encoder}-{options.image_size}-{table.num_rows}.npy"
     if not place.exists():
         options.cache.mkdir(parents=True, exist_ok=True)
         np.save(place, encode(table[schema.IMAGE].to_pylist(), options))
@@ -81,6 +85,13 @@ def read(options: Rows) -> tuple[NDArray[np.float32], pa.Table]:
 
     reduced = PCA(options.components, random_state=0).fit_transform(np.load(place))
     return reduced.astype(np.float32), table
+
+
+def read_all(data: str) -> pa.Table:
+    """All rows, with the columns `image` or `feature`, and `true_label`."""
+    if data.endswith(".parquet"):
+        return pq.read_table(data)
+    return pa.concat_tables([shard.read() for shard in open_source(data, SourceOptions()).shards(SHARD)])
 
 
 def encode(images: list[bytes], options: Rows) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ def test_rows_are_held_out_and_the_oracle_leaves_out_what_is_wrong(
     features = np.arange(80, dtype=np.float32).reshape(40, 2)
     columns = {"feature": schema.fixed_size_list(features), "noisy": noisy, "true_label": true}
     pq.write_table(pa.table(columns), tmp_path / "data.parquet")
-    options = bench_cleaning.Options(data=tmp_path / "data.parquet", labels=("noisy",), losses=("ce", "elr"))
+    options = bench_cleaning.Options(data=str(tmp_path / "data.parquet"), labels=("noisy",), losses=("ce", "elr"))
     trained: dict[str, list[Any]] = {}
 
     def detect(data: str, **told: Any) -> Any:

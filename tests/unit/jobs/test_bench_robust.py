@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,7 @@ def test_each_method_is_judged_as_the_paper_says(
 
     monkeypatch.setattr(bench_robust.dynacor_ray, "train", train)
     noises = ("asymmetric:0.3", "instance_dependent:0.2")
-    bench_robust.main(bench_robust.Options(data=tmp_path / "data.parquet", truth="label", seeds=1, noises=noises))
+    bench_robust.main(bench_robust.Options(data=str(tmp_path / "data.parquet"), truth="label", seeds=1, noises=noises))
     found = json.loads(capsys.readouterr().out)["asymmetric:0.3"]
     accuracy = {name: found[f"{name} accuracy"][0] for name in ("ce", "dividemix", "ddyna_s", "ddyna_l")}
     assert accuracy == {"ce": 50.0, "dividemix": 75.0, "ddyna_s": 75.0, "ddyna_l": 50.0}
@@ -45,6 +46,22 @@ def test_each_method_is_judged_as_the_paper_says(
         at = schema.matrix(one[schema.FEATURE])[:, 0].astype(int) // 2
         assert one[column].to_pylist() == true[at].tolist()
     assert "method" not in trained["ce"][2]
+
+
+def test_the_next_class_is_that_of_the_next_number() -> None:
+    numbers, names = (pa.chunked_array([one]) for one in (["10", "9", "2", "9"], ["cat", "bird", "dog", "bird"]))
+    assert bench_robust.classes_of(numbers).tolist() == [2, 1, 0, 1]
+    assert bench_robust.classes_of(numbers.cast(pa.int32())).tolist() == [2, 1, 0, 1]
+    assert bench_robust.classes_of(names).tolist() == [1, 0, 2, 0]
+
+
+def test_data_that_dynacor_opens() -> None:
+    how: dict[str, Any] = {"rows": 50, "encoder": "pixels", "image_size": 8, "components": 5}
+    with tempfile.TemporaryDirectory() as folder:
+        options = bench_robust.Options(data="demo", cache=Path(folder), **how)
+        features, table = bench_robust.bench_cleaning.read(options)
+    assert (features.shape, table.num_rows) == ((50, 5), 50)
+    assert set(bench_robust.classes_of(table["true_label"]).tolist()) == set(range(10))
 
 
 def test_networks_are_trained_on_the_images(
@@ -62,10 +79,11 @@ def test_networks_are_trained_on_the_images(
     features = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     monkeypatch.setattr(bench_robust.dynacor_ray, "train", train)
     monkeypatch.setattr(bench_robust.bench_cleaning, "read", lambda options: (features, table))
-    for network, option in (("cifar_preact_resnet18", "recipe"), ("cifar_resnet8", "network")):
+    for network, option, size in (("cifar_preact_resnet18", "recipe", None), ("cifar_resnet8", "network", 8)):
         how: dict[str, Any] = {"noises": ("instance_dependent:0.2",), "methods": ("ce",), "network": network}
-        bench_robust.main(bench_robust.Options(data=tmp_path / "data.parquet", seeds=1, **how))
+        how |= {"network_size": size}
+        bench_robust.main(bench_robust.Options(data=str(tmp_path / "data.parquet"), seeds=1, **how))
         rows, told = seen.pop()
-        assert told[option] == network
+        assert (told[option], told.get("image_size")) == (network, size)
         assert [true[image[0]] for image in rows["image"].to_pylist()] == rows["true_label"].to_pylist()
     capsys.readouterr()

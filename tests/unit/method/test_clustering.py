@@ -229,7 +229,17 @@ def test_assign_works_through_several_chunks(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_presets_are_the_documented_ones() -> None:
-    assert c.preset("paper") == c.ClusteringConfig()
+    assert c.preset("paper") == c.ClusteringConfig(
+        alpha=0.5,
+        epochs=10,
+        batch_size=1024,
+        learning_rate=1e-5,
+        weight_decay=5e-4,
+        kl_reduction="sum",
+        assignment_distance="cosine",
+        metric_rows="all",
+        epoch_choice="validation_metric",
+    )
     released = c.preset("released", alpha=0.05)
     assert released == c.ClusteringConfig(
         alpha=0.05,

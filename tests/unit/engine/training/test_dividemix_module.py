@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -94,6 +96,57 @@ def test_each_network_is_told_what_the_other_ones_losses_say(tmp_path: Path) -> 
     module.record(KEYS, seen)
     module.end_epoch(1, 1)
     assert [row["labeled_share"] for row in module.state()["history"]] == [1.0, 0.75]
+
+
+def test_a_step_after_the_warm_up_is_its_formula(tmp_path: Path) -> None:
+    """An independent loop over networks and rows: refine or guess, mix, and the three terms of the loss."""
+    module, network = module_of(tmp_path, unlabeled_weight=8.0)
+    module.begin_epoch(0)
+    losses = torch.tensor([[0.0, 9.0], [0.5, 0.0], [9.0, 0.1], [0.0, 7.0], [99.0, 99.0]])
+    seen = {"losses": losses, TARGET: losses, CLEAN: torch.ones(5, 2), "label": LABELS}
+    module.record(KEYS, seen | {schema.PREDICTED: LABELS.int(), schema.MARGIN: torch.ones(5)})
+    module.end_epoch(0, 1)
+    module.committed = {"4": []}
+    module.begin_epoch(5)
+    views = [FEATURES, FEATURES * 0.5 + 0.1]
+    module._views = lambda batch, epoch, random: views  # type: ignore[method-assign]
+    shares = np.linspace(0.1, 0.8, 8)
+
+    def beta(first: float, second: float, count: int) -> np.ndarray:
+        assert (first, second, count) == (4.0, 4.0, 8)
+        return shares
+
+    drawn = SimpleNamespace(permutation=lambda count: np.arange(count)[::-1].copy(), beta=beta)
+    module._random = lambda epoch: drawn  # type: ignore[method-assign,assignment,return-value]
+    weight = torch.tensor([1.0, 0.5, 1.5, 2.0, 0.0])
+    loss, _ = module.step(network, BATCH._replace(weight=weight), 5)
+
+    clean, expected = module._clean(KEYS), 0.0
+    assert (clean[:4] >= 0.5).sum(dim=0).tolist() == [2, 3], "both kinds of rows for both networks"
+    seen_by = [sum(torch.softmax(one(view).detach(), dim=1) for view in views) / 2 for one in network.networks]
+    for at, one in enumerate(network.networks):
+        targets, labeled = [], []
+        for row in range(4):
+            w = float(clean[row, at])
+            labeled.append(w >= 0.5)
+            onehot = torch.eye(3)[LABELS[row]]
+            target = w * onehot + (1 - w) * seen_by[at][row] if w >= 0.5 else (seen_by[0][row] + seen_by[1][row]) / 2
+            targets.append(target**2 / (target**2).sum())
+        rows, supervised, guessing, mean = [view[row] for view in views for row in range(4)], 0.0, 0.0, torch.zeros(3)
+        for position in range(8):
+            larger = max(shares[position], 1 - shares[position])
+            mixed = larger * rows[position] + (1 - larger) * rows[7 - position]
+            target = larger * targets[position % 4] + (1 - larger) * targets[(7 - position) % 4]
+            p = torch.softmax(one(mixed.unsqueeze(0)), dim=1)[0].detach()
+            counts = float(weight[position % 4])
+            if labeled[position % 4]:
+                supervised -= counts * float((target * p.log()).sum()) / (2 * sum(labeled))
+            else:
+                guessing += counts * float(((p - target) ** 2).mean()) / (8 - 2 * sum(labeled))
+            mean += p / 8
+        prior = sum(math.log(1 / 3 / float(share)) / 3 for share in mean)
+        expected += supervised + 8.0 * (5 - 1) / 16 * guessing + prior
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_without_warm_up_nothing_is_divided_away_before_anything_is_known(tmp_path: Path) -> None:
