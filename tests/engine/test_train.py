@@ -97,14 +97,19 @@ def test_a_stopped_training_ends_as_if_it_had_not_been(
     assert {path.name for path in (tmp_path / "stopped").iterdir()} == names
     again = train(**how, out=str(tmp_path / "stopped"))
     assert again.summary == result.summary
-    assert again.predictions().num_rows == 597
+    rows = again.predictions().to_pandas()
+    assert len(rows) == 597
+    right = (rows["given_label"] == rows["predicted_label"]).mean()
+    assert right == pytest.approx(again.summary["last"]["test_accuracy"]), "of the last epoch"
     if "method" in how_trained:
-        flagged = sum(again.issues["is_label_issue"].to_pylist())
-        assert (again.issues.num_rows, flagged) == (1200, again.summary["detection"]["num_flagged"])
+        issues, found = again.issues.to_pandas(), again.summary["detection"]
+        assert (len(issues), issues["is_label_issue"].sum()) == (1200, found["num_flagged"])
+        quality = issues.groupby("is_label_issue")["label_quality"].mean()
+        assert quality[True] < quality[False]
 
 
 def test_what_a_run_flagged_is_left_out_relabeled_or_weighed(pristine: Finished, tmp_path: Path) -> None:
-    test = str(write_features(tmp_path / "test.parquet", 1001, noise=0.0))  # the same rows with their true labels
+    test = str(write_features(tmp_path / "test.parquet", 1001, noise=0.5))  # the same rows; their true labels count
     how = FAST | {"data": str(pristine.data), "test": test, "cache": str(tmp_path / "cache")}
     flagged = sum(pq.read_table(pristine.run / "issues.parquet")["is_label_issue"].to_pylist())
     given = train(**how, out=str(tmp_path / "given")).summary
@@ -125,8 +130,11 @@ def test_what_a_run_flagged_is_left_out_relabeled_or_weighed(pristine: Finished,
 
 
 @pytest.mark.parametrize(("method", "relabel"), [("dividemix", False), ("ddyna_l", True), ("ddyna_s", False)])
-def test_a_method_on_what_a_run_left(method: str, relabel: bool, pristine: Finished, tmp_path: Path) -> None:
-    """Rows that were left out are not judged; of a relabeled row the suggested label is."""
+def test_a_method_on_what_a_run_left(
+    method: str, relabel: bool, pristine: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were left out are not judged; of a relabeled row the suggested label is. The third epoch divides."""
+    monkeypatch.setattr("dynacor_ray.workflows.train.best_epoch", lambda history: 2)
     how = FAST | {"without": str(pristine.run), "relabel": relabel, "cache": str(tmp_path / "cache")}
     result = train(str(pristine.data), method=method, gamma=0.1, out=str(tmp_path / "run"), **how)
     before = pq.read_table(pristine.run / "issues.parquet").to_pandas().set_index("instance_id").sort_index()
@@ -137,6 +145,7 @@ def test_a_method_on_what_a_run_left(method: str, relabel: bool, pristine: Finis
     assert result.summary["num_learned"] == len(learned) < 1001 + relabel
     labels = before["given_label"].where(~flagged, before["predicted_label"]) if relabel else before["given_label"]
     assert after["given_label"].tolist() == labels[learned].tolist()
+    assert result.summary["detection"].get("epoch", 3) == 3
     found = result.summary["detection"]["evaluation"]
     assert found["n"] == len(learned)
     true = pq.read_table(pristine.data)["true_label"].to_pandas()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,11 +33,11 @@ FEATURES = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 BATCH = Batch(KEYS, LABELS, FEATURES, torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0]))
 
 
-def module_of(folder: Path, **settings: Any) -> tuple[DivideMixModule, Pair]:
+def module_of(folder: Path, workers: int = 1, **settings: Any) -> tuple[DivideMixModule, Pair]:
     facts = RowFacts(4, 0, 3, 6, np.zeros(6, np.float32), 1.0, np.array([2, 1, 1]))
     mix = DivideMix(**{"warm_up": 1, "unlabeled_weight": 1.0} | settings)
     training = RobustTraining(RobustLoss.published("ce", "cifar10", 10), None, mix, ClusteringConfig(epochs=1))
-    job = Job(TrainConfig(epochs=3, robust=training), plan_of(), locate(str(folder)), facts)
+    job = Job(TrainConfig(epochs=3, robust=training), plan_of(workers), locate(str(folder)), facts)
     module = make_module(job, CPU)
     assert isinstance(module, DivideMixModule)
     torch.manual_seed(0)
@@ -65,6 +66,44 @@ def test_two_networks_start_differently_and_predict_together(tmp_path: Path) -> 
     assert not torch.allclose(first, second)
     mean = (torch.softmax(first, dim=1) + torch.softmax(second, dim=1)) / 2
     assert torch.allclose(torch.softmax(network(FEATURES), dim=1), mean)
+
+
+def test_a_view_has_some_numbers_at_their_mean(tmp_path: Path) -> None:
+    module, _ = module_of(tmp_path)
+    module._job = dataclasses.replace(module._job, rows=dataclasses.replace(module._job.rows, mean=np.full(6, 7.0)))
+    rows = Batch(*(value[[0] * 500] for value in BATCH))
+    first, second = module._views(rows, 0, np.random.default_rng(0))
+    hidden = first == 7.0
+    assert torch.equal(first[~hidden], rows.feature[~hidden])
+    assert 0.07 < float(hidden.float().mean()) < 0.13
+    assert not torch.equal(hidden, second == 7.0)
+
+
+def test_random_numbers_differ_by_epoch_and_step_and_rank_and_return_with_the_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _ = module_of(tmp_path, workers=2)
+
+    def drawn(epoch: int, rank: int) -> list[float]:
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+        assert module._targets is not None
+        module._targets.keep(KEYS, torch.zeros(5, 2))
+        module.committed = {str(epoch - 1): []}
+        module.begin_epoch(epoch)
+        return [module._random(epoch).random() for _ in range(2)]
+
+    found = [drawn(epoch, rank) for epoch in (0, 1) for rank in (0, 1)]
+    assert len({number for pair in found for number in pair}) == 8
+    assert drawn(0, 0) == found[0], "a resumed training draws what it would have drawn"
+
+
+def test_each_network_learns_from_a_view_of_its_own(tmp_path: Path) -> None:
+    module, network = module_of(tmp_path)
+    views = [FEATURES, FEATURES * 2]
+    module._views = lambda batch, epoch, random: views  # type: ignore[method-assign]
+    loss, _ = epoch_of(module, network, 0)
+    losses = [cross_entropy_loss(one.detach(), LABELS) for one in network(*views)]
+    assert loss == pytest.approx(float(sum(one[:4].mean() for one in losses)))
 
 
 def test_the_warm_up_is_cross_entropy_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from dynacor_ray.core.errors import TrainingError
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data.row_facts import RowFacts
 from dynacor_ray.engine.training.batches import Batch
-from dynacor_ray.engine.training.job import Job, RobustTraining, TrainConfig
+from dynacor_ray.engine.training.job import Job, RobustTraining, TrainConfig, TrainPlan
 from dynacor_ray.engine.training.robust_module import RobustModule
 from dynacor_ray.engine.training.signal_files import TARGET
 from dynacor_ray.engine.training.worker import make_module
@@ -30,10 +31,10 @@ WEIGHTS = torch.tensor([1.0, 0.5, 1.5, 0.0])
 BATCH = Batch(KEYS, LABELS, FEATURES, WEIGHTS)
 
 
-def module_of(folder: Path, loss: str) -> RobustModule:
+def module_of(folder: Path, loss: str, plan: TrainPlan | None = None) -> RobustModule:
     facts = RowFacts(3, 0, 3, 5, np.zeros(5, np.float32), 1.0, np.array([1, 1, 1]))
     training = RobustTraining(RobustLoss.published(loss, "cifar10", 10))
-    job = Job(TrainConfig(epochs=2, robust=training), plan_of(), locate(str(folder)), facts)
+    job = Job(TrainConfig(epochs=2, robust=training), plan or plan_of(), locate(str(folder)), facts)
     module = make_module(job, CPU)
     assert isinstance(module, RobustModule)
     return module
@@ -77,6 +78,22 @@ def test_targets_go_on_from_epoch_to_epoch(tmp_path: Path) -> None:
         assert torch.allclose(kept[TARGET][:3], targets[:3])
     table = module.table(KEYS[:3].numpy(), {name: value[:3].numpy() for name, value in kept.items()})
     assert table.column_names == [schema.KEY, schema.PREDICTED, TARGET]
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 40], ids=["streamed", "cached"])
+def test_streamed_rows_bring_their_targets_along(memory: int, tmp_path: Path) -> None:
+    """Of several workers each may get other rows in the next epoch: all targets are read from what was recorded."""
+    module = module_of(tmp_path, "elr", plan_of(2, cache_bytes=memory))
+    held = torch.full((2, 3), 0.5)
+    signals = locate(str(tmp_path)) / "signals"
+    recorded = pa.table({schema.KEY: [0, 2, 4], TARGET: schema.fixed_size_list(np.full((3, 3), 0.25, np.float32))})
+    (signals / "a.parquet").write_table(recorded)
+    module.committed = {"0": ["a.parquet"]}
+    assert module._targets is not None
+    module._targets.keep(KEYS[:2], held)
+    module.begin_epoch(1)
+    expected = held if memory else held / 2
+    assert torch.equal(module._targets.of(KEYS[:2]), expected)
 
 
 def test_a_diverging_loss_says_what_to_do(tmp_path: Path) -> None:
