@@ -129,6 +129,9 @@ def _held(run: Location) -> dict[str, Any]:
 
 def finished_run(place: Location) -> Location:
     """The run directory itself, or that of a sweep's chosen run. Raises RunDirectoryError when it is not finished."""
+    if (place / MODEL).exists():  # what its issues.parquet says was made in another way
+        got, remedy = f"a training, {place}", "name a run of dynacor detect"
+        raise RunDirectoryError(expected_got("the directory of a finished run or sweep", got, remedy))
     for run in (place, place / BEST):
         if (run / SUMMARY).exists() and has_table(run / ISSUES):
             return run

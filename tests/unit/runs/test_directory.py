@@ -94,6 +94,18 @@ def test_a_sweep_is_finished_when_its_chosen_run_is(tmp_path: Path) -> None:
     assert directory.finished_run(sweep).path == sweep.path
 
 
+def test_a_training_is_no_run_of_detect(tmp_path: Path) -> None:
+    """Whether or not a method left its issues there."""
+    training = locate(str(tmp_path / "training"))
+    (training / "model" / "config.json").write_bytes(b"{}")
+    for name in ("summary.json", "issues.parquet"):
+        with pytest.raises(RunDirectoryError, match=r"but got a training, .*; name a run of dynacor detect"):
+            directory.finished_run(training)
+        (training / name).write_bytes(b"{}")
+    with pytest.raises(RunDirectoryError, match="but got a training"):
+        directory.finished_run(training)
+
+
 def test_packed_data_are_named_so_that_they_may_move_with_the_run(tmp_path: Path) -> None:
     run, elsewhere = locate(str(tmp_path / "run")), locate(str(tmp_path / "data"))
     inside = run / "cache" / "dataset"
