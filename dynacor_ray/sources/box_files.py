@@ -31,9 +31,19 @@ Boxes = tuple[Location, list[dict[str, Any]], list[str], list[Location]]
 
 
 def find_coco(place: Location, names: Sequence[str]) -> list[str]:
-    """COCO's files of annotations in a folder or its annotations/. names: what the folder holds."""
+    """COCO's files of annotations in a folder, its annotations/, or else its splits. names: what the folder holds."""
     inner = [f"annotations/{name}" for name in (place / "annotations").names()] if "annotations" in names else []
-    return [name for name in [*names, *inner] if re.fullmatch(r"(.*/)?(instances.*|_annotations\.coco)\.json", name)]
+    return _coco_names([*names, *inner]) or _coco_names(_in_splits(place, names))
+
+
+def _coco_names(names: Iterable[str]) -> list[str]:
+    return [name for name in names if re.fullmatch(r"(.*/)?(instances.*|_annotations\.coco)\.json", name)]
+
+
+def _in_splits(place: Location, names: Sequence[str]) -> Iterator[str]:
+    """What the folders of splits hold, with their names."""
+    for split in filter(is_split_name, names):
+        yield from (f"{split}/{name}" for name in (place / split).names())
 
 
 def is_yolo(place: Location, names: Sequence[str]) -> bool:
@@ -50,8 +60,20 @@ def _yolo_parts(place: Location, names: Sequence[str]) -> list[str]:
 
 
 def is_voc(place: Location, names: Sequence[str]) -> bool:
-    """Whether a folder holds Annotations/ with .xml files beside JPEGImages/."""
-    return {"Annotations", "JPEGImages"} <= set(names) and any(map(_is_xml, (place / "Annotations").names()))
+    """Whether a folder holds .xml files in Annotations/ beside JPEGImages/, or beside images, also below splits."""
+    return bool(_voc_files(place, names))
+
+
+def _voc_files(place: Location, names: Sequence[str]) -> dict[str, str]:
+    """Files of annotations -> the folder of their pictures, with its slash; paths are told from `place`."""
+    if {"Annotations", "JPEGImages"} <= set(names):
+        return {f"Annotations/{name}": "JPEGImages/" for name in (place / "Annotations").names() if _is_xml(name)}
+    for listed in (names, list(_in_splits(place, names))):
+        stems = {posixpath.splitext(name)[0] for name in listed if is_image_name(name)}
+        beside = [name for name in listed if _is_xml(name) and posixpath.splitext(name)[0] in stems]
+        if beside:
+            return {name: name[: name.rfind("/") + 1] for name in beside}
+    return {}
 
 
 def _is_xml(name: str) -> bool:
@@ -67,35 +89,46 @@ def _texts(labels: Location) -> Iterator[str]:
 
 
 def read_coco(place: Location, split: str | None) -> Boxes:
-    """Boxes of one file of annotations; pictures are found by their names wherever they lie in the folder."""
+    """Boxes of one file of annotations, or of one in each split; pictures are found by their names below it."""
     root = place if place.is_dir() else place.parent
     files = [place] if root is not place else [place / name for name in find_coco(place, place.names())]
-    files = [file for file in files if split is None or split in file.path]
-    if len(files) != 1:
+    files = [file for file in files if split is None or split in file.path[len(root.path) :]]
+    folders = {file.parent.path for file in files}
+    if not files or len(folders) < len(files):
         got = ", ".join(posixpath.basename(file.path) for file in files) or "none"
         raise DataError(expected_got(f"one file of annotations in {place}", got, "name it with --data or --split"))
     if posixpath.basename(root.path) == "annotations":
         root = root.parent
+    rows, names = list[dict[str, Any]](), dict[str, None]()
+    for file in files:
+        part = file.parent.path[len(root.path) :].strip("/")
+        found, known = _coco_rows(file, root, f"{part}/" if is_split_name(part) else "")
+        rows += found
+        names |= dict.fromkeys(known)
+    return root, rows, list(names), files
+
+
+def _coco_rows(file: Location, root: Location, part: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The boxes of a file and the names of its classes. part: folder of a split, with its slash."""
     try:
-        content = files[0].read_json()
+        content = file.read_json()
         used = sorted({item["category_id"] for item in content["annotations"]})
         listed = content.get("categories") or [{"id": code, "name": code} for code in used]
         names = {item["id"]: str(item["name"]) for item in listed}
-        _require_known(files[0], "category_id", used, names)
+        _require_known(file, "category_id", used, names)
         pictures = {item["id"]: str(item["file_name"]) for item in content["images"]}
-        _require_known(files[0], "image_id", (item["image_id"] for item in content["annotations"]), pictures)
+        _require_known(file, "image_id", (item["image_id"] for item in content["annotations"]), pictures)
         missing = ("bbox" for item in content["annotations"] if len(item.get("bbox") or ()) != _SIDES)
-        _require_known(files[0], "bbox", missing, ())
-        lying = _by_name(root)
-        pictures = {key: lying.get(posixpath.basename(path), path) for key, path in pictures.items()}
+        _require_known(file, "bbox", missing, ())
+        lying = _by_name(root / part if part else root)
+        pictures = {key: part + lying.get(posixpath.basename(path), path) for key, path in pictures.items()}
         boxes = [(pictures[a["image_id"]], names[a["category_id"]], a["bbox"]) for a in content["annotations"]]
         rows = [_row(path, label, [float(value) for value in box], "pixels") for path, label, box in boxes]
     except (KeyError, TypeError, ValueError) as error:
         got = f"{type(error).__name__} {first_line(error)}"
-        raise DataError(
-            expected_got(f"COCO's images, annotations and categories in {files[0]}", got, "correct it")
-        ) from error
-    return root, rows, list(dict.fromkeys(names.values())), files
+        expected = f"COCO's images, annotations and categories in {file}"
+        raise DataError(expected_got(expected, got, "correct it")) from error
+    return rows, list(names.values())
 
 
 def _require_known(file: Location, key: str, values: Iterable[Any], known: Container[Any]) -> None:
@@ -109,7 +142,7 @@ def _require_known(file: Location, key: str, values: Iterable[Any], known: Conta
 
 def _by_name(root: Location) -> dict[str, str]:
     """Name of a picture -> its path below the root, where only one has this name."""
-    found: dict[str, str] = {}
+    found = {name: name for name in root.names() if is_image_name(name)}
     for file in scan_folder(root).files:
         name = posixpath.basename(file.path)
         found[name] = "" if name in found else file.path
@@ -158,22 +191,25 @@ def _yolo_box(fields: list[str], has_points: bool) -> tuple[int, list[float]]:
 
 
 def read_voc(place: Location, split: str | None) -> Boxes:
-    """Boxes of all Annotations/*.xml; a split is a list of names in ImageSets/Main/."""
-    names = sorted(filter(_is_xml, (place / "Annotations").names()))
-    if split is not None:
-        lines = (
-            (place / "ImageSets" / "Main" / f"{split}.txt").read_bytes(_TEXT_BYTES).decode(errors="replace").split("\n")
-        )
+    """Boxes of all .xml files; a split is a folder, or a list of names in ImageSets/Main/."""
+    found = _voc_files(place, place.names())
+    if split is not None and "JPEGImages/" in found.values():
+        listed = place / "ImageSets" / "Main" / f"{split}.txt"
+        lines = listed.read_bytes(_TEXT_BYTES).decode(errors="replace").split("\n")
         chosen = {line.split()[0] for line in lines if line.strip()}
-        names = [name for name in names if posixpath.splitext(name)[0] in chosen]
-    files, rows = [place / "Annotations" / name for name in names], list[dict[str, Any]]()
-    for file in files:
+        found = {
+            name: part for name, part in found.items() if posixpath.splitext(posixpath.basename(name))[0] in chosen
+        }
+    elif split is not None:
+        found = {name: part for name, part in found.items() if part == f"{split}/"}
+    files, rows = [place / name for name in sorted(found)], list[dict[str, Any]]()
+    for file, part in zip(files, (found[name] for name in sorted(found)), strict=True):
         try:
             content = file.read_bytes(_YAML_BYTES)
             if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
                 raise ValueError("a document type, which Pascal VOC has not")
             top = ElementTree.fromstring(content)
-            path = f"JPEGImages/{posixpath.basename(_text(top, 'filename'))}"
+            path = part + posixpath.basename(_text(top, "filename"))
             for item in top.iter("object"):
                 left, upper, right, lower = (float(_text(item, f"bndbox/{side}")) for side in _VOC_SIDES)
                 box = [left - 1, upper - 1, right - left + 1, lower - upper + 1]  # counted from 1, the last included

@@ -59,7 +59,7 @@ _NO_FEATURES = frozenset({*ID_COLUMNS, "split", "set", "subset", "fold", "partit
 _WORD_ENDS = re.compile(r"(?<=[a-z])(?=[A-Z])|[\s-]+")
 _NUMBERED = re.compile(r"(.*?)(\d{1,18})")
 _LEAST_NUMBERED = 4
-_SHOWN = 50
+_SHOWN = 20
 _TypeTest = Callable[[pa.DataType], bool]
 
 

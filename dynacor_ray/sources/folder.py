@@ -101,7 +101,8 @@ def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[Folder
     elif tops and all(map(is_split_name, tops)):
         chosen = tops
     else:
-        return scan.files, [], []
+        _require_no_splits(scan.files, data)
+        return scan.files, _inner_folders(scan.files), []
     inside = [file for file in scan.files if file.path.split("/")[0] in chosen]
     files = [dataclasses.replace(file, depth=1) for file in inside if file.path.count("/") > 1]
     if not files:
@@ -112,7 +113,7 @@ def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[Folder
     if split is None:
         notes.append(
             f"{_listed(tops)} taken for {'a split' if len(tops) == 1 else 'splits'}, the folders below for classes; "
-            f"--split {tops[0]} takes one only."
+            f"--split {_likeliest(tops)} takes one only."
         )
     if len(files) < len(inside):
         flat = sorted({file.path.split("/")[0] for file in inside if file.path.count("/") == 1})
@@ -120,6 +121,44 @@ def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[Folder
             f"Left out: {counted(len(inside) - len(files), 'image')} directly in {_listed(flat)}, without a class."
         )
     return files, notes, warnings
+
+
+def _likeliest(splits: list[str]) -> str:
+    """The split that somebody who takes one takes."""
+    return next((name for name in splits if name.lower().startswith("train")), splits[0])
+
+
+def _folders_inside(files: list[FolderFile]) -> dict[str, set[str]]:
+    """First folder of each image -> the folders directly inside that hold images."""
+    inside: dict[str, set[str]] = {}
+    for file in files:
+        top, *folders = file.path.split("/")[:-1]
+        inside.setdefault(top, set()).update(folders[:1])
+    return inside
+
+
+def _require_no_splits(files: list[FolderFile], data: str) -> None:
+    """Raise DataError where folders of splits stand beside others: they would be taken for classes."""
+    inside = _folders_inside(files)
+    splits = {name: inner for name, inner in inside.items() if is_split_name(name) and len(inner) > 1}
+    others = sorted(inside.keys() - splits.keys())
+    held = Counter(name for inner in splits.values() for name in inner)
+    if not held.keys().isdisjoint(others) or any(count > 1 for count in held.values()):
+        got = f"the splits {_listed(sorted(splits))} beside {_listed(others)}"
+        remedy = f"take one with --split {_likeliest(sorted(splits))}, or move the others elsewhere"
+        raise DataError(expected_got(f"folders of classes, or of splits, in {data}", got, remedy))
+
+
+def _inner_folders(files: list[FolderFile]) -> list[str]:
+    """A sentence where every class consists of folders of its own, which may be the classes."""
+    inside = _folders_inside(files)
+    inner = [f"{name}/{below}" for name in sorted(inside) for below in sorted(inside[name])]
+    names = {name for below in inside.values() for name in below}
+    is_flat = any(file.path.count("/") == 1 for file in files) or any(len(below) < 2 for below in inside.values())
+    if is_flat or len(inside) < 2 or len(names) < len(inner):
+        return []
+    told = f"The classes are {_listed(sorted(inside))}, and their images lie in folders of their own, {_listed(inner)}"
+    return [f"{told}: if these are the classes, move them into one folder, or pass a .csv of path,label."]
 
 
 def _without_rows(scan: Scan, files: list[FolderFile], data: str) -> list[str]:
@@ -144,10 +183,7 @@ def _without_rows(scan: Scan, files: list[FolderFile], data: str) -> list[str]:
 
 def _same_inside(files: list[FolderFile], data: str) -> list[str]:
     """A sentence where all class folders hold folders of the same names, which may be the classes."""
-    inside: dict[str, set[str]] = {}
-    for file in files:
-        label, *folders = file.path.split("/")[:-1]
-        inside.setdefault(label, set()).update(folders[:1])
+    inside = _folders_inside(files)
     outer, inner = sorted(inside), sorted(next(iter(inside.values()), ()))
     if len(outer) < 2 or len(inner) < 2 or any(set(inner) != names for names in inside.values()):
         return []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import ConfigError, DataError, expected_got, first_line
@@ -16,7 +18,7 @@ from dynacor_ray.sources.class_names import declared_classes
 from dynacor_ray.sources.column_hints import with_hints
 from dynacor_ray.sources.columns import find_columns
 from dynacor_ray.sources.frames import ArrowRows, FrameSource, HuggingFaceTable, StoredTable
-from dynacor_ray.sources.in_memory import as_array
+from dynacor_ray.sources.in_memory import as_array, encoded
 from dynacor_ray.sources.one_hot import LABEL, are_one_hot, labels_of, one_hot_columns
 from dynacor_ray.sources.python_items import dimensions, first_item, open_items
 from dynacor_ray.sources.python_labels import is_pandas, label_column
@@ -62,9 +64,27 @@ def open_python(data: Any, labels: Any, options: SourceOptions, split: str | Non
 
 
 def _plain_columns(frame: Any) -> Any:
-    """A frame without sparse columns, and with numbers that are held as objects as numbers."""
+    """A frame without sparse columns; numbers, paths and images that are held as objects as Arrow has them."""
     sparse = [name for name, kind in frame.dtypes.items() if hasattr(kind, "fill_value")]
-    return frame.astype({name: frame.dtypes[name].subtype for name in sparse}).infer_objects()
+    frame = frame.astype({name: frame.dtypes[name].subtype for name in sparse}).infer_objects()
+    if not frame.columns.is_unique:
+        return frame
+    plain = frame.copy(deep=False)
+    for name in (name for name, kind in frame.dtypes.items() if getattr(kind, "kind", "") == "O"):
+        first = first_item(frame[name])
+        if _plain_value(first) is not first:
+            plain[name] = [_plain_value(value) for value in frame[name]]
+    return plain
+
+
+def _plain_value(value: Any) -> Any:
+    """A path as text, an image as the bytes of a file, a tensor as an array: as Arrow has them; others as they are."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    value = as_array(value)
+    if isinstance(value, Image.Image) or (isinstance(value, np.ndarray) and value.ndim in (2, 3)):
+        return encoded(value)[0] or value
+    return value
 
 
 def _split_of(data: Any, split: str | None) -> Any:
@@ -91,7 +111,8 @@ def _listed_rows(data: Any) -> Any:
         return data
     first = first_item(data)
     if isinstance(first, Mapping):
-        return _as_arrow(lambda: pa.Table.from_pylist(list(data)))
+        rows = [row and {name: _plain_value(value) for name, value in row.items()} for row in data]
+        return _as_arrow(lambda: pa.Table.from_pylist(rows))
     if dimensions(first) != 1 or isinstance(first, tuple):
         return data
     vectors = [None if item is None else as_array(item) for item in data]

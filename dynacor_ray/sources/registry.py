@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import glob
 import posixpath
+import re
 from collections.abc import Callable
 from dataclasses import fields, replace
 
@@ -48,11 +49,12 @@ _REMEDIES = {
     **dict.fromkeys((".zip", ".7z", ".rar", ".tgz", *COMPRESSIONS), "unpack it, and pass what is in it"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as CSV"),
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".mat", ".joblib"), _IN_PYTHON),
-    **dict.fromkeys((".svm", ".libsvm", ".svmlight", ".arff"), _IN_PYTHON),
+    **dict.fromkeys((".svm", ".libsvm", ".svmlight", ".arff", ".tfrecord", ".record"), _IN_PYTHON),
     **dict.fromkeys((".yaml", ".yml"), "pass the folder that holds images/ and labels/"),
     ".xml": "pass the folder that holds the images and their annotations",
 }
 """What to do with a file of another kind, by its ending."""
+_LOOKED_AT = 32
 _PLACES = ("image_root", "image_suffix", "remote")
 _SAMPLES = ("balanced_sample", "include_double_labeled")
 _USED: dict[str, tuple[str, ...]] = {
@@ -176,7 +178,7 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
     tools = {
         "coco": find_coco(place, [*files, *folders]),
         "yolo": is_yolo(place, folders),
-        "voc": is_voc(place, folders),
+        "voc": is_voc(place, [*files, *folders]),
     }
     form = next((form for form, is_one in tools.items() if is_one), None)
     if form is not None:
@@ -195,27 +197,46 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
     tables = [name for name in files if table_ending(name) in TABLES and not name.lower().startswith("readme")]
     tables = tables or [name for name in files if name.lower().endswith(".json")]
     if folders:
-        return "folder", lambda: _open_folder(data, options, tables)
-    remedy = "check the path"
+        return "folder", lambda: _open_folder(data, options, lambda: tables or _tables_below(place, folders))
+    remedy, expected = "check the path", f"{UNDERSTOOD} at {data}"
     if tables:
-        remedy = f"give the path of the table itself: --data {data.rstrip('/')}/{tables[0]}"
+        remedy = f"give the path of the table itself: --data {data.rstrip('/')}/{_likeliest(tables)}"
         if len(tables) > 1:
             remedy += f", or of several of the same columns: --data '{data.rstrip('/')}/*{table_ending(tables[0])}'"
     elif any(map(is_image_name, files)):
+        expected = f"labels of the images in {data}"
         remedy = "move the images into one sub-folder per class, or give a .csv of path,label"
     got = f"the files {', '.join(files[:5])}{', ...' if len(files) > 5 else ''}" if files else "an empty folder"
-    raise DataError(expected_got(f"{UNDERSTOOD} at {data}", got, remedy))
+    raise DataError(expected_got(expected, got, remedy))
 
 
-def _open_folder(data: str, options: SourceOptions, tables: list[str]) -> Source:
+def _tables_below(place: Location, folders: list[str]) -> list[str]:
+    """Tables in text that lie in folders, with their paths below `place`."""
+    try:
+        names = [f"{folder}/{name}" for folder in folders[:_LOOKED_AT] for name in (place / folder).names()]
+    except UnicodeDecodeError:  # pyarrow's, of a file name
+        return []
+    return [name for name in names if table_ending(name) in TABLES and "readme" not in name.lower()]
+
+
+def _likeliest(tables: list[str]) -> str:
+    """The table that has the labels, by its name: not a list of what to predict."""
+    return min(tables, key=lambda name: (not re.search("train|label|class|annot", name, re.IGNORECASE), name))
+
+
+def _open_folder(data: str, options: SourceOptions, find_tables: Callable[[], list[str]]) -> Source:
     """An image folder; where it has no classes, the error names the table beside the images."""
     try:
         return FolderSource(data, options)
     except DataError as error:
-        if len(tables) != 1:
+        tables = find_tables()
+        if not tables:
             raise
-        table = f"{data.rstrip('/')}/{tables[0]}"
-        raise DataError(f"{str(error).rstrip('.')}; or pass the table with the labels, --data {table}.") from error
+        table = f"{data.rstrip('/')}/{_likeliest(tables)}"
+        remedy = "the table with the labels" if len(tables) == 1 else "a table with the labels, such as"
+        raise DataError(
+            f"{str(error).rstrip('.')}; or pass {remedy}{',' * (len(tables) == 1)} --data {table}."
+        ) from error
 
 
 def _metadata(data: str, listed: str, options: SourceOptions) -> Source:
@@ -246,8 +267,10 @@ def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple
         return "table", lambda: TableSource(data, options)
     if extension in ARRAY_FILES:
         return "numpy", lambda: ArraySource(data, options)
-    remedy = _REMEDIES.get(extension, "convert the data, or give another path")
-    raise DataError(expected_got(UNDERSTOOD, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
+    known = _REMEDIES.get(extension)
+    expected = "data of a kind that is understood" if known else UNDERSTOOD
+    remedy = known or "convert the data, or give another path"
+    raise DataError(expected_got(expected, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
 
 
 def _recognize_pattern(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,33 @@ def test_pascal_voc(tmp_path: Path) -> None:
         write(tmp_path / "Annotations" / "a.xml", content)
         with pytest.raises(DataError, match=r"a filename, and name and bndbox of every object, in .*a\.xml"):
             opened(tmp_path)
+
+
+def test_coco_in_folders_of_splits(tmp_path: Path) -> None:
+    for split, names in (("train", ["cat", "dog"]), ("valid", ["dog", "owl"])):
+        content = {
+            "images": [{"id": 1, "file_name": "a.png"}],
+            "categories": [{"id": code, "name": name} for code, name in enumerate(names)],
+            "annotations": [{"image_id": 1, "category_id": code, "bbox": [0, 0, 4, 3]} for code in (0, 1)],
+        }
+        write(tmp_path / split / "a.png", png())
+        write(tmp_path / split / "_annotations.coco.json", json.dumps(content))
+    train = [(name, "train/a.png#xywh=0,0,4,3") for name in ("cat", "dog")]
+    assert boxes(tmp_path) == [*train, *((name, "valid/a.png#xywh=0,0,4,3") for name in ("dog", "owl"))]
+    assert boxes(tmp_path, split="train") == train
+    assert opened(tmp_path).class_names == ("cat", "dog", "owl")
+    assert whole(opened(tmp_path))["error"].null_count == 4
+    assert boxes(tmp_path / "valid") == [(name, "a.png#xywh=0,0,4,3") for name in ("dog", "owl")]
+
+
+def test_pascal_voc_beside_the_images(tmp_path: Path) -> None:
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>3</ymax></bndbox>"
+    for split, label in (("train", "cat"), ("valid", "dog")):
+        write(tmp_path / split / "a.png", png())
+        item = f"<object><name>{label}</name>{box}</object>"
+        write(tmp_path / split / "a.xml", f"<annotation><filename>a.png</filename>{item}</annotation>")
+    all_of = [("cat", "train/a.png#xywh=0,0,4,3"), ("dog", "valid/a.png#xywh=0,0,4,3")]
+    assert boxes(tmp_path) == all_of
+    assert whole(opened(tmp_path))["error"].null_count == 2
+    assert boxes(tmp_path, split="valid") == all_of[1:]
+    assert boxes(tmp_path / "train") == [("cat", "a.png#xywh=0,0,4,3")]

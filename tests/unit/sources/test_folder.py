@@ -82,7 +82,7 @@ def test_splits_above_the_classes(tmp_path: Path) -> None:
     assert whole(source)["uri"].to_pylist() == uris
     assert whole(source)["label"].to_pylist() == ["daisy", "rose", "rose", "tulip"]
     assert source.notes == (
-        "'test', 'train', 'val' taken for splits, the folders below for classes; --split test takes one only.",
+        "'test', 'train', 'val' taken for splits, the folders below for classes; --split train takes one only.",
     )
     assert source.warnings == ("Left out: 1 image directly in 'test', without a class.",)
     assert pairs(whole(opened(tmp_path, split="val")), "uri", "label") == {
@@ -188,3 +188,28 @@ def test_folder_on_fsspec() -> None:
     assert pairs(table, "uri", "label") == {"cat/a.png": "cat", "cat/x/b.png": "cat", "dog/c.png": "dog"}
     assert table["error"].null_count == 3
     fsspec.filesystem("memory").rm(root, recursive=True)
+
+
+@pytest.mark.parametrize("beside", ["unlabeled", "cat"])
+def test_splits_beside_other_folders_are_not_taken_for_classes(tmp_path: Path, beside: str) -> None:
+    splits = ("train", "val") if beside == "unlabeled" else ("train",)
+    for place in (*(f"{split}/{name}" for split in splits for name in ("cat", "dog")), beside, "train"):
+        write(tmp_path / place / "a.png", png())
+    told = rf"but got the splits 'train'(, 'val')? beside '{beside}'; take one with --split train, or move the others"
+    with pytest.raises(DataError, match=told):
+        opened(tmp_path)
+    assert set(whole(opened(tmp_path, split="train"))["label"].to_pylist()) == {"cat", "dog"}
+    for name in ("x", "y"):
+        write(tmp_path / "classes" / "test" / name / "a.png", png())
+    write(tmp_path / "classes" / "cat" / "a.png", png())
+    assert set(whole(opened(tmp_path / "classes"))["label"].to_pylist()) == {"cat", "test"}, "a class may be named so"
+
+
+def test_classes_of_folders_of_their_own_are_told(tmp_path: Path) -> None:
+    for path in ("pets/cat", "pets/dog", "wild/fox", "wild/owl"):
+        write(tmp_path / path / "a.png", png())
+    (told,) = opened(tmp_path).notes
+    wanted = "The classes are 'pets', 'wild', and their images lie in folders of their own, 'pets/cat', 'pets/dog',"
+    assert told.startswith(wanted)
+    write(tmp_path / "pets" / "a.png", png())
+    assert opened(tmp_path).notes == ()

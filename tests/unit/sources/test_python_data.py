@@ -261,3 +261,18 @@ def test_odd_items_have_a_reason() -> None:
     assert error is None
     assert data is not None
     assert Image.open(io.BytesIO(data)).mode == "RGB"
+
+
+@pytest.mark.parametrize("form", [lambda frame: frame, lambda frame: frame.to_dict("records")])
+def test_columns_of_objects_are_read_as_what_they_hold(form: Any, tmp_path: Path) -> None:
+    pictures = [Image.fromarray(image) for image in IMAGES]
+    for row, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{row}.png")
+    paths = [tmp_path / f"{row}.png" for row in range(5)]
+    for name, values in (("image", pictures), ("image", list(IMAGES)), ("path", paths)):
+        frame = pd.DataFrame({name: pd.Series(values, dtype=object), "label": TEXT})
+        table = whole(opened(form(frame)))
+        assert np.array_equal(np.stack(pixels(table)), IMAGES), name
+        assert table["label"].to_pylist() == TEXT
+    vectors = form(pd.DataFrame({"feature": list(torch.tensor(X)), "label": TEXT}))
+    assert whole(opened(vectors))["feature"].to_pylist() == X.tolist()

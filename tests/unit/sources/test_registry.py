@@ -41,10 +41,11 @@ def test_what_a_driver_raises_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatc
 
 
 def test_not_understood(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a table \(.csv, .*\) .* but got a file of type '.zip'"):
-        opened(write(tmp_path / "x.zip", "zip"))
+    with pytest.raises(DataError, match=r"a table \(.csv, .*\) .* but got a file of type '.xyz' .*; convert the data"):
+        opened(write(tmp_path / "x.xyz", "xyz"))
     for name, remedy in (
-        ("x.zip", "unpack it, and pass what is in it"),
+        ("x.zip", r"^Expected data of a kind that is understood, but got .* '.zip' .*; unpack it, and pass what is in"),
+        ("x.tfrecord", "load it in Python"),
         ("x.tar.gz", "type '.gz' .*; unpack it, and pass what is in it"),
         ("x.arff", "load it in Python"),
         ("x.xlsx", "save it as CSV"),
@@ -81,6 +82,18 @@ def test_the_table_beside_images_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"or pass the table with the labels, --data {tmp_path}/train.csv\."):
         opened(tmp_path)
     assert whole(opened(tmp_path / "train.csv"))["error"].null_count == 2
+
+
+def test_of_several_tables_the_one_with_labels_is_named(tmp_path: Path) -> None:
+    for name in ("sample_submission.csv", "test.csv", "train.csv"):
+        write(tmp_path / "kaggle" / name, "image_id,label\na.png,0\nb.png,1\n")
+    write(tmp_path / "kaggle" / "train" / "a.png", png())
+    write(tmp_path / "roboflow" / "valid" / "a.png", png())
+    write(tmp_path / "roboflow" / "valid" / "_classes.csv", "filename,cat,dog\na.png,1,0\n")
+    for data, named in (("kaggle", "a table with the labels, such as"), ("roboflow", "the table with the labels,")):
+        table = {"kaggle": "train.csv", "roboflow": "valid/_classes.csv"}[data]
+        with pytest.raises(DataError, match=rf"or pass {named} --data {tmp_path / data / table}\.$"):
+            opened(tmp_path / data)
 
 
 def test_a_column_of_splits_is_neither_label_nor_filter(tmp_path: Path) -> None:
