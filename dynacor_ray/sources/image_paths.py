@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -83,6 +85,7 @@ class PathRule:
         strip: leading parts to drop, as of a path on another machine.
         from_windows: whether back-slashes stand for slashes.
         from_url: whether they are encoded as in an address, with %20 for a blank.
+        other_case: whether their endings are written in the other case, .JPG for .jpg, as not all systems tell apart.
         hint: what to do, where no path of a sample leads to a file.
     """
 
@@ -91,6 +94,7 @@ class PathRule:
     strip: int = 0
     from_windows: bool = False
     from_url: bool = False
+    other_case: bool = False
     hint: str = ""
 
     def apply(self, uris: pa.StringArray) -> pa.StringArray:
@@ -98,6 +102,8 @@ class PathRule:
         paths = pc.replace_substring(uris, "\\", "/") if self.from_windows else uris
         if self.from_url:
             paths = pa.array([path and unquote(path) for path in paths.to_pylist()], pa.string())
+        if self.other_case:
+            paths = pa.array([path and _other_case(path) for path in paths.to_pylist()], pa.string())
         if self.strip:
             paths = pc.replace_substring_regex(paths, f"^([^/]*/){{{self.strip}}}", "")
         absolute = pc.starts_with(paths, "/")
@@ -112,7 +118,13 @@ class PathRule:
         said += [f"used without their first {self.strip} parts"] if self.strip else []
         said += ["read with / for \\"] if self.from_windows else []
         said += ["decoded, as %20 is a blank in an address"] if self.from_url else []
+        said += ["used with their endings in the other case, as .JPG for .jpg"] if self.other_case else []
         return f"Paths are {', '.join(said)}." if said else ""
+
+
+def _other_case(path: str) -> str:
+    stem, ending = posixpath.splitext(path)
+    return stem + ending.swapcase()
 
 
 def find_rule(uris: pa.StringArray, folder: Location, options: SourceOptions) -> PathRule:
@@ -139,10 +151,12 @@ def find_rule(uris: pa.StringArray, folder: Location, options: SourceOptions) ->
     prefixes = [named.prefix] if options.image_root is not None else ["", *_folders(folder)]
     bare = not any(map(is_image_name, sample.to_pylist()))
     suffixes = [named.suffix] if options.image_suffix is not None else ["", *(_SUFFIXES if bare else ())]
+    cases = [False] if bare else [False, True]
     most = max(path.count("\\" if from_windows else "/") for path in sample.to_pylist())
     for strip in range(min(most, _PARTS) + 1):
-        for suffix in suffixes:
-            rules = [replace(base, prefix=prefix, suffix=suffix, strip=strip) for prefix in prefixes]
+        for suffix, other_case in itertools.product(suffixes, cases):
+            changed = replace(base, suffix=suffix, strip=strip, other_case=other_case)
+            rules = [replace(changed, prefix=prefix) for prefix in prefixes]
             fitting = [rule for rule in rules if _found(rule, sample, folder)]
             if len(fitting) > 1 and fitting[0].prefix:
                 got = " and ".join(repr(rule.prefix.rstrip("/")) for rule in fitting)

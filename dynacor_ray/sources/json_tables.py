@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import posixpath
@@ -18,7 +19,7 @@ from dynacor_ray.core import schema
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.label_studio_links import original_name, path_in_link
 from dynacor_ray.core.storage import MAX_JSON_BYTES, Location, parse_json, storage_errors
-from dynacor_ray.core.text_tables import decoded, read_table_text
+from dynacor_ray.core.text_tables import decoded, encoding_of, read_table_text
 from dynacor_ray.sources.columns import IMAGE_COLUMNS, URI_COLUMNS
 from dynacor_ray.sources.image_files import is_image_name
 from dynacor_ray.sources.text_format import table_ending
@@ -38,6 +39,8 @@ _MOST_NESTED = 200
 """Of a line in JSON; Arrow's parser is gone from a few thousand on."""
 _MOST_KEYS = 10_000
 """Of all lines: each becomes a column, which takes memory for every block of them."""
+_HEAD_BYTES = 1 << 20
+"""Where the first line of a table in JSON is looked for."""
 _KEY = re.compile(rb'"([^"\\\n]{0,500})"\s{0,9}:')
 _MOST_LINES = 1_000_000
 """Of an export as text, whose rows are held one by one."""
@@ -61,7 +64,7 @@ class JsonTable:
 def read_json_table(place: Location) -> JsonTable:
     """Read a table in JSON by its ending. Raises DataError when it is none."""
     name = posixpath.basename(place.path)
-    if table_ending(name) == ".json":
+    if table_ending(name) == ".json" and not _holds_lines(place):
         return _read_list(place, name)
     with storage_errors("read", place):
         try:
@@ -73,17 +76,29 @@ def read_json_table(place: Location) -> JsonTable:
             raise DataError(expected_got(expected, got, "correct the file")) from error
 
 
+def _holds_lines(place: Location) -> bool:
+    """Whether a .json holds an object in each line, as Spark and pandas write it."""
+    with place.stream() as stream:
+        lines = decoded(bytes(stream.read(_HEAD_BYTES))).lstrip().split("\n")
+    try:
+        return len(lines) > 1 and lines[1].startswith("{") and isinstance(parse_json(lines[0].encode()), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 class _ShallowLines(io.RawIOBase):
     """The lines of a stream, as long as they have few keys and none is nested so deeply that Arrow would crash."""
 
     def __init__(self, source: Any, name: str) -> None:
         self._source, self._name, self._rest, self._keys = source, name, b"", set[bytes]()
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._is_first = True
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        block = bytes(self._source.read(size) if size >= 0 else self._source.read())
+        block = self._utf8(size)
         *lines, self._rest = (self._rest + block).split(b"\n")
         for line in lines if block else [self._rest]:
             if line.count(b"{") + line.count(b"[") > _MOST_NESTED and _depth(line) > _MOST_NESTED:
@@ -97,6 +112,16 @@ class _ShallowLines(io.RawIOBase):
             got = f"one of more than {MAX_JSON_BYTES >> 20} MiB"
             raise DataError(expected_got(f"lines in {self._name}", got, "check that it is a table in JSON"))
         return block
+
+    def _utf8(self, size: int) -> bytes:
+        """The next bytes of the text in UTF-8 without a byte order mark; none at its end."""
+        block = bytes(self._source.read(size) if size >= 0 else self._source.read())
+        is_first, self._is_first = self._is_first, False
+        if is_first and (encoding := encoding_of(block)) != "utf-8":
+            self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        if self._decoder is not None:
+            block = self._decoder.decode(block, not block).encode()
+        return block.removeprefix(codecs.BOM_UTF8) if is_first else block
 
 
 def _depth(line: bytes) -> int:

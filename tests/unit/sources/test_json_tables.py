@@ -127,6 +127,16 @@ def test_objects_as_pandas_and_others_write_them(folder: Path, held: Any) -> Non
     assert table["label"].to_pylist() == ["x", "y"]
 
 
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_an_object_in_each_line_in_any_file(folder: Path, name: str, encoding: str) -> None:
+    lines = [json.dumps({"path": f"photos/{stem}.png", "label": "ü"}, ensure_ascii=False) for stem in "cd"]
+    data = write(folder / name, "\n".join(lines).encode(encoding))
+    table = whole(open_source(str(data), SourceOptions()))
+    assert table["uri"].to_pylist() == ["photos/c.png", "photos/d.png"]
+    assert table["label"].to_pylist() == ["ü", "ü"]
+
+
 def test_a_project_of_label_studio_as_csv(folder: Path) -> None:
     """As label_studio_sdk.converter 2.1.2 writes it; links to local files have their paths encoded."""
     (folder / "p.csv").write_text(

@@ -219,6 +219,19 @@ def test_paths_encoded_as_in_addresses(tmp_path: Path) -> None:
     assert opened(data).notes == (), "what is written so is meant so"
 
 
+def test_endings_in_the_other_case_are_found(tmp_path: Path) -> None:
+    """As written where names in either case are the same file."""
+    data = write(tmp_path / "t.csv", "path,label\nimg/a.jpg,x\nD.B.jpg,y\n")
+    for name in ("a.JPG", "D.B.JPG"):
+        write(tmp_path / "img" / name, png())
+    source = opened(write(data, "path,label\nimg/a.jpg,x\nimg/D.B.jpg,y\n"))
+    assert whole(source)["error"].null_count == 2
+    assert source.notes == ("Paths are used with their endings in the other case, as .JPG for .jpg.",)
+    source = opened(write(data, "path,label\na.jpg,x\nD.B.jpg,y\n"))
+    assert whole(source)["error"].null_count == 2
+    assert source.notes[0].startswith("Paths are looked for below 'img/', used with their endings in the other case")
+
+
 def test_repeated_headers_keep_their_place(pictures: Path) -> None:
     lines = 'path,label\n"img/0,0.png",a\n"img/1,1.png",b\n'
     table = whole(opened(write(pictures / "t.csv", lines + lines)))
