@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +26,24 @@ def check_class_names(names: Sequence[str], where: str) -> tuple[str, ...]:
         remedy = "correct the list of classes"
         raise ConfigError(expected_got(f"distinct, non-empty class names in {where}", got, remedy))
     return trimmed
+
+
+def names_in_order(names: Sequence[str] | Mapping[Any, Any]) -> Sequence[str]:
+    """Names of classes by their numbers. Raises ConfigError where the numbers are others than 0, 1, 2, ...
+
+    >>> names_in_order({1: "dog", 0: "cat"}), names_in_order({"cat": 0, "dog": 1}), names_in_order(["cat", "dog"])
+    (['cat', 'dog'], ['cat', 'dog'], ['cat', 'dog'])
+    """
+    if not isinstance(names, Mapping):
+        return names
+    pairs = [(code, name) for name, code in names.items()]
+    if not all(is_integer_text(str(code)) for code, _ in pairs):
+        pairs = list(names.items())
+    by_code = {str(code): name for code, name in pairs}
+    if by_code.keys() != set(map(str, range(len(names)))):
+        expected = f"class_names with the numbers 0 to {len(names) - 1}"
+        raise ConfigError(expected_got(expected, repr(dict(names))[:80], "pass a list of the names in order"))
+    return [by_code[str(code)] for code in range(len(names))]
 
 
 def label_codes(names: Sequence[str], *, index_first: bool = False) -> dict[str, int]:

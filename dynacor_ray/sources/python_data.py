@@ -16,7 +16,7 @@ from dynacor_ray.core.errors import ConfigError, DataError, expected_got, first_
 from dynacor_ray.sources.base import Source, SourceOptions
 from dynacor_ray.sources.class_names import declared_classes
 from dynacor_ray.sources.column_hints import with_hints
-from dynacor_ray.sources.columns import find_columns
+from dynacor_ray.sources.columns import LABEL_COLUMNS, find_columns
 from dynacor_ray.sources.frames import ArrowRows, FrameSource, HuggingFaceTable, StoredTable
 from dynacor_ray.sources.in_memory import as_array, encoded
 from dynacor_ray.sources.one_hot import LABEL, are_one_hot, labels_of, one_hot_columns
@@ -95,7 +95,9 @@ def _split_of(data: Any, split: str | None) -> Any:
         return data
     names = [str(name) for name in data]
     if any(isinstance(as_array(part), (np.ndarray, list, tuple)) for part in data.values()):
-        remedy = f"pass two of them, as in detect(data[{names[0]!r}], data[{names[-1]!r}])"
+        given = next((name for name in LABEL_COLUMNS if name in names), names[-1])
+        rows = next((name for name in names if name != given), names[0])
+        remedy = f"pass two of them, as in detect(data[{rows!r}], data[{given!r}])"
         raise DataError(expected_got("features or images, and labels", f"a dictionary of {', '.join(names)}", remedy))
     if split is None and len(names) == 1:
         split = names[0]

@@ -42,6 +42,7 @@ from dynacor_ray.runs.directory import CONFIG, DYNAMICS, INDEX, ISSUES, QUARANTI
 from dynacor_ray.runs.records import RunSummary
 from dynacor_ray.runs.resumable import ResumableRun, run_once
 from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.class_names import names_in_order
 from dynacor_ray.sources.in_memory import MEMORY
 from dynacor_ray.sources.python_data import open_python
 from dynacor_ray.workflows.cluster_session import check_storage, plan_for, ray_session
@@ -53,7 +54,11 @@ from dynacor_ray.workflows.show import show_run
 
 
 def detect(
-    data: Any = None, labels: Any = None, *, class_names: Sequence[str] | None = None, **options: Any
+    data: Any = None,
+    labels: Any = None,
+    *,
+    class_names: Sequence[str] | Mapping[Any, Any] | None = None,
+    **options: Any,
 ) -> DetectResult:
     """Find the wrong labels of a data set, without any clean data.
 
@@ -70,7 +75,8 @@ def detect(
             Hugging Face `Dataset` (of a `DatasetDict` the part `split=`), a data set of Ray Data, which is read on its
             cluster, or a data set of (image, label).
         labels: One label per row of such data, or the name of their column in a table.
-        class_names: Names of the classes in order; another word for `classes`.
+        class_names: Names of the classes in order, or by their numbers ({0: "cat"} or {"cat": 0}); another word for
+            `classes`.
         options: Those of the command line, with `_` for `-`: `epochs`, `encoder`, `out`, `seed`, ... `DetectConfig`
             holds them all, with their defaults; `dynacor detect --help` says what they mean.
 
@@ -82,7 +88,7 @@ def detect(
         DynacorError: Something could not run; before any work where possible.
     """
     if class_names is not None:
-        options["classes"] = class_names
+        options["classes"] = names_in_order(class_names)
     if data is None or isinstance(data, (str, os.PathLike)):
         if labels is None:
             if data is not None:

@@ -34,7 +34,7 @@ def test_features_in_memory_and_in_parquet_get_the_same_answer(
     features = (np.eye(3)[truth] + rng.normal(0, 0.1, (300, 3))).astype(np.float32)
     labels = np.where(rng.random(300) < 0.2, (truth + 1) % 3, truth)
     frame = pd.DataFrame(features, index=[f"row {row}" for row in range(300)])
-    fast = {"epochs": 3, "cluster": "none", "class_names": ["cat", "dog", "fox"]}
+    fast = {"epochs": 3, "cluster": "none", "class_names": {0: "cat", 1: "dog", 2: "fox"}}
     held = dynacor_ray.detect(frame, labels, **fast)
     assert f"Results are kept in {held.run.path.removeprefix(f'{tmp_path}/')}; out= names" in capsys.readouterr().err
     pq.write_table(pa.table({"feature": schema.fixed_size_list(features), "label": labels}), "f.parquet")

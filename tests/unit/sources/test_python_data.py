@@ -16,6 +16,7 @@ from PIL import Image
 
 from dynacor_ray.core.errors import ConfigError, DataError
 from dynacor_ray.sources.base import Source, SourceOptions
+from dynacor_ray.sources.class_names import names_in_order
 from dynacor_ray.sources.in_memory import encoded
 from dynacor_ray.sources.python_data import open_python
 from tests.opened_sources import png, whole
@@ -225,6 +226,7 @@ def test_missing_labels_are_null() -> None:
         (np.full((5, 3, 4, 4), -1.5), Y, "float64 values outside of 0..1 are no pixels"),
         (pd.concat([pd.DataFrame({"feature": list(X)})] * 2, axis=1), Y, "in the table, but got several feature;"),
         ({"features": X, "labels": Y}, None, "pass two of them, as in detect(data['features'], data['labels'])."),
+        ({"data": X, "target": Y, "DESCR": "x"}, None, "as in detect(data['data'], data['target'])."),
         (X, ["a", 1, "b", 2, "c"], "Expected labels that are all text or all integers"),
         (pd.DataFrame(X), pd.Series(Y, index=list("abcde")), "Expected labels with the index of the data"),
         (pd.DataFrame(X, index=[1, "b", 2, "c", 3]), Y, "an index of one type, but got"),
@@ -253,6 +255,14 @@ def test_other_content_is_another_fingerprint() -> None:
     ]
     assert len(set(known)) == len(known)
     assert opened(X.copy(), np.array(Y)).fingerprint() == known[0]
+
+
+def test_names_by_other_numbers_are_refused() -> None:
+    for names in ({1: "cat", 2: "dog"}, {"cat": "feline"}):
+        with pytest.raises(
+            ConfigError, match=r"class_names with the numbers 0 to \d, but got \{.*; pass a list of the"
+        ):
+            names_in_order(names)
 
 
 def test_odd_items_have_a_reason() -> None:
