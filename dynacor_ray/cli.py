@@ -112,8 +112,8 @@ class CleanConfig(_FinishedRun):
 class CompletionConfig(Checked):
     """Options of `dynacor completion`."""
 
-    shell: Literal["bash", "zsh"] = option(MISSING, "arguments", positional=True)
-    """Shell that is to complete: bash or zsh."""
+    shell: Literal["bash", "zsh", "fish"] = option(MISSING, "arguments", positional=True)
+    """Shell that is to complete: bash, zsh or fish."""
 
 
 # Each command: its help is the text of the function, its options are the parameter's class. What it does loads Ray or

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
+import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +24,7 @@ CASES = (
     ("dynacor compare --detectors aum simifeat_r", "simifeat_r simifeat_r_at_noise_rate"),
     ("dynacor export run out --format f", "fiftyone"),
     ("dynacor report --no", "--no-thumbnails"),
-    ("dynacor completion _", "bash zsh"),
+    ("dynacor completion _", "bash zsh fish"),
     ("dynacor report _", ""),
 )
 TRY = """
@@ -30,7 +35,7 @@ try() { COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _dynacor; echo "${COMPREPLY[*]}
 @pytest.fixture(scope="module")
 def scripts() -> dict[str, str]:
     kinds = {name: cli.config_class(name) for name in cli.COMMANDS}
-    return {shell: completion_script(shell, kinds) for shell in ("bash", "zsh")}
+    return {shell: completion_script(shell, kinds) for shell in ("bash", "zsh", "fish")}
 
 
 def test_bash_completes_commands_options_and_choices(scripts: dict[str, str], tmp_path: Path) -> None:
@@ -42,11 +47,63 @@ def test_bash_completes_commands_options_and_choices(scripts: dict[str, str], tm
     assert done.stdout.splitlines() == [wanted for _, wanted in CASES]
 
 
-def test_zsh_reads_the_same_after_its_own_start(scripts: dict[str, str]) -> None:
-    bash, zsh = (scripts[shell].partition("\n")[2] for shell in ("bash", "zsh"))
-    start, _, rest = zsh.partition("_dynacor() {")
-    assert bash == f"_dynacor() {{{rest}"
-    assert start.endswith("bashcompinit\n")
+def test_zsh_completes_in_a_terminal(scripts: dict[str, str], tmp_path: Path) -> None:
+    """Its completion works in a line that is typed only, so keys are sent to one."""
+    if shutil.which("zsh") is None:
+        pytest.skip("no zsh")
+    (tmp_path / "data.csv").touch()
+    (tmp_path / ".zshrc").write_text(f"PS1='ready> '\n{scripts['zsh']}")
+    for typed, wanted in (
+        ("dynacor det", "dynacor detect "),
+        ("dynacor detect --flag-ru", "dynacor detect --flag-rule "),
+        ("dynacor detect --flag-rule noi", "dynacor detect --flag-rule noise_rate "),
+        ("dynacor detect --flag-rule=noi", "dynacor detect --flag-rule=noise_rate"),
+        ("dynacor detect --data da", "dynacor detect --data data.csv "),
+        ("dynacor completion z", "dynacor completion zsh "),
+    ):
+        assert wanted in screen_of_zsh(tmp_path, f"{typed}\t", wanted), typed
+
+
+def screen_of_zsh(home: Path, keys: str, wanted: str) -> str:
+    """What a zsh shows when keys are pressed; waits for what is wanted, at most a minute."""
+    terminal, inner = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "ZDOTDIR": str(home), "TERM": "dumb"}
+    shell = subprocess.Popen(
+        ["zsh", "-i"], stdin=inner, stdout=inner, stderr=inner, cwd=home, env=environment, start_new_session=True
+    )
+    shown, sent, deadline = "", False, time.monotonic() + 60
+    try:
+        while wanted not in shown and time.monotonic() < deadline:
+            if select.select([terminal], [], [], 1)[0]:
+                shown += os.read(terminal, 1 << 16).decode(errors="replace")
+            if not sent and "ready> " in shown:
+                os.write(terminal, keys.encode())
+                sent = True
+        return shown
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(inner)
+        os.close(terminal)
+
+
+def test_fish_completes_commands_options_and_choices(scripts: dict[str, str], tmp_path: Path) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("no fish")
+    (tmp_path / "script").write_text(scripts["fish"])
+    for typed, wanted in (
+        ("dynacor det", ["detect"]),
+        ("dynacor detect --flag-ru", ["--flag-rule"]),
+        ("dynacor detect --flag-rule noi", ["noise_rate"]),
+        ("dynacor detect --flag-rule=noi", ["--flag-rule=noise_rate"]),
+        ("dynacor export run --format da", ["datasets", "datumaro"]),
+        ("dynacor completion z", ["zsh"]),
+    ):
+        command = ["fish", "--no-config", "-c", f"source {tmp_path}/script; complete -C {shlex.quote(typed)}"]
+        done = subprocess.run(
+            command, env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True, check=True
+        )
+        assert sorted(line.split("\t")[0] for line in done.stdout.splitlines()) == wanted, typed
 
 
 def test_a_new_command_or_option_is_completed_by_itself(scripts: dict[str, str]) -> None:
