@@ -263,7 +263,7 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[Any], Any] = lambd
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, leave)
-    atexit.register(gc.freeze)  # else Python looks once more at every object of torch before it ends: a second
+    atexit.register(_end_soon)
     with lasting_output():
         try:
             raise SystemExit(_run(sys.argv[1:] if argv is None else argv, adjust))
@@ -275,6 +275,12 @@ def main(argv: Sequence[str] | None = None, adjust: Callable[[Any], Any] = lambd
             how = "Told to end (SIGTERM)" if told else "Stopped"
             status = 128 + (signal.SIGTERM if told else signal.SIGINT)
             _fail(f"{how}. The same command resumes where it was.", status)
+
+
+def _end_soon() -> None:
+    """Keep Python from looking once more at every object of torch before it ends, which takes a second."""
+    if "triton" not in sys.modules:  # it would print a page about what was left unseen; timm brings it
+        gc.freeze()
 
 
 def config_class(command: str) -> type[Any]:

@@ -76,7 +76,7 @@ def pixels_of(image: NDArray[Any]) -> NDArray[np.uint8]:
         return image
     highest = 1 if image.dtype.kind in "bf" else 255
     if image.dtype.kind not in "biuf" or not (image.min() >= 0 and image.max() <= highest):
-        raise ValueError(f"{image.dtype} values outside of 0..{highest} are no pixels")
+        raise ValueError(f"{image.dtype} values outside of 0..{highest} are no pixels, as after a normalization")
     return np.round(image * (255.0 if highest == 1 else 1.0)).astype(np.uint8)
 
 

@@ -153,12 +153,11 @@ def _existing(data: str) -> Location:
     beside = Location(place.filesystem, posixpath.dirname(path), posixpath.dirname(place.uri.rstrip("/")))
     near = closest(posixpath.basename(path), beside.names() if data else [])
     prefix, colon, root = data.partition(":")
-    word = closest(prefix, SOURCES) if colon else closest(data, ["demo"])
+    word = closest(prefix, SOURCES) if colon else closest(posixpath.basename(data), ["demo"])
     if near or word:
         meant = str(beside / near) if near else f"{word}{colon}{root}"
         raise DataError(expected_got("data to look at", f"no such path {data!r}", f"perhaps {meant} is meant"))
-    expected = f"data to look at ({UNDERSTOOD})"
-    raise DataError(expected_got(expected, f"no such path {data!r}", "check the path"))
+    raise DataError(expected_got("data to look at", f"no such path {data!r}", "check the path"))
 
 
 def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
@@ -200,6 +199,7 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
         return "folder", lambda: _open_folder(data, options, lambda: tables or _tables_below(place, folders))
     remedy, expected = "check the path", f"{UNDERSTOOD} at {data}"
     if tables:
+        expected = f"one table, or folders of images, at {data}"
         remedy = f"give the path of the table itself: --data {data.rstrip('/')}/{_likeliest(tables)}"
         if len(tables) > 1:
             remedy += f", or of several of the same columns: --data '{data.rstrip('/')}/*{table_ending(tables[0])}'"

@@ -13,7 +13,7 @@ from tests.opened_sources import opened, png, whole, write
 
 def test_nothing_there(tmp_path: Path) -> None:
     for data in (f"{tmp_path}/absent", "", f"clothing1m:{tmp_path}/absent"):
-        with pytest.raises(DataError, match=r"Expected data to look at .*, but got no such path '.*'; check the path"):
+        with pytest.raises(DataError, match=r"Expected data to look at, but got no such path '.*'; check the path"):
             opened(data)
     (tmp_path / "my_images").mkdir()
     with pytest.raises(DataError, match=rf"but got no such path '.*/my_image'; perhaps {tmp_path}/my_images is meant"):
@@ -22,7 +22,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         opened("nosuchprotocol://x")
 
 
-@pytest.mark.parametrize(("data", "meant"), [("dmeo", "demo"), ("cifra10:data", "cifar10:data")])
+@pytest.mark.parametrize(("data", "meant"), [("dmeo", "demo"), ("/no/demmo", "demo"), ("cifra10:data", "cifar10:data")])
 def test_a_word_that_is_nearly_one_of_ours(
     data: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
