@@ -138,6 +138,10 @@ class Location:
     def __str__(self) -> str:
         return redact(self.uri)
 
+    def __fspath__(self) -> str:
+        """What `open` or pandas take: the path of a local file, else the URI."""
+        return self.path if self.is_local else self.uri
+
     @property
     def parent(self) -> Location:
         """The folder it lies in."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 import dynacor_ray
 from dynacor_ray.core.storage import locate
 from dynacor_ray.workflows.results import DetectResult
@@ -21,6 +23,8 @@ def test_a_result_makes_its_report(tmp_path: Path) -> None:
 
 def test_a_result_passes_for_its_directory(tmp_path: Path) -> None:
     result = dynacor_ray.load(make_run(tmp_path / "run"))
+    assert dynacor_ray.load(result.run).run == result.run
+    assert pd.read_parquet(result.run / "issues.parquet").shape[0] == len(result.to_pandas())
     assert dynacor_ray.load(result) == result
     assert dynacor_ray.review(result, sample=20).run == result.run
 
