@@ -37,7 +37,7 @@ _LIKELY_LABEL_COLUMNS = (
 )
 """Names of columns that hold labels where none of LABEL_COLUMNS is there; a note says so."""
 IMAGE_COLUMNS = ("image", "img", "images")
-FEATURE_COLUMNS = ("feature", "features", "embedding", "embeddings")
+FEATURE_COLUMNS = ("feature", "features", "embedding", "embeddings", "vector", "vectors", "pixels")
 URI_COLUMNS = (
     *("uri", "path", "image_path", "file", "filename", "file_name", "filepath", "file_path", "filepaths"),
     *("img_path", "image_file", "image_name", "image_uri", "url", "image_url"),

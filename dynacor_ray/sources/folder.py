@@ -104,7 +104,9 @@ def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[Folder
         _require_no_splits(scan.files, data)
         return scan.files, _inner_folders(scan.files), []
     inside = [file for file in scan.files if file.path.split("/")[0] in chosen]
-    files = [dataclasses.replace(file, depth=1) for file in inside if file.path.count("/") > 1]
+    unnamed = _unnamed_classes(inside)
+    deep = (file for file in inside if file.path.count("/") > 1 and "/".join(file.path.split("/")[:2]) not in unnamed)
+    files = [dataclasses.replace(file, depth=1) for file in deep]
     if not files:
         got = f"images directly in {_listed(chosen)}"
         remedy = "move them into one sub-folder per class, or give a .csv of path,label"
@@ -116,11 +118,19 @@ def _with_classes(scan: Scan, data: str, split: str | None) -> tuple[list[Folder
             f"--split {_likeliest(tops)} takes one only."
         )
     if len(files) < len(inside):
-        flat = sorted({file.path.split("/")[0] for file in inside if file.path.count("/") == 1})
+        flat = sorted({file.path.split("/")[0] for file in inside if file.path.count("/") == 1} | unnamed)
         warnings.append(
             f"Left out: {counted(len(inside) - len(files), 'image')} directly in {_listed(flat)}, without a class."
         )
     return files, notes, warnings
+
+
+def _unnamed_classes(files: list[FolderFile]) -> set[str]:
+    """Folders that are alone in their split and no class of another one, as val/images/ beside train/ with classes."""
+    inside = _folders_inside(files)
+    classes = {name for names in inside.values() if len(names) > 1 for name in names}
+    alone = {(top, *names) for top, names in inside.items() if len(names) == 1}
+    return {f"{top}/{name}" for top, name in alone if classes and name not in classes}
 
 
 def _likeliest(splits: list[str]) -> str:

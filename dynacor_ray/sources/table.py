@@ -111,7 +111,7 @@ class TableSource(Source):
             rows, columns, declared, notes = _read_texts(texts, options)
             names = list(find_format(texts[0]).names)
             stamps = [tuple(file_stamp("", text.info())) for text in texts]
-        _check_boxes(rows, names, data)
+        notes += _check_boxes(rows, names, data)
         if rows.num_rows:
             rule = find_rule(rows[URI].combine_chunks(), self._folder, options)
             rows = rows.set_column(0, URI, rule.apply(rows[URI].combine_chunks()))
@@ -140,18 +140,22 @@ class TableSource(Source):
         return TableShard(first, count, self._folder, rows, self._options.remote)
 
 
-def _check_boxes(rows: pa.Table, names: Sequence[str], data: str) -> None:
-    """Raise DataError where rows are boxes of pictures: the whole picture would stand for each of several classes."""
+def _check_boxes(rows: pa.Table, names: Sequence[str], data: str) -> list[str]:
+    """A sentence where rows are boxes of pictures, which are read as whole pictures.
+
+    Raises DataError where the whole picture would stand for each of several classes.
+    """
     plain = {plain_name(name).rpartition(".")[2].replace("_", ""): name for name in names}
     sides = next(([plain[side] for side in box] for box in _BOXES if plain.keys() >= set(box)), None)
     if sides is None:
-        return
+        return []
     classes = rows.select([URI, RAW_LABEL]).group_by(URI).aggregate([(RAW_LABEL, "count_distinct")])
     several = pc.sum(pc.greater(classes[f"{RAW_LABEL}_count_distinct"], 1)).as_py() or 0
+    remedy = "write the boxes as COCO, YOLO or Pascal VOC, where each is searched by its part of the image"
     if several:
         got = f"{counted(several, 'image')} with boxes ({', '.join(sides)}) of several classes"
-        remedy = "write the boxes as COCO, YOLO or Pascal VOC, where each is searched by its part of the image"
         raise DataError(expected_got(f"one class per image in {data}", got, remedy))
+    return [f"Boxes ({', '.join(sides)}) are left aside, and whole images are searched; to search boxes, {remedy}."]
 
 
 def _read_texts(places: list[Location], options: SourceOptions) -> tuple[pa.Table, Columns, Declared, list[str]]:

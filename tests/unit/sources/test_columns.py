@@ -90,3 +90,9 @@ def test_pixels_in_lists_are_no_encoded_images() -> None:
     schema = pa.schema([("image", pa.list_(pa.list_(pa.uint8()))), ("label", pa.string())])
     with pytest.raises(DataError, match=r"encoded images, as files hold them, in column 'image' .*, or pixels as .npz"):
         find_columns(schema, SourceOptions(), "t.parquet")
+
+
+@pytest.mark.parametrize("name", ["embeddings", "pixels", "Vector"])
+def test_lists_of_whole_numbers_are_features_by_their_names(name: str) -> None:
+    schema = pa.schema([(name, pa.list_(pa.uint8())), ("label", pa.string())])
+    assert find_columns(schema, SourceOptions(), "t.parquet").payload == name

@@ -213,3 +213,12 @@ def test_classes_of_folders_of_their_own_are_told(tmp_path: Path) -> None:
     assert told.startswith(wanted)
     write(tmp_path / "pets" / "a.png", png())
     assert opened(tmp_path).notes == ()
+
+
+def test_the_only_folder_of_a_split_is_no_class_of_its_own(tmp_path: Path) -> None:
+    """As tiny-imagenet has it: train/CLASS/images/ and val/images/, whose classes stand in a list."""
+    for path in ("train/cat/images", "train/dog/images", "val/images", "test/dog"):
+        write(tmp_path / path / "a.png", png())
+    source = opened(tmp_path)
+    assert whole(source)["label"].to_pylist() == ["dog", "cat", "dog"]
+    assert source.warnings == ("Left out: 1 image directly in 'val/images', without a class.",)

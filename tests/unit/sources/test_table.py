@@ -335,7 +335,9 @@ def test_boxes_of_several_classes_are_no_rows_of_whole_images(tmp_path: Path) ->
         DataError, match=r"one class per image in .*, but got 1 image with boxes \(xmin, .*; write the b"
     ):
         opened(write(tmp_path / "t.csv", rows))
-    assert opened(write(tmp_path / "t.csv", rows.replace("a.png,dog", "c.png,dog"))).num_rows == 3
+    source = opened(write(tmp_path / "t.csv", rows.replace("a.png,dog", "c.png,dog")))
+    assert source.num_rows == 3
+    assert source.notes[0].startswith("Boxes (xmin, ymin, xmax, ymax) are left aside, and whole images are searched;")
 
 
 def test_competitions_name_their_columns_as_they_like(tmp_path: Path) -> None:
