@@ -192,7 +192,7 @@ def _stored(place: Location) -> list[StoredArray]:
     folder = place
     if not place.is_dir():
         folder = place.parent
-    files = [folder / name for name in folder.names() if name.endswith(".npy")]
+    files = [folder / name for name in folder.names() if name.lower().endswith(".npy")]
     return [array for array in map(_single, files) if array is not None]
 
 

@@ -6,7 +6,7 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.storage import Location
 from dynacor_ray.sources.folder_scan import SYSTEM_FOLDERS
 from dynacor_ray.sources.image_files import is_image_name
-from dynacor_ray.sources.row_files import ARROW
+from dynacor_ray.sources.row_files import is_row_file
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 """Hugging Face's names of the list beside images."""
@@ -55,7 +55,7 @@ def has_rows_below(place: Location, folders: list[str]) -> bool:
                 return False
             if any(map(is_image_name, names)):
                 return False
-            found = found or any(name.endswith((".parquet", *ARROW)) for name in names)
+            found = found or any(map(is_row_file, names))
             inner += [f"{folder}/{name}" for name in names if "." not in name]
         level = [folder for folder in inner if (place / folder).is_dir()] if inner and not found else []
     return found

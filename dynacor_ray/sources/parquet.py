@@ -28,7 +28,7 @@ from dynacor_ray.sources.image_files import cut, matching, read_rows
 from dynacor_ray.sources.image_paths import folder_of, place_of
 from dynacor_ray.sources.label_values import label_strings, raw_columns, text_strings
 from dynacor_ray.sources.piece_memory import Held
-from dynacor_ray.sources.row_files import ARROW, RowFile, RowReader, open_row_file
+from dynacor_ray.sources.row_files import RowFile, RowReader, is_row_file, open_row_file
 
 _BATCH_ROWS = {"image": 256, "feature": 4096}  # a batch of images must stay well below 2 GiB
 _THREADS = 16
@@ -199,7 +199,7 @@ def _walk(root: Location) -> Iterator[pafs.FileInfo]:
 
 
 def _is_data(name: str) -> bool:
-    return name.endswith((".parquet", *ARROW)) and not any(part.startswith((".", "_")) for part in name.split("/"))
+    return is_row_file(name) and not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def same_columns(file: RowFile, columns: Columns, first: str) -> Columns:

@@ -30,7 +30,7 @@ from dynacor_ray.sources.in_memory import MEMORY, gone
 from dynacor_ray.sources.json_tables import JSON_LINES, JSON_TABLES, is_project_table
 from dynacor_ray.sources.one_hot import LABEL, one_hot_columns, with_labels
 from dynacor_ray.sources.parquet import ParquetSource, read_footers, with_hinted_schema
-from dynacor_ray.sources.row_files import ARROW, RowFile
+from dynacor_ray.sources.row_files import ROW_FILES, RowFile, is_row_file
 from dynacor_ray.sources.table import TableSource
 from dynacor_ray.sources.text_format import COMPRESSIONS, TEXT_TABLES, find_format, table_ending
 from dynacor_ray.sources.text_rows import open_text_rows, text_schema
@@ -43,13 +43,13 @@ UNDERSTOOD = (
 )
 
 TABLES = (*TEXT_TABLES, *JSON_LINES)
-_ROW_FILES = (".parquet", *ARROW)
 _IN_PYTHON = "load it in Python and pass the arrays: dynacor_ray.detect(features, labels)"
 _REMEDIES = {
     **dict.fromkeys((".zip", ".7z", ".rar", ".tgz", *COMPRESSIONS), "unpack it, and pass what is in it"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as CSV"),
     **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".mat", ".joblib"), _IN_PYTHON),
     **dict.fromkeys((".svm", ".libsvm", ".svmlight", ".arff", ".tfrecord", ".record"), _IN_PYTHON),
+    **dict.fromkeys((".pq", ".parq"), "call it .parquet"),
     **dict.fromkeys((".yaml", ".yml"), "pass the folder that holds images/ and labels/"),
     ".xml": "pass the folder that holds the images and their annotations",
 }
@@ -182,14 +182,14 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
     form = next((form for form, is_one in tools.items() if is_one), None)
     if form is not None:
         return form, lambda: BoxSource(data, options, form)
-    if not folders and any(name.endswith(".tar") for name in files):
+    if not folders and any(name.lower().endswith(".tar") for name in files):
         return "webdataset", lambda: WebDatasetSource(data, options)
-    if any(name.endswith(_ROW_FILES) for name in files):
+    if any(map(is_row_file, files)):
         return _recognize_parquet(data, options)
     listed = find_metadata(place, files, folders, options.split)
     if listed:
         return "metadata", lambda: _metadata(data, listed, options)
-    if not folders and any(name.endswith(".npy") for name in files):
+    if not folders and any(name.lower().endswith(".npy") for name in files):
         return "numpy", lambda: ArraySource(data, options)
     if folders and has_rows_below(place, folders):
         return _recognize_parquet(data, options)
@@ -259,7 +259,7 @@ def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple
         raise ConfigError(expected_got("folders or files of splits for --split", f"one file, {data}", remedy))
     if extension in TEXT_TABLES:
         return _recognize_text(data, [place], options)
-    if extension in _ROW_FILES:
+    if extension in ROW_FILES:
         return _recognize_parquet(data, options)
     if extension == ".tar":
         return "webdataset", lambda: WebDatasetSource(data, options)
@@ -279,7 +279,7 @@ def _recognize_pattern(data: str, options: SourceOptions) -> tuple[str, Callable
     endings = sorted({table_ending(place.path) for place in places})
     if len(endings) == 1 and endings[0] in TEXT_TABLES:
         return _recognize_text(data, places, options)
-    if set(endings) <= set(_ROW_FILES):
+    if set(endings) <= set(ROW_FILES):
         return _recognize_parquet(data, options)
     is_images = all(is_image_name(place.path) for place in places)
     remedy = 'pass the labels in Python, detect("photos/*.jpg", labels), or a .csv of path,label' if is_images else ""

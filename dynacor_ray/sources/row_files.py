@@ -22,6 +22,7 @@ from dynacor_ray.sources.arrow_messages import largest_batch
 from dynacor_ray.sources.image_files import LFS_REMEDY, file_stamp, is_pointer
 
 ARROW = (".arrow", ".feather")
+ROW_FILES = (".parquet", *ARROW)
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _BUFFER_BYTES = 8 << 20
 _BATCH_BYTES = 256 << 20
@@ -32,6 +33,11 @@ _PLAUSIBLE_RATIO = 8
 """Encoded images and features do not compress by more than this factor."""
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 """Bytes of a number by its type in a parquet file."""
+
+
+def is_row_file(name: str) -> bool:
+    """Whether a file of this name holds rows, in either case."""
+    return name.lower().endswith(ROW_FILES)
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class RowFile:
 def open_row_file(name: str, place: Location, info: pafs.FileInfo) -> RowFile:
     """Open a parquet or Arrow file by its ending. Raises DataError when it cannot be read."""
     stamp = tuple(file_stamp(name, info))
-    if name.endswith(ARROW):
+    if name.lower().endswith(ARROW):
         with _arrow(place, name, check=True) as (schema, batches):
             rows = tuple(batch.num_rows for batch in batches)
         return _with_hive_columns(RowFile(ArrowRows(place, name), schema, rows, stamp))

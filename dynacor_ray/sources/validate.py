@@ -121,7 +121,7 @@ def vocabulary_warnings(counts: Mapping[str, int], vocabulary: LabelVocabulary) 
     if len(vocabulary.names) > _SHOWN and _are_fractions(vocabulary.names):
         of = f"{len(vocabulary.names):,} labels such as {vocabulary.names[0]}"
         sentences.append(f"Fractions are the labels ({of}): each counts as a class; cut a quantity into a few classes.")
-    return sentences + _spelling(vocabulary.names) + _several(vocabulary.names)
+    return sentences + _spelling(vocabulary.names) + _several(vocabulary.names) + _two_lists(vocabulary.names)
 
 
 def _are_fractions(names: Sequence[str]) -> bool:
@@ -151,6 +151,15 @@ def _spelling(names: Sequence[str]) -> list[str]:
         return []
     how = "in case, blanks, hyphens or leading zeros"
     return [f"Classes differ only {how}: {_examples(groups)}; correct the labels if they are one."]
+
+
+def _two_lists(names: Sequence[str]) -> list[str]:
+    """A sentence about names of which some are numbers and others words, as where files with two lists were joined."""
+    numbers, words = ([name for name in names if is_integer_text(name) is kind] for kind in (True, False))
+    if not numbers or not words or all(len(name) == 1 for name in words):  # digits and letters are one list
+        return []
+    told = f"Classes are numbers ({_examples(numbers)}) beside words ({_examples(words)})"
+    return [f"{told}; correct the labels if they come from two lists."]
 
 
 def _several(names: Sequence[str]) -> list[str]:

@@ -71,7 +71,7 @@ class WebDatasetSource(Source):
     def __init__(self, data: str, options: SourceOptions) -> None:
         """List the samples and read their labels. Raises DataError when a tar is damaged or holds no labeled image."""
         self.uri, self._options, place = data, options, locate(data)
-        names = [name for name in place.names() if name.endswith(".tar")] if place.is_dir() else [""]
+        names = [name for name in place.names() if name.lower().endswith(".tar")] if place.is_dir() else [""]
         if options.split is not None and place.is_dir():
             names = [name for name in names if name.startswith(options.split)]
         self._files = tuple(place / name if name else place for name in names)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dynacor_ray.core.errors import ConfigError, DataError, StorageError
-from tests.opened_sources import opened, png, whole, write
+from tests.opened_sources import FEATURES, opened, png, save, whole, write
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -127,3 +128,16 @@ def test_options_that_do_not_apply(options: dict[str, Any], flags: str) -> None:
         ConfigError, match=f"options that apply to data of kind 'demo', but got {flags}; leave them out"
     ):
         opened("demo", **options)
+
+
+def test_endings_count_in_either_case(tmp_path: Path) -> None:
+    save(tmp_path / "rows" / "A.PARQUET", {"feature": FEATURES, "label": list("abab")})
+    save(tmp_path / "deep" / "data" / "A.PARQUET", {"feature": FEATURES, "label": list("abab")})
+    for name, values in (("X", FEATURES), ("Y", [0, 1, 0, 1])):
+        (tmp_path / "arrays").mkdir(exist_ok=True)
+        np.save(tmp_path / "arrays" / f"{name}.npy", np.array(values))
+        (tmp_path / "arrays" / f"{name}.npy").rename(tmp_path / "arrays" / f"{name}.NPY")
+    for data in ("rows", "rows/A.PARQUET", "deep", "arrays", "arrays/X.NPY"):
+        assert opened(tmp_path / data).num_rows == 4, data
+    with pytest.raises(DataError, match=r"type '\.pq' .*; call it \.parquet"):
+        opened(write(tmp_path / "a.pq", "x"))

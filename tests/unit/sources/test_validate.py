@@ -223,8 +223,13 @@ def test_one_warning_per_kind_of_doubt() -> None:
     counts = dict.fromkeys(alike, 2)
     assert vocabulary_warnings(counts, LabelVocabulary(alike, {n: i for i, n in enumerate(alike)})) == [
         "Classes differ only in case, blanks, hyphens or leading zeros: One/ONE , two/T-wo; correct the labels if they "
-        "are one."
+        "are one.",
+        "Classes are numbers (-1, 1, 10) beside words (One, ONE , two, T-wo, three, ...); correct the labels if they "
+        "come from two lists.",
     ]
+    letters = ("0", "1", "a", "b")
+    codes = {letter: code for code, letter in enumerate(letters)}
+    assert vocabulary_warnings(dict.fromkeys(letters, 2), LabelVocabulary(letters, codes)) == []
     cells = ("cat|small", "cat|large", "dog|small", "dog|large")
     assert vocabulary_warnings(
         dict.fromkeys(cells, 2), LabelVocabulary(cells, {n: i for i, n in enumerate(cells)})
