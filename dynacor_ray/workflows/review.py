@@ -86,9 +86,10 @@ class ReviewResult:
         if self.drawn is not None:
             said.append(
                 f"{counted(len(self.drawn.ids), 'row')} to ask about, over the whole ranking: answer wrong, right or "
-                "unsure."
+                "unsure in one of these files."
             )
-        return [*said, f"Written to {self.run}: {', '.join(self.wrote)}."]
+        said.append(f"Written to {self.run}: {', '.join(self.wrote)}.")
+        return said if self.drawn is None else [*said, f"Then: dynacor review {self.run} ANSWERED_FILE"]
 
 
 def review(run: str | os.PathLike[str], marks: str | os.PathLike[str] | None = None, **options: Any) -> ReviewResult:

@@ -71,6 +71,7 @@ def test_the_same_draw_in_report_csv_and_tasks(tmp_path: Path) -> None:
     result = dynacor_ray.review(str(run), sample=100)
     assert result.drawn is not None
     assert result.drawn.ids == shown == result.questions()["instance_id"].to_pylist() == audit_order(run)
+    assert result.sentences()[-1] == f"Then: dynacor review {run} ANSWERED_FILE"
     questions = lines(run / "audit.csv")
     assert [int(row["instance_id"]) for row in questions] == shown
     assert list(questions[0]) == ["instance_id", "uri", "given_label", "predicted_label", "mark"]
