@@ -19,6 +19,7 @@ from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.box_files import BOX, PATH, UNIT, read_coco, read_voc, read_yolo
 from dynacor_ray.sources.class_names import check_class_names
+from dynacor_ray.sources.folder import read_together
 from dynacor_ray.sources.image_files import file_stamp, raw_images, read_below, some_rows
 from dynacor_ray.sources.piece_memory import Held
 
@@ -94,7 +95,8 @@ class BoxSource(Source):
         used = set(self._rows[RAW_LABEL].to_pylist())
         self.class_names = known if options.classes else tuple(name for name in known if name in used)
         self.label_codes = {name: code for code, name in enumerate(self.class_names)}
-        self.notes = (f"{counted(self.num_rows, 'box')}, each with the part of its picture inside.",)
+        together = read_together(file.path[len(place.path) :] for file in self._files)
+        self.notes = (f"{counted(self.num_rows, 'box')}, each with the part of its picture inside.", *together)
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`; covers the annotations, not the pictures."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -30,6 +31,17 @@ def is_split_name(name: str) -> bool:
     [True, True, True, False, False]
     """
     return _SPLIT.fullmatch(name) is not None
+
+
+def read_together(paths: Iterable[str]) -> list[str]:
+    """A sentence where files of several splits are read, by the names of their folders or their own first words.
+
+    >>> read_together(["data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet"])
+    ['The splits test, train are read together; --split takes one.']
+    """
+    words = ([word for word in re.split(r"[/=._-]", path) if is_split_name(word)] for path in paths)
+    splits = sorted({found[0] for found in words if found})
+    return [f"The splits {', '.join(splits)} are read together; --split takes one."] if len(splits) > 1 else []
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from dynacor_ray.sources.class_names import declared_classes
 from dynacor_ray.sources.column_hints import HINTED_ROWS, with_hints
 from dynacor_ray.sources.column_types import is_image_type, is_label_type, is_string_type
 from dynacor_ray.sources.columns import Columns, find_columns
+from dynacor_ray.sources.folder import read_together
 from dynacor_ray.sources.image_files import cut, matching, read_rows
 from dynacor_ray.sources.image_paths import folder_of, place_of
 from dynacor_ray.sources.label_values import label_strings, raw_columns, text_strings
@@ -243,10 +244,7 @@ class ParquetSource(Source):
 
     def _said(self) -> tuple[str, ...]:
         said = [*self._files[0].notes, *self._columns.notes(self._options)]
-        splits = {re.split(r"-\d+-of-\d+", file.name)[0] for file in self._files if "-of-" in file.name}
-        if len(splits) > 1:
-            said.append(f"The splits {', '.join(sorted(splits))} are read together; --split takes one.")
-        return tuple(said)
+        return (*said, *read_together(file.name for file in self._files if is_row_file(file.name)))
 
     def _check_agrees(self, file: RowFile) -> None:
         """Check that `file` has the same columns and classes as the first one."""

@@ -254,9 +254,8 @@ def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple
         return "coco", lambda: BoxSource(data, options, "coco")
     if extension in (".yaml", ".yml") and is_yolo(place.parent, place.parent.names()):
         return "yolo", lambda: BoxSource(posixpath.dirname(data), options, "yolo")
-    if options.split is not None and extension in (*TEXT_TABLES, *JSON_TABLES, ".tar"):
-        remedy = "leave it out, or write the rows of the split to a file of their own"
-        raise ConfigError(expected_got("folders or files of splits for --split", f"one file, {data}", remedy))
+    if extension in (*TEXT_TABLES, *JSON_TABLES, ".tar"):
+        _require_no_split(data, options)
     if extension in TEXT_TABLES:
         return _recognize_text(data, [place], options)
     if extension in ROW_FILES:
@@ -273,11 +272,18 @@ def _recognize_file(data: str, place: Location, options: SourceOptions) -> tuple
     raise DataError(expected_got(expected, f"a file of type {extension or 'unknown'!r} ({data})", remedy))
 
 
+def _require_no_split(data: str, options: SourceOptions) -> None:
+    if options.split is not None:
+        remedy = "leave it out, name the files of the split, or write its rows to a file of their own"
+        raise ConfigError(expected_got("folders or files of splits for --split", data, remedy))
+
+
 def _recognize_pattern(data: str, options: SourceOptions) -> tuple[str, Callable[[], Source]]:
     """Files of rows, or tables in text, of one folder."""
     places = matching(locate(data))
     endings = sorted({table_ending(place.path) for place in places})
     if len(endings) == 1 and endings[0] in TEXT_TABLES:
+        _require_no_split(data, options)
         return _recognize_text(data, places, options)
     if set(endings) <= set(ROW_FILES):
         return _recognize_parquet(data, options)

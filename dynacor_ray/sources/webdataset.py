@@ -19,6 +19,7 @@ from dynacor_ray.core.storage import Location, locate, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import named_classes
 from dynacor_ray.sources.columns import LABEL_COLUMNS
+from dynacor_ray.sources.folder import read_together
 from dynacor_ray.sources.image_files import MAX_FILE_BYTES, file_stamp, is_image_name, raw_images, some_rows
 from dynacor_ray.sources.label_values import label_strings
 from dynacor_ray.sources.piece_memory import Held
@@ -73,7 +74,10 @@ class WebDatasetSource(Source):
         self.uri, self._options, place = data, options, locate(data)
         names = [name for name in place.names() if name.lower().endswith(".tar")] if place.is_dir() else [""]
         if options.split is not None and place.is_dir():
-            names = [name for name in names if name.startswith(options.split)]
+            present, names = names, [name for name in names if name.startswith(options.split)]
+            if not names:
+                got = f"the files {', '.join(present[:5])}{', ...' if len(present) > 5 else ''}"
+                raise DataError(expected_got(f"files of a split {options.split!r} in {data}", got, "correct --split"))
         self._files = tuple(place / name if name else place for name in names)
         samples = [sample for number, file in enumerate(self._files) for sample in _samples(number, file)]
         self.class_names, self.label_codes = named_classes(options)
@@ -87,6 +91,7 @@ class WebDatasetSource(Source):
         labels = label_strings(table[_TEXT], is_declared=options.classes is not None)
         self._rows = table.drop_columns([_TEXT]).append_column(RAW_LABEL, labels)
         self.num_rows = table.num_rows
+        self.notes = tuple(read_together(names))
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`."""

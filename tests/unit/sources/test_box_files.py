@@ -76,6 +76,8 @@ def test_coco_in_folders_of_splits(tmp_path: Path) -> None:
     assert boxes(tmp_path) == [*train, *((name, "valid/a.png#xywh=0,0,4,3") for name in ("dog", "owl"))]
     assert boxes(tmp_path, split="train") == train
     assert opened(tmp_path).class_names == ("cat", "dog", "owl")
+    assert opened(tmp_path).notes[1:] == ("The splits train, valid are read together; --split takes one.",)
+    assert opened(tmp_path, split="train").notes[1:] == ()
     assert whole(opened(tmp_path))["error"].null_count == 4
     assert boxes(tmp_path / "valid") == [(name, "a.png#xywh=0,0,4,3") for name in ("dog", "owl")]
 

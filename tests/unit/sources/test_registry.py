@@ -103,8 +103,10 @@ def test_a_column_of_splits_is_neither_label_nor_filter(tmp_path: Path) -> None:
         opened(data)
     data = write(tmp_path / "t.csv", "path,split,kind\na.png,train,x\nb.png,val,y\n")
     assert whole(opened(data))["label"].to_pylist() == ["x", "y"]
-    with pytest.raises(ConfigError, match=r"folders or files of splits for --split, but got one file, .*t.csv; l"):
+    with pytest.raises(ConfigError, match=r"folders or files of splits for --split, but got .*t.csv; leave"):
         opened(data, split="train")
+    with pytest.raises(ConfigError, match=r"folders or files of splits for --split, but got .*\*\.csv; leave"):
+        opened(tmp_path / "*.csv", split="train")
 
 
 def test_arrays_and_tars_beside_class_folders_are_no_data(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_a_repository_of_a_data_set(tmp_path: Path) -> None:
         save(tmp_path / "data" / f"{split}-00000-of-00001.parquet", columns)
     source = opened(tmp_path)
     assert source.num_rows == 4
-    assert source.notes == ("The splits data/test, data/train are read together; --split takes one.",)
+    assert source.notes == ("The splits test, train are read together; --split takes one.",)
     assert opened(tmp_path, split="train").num_rows == 3
     with pytest.raises(
         DataError, match=r"files of a split 'dev' in .*, but got the files data/test-.*; leave out --spl"

@@ -36,6 +36,18 @@ def test_shards(tmp_path: Path) -> None:
     assert opened(tmp_path / "x-000000.tar").fingerprint() != opened(tmp_path).fingerprint()
 
 
+def test_shards_of_splits(tmp_path: Path) -> None:
+    for name, label in (("train-0000", b"a"), ("train-0001", b"b"), ("val-0000", b"a")):
+        tar(tmp_path / f"{name}.tar", {"1.png": png(), "1.cls": label})
+    assert opened(tmp_path).notes == ("The splits train, val are read together; --split takes one.",)
+    train = opened(tmp_path, split="train")
+    assert (train.notes, whole(train)["label"].to_pylist()) == ((), ["a", "b"])
+    with pytest.raises(
+        DataError, match=r"files of a split 'test' in .*, but got the files train-0000.*; correct"
+    ):
+        opened(tmp_path, split="test")
+
+
 def test_no_samples(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"samples of an image and a label .*, but got 1 image without labels; unpack"):
         opened(tar(tmp_path / "x.tar", {"cat/1.png": png()}))
