@@ -89,12 +89,11 @@ def _flat(outer: pa.Array[Any]) -> pa.Array[Any]:
 
 
 def joined_parts(table: pa.Table, parts: Sequence[str]) -> pa.FixedSizeListArray:
-    """Columns of numbers as one vector per row; a missing number becomes NaN."""
-    columns = [table[name].cast(pa.float64(), safe=False).to_numpy() for name in parts]
+    """Columns of numbers as one vector per row; a missing number becomes NaN. Holds one column besides."""
     values = np.empty((table.num_rows, len(parts)), dtype=np.float32)
     with np.errstate(over="ignore"):
-        for place, column in enumerate(columns):
-            values[:, place] = column
+        for place, name in enumerate(parts):
+            values[:, place] = table[name].cast(pa.float64(), safe=False).to_numpy()
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), len(parts))
 
 

@@ -42,9 +42,7 @@ def test_shards_of_splits(tmp_path: Path) -> None:
     assert opened(tmp_path).notes == ("The splits train, val are read together; --split takes one.",)
     train = opened(tmp_path, split="train")
     assert (train.notes, whole(train)["label"].to_pylist()) == ((), ["a", "b"])
-    with pytest.raises(
-        DataError, match=r"files of a split 'test' in .*, but got the files train-0000.*; correct"
-    ):
+    with pytest.raises(DataError, match=r"files of a split 'test' in .*, but got the files train-0000.*; correct"):
         opened(tmp_path, split="test")
 
 
