@@ -22,6 +22,7 @@ PATH, BOX, UNIT = "path", "box", "unit"
 _YAML = (".yaml", ".yml")
 _TEXT_BYTES, _YAML_BYTES = 64 << 20, 1 << 20
 """Most of a file of text, and of one of YAML or XML."""
+_DARKNET, _LINE_BYTES = "obj_train_data", 4096
 _VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
 _SIDES, _POLYGON = 4, 7
 """Numbers of a box; least fields of a line with a polygon: the class and three points."""
@@ -47,27 +48,48 @@ def _in_splits(place: Location, names: Sequence[str]) -> Iterator[str]:
 
 
 def is_yolo(place: Location, names: Sequence[str]) -> bool:
-    """Whether a folder holds images/ and labels/ with text files, or folders of splits that do."""
+    """Whether a folder holds YOLO's texts: in labels/ beside images/, also below splits, or beside the images."""
     return bool(_yolo_parts(place, names))
 
 
-def _yolo_parts(place: Location, names: Sequence[str]) -> list[str]:
-    """Where images/ and labels/ lie: "" in the folder itself, else the folders of splits with their slash."""
-    if {"images", "labels"} <= set(names):
-        return [""] if next(_texts(place / "labels"), None) is not None else []
-    inner = [name for name in names if is_split_name(name) and {"images", "labels"} <= set((place / name).names())]
-    return [f"{name}/" for name in inner if next(_texts(place / name / "labels"), None) is not None]
+def _yolo_parts(place: Location, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Where texts and where pictures lie, below the folder and with a slash at the end."""
+    pairs = [("labels/", "images/")] if {"images", "labels"} <= set(names) else []
+    if not pairs:
+        inner = [name for name in names if is_split_name(name) and {"images", "labels"} <= set((place / name).names())]
+        pairs = [(f"{name}/labels/", f"{name}/images/") for name in inner]
+    found = [pair for pair in pairs if next(_texts(place / pair[0]), None) is not None]
+    for part in ("", *(f"{name}/" for name in names if name == _DARKNET)) if not pairs else ():
+        listed = _below(place, part).names() if part else names
+        stems = {posixpath.splitext(name)[0] for name in listed if is_image_name(name)}
+        beside = (name for name in listed if name.endswith(".txt") and posixpath.splitext(name)[0] in stems)
+        first = next(beside, None)
+        if first is not None and _holds_boxes(_below(place, part) / first):
+            found.append((part, part))
+    return found
+
+
+def _holds_boxes(file: Location) -> bool:
+    """Whether a text beside an image holds boxes, not a caption."""
+    with file.stream() as stream:
+        line = bytes(stream.read(_LINE_BYTES)).decode(errors="replace").partition("\n")[0]
+    try:
+        return bool(_yolo_box(line.split(), has_points=True))
+    except (ValueError, IndexError):
+        return not line.strip()  # no object in this image
 
 
 def is_voc(place: Location, names: Sequence[str]) -> bool:
-    """Whether a folder holds .xml files in Annotations/ beside JPEGImages/, or beside images, also below splits."""
+    """Whether a folder holds .xml files in Annotations/ beside JPEGImages/ or images/, or beside images."""
     return bool(_voc_files(place, names))
 
 
 def _voc_files(place: Location, names: Sequence[str]) -> dict[str, str]:
     """Files of annotations -> the folder of their pictures, with its slash; paths are told from `place`."""
-    if {"Annotations", "JPEGImages"} <= set(names):
-        return {f"Annotations/{name}": "JPEGImages/" for name in (place / "Annotations").names() if _is_xml(name)}
+    plain = {name.lower(): name for name in names}
+    notes, pictures = plain.get("annotations"), plain.get("jpegimages") or plain.get("images")
+    if notes and pictures:
+        return {f"{notes}/{name}": f"{pictures}/" for name in (place / notes).names() if _is_xml(name)}
     for listed in (names, list(_in_splits(place, names))):
         stems = {posixpath.splitext(name)[0] for name in listed if is_image_name(name)}
         beside = [name for name in listed if _is_xml(name) and posixpath.splitext(name)[0] in stems]
@@ -155,15 +177,16 @@ def read_yolo(place: Location, split: str | None) -> Boxes:
     has_points = any(
         b"kpt_shape" in (place / name).read_bytes(_YAML_BYTES) for name in place.names() if name.endswith(_YAML)
     )
-    for part in _yolo_parts(place, place.names()):
-        folder = place / part if part else place
-        pictures = {posixpath.splitext(file.path)[0]: file.path for file in scan_folder(folder / "images").files}
-        pictures |= {posixpath.splitext(name)[0]: name for name in (folder / "images").names() if is_image_name(name)}
-        for text in _texts(folder / "labels"):
-            if split is not None and not f"{part}{text}".startswith(f"{split}/"):
+    for labels, images in _yolo_parts(place, place.names()):
+        pictures = {posixpath.splitext(file.path)[0]: file.path for file in scan_folder(_below(place, images)).files}
+        pictures |= {posixpath.splitext(n)[0]: n for n in _below(place, images).names() if is_image_name(n)}
+        for text in _texts(_below(place, labels)):
+            if labels == images and posixpath.splitext(text)[0] not in pictures:  # a list of the images, or a note
                 continue
-            stem, file = posixpath.splitext(text)[0], folder / "labels" / text
-            path = f"{part}images/{pictures.get(stem, stem + '.jpg')}"
+            if split is not None and not f"{labels.removesuffix('labels/')}{text}".startswith(f"{split}/"):
+                continue
+            stem, file = posixpath.splitext(text)[0], _below(place, labels) / text
+            path = f"{images}{pictures.get(stem, stem + '.jpg')}"
             files.append(file)
             for line in filter(str.strip, file.read_bytes(_TEXT_BYTES).decode(errors="replace").splitlines()):
                 try:
@@ -173,6 +196,10 @@ def read_yolo(place: Location, split: str | None) -> Boxes:
                     raise DataError(expected_got(expected, repr(line[:80]), "correct the file")) from error
                 rows.append(_row(path, names.get(code, str(code)), box, "share"))
     return place, rows, list(names.values()) or sorted({row[RAW_LABEL] for row in rows}, key=int), files
+
+
+def _below(place: Location, part: str) -> Location:
+    return place / part if part else place
 
 
 def _yolo_box(fields: list[str], has_points: bool) -> tuple[int, list[float]]:
@@ -193,8 +220,8 @@ def _yolo_box(fields: list[str], has_points: bool) -> tuple[int, list[float]]:
 def read_voc(place: Location, split: str | None) -> Boxes:
     """Boxes of all .xml files; a split is a folder, or a list of names in ImageSets/Main/."""
     found = _voc_files(place, place.names())
-    if split is not None and "JPEGImages/" in found.values():
-        listed = place / "ImageSets" / "Main" / f"{split}.txt"
+    listed = place / "ImageSets" / "Main" / f"{split}.txt"
+    if split is not None and listed.exists():
         lines = listed.read_bytes(_TEXT_BYTES).decode(errors="replace").split("\n")
         chosen = {line.split()[0] for line in lines if line.strip()}
         found = {
@@ -234,9 +261,10 @@ def _yolo_names(place: Location) -> dict[int, str]:
             text = (place / name).read_bytes(_YAML_BYTES).decode(errors="replace")
             if names := _listed_names(text):
                 return names
-    for folder in (place, place / "labels"):
-        if (folder / "classes.txt").exists():
-            lines_of = (folder / "classes.txt").read_bytes(_TEXT_BYTES).decode(errors="replace").splitlines()
+    lists = (place / "classes.txt", place / "labels" / "classes.txt", place / "obj.names", place.parent / "obj.names")
+    for listed in lists:
+        if listed.exists():
+            lines_of = listed.read_bytes(_TEXT_BYTES).decode(errors="replace").splitlines()
             return dict(enumerate(line.strip() for line in lines_of if line.strip()))
     return {}
 

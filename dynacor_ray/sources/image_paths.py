@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import posixpath
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -86,6 +86,7 @@ class PathRule:
         from_windows: whether back-slashes stand for slashes.
         from_url: whether they are encoded as in an address, with %20 for a blank.
         other_case: whether their endings are written in the other case, .JPG for .jpg, as not all systems tell apart.
+        places: name of an image -> its path, where they are spread over several folders.
         hint: what to do, where no path of a sample leads to a file.
     """
 
@@ -95,6 +96,7 @@ class PathRule:
     from_windows: bool = False
     from_url: bool = False
     other_case: bool = False
+    places: Mapping[str, str] = field(default_factory=dict)
     hint: str = ""
 
     def apply(self, uris: pa.StringArray) -> pa.StringArray:
@@ -104,6 +106,9 @@ class PathRule:
             paths = pa.array([path and unquote(path) for path in paths.to_pylist()], pa.string())
         if self.other_case:
             paths = pa.array([path and _other_case(path) for path in paths.to_pylist()], pa.string())
+        if self.places:
+            named = (path and path + self.suffix for path in paths.to_pylist())
+            return pa.array([path and self.places.get(path, path) for path in named], pa.string())
         if self.strip:
             paths = pc.replace_substring_regex(paths, f"^([^/]*/){{{self.strip}}}", "")
         absolute = pc.starts_with(paths, "/")
@@ -113,7 +118,9 @@ class PathRule:
 
     def told(self) -> str:
         """The rule in a sentence; empty if paths are used as they are."""
-        said = [f"looked for below {self.prefix!r}"] if self.prefix else []
+        folders = sorted({posixpath.dirname(path) for path in self.places.values()})
+        said = [f"looked for by name in {len(folders)} folders, such as {folders[0]!r}"] if folders else []
+        said += [f"looked for below {self.prefix!r}"] if self.prefix else []
         said += [f"given the ending {self.suffix!r}"] if self.suffix else []
         said += [f"used without their first {self.strip} parts"] if self.strip else []
         said += ["read with / for \\"] if self.from_windows else []
@@ -159,10 +166,14 @@ def find_rule(uris: pa.StringArray, folder: Location, options: SourceOptions) ->
             rules = [replace(changed, prefix=prefix) for prefix in prefixes]
             fitting = [rule for rule in rules if _found(rule, sample, folder)]
             if len(fitting) > 1 and fitting[0].prefix:
+                if (spread := _spread(sample, folder, prefixes, suffixes)) is not None:
+                    return spread
                 got = " and ".join(repr(rule.prefix.rstrip("/")) for rule in fitting)
                 raise DataError(expected_got(f"one folder in {folder} with the images", got, "choose --image-root"))
             if fitting:
                 return fitting[0]
+    if options.image_root is None and (spread := _spread(sample, folder, prefixes, suffixes)) is not None:
+        return spread
     decoded = replace(base, from_url=True)
     if any("%" in path for path in sample.to_pylist()) and _found(decoded, sample, folder):
         return decoded
@@ -195,6 +206,23 @@ def _folders(folder: Location) -> Iterator[str]:
             inner += [f"{above}{name}/" for name in names[:_FOLDERS]]
         yield from inner[:_FOLDERS]
         level = inner[:_FOLDERS]
+
+
+def _spread(
+    sample: pa.StringArray, folder: Location, prefixes: Sequence[str], suffixes: Sequence[str]
+) -> PathRule | None:
+    """The rule for names that lie in several folders, each name in one; None where fewer than half are found."""
+    if any("/" in path or "\\" in path for path in sample.to_pylist()):
+        return None
+    places: dict[str, str] = {}
+    for prefix in filter(None, prefixes):
+        for name in filter(is_image_name, (folder / prefix).names()):
+            places[name] = "" if name in places else prefix + name
+    places = {name: path for name, path in places.items() if path}
+    for suffix in suffixes:
+        if len(sample) <= 2 * sum(path + suffix in places for path in sample.to_pylist()):
+            return PathRule(suffix=suffix, places=places)
+    return None
 
 
 def _found(rule: PathRule, sample: pa.StringArray, folder: Location) -> bool:

@@ -176,7 +176,7 @@ def _recognize_folder(data: str, place: Location, options: SourceOptions) -> tup
     folders = sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
     tools = {
         "coco": find_coco(place, [*files, *folders]),
-        "yolo": is_yolo(place, folders),
+        "yolo": is_yolo(place, [*files, *folders]),
         "voc": is_voc(place, [*files, *folders]),
     }
     form = next((form for form, is_one in tools.items() if is_one), None)
@@ -230,7 +230,7 @@ def _open_folder(data: str, options: SourceOptions, find_tables: Callable[[], li
         return FolderSource(data, options)
     except DataError as error:
         tables = find_tables()
-        if not tables:
+        if not tables or "pass --data" in str(error):
             raise
         table = f"{data.rstrip('/')}/{_likeliest(tables)}"
         remedy = "the table with the labels" if len(tables) == 1 else "a table with the labels, such as"

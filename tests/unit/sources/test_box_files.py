@@ -93,3 +93,28 @@ def test_pascal_voc_beside_the_images(tmp_path: Path) -> None:
     assert whole(opened(tmp_path))["error"].null_count == 2
     assert boxes(tmp_path, split="valid") == all_of[1:]
     assert boxes(tmp_path / "train") == [("cat", "a.png#xywh=0,0,4,3")]
+
+
+def test_yolo_beside_the_images(tmp_path: Path) -> None:
+    """As darknet and labelImg have it."""
+    write(tmp_path / "set" / "obj.names", "cat\ndog\n")
+    write(tmp_path / "set" / "train.txt", "obj_train_data/a.png\n")
+    inner = tmp_path / "set" / "obj_train_data"
+    write(inner / "a.png", png())
+    write(inner / "a.txt", "1 0.5 0.5 1 1\n")
+    write(inner / "note.txt", "seen by nobody")
+    assert boxes(tmp_path / "set") == [("dog", "obj_train_data/a.png#xywh=percent:0,0,100,100")]
+    assert boxes(inner) == [("dog", "a.png#xywh=percent:0,0,100,100")]
+    write(inner / "a.txt", "a photo of a cat\n")
+    with pytest.raises(DataError, match="give the path of the table itself"):
+        opened(inner)
+
+
+def test_pascal_voc_in_folders_called_otherwise(tmp_path: Path) -> None:
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>3</ymax></bndbox>"
+    for stem, label in (("a", "cat"), ("b", "dog")):
+        write(tmp_path / "images" / f"{stem}.png", png())
+        item = f"<annotation><filename>{stem}.png</filename><object><name>{label}</name>{box}</object></annotation>"
+        write(tmp_path / "annotations" / f"{stem}.xml", item)
+    assert boxes(tmp_path) == [("cat", "images/a.png#xywh=0,0,4,3"), ("dog", "images/b.png#xywh=0,0,4,3")]
+    assert whole(opened(tmp_path))["error"].null_count == 2

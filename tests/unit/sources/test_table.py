@@ -232,6 +232,21 @@ def test_endings_in_the_other_case_are_found(tmp_path: Path) -> None:
     assert source.notes[0].startswith("Paths are looked for below 'img/', used with their endings in the other case")
 
 
+def test_images_in_several_folders_are_found_by_their_names(tmp_path: Path) -> None:
+    """As HAM10000 and the chest X-rays of the NIH are published."""
+    for part, stem in enumerate("abc"):
+        write(tmp_path / f"part_{part}" / "images" / f"{stem}.jpg", png(part))
+    for rows in ("image_id,dx\na,x\nb,y\nc,x\n", "image_id,dx\na.jpg,x\nb.jpg,y\nc.jpg,x\n"):
+        source = opened(write(tmp_path / "t.csv", rows), label_column="dx")
+        assert whole(source)["image"].to_pylist() == [png(0), png(1), png(2)]
+        assert source.notes[0].startswith("Paths are looked for by name in 3 folders, such as 'part_0/images'")
+    for stem in "abc":
+        write(tmp_path / "masks" / f"{stem}.jpg", png())
+    (tmp_path / "part_1" / "images" / "b.jpg").rename(tmp_path / "part_0" / "images" / "b.jpg")
+    with pytest.raises(DataError, match=r"one folder in .* with the images"):
+        opened(tmp_path / "t.csv", label_column="dx")
+
+
 def test_repeated_headers_keep_their_place(pictures: Path) -> None:
     lines = 'path,label\n"img/0,0.png",a\n"img/1,1.png",b\n'
     table = whole(opened(write(pictures / "t.csv", lines + lines)))
