@@ -22,7 +22,7 @@ PATH, BOX, UNIT = "path", "box", "unit"
 _YAML = (".yaml", ".yml")
 _TEXT_BYTES, _YAML_BYTES = 64 << 20, 1 << 20
 """Most of a file of text, and of one of YAML or XML."""
-_DARKNET, _LINE_BYTES = "obj_train_data", 4096
+_DARKNET, _LINE_BYTES, _FEW = "obj_train_data", 4096, 8
 _VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
 _SIDES, _POLYGON = 4, 7
 """Numbers of a box; least fields of a line with a polygon: the class and three points."""
@@ -61,22 +61,26 @@ def _yolo_parts(place: Location, names: Sequence[str]) -> list[tuple[str, str]]:
     found = [pair for pair in pairs if next(_texts(place / pair[0]), None) is not None]
     for part in ("", *(f"{name}/" for name in names if name == _DARKNET)) if not pairs else ():
         listed = _below(place, part).names() if part else names
-        stems = {posixpath.splitext(name)[0] for name in listed if is_image_name(name)}
-        beside = (name for name in listed if name.endswith(".txt") and posixpath.splitext(name)[0] in stems)
-        first = next(beside, None)
-        if first is not None and _holds_boxes(_below(place, part) / first):
+        if any(_holds_boxes(_below(place, part) / name) for name in _beside_images(listed, ".txt")[:_FEW]):
             found.append((part, part))
     return found
 
 
+def _beside_images(names: Sequence[str], ending: str) -> list[str]:
+    """The files that are called as an image beside them is, where half of the images or more have one."""
+    stems = {posixpath.splitext(name)[0] for name in names if is_image_name(name)}
+    beside = [name for name in names if name.endswith(ending) and posixpath.splitext(name)[0] in stems]
+    return beside if 2 * len(beside) >= len(stems) else []
+
+
 def _holds_boxes(file: Location) -> bool:
-    """Whether a text beside an image holds boxes, not a caption."""
+    """Whether a text beside an image holds boxes, not a caption or nothing."""
     with file.stream() as stream:
         line = bytes(stream.read(_LINE_BYTES)).decode(errors="replace").partition("\n")[0]
     try:
         return bool(_yolo_box(line.split(), has_points=True))
     except (ValueError, IndexError):
-        return not line.strip()  # no object in this image
+        return False
 
 
 def is_voc(place: Location, names: Sequence[str]) -> bool:
@@ -91,9 +95,7 @@ def _voc_files(place: Location, names: Sequence[str]) -> dict[str, str]:
     if notes and pictures:
         return {f"{notes}/{name}": f"{pictures}/" for name in (place / notes).names() if _is_xml(name)}
     for listed in (names, list(_in_splits(place, names))):
-        stems = {posixpath.splitext(name)[0] for name in listed if is_image_name(name)}
-        beside = [name for name in listed if _is_xml(name) and posixpath.splitext(name)[0] in stems]
-        if beside:
+        if beside := _beside_images(listed, ".xml"):
             return {name: name[: name.rfind("/") + 1] for name in beside}
     return {}
 

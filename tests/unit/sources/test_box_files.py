@@ -105,6 +105,9 @@ def test_yolo_beside_the_images(tmp_path: Path) -> None:
     write(inner / "note.txt", "seen by nobody")
     assert boxes(tmp_path / "set") == [("dog", "obj_train_data/a.png#xywh=percent:0,0,100,100")]
     assert boxes(inner) == [("dog", "a.png#xywh=percent:0,0,100,100")]
+    write(inner / "b.png", png())
+    write(inner / "b.txt", "")
+    assert len(boxes(inner)) == 1, "an image without an object"
     write(inner / "a.txt", "a photo of a cat\n")
     with pytest.raises(DataError, match="give the path of the table itself"):
         opened(inner)
@@ -118,3 +121,11 @@ def test_pascal_voc_in_folders_called_otherwise(tmp_path: Path) -> None:
         write(tmp_path / "annotations" / f"{stem}.xml", item)
     assert boxes(tmp_path) == [("cat", "images/a.png#xywh=0,0,4,3"), ("dog", "images/b.png#xywh=0,0,4,3")]
     assert whole(opened(tmp_path))["error"].null_count == 2
+
+
+def test_a_text_beside_one_image_of_a_folder_of_classes_is_no_box(tmp_path: Path) -> None:
+    for name in ("cat/a.png", "dog/a.png", "overview.png", "logo.png", "map.png"):
+        write(tmp_path / name, png())
+    write(tmp_path / "overview.txt", "1 0.5 0.5 1 1\n")
+    write(tmp_path / "logo.xml", "<annotation/>")
+    assert opened(tmp_path).name == "folder"
