@@ -249,7 +249,8 @@ def _one_class(scan: Scan, data: str, classes: Counter[str], files: list[FolderF
             break
         folder = f"{folder}/{inner[0]}"
     if len(inner) > 1:
-        remedy = f"the classes are probably {_listed(inner)}: pass --data {data.rstrip('/')}/{folder}"
+        what = "data are probably in" if all(map(is_split_name, inner)) else "classes are probably"
+        remedy = f"the {what} {_listed(inner)}: pass --data {data.rstrip('/')}/{folder}"
     else:
         remedy = "move the images into one sub-folder per class, or give a .csv of path,label"
     return DataError(expected_got(expected, got, remedy))

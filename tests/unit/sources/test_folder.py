@@ -102,6 +102,12 @@ def test_a_folder_above_the_one_that_was_meant_is_named(tmp_path: Path) -> None:
     wanted = rf"but got one, 'images'; the classes are probably 'cat', 'dog': pass --data {tmp_path}/images/Images\."
     with pytest.raises(DataError, match=wanted):
         opened(tmp_path)
+    for path in ("train/cat", "train/dog", "val/cat"):
+        write(tmp_path / "set" / "inner" / path / "a.png", png())
+    with pytest.raises(
+        DataError, match=rf"the data are probably in 'train', 'val': pass --data {tmp_path}/set/inner\."
+    ):
+        opened(tmp_path / "set")
     write(tmp_path / "one" / "cat" / "deep" / "a.png", png())
     with pytest.raises(DataError, match=r"but got one, 'cat'; move the images"):
         opened(tmp_path / "one")
