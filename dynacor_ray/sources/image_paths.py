@@ -164,7 +164,7 @@ def find_rule(uris: pa.StringArray, folder: Location, options: SourceOptions) ->
         for suffix, other_case in itertools.product(suffixes, cases):
             changed = replace(base, suffix=suffix, strip=strip, other_case=other_case)
             rules = [replace(changed, prefix=prefix) for prefix in prefixes]
-            fitting = [rule for rule in rules if _found(rule, sample, folder)]
+            fitting = [rule for rule in rules if rule != named and _found(rule, sample, folder)]
             if len(fitting) > 1 and fitting[0].prefix:
                 if (spread := _spread(sample, folder, prefixes, suffixes)) is not None:
                     return spread
@@ -226,7 +226,14 @@ def _spread(
 
 
 def _found(rule: PathRule, sample: pa.StringArray, folder: Location) -> bool:
-    """Whether at least half of the paths lead to a file; a few may be missing."""
+    """Whether at least half of the paths lead to a file; a few may be missing. Looks no further than it must."""
     places = [place_of(path, folder)[0] for path in rule.apply(sample).to_pylist()]
-    found = sum(os.path.isfile(p.path) if p.is_local else bool(p.info().is_file) for p in places if p is not None)
-    return 0 < len(places) <= 2 * found if rule != PathRule() else found > 0
+    wanted, found = 1 if rule == PathRule() else (len(places) + 1) // 2, 0
+    for left, place in zip(range(len(places), 0, -1), places, strict=True):
+        if found + left < wanted:
+            return False
+        if place is not None:
+            found += os.path.isfile(place.path) if place.is_local else bool(place.info().is_file)
+        if found >= wanted:
+            return True
+    return False

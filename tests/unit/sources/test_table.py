@@ -7,11 +7,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.core.storage import locate
+from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.image_files import LFS_HEAD
+from dynacor_ray.sources.image_paths import PathRule, find_rule
 from dynacor_ray.sources.validate import build_vocabulary, validate_rows
 from tests.opened_sources import opened, png, save, whole, write
 
@@ -230,6 +233,25 @@ def test_endings_in_the_other_case_are_found(tmp_path: Path) -> None:
     source = opened(write(data, "path,label\na.jpg,x\nD.B.jpg,y\n"))
     assert whole(source)["error"].null_count == 2
     assert source.notes[0].startswith("Paths are looked for below 'img/', used with their endings in the other case")
+
+
+def test_few_files_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a store each is a request."""
+    asked = list[str]()
+
+    def is_file(path: str) -> bool:
+        asked.append(path)
+        return "/b/" in path
+
+    monkeypatch.setattr("dynacor_ray.sources.image_paths.os.path.isfile", is_file)
+    folder, names = locate(str(tmp_path)), pa.array([f"{row}.png" for row in range(16)])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    rule = find_rule(names, folder, SourceOptions())
+    assert (rule.prefix, len(asked)) == ("b/", 16 + 9 + 8), "nowhere beside the table, too few in a/, enough in b/"
+    asked.clear()
+    assert find_rule(pa.array([f"b/{row}.png" for row in range(16)]), folder, SourceOptions()) == PathRule()
+    assert len(asked) == 1
 
 
 def test_images_in_several_folders_are_found_by_their_names(tmp_path: Path) -> None:
