@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings
 
 PACKAGE = Path(__file__).parents[2] / "dynacor_ray"
 LOADED_ONCE = {
@@ -42,6 +43,8 @@ class _Examples:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Examples())  # a hook of this file would be asked for its own folder only
+    settings.register_profile("patient", deadline=None)  # a busy machine is no fault
+    settings.load_profile("patient")
 
 
 @pytest.hookimpl(optionalhook=True)  # there may be no xdist
