@@ -225,7 +225,7 @@ class Location:
             if not self.path.lower().endswith(_COMPRESSED):
                 yield stream
                 return
-            most = max(_UNPACKED_BYTES, _MAX_RATIO * (self.info().size or 0))
+            most = most_unpacked(self.info().size or 0)
             try:
                 # the only compression that Arrow does not unpack by itself
                 with lzma.LZMAFile(stream) if self.path.lower().endswith(".xz") else stream as unpacked:
@@ -233,12 +233,26 @@ class Location:
             except (lzma.LZMAError, EOFError) as error:
                 raise StorageError(expected_got(f"to read {self}", f"'{error}'", "write the file again")) from error
 
-    @retry_transient
     def read_bytes(self, most: int | None = None) -> bytes:
-        """The whole content of the file. Raises StorageError when it has more than `most` bytes."""
+        """The whole content of the file. Raises StorageError when it has more than `most` bytes.
+
+        Another process may replace it meanwhile: an object store then sends as many bytes as the old one had, and of
+        two requests one may be answered from the old and one from the new. So it is asked once for all, and again where
+        the size has changed.
+        """
+        for _ in range(ATTEMPTS):
+            size = self.info().size
+            content = self._read(max(_READ_BYTES, min(size or 0, most or size or 0)), most)
+            if self.is_local or self.info().size == size:
+                break
+        return content
+
+    @retry_transient
+    def _read(self, step: int, most: int | None) -> bytes:
+        """The content, up to `step` bytes at a time."""
         with self.stream() as stream:
             content = b""
-            while block := stream.read(_READ_BYTES):
+            while block := stream.read(step):
                 content += block
                 if most is not None and len(content) > most:
                     got = f"more than {most >> 20:,} MiB"
@@ -256,30 +270,10 @@ class Location:
 
     def read_json(self) -> Any:
         """The parsed content of a JSON file. Raises StorageError when it is damaged or larger than MAX_JSON_BYTES."""
-        size = self.info().size or 0
-        if size > MAX_JSON_BYTES:
-            remedy = "remove the damaged file"
-            raise StorageError(expected_got(f"JSON in {self}", f"a file of {size >> 20:,} MiB", remedy))
         try:
-            return self.parse_json()
+            return parse_json(self.read_bytes(MAX_JSON_BYTES))
         except (ValueError, RecursionError) as error:
             raise StorageError(expected_got(f"JSON in {self}", f"'{error}'", "remove the damaged file")) from error
-
-    def parse_json(self) -> Any:
-        """The value of a JSON file of any size below MAX_JSON_BYTES. Raises what the function of that name raises.
-
-        Of a file that is replaced meanwhile an object store may send as many bytes as the old one had, so damage
-        counts where it is read twice.
-        """
-        content = self.read_bytes(MAX_JSON_BYTES)
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return parse_json(content)
-            except ValueError:
-                before, content = content, self.read_bytes(MAX_JSON_BYTES)
-                if content == before:
-                    raise
-        return parse_json(content)
 
     def write_json(self, value: Any) -> None:
         """Write an indented JSON file atomically."""
@@ -375,6 +369,11 @@ class _Bounded(io.RawIOBase):
             got, remedy = f"more than {self._most >> 20:,} MiB", "if you trust it, unpack it yourself"
             raise StorageError(expected_got(f"{self._name} to be no decompression bomb", got, remedy))
         return found
+
+
+def most_unpacked(size: int) -> int:
+    """Bytes that so many packed ones may become; what is packed tighter is taken for a bomb."""
+    return max(_UNPACKED_BYTES, _MAX_RATIO * size)
 
 
 def parse_json(content: bytes) -> Any:

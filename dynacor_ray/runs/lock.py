@@ -29,7 +29,7 @@ from typing import Any
 from dynacor_ray.core.errors import RunDirectoryError, StorageError, expected_got
 from dynacor_ray.core.fences import fenced
 from dynacor_ray.core.progress import Progress
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import Location, parse_json
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
@@ -171,7 +171,7 @@ class _Lock:
 
 def _read(place: Location) -> dict[str, Any] | None:
     try:
-        content = place.parse_json()
+        content = parse_json(place.read_bytes())
     except StorageError:
         if place.exists():
             raise
