@@ -23,6 +23,8 @@ FORMATS = (
 PIXEL_LIMIT = 89_478_485
 """Pillow's decompression bomb limit, at which it only warns. Here it refuses; Pillow's own limit stays on too."""
 MIN_SIDE = 2
+MAX_SCANS = 100
+"""Passes over the pixels of a progressive JPEG. Usual are ten; a scan of a few bytes goes over all of the image."""
 _LARGE, _STRIP = 1 << 24, 1 << 20
 """Pixels from which an image is decoded while no other large one is, and of a piece that is converted at a time."""
 
@@ -152,6 +154,8 @@ def _open(data: bytes) -> Image.Image:
         raise _too_large(image.width * image.height)
     if min(image.size) < MIN_SIDE:
         raise ImageError(f"image is {image.width}x{image.height} pixels; at least {MIN_SIDE}x{MIN_SIDE} needed")
+    if image.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
+        raise ImageError(f"image has {scans:,} scans; the limit is {MAX_SCANS}")
     if image.mode not in _GRAY | _COLOR | _ALPHA:
         raise ImageError(f"color mode {image.mode} is not supported")
     return image
@@ -191,7 +195,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _by_strips(image, lambda part: Image.fromarray(_to_8_bits(_grays(part), low, high)).convert("RGB"))
     if image.mode in _ALPHA or "transparency" in image.info:
         return _by_strips(image, _on_white)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.schema import FEATURE, RAW_ERROR, RAW_LABEL, RAW_ROW, URI
-from dynacor_ray.core.storage import Location, is_damage, locate, storage_errors
+from dynacor_ray.core.storage import Location, is_damage, locate, most_unpacked, storage_errors
 from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import named_classes
 from dynacor_ray.sources.image_files import file_stamp, raw_images, some_rows
@@ -206,6 +206,9 @@ def _members(place: Location) -> list[StoredArray]:
     with _reading(place) as file:
         archive = zipfile.ZipFile(file)
         for info in archive.infolist():
+            if info.file_size > (most := most_unpacked(info.compress_size)):
+                got, remedy = f"more than {most >> 20:,} MiB", "if you trust it, save its arrays as .npy"
+                raise DataError(expected_got(f"{info.filename} in {place} to be no decompression bomb", got, remedy))
             with archive.open(info) as member:
                 head = member.read(4096)
             packed, start = info.compress_type != zipfile.ZIP_STORED, 0

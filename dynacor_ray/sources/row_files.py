@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.storage import Location, is_damage, retry_transient, storage_errors
-from dynacor_ray.sources import piece_memory
 from dynacor_ray.sources.arrow_messages import largest_batch
 from dynacor_ray.sources.image_files import LFS_REMEDY, file_stamp, is_pointer
 
@@ -25,7 +24,7 @@ ARROW = (".arrow", ".feather")
 ROW_FILES = (".parquet", *ARROW)
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _BUFFER_BYTES = 8 << 20
-_BATCH_BYTES = 256 << 20
+_BATCH_BYTES, _MOST_UNPACKED = 256 << 20, 1 << 30
 MAX_COLUMNS = 100_000
 _FEW_ROWS, _ROWS_PER_BYTE = 10_000_000, 16
 """Beyond both, the rows cannot hold an image, a path or a vector each."""
@@ -264,7 +263,7 @@ def _arrow(place: Location, name: str, check: bool = False) -> Iterator[tuple[pa
         try:
             source = pa.memory_map(place.path) if place.is_local else place.filesystem.open_input_file(place.path)
             with source:
-                if check and (size := largest_batch(source)) > piece_memory.MAX_BYTES:
+                if check and (size := largest_batch(source)) > _MOST_UNPACKED:
                     got, remedy = f"one of {size >> 20:,} MiB", "write it in smaller batches"
                     raise DataError(expected_got(f"batches of {name} that fit into memory", got, remedy))
                 source.seek(0)

@@ -351,7 +351,7 @@ def _probe_images(images: pa.ChunkedArray[Any], faults: _Faults) -> list[ImageIn
 
 def _images(images: pa.ChunkedArray[Any], good: NDArray[np.bool_]) -> pa.ChunkedArray[Any]:
     """The valid images as plain binary, in chunks that 32-bit offsets can hold."""
-    kept = images.filter(pa.array(good))
+    kept = images if good.all() else images.filter(pa.array(good))
     if kept.type == pa.binary():
         return kept
     chunks = [pa.array(chunk.to_pylist(), pa.binary()) for chunk in kept.chunks]

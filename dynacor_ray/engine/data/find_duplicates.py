@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -32,7 +32,7 @@ def bucket_count(num_rows: int) -> int:
     return max(1, -(-num_rows // BUCKET_ROWS))
 
 
-def row_hashes(rows: Sequence[bytes] | np.ndarray) -> np.ndarray:
+def row_hashes(rows: Iterable[bytes | pa.Buffer] | np.ndarray) -> np.ndarray:
     """128-bit hash of each row's bytes, uint64 (n, 2). rows: encoded images, or features float32 (n, D)."""
     whole = np.ascontiguousarray(rows).view(np.uint8) if isinstance(rows, np.ndarray) else rows
     digests = b"".join(hashlib.blake2b(row, digest_size=16).digest() for row in whole)

@@ -28,7 +28,7 @@ from dynacor_ray.engine.data.line_up import feature_warnings, line_up, sample_of
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
 from dynacor_ray.engine.runtime.tasks import map_threads
 from dynacor_ray.sources.base import Shard, Source
-from dynacor_ray.sources.piece_memory import LargeRowsError
+from dynacor_ray.sources.piece_memory import LargeRowsError, one_large_at_a_time
 from dynacor_ray.sources.validate import (
     LabelVocabulary,
     build_vocabulary,
@@ -41,17 +41,18 @@ from dynacor_ray.sources.validate import (
 )
 
 PART_BYTES = 96 << 20
-FEW_ROWS, SAMPLE_ROWS, MAX_PART_ROWS = 4, 64, 65536
-"""Rows that are looked at first, where they are huge and where not, and most that are packed together."""
+SAMPLE_ROWS, MAX_PART_ROWS, FEWER = 64, 65536, 8
+"""Rows that are looked at first, most that are packed together, and how many times fewer where these fill memory."""
+# Compression makes neither vectors nor encoded images smaller, and dictionaries hardly: they would take time in every
+# pass over the rows, and memory a few times that of the rows.
+_PLAIN: dict[str, Any] = {
+    "compression": "none",
+    "use_dictionary": [schema.GIVEN_LABEL],
+    "write_statistics": [schema.INSTANCE_ID],
+}
 _ENCODING: dict[str, dict[str, Any]] = {
-    "image": {"row_group_size": 512},
-    # Neither compression nor dictionaries make vectors smaller; both would take time in every pass over the rows.
-    "feature": {
-        "row_group_size": MAX_PART_ROWS,
-        "compression": "none",
-        "use_dictionary": [schema.GIVEN_LABEL],
-        "write_statistics": [schema.INSTANCE_ID],
-    },
+    "image": _PLAIN | {"row_group_size": 512},
+    "feature": _PLAIN | {"row_group_size": MAX_PART_ROWS},
 }
 """How packed files are written, by kind of data."""
 DRIVER_SHARDS = 64
@@ -93,10 +94,11 @@ class _Packer:
     feature_names: tuple[str, ...] = ()
 
     def __call__(self, item: tuple[int, Shard]) -> _PartResult:
-        try:
-            return self._pack(*item)
-        finally:
-            pa.default_memory_pool().release_unused()  # else an idle process keeps what a part took
+        with one_large_at_a_time():
+            try:
+                return self._pack(*item)
+            finally:
+                pa.default_memory_pool().release_unused()  # else an idle process keeps what a part took
 
     def _pack(self, index: int, shard: Shard) -> _PartResult:
         checked = validate_rows(shard.read(), self.kind, self.vocabulary, self.feature_dim, self.feature_names)
@@ -110,7 +112,7 @@ class _Packer:
         bounds = (int(ids.min()), int(ids.max())) if len(ids) else (0, -1)
         features = schema.matrix(rows[schema.FEATURE]) if self.kind == "feature" else None
         stats = None if features is None else FeatureStats.of(features)
-        hashes = row_hashes(rows[schema.IMAGE].to_pylist() if features is None else features)
+        hashes = row_hashes(features if features is not None else (row.as_buffer() for row in rows[schema.IMAGE]))
         write_hashes(place / HASHES / name, ids, hashes, self.buckets)
         return _PartResult(
             part=DataFile(f"{self.attempt}/{name}", len(ids), *bounds),
@@ -188,28 +190,44 @@ def _pack(
     source: Source, fingerprint: str, folder: Location, attempt: str, max_invalid_share: float, progress: Progress
 ) -> DatasetManifest:
     sample = first_rows(source)
-    shards = source.shards(rows_per_part(sample))
-    counts = count_labels(shards)
-    vocabulary = build_vocabulary(counts, source)
+    most = min(rows_per_part(sample), source.num_rows)
     dim = feature_dim_of(sample) if source.kind == "feature" else None
+    del sample  # of huge rows
+    shards = source.shards(most)
+    vocabulary = build_vocabulary(count_labels(shards), source)
     rows, buckets = source.num_rows, bucket_count(source.num_rows)
     own, names = source.has_instance_ids, source.feature_names
     packer = _Packer(folder, attempt, source.kind, vocabulary, dim, own, rows, buckets, names)
-    found: list[_PartResult] = []
-    with progress.stage("ingest", source.num_rows, "rows") as bar:
-        for result in parallel_map(packer, list(enumerate(shards))):
-            found.append(result)
-            bar.advance(result.part.rows + sum(result.reasons.values()))
-    found.sort(key=lambda result: result.part.name)
+    try:
+        found = _packed(packer, shards, source.num_rows, progress)
+    except LargeRowsError:
+        if most <= 1:
+            raise
+        (folder / attempt).delete()  # later rows are larger than the first ones
+        found = _packed(packer, source.shards(max(1, most // FEWER)), source.num_rows, progress)
     return _summarize(source, fingerprint, folder / attempt, vocabulary, dim, found, max_invalid_share)
 
 
+def _packed(packer: _Packer, shards: list[Shard], rows: int, progress: Progress) -> list[_PartResult]:
+    """What became of every shard, in their order."""
+    found: list[_PartResult] = []
+    with progress.stage("ingest", rows, "rows") as bar:
+        for result in parallel_map(packer, list(enumerate(shards))):
+            found.append(result)
+            bar.advance(result.part.rows + sum(result.reasons.values()))
+    return sorted(found, key=lambda result: result.part.name)
+
+
 def first_rows(source: Source) -> pa.Table:
-    """The first SAMPLE_ROWS rows, or FEW_ROWS where these are so large that they would fill the memory."""
-    try:
-        return source.shards(SAMPLE_ROWS)[0].read()
-    except LargeRowsError:
-        return source.shards(FEW_ROWS)[0].read()
+    """The first SAMPLE_ROWS rows, or fewer where these are so large that they would fill the memory."""
+    count = SAMPLE_ROWS
+    while True:
+        try:
+            return source.shards(count)[0].read()
+        except LargeRowsError:
+            if count == 1:
+                raise
+            count //= FEWER
 
 
 def rows_per_part(sample: pa.Table) -> int:

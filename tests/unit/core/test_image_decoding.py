@@ -217,6 +217,18 @@ def test_a_bomb_in_the_notes_of_a_png(kind: bytes) -> None:
         probe(image[:33] + chunk(kind, note + packed) + image[33:])
 
 
+def test_a_jpeg_of_many_passes_over_its_pixels() -> None:
+    """10,000 scans of 180 bytes each over 89 million pixels took more than six minutes."""
+    data = encode(photo(), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    first = data.count(b"\xff\xda")
+    most = data[:-2] + last * (image_decoding.MAX_SCANS - first) + b"\xff\xd9"
+    assert probe(most).width == load_rgb(most).shape[1] == 64
+    for read in (probe, load_rgb):
+        with pytest.raises(ImageError, match="image has 101 scans; the limit is 100"):
+            read(most[:-2] + last + b"\xff\xd9")
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "I", "F"])
 def test_large_images_are_converted_piece_by_piece(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same pixels as at once; 89 million gray values would take 2 GB more."""

@@ -30,7 +30,7 @@ def test_packed_batches_are_measured_before_they_are_unpacked(
     make: Callable[..., Any], packed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """60 kB of them took 6.2 GB."""
-    monkeypatch.setattr(piece_memory, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(row_files, "_MOST_UNPACKED", 1 << 20)
     images = pa.array([bytes(1 << 19)] * 4, pa.large_binary())
     columns = {"label": list("abab"), "image": images.dictionary_encode() if packed == "dictionary" else images}
     if packed == "dictionary":

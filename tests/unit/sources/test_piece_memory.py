@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,39 @@ def test_one_large_file_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("little")
+def test_later_rows_that_are_larger(tmp_path: Path) -> None:
+    """The first rows tell how many are packed together; fewer are where more do not fit."""
+    write(tmp_path / "x.png", png())
+    write(tmp_path / "y.png", png(9) + bytes(30_000))
+    write(tmp_path / "t.csv", b"uri,label\n" + b"x.png,a\nx.png,b\n" * 32 + b"y.png,a\ny.png,b\n" * 40)
+    packed = ingest.ingest(opened(tmp_path / "t.csv"), locate(str(tmp_path / "packed")), 0.0, Progress(quiet=True))
+    assert packed.manifest.num_rows == 144
+    assert len(packed.manifest.parts) == 8
+
+
+def test_large_pieces_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones do not, whatever is large."""
+    monkeypatch.setattr(piece_memory, "LARGE_BYTES", 10)
+    at_once, most = [0], [0]
+
+    def pack(size: int) -> None:
+        with piece_memory.one_large_at_a_time():
+            held = piece_memory.Held("x")
+            with ThreadPoolExecutor(4) as readers:
+                list(readers.map(held.add, [size] * 4))
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+            time.sleep(0.05)
+            at_once[0] -= 1
+
+    for size, together in ((1, True), (9, False)):
+        most[0] = 0
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(pack, [size] * 6))
+        assert (most[0] > 1) == together
+
+
+@pytest.mark.usefixtures("little")
 def test_many_boxes_of_one_picture(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
     stream = io.BytesIO()
@@ -69,6 +103,15 @@ def test_wide_rows_of_zeros(tmp_path: Path) -> None:
     assert (tmp_path / "a.npz").stat().st_size < 10_000
     with pytest.raises(DataError, match="that fit into memory"):
         read(opened(tmp_path / "a.npz"))
+
+
+def test_arrays_that_are_packed_too_tightly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece of an array is unpacked from its start: 4 GB of zeros took more than six minutes."""
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1000, 1000)), y=np.arange(1000) % 2)
+    assert opened(tmp_path / "a.npz").num_rows == 1000
+    monkeypatch.setattr(storage, "_UNPACKED_BYTES", 1 << 20)
+    with pytest.raises(DataError, match=r"x\.npy in .*a\.npz to be no decompression bomb, but got more than 1 MiB; if"):
+        opened(tmp_path / "a.npz")
 
 
 TEXTS = {
