@@ -1,11 +1,15 @@
-"""Answers of web servers, which may be endless or packed, whatever was asked for. Importing this imports aiohttp."""
+"""Web servers, whose answers may be endless or packed, or lead elsewhere. Importing this imports aiohttp."""
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
+from typing import Any
 
 import aiohttp
 
+from dynacor_ray.core import near_addresses
 from dynacor_ray.core.errors import StorageError, expected_got
 
 MAX_BYTES = 1 << 30
@@ -28,3 +32,16 @@ class BoundedResponse(aiohttp.ClientResponse):
                 raise StorageError(expected_got(f"at most {most:,} bytes from {self.url}", got, remedy))
         self.release()
         return bytes(body)
+
+
+async def far_client(**options: Any) -> aiohttp.ClientSession:
+    """A client that connects to no address near this machine, wherever a name or a redirect leads."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=_far_socket), **options)
+
+
+def _far_socket(info: Any) -> socket.socket:
+    """A socket for an address as `getaddrinfo` tells it."""
+    family, kind, protocol, _, address = info
+    if near_addresses.is_near(str(address[0])):
+        raise OSError(errno.EACCES, "an address of this machine or of its link", str(address[0]))
+    return socket.socket(family, kind, protocol)

@@ -401,9 +401,10 @@ _CREDENTIALS: dict[tuple[str, str], tuple[str, str]] = {}
 """(scheme and host, query) of each URI with secrets that this process was given: redacted -> in full."""
 
 
-def locate(uri: str) -> Location:
+def locate(uri: str, far: bool = False) -> Location:
     """Resolve a local path or a URI (`s3://`, `gs://`, or any protocol of fsspec).
 
+    far: whether a web server must not lead to this machine or its link, by a redirect or by its name.
     A URI from a file of an earlier run has `***` for its secrets; they are put back where this process was told them.
 
     Raises:
@@ -418,7 +419,7 @@ def locate(uri: str) -> Location:
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        filesystem, path = _from_fsspec(uri)
+        filesystem, path = _from_fsspec(uri, far) if far else _from_fsspec(uri)
     except OSError as error:
         remedy = "check the address, the network and your credentials"
         raise StorageError(expected_got(f"a store at {uri}", f"'{error}'", remedy)) from redacted(error)
@@ -452,15 +453,16 @@ def _local(path: str) -> Location:
     return Location(pafs.LocalFileSystem(), full, full)
 
 
-def _from_fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
+def _from_fsspec(uri: str, far: bool = False) -> tuple[pafs.FileSystem, str]:
     import fsspec
 
     options: dict[str, Any] = {}
     try:
         if uri.startswith(("http://", "https://")):
-            from dynacor_ray.core.http_files import BoundedResponse
+            from dynacor_ray.core.http_files import BoundedResponse, far_client
 
             options["client_kwargs"] = {"response_class": BoundedResponse}
+            options |= {"get_client": far_client} if far else {}
         filesystem, path = fsspec.core.url_to_fs(uri, **options)
     except Exception as error:  # a driver raises what it likes when the URI lacks what it needs
         known = ", ".join(sorted(fsspec.available_protocols())[:12])

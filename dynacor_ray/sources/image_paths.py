@@ -19,7 +19,7 @@ from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.storage import Location, locate
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.image_files import is_image_name
-from dynacor_ray.sources.reach import refusal
+from dynacor_ray.sources.reach import is_own, refusal
 
 CHAIN = "chain of protocols"
 _WITH_QUERY = ("s3", "gs", "gcs", "abfs", "abfss")
@@ -54,7 +54,8 @@ def place_of(uri: str | None, folder: Location, remote: bool | None = True) -> t
             if scheme in _WITH_QUERY:
                 path, mark, query = path.partition("?")
                 return _locate_host(f"{scheme}://{host}{mark}{query}") / path, None
-            return (_locate_host(f"{scheme}://{host}") / path if host and path else locate(uri)), None
+            far = remote is None and not is_own(uri, folder)
+            return (_locate_host(f"{scheme}://{host}", far) / path if host and path else locate(uri, far)), None
         except StorageError:
             return None, "unknown or unreachable storage"
     if uri.startswith("/"):
@@ -70,9 +71,9 @@ def folder_of(place: Location) -> Location:
 
 
 @lru_cache(maxsize=64)
-def _locate_host(uri: str) -> Location:
+def _locate_host(uri: str, far: bool = False) -> Location:
     """Bucket or host of many URIs, connected to once."""
-    return locate(uri)
+    return locate(uri, far)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 from functools import lru_cache
 from urllib.parse import parse_qsl, urlsplit
 
+from dynacor_ray.core import near_addresses
 from dynacor_ray.core.storage import Location
 
 OTHER_STORE = "on another store than the table (--remote reads it)"
@@ -20,8 +20,6 @@ _NAMES_NO_HOST = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "ad
 _BY_TOKEN = frozenset({"gs", "gcs", "abfs", "abfss", "az", "adl"})
 """Of these, what is shown a token that opens all of its owner's buckets; S3 sees the signature of one request."""
 _OF_AZURE = re.compile(r"[\w-]*(?:\.(?:blob|dfs)\.core\.windows\.net)?")
-_METADATA = frozenset({"100.100.100.200", "192.0.0.192", "fd00:ec2::254"})
-"""Where clouds hand out credentials, besides the link-local 169.254.169.254."""
 _PLAIN = re.compile(r"(?:[^\s#@\\]*@)?(?:[\w.-]+|\[[\w:.%-]+\])(?::\d*)?")
 """What stands before the first `/` or `?` where everybody reads the same host."""
 
@@ -37,11 +35,11 @@ def refusal(uri: str, folder: Location, remote: bool | None) -> str | None:
         remote: Whether it may lie anywhere (True) or on the table's own store only (False). None: anywhere but near
             this machine for a table on this machine, which its owner put there; else on the table's own store only.
     """
-    if remote or (store := _store(uri)) == _store(folder.uri):
+    if remote or is_own(uri, folder):
         return None
     if remote is False or not folder.is_local:
         return OTHER_STORE
-    scheme, host, query = store
+    scheme, host, query = _store(uri)
     near = [host, *(value for _, value in query)] if scheme in _BY_TOKEN else [host]
     if scheme in _NAMES_NO_HOST - _BY_TOKEN:
         near = [value for _, value in query]
@@ -51,6 +49,11 @@ def refusal(uri: str, folder: Location, remote: bool | None) -> str | None:
         return OWN_SERVER
     plain = _PLAIN.fullmatch(re.split("[/?]", uri.partition("://")[2], maxsplit=1)[0])
     return None if plain or scheme in _NAMES_NO_HOST else UNCLEAR
+
+
+def is_own(uri: str, folder: Location) -> bool:
+    """Whether a URI lies on the table's own store."""
+    return _store(uri) == _store(folder.uri)
 
 
 def _store(uri: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
@@ -87,16 +90,4 @@ def _is_near(host: str) -> bool:
         found = {str(item[4][0]) for item in socket.getaddrinfo(host.partition("%")[0], None)}
     except (OSError, UnicodeError):  # unknown: reading will tell
         return False
-    return any(text in _METADATA or _is_special(ipaddress.ip_address(text)) for text in found)
-
-
-def _is_special(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    inner = _inner(address) if isinstance(address, ipaddress.IPv6Address) else address
-    return bool(inner.is_loopback or inner.is_link_local or inner.is_unspecified)
-
-
-def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address that an IPv6 one stands for, where it does: mapped, 6to4, or by a translator (RFC 6052)."""
-    known = address.ipv4_mapped or address.sixtofour
-    is_embedded = int(address) >> 32 in (0, 0x64FF9B << 64) and int(address) > 1
-    return known or (ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if is_embedded else address)
+    return any(map(near_addresses.is_near, found))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from dynacor_ray.core import near_addresses
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.core.storage import locate
+from dynacor_ray.sources import reach
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.reach import NEAR, OTHER_STORE, OWN_SERVER, UNCLEAR, refusal
 from dynacor_ray.sources.registry import open_source
@@ -107,6 +110,42 @@ def test_nothing_is_asked_for(tmp_path: Path) -> None:
     place = "memory://box/t.csv"
     assert whole(opened(place))["error"].to_pylist() == [OTHER_STORE, OTHER_STORE, None]
     assert whole(opened(place, remote=True))["error"].to_pylist()[1:] == [None, None]
+
+
+def test_no_redirect_leads_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a name whose address changes after it was checked: what counts is where the connection goes."""
+    monkeypatch.setattr(reach, "_is_near", lambda host: host == "127.0.0.2")
+    monkeypatch.setattr(near_addresses, "is_near", lambda text: text == "127.0.0.2")
+    seen: list[str] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            near = self.server.server_address[0] == "127.0.0.2"
+            seen.append("near" if near else "far")
+            self.send_response(200 if near or self.path == "/far.png" else 302)
+            if not near:
+                self.send_header("Location", f"http://127.0.0.2:{servers[1].server_address[1]}/x.png")
+            self.send_header("Content-Length", str(len(png())))
+            self.end_headers()
+            self.wfile.write(png())
+
+        do_HEAD = do_GET  # noqa: N815
+
+    servers = [ThreadingHTTPServer((f"127.0.0.{number}", 0), Server) for number in (1, 2)]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    far = f"http://127.0.0.1:{servers[0].server_address[1]}"
+    (tmp_path / "t.csv").write_text(f"uri,label\n{far}/x.png,a\n{far}/far.png,b\n")
+    assert whole(opened(tmp_path / "t.csv"))["error"].to_pylist() == ["missing file", None]
+    assert "near" not in seen
+    assert whole(opened(tmp_path / "t.csv", remote=True))["error"].to_pylist() == [None, None]
+    assert "near" in seen
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 def test_only_tables_have_uris() -> None:
