@@ -23,20 +23,23 @@ _LOGIN = re.compile(
 )
 _SLIP = re.compile(r"(?<![\w.+-])([a-z][a-z0-9+.-]{1,30}:)(/)(?!/)([^\s/@:'\"]{1,200}(:[^\s'\"]{1,200}))@", re.I)
 """With a slash too few, which makes a path of it."""
+_THIN = re.compile(r"(?<=:thin:)([^\s/@]{1,100}/)[^\s@]{1,200}(?=@)", re.I)
+"""Oracle's addresses."""
 _NESTED = re.compile(r"(?<![\w.+-])((?:[\w.~-]{0,99}%3d)?[a-z0-9+.-]{1,30}%3a%2f%2f)[^\s&#'\"]{0,1000}%40", re.I)
 _PROXY = re.compile(r"(?<![\w/.+%-])[\w.+-]{1,64}:[^\s/@:,'\"]{1,200}(?=@[\w.-]{1,200}:\d{2,5}(?![\w.]))")
 """Who logs in at `host:port`, without a scheme."""
 _TEXT_OF_URI = re.compile(r"[^\s'\"]+")
 _LONE = re.compile(r"(?!\*{3})[^=&<>]{8,}")
-_WORD_OF_SECRET = r"passw(?:or[dt]|d)?|pass ?phrase|pwd|secret|token|(?:api|access|account|shared|private)[ _.-]?key"
+_KEY = "(?:api|access|account|shared|private|secret)"
+_WORD_OF_SECRET = rf"passw(?:or[dt]|d)?|pass ?phrase|pwd|secret|token|{_KEY}[ _.-]?key"
 _SECRET = (
-    r"[\w.~-]{0,64}(?:passw|pass ?phrase|pwd|secret|token(?!s\b|iz)|(?:api|access|account|shared|private)[_.-]?key"
+    rf"[\w.~-]{{0,64}}(?:passw|pass ?phrase|pwd|secret|token(?!s\b|iz)|{_KEY}[_.-]?key"
     r"|sharedaccesssignature|odbc_connect)[\w.~-]{0,64}"
 )
 """Names of secrets."""
 _OF_QUERY = (
     rf"{_SECRET}|[\w.~-]{{0,64}}(?:signature|credential|session|accessid|security)[\w.~-]{{0,64}}|x-(?:amz|goog)-[\w-]+"
-    r"|auth|authorization|expires|sig|key|se|st|jwt|pat|pass|pw|code"
+    r"|auth|authorization|[\w.~-]{0,16}auth[_.-]?key|bearer|expires|hmac|sas|sig|key|se|st|jwt|pat|pass|pw|code"
 )
 _QUERY = re.compile(rf"([?&#;](?:amp;)?(?:{_OF_QUERY})=)(?!\*{{3}})[^\s&#;'\"<>]+", re.I)
 _START = r"(?<![\w.~-])"
@@ -48,7 +51,7 @@ _MIXED = r"(?=\S{0,200}\d)(?=\S{0,200}[a-z])[^\s'\",;&=]{6,}=*"
 _OF_CODES = r"(?:[^\s'\",;&%\\]|%(?!2[0267c]|3b|5c|7d))+"
 _HINT = re.compile(
     rb"pass|pwd|pw=|secret|token|key|auth|cookie|credential|odbc|otp|sharedaccess|basic|identified|session|security"
-    rb"|signature|accessid|expires|sig=|se=|st=|jwt|pat=|code=|x-amz|x-goog"
+    rb"|signature|accessid|expires|sig=|sas=|se=|st=|jwt|pat=|code=|x-amz|x-goog|hmac|bearer=| -u | --user"
 )
 """Without one of these no form below is found: most texts end here."""
 _FORMS = tuple(
@@ -79,6 +82,8 @@ _FORMS = tuple(
         r"(\blogin\s{1,9}\S{1,200}\s{1,9}password\s{1,9})(?!\*{3})\S+",
         r"(\bidentified by\s{1,9}(['\"]))(?!\*{3})(?:(?!\2)[^\n])+",
         rf"({_START}(?:pass|pw|auth|credentials?|otp)=){_MIXED}",
+        # curl -u me:..., but not docker -u 1000:1000
+        r"(\s(?:-u|--user)[\s=]['\"]?[^\s:'\"]{1,100}:)(?!\*{3}|\d+(?:\s|$))[^\s'\"]+",
     )
 )
 _BASIC = re.compile(r"(\bbasic )([a-z\d+/_-]{6,}={0,2})", re.I)
@@ -86,7 +91,9 @@ _TOKEN = re.compile(
     r"\b(?:(?i:hf_|gh[pousr]_)[a-zA-Z\d]{16,}|(?i:github_pat_|glpat-|dapi|sk-)[\w-]{16,}"
     r"|xox[abeprs]-[\w-]{10,}|npm_\w{30,}|AIza[\w-]{30,}"
     r"|hv[sb]\.[\w-]{16,}|ya29\.[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|A[KS]IA[0-9A-Z]{12,}(?::[^\s'\"]+)?"
-    r"|pypi-[\w-]{50,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)|(?<=(?i:bearer) )(?=\S*\d)[\w.~+/=-]{6,}"
+    r"|(?<=hooks\.slack\.com/services/)[\w/]{16,}|(?<=/webhooks/)\d{5,30}/[\w-]{16,}"
+    r"|pypi-[\w-]{50,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)|(?<=/bot)\d{5,12}:[\w-]{16,}"
+    r"|(?<=(?i:bearer) )(?=\S*\d)[\w.~+/=-]{6,}"
     r"|(?:(?<=PRIVATE KEY-----)|(?<=PRIVATE KEY BLOCK-----)).+?(?=-----END|$)",
     re.S,
 )
@@ -99,6 +106,7 @@ def redact(text: str) -> str:
     's3://***@bucket/a?region=x&token=***'
     """
     if "@" in text:
+        text = _THIN.sub(rf"\1{MASK}", text)
         text = _PROXY.sub(MASK, _SLIP.sub(_without_login, _LOGIN.sub(_without_login, text)))
     if "://" in text:
         text = _TEXT_OF_URI.sub(_without_lone_query, text)

@@ -226,6 +226,8 @@ def _parquet(place: Location, name: str) -> Iterator[pq.ParquetFile]:
             options = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
             with pq.ParquetFile(place.path, filesystem=place.filesystem, **options) as file:
                 yield file
+        except DataError:
+            raise
         except (pa.ArrowException, ValueError, OSError) as error:  # a custom type may refuse its description
             if isinstance(error, OSError) and not is_damage(error, place):
                 raise

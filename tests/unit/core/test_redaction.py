@@ -78,6 +78,13 @@ CASES = {
     "Proxy: Basic dXNlcjpwYXNz": "Proxy: Basic ***",
     "pass=abc123 auth=def456": "pass=*** auth=***",
     "xoxb-123-456-abc AKIAIOSFODNN7EXAMPLE:PW": "*** ***",
+    "https://h/a?hmac=PW&sas=PW&authkey=PW&bearer=PW": "https://h/a?hmac=***&sas=***&authkey=***&bearer=***",
+    "fs.s3a.secret.key PW123456": "fs.s3a.secret.key ***",
+    "curl -u me:PW https://h": "curl -u me:*** https://h",
+    "jdbc:oracle:thin:u/PW@h:1521:x": "jdbc:oracle:thin:u/***@h:1521:x",
+    "hooks.slack.com/services/T00/B00/abcdefghij": "hooks.slack.com/services/***",
+    "discord.com/api/webhooks/12345/abcdefghijklmnop": "discord.com/api/webhooks/***",
+    "https://api.telegram.org/bot12345:abcdefghijklmnop/x": "https://api.telegram.org/bot***/x",
     "PRIVATE KEY BLOCK-----\nPW\n-----END": "PRIVATE KEY BLOCK-----***-----END",
 }
 PLAIN = (
@@ -98,6 +105,7 @@ PLAIN = (
     *("the password is required", "token is missing", "secret garden", "token 1234567", "a token classification"),
     *("global_pool in ('token', 'avg')", "asianelephant asia_2024", "basic resnet50", "Basic dXNlcm5hbWU", "pass=3"),
     *("name: token, value", "<token>a", "12:30@noon", "auth=basic", "tokens=[1, 2]"),
+    *("docker run -u 1000:1000", "secret key of birds", "https://h/robot12345/x", "--user me"),
 )
 
 
@@ -115,7 +123,7 @@ def test_other_text_stays(text: str) -> None:
 LONG = (
     *("a.", "x://u:", "://", "@//u:", "a:/b:@", "token", "?key", "'secret:'", "--token ", "eyJaaaaaaaa.", "u:p"),
     *("token = (", "password''", "name=token,", "<token>", r"\"secret\"", "password is ", "login a ", "token%22"),
-    *("basic a", "=a%3a%2f%2f"),
+    *("basic a", "=a%3a%2f%2f", " -u a", ":thin:a/", "/bot12345", "/webhooks/1"),
 )
 
 

@@ -190,7 +190,7 @@ def test_rows_that_must_be_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     rows = 200_000
     columns = {"uri": pa.array(["x.png"]).take(pa.array(np.zeros(rows, int))), "label": pa.array(["a"] * rows)}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", compression="zstd")
-    with pytest.raises(DataError, match=r"rows that differ in a\.parquet, but got 200,000 in [\d,]+ bytes"):
+    with pytest.raises(DataError, match=r"^Expected rows that differ in a\.parquet, but got 200,000 in [\d,]+ bytes"):
         opened(tmp_path / "a.parquet")
 
 
