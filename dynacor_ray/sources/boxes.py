@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +20,13 @@ from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.box_files import BOX, PATH, UNIT, read_coco, read_voc, read_yolo
 from dynacor_ray.sources.class_names import check_class_names
 from dynacor_ray.sources.folder import read_together
-from dynacor_ray.sources.image_files import file_stamp, raw_images, read_below, some_rows
+from dynacor_ray.sources.image_files import file_stamp, png, raw_images, read_below, some_rows
 from dynacor_ray.sources.piece_memory import Held
 
-_SIDE = 2
+_SIDE, _MOST_PIXELS = 2, 1 << 22
+"""Least side of a part, and pixels from which it is made smaller by a whole factor: no encoder sees as many."""
+_COVERED, _LEAST_COVERED = 64, 1 << 28
+"""How often the boxes of a picture may cover it, and the pixels in all that they may always have."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +59,40 @@ class BoxShard(Shard):
                 pixels = None if content is None else load_rgb(content)
             except ImageError as failure:
                 pixels, error = None, str(failure)
+            left = max(_COVERED * (0 if pixels is None else pixels[..., 0].size), _LEAST_COVERED)
             for row in rows:
-                images[row], errors[row] = (None, error) if pixels is None else _crop(pixels, boxes[row], units[row])
-                held.add(len(images[row] or b""))
+                part = error if pixels is None else _part(pixels, boxes[row], units[row])
+                if isinstance(part, np.ndarray) and (left := left - part[..., 0].size) < 0:
+                    part = f"boxes cover their image more than {_COVERED} times"
+                if isinstance(part, np.ndarray):
+                    images[row] = content = png(_reduced(part))
+                    held.add(len(content))
+                else:
+                    errors[row] = part
         return raw_images(self.first_row, self.rows[URI].to_pylist(), self.read_labels(), errors, images)
 
 
-def _crop(pixels: np.ndarray, box: Sequence[float], unit: str) -> tuple[bytes | None, str | None]:
-    """The part of a picture (H, W, 3) inside a box as PNG, or the reason why there is none."""
+def _part(pixels: np.ndarray, box: Sequence[float], unit: str) -> np.ndarray | str:
+    """The part of a picture (H, W, 3) inside a box, or the reason why there is none."""
     height, width = pixels.shape[:2]
     scale = np.array([width, height, width, height]) if unit == "share" else np.ones(4)
     if not np.isfinite(box).all():
-        return None, "box is no numbers"
+        return "box is no numbers"
     left, top, wide, high = np.asarray(box) * scale
     x = np.clip([np.floor(left), np.ceil(left + wide)], 0, width).astype(int)
     y = np.clip([np.floor(top), np.ceil(top + high)], 0, height).astype(int)
     if x[1] - x[0] < _SIDE or y[1] - y[0] < _SIDE:
-        return None, f"box has fewer than {_SIDE} x {_SIDE} pixels in the image"
-    stream = io.BytesIO()
-    Image.fromarray(pixels[y[0] : y[1], x[0] : x[1]]).save(stream, "PNG")
-    return stream.getvalue(), None
+        return f"box has fewer than {_SIDE} x {_SIDE} pixels in the image"
+    return pixels[y[0] : y[1], x[0] : x[1]]
+
+
+def _reduced(pixels: np.ndarray) -> np.ndarray:
+    """Pixels (H, W, 3), made smaller where they are more than any encoder sees."""
+    height, width = pixels.shape[:2]
+    factor = math.ceil(math.sqrt(height * width / _MOST_PIXELS))
+    if factor < 2 or min(height, width) < 2 * factor:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).reduce(factor))
 
 
 class BoxSource(Source):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.core.image_decoding import load_rgb
+from dynacor_ray.sources import boxes as boxes_module
 from dynacor_ray.sources.base import Source
 from tests.opened_sources import opened, whole, write
 
@@ -79,6 +80,22 @@ NAMES = {
     "data.yaml dashes": "names:\n- cat\n- dog\n",
     "classes.txt": "cat\ndog\n",
 }
+
+
+def test_many_large_boxes_of_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part is kept as small as it may be seen, and what a picture's boxes cover in all is limited."""
+    write(tmp_path / "x.png", picture())
+    boxes = [{"image_id": 7, "category_id": 1 + row % 2, "bbox": [0, 0, 10, 8]} for row in range(5)]
+    write(tmp_path / "instances.json", coco(annotations=boxes))
+    monkeypatch.setattr(boxes_module, "_MOST_PIXELS", 20)
+    monkeypatch.setattr(boxes_module, "_COVERED", 3)
+    monkeypatch.setattr(boxes_module, "_LEAST_COVERED", 0)
+    table = whole(opened(tmp_path), 9)
+    assert table["error"].to_pylist() == [None] * 3 + ["boxes cover their image more than 3 times"] * 2
+    kept = load_rgb(table["image"][0].as_py())[..., 0]
+    assert kept.tolist() == np.asarray(Image.fromarray(PIXELS).reduce(2)).tolist()
+    monkeypatch.setattr(boxes_module, "_LEAST_COVERED", 400)
+    assert whole(opened(tmp_path), 9)["error"].to_pylist() == [None] * 5
 
 
 @pytest.mark.parametrize("name", NAMES)
