@@ -25,6 +25,8 @@ PIXEL_LIMIT = 89_478_485
 MIN_SIDE = 2
 MAX_SCANS = 100
 """Passes over the pixels of a progressive JPEG. Usual are ten; a scan of a few bytes goes over all of the image."""
+_MOST_COMMENTS = 100
+"""Of a PNM whose pixels are text: Pillow moves all that follows for each."""
 _LARGE, _STRIP = 1 << 24, 1 << 20
 """Pixels from which an image is decoded while no other large one is, and of a piece that is converted at a time."""
 
@@ -140,6 +142,8 @@ def _open(data: bytes) -> Image.Image:
     """Read the header; refuse what is no image, too large, too small or of an unknown color mode."""
     if not data:
         raise ImageError("empty file")
+    if data[:2] in (b"P1", b"P2", b"P3") and (comments := data.count(b"#")) > _MOST_COMMENTS:
+        raise ImageError(f"image has {comments:,} comments; the limit is {_MOST_COMMENTS}")
     try:
         with _quiet():
             image = Image.open(io.BytesIO(data), formats=FORMATS)

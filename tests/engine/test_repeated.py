@@ -25,6 +25,8 @@ from tests.engine.faults import assert_nothing_half, assert_whole
 OPTIONS: dict[str, Any] = {"epochs": 2, "clustering_epochs": 1, "quiet": True, "cluster": "none"}
 ON_CLUSTER = 16
 """Runs; each starts and ends two workers."""
+WRITTEN_ON_RAY = ("/dataset/", "/signals/epoch", "progress.json", "checkpoint.pt", "manifest.json", "dynamics.parquet")
+"""By tasks and workers, but for the last manifest; what else there is the driver writes, as in one process."""
 
 
 def held() -> tuple[int, int, int, int]:
@@ -151,7 +153,7 @@ def test_a_disk_that_is_full_where_workers_write(
         monkeypatch.setattr("dynacor_ray.core.storage._from_fsspec", lambda uri: (disk, uri.removeprefix("full://")))
         detect(data, out=f"full://{out}", **options)
 
-    for number, part in enumerate(("/dataset/", "/signals/epoch", "checkpoint.pt", "dynamics.parquet")):
+    for number, part in enumerate(WRITTEN_ON_RAY):
         out = tmp_path / f"run{number}"
         with pytest.raises(StorageError, match=r"No space left on device.*free some space"):
             run_on(full_for(part), out)

@@ -68,24 +68,41 @@ def kept(number: int, may_read: bool) -> pafs.FileSystem:
     return pafs.PyFileSystem(Kept(LocalFileSystem()))
 
 
+READ_ONLY, OF_ANOTHER = errno.EROFS, errno.EACCES
+
+
 @pytest.mark.usefixtures("small_units")
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES], ids=["read-only disk", "cache of another user"])
+@pytest.mark.parametrize("number", [READ_ONLY, OF_ANOTHER], ids=["read-only disk", "cache of another user"])
 def test_a_cache_that_may_not_be_written(
     pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """It serves as far as it goes; what is missing ends the run with a reason, and both places as they were."""
+    assert_serves_as_far_as_it_goes(pictures, tmp_path, monkeypatch, number, OPTIONS)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster", "small_units")
+def test_a_cache_that_may_not_be_written_on_ray(pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose tasks and workers are told of the place by the driver."""
+    options = OPTIONS | {"cluster": "auto", "workers": 2}
+    assert_serves_as_far_as_it_goes(pictures, tmp_path, monkeypatch, READ_ONLY, options)
+
+
+def assert_serves_as_far_as_it_goes(
+    pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, options: dict[str, Any]
+) -> None:
+    """A cache on which nothing can be changed; what is missing ends the run with a reason, and all is as it was."""
     cache, disk = tmp_path / "cache", kept(number, may_read=True)
     monkeypatch.setattr("dynacor_ray.core.storage._from_fsspec", lambda uri: (disk, uri.removeprefix("kept://")))
     message = f"Expected to write kept://{cache}.*, but got '{os.strerror(number)}'; .* or choose another place"
     with pytest.raises(StorageError, match=message):
-        detect(pictures, out=str(tmp_path / "empty"), cache=f"kept://{cache}", **OPTIONS)
+        detect(pictures, out=str(tmp_path / "empty"), cache=f"kept://{cache}", **options)
     assert not cache.exists()
     assert files_of(tmp_path / "empty") == set(), "free for the corrected command"
-    detect(pictures, out=str(tmp_path / "calm"), cache=str(cache), **OPTIONS)
+    detect(pictures, out=str(tmp_path / "calm"), cache=str(cache), **options)
     before = files_of(cache)
-    detect(pictures, out=str(tmp_path / "run"), cache=f"kept://{cache}", **OPTIONS)
+    detect(pictures, out=str(tmp_path / "run"), cache=f"kept://{cache}", **options)
     with pytest.raises(StorageError, match=message):
-        detect(pictures, out=str(tmp_path / "more"), cache=f"kept://{cache}", **OPTIONS | {"gamma": 0.5})
+        detect(pictures, out=str(tmp_path / "more"), cache=f"kept://{cache}", **options | {"gamma": 0.5})
     assert files_of(cache) == before
     assert pq.read_table(tmp_path / "run" / "issues.parquet").equals(
         pq.read_table(tmp_path / "calm" / "issues.parquet")

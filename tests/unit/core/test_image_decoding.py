@@ -229,6 +229,14 @@ def test_a_jpeg_of_many_passes_over_its_pixels() -> None:
             read(most[:-2] + last + b"\xff\xd9")
 
 
+def test_a_text_of_pixels_with_many_comments() -> None:
+    """A megabyte of them took ten seconds, two took forty."""
+    start, pixels = b"P2\n# by hand\n2 2\n255\n", b"0 255 0 255"
+    assert load_rgb(start + b"#\n" * 90 + pixels)[..., 0].tolist() == [[0, 255], [0, 255]]
+    with pytest.raises(ImageError, match="image has 500,001 comments; the limit is 100"):
+        probe(start + b"#\n" * 500_000 + pixels)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "I", "F"])
 def test_large_images_are_converted_piece_by_piece(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same pixels as at once; 89 million gray values would take 2 GB more."""
