@@ -277,15 +277,16 @@ class ParquetSource(Source):
 def _pieces(group_rows: tuple[int, ...], max_rows: int) -> list[tuple[tuple[int, ...], int, int]]:
     """Cut the row groups of a file into (groups, rows to skip in the first, rows) of at most `max_rows` rows each."""
     pieces: list[tuple[tuple[int, ...], int, int]] = []
-    joined: list[int] = []
+    joined, held = list[int](), 0
     for group, rows in enumerate(group_rows):
-        if joined and sum(group_rows[g] for g in joined) + rows > max_rows:
-            pieces.append((tuple(joined), 0, sum(group_rows[g] for g in joined)))
-            joined = []
+        if joined and held + rows > max_rows:
+            pieces.append((tuple(joined), 0, held))
+            joined, held = [], 0
         if rows > max_rows:
             pieces += cut(rows, max_rows, lambda first, count, group=group: ((group,), first, count))  # type: ignore[misc]
         elif rows:
             joined.append(group)
+            held += rows
     if joined:
-        pieces.append((tuple(joined), 0, sum(group_rows[g] for g in joined)))
+        pieces.append((tuple(joined), 0, held))
     return pieces
