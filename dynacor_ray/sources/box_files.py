@@ -10,6 +10,8 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+import pyarrow as pa
+
 from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.schema import RAW_LABEL, URI
 from dynacor_ray.core.storage import Location
@@ -24,10 +26,12 @@ _TEXT_BYTES, _YAML_BYTES = 64 << 20, 1 << 20
 """Most of a file of text, and of one of YAML or XML."""
 _DARKNET, _LINE_BYTES, _FEW = "obj_train_data", 4096, 8
 _VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_AT_ONCE = 1 << 16
+"""Boxes that are held as Python's values."""
 _SIDES, _POLYGON = 4, 7
 """Numbers of a box; least fields of a line with a polygon: the class and three points."""
 
-Boxes = tuple[Location, list[dict[str, Any]], list[str], list[Location]]
+Boxes = tuple[Location, pa.Table, list[str], list[Location]]
 """Where paths start, the boxes, the names of the classes, and the files that were read."""
 
 
@@ -123,16 +127,16 @@ def read_coco(place: Location, split: str | None) -> Boxes:
         raise DataError(expected_got(f"one file of annotations in {place}", got, "name it with --data or --split"))
     if posixpath.basename(root.path) == "annotations":
         root = root.parent
-    rows, names = list[dict[str, Any]](), dict[str, None]()
+    found, names = list[pa.Table](), dict[str, None]()
     for file in files:
         part = file.parent.path[len(root.path) :].strip("/")
-        found, known = _coco_rows(file, root, f"{part}/" if is_split_name(part) else "")
-        rows += found
+        rows, known = _coco_rows(file, root, f"{part}/" if is_split_name(part) else "")
+        found.append(rows)
         names |= dict.fromkeys(known)
-    return root, rows, list(names), files
+    return root, pa.concat_tables(found).combine_chunks(), list(names), files
 
 
-def _coco_rows(file: Location, root: Location, part: str) -> tuple[list[dict[str, Any]], list[str]]:
+def _coco_rows(file: Location, root: Location, part: str) -> tuple[pa.Table, list[str]]:
     """The boxes of a file and the names of its classes. part: folder of a split, with its slash."""
     try:
         content = file.read_json()
@@ -146,8 +150,8 @@ def _coco_rows(file: Location, root: Location, part: str) -> tuple[list[dict[str
         _require_known(file, "bbox", missing, ())
         lying = _by_name(root / part if part else root)
         pictures = {key: part + lying.get(posixpath.basename(path), path) for key, path in pictures.items()}
-        boxes = [(pictures[a["image_id"]], names[a["category_id"]], a["bbox"]) for a in content["annotations"]]
-        rows = [_row(path, label, [float(value) for value in box], "pixels") for path, label, box in boxes]
+        boxes = ((pictures[a["image_id"]], names[a["category_id"]], a["bbox"]) for a in content["annotations"])
+        rows = _table(_row(path, label, [float(value) for value in box], "pixels") for path, label, box in boxes)
     except (KeyError, TypeError, ValueError) as error:
         got = f"{type(error).__name__} {first_line(error)}"
         expected = f"COCO's images, annotations and categories in {file}"
@@ -175,7 +179,15 @@ def _by_name(root: Location) -> dict[str, str]:
 
 def read_yolo(place: Location, split: str | None) -> Boxes:
     """Boxes of all text files: class, center and size as shares of the sides, or the class and the points around it."""
-    names, rows, files = _yolo_names(place), list[dict[str, Any]](), list[Location]()
+    names, files = _yolo_names(place), list[Location]()
+    rows = _table(_yolo_rows(place, split, names, files))
+    return place, rows, list(names.values()) or sorted(_labels(rows), key=int), files
+
+
+def _yolo_rows(
+    place: Location, split: str | None, names: dict[int, str], files: list[Location]
+) -> Iterator[dict[str, Any]]:
+    """The boxes, and in `files` where they stand."""
     has_points = any(
         b"kpt_shape" in (place / name).read_bytes(_YAML_BYTES) for name in place.names() if name.endswith(_YAML)
     )
@@ -196,8 +208,7 @@ def read_yolo(place: Location, split: str | None) -> Boxes:
                 except ValueError as error:
                     expected = f"lines of class, x, y, width and height in {file}"
                     raise DataError(expected_got(expected, repr(line[:80]), "correct the file")) from error
-                rows.append(_row(path, names.get(code, str(code)), box, "share"))
-    return place, rows, list(names.values()) or sorted({row[RAW_LABEL] for row in rows}, key=int), files
+                yield _row(path, names.get(code, str(code)), box, "share")
 
 
 def _below(place: Location, part: str) -> Location:
@@ -231,8 +242,14 @@ def read_voc(place: Location, split: str | None) -> Boxes:
         }
     elif split is not None:
         found = {name: part for name, part in found.items() if part == f"{split}/"}
-    files, rows = [place / name for name in sorted(found)], list[dict[str, Any]]()
-    for file, part in zip(files, (found[name] for name in sorted(found)), strict=True):
+    rows = _table(_voc_rows(place, found))
+    return place, rows, sorted(_labels(rows)), [place / name for name in sorted(found)]
+
+
+def _voc_rows(place: Location, found: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """found: files of annotations -> the folder of their pictures."""
+    for name, part in sorted(found.items()):
+        file = place / name
         try:
             content = file.read_bytes(_YAML_BYTES)
             if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
@@ -242,11 +259,10 @@ def read_voc(place: Location, split: str | None) -> Boxes:
             for item in top.iter("object"):
                 left, upper, right, lower = (float(_text(item, f"bndbox/{side}")) for side in _VOC_SIDES)
                 box = [left - 1, upper - 1, right - left + 1, lower - upper + 1]  # counted from 1, the last included
-                rows.append(_row(path, _text(item, "name"), box, "pixels"))
+                yield _row(path, _text(item, "name"), box, "pixels")
         except (ValueError, ElementTree.ParseError) as error:
             expected = f"a filename, and name and bndbox of every object, in {file}"
             raise DataError(expected_got(expected, f"'{first_line(error)}'", "correct it")) from error
-    return place, rows, sorted({row[RAW_LABEL] for row in rows}), files
 
 
 def _text(element: ElementTree.Element, path: str) -> str:
@@ -290,6 +306,19 @@ def _row(path: str, label: str, box: list[float], unit: str) -> dict[str, Any]:
     shown = ",".join(f"{value * (100 if unit == 'share' else 1):.6g}" for value in box)
     fragment = f"xywh={'percent:' if unit == 'share' else ''}{shown}"
     return {URI: f"{path}#{fragment}", RAW_LABEL: label, PATH: path, BOX: box, UNIT: unit}
+
+
+def _table(rows: Iterator[dict[str, Any]]) -> pa.Table:
+    """The boxes as columns, which take a fraction of the memory of Python's values."""
+    kinds = pa.schema({name: pa.string() for name in (URI, RAW_LABEL, PATH, UNIT)} | {BOX: pa.list_(pa.float64())})
+    parts = [kinds.empty_table()]
+    while some := list(itertools.islice(rows, _AT_ONCE)):
+        parts.append(pa.Table.from_pylist(some, kinds))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _labels(rows: pa.Table) -> list[str]:
+    return list(rows[RAW_LABEL].unique().to_pylist())
 
 
 def is_coco_file(place: Location) -> bool:

@@ -105,11 +105,10 @@ class BoxSource(Source):
         self.uri, self.name, self._options = data, form, options
         place = locate(data)
         read = {"coco": read_coco, "yolo": read_yolo, "voc": read_voc}[form]
-        self._root, rows, names, self._files = read(place, options.split)
-        self._rows = pa.Table.from_pylist(rows) if rows else pa.table({RAW_LABEL: pa.array([], pa.string())})
-        self.num_rows = len(rows)
+        self._root, self._rows, names, self._files = read(place, options.split)
+        self.num_rows = self._rows.num_rows
         known = check_class_names(options.classes or names, "--classes" if options.classes else data)
-        used = set(self._rows[RAW_LABEL].to_pylist())
+        used = set(self._rows[RAW_LABEL].unique().to_pylist())
         self.class_names = known if options.classes else tuple(name for name in known if name in used)
         self.label_codes = {name: code for code, name in enumerate(self.class_names)}
         together = read_together(file.path[len(place.path) :] for file in self._files)
