@@ -59,7 +59,7 @@ def connect(address: str | None = None) -> None:
 
     Does nothing when connected.
 
-    Raises ClusterError when there is no cluster at the address.
+    Raises ClusterError when there is no cluster at the address, or none could be started.
     """
     import ray
 
@@ -74,8 +74,9 @@ def connect(address: str | None = None) -> None:
     try:
         with _held_stderr(), kept_handler(signal.SIGTERM):
             ray.init(**options, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises a bare one where a machine is too busy for its processes to start in time
         remedy = "start it, correct --cluster, or leave --cluster out to use this machine"
+        remedy = "run it again when this machine is less busy" if starts else remedy
         raise ClusterError(expected_got("a Ray cluster", f"'{error}' at {address or 'local'}", remedy)) from error
     if starts and (folder := _session_folder()) is not None:
         with suppress(OSError):

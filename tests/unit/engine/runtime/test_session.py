@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import stat
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from ray.exceptions import OutOfDiskError
 
-from dynacor_ray.core.errors import StorageError
+from dynacor_ray.core.errors import ClusterError, StorageError
 from dynacor_ray.engine.runtime import session
 from tests.plans import machine
 
@@ -53,3 +54,21 @@ def test_ray_asks_for_no_widgets_in_a_notebook() -> None:
 
     assert not widgets.logger.isEnabledFor(logging.INFO)
     assert widgets.logger.isEnabledFor(logging.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"), [(None, "when this machine is less busy"), ("ray-head:6379", "start it, correct --cluster")]
+)
+def test_a_cluster_that_does_not_start_is_told(
+    address: str | None, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray raises a bare Exception where a node is not there after half a minute."""
+
+    def late(**_: object) -> NoReturn:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", late)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(ClusterError, match=f"but got 'The current node timed out .*{remedy}"):
+        session.connect(address)
