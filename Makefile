@@ -58,15 +58,17 @@ docs: venv
 
 PYTEST := $(BIN)/pytest --durations=10
 ON_ALL_CPUS := -n logical --dist loadfile
+# The tests on Ray take longest, one after the other: what runs beside them leaves them the CPUs.
+ASIDE  := nice
 
 unit: venv
-	$(PYTEST) $(ON_ALL_CPUS)  # tests/unit, and the examples in docstrings
+	$(ASIDE) $(PYTEST) $(ON_ALL_CPUS)  # tests/unit, and the examples in docstrings
 
 browser: venv
-	$(PYTEST) tests/browser  # the report; skipped where there is no chromium
+	$(ASIDE) $(PYTEST) tests/browser  # the report; skipped where there is no chromium
 
 one-process: venv
-	$(PYTEST) $(ON_ALL_CPUS) tests/engine -m "not slow and not ray"
+	$(ASIDE) $(PYTEST) $(ON_ALL_CPUS) tests/engine -m "not slow and not ray"
 
 # One after the other: of two clusters on a machine one would wait, and take no jobs.
 on-ray: venv
