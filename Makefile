@@ -58,17 +58,15 @@ docs: venv
 
 PYTEST := $(BIN)/pytest --durations=10
 ON_ALL_CPUS := -n logical --dist loadfile
-# The tests on Ray take longest, one after the other: what runs beside them leaves them the CPUs.
-ASIDE  := nice
 
 unit: venv
-	$(ASIDE) $(PYTEST) $(ON_ALL_CPUS)  # tests/unit, and the examples in docstrings
+	$(PYTEST) $(ON_ALL_CPUS)  # tests/unit, and the examples in docstrings
 
 browser: venv
-	$(ASIDE) $(PYTEST) tests/browser  # the report; skipped where there is no chromium
+	$(PYTEST) tests/browser  # the report; skipped where there is no chromium
 
 one-process: venv
-	$(ASIDE) $(PYTEST) $(ON_ALL_CPUS) tests/engine -m "not slow and not ray"
+	$(PYTEST) $(ON_ALL_CPUS) tests/engine -m "not slow and not ray"
 
 # One after the other: of two clusters on a machine one would wait, and take no jobs.
 on-ray: venv
