@@ -27,7 +27,7 @@ import tyro
 from numpy.typing import NDArray
 
 from dynacor_ray.decision import label_noise_model, noise_decision, noise_rate
-from dynacor_ray.decision.fitted_decision import fit_decision
+from dynacor_ray.decision.fitted_decision import fit_decision, model_scores, settle
 from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.ground_truth.metrics import detection_metrics
 
@@ -41,13 +41,10 @@ MODEL: dict[Constant, tuple[float, ...]] = {
     (label_noise_model, "PAIR_WIDTH"): (0.25, 0.5, 1.0),
 }
 CUT: dict[Constant, tuple[float, ...]] = {
-    (noise_decision, "GROWTH"): (0.0, 0.25, 0.5, 0.75, 1.0),
-    (noise_decision, "UNSURE"): (2.0, 4.0, 6.0),
-    (noise_decision, "SURE"): (8.0, 12.0),
+    (noise_decision, "GROWTH"): (0.5, 1.0, 4 / 3),
+    (noise_decision, "TIMES"): (2.0, 4.0, 6.0),
+    (noise_decision, "HARD_SHARE"): (0.15, 0.3, 0.6),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
-    (noise_decision, "SUREST"): (0.05, 0.1, 0.2),
-    (noise_decision, "CREDIBLE"): (0.3, 0.5, 0.6),
-    (noise_decision, "NOT_CREDIBLE"): (0.65, 0.8, 1.0),
 }
 RANGE: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "DOUBT_SHARE"): (0.5, 0.75, 1.0),
@@ -69,7 +66,9 @@ class Readings:
     family: str
     wrong: NDArray[np.bool_]
     surest: Mapping[tuple[float, ...], noise_rate.NoiseRate]
-    model: Mapping[tuple[float, ...], tuple[NDArray[np.float64], NDArray[np.float64], LabelNoiseModel]]
+    model: Mapping[tuple[float, ...], LabelNoiseModel]
+    blocks: NDArray[np.float64]
+    classes: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,9 @@ def read(labels: quality.LabelSet, training: quality.Training) -> Readings:
     for values in combinations(MODEL):
         with constants(values):
             fitted = fit_decision(rows, None)
-            model[(*values.values(),)] = (fitted.log_odds(originals), fitted.doubts(originals), fitted.model)
-    return Readings(labels.data, labels.family, labels.wrong, surest, model)
+            model[(*values.values(),)] = fitted.model
+    blocks = model_scores(originals, fitted.influence)
+    return Readings(labels.data, labels.family, labels.wrong, surest, model, blocks, originals.classes)
 
 
 class Judge:
@@ -139,9 +139,10 @@ class Judge:
     def _judge(self, number: int, given: tuple[tuple[Constant, float], ...]) -> Result:
         values, one = dict(given), self.readings[number]
         surest = one.surest[(*(values[place] for place in SUREST),)]
-        log_odds, doubts, model = one.model[(*(values[place] for place in MODEL),)]
+        model = one.model[(*(values[place] for place in MODEL),)]
         with constants(values):
-            decision = noise_decision.decide(log_odds, doubts, surest, model)
+            model, decision = settle(model, one.blocks, one.classes, None, surest)
+            log_odds = model.log_odds(one.blocks, one.classes)
         flags, rate = decision.flag(log_odds), decision.rate
         f1 = detection_metrics(flags, -log_odds, one.wrong)["f1"]
         score = float(flags.mean()) if f1 is None else f1

@@ -25,6 +25,7 @@ from dynacor_ray.decision.label_noise_model import (
     PairRates,
     fit_label_noise,
     pair_rates,
+    refit,
 )
 from dynacor_ray.decision.likely_classes import stands_for
 from dynacor_ray.decision.noise_decision import NoiseDecision, decide
@@ -137,16 +138,16 @@ class FittedDecision:
     def log_odds(self, rows: ScoredRows) -> NDArray[np.float64]:
         """log P(wrong) / P(right) of rows of any block, float64 (n,)."""
         told = rows.told if self.asks_twins else None
-        return self.model.log_odds(_blocks(rows, self.influence), rows.classes, told)
+        return self.model.log_odds(model_scores(rows, self.influence), rows.classes, told)
 
     def doubts(self, rows: ScoredRows) -> NDArray[np.float64]:
         """1 - P of the most probable class, without the label, float64 (n,)."""
-        return _doubts(self.model, _blocks(rows, self.influence), rows.classes)
+        return _doubts(self.model, model_scores(rows, self.influence), rows.classes)
 
     def suggested(self, rows: ScoredRows) -> NDArray[np.int32]:
         """The most probable true class, int32 (n,), where P(wrong) is that of `decision`."""
         told = rows.told if self.asks_twins else None
-        joint = self.model.joint(_blocks(rows, self.influence), rows.classes, told)
+        joint = self.model.joint(model_scores(rows, self.influence), rows.classes, told)
         joint[:, 1:] *= np.exp(self.decision.shift)
         best = np.argmax(joint / stands_for(joint.shape[1], rows.num_classes), axis=1)
         suggested: NDArray[np.int32] = rows.classes[np.arange(len(joint)), best].astype(np.int32)
@@ -179,20 +180,39 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
     classes = sample.num_classes
     step = -(-originals.classes.size // MOST_VALUES)
     fitted = originals.of(np.arange(0, len(originals.labels), step))
-    blocks = _blocks(fitted, influence)
+    blocks = model_scores(fitted, influence)
     model = fit_label_noise(blocks, fitted.classes, classes)
     told = fitted.told
     asks_twins = told is None or model.twins_differ(blocks, fitted.classes, told) <= LEAST_EVIDENCE
+    model, decision = settle(model, blocks, fitted.classes, told if asks_twins else None, surest)
     log_odds = model.log_odds(blocks, fitted.classes, told if asks_twins else None)
-    decision = decide(log_odds, _doubts(model, blocks, fitted.classes), surest, model)
     counts = np.bincount(fitted.labels, minlength=classes)
     wrong = np.bincount(fitted.labels, decision.probability(log_odds), minlength=classes)
     rates = np.where(counts > 0, wrong / np.maximum(counts, 1), np.nan)
     told = copies.told if asks_twins else None
-    flagged = decision.flag(model.log_odds(_blocks(copies, influence), copies.classes, told))
+    flagged = decision.flag(model.log_odds(model_scores(copies, influence), copies.classes, told))
     recall = recall_of_found(model, copies, flagged)
     pairs = pair_rates(model, blocks, fitted.classes)
     return FittedDecision(model, asks_twins, influence, decision, rates, pairs, recall)
+
+
+def settle(
+    model: LabelNoiseModel,
+    blocks: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    told: sparse.csr_array | None,
+    surest: NoiseRate | None,
+) -> tuple[LabelNoiseModel, NoiseDecision]:
+    """The decision from a fitted model, and the model that it is for: another if its own rate is far from the settled.
+
+    blocks: float64 (B, n, K), what it was fitted to; classes, told: as of `LabelNoiseModel.joint`.
+    """
+    doubts, unexplained = _doubts(model, blocks, classes), model.unexplained(blocks, classes)
+    decision = decide(model.log_odds(blocks, classes, told), doubts, surest, model, unexplained)
+    if not decision.needs_refit:
+        return model, decision
+    model = refit(model, blocks, classes, decision.rate.value)
+    return model, decision.with_cut(model.log_odds(blocks, classes, told))
 
 
 def recall_of_found(model: LabelNoiseModel, copies: ScoredRows, flagged: NDArray[np.bool_]) -> float | None:
@@ -227,7 +247,7 @@ def _influence(originals: ScoredRows, copies: ScoredRows) -> float | None:
     return two_class_influence(originals.scores[early], has_copy, ridge[:, 0] - ridge[:, 1], originals.weight)
 
 
-def _blocks(rows: ScoredRows, influence: float | None) -> NDArray[np.float64]:
+def model_scores(rows: ScoredRows, influence: float | None) -> NDArray[np.float64]:
     """What the model is fitted to, float64 (3, n, K), or (2, n, K) without the early logits."""
     ridge, wide, early = rows.scores.astype(np.float64)
     if influence is None:

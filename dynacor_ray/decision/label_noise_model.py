@@ -22,6 +22,11 @@ row's own label lies a little away from it, so a score that leaves the row out i
 Every row has K classes that it may show, of which the first is its given label: all C where they are few, else the most
 probable ones and some that stand for the others (`likely_classes`). So nothing has the size of N x C or C x C.
 
+Errors that follow from what a row shows are no class pairs. To such a model they are doubt, but then it is too sure of
+what the surest rows are labeled (`unexplained`). Where another reading says how many labels are wrong, `refit` takes it
+for one more term, `-N (f error - rate)^2` with f the frequencies of the labels: what was doubt becomes errors, and
+classes keep their differences as far as labels show them.
+
 From the fit every row has the joint `P(true = c | x, y)`; what follows from that is in `expected_f1`. The gradient
 is exact: with `r_ic` the joint, `dL/dlogit_ic = r_ic - p_ic`, and the sums of r by pair of class and label are what the
 error rates and pairs need.
@@ -60,6 +65,8 @@ LEAST_EVIDENCE = 5.0
 _AT_BOUND = 0.95
 """Share of 1 - 1/C from which the mean error rate is at its bound."""
 _MOST_LOGIT = 50.0
+SUREST = 0.3
+"""Share of the rows, surest first, whose labels must be as the model says."""
 _LARGE_WEIGHT = 20.0
 """Of scores in units of their spread: keeps the log odds finite where the scores separate all classes."""
 
@@ -127,6 +134,21 @@ class LabelNoiseModel:
         """
         number = np.log(stands_for(classes.shape[1], len(self.bias)))
         return _softmax(np.einsum("b,bnk->nk", self.weight, scores) + (self.bias[classes] + number))
+
+    def unexplained(self, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]]) -> float:
+        """By what share fewer of the surest rows have their most probable label than the model says, in [0, 1].
+
+        Less a standard error, 0 where it is right. Arguments as of `joint`, without twins.
+        """
+        probability = self.class_probability(scores, classes)
+        rows = np.arange(len(classes))
+        top = np.argmax(probability / stands_for(classes.shape[1], len(self.bias)), axis=1)
+        chance = self.transition(classes, classes[rows, top][:, None])
+        said = (probability * chance).sum(axis=1)
+        surest = np.argsort(-said, kind="stable")[: max(1, int(SUREST * len(rows)))]
+        share, expected = float((top[surest] == 0).mean(axis=0)), float(said[surest].mean(axis=0))
+        error = np.sqrt(max(share * (1.0 - share), 1.0 / len(surest)) / len(surest))
+        return float(max(0.0, expected - share - error) / expected)
 
     def transition(self, true: NDArray[np.integer[Any]], given: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """T[c, y] = P(given = y | true = c). ints of shapes that broadcast -> float64."""
@@ -257,13 +279,36 @@ def fit_label_noise(
     return replace(objective.model(found[0]), evidence=objective.evidence(found[1]))
 
 
-class _Objective:
-    """Penalized negative log-likelihood per row and its gradient, of the parameters in one vector."""
+def refit(
+    model: LabelNoiseModel, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]], rate: float
+) -> LabelNoiseModel:
+    """The model next to one that was fitted to the same scores, where `rate` of the labels are said to be wrong.
 
-    def __init__(self, scores: NDArray[np.floating[Any]], classes: NDArray[np.int64], num_classes: int) -> None:
+    rate: above 0, below 1 - 1/C; other arguments as of `fit_label_noise`. At most PROBED values are read.
+    """
+    step = -(-classes.size // PROBED)
+    objective = _Objective(scores[:, ::step], np.asarray(classes[::step], np.int64), len(model.bias), rate)
+    found, _ = objective.best(objective.near(model, rate))
+    return replace(objective.model(found), evidence=model.evidence)
+
+
+class _Objective:
+    """Penalized negative log-likelihood per row and its gradient, of the parameters in one vector.
+
+    rate: of wrong labels as another reading has it; None for none.
+    """
+
+    def __init__(
+        self,
+        scores: NDArray[np.floating[Any]],
+        classes: NDArray[np.int64],
+        num_classes: int,
+        rate: float | None = None,
+    ) -> None:
         self.scores, self.classes, self.labels = scores, classes, classes[:, 0]
         self.num_blocks, self.num_rows, _ = scores.shape
-        self.num_classes = num_classes
+        self.num_classes, self.rate = num_classes, rate
+        self.frequency = np.bincount(self.labels, minlength=num_classes) / self.num_rows
         self.most_error = 1.0 - 1.0 / num_classes
         self.pair_weight = PAIR_WEIGHT * float(np.log(num_classes - 1))
         spread = scores.std(axis=(1, 2))
@@ -293,6 +338,13 @@ class _Objective:
         wrong = np.minimum(wrong / self.most_error, _MOST_START_ERROR)
         error = np.log(wrong) - np.log1p(-wrong)
         return np.concatenate([weight, np.zeros(self.num_classes), error, pairs])
+
+    def near(self, model: LabelNoiseModel, rate: float) -> NDArray[np.float64]:
+        """A model's parameters, with this error rate in every class."""
+        pairs = np.log(model.pairs.at(self.true, self.code % self.num_classes) / model.pairs.rest[self.true])
+        share = min(rate / self.most_error, _MOST_START_ERROR)
+        error = np.full(self.num_classes, np.log(share) - np.log1p(-share))
+        return np.concatenate([model.weight / self.unit, model.bias, error, pairs])
 
     def steady(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
         """The optimum next to a start where pairs are held: freed at once, some run away with all rows of a class."""
@@ -361,6 +413,8 @@ class _Objective:
         tails = np.log1p((q / PAIR_WIDTH) ** 2).sum()
         loss = -np.log(likelihood).sum() + 0.5 * ((bias**2).sum() + (away**2).sum()) + self.pair_weight * tails
         loss += 0.5 * ((weight / _LARGE_WEIGHT) ** 2).sum()
+        too_many = 0.0 if self.rate is None else float(self.frequency @ model.error) - self.rate
+        loss += self.num_rows * too_many**2
         # expected numbers of rows
         counts = np.bincount(self.cell.ravel(), joint.ravel(), listed + 2 * c)
         of_pair, right = counts[:listed], counts[listed + c :]
@@ -368,7 +422,9 @@ class _Objective:
         expected = np.bincount(self.classes.ravel(), probability.ravel(), c)
         by_weight = np.einsum("nk,bnk->b", joint - probability, self.scores) * self.unit
         # error' = error (1 - sigmoid(e))
-        by_error = (1.0 - model.error / self.most_error) * (wrong - right * model.error / (1.0 - model.error))
+        for_rate = 2.0 * self.num_rows * too_many * self.frequency
+        by_error = wrong - model.error * (right / (1.0 - model.error) + for_rate)
+        by_error *= 1.0 - model.error / self.most_error
         by_pair = of_pair - wrong[self.true] * model.pairs.share
         by_tail = 2.0 * self.pair_weight * q / (PAIR_WIDTH**2 + q**2)
         by_bias = wrong + right - expected

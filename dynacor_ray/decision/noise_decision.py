@@ -10,13 +10,11 @@ are but 60% of the rows. So what the outer of their two readings has more than t
 over all rows would add 4/3 of it, `GROWTH` of it is added, as where features are weak part of it is doubt.
 
 Where features are weak, a network is sure of what it cannot know: of clean labels of 14 classes that overlap, its
-surest predictions said that half are wrong. There the model, whose scores never saw the label, doubts even its own
-surest tenth. So the surest predictions are believed as far as they disagree with the labels more than that doubt
-explains: wholly below a ratio of CREDIBLE, not at all above NOT_CREDIBLE.
-
-Where even the surest predictions are hardly more than guesses (a thousand classes, few steps, weak features), their
-disagreement says that the network has not learned the classes. So they are believed as far as the odds of the least
-sure of them are above those of a guess, 1 : C - 1: not at all up to UNSURE times as high, wholly from SURE times on.
+surest predictions said that half are wrong. The model, whose scores never saw the label, is right there, and its surest
+rows show it: they are labeled as it says. Errors that follow from what a row shows, which it takes for doubt, are found
+there too: fewer of them have the label that it is sure of. So the surest predictions add at most `TIMES` what the model
+leaves unexplained at its surest rows. Errors of people are too rare there to be seen. So `HARD_SHARE` of the model's
+own rate is added without proof. Where it is more than that, the model is fitted once more, to this rate.
 
 Errors that the model took for doubt cannot be more than its doubt: what they add to its rate is at most `DOUBT_SHARE`
 of it. A network that was trained for few steps, or of two classes with nearly as many wrong labels as right ones, would
@@ -35,7 +33,7 @@ surest predictions where the model is not sure of its errors, and the sampling e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,13 +42,12 @@ from dynacor_ray.decision.expected_f1 import best_cut, shift_to_rate, wrong_prob
 from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
-GROWTH, UNSURE, SURE = 0.5, 4.0, 8.0
+GROWTH, TIMES, HARD_SHARE = 1.0, 4.0, 0.3
 LEAST_PROBABILITY = 0.1
 """P(wrong) below which no row is flagged, whatever the expected F1: of right rows, too, one is the likeliest."""
-SUREST, CREDIBLE, NOT_CREDIBLE = 0.1, 0.5, 0.8
 DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
-_LEAST_CHANCE, _NONE = 1e-9, 2.0
-"""Chance that a certain prediction is left; a cut that no probability reaches."""
+_NONE = 2.0
+"""A cut that no probability reaches."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,18 @@ class NoiseDecision:
     surest_rate: float
     doubt: float
 
+    @property
+    def needs_refit(self) -> bool:
+        """Whether the rate is too far from the model's for log odds that are all raised alike."""
+        return self.cut < _NONE and self.rate.value > self.model_rate + HARD_SHARE * self.model_rate
+
+    def with_cut(self, log_odds: NDArray[np.float64]) -> NoiseDecision:
+        """The same rate on the log odds, float64 (n,), of (another fit of) the model."""
+        value, own = self.rate.value, float(wrong_probability(log_odds).mean(axis=0))
+        shift = 0.0 if value == own else shift_to_rate(log_odds, value)
+        cut, expected = best_cut(wrong_probability(log_odds + shift))
+        return replace(self, shift=shift, cut=max(cut, LEAST_PROBABILITY), expected_f1=expected)
+
     def probability(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
         """P(wrong) of rows of any block, float64 (n,) in [0, 1]. log_odds: float64 (n,), of the model."""
         return wrong_probability(log_odds + self.shift)
@@ -80,12 +89,17 @@ class NoiseDecision:
 
 
 def decide(
-    log_odds: NDArray[np.float64], doubts: NDArray[np.float64], surest: NoiseRate | None, model: LabelNoiseModel
+    log_odds: NDArray[np.float64],
+    doubts: NDArray[np.float64],
+    surest: NoiseRate | None,
+    model: LabelNoiseModel,
+    unexplained: float = 0.0,
 ) -> NoiseDecision:
     """Rate, range and cut from (a sample of) the originals.
 
     log_odds: float64 (n,), n >= 1, log P(wrong) / P(right) of the model; doubts: float64 (n,), 1 - max p of the same
-    rows; surest: the reading of the surest predictions with its range, None where training was too short for it.
+    rows; surest: the reading of the surest predictions with its range, None where training was too short for it;
+    unexplained: of the model, in [0, 1].
     """
     own = wrong_probability(log_odds)
     model_rate, doubt = float(own.mean(axis=0)), float(doubts.mean(axis=0))
@@ -95,25 +109,13 @@ def decide(
         shift = shift_to_rate(log_odds, 1.0 / len(log_odds))
         return NoiseDecision(unknown, shift, _NONE, 0.0, model_rate, other.value, doubt)
     carried_on = other.value + GROWTH * max(0.0, other.value - other.surest)
-    more = max(0.0, min(1.0, carried_on) - model_rate) * _belief(other, doubts, len(model.error))
-    value = model_rate + min(more, DOUBT_SHARE * doubt)
-    shift = shift_to_rate(log_odds, value) if value > model_rate else 0.0
-    cut, expected = best_cut(wrong_probability(log_odds + shift))
-    cut = max(cut, LEAST_PROBABILITY)
+    proved = max(HARD_SHARE * model_rate, TIMES * unexplained * (1.0 - model_rate))
+    more = min(max(0.0, min(1.0, carried_on) - model_rate), proved, DOUBT_SHARE * doubt)
+    value = model_rate + more
     sampling = SIGMAS * float(np.sqrt(max(value * (1.0 - value), 1.0 / len(log_odds)) / len(log_odds)))
     low = (1.0 - TOO_MUCH) * min(model_rate, max(0.0, 2.0 * model_rate - doubt))
     if best_cut(own)[1] < SURE_F1:
         low = min(low, other.low)
     high = max(value + DOUBT_SHARE * doubt, other.high) + sampling
     rate = NoiseRate(value, max(0.0, low - sampling), min(1.0, high), other.surest)
-    return NoiseDecision(rate, shift, cut, expected, model_rate, other.value, doubt)
-
-
-def _belief(surest: NoiseRate, doubts: NDArray[np.float64], num_classes: int) -> float:
-    """How far the surest predictions are believed, in [0, 1]."""
-    least = float(np.sort(doubts)[: max(1, int(SUREST * len(doubts)))].mean(axis=0))
-    if least >= NOT_CREDIBLE * surest.surest:
-        return 0.0
-    credible = min(1.0, (NOT_CREDIBLE - least / surest.surest) / (NOT_CREDIBLE - CREDIBLE))
-    odds = surest.certainty * (num_classes - 1) / max(1.0 - surest.certainty, _LEAST_CHANCE)
-    return credible * min(1.0, max(0.0, float(np.log(max(odds, UNSURE) / UNSURE) / np.log(SURE / UNSURE))))
+    return NoiseDecision(rate, 0.0, _NONE, 0.0, model_rate, other.value, doubt).with_cut(log_odds)

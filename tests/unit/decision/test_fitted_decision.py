@@ -57,6 +57,38 @@ def test_clean_labels_are_left_alone() -> None:
     assert (fitted.log_odds(rows)[~rows.is_copy] >= fitted.log_odds_cut).mean() < 0.01
 
 
+def test_overlapping_classes_stay_clean_whatever_a_network_is_sure_of() -> None:
+    """Labels drawn from what the scores say; a network that memorizes is sure that half are wrong."""
+    random = np.random.default_rng(1)
+    scores = random.normal(size=(3, ROWS, CLASSES)) + 1.5 * random.normal(size=(1, ROWS, CLASSES))
+    chance = np.exp(scores[0])
+    given = (np.cumsum(chance / chance.sum(axis=1, keepdims=True), axis=1) > random.random((ROWS, 1))).argmax(axis=1)
+    rows = scored_rows(scores, given, np.full(ROWS, -1), np.zeros(ROWS, np.bool_))
+    fitted = fit_decision(rows, NoiseRate(0.5, 0.4, 0.6, 0.4))
+    assert (fitted.log_odds(rows) >= fitted.log_odds_cut).mean() < 0.02
+    assert fitted.decision.rate.high > 0.5, "the range still says what they say"
+
+
+def test_errors_that_the_scores_explain_are_flagged_where_a_network_sees_them() -> None:
+    """40% wrong, each as one of the scores says: the model alone finds nothing, and its surest rows show that."""
+    random = np.random.default_rng(14)
+    true = random.integers(0, CLASSES, ROWS)
+    also = (true + random.integers(1, CLASSES, ROWS)) % CLASSES
+    wrong = random.random(ROWS) < 0.4
+    noise = random.normal(size=(3, ROWS, CLASSES))
+    scores = np.eye(CLASSES)[true] + np.array([0.5, 0.5, 0.4])[:, None, None] * noise
+    scores[2] += np.eye(CLASSES)[also] / 2
+    given = np.where(wrong, also, true)
+    rows = scored_rows(scores, given, np.full(ROWS, -1), np.zeros(ROWS, np.bool_))
+    alone, fitted = fit_decision(rows, None), fit_decision(rows, NoiseRate(0.4, 0.35, 0.45, 0.4))
+    assert (alone.log_odds(rows) >= alone.log_odds_cut).mean() < 0.02
+    rate = fitted.decision.rate.value
+    assert 0.3 < rate <= 0.4
+    assert fitted.decision.probability(fitted.log_odds(rows)).mean() == pytest.approx(rate, abs=0.001)
+    flags = fitted.log_odds(rows) >= fitted.log_odds_cut
+    assert 2 * (flags & wrong).sum() / (flags.sum() + wrong.sum()) > 0.8
+
+
 def test_copies_are_known_as_wrong_and_the_true_class_is_suggested() -> None:
     rows, wrong = scored()
     fitted = fit_decision(rows, None)

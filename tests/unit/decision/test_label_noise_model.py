@@ -16,8 +16,10 @@ from dynacor_ray.decision.label_noise_model import (
     _Objective,
     fit_label_noise,
     pair_rates,
+    refit,
 )
 from dynacor_ray.decision.likely_classes import likely_classes
+from dynacor_ray.ground_truth.metrics import detection_metrics
 
 RATES = np.array([0.05, 0.3, 0.1, 0.02, 0.2])
 
@@ -47,10 +49,11 @@ def noisy(seed: int = 0) -> np.ndarray:
     return np.stack([np.insert(RATES[c] * pairs[c], c, 1.0 - RATES[c]) for c in range(5)])
 
 
-@pytest.mark.parametrize("classes", [5, 20])
-def test_the_gradient_is_exact(classes: int) -> None:
+@pytest.mark.parametrize(("classes", "rate"), [(5, None), (20, None), (5, 0.4)])
+def test_the_gradient_is_exact(classes: int, rate: float | None) -> None:
     rng = np.random.default_rng(0)
-    objective = _Objective(*kept(rng.normal(size=(200, classes)), rng.integers(0, classes, 200), rng), classes)
+    rows = kept(rng.normal(size=(200, classes)), rng.integers(0, classes, 200) ** 2 // classes, rng)
+    objective = _Objective(*rows, classes, rate)
     at = objective.start() + rng.normal(size=len(objective.start())) * 0.3
     numeric = approx_fprime(at, lambda vector: objective(vector)[0], 1e-6)
     assert objective(at)[1] == pytest.approx(numeric, abs=1e-6)
@@ -199,6 +202,49 @@ def test_labels_that_overlap_are_told_from_wrong_ones() -> None:
     given = (rng.random(4000) < 1 / (1 + np.exp(-margin))).astype(np.int64)
     scores, classes = kept(np.stack([-margin, margin], axis=1) / 2, given, rng)
     assert fit_label_noise(scores, classes, 2).error.max() < 0.02
+
+
+def test_labels_of_the_surest_rows_that_a_model_leaves_unexplained_by_hand() -> None:
+    """Of 100 rows 30 are to 90% of the first class, with errors in 10% to 82%; 18 of them have its label."""
+    first = np.where(np.arange(100) < 30, 0.9, 0.6)
+    given = np.concatenate([np.zeros(18), np.ones(12), np.zeros(70)]).astype(np.int64)
+    scores = np.log(np.stack([first, 1.0 - first], axis=1))
+    classes = np.stack([given, 1 - given], axis=1)
+    for error, said in ((0.0, 0.9), (0.1, 0.82)):
+        model = LabelNoiseModel(np.ones(1), np.zeros(2), np.full(2, error), TWO)
+        found = model.unexplained(np.take_along_axis(scores, classes, axis=1)[None], classes)
+        assert found == pytest.approx((said - 0.6 - (0.6 * 0.4 / 30) ** 0.5) / said)
+    sure = np.tile([0, 1], (100, 1))
+    assert model.unexplained(np.take_along_axis(scores, sure, axis=1)[None], sure) == 0
+
+
+def test_a_model_that_fits_leaves_little_unexplained() -> None:
+    scores, classes, _ = drawn(noisy(), 4000, 15)
+    assert fit_label_noise(scores, classes, 5).unexplained(scores, classes) < 0.02
+
+
+def test_errors_that_follow_from_what_a_row_shows_are_found_where_their_rate_is_known() -> None:
+    """Of 40% wrong labels every one is what its row shows as well, as one of two scores says."""
+    rng = np.random.default_rng(14)
+    true = rng.integers(0, 5, 1000)
+    also = (true + rng.integers(1, 5, 1000)) % 5
+    wrong = rng.random(1000) < 0.4
+    of_class = np.eye(5)[true] + rng.normal(size=(1000, 5)) * 0.5
+    of_label = np.eye(5)[true] + np.eye(5)[also] / 2 + rng.normal(size=(1000, 5)) * 0.4
+    one, classes = kept(of_class, np.where(wrong, also, true), rng)
+    scores = np.concatenate([one, np.take_along_axis(of_label, classes, axis=1)[None]])
+    model = fit_label_noise(scores, classes, 5)
+    assert model.error.max() < 0.01
+    assert model.unexplained(scores, classes) > 0.1
+    known = refit(model, scores, classes, 0.4)
+    assert known.evidence == model.evidence
+    assert (known.error > 0.2).all()
+    assert known.weight[0] / known.weight[1] > 1.2 * model.weight[0] / model.weight[1]
+    odds = [one.log_odds(scores, classes) for one in (model, known)]
+    before, after = (detection_metrics(one > 0, -one, wrong)["auroc"] for one in odds)
+    assert after is not None
+    assert before is not None
+    assert after > before + 0.01
 
 
 def test_many_rows_are_fitted_from_the_optimum_of_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
