@@ -44,6 +44,10 @@ CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "GROWTH"): (0.5, 1.0, 4 / 3),
     (noise_decision, "TIMES"): (2.0, 4.0, 6.0),
     (noise_decision, "HARD_SHARE"): (0.15, 0.3, 0.6),
+    (noise_decision, "RISING"): (0.7, 0.8, 0.85),
+    (noise_decision, "FLAT"): (0.9, 0.95),
+    (noise_decision, "CREDIBLE"): (0.3, 0.5, 0.6),
+    (noise_decision, "NOT_CREDIBLE"): (0.65, 0.8, 1.0),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
 }
 RANGE: dict[Constant, tuple[float, ...]] = {

@@ -13,8 +13,14 @@ Where features are weak, a network is sure of what it cannot know: of clean labe
 surest predictions said that half are wrong. The model, whose scores never saw the label, is right there, and its surest
 rows show it: they are labeled as it says. Errors that follow from what a row shows, which it takes for doubt, are found
 there too: fewer of them have the label that it is sure of. So the surest predictions add at most `TIMES` what the model
-leaves unexplained at its surest rows. Errors of people are too rare there to be seen. So `HARD_SHARE` of the model's
-own rate is added without proof. Where it is more than that, the model is fitted once more, to this rate.
+leaves unexplained at its surest rows.
+
+Errors of people are too rare there to be seen. `HARD_SHARE` of the model's own rate is added without proof, and more as
+far as the surest predictions look like those of clear classes: where even the least sure of them is as sure as labels
+agree, not still on the rise (from a ratio of RISING to FLAT), and where they disagree with the labels more than the
+doubt of the model's own surest tenth explains (wholly below a ratio of CREDIBLE, not at all above NOT_CREDIBLE).
+
+Where much is added, the model is fitted once more, to this rate.
 
 Errors that the model took for doubt cannot be more than its doubt: what they add to its rate is at most `DOUBT_SHARE`
 of it. A network that was trained for few steps, or of two classes with nearly as many wrong labels as right ones, would
@@ -45,6 +51,8 @@ from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 GROWTH, TIMES, HARD_SHARE = 1.0, 4.0, 0.3
 LEAST_PROBABILITY = 0.1
 """P(wrong) below which no row is flagged, whatever the expected F1: of right rows, too, one is the likeliest."""
+SUREST, CREDIBLE, NOT_CREDIBLE = 0.1, 0.5, 0.8
+RISING, FLAT = 0.8, 0.9
 DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
 _NONE = 2.0
 """A cut that no probability reaches."""
@@ -109,9 +117,9 @@ def decide(
         shift = shift_to_rate(log_odds, 1.0 / len(log_odds))
         return NoiseDecision(unknown, shift, _NONE, 0.0, model_rate, other.value, doubt)
     carried_on = other.value + GROWTH * max(0.0, other.value - other.surest)
+    said = max(0.0, min(1.0, carried_on) - model_rate)
     proved = max(HARD_SHARE * model_rate, TIMES * unexplained * (1.0 - model_rate))
-    more = min(max(0.0, min(1.0, carried_on) - model_rate), proved, DOUBT_SHARE * doubt)
-    value = model_rate + more
+    value = model_rate + min(max(min(said, proved), said * _belief(other, doubts)), DOUBT_SHARE * doubt)
     sampling = SIGMAS * float(np.sqrt(max(value * (1.0 - value), 1.0 / len(log_odds)) / len(log_odds)))
     low = (1.0 - TOO_MUCH) * min(model_rate, max(0.0, 2.0 * model_rate - doubt))
     if best_cut(own)[1] < SURE_F1:
@@ -119,3 +127,13 @@ def decide(
     high = max(value + DOUBT_SHARE * doubt, other.high) + sampling
     rate = NoiseRate(value, max(0.0, low - sampling), min(1.0, high), other.surest)
     return NoiseDecision(rate, 0.0, _NONE, 0.0, model_rate, other.value, doubt).with_cut(log_odds)
+
+
+def _belief(surest: NoiseRate, doubts: NDArray[np.float64]) -> float:
+    """How far the surest predictions are believed without proof, in [0, 1]."""
+    if surest.surest <= 0.0 or surest.surest >= 1.0:
+        return 0.0
+    flat = (surest.certainty / (1.0 - surest.surest) - RISING) / (FLAT - RISING)
+    least = float(np.sort(doubts)[: max(1, int(SUREST * len(doubts)))].mean(axis=0))
+    credible = (NOT_CREDIBLE - least / surest.surest) / (NOT_CREDIBLE - CREDIBLE)
+    return min(1.0, max(0.0, flat)) * min(1.0, max(0.0, credible))

@@ -64,7 +64,7 @@ def test_overlapping_classes_stay_clean_whatever_a_network_is_sure_of() -> None:
     chance = np.exp(scores[0])
     given = (np.cumsum(chance / chance.sum(axis=1, keepdims=True), axis=1) > random.random((ROWS, 1))).argmax(axis=1)
     rows = scored_rows(scores, given, np.full(ROWS, -1), np.zeros(ROWS, np.bool_))
-    fitted = fit_decision(rows, NoiseRate(0.5, 0.4, 0.6, 0.4))
+    fitted = fit_decision(rows, NoiseRate(0.5, 0.4, 0.6, 0.4, certainty=0.45))
     assert (fitted.log_odds(rows) >= fitted.log_odds_cut).mean() < 0.02
     assert fitted.decision.rate.high > 0.5, "the range still says what they say"
 
@@ -117,7 +117,7 @@ def test_a_block_is_scored_as_the_whole() -> None:
 def test_a_row_that_is_probably_wrong_is_not_suggested_to_be_right() -> None:
     """Of two classes the suggested one is the other exactly where P(wrong) is above one half, also after a shift."""
     rows, _ = scored(classes=2)
-    fitted = fit_decision(rows, NoiseRate(0.5, 0.4, 0.6, 0.4))
+    fitted = fit_decision(rows, NoiseRate(0.5, 0.4, 0.6, 0.4, certainty=0.45))
     assert fitted.decision.shift > 0
     probably = fitted.decision.probability(fitted.log_odds(rows)) > 0.5
     assert ((fitted.suggested(rows) != rows.labels) == probably).all()

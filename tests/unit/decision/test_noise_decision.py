@@ -83,6 +83,19 @@ def test_without_another_reading_the_model_decides() -> None:
     assert decide(separated(0.1), even(0.01), None).surest_rate == 0
 
 
+@pytest.mark.parametrize(
+    ("certainty", "doubt", "believed"),
+    [(0.6, 0.1, 1), (0.5, 0.1, 0.333), (0.48, 0.1, 0), (0.6, 0.26, 0.5), (0.6, 0.35, 0)],
+)
+def test_sure_predictions_are_believed_where_they_look_like_those_of_clear_classes(
+    certainty: float, doubt: float, believed: float
+) -> None:
+    """Of an inner reading of 0.4: labels allow to be 0.6 certain, of which 0.8 is too little; and doubt may explain it."""
+    log_odds, doubts = separated(0.1), np.where(np.arange(2000) < 200, doubt, 0.9)
+    found = decide_with(log_odds, doubts, NoiseRate(0.4, 0.3, 0.5, 0.4, certainty), fitted())
+    assert found.rate.value == pytest.approx(max(0.13, 0.1 + 0.3 * believed), abs=0.003)
+
+
 @pytest.mark.parametrize(("unexplained", "rate"), [(0.0, 0.13), (0.05, 0.28), (0.1, 0.46), (0.2, 0.6)])
 def test_sure_predictions_add_what_the_model_leaves_unexplained(unexplained: float, rate: float) -> None:
     """At most four times that of the 90% that are right to the model, and 30% of its rate without proof."""
