@@ -90,7 +90,7 @@ def test_without_another_reading_the_model_decides() -> None:
 def test_sure_predictions_are_believed_where_they_look_like_those_of_clear_classes(
     certainty: float, doubt: float, believed: float
 ) -> None:
-    """Of an inner reading of 0.4: labels allow to be 0.6 certain, of which 0.8 is too little; and doubt may explain it."""
+    """Of an inner reading of 0.4: labels allow 0.6 of certainty, of which 0.8 is too little; doubt may explain it."""
     log_odds, doubts = separated(0.1), np.where(np.arange(2000) < 200, doubt, 0.9)
     found = decide_with(log_odds, doubts, NoiseRate(0.4, 0.3, 0.5, 0.4, certainty), fitted())
     assert found.rate.value == pytest.approx(max(0.13, 0.1 + 0.3 * believed), abs=0.003)
