@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +169,28 @@ def test_labels_that_are_not_utf_8(tmp_path: Path) -> None:
     checked = looked_at(save(tmp_path / "a.parquet", {"label": text, "uri": text, "feature": FEATURES}))
     assert checked.rows["given_label"].to_pylist() == [0, 1, 0, 1]
     assert checked.rows["uri"].to_pylist() == ["caf\ufffd", "tea"] * 2
+
+
+REPORTS = """
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.engine.runtime.mlflow_client import check_tracking
+from mlflow.telemetry.utils import is_telemetry_disabled
+from ray._common.usage import usage_lib
+reports = not is_telemetry_disabled()
+try:
+    check_tracking("nowhere://x")
+except ConfigError:
+    print(reports, not is_telemetry_disabled(), usage_lib.usage_stats_enabled())
+"""
+
+
+def test_no_library_reports_its_use() -> None:
+    """MLflow would, until it is asked for here, and Ray; neither in a test of its own or on a machine for tests."""
+    pytest.importorskip("mlflow")
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command, environment = (
+        [sys.executable, "-W", "ignore", "-c", REPORTS],
+        kept | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=100)
+    assert told.stdout.split() == ["True", "False", "False"]
