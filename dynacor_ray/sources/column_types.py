@@ -38,6 +38,16 @@ def is_string_type(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
+def valid_text(text: pa.StringArray) -> pa.StringArray:
+    """Strings that are valid UTF-8, which a file may claim wrongly; invalid bytes become U+FFFD."""
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        raw = text.cast(pa.binary()).to_pylist()
+        return pa.array([None if item is None else item.decode(errors="replace") for item in raw], pa.string())
+    return text
+
+
 def is_image_type(kind: pa.DataType) -> bool:
     """Whether values can be encoded images: binary, or Hugging Face's struct with a field `bytes`."""
     if pa.types.is_struct(kind):

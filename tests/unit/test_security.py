@@ -171,6 +171,25 @@ def test_labels_that_are_not_utf_8(tmp_path: Path) -> None:
     assert checked.rows["uri"].to_pylist() == ["caf\ufffd", "tea"] * 2
 
 
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_paths_and_labels_that_are_not_utf_8(kind: str, tmp_path: Path) -> None:
+    """The first values of a column of text are looked at, too: whether they name images."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(png())
+    columns = {"path": [b"a.png", b"caf\xe9.png", b"b.png", b"b.png"], "label": [b"caf\xe9", b"x", b"x", b"caf\xe9"]}
+    data = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        raw = {name: pa.array(values) for name, values in columns.items()}
+        save(data, {name: pa.Array.from_buffers(pa.string(), 4, array.buffers()) for name, array in raw.items()})
+    else:
+        rows = zip(*columns.values(), strict=True)
+        data.write_bytes(b"".join(b'{"path": "%s", "label": "%s"}\n' % row for row in rows))
+    rows = open_source(str(data), SourceOptions()).shards(4)[0].read()
+    assert rows["label"].to_pylist() == ["caf\ufffd", "x", "x", "caf\ufffd"]
+    assert rows["uri"].to_pylist() == ["a.png", "caf\ufffd.png", "b.png", "b.png"]
+    assert rows["error"].to_pylist() == [None, "missing file", None, None]
+
+
 REPORTS = """
 from dynacor_ray.core.errors import ConfigError
 from dynacor_ray.engine.runtime.mlflow_client import check_tracking
