@@ -28,7 +28,7 @@ def with_hints(schema: pa.Schema, rows: pa.Table) -> pa.Schema:
     for place, field in enumerate(schema):
         if names.count(field.name) != 1 or not is_string_type(field.type):
             continue
-        column = without_dictionary(rows[field.name].slice(0, HINTED_ROWS)).drop_null().cast(pa.string())
+        column = without_dictionary(rows[field.name].slice(0, HINTED_ROWS)).drop_null()
         seen = _seen(valid_text(column.combine_chunks()))
         if seen:
             schema = schema.set(place, field.with_metadata({**(field.metadata or {}), **seen}))

@@ -56,7 +56,7 @@ def text_strings(column: pa.ChunkedArray[Any]) -> pa.StringArray:
     elif pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
         text = pa.array([None if v is None else v.decode(errors="replace") for v in values.to_pylist()], pa.string())
     else:
-        text = valid_text(values.cast(pa.string()))
+        text = valid_text(values)
     text = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 

@@ -5,6 +5,7 @@ What one module refuses by itself is tested beside that module.
 
 from __future__ import annotations
 
+import codecs
 import os
 import pickle
 import subprocess
@@ -171,23 +172,35 @@ def test_labels_that_are_not_utf_8(tmp_path: Path) -> None:
     assert checked.rows["uri"].to_pylist() == ["caf\ufffd", "tea"] * 2
 
 
-@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def claimed_text(values: list[bytes], kind: str) -> pa.Array[Any]:
+    """Bytes that say to be text, dictionary-encoded or not."""
+    if kind == "dictionary":
+        return pa.DictionaryArray.from_arrays(pa.array(range(4), pa.int8()), claimed_text(values, "string"))
+    return pa.Array.from_buffers(pa.string(), 4, pa.array(values).buffers())
+
+
+@pytest.mark.parametrize("kind", ["string", "dictionary", "jsonl"])
 def test_paths_and_labels_that_are_not_utf_8(kind: str, tmp_path: Path) -> None:
     """The first values of a column of text are looked at, too: whether they name images."""
     for name in ("a", "b"):
         (tmp_path / f"{name}.png").write_bytes(png())
     columns = {"path": [b"a.png", b"caf\xe9.png", b"b.png", b"b.png"], "label": [b"caf\xe9", b"x", b"x", b"caf\xe9"]}
-    data = tmp_path / f"t.{kind}"
-    if kind == "parquet":
-        raw = {name: pa.array(values) for name, values in columns.items()}
-        save(data, {name: pa.Array.from_buffers(pa.string(), 4, array.buffers()) for name, array in raw.items()})
+    data = tmp_path / ("t.jsonl" if kind == "jsonl" else "t.parquet")
+    if kind == "jsonl":
+        lines = zip(*columns.values(), strict=True)
+        data.write_bytes(b"".join(b'{"path": "%s", "label": "%s"}\n' % line for line in lines))
     else:
-        rows = zip(*columns.values(), strict=True)
-        data.write_bytes(b"".join(b'{"path": "%s", "label": "%s"}\n' % row for row in rows))
+        save(data, {name: claimed_text(values, kind) for name, values in columns.items()})
     rows = open_source(str(data), SourceOptions()).shards(4)[0].read()
     assert rows["label"].to_pylist() == ["caf\ufffd", "x", "x", "caf\ufffd"]
     assert rows["uri"].to_pylist() == ["a.png", "caf\ufffd.png", "b.png", "b.png"]
     assert rows["error"].to_pylist() == [None, "missing file", None, None]
+
+
+def test_a_table_in_text_that_says_to_be_utf_8_and_is_not(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(codecs.BOM_UTF8 + b"path,label\ncaf\xe9.png,x\na.png,y\n")
+    with pytest.raises(DataError, match=r"t\.csv to be a table in text, but got '.*UTF8.*'; correct the file"):
+        open_source(str(tmp_path / "t.csv"), SourceOptions())
 
 
 REPORTS = """
