@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +21,8 @@ import ray
 from fsspec.implementations.local import LocalFileSystem
 
 from dynacor_ray.core.errors import StorageError
+from dynacor_ray.engine.runtime.blocks import RayBlocks
+from dynacor_ray.engine.runtime.parallel_map import parallel_map
 from dynacor_ray.workflows.detect import detect
 from tests.engine.faults import assert_nothing_half, assert_whole
 
@@ -78,6 +81,18 @@ def of_cluster() -> tuple[int, int, int, int]:
             files += process.num_fds()
     groups = ray.util.placement_group_table().values()
     return servers, workers, files, sum(group["state"] != "REMOVED" for group in groups)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_pass_over_a_data_set_of_ray_leaves_no_thread() -> None:
+    """Neither where the caller stops early; five were left per run."""
+    before = set(threading.enumerate())
+    assert sorted(parallel_map(abs, [-1, -2, -3])) == [1, 2, 3]
+    blocks = iter(RayBlocks(ray.data.from_arrow([pa.table({"a": [1, 2]}), pa.table({"a": [3]})])))
+    assert next(blocks).num_rows == 2
+    del blocks
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert "Prefetcher" not in left, left
 
 
 @pytest.mark.slow

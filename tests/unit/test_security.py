@@ -172,25 +172,19 @@ def test_labels_that_are_not_utf_8(tmp_path: Path) -> None:
     assert checked.rows["uri"].to_pylist() == ["caf\ufffd", "tea"] * 2
 
 
-def claimed_text(values: list[bytes], kind: str) -> pa.Array[Any]:
-    """Bytes that say to be text, dictionary-encoded or not."""
-    if kind == "dictionary":
-        return pa.DictionaryArray.from_arrays(pa.array(range(4), pa.int8()), claimed_text(values, "string"))
-    return pa.Array.from_buffers(pa.string(), 4, pa.array(values).buffers())
-
-
-@pytest.mark.parametrize("kind", ["string", "dictionary", "jsonl"])
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_paths_and_labels_that_are_not_utf_8(kind: str, tmp_path: Path) -> None:
     """The first values of a column of text are looked at, too: whether they name images."""
     for name in ("a", "b"):
         (tmp_path / f"{name}.png").write_bytes(png())
     columns = {"path": [b"a.png", b"caf\xe9.png", b"b.png", b"b.png"], "label": [b"caf\xe9", b"x", b"x", b"caf\xe9"]}
-    data = tmp_path / ("t.jsonl" if kind == "jsonl" else "t.parquet")
+    data = tmp_path / f"t.{kind}"
     if kind == "jsonl":
         lines = zip(*columns.values(), strict=True)
         data.write_bytes(b"".join(b'{"path": "%s", "label": "%s"}\n' % line for line in lines))
     else:
-        save(data, {name: claimed_text(values, kind) for name, values in columns.items()})
+        raw = {name: pa.array(values).buffers() for name, values in columns.items()}
+        save(data, {name: pa.Array.from_buffers(pa.string(), 4, buffers) for name, buffers in raw.items()})
     rows = open_source(str(data), SourceOptions()).shards(4)[0].read()
     assert rows["label"].to_pylist() == ["caf\ufffd", "x", "x", "caf\ufffd"]
     assert rows["uri"].to_pylist() == ["a.png", "caf\ufffd.png", "b.png", "b.png"]
