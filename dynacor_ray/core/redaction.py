@@ -14,14 +14,19 @@ from typing import Any
 MASK = "***"
 _NAMED_ONLY = ("abfs", "abfss", "wasb", "wasbs", "hdfs", "ssh", "sftp")
 """Before their `@` stands a container or a user; only with a colon there is a password."""
+_ATS = "@\uff20\ufe6b"
+"""Also as East Asian keyboards and fonts write it."""
+_AT = f"[{_ATS}]"
 _CHAR = r"(?:[^\s'\"]|['\"](?=[\w%]))"
 """Of a password: quotes only inside of it."""
 _LOGIN = re.compile(
-    rf"(?<![\w.+-])([a-z][a-z0-9+.-]{{0,30}}:)?(//)(?!\[|[^\s/@:]{{0,300}}:\d{{1,5}}(?:[/?#\s]|$))"
-    rf"([^\s/?#@:'\"]{{0,1000}}(:{_CHAR}{{0,1000}})?)@",
+    rf"(?<![\w.+-])([a-z][a-z0-9+.-]{{0,30}}:)?(//)(?!\[|[^\s/{_ATS}:]{{0,300}}:\d{{1,5}}(?:[/?#\s]|$))"
+    rf"([^\s/?#{_ATS}:'\"]{{0,1000}}(:{_CHAR}{{0,1000}})?){_AT}",
     re.I,
 )
-_SLIP = re.compile(r"(?<![\w.+-])([a-z][a-z0-9+.-]{1,30}:)(/)(?!/)([^\s/@:'\"]{1,200}(:[^\s'\"]{1,200}))@", re.I)
+_SLIP = re.compile(
+    rf"(?<![\w.+-])([a-z][a-z0-9+.-]{{1,30}}:)(/)(?!/)([^\s/{_ATS}:'\"]{{1,200}}(:[^\s'\"]{{1,200}})){_AT}", re.I
+)
 """With a slash too few, which makes a path of it."""
 _THIN = re.compile(r"(?<=:thin:)([^\s/@]{1,100}/)[^\s@]{1,200}(?=@)", re.I)
 """Oracle's addresses."""
@@ -48,10 +53,14 @@ _QUOTE = r"\\{0,3}['\"]"
 _IS = r"\s{0,9}(?:[:=]{1,2}+>?+|->)\s{0,9}+"
 _MIXED = r"(?=\S{0,200}\d)(?=\S{0,200}[a-z])[^\s'\",;&=]{6,}=*"
 """A word with digits, as the names of classes and other text have hardly any after the name of a secret."""
+_ARGUMENTS = r"[^\n;|&]{0,200}?"
+_ARGUMENT = r"(?!\*{3}|['\"]\*{3})(?:'[^'\n]+'|\"[^\"\n]+\"|[^\s'\"]+)"
+"""Those of a command before one, and that one."""
 _OF_CODES = r"(?:[^\s'\",;&%\\]|%(?!2[0267c]|3b|5c|7d))+"
 _HINT = re.compile(
     rb"pass|pwd|pw=|secret|token|key|auth|cookie|credential|odbc|otp|sharedaccess|basic|identified|session|security"
     rb"|signature|accessid|expires|sig=|sas=|se=|st=|jwt|pat=|code=|x-amz|x-goog|hmac|bearer=| -u | --user"
+    rb"|[?&;]p=|net\s+use|mysql|mariadb|redis-cli| login"
 )
 """Without one of these no form below is found: most texts end here."""
 _FORMS = tuple(
@@ -84,6 +93,16 @@ _FORMS = tuple(
         rf"({_START}(?:pass|pw|auth|credentials?|otp)=){_MIXED}",
         # curl -u me:..., but not docker -u 1000:1000
         r"(\s(?:-u|--user)[\s=]['\"]?[^\s:'\"]{1,100}:)(?!\*{3}|\d+(?:\s|$))[^\s'\"]+",
+        # sshpass -p ..., docker login -u me -p ..., redis-cli -a ..., and mysql -p..., where a blank would end it
+        rf"(\b(?:sshpass|(?:docker|podman|nerdctl|buildah|skopeo|helm registry|oc|az|cf) login){_ARGUMENTS}\s-p\s*)"
+        rf"{_ARGUMENT}",
+        rf"(\bredis-cli{_ARGUMENTS}\s-a\s{{0,9}}){_ARGUMENT}",
+        rf"(\b(?:mysql\w{{0,20}}|mariadb[\w-]{{0,20}}){_ARGUMENTS}\s-p){_ARGUMENT}",
+        # net use Z: \\host\share ... /user:me ...
+        r"(\bnet\s{1,9}use\s{1,9}(?:[a-z*]:?\s{1,9})?\\\S{1,200}\s{1,9}(?:/user:\S{1,200}\s{1,9})?)"
+        rf"(?!/){_ARGUMENT}",
+        # of ?p=3, a page, and ?p=..., a password, the one with letters and digits
+        rf"([?&;]p=)(?!\*{{3}}){_MIXED}",
     )
 )
 _BASIC = re.compile(r"(\bbasic )([a-z\d+/_-]{6,}={0,2})", re.I)
@@ -105,7 +124,7 @@ def redact(text: str) -> str:
     >>> redact("s3://KEY:SECRET@bucket/a?region=x&token=y")
     's3://***@bucket/a?region=x&token=***'
     """
-    if "@" in text:
+    if any(mark in text for mark in _ATS):
         text = _THIN.sub(rf"\1{MASK}", text)
         text = _PROXY.sub(MASK, _SLIP.sub(_without_login, _LOGIN.sub(_without_login, text)))
     if "://" in text:

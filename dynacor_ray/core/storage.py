@@ -241,23 +241,34 @@ class Location:
         the size has changed.
         """
         for _ in range(ATTEMPTS):
-            size = self.info().size
-            content = self._read(max(_READ_BYTES, min(size or 0, most or size or 0)), most)
+            size, content = self._read(most)
             if self.is_local or self.info().size == size:
                 break
         return content
 
     @retry_transient
-    def _read(self, step: int, most: int | None) -> bytes:
-        """The content, up to `step` bytes at a time."""
-        with self.stream() as stream:
-            content = b""
+    def _read(self, most: int | None) -> tuple[int | None, bytes]:
+        """Size of the file before it was read, and its content."""
+        with self._sized() as (stream, size):
+            content, step = b"", max(_READ_BYTES, min(size or 0, most or size or 0))
             while block := stream.read(step):
                 content += block
                 if most is not None and len(content) > most:
                     got = f"more than {most >> 20:,} MiB"
                     raise StorageError(expected_got(f"{self} to be small", got, "check what it is"))
-            return content
+            return size, content
+
+    @contextmanager
+    def _sized(self) -> Iterator[tuple[pa.NativeFile, int | None]]:
+        """The file, open, and its size. Arrow's own drivers of stores ask for that in any case, and once is enough."""
+        tells_size = not self.is_local and not isinstance(self.filesystem, pafs.PyFileSystem)
+        if tells_size and not self.path.lower().endswith(_COMPRESSED):
+            with storage_errors("read", self), self.filesystem.open_input_file(self.path) as file:
+                yield file, file.size()
+        else:
+            size = self.info().size
+            with self.stream() as stream:
+                yield stream, size
 
     def write_bytes(self, data: bytes) -> None:
         """Write the file atomically: a reader never sees half of it."""

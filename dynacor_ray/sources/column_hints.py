@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dynacor_ray.sources.column_types import is_string_type, without_dictionary
+from dynacor_ray.sources.column_types import is_string_type, valid_text, without_dictionary
 from dynacor_ray.sources.image_files import is_image_name
 
 HINTED_ROWS = 1024
@@ -28,14 +28,14 @@ def with_hints(schema: pa.Schema, rows: pa.Table) -> pa.Schema:
     for place, field in enumerate(schema):
         if names.count(field.name) != 1 or not is_string_type(field.type):
             continue
-        column = without_dictionary(rows[field.name].slice(0, HINTED_ROWS)).drop_null().cast(pa.string())
-        seen = _seen(column)
+        column = without_dictionary(rows[field.name].slice(0, HINTED_ROWS)).drop_null()
+        seen = _seen(valid_text(column.combine_chunks()))
         if seen:
             schema = schema.set(place, field.with_metadata({**(field.metadata or {}), **seen}))
     return schema
 
 
-def _seen(column: pa.ChunkedArray) -> dict[bytes, bytes]:
+def _seen(column: pa.StringArray) -> dict[bytes, bytes]:
     if not len(column):
         return {}
     if all(map(is_image_name, map(str.strip, column.to_pylist()))):

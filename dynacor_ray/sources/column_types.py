@@ -38,6 +38,18 @@ def is_string_type(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
+def valid_text(values: pa.Array[Any]) -> pa.StringArray:
+    """Values of any type as strings in valid UTF-8, which a file may claim wrongly; invalid bytes become U+FFFD."""
+    try:
+        text = values.cast(pa.string())  # which looks at the bytes of some types only
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        views, large = pa.types.is_string_view(values.type), pa.types.is_large_string(values.type)
+        raw = values.cast(pa.binary_view() if views else pa.large_binary() if large else pa.binary()).to_pylist()
+        return pa.array([None if item is None else item.decode(errors="replace") for item in raw], pa.string())
+    return text
+
+
 def is_image_type(kind: pa.DataType) -> bool:
     """Whether values can be encoded images: binary, or Hugging Face's struct with a field `bytes`."""
     if pa.types.is_struct(kind):

@@ -113,11 +113,16 @@ def _read(place: Location, held: Held | None) -> tuple[bytes | None, str | None]
     with place.filesystem.open_input_file(place.path) as file:
         size = file.size()
         if size > MAX_FILE_BYTES:
-            return None, f"file has {size >> 20:,} MiB; the limit is {MAX_FILE_BYTES >> 20} MiB"
+            return None, too_large(size)
         if held is not None:
             held.add(size)
         content = bytes(file.read())
     return (None, f"pointer of Git LFS, not the file; {LFS_REMEDY}") if is_pointer(content) else (content, None)
+
+
+def too_large(size: int) -> str:
+    """Why a file of more than `MAX_FILE_BYTES` is not read."""
+    return f"file has {size >> 20:,} MiB; the limit is {MAX_FILE_BYTES >> 20} MiB"
 
 
 def is_pointer(content: bytes) -> bool:

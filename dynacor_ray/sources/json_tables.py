@@ -92,7 +92,6 @@ class _ShallowLines(io.RawIOBase):
     def __init__(self, source: Any, name: str) -> None:
         self._source, self._name, self._rest, self._keys = source, name, b"", set[bytes]()
         self._decoder: codecs.IncrementalDecoder | None = None
-        self._is_first = True
 
     def readable(self) -> bool:
         return True
@@ -114,14 +113,12 @@ class _ShallowLines(io.RawIOBase):
         return block
 
     def _utf8(self, size: int) -> bytes:
-        """The next bytes of the text in UTF-8 without a byte order mark; none at its end."""
+        """The next bytes of the text in valid UTF-8 without a byte order mark; none at its end."""
         block = bytes(self._source.read(size) if size >= 0 else self._source.read())
-        is_first, self._is_first = self._is_first, False
-        if is_first and (encoding := encoding_of(block)) != "utf-8":
-            self._decoder = codecs.getincrementaldecoder(encoding)("replace")
-        if self._decoder is not None:
-            block = self._decoder.decode(block, not block).encode()
-        return block.removeprefix(codecs.BOM_UTF8) if is_first else block
+        if is_first := self._decoder is None:
+            self._decoder = codecs.getincrementaldecoder(encoding_of(block))("replace")
+        text = self._decoder.decode(block, not block).encode()
+        return text.removeprefix(codecs.BOM_UTF8) if is_first else text
 
 
 def _depth(line: bytes) -> int:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dynacor_ray.core.schema import INSTANCE_ID, RAW_ERROR, RAW_LABEL, TRUE_LABEL
-from dynacor_ray.sources.column_types import without_dictionary
+from dynacor_ray.sources.column_types import valid_text, without_dictionary
 from dynacor_ray.sources.columns import Columns
 
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
@@ -56,7 +56,7 @@ def text_strings(column: pa.ChunkedArray[Any]) -> pa.StringArray:
     elif pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
         text = pa.array([None if v is None else v.decode(errors="replace") for v in values.to_pylist()], pa.string())
     else:
-        text = _utf8(values.cast(pa.string()))
+        text = valid_text(values)
     text = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
@@ -92,16 +92,6 @@ def _label_errors(labels: pa.StringArray, column: pa.ChunkedArray[Any]) -> pa.St
 def _combined(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
     combined = without_dictionary(column).combine_chunks()
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
-
-
-def _utf8(text: pa.StringArray) -> pa.StringArray:
-    """Strings that are valid UTF-8, which a file may claim wrongly; invalid bytes become U+FFFD."""
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        raw = text.cast(pa.binary()).to_pylist()
-        return pa.array([None if item is None else item.decode(errors="replace") for item in raw], pa.string())
-    return text
 
 
 def _float_strings(values: pa.Array[Any]) -> pa.StringArray:

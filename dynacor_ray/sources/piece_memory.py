@@ -46,6 +46,13 @@ def one_large_at_a_time() -> Iterator[None]:
         turn.end()
 
 
+def wait_for_turn(count: int) -> None:
+    """Before so many bytes are read at once: of a large piece, wait for its turn in `one_large_at_a_time`."""
+    turn: _Turn | None = getattr(_HERE, "turn", None)
+    if turn is not None and count > LARGE_BYTES:
+        turn.take()
+
+
 class Held:
     """Counts the bytes of rows that are read together, also by several threads."""
 

@@ -19,6 +19,7 @@ from dynacor_ray.core.errors import DataError, expected_got, first_line
 from dynacor_ray.core.storage import Location, is_damage, retry_transient, storage_errors
 from dynacor_ray.sources.arrow_messages import largest_batch
 from dynacor_ray.sources.image_files import LFS_REMEDY, file_stamp, is_pointer
+from dynacor_ray.sources.piece_memory import wait_for_turn
 
 ARROW = (".arrow", ".feather")
 ROW_FILES = (".parquet", *ARROW)
@@ -118,9 +119,9 @@ def open_row_file(name: str, place: Location, info: pafs.FileInfo) -> RowFile:
     """Open a parquet or Arrow file by its ending. Raises DataError when it cannot be read."""
     stamp = tuple(file_stamp(name, info))
     if name.lower().endswith(ARROW):
-        with _arrow(place, name, check=True) as (schema, batches):
+        with _arrow(place, name, check=True) as (schema, batches, unpacked):
             rows = tuple(batch.num_rows for batch in batches)
-        return _with_hive_columns(RowFile(ArrowRows(place, name), schema, rows, stamp))
+        return _with_hive_columns(RowFile(ArrowRows(place, name, unpacked=unpacked), schema, rows, stamp))
     with _parquet(place, name) as file:
         if file.metadata.num_columns > MAX_COLUMNS:
             got = f"{file.metadata.num_columns:,}"
@@ -243,12 +244,19 @@ def _unreadable(place: Location, name: str, kind: str, error: Exception) -> Data
 
 @dataclass(frozen=True)
 class ArrowRows(RowReader):
-    """Record batches of an Arrow stream or file; local ones are mapped into memory, so that skipping is free."""
+    """Record batches of an Arrow stream or file; local ones are mapped into memory, so that skipping is free.
+
+    Attributes:
+        unpacked: most bytes that a packed batch becomes; 0 where none is packed.
+    """
+
+    unpacked: int = 0
 
     def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """See `RowReader.batches`."""
         wanted = set(self.groups)
-        with _arrow(self.place, self.name) as (_, batches):
+        wait_for_turn(self.unpacked)
+        with _arrow(self.place, self.name) as (_, batches, _):
             for number, batch in enumerate(batches):
                 if number in wanted:
                     rows = batch.select(columns)
@@ -259,13 +267,19 @@ class ArrowRows(RowReader):
 
 
 @contextmanager
-def _arrow(place: Location, name: str, check: bool = False) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """Schema and batches of a file in either form. check: whether packed batches are refused that fit no memory."""
+def _arrow(
+    place: Location, name: str, check: bool = False
+) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch], int]]:
+    """Schema and batches of a file in either form, and the most bytes that one takes once it is unpacked.
+
+    check: whether that is looked for, and refused where it fits no memory; else it is 0.
+    """
     with storage_errors("read", place):
         try:
             source = pa.memory_map(place.path) if place.is_local else place.filesystem.open_input_file(place.path)
             with source:
-                if check and (size := largest_batch(source)) > _MOST_UNPACKED:
+                size = largest_batch(source) if check else 0
+                if size > _MOST_UNPACKED:
                     got, remedy = f"one of {size >> 20:,} MiB", "write it in smaller batches"
                     raise DataError(expected_got(f"batches of {name} that fit into memory", got, remedy))
                 source.seek(0)
@@ -273,10 +287,10 @@ def _arrow(place: Location, name: str, check: bool = False) -> Iterator[tuple[pa
                 source.seek(0)
                 if is_file:
                     file = ipc.open_file(source)
-                    yield file.schema, map(file.get_batch, range(file.num_record_batches))
+                    yield file.schema, map(file.get_batch, range(file.num_record_batches)), size
                 else:
                     stream = ipc.open_stream(source)
-                    yield stream.schema, iter(stream)
+                    yield stream.schema, iter(stream), size
         except DataError:
             raise
         except (pa.ArrowException, ValueError, OSError) as error:

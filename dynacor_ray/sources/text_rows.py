@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,13 +23,15 @@ from dynacor_ray.sources.image_files import file_stamp
 from dynacor_ray.sources.row_files import RowFile, RowReader
 from dynacor_ray.sources.text_format import COMPRESSIONS, TextFormat, find_format
 
-_CHUNK_BYTES, _LONGEST_LINE = 8 << 20, 64 << 20
+_CHUNK_BYTES, _LONGEST_LINE, _VIEW_BYTES = 8 << 20, 64 << 20, 1 << 16
 _DECIMAL_COMMA = r"^\s*([-+]?\d+),(\d+)\s*$"
 _EXCEL_ERRORS = ("#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!")
 _NO_NUMBERS = [*pacsv.ConvertOptions().null_values, *_EXCEL_ERRORS, "None", "<NA>", "?"]
 """What stands for a missing number: also what spreadsheets, pandas, and the tables of UCI write."""
-_PLAIN: dict[tuple[Any, ...], Any] = {}
-"""Plain copies that this process made, which are gone when it ends."""
+_COPIES = 16
+"""Plain copies that a process keeps: each takes disk and a file handle."""
+_PLAIN: dict[tuple[Any, ...], _Copy] = {}
+"""Plain copies that this process made, the last used at the end. They have no name, so no end of it leaves one."""
 _LOCK = threading.Lock()
 
 
@@ -56,8 +59,7 @@ class TextRows(RowReader):
 
     def batches(self, columns: list[str], max_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """See `RowReader.batches`."""
-        place, _ = plain_text(self.place, self.form, self.stamp)
-        with storage_errors("read", self.place), place.filesystem.open_input_file(place.path) as file:
+        with storage_errors("read", self.place), open_plain(self.place, self.form, self.stamp) as file:
             for start, length in self.ranges:
                 file.seek(start)
                 yield from self.parse(file.read(length), columns).to_batches(max_rows)
@@ -69,7 +71,7 @@ class TextRows(RowReader):
         convert = pacsv.ConvertOptions(
             include_columns=columns, column_types=types, decimal_point=self.form.decimal, null_values=_NO_NUMBERS
         )
-        read = plain_text(self.place, self.form, self.stamp)[1].read_options()
+        read = plain_form(self.form).read_options()
         read.skip_rows, read.block_size = 0, max(len(data), 1)
         try:
             return with_points(pacsv.read_csv(io.BytesIO(data), read, self.form.parse_options(), convert), self.form)
@@ -110,31 +112,85 @@ def open_text_rows(place: Location, numbers: Sequence[str]) -> RowFile:
     typed = {field.name: field.type for field in text_schema(place, form)}
     has_ids = INSTANCE_ID in typed and pa.types.is_integer(typed[INSTANCE_ID])
     reader = TextRows(place, name, form=form, numbers=frozenset(numbers), stamp=stamp, has_ids=has_ids)
-    ranges, rows = _ranges(*plain_text(place, form, stamp), lambda data: reader.parse(data, [form.names[0]]).num_rows)
+    with storage_errors("read", place), open_plain(place, form, stamp) as file:
+        ranges, rows = _ranges(file, name, plain_form(form), lambda data: reader.parse(data, [form.names[0]]).num_rows)
     typed |= {name: pa.string() for name in typed if name != INSTANCE_ID} | dict.fromkeys(numbers, pa.float64())
     notes = (form.note,) if form.note else ()
     return RowFile(replace(reader, ranges=ranges), pa.schema(list(typed.items())), rows, stamp, notes)
 
 
-def plain_text(place: Location, form: TextFormat, stamp: tuple[Any, ...]) -> tuple[Location, TextFormat]:
-    """The table in a form that can be read from any line on: itself, or a copy in UTF-8 that is not compressed.
+def _is_wide(form: TextFormat) -> bool:
+    """Whether a line ends with other bytes than in UTF-8."""
+    return form.encoding.startswith(("utf-16", "utf-32"))
+
+
+def plain_form(form: TextFormat) -> TextFormat:
+    """How the table is written in what `open_plain` opens."""
+    return replace(form, encoding="utf-8") if _is_wide(form) else form
+
+
+def open_plain(place: Location, form: TextFormat, stamp: tuple[Any, ...]) -> IO[bytes]:
+    """The table, open in a form that can be read from any line on: itself, or a copy in UTF-8 that is not compressed.
 
     A compressed text has no lines to jump to, and one in UTF-16 no bytes that end a line. The copy is on this machine,
-    one per process, and as large as the text.
+    as large as the text, and is made again where `_COPIES` others were used since.
     """
-    is_wide = form.encoding.startswith(("utf-16", "utf-32"))
-    if not is_wide and not place.path.lower().endswith(COMPRESSIONS):
-        return place, form
+    if not _is_wide(form) and not place.path.lower().endswith(COMPRESSIONS):
+        return place.filesystem.open_input_file(place.path)  # type: ignore[no-any-return]
     key = (place.uri, *stamp)
     with _LOCK:
-        if key not in _PLAIN:
-            copy = tempfile.NamedTemporaryFile(prefix="dynacor-", suffix=".csv")  # noqa: SIM115 - lives with the process
-            with place.stream() as stream, storage_errors("write", locate(copy.name)):
-                source = pa.transcoding_input_stream(stream, form.encoding, "utf-8") if is_wide else stream
-                shutil.copyfileobj(source, copy, _CHUNK_BYTES)
-                copy.flush()
-            _PLAIN[key] = copy
-    return locate(_PLAIN[key].name), replace(form, encoding="utf-8") if is_wide else form
+        copy = _PLAIN.pop(key, None) or _plain_copy(place, form)
+        _PLAIN[key] = copy
+        if len(_PLAIN) > _COPIES:
+            _PLAIN.pop(next(iter(_PLAIN)))
+    return io.BufferedReader(_View(copy), _VIEW_BYTES)
+
+
+def _plain_copy(place: Location, form: TextFormat) -> _Copy:
+    copy = _Copy()
+    with place.stream() as stream, storage_errors("write", locate(tempfile.gettempdir())):
+        source = pa.transcoding_input_stream(stream, form.encoding, "utf-8") if _is_wide(form) else stream
+        shutil.copyfileobj(source, copy.file, _CHUNK_BYTES)
+        copy.file.flush()
+    return copy
+
+
+class _Copy:
+    """A file without a name, closed once nobody reads it any more."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as this object
+
+    def __del__(self) -> None:
+        self.file.close()
+
+
+class _View(io.RawIOBase):
+    """A copy, read from a place of one's own: several threads share its handle."""
+
+    def __init__(self, copy: _Copy) -> None:
+        self._copy, self._at = copy, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence != os.SEEK_SET:
+            raise io.UnsupportedOperation
+        self._at = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, into: Any, /) -> int:
+        data = os.pread(self._copy.file.fileno(), len(into), self._at)
+        into[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def _whole_rows(data: bytes, end: bytes, quote: bytes) -> int:
@@ -150,26 +206,25 @@ def _whole_rows(data: bytes, end: bytes, quote: bytes) -> int:
 
 
 def _ranges(
-    place: Location, form: TextFormat, count: Callable[[bytes], int]
+    file: IO[bytes], name: str, form: TextFormat, count: Callable[[bytes], int]
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """Cut the rows into pieces of some megabytes at ends of lines; counts the rows of each."""
     ranges, rows = [], []
-    with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
-        end, rest, start = form.line_end.encode(), b"", 0
-        skip = form.skip + form.has_header
-        while block := file.read(_CHUNK_BYTES):
-            data = rest + block
-            while skip and end in data:
-                start, data, skip = start + data.index(end) + len(end), data[data.index(end) + len(end) :], skip - 1
-            last = 0 if skip else _whole_rows(data, end, form.quote.encode())
-            if last:
-                ranges.append((start, last))
-                rows.append(count(data[:last]))
-            rest, start = data[last:], start + last
-            if len(rest) > _LONGEST_LINE:
-                got = f"one of more than {_LONGEST_LINE >> 20} MiB"
-                raise DataError(expected_got(f"lines in {place}", got, "check that it is a table in text"))
-        if rest.strip():
-            ranges.append((start, len(rest)))
-            rows.append(count(rest))
+    end, rest, start = form.line_end.encode(), b"", 0
+    skip = form.skip + form.has_header
+    while block := file.read(_CHUNK_BYTES):
+        data = rest + block
+        while skip and end in data:
+            start, data, skip = start + data.index(end) + len(end), data[data.index(end) + len(end) :], skip - 1
+        last = 0 if skip else _whole_rows(data, end, form.quote.encode())
+        if last:
+            ranges.append((start, last))
+            rows.append(count(data[:last]))
+        rest, start = data[last:], start + last
+        if len(rest) > _LONGEST_LINE:
+            got = f"one of more than {_LONGEST_LINE >> 20} MiB"
+            raise DataError(expected_got(f"lines in {name}", got, "check that it is a table in text"))
+    if rest.strip():
+        ranges.append((start, len(rest)))
+        rows.append(count(rest))
     return tuple(ranges), tuple(rows)

@@ -20,7 +20,7 @@ from dynacor_ray.sources.base import Shard, Source, SourceOptions
 from dynacor_ray.sources.class_names import named_classes
 from dynacor_ray.sources.columns import LABEL_COLUMNS
 from dynacor_ray.sources.folder import read_together
-from dynacor_ray.sources.image_files import MAX_FILE_BYTES, file_stamp, is_image_name, raw_images, some_rows
+from dynacor_ray.sources.image_files import MAX_FILE_BYTES, file_stamp, is_image_name, raw_images, some_rows, too_large
 from dynacor_ray.sources.label_values import label_strings
 from dynacor_ray.sources.piece_memory import Held
 
@@ -49,17 +49,19 @@ class TarShard(Shard):
     def read(self) -> pa.Table:
         """See `Shard.read`."""
         images: list[bytes | None] = [None] * self.num_rows
+        uris, errors = self.rows[URI].to_pylist(), self.rows[RAW_ERROR].to_pylist()
         numbers, offsets, sizes = (self.rows[name].to_pylist() for name in (_FILE, _OFFSET, _SIZE))
         held = Held(self.files[0].parent)
         for number in sorted(set(numbers)):
             place = self.files[number]
             with storage_errors("read", place), place.filesystem.open_input_file(place.path) as file:
                 for row in np.flatnonzero(np.array(numbers) == number).tolist():
-                    if 0 <= sizes[row] <= MAX_FILE_BYTES:
+                    if sizes[row] > MAX_FILE_BYTES:
+                        errors[row] = errors[row] or too_large(sizes[row])
+                    elif sizes[row] >= 0:
                         file.seek(offsets[row])
                         images[row] = content = bytes(file.read(sizes[row]))
                         held.add(len(content))
-        uris, errors = self.rows[URI].to_pylist(), self.rows[RAW_ERROR].to_pylist()
         return raw_images(self.first_row, uris, self.read_labels(), errors, images)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,23 +44,27 @@ FEATURES = 16
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """Four logical CPUs, so that two training workers and Ray Data fit on any machine.
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Four logical CPUs, so that two training workers and Ray Data fit on any machine; gives its temporary folder.
 
     For what is about workers, processes, Ray Data or Tune: the rest runs in one process, which takes a fraction of the
     time and makes the same outputs (`test_one_process.py`).
     """
     silence_ray()
     disable_preemption_watcher()
-    ray.init(
-        address="local",
-        num_cpus=4,
-        object_store_memory=300 << 20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    yield
+    folder = tmp_path_factory.mktemp("workers")
+    with pytest.MonkeyPatch.context() as patch:  # Ray's own folder stays where it is: its sockets need short paths
+        patch.setenv("RAY_TMPDIR", os.environ.get("RAY_TMPDIR", tempfile.gettempdir()))
+        patch.setenv("TMPDIR", str(folder))
+        ray.init(
+            address="local",
+            num_cpus=4,
+            object_store_memory=300 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    yield folder
     ray.shutdown()
 
 

@@ -50,7 +50,7 @@ def test_features_in_memory_and_in_parquet_get_the_same_answer(
     assert dynacor_ray.detect(frame, labels, **fast, quiet=True).run.path == held.run.path, "found again"
 
 
-def test_a_data_set_of_ray_is_read_by_its_own_tasks(cluster: None, tmp_path: Path) -> None:
+def test_a_data_set_of_ray_is_read_by_its_own_tasks(cluster: Path, tmp_path: Path) -> None:
     """Its rows keep their order, whatever the order in which tasks end, and come back by it; pictures are images."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 300)

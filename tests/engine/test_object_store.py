@@ -102,6 +102,31 @@ def test_a_whole_run_and_a_sweep(
     assert SECRET not in shown.out + shown.err
 
 
+def test_a_small_file_takes_three_requests(server: int) -> None:
+    """Its size when it is opened, its content, and whether it was replaced meanwhile."""
+    locate(uri_of(server).format("f")).write_bytes(b"[1]")
+    counts = []
+    for _ in range(3):  # a busy machine answers late, and a request is repeated then
+        with faulty_proxy(server, faults := Faults(0.0)) as port:
+            assert locate(uri_of(port).format("f")).read_bytes() == b"[1]"
+        counts.append(sum(faults.done.values()))
+    assert min(counts) == 3
+
+
+def test_a_small_file_that_is_replaced_once_it_is_open(server: int) -> None:
+    old, new = b"[1]", b"[1, 2, 3]"
+
+    class Replaced(Faults):
+        def next(self) -> str:
+            if self.done.total() == 1:  # between the first two requests of a reader
+                locate(uri_of(server).format("f")).write_bytes(new)
+            return super().next()
+
+    locate(uri_of(server).format("f")).write_bytes(old)
+    with faulty_proxy(server, Replaced(0.0)) as port:
+        assert locate(uri_of(port).format("f")).read_bytes() == new
+
+
 def test_a_large_table_and_what_dead_runs_left(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both forms of a table replace one another; what is old goes by the time that the store gives its files."""
     place = locate(store.format("run/issues.parquet"))

@@ -7,11 +7,13 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
@@ -19,12 +21,14 @@ import ray
 from fsspec.implementations.local import LocalFileSystem
 
 from dynacor_ray.core.errors import StorageError
+from dynacor_ray.engine.runtime.blocks import RayBlocks
+from dynacor_ray.engine.runtime.parallel_map import parallel_map
 from dynacor_ray.workflows.detect import detect
 from tests.engine.faults import assert_nothing_half, assert_whole
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "clustering_epochs": 1, "quiet": True, "cluster": "none"}
-ON_CLUSTER = 16
-"""Runs; each starts and ends two workers."""
+ON_CLUSTER, WARM = 64, 16
+"""Runs, each of which starts and ends two workers, and how many of them are over before anything is measured."""
 WRITTEN_ON_RAY = ("/dataset/", "/signals/epoch", "progress.json", "checkpoint.pt", "manifest.json", "dynamics.parquet")
 """By tasks and workers, but for the last manifest; what else there is the driver writes, as in one process."""
 
@@ -67,19 +71,58 @@ def test_many_runs_leave_nothing(
     assert not list(own_temporary_folder.iterdir())
 
 
-@pytest.mark.slow
+def of_cluster() -> tuple[int, int, int, int]:
+    """Bytes of memory of Ray's servers and of its workers, all their open files, and placement groups."""
+    servers, workers, files = 0, 0, 0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it may end meanwhile
+            own, is_worker = process.memory_full_info().uss, process.name().startswith("ray::")
+            servers, workers = servers + own * (not is_worker), workers + own * is_worker
+            files += process.num_fds()
+    groups = ray.util.placement_group_table().values()
+    return servers, workers, files, sum(group["state"] != "REMOVED" for group in groups)
+
+
 @pytest.mark.usefixtures("cluster")
-def test_many_runs_on_one_cluster_leave_nothing(feature_set: Callable[..., Path], tmp_path: Path) -> None:
-    """Nothing stays reserved: what a run leaves set aside, the next one would wait for."""
-    data, rows = str(feature_set(200)), []
+def test_a_pass_over_a_data_set_of_ray_leaves_no_thread() -> None:
+    """Neither where the caller stops early; five were left per run."""
+    before = set(threading.enumerate())
+    assert sorted(parallel_map(abs, [-1, -2, -3])) == [1, 2, 3]
+    blocks = iter(RayBlocks(ray.data.from_arrow([pa.table({"a": [1, 2]}), pa.table({"a": [3]})])))
+    assert next(blocks).num_rows == 2
+    del blocks
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert "Prefetcher" not in left, left
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_many_runs_on_one_cluster_leave_nothing(
+    feature_set: Callable[..., Path], tmp_path: Path, own_temporary_folder: Path, cluster: Path
+) -> None:
+    """Nothing stays reserved: what a run leaves set aside, the next one would wait for.
+
+    Ray's servers remember each process that there was; their memory per run is what that takes.
+    """
+    data, mine, theirs, left = str(feature_set(200)), [], [], []
     for number in range(ON_CLUSTER):
         detect(data, out=str(tmp_path / f"run{number}"), **OPTIONS | {"cluster": "auto", "workers": 2})
-        rows.append(held())
-        groups = ray.util.placement_group_table().values()
-        assert [group["state"] for group in groups if group["state"] != "REMOVED"] == []
-    memory, files, threads, _ = slopes(rows[ON_CLUSTER // 4 :])
-    assert memory < 4 << 20, f"{memory / 1024:.0f} KiB per run"
-    assert max(files, threads) < 0.5, rows
+        mine.append(held())
+        theirs.append(of_cluster())
+        left.append(len(list(cluster.rglob("*"))))
+    memory, files, threads, _ = slopes(mine[WARM:])
+    servers, workers, handles, _ = slopes(theirs[WARM:])
+    told = (
+        f"KiB per run: driver {memory / 1024:.0f}, servers {servers / 1024:.0f}, workers {workers / 1024:.0f}; handles"
+    )
+    print(f"{told}: driver {files:.3f}, cluster {handles:.3f}; threads {threads:.3f}; temporary files {left[-1]}")
+    assert memory < 1 << 20, told
+    assert max(servers, workers) < 4 << 20, told
+    assert max(files, threads) < 0.05, mine
+    assert handles < 2, theirs
+    assert [groups for *_, groups in theirs] == [0] * ON_CLUSTER
+    assert left[WARM:] == [left[WARM]] * (ON_CLUSTER - WARM), left
+    assert not list(own_temporary_folder.iterdir())
 
 
 def full_disk(allowed: int) -> tuple[pafs.FileSystem, list[str]]:

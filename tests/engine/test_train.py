@@ -153,10 +153,14 @@ def test_a_method_on_what_a_run_left(
 
 
 def test_a_run_on_other_data_is_refused(pristine: Finished, tmp_path: Path) -> None:
-    other = write_features(tmp_path / "other.parquet", 1001, seed=1)
+    """The directory is free for the corrected command, which finds the data packed."""
+    other, run = write_features(tmp_path / "other.parquet", 1001, seed=1), tmp_path / "run"
     with pytest.raises(RunDirectoryError, match="Expected a run on the same rows and labels as"):
-        train(str(other), without=str(pristine.run), out=str(tmp_path / "run"), **FAST)
-    assert not (tmp_path / "run" / "config.json").exists(), "free for the corrected command"
+        train(str(other), without=str(pristine.run), out=str(run), **FAST)
+    assert [place.name for place in run.iterdir()] == ["cache"]
+    packed = {place: place.stat().st_mtime_ns for place in run.rglob("part-*.parquet")}
+    train(str(other), out=str(run), **FAST)
+    assert packed == {place: place.stat().st_mtime_ns for place in run.rglob("part-*.parquet")} != {}
 
 
 def test_test_rows_of_other_classes_are_refused(tmp_path: Path) -> None:

@@ -43,8 +43,7 @@ def drive(verb: str, mode: str, data: Path, out: Path) -> None:
     options = OPTIONS | MODES[mode] | {"out": str(out), "quiet": True}
     if mode == "ray":
         silence_ray()
-        there = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 200 << 20, "log_to_driver": False}
-        ray.init(address="local", **there)
+        start_ray()
     if verb == "detect":
         detect(str(data), clustering_epochs=1, **options)
     elif verb == "sweep":
@@ -52,6 +51,25 @@ def drive(verb: str, mode: str, data: Path, out: Path) -> None:
     else:
         train(str(data), loss="elr", **options)
     ray.shutdown()
+
+
+def start_ray() -> None:
+    """A cluster; once more where this machine is too busy for Ray to start in time, which says nothing of a run."""
+    there = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 200 << 20, "log_to_driver": False}
+    for attempt in range(3):
+        try:
+            ray.init(address="local", **there)
+            return
+        except Exception as error:
+            kill_children()
+            if attempt == 2 or "timed out" not in str(error):
+                raise
+
+
+def kill_children() -> None:
+    """Those of a start of Ray that failed."""
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
 
 
 class Driver:
@@ -73,8 +91,7 @@ class Driver:
             except BaseException:
                 os.write(2, traceback.format_exc().encode())
             finally:
-                for process in psutil.Process().children(recursive=True):  # of a start of Ray that failed
-                    process.kill()
+                kill_children()
                 os._exit(code)
 
     def poll(self) -> int | None:

@@ -5,8 +5,11 @@ What one module refuses by itself is tested beside that module.
 
 from __future__ import annotations
 
+import codecs
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +170,53 @@ def test_labels_that_are_not_utf_8(tmp_path: Path) -> None:
     checked = looked_at(save(tmp_path / "a.parquet", {"label": text, "uri": text, "feature": FEATURES}))
     assert checked.rows["given_label"].to_pylist() == [0, 1, 0, 1]
     assert checked.rows["uri"].to_pylist() == ["caf\ufffd", "tea"] * 2
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_paths_and_labels_that_are_not_utf_8(kind: str, tmp_path: Path) -> None:
+    """The first values of a column of text are looked at, too: whether they name images."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(png())
+    columns = {"path": [b"a.png", b"caf\xe9.png", b"b.png", b"b.png"], "label": [b"caf\xe9", b"x", b"x", b"caf\xe9"]}
+    data = tmp_path / f"t.{kind}"
+    if kind == "jsonl":
+        lines = zip(*columns.values(), strict=True)
+        data.write_bytes(b"".join(b'{"path": "%s", "label": "%s"}\n' % line for line in lines))
+    else:
+        raw = {name: pa.array(values).buffers() for name, values in columns.items()}
+        save(data, {name: pa.Array.from_buffers(pa.string(), 4, buffers) for name, buffers in raw.items()})
+    rows = open_source(str(data), SourceOptions()).shards(4)[0].read()
+    assert rows["label"].to_pylist() == ["caf\ufffd", "x", "x", "caf\ufffd"]
+    assert rows["uri"].to_pylist() == ["a.png", "caf\ufffd.png", "b.png", "b.png"]
+    assert rows["error"].to_pylist() == [None, "missing file", None, None]
+
+
+def test_a_table_in_text_that_says_to_be_utf_8_and_is_not(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(codecs.BOM_UTF8 + b"path,label\ncaf\xe9.png,x\na.png,y\n")
+    with pytest.raises(DataError, match=r"t\.csv to be a table in text, but got '.*UTF8.*'; correct the file"):
+        open_source(str(tmp_path / "t.csv"), SourceOptions())
+
+
+REPORTS = """
+from dynacor_ray.core.errors import ConfigError
+from dynacor_ray.engine.runtime.mlflow_client import check_tracking
+from mlflow.telemetry.utils import is_telemetry_disabled
+from ray._common.usage import usage_lib
+reports = not is_telemetry_disabled()
+try:
+    check_tracking("nowhere://x")
+except ConfigError:
+    print(reports, not is_telemetry_disabled(), usage_lib.usage_stats_enabled())
+"""
+
+
+def test_no_library_reports_its_use() -> None:
+    """MLflow would, until it is asked for here, and Ray; neither in a test of its own or on a machine for tests."""
+    pytest.importorskip("mlflow")
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command, environment = (
+        [sys.executable, "-W", "ignore", "-c", REPORTS],
+        kept | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=100)
+    assert told.stdout.split() == ["True", "False", "False"]

@@ -244,7 +244,8 @@ def count_labels(shards: list[Shard]) -> dict[str, int]:
 
 
 def _label_counts(shard: Shard) -> dict[str, int]:
-    values = shard.read_labels().drop_null().value_counts()
+    with one_large_at_a_time():
+        values = shard.read_labels().drop_null().value_counts()
     return {str(item["values"]): int(item["counts"]) for item in values.to_pylist()}
 
 

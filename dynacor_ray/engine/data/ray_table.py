@@ -16,8 +16,9 @@ from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.hashing import digest
 from dynacor_ray.core.storage import Location
 from dynacor_ray.engine.data.find_duplicates import row_hashes
+from dynacor_ray.engine.runtime.blocks import tables_of
 from dynacor_ray.engine.runtime.parallel_map import one_column, results
-from dynacor_ray.engine.runtime.session import remote_errors, silence_ray
+from dynacor_ray.engine.runtime.session import silence_ray
 from dynacor_ray.sources.column_types import plain, without_dictionary
 from dynacor_ray.sources.frames import Rows, StoredTable
 from dynacor_ray.sources.in_memory import encoded
@@ -99,9 +100,8 @@ class RayTable(StoredTable):
     def __init__(self, dataset: Any, folder: Location) -> None:
         """Look at the first row. Raises DataError when there is none."""
         self._dataset, self._folder = dataset, folder
-        with remote_errors():
-            first = next(iter(dataset.limit(1).iter_batches(batch_size=None, batch_format="pyarrow")), None)
-        if first is None or not first.num_rows:
+        first = next(tables_of(dataset.limit(1)), None)
+        if first is None:
             raise DataError(expected_got("labeled rows", "0 rows", "check how the data set was made"))
         self.schema = _plain_table(first).schema
 

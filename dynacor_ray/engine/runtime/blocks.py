@@ -37,6 +37,23 @@ class Blocks(ABC):
         """The same blocks, made once."""
 
 
+def tables_of(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
+    """Execute a data set and yield its blocks that have rows as they arrive.
+
+    Not by its `iter_batches`, which starts a thread: where nothing is prefetched, or the caller stops early, Ray 2.60
+    never ends that.
+    """
+    import ray
+    from ray.data.block import BlockAccessor
+
+    with remote_errors():
+        for bundle in dataset.iter_internal_ref_bundles():
+            for ref in bundle.block_refs:
+                table = BlockAccessor.for_block(ray.get(ref)).to_arrow()
+                if table.num_rows:
+                    yield table
+
+
 class RayBlocks(Blocks):
     """Blocks of a Ray data set."""
 
@@ -44,8 +61,7 @@ class RayBlocks(Blocks):
         self._dataset = dataset
 
     def __iter__(self) -> Iterator[pa.Table]:
-        with remote_errors():
-            yield from self._dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        yield from tables_of(self._dataset)
 
     def map(self, work: Work, shared: Any = None) -> Blocks:
         """As `Blocks.map`, in tasks of Ray Data."""

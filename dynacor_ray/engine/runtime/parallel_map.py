@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dynacor_ray.engine.runtime.session import on_cluster, remote_errors
+from dynacor_ray.engine.runtime.blocks import tables_of
+from dynacor_ray.engine.runtime.session import on_cluster
 from dynacor_ray.engine.runtime.tasks import map_threads
 
 if TYPE_CHECKING:
@@ -36,9 +37,8 @@ def values_of(block: pa.Table, name: str) -> list[Any]:
 
 def results(dataset: ray.data.Dataset) -> Iterator[Any]:
     """Execute a data set and yield the small Python values of its column `RESULT` as they arrive."""
-    with remote_errors():
-        for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield from values_of(block, RESULT)
+    for block in tables_of(dataset):
+        yield from values_of(block, RESULT)
 
 
 def items_dataset(items: Sequence[Any]) -> ray.data.Dataset:

@@ -85,6 +85,18 @@ CASES = {
     "hooks.slack.com/services/T00/B00/abcdefghij": "hooks.slack.com/services/***",
     "discord.com/api/webhooks/12345/abcdefghijklmnop": "discord.com/api/webhooks/***",
     "https://api.telegram.org/bot12345:abcdefghijklmnop/x": "https://api.telegram.org/bot***/x",
+    "https://u:PW\uff20host/x": "https://***@host/x",
+    "s3://KEY:SECRET\ufe6bb/x": "s3://***@b/x",
+    "s3:/KEY:SECRET\uff20b/x": "s3:/***@b/x",
+    "sshpass -p PW ssh me@h": "sshpass -p *** ssh me@h",
+    "sshpass -v -pPW ssh h": "sshpass -v -p*** ssh h",
+    "sshpass -p 'a PW' ssh h": "sshpass -p *** ssh h",
+    "docker login -u me -p PW registry": "docker login -u me -p *** registry",
+    "mysqldump -u me -pPW db": "mysqldump -u me -p*** db",
+    "redis-cli -h h -a PW ping": "redis-cli -h h -a *** ping",
+    "net use Z: \\\\h\\s PW /user:me": "net use Z: \\\\h\\s *** /user:me",
+    "net use \\\\h\\s /user:me PW": "net use \\\\h\\s /user:me ***",
+    "https://h/a?p=hunter2&x=1": "https://h/a?p=***&x=1",
     "PRIVATE KEY BLOCK-----\nPW\n-----END": "PRIVATE KEY BLOCK-----***-----END",
 }
 PLAIN = (
@@ -105,6 +117,8 @@ PLAIN = (
     *("the password is required", "token is missing", "secret garden", "token 1234567", "a token classification"),
     *("global_pool in ('token', 'avg')", "asianelephant asia_2024", "basic resnet50", "Basic dXNlcm5hbWU", "pass=3"),
     *("name: token, value", "<token>a", "12:30@noon", "auth=basic", "tokens=[1, 2]"),
+    *("https://h/?p=12&q=a", "https://h/?p=about", "mysql -p db", "ssh -p 2222 h", "mkdir -p a1b2c3", "cat\uff20home"),
+    *("net use of labels", "net use \\\\h\\s /user:me", "the login page -p 80", "redis-cli -h h -p 6379"),
     *("docker run -u 1000:1000", "secret key of birds", "https://h/robot12345/x", "--user me"),
 )
 
@@ -124,6 +138,7 @@ LONG = (
     *("a.", "x://u:", "://", "@//u:", "a:/b:@", "token", "?key", "'secret:'", "--token ", "eyJaaaaaaaa.", "u:p"),
     *("token = (", "password''", "name=token,", "<token>", r"\"secret\"", "password is ", "login a ", "token%22"),
     *("basic a", "=a%3a%2f%2f", " -u a", ":thin:a/", "/bot12345", "/webhooks/1"),
+    *("sshpass ", "sshpass -", "mysql -", "net use ", "net use \\\\h ", "login -p", "?p=a", "x://u:p\uff20"),
 )
 
 

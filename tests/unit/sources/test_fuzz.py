@@ -67,6 +67,13 @@ def arrow(offsets: list[int]) -> bytes:
     return stream.getvalue()
 
 
+def misnamed() -> bytes:
+    """A parquet file, the name of one of whose columns is no text."""
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"zq": [1, 2], "label": ["a", "b"]}), stream, store_schema=False)
+    return stream.getvalue().replace(b"zq", b"\xff\xfe")
+
+
 DAMAGED = {
     "cut.npy": (npy(np.ones((4, 2)))[:-8], "x ends before its last row"),
     "header.npy": (npy(np.ones((4, 2))).replace(b"(4, 2)", b"(4, ("), "to be an array of NumPy"),
@@ -75,7 +82,8 @@ DAMAGED = {
         "to be a .npz",
     ),
     "bomb.npz": (zipped(x=claimed(10**10, 2), y=claimed(10**10)), r"labels that are .* \(10000000000,\)"),
-    "names.jsonl": (b'{"\xff": 1, "label": "a"}\n' * 4, r"column names of names\.jsonl as UTF-8"),
+    "names.jsonl": (b'{"\xff": 1, "label": "a"}\n' * 4, "in names.jsonl, but got the columns \ufffd, label"),
+    "names.parquet": (misnamed(), r"names\.parquet to be a readable parquet file"),
     "long.csv": (b"label,x%s,x1,x2,x3\n" % (b"1" * 5000) + b"a,1,2,3,4\n" * 4, "at least two classes"),
     "twice.csv": (b"label,x0,x1,x1,x3\n" + b"a,1,2,3,4\n" * 4, "distinct column names"),
     "label.csv": (b"label,x0,x1,x2,x3\n" + (b"%s,1,2,3,4\n1,1,2,3,4\n" % (b"1" * 5000)) * 2, "at most 500 characters"),

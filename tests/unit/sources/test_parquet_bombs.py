@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import resource
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from PIL import Image
 
 from dynacor_ray.core.errors import DataError, DynacorError
 from dynacor_ray.core.image_decoding import ImageError, load_rgb, probe
+from dynacor_ray.core.progress import Progress
+from dynacor_ray.core.storage import locate
+from dynacor_ray.engine.data import ingest
 from dynacor_ray.sources import piece_memory, row_files
 from dynacor_ray.sources.base import SourceOptions
 from dynacor_ray.sources.registry import open_source
@@ -44,6 +48,37 @@ def test_packed_batches_are_measured_before_they_are_unpacked(
         return
     with pytest.raises(DataError, match=r"batches of a\.arrow that fit into memory, but got one of 2 MiB"):
         opened(tmp_path / "a.arrow")
+
+
+def test_of_large_packed_batches_one_is_unpacked_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes up to a gigabyte, however small its file."""
+    monkeypatch.setattr(piece_memory, "LARGE_BYTES", 1 << 18)
+    inside, most, unpack = 0, 0, row_files.ArrowRows.batches
+
+    def watched(*arguments: Any) -> Any:
+        nonlocal inside, most
+        for batch in unpack(*arguments):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.02)
+            try:
+                yield batch
+            finally:
+                inside -= 1
+
+    monkeypatch.setattr(row_files.ArrowRows, "batches", watched)
+    table = pa.table({"label": list("abab"), "feature": pa.array([[float(row)] * (1 << 15) for row in range(4)])})
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    for name in "abcd":
+        with pa.ipc.new_file(str(tmp_path / f"{name}.arrow"), table.schema, options=options) as writer:
+            writer.write_table(table)
+    monkeypatch.setattr("dynacor_ray.engine.runtime.tasks.usable_cpus", lambda: 4)
+    source = opened(tmp_path)
+    inside = most = 0
+    assert ingest.count_labels(source.shards(4)) == {"a": 8, "b": 8}
+    assert most == 1
+    packed = ingest.ingest(source, locate(str(tmp_path / "packed")), 0.0, Progress(quiet=True))
+    assert (packed.manifest.num_rows, most) == (16, 1)
 
 
 def repeated(value: bytes | str) -> pa.Array[pa.DataType]:

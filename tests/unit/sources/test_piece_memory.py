@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ from dynacor_ray.core.errors import DataError, DynacorError
 from dynacor_ray.core.progress import Progress
 from dynacor_ray.core.storage import locate
 from dynacor_ray.engine.data import ingest
-from dynacor_ray.sources import json_tables, piece_memory, row_files, text_rows
+from dynacor_ray.sources import image_files, json_tables, piece_memory, row_files, text_rows, webdataset
 from dynacor_ray.sources.base import Source
 from dynacor_ray.sources.box_files import _listed_names
 from tests.opened_sources import opened, png, write
@@ -48,6 +49,30 @@ def test_one_large_file_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     packed = ingest.ingest(opened(tmp_path / "t.csv"), locate(str(tmp_path / "packed")), 0.0, Progress(quiet=True))
     assert packed.manifest.num_rows == 40
     assert len(packed.manifest.parts) == 20, "2 rows each, as make a file, since more than 10 would fill the memory"
+
+
+@pytest.mark.parametrize("kind", ["folder", "table", "tar"])
+def test_a_file_beyond_the_limit_is_quarantined(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is read: what is refused below is only what all rows of a piece hold together."""
+    for module in (image_files, webdataset):
+        monkeypatch.setattr(module, "MAX_FILE_BYTES", 1 << 20)
+    files = {f"{name}/{row}.png": png() for name in "ab" for row in range(3)}
+    files["a/0.png"] += bytes(1 << 20)
+    for name, content in files.items():
+        write(tmp_path / "set" / name, content)
+    data = tmp_path / "set"
+    if kind == "table":
+        data = write(tmp_path / "t.csv", "uri,label\n" + "".join(f"set/{name},{name[0]}\n" for name in files))
+    if kind == "tar":
+        data = tmp_path / "t.tar"
+        with tarfile.open(data, "w") as packed:
+            for name in files:
+                packed.add(tmp_path / "set" / name, name.replace("/", "-"))
+                packed.add(write(tmp_path / "label", name[0]), name.replace("/", "-").replace("png", "cls"))
+    monkeypatch.setattr(piece_memory, "MAX_BYTES", 1 << 20)
+    rows = read(opened(data))
+    assert rows["image"].to_pylist() == [None, *[png()] * 5]
+    assert rows["error"][0].as_py() == "file has 1 MiB; the limit is 1 MiB"
 
 
 @pytest.mark.usefixtures("little")

@@ -5,8 +5,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +76,44 @@ def test_wide_text_that_has_no_lines_to_jump_to(
     np.testing.assert_array_equal(np.array(copied.read()["feature"].to_pylist()), VALUES[2:3])
     np.testing.assert_array_equal(vectors(source, 1), VALUES)
     assert whole(source)["label"].to_pylist() == LABELS
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from tests.opened_sources import opened
+assert opened(Path(sys.argv[1])).num_rows == 4
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_plain_copy_has_no_name_that_a_killed_process_would_leave(tmp_path: Path) -> None:
+    data, folder = tmp_path / "t.csv.gz", tmp_path / "tmp"
+    folder.mkdir()
+    write(data, gzip.compress(text({**WIDE, "label": LABELS}).encode()))
+    environment = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(data)], env=environment, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert list(folder.iterdir()) == []
+
+
+def test_many_packed_files_keep_few_handles_and_each_is_read_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those whose copy had to go, and in several threads at once."""
+    monkeypatch.setattr(text_rows, "_PLAIN", {})
+    monkeypatch.setattr(text_rows, "_COPIES", 2)
+    monkeypatch.setattr(text_rows, "_CHUNK_BYTES", 50)
+    for number in range(8):
+        columns = {**{name: values + number for name, values in WIDE.items()}, "label": LABELS}
+        write(tmp_path / f"{number}.csv.gz", gzip.compress(text(columns).encode()))
+    before, source = len(os.listdir("/dev/fd")), opened(tmp_path / "*.csv.gz")
+    expected = np.concatenate([VALUES + number for number in range(8)])
+    with ThreadPoolExecutor(4) as pool:
+        tables = list(pool.map(lambda shard: shard.read(), source.shards(2)))
+    np.testing.assert_array_equal(np.array(pa.concat_tables(tables)["feature"].to_pylist()), expected)
+    assert len(text_rows._PLAIN) == 2
+    assert len(os.listdir("/dev/fd")) <= before + 2
 
 
 def test_a_damaged_file_of_xz_is_named(tmp_path: Path) -> None:
