@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,18 @@ def _compiled(network: torch.nn.Module, side: int, callers: int) -> Any:
         "INFERENCE_NUM_THREADS": callers,
         "ENABLE_CPU_PINNING": False,  # every process would take the first core
     }
-    return openvino.Core().compile_model(model, "CPU", options)
+    return _core().compile_model(model, "CPU", options)
+
+
+@cache
+def _core() -> Any:
+    """The one of this process, which stays.
+
+    Where a processor needs large signal frames (AVX-512, AMX), each gives the thread that makes it a stack for signal
+    handlers, and takes it away at its end. Of two, the one that ends last leaves a stack behind that is no longer
+    there, and Ctrl-C is a segmentation fault.
+    """
+    return openvino.Core()
 
 
 def _traced(network: torch.nn.Module, side: int) -> Any:

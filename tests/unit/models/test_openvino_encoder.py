@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import gc
 import importlib.util
 import sys
 from pathlib import Path
@@ -80,6 +82,29 @@ def test_a_network_that_does_not_fit_stays_with_torch(
     assert "plain PyTorch" in ready.note
     with pytest.raises(EncoderError, match="Expected a network that OpenVINO can run"):
         load_encoder(dataclasses.replace(ready.spec, back_end="openvino"))
+
+
+class Stack(ctypes.Structure):
+    """Where the handlers of a thread's signals run (sigaltstack(2))."""
+
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@needs_openvino
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_stack_of_signals_outlives_encoders() -> None:
+    """Else Ctrl-C is a segmentation fault once two are gone, on processors with AVX-512."""
+    from dynacor_ray.models.openvino_encoder import OpenVinoEncoder
+
+    plain = NetworkEncoder(network := nn.Flatten(), network, 8, (0.5,) * 3, (0.25,) * 3, "cpu")
+    made = [OpenVinoEncoder(plain) for _ in range(2)]
+    while made:
+        made.pop(0)
+        gc.collect()
+    stack = Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
+    assert stack.start is None or any(int(low, 16) <= stack.start < int(high, 16) for low, high in ranges)
 
 
 def test_without_openvino(conv_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
