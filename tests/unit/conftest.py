@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,18 @@ def no_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray, "init", _refuse)
         patch.setattr(ray._private.worker, "init", _refuse)
+        yield
+
+
+def _keep_signal(*_args: object) -> NoReturn:
+    raise AssertionError("a unit test must not interrupt the process that runs it; work in a thread or a child process")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_interrupts() -> Iterator[None]:
+    """A lock that is lost in the main thread fails its test: a SIGINT, late or early, would end all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signal, "pthread_kill", _keep_signal)
         yield
 
 
