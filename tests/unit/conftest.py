@@ -1,10 +1,11 @@
-"""Unit tests are pure: none may start Ray, and torch gets one thread.
+"""Unit tests are pure: none may start Ray, and torch and BLAS get one thread.
 
 What takes seconds to import is imported by the fixtures: the process that only hands out tests reads this file, too.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from hypothesis import settings
 
 PACKAGE = Path(__file__).parents[2] / "dynacor_ray"
 LOADED_ONCE = {
@@ -30,6 +30,7 @@ LOADED_ONCE = {
 """Files by what each process would take seconds to import; torchvision, timm and torch's own optimizers bring the
 compiler."""
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else small fits take ten times the time, waiting for one another
 gc.disable()  # what is imported stays: looking for garbage among it takes a tenth of the time
 
 
@@ -44,8 +45,14 @@ class _Examples:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Examples())  # a hook of this file would be asked for its own folder only
+    if config.getoption("dist", "no") != "no":  # it only hands out tests
+        return
+    from hypothesis import settings
+
     settings.register_profile("patient", deadline=None)  # a busy machine is no fault
     settings.load_profile("patient")
+    if hasattr(config, "workerinput"):  # all is reported: seconds to free what was loaded, object by object
+        atexit.register(os._exit, 0)
 
 
 @pytest.hookimpl(optionalhook=True)  # there may be no xdist
@@ -64,7 +71,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
+    gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """What is garbage is told of now; pytest and Python, which look for it nine times more, need not find the rest."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # triton, which timm brings, would print a page about what Python leaves unseen
 
 
 def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
