@@ -77,7 +77,7 @@ class NoiseDecision:
     @property
     def needs_refit(self) -> bool:
         """Whether the rate is too far from the model's for log odds that are all raised alike."""
-        return self.cut < _NONE and self.rate.value > self.model_rate + HARD_SHARE * self.model_rate
+        return self.rate.value > self.model_rate + HARD_SHARE * self.model_rate
 
     def with_cut(self, log_odds: NDArray[np.float64]) -> NoiseDecision:
         """The same rate on the log odds, float64 (n,), of (another fit of) the model."""

@@ -254,3 +254,19 @@ def test_many_rows_are_fitted_from_the_optimum_of_a_part(monkeypatch: pytest.Mon
     probed = fit_label_noise(scores, classes, 3)
     assert probed.error == pytest.approx(whole.error, abs=0.002)
     assert probed.evidence == pytest.approx(whole.evidence, abs=0.5)
+
+
+def test_of_many_rows_a_part_is_fitted_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    class Counted(_Objective):
+        def __call__(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
+            read.append(self.num_rows)
+            return super().__call__(parameters)
+
+    scores, classes, _ = drawn(np.full((3, 3), 0.1) + 0.7 * np.eye(3), 3000, 8, apart=2.0)
+    model = fit_label_noise(scores, classes, 3)
+    monkeypatch.setattr(label_noise_model, "PROBED", 1500)
+    monkeypatch.setattr(label_noise_model, "_Objective", Counted)
+    assert refit(model, scores, classes, 0.2).error == pytest.approx(0.2, abs=0.08)
+    assert max(read) == 500
