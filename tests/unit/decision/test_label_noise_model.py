@@ -59,6 +59,16 @@ def test_the_gradient_is_exact(classes: int, rate: float | None) -> None:
     assert objective(at)[1] == pytest.approx(numeric, abs=1e-6)
 
 
+def test_a_known_rate_is_that_of_the_labels_as_frequent_as_they_are() -> None:
+    rng = np.random.default_rng(3)
+    given = rng.integers(0, 4, 200) ** 2 // 4
+    rows = kept(rng.normal(size=(200, 4)), given, rng)
+    alone, known = (_Objective(*rows, 4, rate) for rate in (None, 0.4))
+    at = alone.start() + rng.normal(size=len(alone.start()))
+    said = alone.model(at).error[given].mean()
+    assert known(at)[0] - alone(at)[0] == pytest.approx((said - 0.4) ** 2)
+
+
 def test_known_rates_and_pairs_come_back_within_their_intervals() -> None:
     entries = []
     for seed in range(6):
