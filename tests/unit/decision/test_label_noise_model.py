@@ -228,6 +228,15 @@ def test_labels_of_the_surest_rows_that_a_model_leaves_unexplained_by_hand() -> 
     assert model.unexplained(np.take_along_axis(scores, sure, axis=1)[None], sure) == 0
 
 
+def test_a_class_that_stands_for_others_is_no_surer_than_one_of_them() -> None:
+    """Of 30 classes six are kept: the label with 0.16, another, and four that have 0.2 for seven classes each."""
+    probability, stand_for = np.array([0.16, 0.04, 0.2, 0.2, 0.2, 0.2]), np.array([1, 1, 7, 7, 7, 7])
+    scores = np.tile(np.log(probability / stand_for), (1, 100, 1))
+    pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), np.full(30, 1 / 29))
+    model = LabelNoiseModel(np.ones(1), np.zeros(30), np.zeros(30), pairs)
+    assert model.unexplained(scores, np.tile(np.arange(6), (100, 1))) == 0
+
+
 def test_a_model_that_fits_leaves_little_unexplained() -> None:
     scores, classes, _ = drawn(noisy(), 4000, 15)
     assert fit_label_noise(scores, classes, 5).unexplained(scores, classes) < 0.02
