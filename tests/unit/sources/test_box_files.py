@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
 
-from dynacor_ray.core.errors import DataError
+from dynacor_ray.core.errors import DataError, StorageError
 from tests.opened_sources import opened, png, whole, write
 
 
@@ -129,3 +131,22 @@ def test_a_text_beside_one_image_of_a_folder_of_classes_is_no_box(tmp_path: Path
     write(tmp_path / "overview.txt", "1 0.5 0.5 1 1\n")
     write(tmp_path / "logo.xml", "<annotation/>")
     assert opened(tmp_path).name == "folder"
+
+
+@pytest.mark.parametrize(
+    ("large", "others"),
+    [
+        ("labels/a.txt", ()),
+        ("data.yaml", ("labels/a.txt",)),
+        ("classes.txt", ("labels/a.txt",)),
+        ("Annotations/a.xml", ()),
+    ],
+)
+def test_files_of_boxes_are_small(tmp_path: Path, large: str, others: tuple[str, ...]) -> None:
+    """A gigabyte that poses as a list would be held several times over."""
+    write(tmp_path / "images" / "a.png", png())
+    for name in others:
+        write(tmp_path / name, "0 0.5 0.5 1 1\n")
+    os.truncate(write(tmp_path / large, "0 0.5 0.5 1 1\n"), 1 << 30)
+    with pytest.raises(StorageError, match=rf"{re.escape(large)} to be small, but got more than (1|64) MiB"):
+        opened(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dynacor_ray.core.errors import ConfigError, DataError
+from dynacor_ray.core.errors import ConfigError, DataError, StorageError
 from dynacor_ray.sources.clothing1m import CLASS_NAMES, Entry, balanced_sample, key_error
 from dynacor_ray.sources.validate import build_vocabulary, validate_rows
 from tests.opened_sources import OUTSIDE, opened, png, whole, write
@@ -153,3 +153,11 @@ def test_clothing1m_test_images(tmp_path: Path) -> None:
     (root / "annotations" / "clean_test_key_list.txt").unlink()
     with pytest.raises(DataError, match=r"clean_test_key_list.txt in .*, but got no such file"):
         opened(f"clothing1m_test:{root}")
+
+
+@pytest.mark.parametrize("name", ["noisy_label_kv.txt", "noisy_train_key_list.txt"])
+def test_clothing1m_texts_are_no_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("dynacor_ray.sources.clothing1m._TEXT_BYTES", 1 << 20)
+    os.truncate(clothing(tmp_path) / "annotations" / name, 1 << 30)
+    with pytest.raises(StorageError, match=f"{name} to be small, but got more than 1 MiB"):
+        opened(tmp_path)
