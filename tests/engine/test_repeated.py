@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ def held() -> tuple[int, int, int, int]:
     return me.memory_info().rss, me.num_fds(), threading.active_count(), len(os.listdir(tempfile.gettempdir()))
 
 
-def slopes(rows: list[tuple[int, int, int, int]]) -> np.ndarray:
-    """Of each of `held`, per run."""
+def slopes(rows: Sequence[tuple[float, ...]]) -> np.ndarray:
+    """Of each of `held` or `of_cluster`, per run."""
     after = np.array(rows, float)
     return np.polyfit(np.arange(len(after)), after, 1)[0]
 
@@ -71,16 +71,23 @@ def test_many_runs_leave_nothing(
     assert not list(own_temporary_folder.iterdir())
 
 
-def of_cluster() -> tuple[int, int, int, int]:
-    """Bytes of memory of Ray's servers and of its workers, all their open files, and placement groups."""
-    servers, workers, files = 0, 0, 0
+def of_cluster() -> tuple[float, ...]:
+    """Of Ray's servers bytes of memory and open files, of its workers both on average, and how many there are.
+
+    Ray starts and ends workers as it likes. Its log monitor holds logs of theirs open, up to 200.
+    """
+    servers, workers = [], []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it may end meanwhile
-            own, is_worker = process.memory_full_info().uss, process.name().startswith("ray::")
-            servers, workers = servers + own * (not is_worker), workers + own * is_worker
-            files += process.num_fds()
-    groups = ray.util.placement_group_table().values()
-    return servers, workers, files, sum(group["state"] != "REMOVED" for group in groups)
+            if "log_monitor" not in " ".join(process.cmdline()):
+                kind = workers if process.name().startswith("ray::") else servers
+                kind.append((process.memory_full_info().uss, process.num_fds()))
+    return (*np.sum(servers, axis=0), *np.mean(workers or [(0, 0)], axis=0), len(workers))
+
+
+def reserved() -> int:
+    """Placement groups that are not removed."""
+    return sum(group["state"] != "REMOVED" for group in ray.util.placement_group_table().values())
 
 
 @pytest.mark.usefixtures("cluster")
@@ -110,17 +117,17 @@ def test_many_runs_on_one_cluster_leave_nothing(
         mine.append(held())
         theirs.append(of_cluster())
         left.append(len(list(cluster.rglob("*"))))
+        assert reserved() == 0, f"placement groups after run {number}"
     memory, files, threads, _ = slopes(mine[WARM:])
-    servers, workers, handles, _ = slopes(theirs[WARM:])
-    told = (
-        f"KiB per run: driver {memory / 1024:.0f}, servers {servers / 1024:.0f}, workers {workers / 1024:.0f}; handles"
-    )
-    print(f"{told}: driver {files:.3f}, cluster {handles:.3f}; threads {threads:.3f}; temporary files {left[-1]}")
+    of_servers, handles, of_a_worker, its_handles, workers = slopes(theirs[WARM:])
+    told = f"KiB per run: driver {memory / 1024:.0f}, servers {of_servers / 1024:.0f}, worker {of_a_worker / 1024:.0f}"
+    also = f"handles: driver {files:.3f}, servers {handles:.3f}, worker {its_handles:.3f}; threads {threads:.3f}"
+    print(f"{told}; {also}; workers {workers:.3f}; temporary files {left[-1]}")
     assert memory < 1 << 20, told
-    assert max(servers, workers) < 4 << 20, told
+    assert max(of_servers, of_a_worker) < 2 << 20, theirs
     assert max(files, threads) < 0.05, mine
-    assert handles < 2, theirs
-    assert [groups for *_, groups in theirs] == [0] * ON_CLUSTER
+    assert max(handles, its_handles) < 1, theirs
+    assert workers < 0.1, theirs
     assert left[WARM:] == [left[WARM]] * (ON_CLUSTER - WARM), left
     assert not list(own_temporary_folder.iterdir())
 
