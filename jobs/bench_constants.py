@@ -11,12 +11,14 @@ over the kinds of noise that can be seen at all.
 
 from __future__ import annotations
 
-import functools
 import json
+import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing.pool import Pool
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +30,9 @@ from numpy.typing import NDArray
 
 from dynacor_ray.decision import label_noise_model, noise_decision, noise_rate
 from dynacor_ray.decision.fitted_decision import fit_decision, model_scores, settle
-from dynacor_ray.decision.label_noise_model import LabelNoiseModel
+from dynacor_ray.decision.label_noise_model import LabelNoiseModel, fit_label_noise
+from dynacor_ray.decision.model_readings import ModelReadings, read_model
+from dynacor_ray.engine.runtime.tasks import one_thread
 from dynacor_ray.ground_truth.metrics import detection_metrics
 
 Constant = tuple[ModuleType, str]
@@ -41,13 +45,12 @@ MODEL: dict[Constant, tuple[float, ...]] = {
     (label_noise_model, "PAIR_WIDTH"): (0.25, 0.5, 1.0),
 }
 CUT: dict[Constant, tuple[float, ...]] = {
-    (noise_decision, "GROWTH"): (0.5, 1.0, 4 / 3),
-    (noise_decision, "TIMES"): (2.0, 4.0, 6.0),
-    (noise_decision, "HARD_SHARE"): (0.15, 0.3, 0.6),
-    (noise_decision, "RISING"): (0.7, 0.8, 0.85),
-    (noise_decision, "FLAT"): (0.9, 0.95),
-    (noise_decision, "CREDIBLE"): (0.3, 0.5, 0.6),
-    (noise_decision, "NOT_CREDIBLE"): (0.65, 0.8, 1.0),
+    (noise_decision, "GROWTH"): (0.25, 0.5, 1.0),
+    (noise_decision, "CLEAR"): (1.0, 1.25, 1.5),
+    (noise_decision, "FAR"): (4.0, 6.0, 8.0),
+    (noise_decision, "TIMES"): (4.0, 6.0, 8.0),
+    (noise_decision, "EXPLAINED"): (0.02, 0.03, 0.04),
+    (noise_decision, "REFIT_FROM"): (1.15, 1.3, 1.6),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
 }
 RANGE: dict[Constant, tuple[float, ...]] = {
@@ -56,6 +59,7 @@ RANGE: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "SURE_F1"): (0.6, 0.7, 0.8),
 }
 """Candidates; the value in the code is one of them."""
+ALL = SUREST | MODEL | CUT | RANGE
 UNSEEN = ("hard rows", "rules")
 """Errors that follow from what a row shows: no constant finds them."""
 COVERED = 0.9
@@ -70,7 +74,7 @@ class Readings:
     family: str
     wrong: NDArray[np.bool_]
     surest: Mapping[tuple[float, ...], noise_rate.NoiseRate]
-    model: Mapping[tuple[float, ...], LabelNoiseModel]
+    model: Mapping[tuple[float, ...], tuple[LabelNoiseModel, ModelReadings]]
     blocks: NDArray[np.float64]
     classes: NDArray[np.int64]
 
@@ -116,8 +120,10 @@ def combinations(candidates: Mapping[Constant, tuple[float, ...]]) -> Iterator[d
     yield from ({first: one, second: other} for one in ones for other in others)
 
 
-def read(labels: quality.LabelSet, training: quality.Training) -> Readings:
+@one_thread()
+def read(labels: quality.LabelSet, cache: Path) -> Readings:
     """The readings of one label set with all candidates."""
+    training, _ = quality.trained(labels, cache)
     surest, model = {}, {}
     for values in combinations(SUREST):
         with constants(values):
@@ -125,38 +131,48 @@ def read(labels: quality.LabelSet, training: quality.Training) -> Readings:
             surest[(*values.values(),)] = noise_rate.for_few_rows(one, len(labels.given) / labels.num_classes)
     rows = quality.scored(labels, training)
     originals = rows.of(~rows.is_copy)
+    blocks = model_scores(originals, fit_decision(rows, None).influence)
     for values in combinations(MODEL):
         with constants(values):
-            fitted = fit_decision(rows, None)
-            model[(*values.values(),)] = fitted.model
-    blocks = model_scores(originals, fitted.influence)
+            fitted = fit_label_noise(blocks, originals.classes, labels.num_classes)
+            model[(*values.values(),)] = fitted, read_model(fitted, blocks, originals.classes)
     return Readings(labels.data, labels.family, labels.wrong, surest, model, blocks, originals.classes)
+
+
+_readings: list[Readings] = []
+"""Of this process and of those that are forked from it."""
+
+
+@one_thread()
+def judge(number: int, given: tuple[float, ...]) -> Result:
+    """One label set with some constants, in the order of ALL."""
+    values, one = dict(zip(ALL, given, strict=True)), _readings[number]
+    surest = one.surest[(*(values[place] for place in SUREST),)]
+    model, readings = one.model[(*(values[place] for place in MODEL),)]
+    with constants(values):
+        model, decision = settle(model, readings, one.blocks, one.classes, None, surest)
+        log_odds = model.log_odds(one.blocks, one.classes)
+    flags, rate = decision.flag(log_odds), decision.rate
+    f1 = detection_metrics(flags, -log_odds, one.wrong)["f1"]
+    score = float(flags.mean()) if f1 is None else f1
+    return Result(score, rate.low <= one.wrong.mean() <= rate.high, rate.high - rate.low)
 
 
 class Judge:
     """Decides label sets with any constants; what it did before it knows."""
 
-    def __init__(self, readings: list[Readings]) -> None:
-        self.readings = readings
-        self.judge = functools.cache(self._judge)
-
-    def _judge(self, number: int, given: tuple[tuple[Constant, float], ...]) -> Result:
-        values, one = dict(given), self.readings[number]
-        surest = one.surest[(*(values[place] for place in SUREST),)]
-        model = one.model[(*(values[place] for place in MODEL),)]
-        with constants(values):
-            model, decision = settle(model, one.blocks, one.classes, None, surest)
-            log_odds = model.log_odds(one.blocks, one.classes)
-        flags, rate = decision.flag(log_odds), decision.rate
-        f1 = detection_metrics(flags, -log_odds, one.wrong)["f1"]
-        score = float(flags.mean()) if f1 is None else f1
-        return Result(score, rate.low <= one.wrong.mean() <= rate.high, rate.high - rate.low)
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.known: dict[tuple[int, tuple[float, ...]], Result] = {}
 
     def results(self, values: Values, numbers: list[int]) -> dict[str, list[Result]]:
         """Of some label sets, by family."""
-        given, groups = tuple(values.items()), defaultdict(list)
+        given, groups = (*(values[place] for place in ALL),), defaultdict(list)
+        new = [number for number in numbers if (number, given) not in self.known]
+        found = self.pool.starmap(judge, [(number, given) for number in new], chunksize=4)
+        self.known |= {(number, given): one for number, one in zip(new, found, strict=True)}
         for number in numbers:
-            groups[self.readings[number].family].append(self.judge(number, given))
+            groups[_readings[number].family].append(self.known[number, given])
         return groups
 
 
@@ -175,25 +191,25 @@ def honesty_of(groups: Mapping[str, list[Result]]) -> float:
     return -width if covered >= COVERED else covered - COVERED - 1.0
 
 
-def choose(judge: Judge, numbers: list[int]) -> dict[Constant, float]:
+def choose(decides: Judge, numbers: list[int]) -> dict[Constant, float]:
     """The constants by some label sets, each in turn with those chosen before it."""
-    values = {place: float(getattr(*place)) for place in SUREST | MODEL | CUT | RANGE}
+    values = {place: float(getattr(*place)) for place in ALL}
     for place, candidates in (CUT | SUREST | MODEL | RANGE).items():
         objective = honesty_of if place in RANGE else quality_of
-        scores = {one: objective(judge.results(values | {place: one}, numbers)) for one in candidates}
+        scores = {one: objective(decides.results(values | {place: one}, numbers)) for one in candidates}
         best = max(scores, key=lambda one: scores[one])
         if scores[best] > scores[values[place]]:
             values[place] = best
     return values
 
 
-def line(judge: Judge, what: str, name: str) -> dict[str, Any]:
+def line(decides: Judge, what: str, name: str) -> dict[str, Any]:
     """One family: what was chosen without it where that differs from the code, and how both do on it."""
-    is_held = [getattr(one, what) == name for one in judge.readings]
+    is_held = [getattr(one, what) == name for one in _readings]
     held, rest = ([number for number, held in enumerate(is_held) if held is which] for which in (True, False))
-    now = {place: float(getattr(*place)) for place in SUREST | MODEL | CUT | RANGE}
-    chosen = choose(judge, rest)
-    found = [judge.results(values, held) for values in (now, chosen)]
+    now = {place: float(getattr(*place)) for place in ALL}
+    chosen = choose(decides, rest)
+    found = [decides.results(values, held) for values in (now, chosen)]
 
     def mean(groups: Mapping[str, list[Result]], clean: bool) -> float | None:
         scores = [one.score for family, held in groups.items() for one in held if (family == "clean") == clean]
@@ -215,12 +231,16 @@ def main(options: Options) -> None:
     """Read every label set, choose without each family, judge it, print JSON."""
     asked = quality.Options(data=options.data, kinds=options.kinds, seeds=options.seeds, most_rows=options.most_rows)
     sets = quality.all_label_sets(asked)
-    judge = Judge([read(labels, quality.trained(labels, options.cache)[0]) for labels in sets])
+    forked = multiprocessing.get_context("fork")
+    with forked.Pool() as pool:
+        _readings.extend(pool.starmap(read, zip(sets, repeat(options.cache))))
     lines = []
-    for what in ("family", "data"):
-        names = sorted({getattr(one, what) for one in judge.readings})
-        lines += [line(judge, what, name) for name in names]
-    print(json.dumps({"label_sets": len(judge.readings), "left_out": lines}, indent=2))
+    with forked.Pool() as pool:
+        decides = Judge(pool)
+        for what in ("family", "data"):
+            names = sorted({getattr(one, what) for one in _readings})
+            lines += [line(decides, what, name) for name in names]
+    print(json.dumps({"label_sets": len(_readings), "left_out": lines}, indent=2))
 
 
 if __name__ == "__main__":

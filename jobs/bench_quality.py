@@ -22,6 +22,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
+from dynacor_ray.core.manifest import TARGET_NORM
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.decision.corrupted_copy_rate import with_corrupted_copies
@@ -35,6 +36,7 @@ from dynacor_ray.detectors.confident_learning import fold_of, prune_by_noise_rat
 from dynacor_ray.detectors.evidence import Evidence
 from dynacor_ray.detectors.nearest_neighbors import NearestNeighbors, normalized
 from dynacor_ray.detectors.simifeat import NEIGHBORS, simifeat_v
+from dynacor_ray.engine.runtime.tasks import one_thread
 from dynacor_ray.ground_truth.metrics import detection_metrics
 from dynacor_ray.ground_truth.noise_spec import given_labels, parse_noise
 from dynacor_ray.ground_truth.synthetic_noise import junk_features
@@ -247,7 +249,8 @@ def train(labels: LabelSet) -> Training:
     lined_up = labels.lined_up
     features = torch.from_numpy(np.concatenate([lined_up, lined_up[source]]))
     center = features.mean(dim=0)
-    scale = float(1.0 / (features - center).std())
+    unit = float(1.0 / (features - center).std())
+    scale = unit * TARGET_NORM / features.shape[1] ** 0.5
     torch.manual_seed(labels.seed)
     model = build_classifier(
         "mlp", num_features=features.shape[1], num_classes=labels.num_classes, mean=center, scale=scale
@@ -275,7 +278,7 @@ def train(labels: LabelSet) -> Training:
     fitted = np.ones(len(label), np.bool_)
     fitted[source], fitted[num_rows:] = False, False
     scores = left_out_scores(features, label, torch.from_numpy(fitted), labels.num_classes, center, scale)
-    random = RandomFeatures(center, scale, feature_count(num_rows), labels.seed)
+    random = RandomFeatures(center, unit, feature_count(num_rows), labels.seed)
     wide = random.widen(features)
     middle = wide[torch.from_numpy(fitted)].mean(dim=0)
     more = left_out_scores(wide, label, torch.from_numpy(fitted), labels.num_classes, middle, 1.0)
@@ -419,6 +422,7 @@ DETECTORS: dict[str, Callable[[LabelSet, Training], Judged]] = {
 # --------------------------------------------------------------------------------------------------------------- table
 
 
+@one_thread()
 def judged(labels: LabelSet, name: str, options: Options) -> dict[str, Any]:
     """A line of the table: how a detector did on a label set; kept beside the training, unless it is `--fresh`."""
     training, key = trained(labels, options.cache)

@@ -28,6 +28,7 @@ from dynacor_ray.decision.label_noise_model import (
     refit,
 )
 from dynacor_ray.decision.likely_classes import stands_for
+from dynacor_ray.decision.model_readings import ModelReadings, read_model
 from dynacor_ray.decision.noise_decision import NoiseDecision, decide
 from dynacor_ray.decision.noise_rate import NoiseRate
 
@@ -142,7 +143,10 @@ class FittedDecision:
 
     def doubts(self, rows: ScoredRows) -> NDArray[np.float64]:
         """1 - P of the most probable class, without the label, float64 (n,)."""
-        return _doubts(self.model, model_scores(rows, self.influence), rows.classes)
+        probability = self.model.class_probability(model_scores(rows, self.influence), rows.classes)
+        single = probability / stands_for(probability.shape[1], rows.num_classes)
+        doubts: NDArray[np.float64] = 1.0 - single.max(axis=1)
+        return doubts
 
     def suggested(self, rows: ScoredRows) -> NDArray[np.int32]:
         """The most probable true class, int32 (n,), where P(wrong) is that of `decision`."""
@@ -184,7 +188,8 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
     model = fit_label_noise(blocks, fitted.classes, classes)
     told = fitted.told
     asks_twins = told is None or model.twins_differ(blocks, fitted.classes, told) <= LEAST_EVIDENCE
-    model, decision = settle(model, blocks, fitted.classes, told if asks_twins else None, surest)
+    readings = read_model(model, blocks, fitted.classes)
+    model, decision = settle(model, readings, blocks, fitted.classes, told if asks_twins else None, surest)
     log_odds = model.log_odds(blocks, fitted.classes, told if asks_twins else None)
     counts = np.bincount(fitted.labels, minlength=classes)
     wrong = np.bincount(fitted.labels, decision.probability(log_odds), minlength=classes)
@@ -198,6 +203,7 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
 
 def settle(
     model: LabelNoiseModel,
+    readings: ModelReadings,
     blocks: NDArray[np.float64],
     classes: NDArray[np.int64],
     told: sparse.csr_array | None,
@@ -207,8 +213,7 @@ def settle(
 
     blocks: float64 (B, n, K), what it was fitted to; classes, told: as of `LabelNoiseModel.joint`.
     """
-    doubts, unexplained = _doubts(model, blocks, classes), model.unexplained(blocks, classes)
-    decision = decide(model.log_odds(blocks, classes, told), doubts, surest, model, unexplained)
+    decision = decide(model.log_odds(blocks, classes, told), readings, surest, model)
     if not decision.needs_refit:
         return model, decision
     model = refit(model, blocks, classes, decision.rate.value)
@@ -227,12 +232,6 @@ def recall_of_found(model: LabelNoiseModel, copies: ScoredRows, flagged: NDArray
     if not weight.any() or weight.sum() ** 2 < _LEAST_COPIES * (weight**2).sum():
         return None
     return float(np.average(flagged, weights=weight))
-
-
-def _doubts(model: LabelNoiseModel, blocks: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
-    number = stands_for(blocks.shape[2], len(model.error))
-    doubts: NDArray[np.float64] = 1.0 - (model.class_probability(blocks, classes) / number).max(axis=1)
-    return doubts
 
 
 def _influence(originals: ScoredRows, copies: ScoredRows) -> float | None:

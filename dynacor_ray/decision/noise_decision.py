@@ -6,19 +6,26 @@ classes where noise differs between classes, so they see too little of it there.
 the model's log odds are raised until they agree with it, and the expected F1 says how many rows to flag.
 
 Errors of people and of a weak annotator are the more frequent the less sure a prediction is, and the surest predictions
-are but 60% of the rows. So what the outer of their two readings has more than the inner is carried on: a straight line
-over all rows would add 4/3 of it, `GROWTH` of it is added, as where features are weak part of it is doubt.
+are but 60% of the rows. So what the outer of their two readings has more than the inner is carried on. A straight line
+over all rows would add 4/3 of it; `GROWTH` of it is added, as the network's doubt grows as well.
 
-Where features are weak, a network is sure of what it cannot know: of clean labels of 14 classes that overlap, its
-surest predictions said that half are wrong. The model, whose scores never saw the label, is right there, and its surest
-rows show it: they are labeled as it says. Errors that follow from what a row shows, which it takes for doubt, are found
-there too: fewer of them have the label that it is sure of. So the surest predictions add at most `TIMES` what the model
-leaves unexplained at its surest rows.
+Where classes overlap, a network is sure of what it cannot know: of clean labels of 14 such classes, its surest
+predictions said that half are wrong. The model, whose scores never saw the label, is right there. So the surest
+predictions add only what two other readings leave to be wrong, the larger of them:
 
-Errors of people are too rare there to be seen. `HARD_SHARE` of the model's own rate is added without proof, and more as
-far as the surest predictions look like those of clear classes: where even the least sure of them is as sure as labels
-agree, not still on the rise (from a ratio of RISING to FLAT), and where they disagree with the labels more than the
-doubt of the model's own surest tenth explains (wholly below a ratio of CREDIBLE, not at all above NOT_CREDIBLE).
+- *clear*: the share of labels that differ from the model's prediction, less what the density of the rows says of how
+  far the classes overlap (`class_overlap`). What the model predicts better than the linear regression alone is taken
+  off as well: where that is much, a better model would predict as much again. `CLEAR` of the rest is believed;
+- *unexplained*: how many fewer of the model's surest rows are labeled as it says. `TIMES` of what exceeds
+  `EXPLAINED` is believed.
+
+What density says is too much where classes have long tails, as images do; the surest predictions are not misled by
+that. Each of the two is right where the other is wrong, and only what both say counts. Of the surest predictions that
+is what is left when the network's own weakness is taken off: by how much more its predictions differ from the labels
+than the model's.
+
+Errors among the rows that are hardest to the network do not reach its surest predictions at all. Where classes are so
+clear that `FAR` times their overlap does not account for the labels that differ, the rest is wrong whatever they say.
 
 Where much is added, the model is fitted once more, to this rate.
 
@@ -46,13 +53,15 @@ from numpy.typing import NDArray
 
 from dynacor_ray.decision.expected_f1 import best_cut, shift_to_rate, wrong_probability
 from dynacor_ray.decision.label_noise_model import LabelNoiseModel
+from dynacor_ray.decision.model_readings import ModelReadings
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
-GROWTH, TIMES, HARD_SHARE = 1.0, 4.0, 0.3
+GROWTH, CLEAR, FAR = 0.5, 1.25, 6.0
+TIMES, EXPLAINED = 6.0, 0.03
+REFIT_FROM = 1.3
+"""Ratio of the settled rate to the model's from which on it is fitted again."""
 LEAST_PROBABILITY = 0.1
 """P(wrong) below which no row is flagged, whatever the expected F1: of right rows, too, one is the likeliest."""
-SUREST, CREDIBLE, NOT_CREDIBLE = 0.1, 0.5, 0.8
-RISING, FLAT = 0.8, 0.9
 DOUBT_SHARE, TOO_MUCH, SURE_F1 = 0.75, 0.15, 0.7
 _NONE = 2.0
 """A cut that no probability reaches."""
@@ -77,7 +86,7 @@ class NoiseDecision:
     @property
     def needs_refit(self) -> bool:
         """Whether the rate is too far from the model's for log odds that are all raised alike."""
-        return self.rate.value > self.model_rate + HARD_SHARE * self.model_rate
+        return self.rate.value > REFIT_FROM * self.model_rate
 
     def with_cut(self, log_odds: NDArray[np.float64]) -> NoiseDecision:
         """The same rate on the log odds, float64 (n,), of (another fit of) the model."""
@@ -97,29 +106,21 @@ class NoiseDecision:
 
 
 def decide(
-    log_odds: NDArray[np.float64],
-    doubts: NDArray[np.float64],
-    surest: NoiseRate | None,
-    model: LabelNoiseModel,
-    unexplained: float = 0.0,
+    log_odds: NDArray[np.float64], readings: ModelReadings, surest: NoiseRate | None, model: LabelNoiseModel
 ) -> NoiseDecision:
     """Rate, range and cut from (a sample of) the originals.
 
-    log_odds: float64 (n,), n >= 1, log P(wrong) / P(right) of the model; doubts: float64 (n,), 1 - max p of the same
-    rows; surest: the reading of the surest predictions with its range, None where training was too short for it;
-    unexplained: of the model, in [0, 1].
+    log_odds: float64 (n,), n >= 1, log P(wrong) / P(right) of the model; readings: of the same rows; surest: the
+    reading of the surest predictions with its range, None where training was too short for it.
     """
     own = wrong_probability(log_odds)
-    model_rate, doubt = float(own.mean(axis=0)), float(doubts.mean(axis=0))
+    model_rate, doubt = float(own.mean(axis=0)), float(readings.doubts.mean(axis=0))
     other = NoiseRate(0.0, 0.0, 0.0, 0.0) if surest is None else surest
     if not model.labels_tell:
         unknown = NoiseRate(0.0, 0.0, 1.0, other.surest)
         shift = shift_to_rate(log_odds, 1.0 / len(log_odds))
         return NoiseDecision(unknown, shift, _NONE, 0.0, model_rate, other.value, doubt)
-    carried_on = other.value + GROWTH * max(0.0, other.value - other.surest)
-    said = max(0.0, min(1.0, carried_on) - model_rate)
-    proved = max(HARD_SHARE * model_rate, TIMES * unexplained * (1.0 - model_rate))
-    value = model_rate + min(max(min(said, proved), said * _belief(other, doubts)), DOUBT_SHARE * doubt)
+    value = model_rate + min(_added(model_rate, readings, other), DOUBT_SHARE * doubt)
     sampling = SIGMAS * float(np.sqrt(max(value * (1.0 - value), 1.0 / len(log_odds)) / len(log_odds)))
     low = (1.0 - TOO_MUCH) * min(model_rate, max(0.0, 2.0 * model_rate - doubt))
     if best_cut(own)[1] < SURE_F1:
@@ -129,11 +130,11 @@ def decide(
     return NoiseDecision(rate, 0.0, _NONE, 0.0, model_rate, other.value, doubt).with_cut(log_odds)
 
 
-def _belief(surest: NoiseRate, doubts: NDArray[np.float64]) -> float:
-    """How far the surest predictions are believed without proof, in [0, 1]."""
-    if surest.surest <= 0.0 or surest.surest >= 1.0:
-        return 0.0
-    flat = (surest.certainty / (1.0 - surest.surest) - RISING) / (FLAT - RISING)
-    least = float(np.sort(doubts)[: max(1, int(SUREST * len(doubts)))].mean(axis=0))
-    credible = (NOT_CREDIBLE - least / surest.surest) / (NOT_CREDIBLE - CREDIBLE)
-    return min(1.0, max(0.0, flat)) * min(1.0, max(0.0, credible))
+def _added(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> float:
+    """What the other readings say beyond the model's rate, in [0, 1]."""
+    said = min(1.0, surest.value + GROWTH * max(0.0, surest.value - surest.surest)) - model_rate
+    weakness = max(0.0, readings.early - readings.disagreement)
+    unexplained = TIMES * max(0.0, readings.unexplained - EXPLAINED) * (1.0 - model_rate)
+    clear = min(said - weakness, CLEAR * readings.clear - model_rate)
+    beyond = readings.clear - FAR * readings.overlap - model_rate
+    return max(min(said, unexplained), clear, beyond, 0.0)

@@ -52,15 +52,13 @@ class NoiseRate:
     """An estimate of the share of wrong labels (§3): low <= value <= high, all in [0, 1].
 
     The ends are as far apart as the readings, and as another sample of as many rows would move them (95%). surest: the
-    reading among the INNER share, which the classifier's doubt has least part in; certainty: probability that the
-    least sure of this share gives its prediction, in [0, 1].
+    reading among the INNER share, which the classifier's doubt has least part in.
     """
 
     value: float
     low: float
     high: float
     surest: float
-    certainty: float = 1.0
 
 
 def count_confidence(largest: Tensor, disagrees: Tensor, is_copy: Tensor) -> Tensor:
@@ -139,14 +137,7 @@ def estimate_noise_rate(
     # The epochs tell of the same rows: their mean has the error of one of them.
     error = SIGMAS * float(np.mean([sampling_error(one, OUTER) for one in known], axis=0))
     low, high = max(0.0, min(inner, value) - error), min(1.0, max(outer) + error)
-    return NoiseRate(value, low, high, inner, float(np.mean([_certainty(one) for one in known], axis=0)))
-
-
-def _certainty(counts: NDArray[np.int64]) -> float:
-    """Probability that the least sure of the INNER share of the originals gives its prediction, in [0, 1]."""
-    surer = counts[0].sum(axis=0)[::-1].cumsum()
-    level = BINS - 1 - int(np.searchsorted(surer, INNER * surer[-1]))
-    return float(1.0 - 2.0 ** (-(level + 0.5) / _BINS_PER_BIT))
+    return NoiseRate(value, low, high, inner)
 
 
 def for_few_rows(rate: NoiseRate, rows_per_class: float) -> NoiseRate:

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from dynacor_ray.core.errors import DataError
 from dynacor_ray.decision.fitted_decision import EARLY_ROWS, ScoredRows, fit_decision, recall_of_found
+from dynacor_ray.decision.model_readings import ModelReadings
 from dynacor_ray.decision.noise_decision import decide
 from dynacor_ray.decision.noise_rate import NoiseRate
 
@@ -64,7 +65,7 @@ def test_overlapping_classes_stay_clean_whatever_a_network_is_sure_of() -> None:
     chance = np.exp(scores[0])
     given = (np.cumsum(chance / chance.sum(axis=1, keepdims=True), axis=1) > random.random((ROWS, 1))).argmax(axis=1)
     rows = scored_rows(scores, given, np.full(ROWS, -1), np.zeros(ROWS, np.bool_))
-    fitted = fit_decision(rows, NoiseRate(0.5, 0.4, 0.6, 0.4, certainty=0.45))
+    fitted = fit_decision(rows, NoiseRate(0.5, 0.4, 0.6, 0.4))
     assert (fitted.log_odds(rows) >= fitted.log_odds_cut).mean() < 0.02
     assert fitted.decision.rate.high > 0.5, "the range still says what they say"
 
@@ -117,7 +118,7 @@ def test_a_block_is_scored_as_the_whole() -> None:
 def test_a_row_that_is_probably_wrong_is_not_suggested_to_be_right() -> None:
     """Of two classes the suggested one is the other exactly where P(wrong) is above one half, also after a shift."""
     rows, _ = scored(classes=2)
-    fitted = fit_decision(rows, NoiseRate(0.5, 0.4, 0.6, 0.4, certainty=0.45))
+    fitted = fit_decision(rows, NoiseRate(0.5, 0.4, 0.6, 0.4))
     assert fitted.decision.shift > 0
     probably = fitted.decision.probability(fitted.log_odds(rows)) > 0.5
     assert ((fitted.suggested(rows) != rows.labels) == probably).all()
@@ -129,7 +130,9 @@ def test_the_cut_in_log_odds_is_the_cut_of_the_decision() -> None:
     log_odds = fitted.log_odds(rows)
     away = np.abs(log_odds - fitted.log_odds_cut) > 1e-6
     assert np.array_equal((log_odds >= fitted.log_odds_cut)[away], fitted.decision.flag(log_odds)[away])
-    nothing = dataclasses.replace(fitted, decision=decide(np.full(50, -800.0), np.zeros(50), None, fitted.model))
+    nothing = dataclasses.replace(
+        fitted, decision=decide(np.full(50, -800.0), ModelReadings(np.zeros(50)), None, fitted.model)
+    )
     assert not (np.full(50, -800.0) >= nothing.log_odds_cut).any()
     assert np.isfinite(nothing.log_odds_cut), "or every row would have the same quality"
 

@@ -170,12 +170,3 @@ def test_few_rows_per_class_bear_out_less_of_an_estimate() -> None:
     assert for_few_rows(rate, 30) == rate
     assert for_few_rows(rate, 20) == NoiseRate(0.02, 0.02, 0.12, 0.02)
     assert for_few_rows(rate, 5) == NoiseRate(0.0, 0.0, 0.12, 0.0)
-
-
-def test_certainty_is_that_of_the_least_sure_among_the_surest() -> None:
-    """Of 1,000 originals each has its own probability from 0 to 1: 30% have more than 0.7."""
-    largest = torch.cat([torch.linspace(0, 1, 1000), torch.full((50,), 0.5)])
-    is_copy = torch.arange(1050) >= 1000
-    rate = estimate_noise_rate({0: count_confidence(largest, is_copy, is_copy).numpy()}, 1, 100)
-    assert rate is not None
-    assert rate.certainty == pytest.approx(0.7, abs=0.02)

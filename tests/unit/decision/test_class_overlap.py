@@ -1,0 +1,88 @@
+"""Whether classes overlap is told by where the rows lie, not by their labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import special
+
+from dynacor_ray.decision import class_overlap
+from dynacor_ray.decision.class_overlap import overlap
+from dynacor_ray.decision.likely_classes import DRAWN
+
+
+def posterior(classes: int, apart: float, rows: int, seed: int = 0) -> NDArray[np.float64]:
+    """P(class) of rows of Gaussian classes of one covariance, whose means are `apart` from the middle."""
+    rng = np.random.default_rng(seed)
+    mean = apart * np.eye(classes)
+    x = mean[rng.integers(0, classes, rows)] + rng.standard_normal((rows, classes))
+    return special.softmax(x @ mean.T, axis=1)
+
+
+def everywhere(probability: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.tile(np.arange(probability.shape[1]), (len(probability), 1))
+
+
+def doubt(probability: NDArray[np.float64]) -> float:
+    return float(1 - probability.max(axis=1).mean())
+
+
+@pytest.mark.parametrize(("classes", "apart"), [(2, 0.7), (3, 1.0), (8, 1.5), (16, 2.0)])
+def test_the_doubt_of_classes_that_overlap_stays(classes: int, apart: float) -> None:
+    p = posterior(classes, apart, 6000)
+    assert doubt(p) > 0.2
+    assert overlap(p, everywhere(p), classes) == pytest.approx(doubt(p), abs=0.03)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 12])
+def test_doubt_that_labels_brought_in_goes(classes: int) -> None:
+    """Of clear classes, when errors are the more frequent the nearer a row is to another class."""
+    clear = posterior(classes, 4.0, 4000)
+    blurred = special.softmax(0.15 * np.log(np.maximum(clear, 1e-30)), axis=1)
+    assert doubt(blurred) > 0.08
+    assert overlap(blurred, everywhere(blurred), classes) < doubt(clear) + 0.01 < doubt(blurred) / 2
+
+
+def test_classes_may_come_in_any_order() -> None:
+    """The label is the first class of each row."""
+    p, rng = posterior(5, 1.5, 1000), np.random.default_rng(1)
+    order = rng.permuted(everywhere(p), axis=1)
+    mixed = overlap(np.take_along_axis(p, order, axis=1), order, 5)
+    assert mixed == pytest.approx(overlap(p, everywhere(p), 5), abs=1e-9)
+
+
+@pytest.mark.parametrize("apart", [6.0, 2.5])
+def test_of_many_classes_the_overlap_with_the_likeliest_is_seen(apart: float) -> None:
+    """Of 40 classes 16 are kept of each row, of which the last four stand for 28.
+
+    All of them are equally far apart here, so that much of what overlaps is not among the kept ones.
+    """
+    p = posterior(40, apart, 4000)
+    drawn = 12 + np.random.default_rng(2).permuted(np.tile(np.arange(28), (4000, 1)), axis=1)[:, :DRAWN]
+    order = np.argsort(-p, axis=1)
+    kept = np.concatenate([order[:, :12], np.take_along_axis(order, drawn, axis=1)], axis=1)
+    single = np.take_along_axis(p, kept, axis=1)
+    single[:, -DRAWN:] *= 28 / DRAWN
+    found = overlap(single / single.sum(axis=1, keepdims=True), kept, 40)
+    assert 0.5 * doubt(p) - 0.001 < found < doubt(p) + 0.001
+
+
+def test_few_rows_of_many_classes_are_not_sharp_for_want_of_rows() -> None:
+    """With as many dimensions as rows of a class, a row would be its own mean's neighbor."""
+    p = posterior(15, 1.5, 120)
+    assert overlap(p, everywhere(p), 15) > 0.6 * doubt(p)
+
+
+def test_a_sample_of_many_rows_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = posterior(3, 1.0, 6000)
+    whole = overlap(p, everywhere(p), 3)
+    monkeypatch.setattr(class_overlap, "PROBED", 3 * 2000)
+    assert overlap(p, everywhere(p), 3) == pytest.approx(whole, abs=0.04)
+    assert overlap(p, everywhere(p), 3) == overlap(p[::3], everywhere(p)[::3], 3)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 50])
+def test_rows_that_are_all_equal(rows: int) -> None:
+    p = np.tile([0.6, 0.3, 0.1], (rows, 1))
+    assert 0.0 <= overlap(p, everywhere(p), 3) <= 1.0
