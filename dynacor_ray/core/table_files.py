@@ -68,6 +68,7 @@ def first_rows(place: Location, count: int) -> pa.Table:
     return table_files(place)[0].head(count)
 
 
+@retry_transient
 def columns_of(place: Location) -> pa.Schema:
     """Names and types of the columns."""
     with table_files(place)[0].parquet() as file:
@@ -86,6 +87,7 @@ def batches(
                 first += batch.num_rows
 
 
+@retry_transient
 def rows_at(place: Location, places: NDArray[np.int64], columns: list[str] | None = None) -> pa.Table:
     """The rows at some positions, increasing; row groups without any are not read."""
     first, tables = 0, list[pa.Table]()

@@ -16,7 +16,7 @@ from PIL import Image
 from dynacor_ray.core import schema
 from dynacor_ray.core.image_decoding import ImageError, load_rgb
 from dynacor_ray.core.packed_dataset import PackedDataset
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import Location, retry_transient
 
 SIDE = 112
 """Longest side of a thumbnail in pixels."""
@@ -115,9 +115,14 @@ def _columns(file: pq.ParquetFile, index: int, name: str) -> Iterator[Any]:
     return (column for column in columns if column.path_in_schema == name)
 
 
-def _images(place: Location, index: int, ids: set[int]) -> Iterator[tuple[int, bytes]]:
+@retry_transient
+def _group_rows(place: Location, index: int) -> pa.Table:
     with place.parquet() as file:
-        rows: pa.Table = file.read_row_group(index, [schema.INSTANCE_ID, schema.IMAGE])
+        return file.read_row_group(index, [schema.INSTANCE_ID, schema.IMAGE])
+
+
+def _images(place: Location, index: int, ids: set[int]) -> Iterator[tuple[int, bytes]]:
+    rows = _group_rows(place, index)
     for row, instance_id in enumerate(rows[schema.INSTANCE_ID].to_pylist()):
         if instance_id in ids:
             yield instance_id, rows[schema.IMAGE][row].as_py()

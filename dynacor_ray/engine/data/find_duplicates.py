@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.duplicates import find_duplicates
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.core.table_files import read_files
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
 
@@ -79,6 +79,7 @@ def write_duplicates(place: Location, parts: Sequence[str], num_rows: int) -> st
     return f"{posixpath.basename(place.path)}/{DUPLICATES}.parquet"
 
 
+@retry_transient
 def _find(files: Sequence[Location], folder: Location, bucket: int) -> str | None:
     """Write the duplicates of one bucket; the name of their file, None without any."""
     tables = []

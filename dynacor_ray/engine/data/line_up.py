@@ -14,7 +14,7 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.core.manifest import FeatureStats, LinedUpFeatures
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.robust_scaling import SAMPLE_ROWS, RobustScaling
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.engine.runtime.parallel_map import parallel_map
 from dynacor_ray.engine.runtime.tasks import map_threads
 
@@ -80,6 +80,7 @@ def equal_rows(count: int) -> DataError:
     )
 
 
+@retry_transient
 def _measure(place: Location, plain: FeatureStats, scaling: RobustScaling) -> tuple[FeatureStats, int, list[int]]:
     """Sums of a file's vectors in line, how many were far, and ids of some of those."""
     with place.parquet() as file:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from dynacor_ray.core.errors import DataError, StorageError, expected_got
 from dynacor_ray.core.hashing import digest
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.engine.data.find_duplicates import row_hashes
 from dynacor_ray.engine.runtime.blocks import tables_of
 from dynacor_ray.engine.runtime.parallel_map import one_column, results
@@ -84,6 +84,7 @@ class StagedRows(Rows):
         return digest(["rows", self.num_rows, joined_hashes([(file.rows, file.hashes) for file in self.files])])
 
 
+@retry_transient
 def _window(place: Location, names: list[str], first: int, last: int) -> pa.Table:
     """Rows first .. last - 1 of a file."""
     with place.parquet() as file:

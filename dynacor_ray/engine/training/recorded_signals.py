@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import CoverageError, expected_got
 from dynacor_ray.core.manifest import MANIFEST
-from dynacor_ray.core.storage import Location
+from dynacor_ray.core.storage import Location, retry_transient
 from dynacor_ray.decision.confident_joint import class_noise_rates
 from dynacor_ray.decision.noise_rate import BINS, NoiseRate, counted_epochs, estimate_noise_rate
 from dynacor_ray.engine.training.open_files import ReadBetween, open_files
@@ -75,6 +75,7 @@ class RecordedSignals:
         return {name: _values(table[name])[order] for name in names}
 
     @property
+    @retry_transient
     def has_class_scores(self) -> bool:
         """Whether the scores that the label noise model reads were recorded."""
         epoch = str(schema.LEAVE_ONE_OUT_EPOCH)

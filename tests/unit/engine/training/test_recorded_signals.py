@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dynacor_ray.core import schema
 from dynacor_ray.core.errors import CoverageError
 from dynacor_ray.core.storage import locate
+from dynacor_ray.core.table_files import columns_of, rows_at
 from dynacor_ray.decision.noise_rate import BINS
 from dynacor_ray.engine.training.recorded_signals import RecordedSignals, coverage_message
 from dynacor_ray.engine.training.signal_files import write_confidence, write_joints
@@ -81,3 +84,27 @@ def test_early_logits_are_lined_up_by_class(tmp_path: Path) -> None:
     classes, scores = RecordedSignals(place, {"0": [], "1": ["1"], "2": ["2"]}).class_scores(keys)
     assert classes.tolist() == epochs[1][0]
     assert scores[:, 6:].tolist() == [[2, 0, -1], [3, 1, 0.5]]
+
+
+def test_storage_may_fail_for_a_moment_where_the_columns_are_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, whole, failures = locate(str(tmp_path)), pq.ParquetFile, [OSError(errno.EIO, "once")]
+    (place / "a").write_table(pa.table({name: [1.0] for name in (*schema.CLASS_SCORES, "more")}))
+    (place / "b").write_table(pa.table({"more": [1.0]}))
+
+    def fails_once(*args: object, **options: object) -> pq.ParquetFile:
+        if failures:
+            raise failures.pop()
+        return whole(*args, **options)
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(pq, "ParquetFile", fails_once)
+    epoch = str(schema.LEAVE_ONE_OUT_EPOCH)
+    assert RecordedSignals(place, {epoch: ["a"]}).has_class_scores
+    assert not failures
+    assert not RecordedSignals(place, {epoch: ["b"]}).has_class_scores
+    failures.append(OSError(errno.EIO, "once"))
+    assert columns_of(place / "b").names == ["more"]
+    failures.append(OSError(errno.EIO, "once"))
+    assert rows_at(place / "b", np.array([0])).num_rows == 1
