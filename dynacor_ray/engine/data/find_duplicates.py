@@ -80,13 +80,14 @@ def write_duplicates(place: Location, parts: Sequence[str], num_rows: int) -> st
 
 
 @retry_transient
+def _bucket(place: Location, bucket: int) -> pa.Table:
+    with place.parquet() as file:
+        return file.read_row_group(bucket)
+
+
 def _find(files: Sequence[Location], folder: Location, bucket: int) -> str | None:
     """Write the duplicates of one bucket; the name of their file, None without any."""
-    tables = []
-    for place in files:
-        with place.parquet() as file:
-            tables.append(file.read_row_group(bucket))
-    table = pa.concat_tables(tables)
+    table = pa.concat_tables([_bucket(place, bucket) for place in files])
     hashes = np.stack([table[word].to_numpy() for word in _WORDS], axis=1)
     found = find_duplicates(table[schema.INSTANCE_ID].to_numpy(), hashes)
     if not len(found.ids):

@@ -9,7 +9,9 @@ from scipy import special
 
 from dynacor_ray.decision import class_overlap
 from dynacor_ray.decision.class_overlap import overlap
+from dynacor_ray.decision.label_noise_model import ClassPairs, LabelNoiseModel
 from dynacor_ray.decision.likely_classes import DRAWN
+from dynacor_ray.decision.model_readings import read_model
 
 
 def posterior(classes: int, apart: float, rows: int, seed: int = 0) -> NDArray[np.float64]:
@@ -85,4 +87,15 @@ def test_a_sample_of_many_rows_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 50])
 def test_rows_that_are_all_equal(rows: int) -> None:
     p = np.tile([0.6, 0.3, 0.1], (rows, 1))
-    assert 0.0 <= overlap(p, everywhere(p), 3) <= 1.0
+    assert overlap(p, everywhere(p), 3) == pytest.approx(0.4), "as often as each class is"
+
+
+def test_readings_count_labels_that_differ_by_each_of_the_scores() -> None:
+    """Of four rows the label is the first class; the model goes by the second of three scores."""
+    differ = np.array([[0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 1, 1]])
+    scores = np.stack([1.0 - differ, differ], axis=2).astype(np.float64)
+    pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), np.ones(2))
+    model = LabelNoiseModel(np.array([0.0, 2.0, 0.0]), np.zeros(2), np.full(2, 0.1), pairs)
+    found = read_model(model, scores, np.tile([0, 1], (4, 1)))
+    assert (found.linear, found.disagreement, found.early) == (0.25, 0.5, 0.75)
+    assert found.doubts == pytest.approx(1 / (1 + np.exp(2.0)))
