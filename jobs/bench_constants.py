@@ -28,9 +28,10 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from dynacor_ray.decision import label_noise_model, noise_decision, noise_rate
+from dynacor_ray.decision import label_noise_fit, noise_decision, noise_rate
 from dynacor_ray.decision.fitted_decision import fit_decision, model_scores, settle
-from dynacor_ray.decision.label_noise_model import LabelNoiseModel, fit_label_noise
+from dynacor_ray.decision.label_noise_fit import fit_label_noise
+from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.model_readings import ModelReadings, read_model
 from dynacor_ray.engine.runtime.tasks import one_thread
 from dynacor_ray.ground_truth.metrics import detection_metrics
@@ -41,13 +42,15 @@ SUREST: dict[Constant, tuple[float, ...]] = {
     (noise_rate, "INNER"): (0.2, 0.3, 0.4),
 }
 MODEL: dict[Constant, tuple[float, ...]] = {
-    (label_noise_model, "PAIR_WEIGHT"): (1.0, 1.5, 2.0),
-    (label_noise_model, "PAIR_WIDTH"): (0.25, 0.5, 1.0),
+    (label_noise_fit, "PAIR_WEIGHT"): (1.0, 1.5, 2.0),
+    (label_noise_fit, "PAIR_WIDTH"): (0.25, 0.5, 1.0),
+    (label_noise_fit, "SCALE_SPREAD"): (0.25, 0.5, 1.0),
+    (label_noise_fit, "MIX_WIDTH"): (0.05, 0.07, 0.1),
 }
 CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "GROWTH"): (0.25, 0.5, 1.0),
     (noise_decision, "CLEAR"): (1.0, 1.25, 1.5),
-    (noise_decision, "FAR"): (4.0, 6.0, 8.0),
+    (noise_decision, "FAR"): (4.0, 5.0, 6.0),
     (noise_decision, "TIMES"): (4.0, 6.0, 8.0),
     (noise_decision, "EXPLAINED"): (0.02, 0.03, 0.04),
     (noise_decision, "REFIT_FROM"): (1.15, 1.3, 1.6),

@@ -5,7 +5,7 @@ the network's early logits, freed of what the row's own label and that of its co
 label noise model weighs them, `noise_decision` settles the rate, and what was fitted on a sample scores the rows of any
 block.
 
-Cost: that of `label_noise_model.fit_label_noise` on the sample; a softmax per row to apply.
+Cost: that of `label_noise_fit.fit_label_noise` on the sample; a softmax per row to apply.
 """
 
 from __future__ import annotations
@@ -19,14 +19,8 @@ from scipy import sparse
 
 from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.early_scores import own_label_influence, two_class_influence, without_own_label
-from dynacor_ray.decision.label_noise_model import (
-    LEAST_EVIDENCE,
-    LabelNoiseModel,
-    PairRates,
-    fit_label_noise,
-    pair_rates,
-    refit,
-)
+from dynacor_ray.decision.label_noise_fit import fit_label_noise, refit
+from dynacor_ray.decision.label_noise_model import LEAST_EVIDENCE, LabelNoiseModel, PairRates, pair_rates
 from dynacor_ray.decision.likely_classes import stands_for
 from dynacor_ray.decision.model_readings import ModelReadings, read_model
 from dynacor_ray.decision.noise_decision import NoiseDecision, decide

@@ -2,73 +2,46 @@
 
 Let `s(x)` be class scores that have not seen the row's own label (`leave_one_out_ridge`). A row's class c is drawn from
 `p_c = softmax(weight s(x) + bias)_c`, its given label y from `T[c, y]`, where `T[c, c] = 1 - error_c` and
-`T[c, j] = error_c pairs[c, j]`. The parameters are those of the largest penalized likelihood of the given labels,
+`T[c, j] = error_c pairs[c, j]`. How its parameters are found is in `label_noise_fit`.
 
-    sum_i log sum_c p_ic T[c, y_i] - 1/2 |bias|^2 - 1/2 sum_c (e_c - mean e)^2 - w sum_cj log(1 + (q_cj / s)^2)
-        - 1/2 |weight / 20|^2,
-
-with `error = (1 - 1/C) sigmoid(e)` and the rows of `pairs` softmax of q: error rates are shrunk to one rate, pairs to
-the uniform distribution, the more the fewer rows a class has. `w = PAIR_WEIGHT log(C - 1)`, as it takes log(C - 1) nats
-to name one of C - 1 classes. A pair (c, j) is no parameter if no row labeled j ranks c first.
-
-Few rows, or overlapping classes, have several optima: where labels are wrong and classes far apart, or nearly all are
-right and classes overlap. They are looked for from three starts, on a part of many rows, and the likeliest is taken, by
-half of the penalties: the whole price of class pairs, some 20 nats each, would be more than many of them explain.
-
-No weight is negative, and no error rate above 1 - 1/C, where labels are drawn regardless of the class. Beyond these
-bounds a label would speak against its class. Where features know nothing that would fit best: a class mean without the
-row's own label lies a little away from it, so a score that leaves the row out is the lowest for its own label.
+Scores of least squares are no logits: the more alike two classes are, or the rarer one of them, the less of their
+difference is left. To one weight for all classes the labels of such classes look wrong. So these scores are calibrated
+by matrix scaling, of more classes than are kept of a row by vector scaling (Guo et al. 2017): before they are weighed,
+the score of c becomes `sum_j scaling_jc s_j` or `scaling_c s_c`. A network's logits need none.
 
 Every row has K classes that it may show, of which the first is its given label: all C where they are few, else the most
-probable ones and some that stand for the others (`likely_classes`). So nothing has the size of N x C or C x C.
+probable ones and some that stand for the others (`likely_classes`). So nothing has the size of N x C, nor, of more than
+16 classes, of C x C.
 
 Errors that follow from what a row shows are no class pairs. To such a model they are doubt, but then it is too sure of
-what the surest rows are labeled (`unexplained`). Where another reading says how many labels are wrong, `refit` takes it
-for one more term, `-N (f error - rate)^2` with f the frequencies of the labels: what was doubt becomes errors, and
-classes keep their differences as far as labels show them.
+what the surest rows are labeled (`unexplained`).
 
-From the fit every row has the joint `P(true = c | x, y)`; what follows from that is in `expected_f1`. The gradient
-is exact: with `r_ic` the joint, `dL/dlogit_ic = r_ic - p_ic`, and the sums of r by pair of class and label are what the
-error rates and pairs need.
+From the fit every row has the joint `P(true = c | x, y)`; what follows from that is in `expected_f1`.
 
-Cost: about 60 evaluations of a softmax over (N, K) of a sample, and four times as many over at most PROBED values; a
-softmax per row to apply.
+Cost: a softmax per row.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.likely_classes import stands_for
 from dynacor_ray.decision.noise_rate import SIGMAS
 
-PAIR_WEIGHT, PAIR_WIDTH = 1.5, 0.5
-"""w / log(C - 1) and s of the penalty on pairs, which is that of a Student distribution: chance hardly moves them from
-the uniform distribution, and a class that is really taken for another goes as far as it must."""
-PROBED = 200_000
-"""Most rows times classes on which several optima are looked for."""
-_EVALUATIONS = 150
-_START_WEIGHT, _START_ERROR, _START_ROWS, _MOST_START_ERROR = 8.0, 0.1, 10.0, 0.97
-_STEADY = 4.0
-"""w of the pairs at first."""
-_DOUBT_WEIGHT, _DOUBT_LOGIT, _DOUBT_PAIRS = 3.0, -4.0, 0.3
-"""A start with overlapping classes and few errors."""
-_TINY = 1e-300
+REGRESSIONS = 2
+"""Blocks of scores, the first ones, that are of least squares."""
+SUREST = 0.3
+"""Share of the rows, surest first, whose labels must be as the model says."""
 LEAST_EVIDENCE = 5.0
 """Nats, e.g. of 1,000 rows whose labels are right in 55% rather than 50% of two classes."""
 _AT_BOUND = 0.95
 """Share of 1 - 1/C from which the mean error rate is at its bound."""
-_MOST_LOGIT = 50.0
-SUREST = 0.3
-"""Share of the rows, surest first, whose labels must be as the model says."""
-_LARGE_WEIGHT = 20.0
-"""Of scores in units of their spread: keeps the log odds finite where the scores separate all classes."""
+_TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -109,11 +82,13 @@ class ClassPairs:
 class LabelNoiseModel:
     """A fitted model. weight: float (B,), one per block of scores, >= 0; bias, error: float (C,).
 
-    error: P(label is wrong | true class), in [0, 1 - 1/C]; evidence: nats by which it explains the labels of the rows
-    that it was fitted to better than the frequencies of the classes do, less the penalties.
+    scaling: of the scores of regressions, float (C,), > 0, or (C, C) from class to class; error: P(label is wrong |
+    true class), in [0, 1 - 1/C]; evidence: nats by which it explains the labels of the rows that it was fitted to
+    better than the frequencies of the classes do, less the penalties.
     """
 
     weight: NDArray[np.float64]
+    scaling: NDArray[np.float64]
     bias: NDArray[np.float64]
     error: NDArray[np.float64]
     pairs: ClassPairs
@@ -126,14 +101,29 @@ class LabelNoiseModel:
         return self.evidence >= LEAST_EVIDENCE and float(self.error.mean(axis=0)) < _AT_BOUND * bound
 
     def class_probability(
-        self, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]]
+        self, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]] | None
     ) -> NDArray[np.float64]:
         """P(true = c | x), without the label. float (B, N, K), ints (N, K) -> float64 (N, K), rows sum to 1.
 
-        A class that stands for others has their probability as well, here and in `joint`.
+        classes: None for all, in their order. A class that stands for others has their probability as well, here and
+        in `joint`.
         """
-        number = np.log(stands_for(classes.shape[1], len(self.bias)))
-        return _softmax(np.einsum("b,bnk->nk", self.weight, scores) + (self.bias[classes] + number))
+        number = np.log(stands_for(scores.shape[2], len(self.bias)))
+        regression, others = (
+            np.einsum("b,bnk->nk", self.weight[part], scores[part])
+            for part in (slice(REGRESSIONS), slice(REGRESSIONS, None))
+        )
+        bias = self.bias if classes is None else self.bias[classes]
+        return _softmax(self._scaled(regression, classes) + others + (bias + number))
+
+    def _scaled(self, scores: NDArray[np.float64], classes: NDArray[np.integer[Any]] | None) -> NDArray[np.float64]:
+        if self.scaling.ndim == 1:
+            return scores * (self.scaling if classes is None else self.scaling[classes])
+        if classes is None:
+            return scores @ self.scaling
+        ordered = np.empty_like(scores)
+        np.put_along_axis(ordered, classes, scores, axis=1)
+        return np.take_along_axis(ordered @ self.scaling, classes, axis=1)
 
     def unexplained(self, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]]) -> float:
         """By what share fewer of the surest rows have their most probable label than the model says, in [0, 1].
@@ -247,198 +237,11 @@ def pair_rates(
     information = of_pair[1] * (1.0 - value) ** 2 + (of_class[1] - of_pair[1]) * value**2
     inside, deviation = np.clip(value, 1e-12, 1.0 - 1e-12), 1.0 / np.sqrt(information + 0.25)
     logit = np.log(inside) - np.log1p(-inside)
-    rate = Interval(value, _sigmoid(logit - SIGMAS * deviation), _sigmoid(logit + SIGMAS * deviation))
+    rate = Interval(value, special.expit(logit - SIGMAS * deviation), special.expit(logit + SIGMAS * deviation))
     return PairRates(pairs.true, pairs.given, rate)
-
-
-def fit_label_noise(
-    scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]], num_classes: int
-) -> LabelNoiseModel:
-    """The model with the largest penalized likelihood.
-
-    scores: float (B, N, K); classes: ints (N, K) in 0..C-1, different in each row, the given label first.
-
-    Raises DataError for fewer than two classes or no row.
-    """
-    if scores.ndim != 3 or scores.shape[2] < 2 or not len(classes):
-        got = f"shape {scores.shape} for {len(classes)} rows"
-        raise DataError(expected_got("scores of shape (B, N, K), K >= 2, N >= 1", got, "pass one block per score"))
-    likely = np.asarray(classes, np.int64)
-    step = -(-likely.size // PROBED)
-    probe = _Objective(scores[:, ::step], likely[::step], num_classes)
-    start = probe.start()
-    starts = (start, probe.steady(start), probe.doubtful(start))
-    found = min((probe.best(one) for one in starts), key=lambda one: one[1] + probe.surprise(one[0]))
-    objective = probe
-    if step > 1:
-        objective = _Objective(scores, likely, num_classes)
-        start = objective.start()
-        shared = len(scores) + 2 * num_classes  # all but the pairs, which differ
-        start[:shared] = found[0][:shared]
-        found = objective.best(start)
-    return replace(objective.model(found[0]), evidence=objective.evidence(found[1]))
-
-
-def refit(
-    model: LabelNoiseModel, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]], rate: float
-) -> LabelNoiseModel:
-    """The model next to one that was fitted to the same scores, where `rate` of the labels are said to be wrong.
-
-    rate: above 0, below 1 - 1/C; other arguments as of `fit_label_noise`. At most PROBED values are read.
-    """
-    step = -(-classes.size // PROBED)
-    objective = _Objective(scores[:, ::step], np.asarray(classes[::step], np.int64), len(model.bias), rate)
-    found, _ = objective.best(objective.near(model, rate))
-    return replace(objective.model(found), evidence=model.evidence)
-
-
-class _Objective:
-    """Penalized negative log-likelihood per row and its gradient, of the parameters in one vector.
-
-    rate: of wrong labels as another reading has it; None for none.
-    """
-
-    def __init__(
-        self,
-        scores: NDArray[np.floating[Any]],
-        classes: NDArray[np.int64],
-        num_classes: int,
-        rate: float | None = None,
-    ) -> None:
-        self.scores, self.classes, self.labels = scores, classes, classes[:, 0]
-        self.num_blocks, self.num_rows, _ = scores.shape
-        self.num_classes, self.rate = num_classes, rate
-        self.frequency = np.bincount(self.labels, minlength=num_classes) / self.num_rows
-        self.most_error = 1.0 - 1.0 / num_classes
-        self.pair_weight = PAIR_WEIGHT * float(np.log(num_classes - 1))
-        spread = scores.std(axis=(1, 2))
-        self.unit = 1.0 / np.where(spread > 0, spread, 1.0)
-        best = np.einsum("b,bnk->nk", self.unit, scores).argmax(axis=1)
-        self.top = classes[np.arange(self.num_rows), best]
-        differs = self.top != self.labels
-        code, self.times = np.unique(self.top[differs] * num_classes + self.labels[differs], return_counts=True)
-        unknown = ClassPairs(code, np.empty(0), np.empty(num_classes))
-        self.code, self.true = code, unknown.true
-        # every (row, class) is one of a listed pair, of the class's other pairs, or of its right labels
-        cell = unknown.places(classes, classes[:, :1])
-        cell[:, 0] = len(code) + num_classes + self.labels
-        self.cell = cell
-
-    def start(self) -> NDArray[np.float64]:
-        """Scores in units of their spread, well apart; errors and pairs as often as labels differ from the top class.
-
-        From scores that are less apart the search may end where every error is taken for doubt.
-        """
-        total = np.bincount(self.top, minlength=self.num_classes)
-        differ = np.bincount(self.true, self.times, self.num_classes)
-        wrong = (differ + _START_ROWS * _START_ERROR) / (total + _START_ROWS)
-        pairs = np.log1p(self.times)
-        pairs -= (np.bincount(self.true, pairs, self.num_classes) / self.num_classes)[self.true]
-        weight = np.full(self.num_blocks, _START_WEIGHT / self.num_blocks)
-        wrong = np.minimum(wrong / self.most_error, _MOST_START_ERROR)
-        error = np.log(wrong) - np.log1p(-wrong)
-        return np.concatenate([weight, np.zeros(self.num_classes), error, pairs])
-
-    def near(self, model: LabelNoiseModel, rate: float) -> NDArray[np.float64]:
-        """A model's parameters, with this error rate in every class."""
-        pairs = np.log(model.pairs.at(self.true, self.code % self.num_classes) / model.pairs.rest[self.true])
-        share = min(rate / self.most_error, _MOST_START_ERROR)
-        error = np.full(self.num_classes, np.log(share) - np.log1p(-share))
-        return np.concatenate([model.weight / self.unit, model.bias, error, pairs])
-
-    def steady(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The optimum next to a start where pairs are held: freed at once, some run away with all rows of a class."""
-        own = self.pair_weight
-        self.pair_weight = max(own, _STEADY)
-        parameters, _ = self.best(start)
-        self.pair_weight = own
-        return parameters
-
-    def doubtful(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The same, with scores closer together and few errors."""
-        doubtful = start.copy()
-        weight, _, e, q = self._split(doubtful)  # views
-        weight[:], e[:] = _DOUBT_WEIGHT / self.num_blocks, _DOUBT_LOGIT
-        q *= _DOUBT_PAIRS
-        return doubtful
-
-    def best(self, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-        """The parameters of the optimum next to some, and its value."""
-        from scipy.optimize import minimize  # half a second, which a training that comes first need not wait for
-
-        blocks = self.num_blocks
-        bounds = [(0.0, None)] * blocks + [(-_MOST_LOGIT, _MOST_LOGIT)] * (len(start) - blocks)
-        options = {"maxiter": _EVALUATIONS, "maxcor": 20}
-        found = minimize(self, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-        return found.x, float(found.fun)
-
-    def surprise(self, parameters: NDArray[np.float64]) -> float:
-        """Negative log-likelihood per row, without penalties."""
-        model = self.model(parameters)
-        joint = model.class_probability(self.scores, self.classes) * model.transition(
-            self.classes, self.labels[:, None]
-        )
-        return float(-np.log(np.maximum(joint.sum(axis=1), _TINY)).mean(axis=0))
-
-    def evidence(self, value: float) -> float:
-        """That of the model whose value of this function is given."""
-        counts = np.bincount(self.labels)
-        by_frequency = special.xlogy(counts, counts / self.num_rows).sum()
-        return float(-by_frequency - value * self.num_rows)
-
-    def model(self, parameters: NDArray[np.float64]) -> LabelNoiseModel:
-        """The model of a vector of parameters."""
-        weight, bias, e, q = self._split(parameters)
-        power = np.exp(q)
-        listed = np.bincount(self.true, minlength=self.num_classes)
-        # a pair that is not listed has q = 0
-        total = np.bincount(self.true, power, self.num_classes) + (self.num_classes - 1 - listed)
-        pairs = ClassPairs(self.code, power / total[self.true], 1.0 / total)
-        return LabelNoiseModel(weight * self.unit, bias, self.most_error * _sigmoid(e), pairs)
-
-    def _split(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-        b, c = self.num_blocks, self.num_classes
-        return parameters[:b], parameters[b : b + c], parameters[b + c : b + 2 * c], parameters[b + 2 * c :]
-
-    def __call__(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Value and gradient at a vector of parameters."""
-        weight, bias, e, q = self._split(parameters)
-        model, listed, c = self.model(parameters), len(self.code), self.num_classes
-        probability = model.class_probability(self.scores, self.classes)
-        chance = [model.error[self.true] * model.pairs.share, model.error * model.pairs.rest, 1.0 - model.error]
-        joint = probability * np.concatenate(chance)[self.cell]
-        likelihood = np.maximum(joint.sum(axis=1, keepdims=True), _TINY)
-        joint /= likelihood
-        away = e - e.mean()
-        tails = np.log1p((q / PAIR_WIDTH) ** 2).sum()
-        loss = -np.log(likelihood).sum() + 0.5 * ((bias**2).sum() + (away**2).sum()) + self.pair_weight * tails
-        loss += 0.5 * ((weight / _LARGE_WEIGHT) ** 2).sum()
-        too_many = 0.0 if self.rate is None else float(self.frequency @ model.error) - self.rate
-        loss += self.num_rows * too_many**2
-        # expected numbers of rows
-        counts = np.bincount(self.cell.ravel(), joint.ravel(), listed + 2 * c)
-        of_pair, right = counts[:listed], counts[listed + c :]
-        wrong = counts[listed : listed + c] + np.bincount(self.true, of_pair, c)
-        expected = np.bincount(self.classes.ravel(), probability.ravel(), c)
-        by_weight = np.einsum("nk,bnk->b", joint - probability, self.scores) * self.unit
-        # error' = error (1 - sigmoid(e))
-        for_rate = 2.0 * self.num_rows * too_many * self.frequency
-        by_error = wrong - model.error * (right / (1.0 - model.error) + for_rate)
-        by_error *= 1.0 - model.error / self.most_error
-        by_pair = of_pair - wrong[self.true] * model.pairs.share
-        by_tail = 2.0 * self.pair_weight * q / (PAIR_WIDTH**2 + q**2)
-        by_bias = wrong + right - expected
-        gradient = np.concatenate(
-            [weight / _LARGE_WEIGHT**2 - by_weight, bias - by_bias, away - by_error, by_tail - by_pair]
-        )
-        return float(loss / self.num_rows), gradient / self.num_rows
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     power = np.exp(logits - logits.max(axis=1, keepdims=True))
     normal: NDArray[np.float64] = power / power.sum(axis=1, keepdims=True)
     return normal
-
-
-def _sigmoid(value: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1.0 / (1.0 + np.exp(-value))

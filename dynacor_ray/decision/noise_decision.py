@@ -56,7 +56,7 @@ from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.model_readings import ModelReadings
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
-GROWTH, CLEAR, FAR = 0.5, 1.25, 6.0
+GROWTH, CLEAR, FAR = 0.5, 1.25, 5.0
 TIMES, EXPLAINED = 6.0, 0.03
 REFIT_FROM = 1.3
 """Ratio of the settled rate to the model's from which on it is fitted again."""
