@@ -23,7 +23,7 @@ its own label.
 
 Where another reading says how many labels are wrong, `refit` takes it for one more term, `-N (f error - rate)^2` with f
 the frequencies of the labels: what was doubt becomes errors, and classes keep their differences as far as labels show
-them.
+them. Scores are then those of the regressions: what matrix scaling made of them may be such errors.
 
 The gradient is exact: with `r_ic` the joint, `dL/dlogit_ic = r_ic - p_ic`, and the sums of r by pair of class and label
 are what the error rates and pairs need.
@@ -156,13 +156,11 @@ class _Objective:
         return np.concatenate([weight, np.zeros(int(np.prod(self.scaling_shape)) + self.num_classes), error, pairs])
 
     def near(self, model: LabelNoiseModel, rate: float) -> NDArray[np.float64]:
-        """A model's parameters, with this error rate in every class."""
+        """A model's parameters, with this error rate in every class and no matrix scaling."""
         pairs = np.log(model.pairs.at(self.true, self.code % self.num_classes) / model.pairs.rest[self.true])
         share = min(rate / self.most_error, _MOST_START_ERROR)
         error = np.full(self.num_classes, np.log(share) - np.log1p(-share))
-        scale = _diagonal(model.scaling)
-        scaling = model.scaling / scale
-        _diagonal(scaling)[:] = np.log(scale)
+        scaling = np.zeros(self.scaling_shape) if self.in_order else np.log(model.scaling)
         return np.concatenate([model.weight / self.unit, scaling.ravel(), model.bias, error, pairs])
 
     def steady(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -189,6 +187,8 @@ class _Objective:
         weight, scaling, *_ = self._split(most)  # views
         scaling[:] = _MOST_MIX
         _diagonal(scaling.reshape(self.scaling_shape))[:] = _MOST_LOGIT
+        if self.rate is not None and self.in_order:
+            scaling[:] = 0.0
         least = -most
         least[: len(weight)], weight[:] = 0.0, np.inf
         bounds = np.column_stack([least, most])

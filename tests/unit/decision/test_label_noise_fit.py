@@ -227,6 +227,7 @@ def test_errors_that_follow_from_what_a_row_shows_are_found_where_their_rate_is_
     assert model.unexplained(scores, classes) > 0.1
     known = refit(model, scores, classes, 0.4)
     assert known.evidence == model.evidence
+    assert np.array_equal(known.scaling, np.eye(5)), "what scaling made of the scores may be the errors"
     assert (known.error > 0.2).all()
     assert known.weight[0] / known.weight[1] > 1.2 * model.weight[0] / model.weight[1]
     odds = [one.log_odds(scores, classes) for one in (model, known)]
