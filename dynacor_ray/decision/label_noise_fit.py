@@ -3,27 +3,28 @@
 Penalties keep few rows from saying much. With N rows, of `label_noise_model`'s p and T,
 
     sum_i log sum_c p_ic T[c, y_i] - 1/2 |bias|^2 - 1/2 sum_c (e_c - mean e)^2 - w sum_cj log(1 + (q_cj / s)^2)
-        - 1/2 |weight / 20|^2 - 1/2 |log scale / 0.5|^2 - sum_jc log(1 + (mix_jc / 0.07)^2),
+        - 1/2 |weight / 20|^2 - 1/2 |log scale / SCALE_SPREAD|^2 - sum_jc log(1 + (mix_jc / MIX_WIDTH)^2),
 
 with `error = (1 - 1/C) sigmoid(e)` and the rows of `pairs` softmax of q: error rates are shrunk to one rate, pairs to
 the uniform distribution, the more the fewer rows a class has. `w = PAIR_WEIGHT log(C - 1)`, as it takes log(C - 1) nats
 to name one of C - 1 classes. A pair (c, j) is no parameter if no row labeled j ranks c first.
 
-A scaled score is `scale_c (s_c + sum_j mix_jc s_j)`. Few entries of mix are needed, for classes that are alike. With
-all of them free, errors that follow from what a row shows would be taken for what classes look like.
+A scaled score is `scale_c (s_c + sum_j mix_jc s_j)`, or `scale_c s_c` with more than 16 classes. Few entries of mix are
+needed, for classes that are alike. With all of them free, errors that follow from what a row shows would be taken for
+what classes look like.
 
 Few rows, or overlapping classes, have several optima: where labels are wrong and classes far apart, or nearly all are
 right and classes overlap. They are looked for from three starts, on a part of many rows, and the likeliest is taken, by
 half of the penalties: the whole price of class pairs, some 20 nats each, would be more than many of them explain.
 
-No weight is negative, no entry of mix above 1/2, and no error rate above 1 - 1/C, where labels are drawn regardless of
-the class. Beyond these bounds a label would speak against its class. Where features know nothing that would fit best: a
-class mean without the row's own label lies a little away from it, so a score that leaves the row out is the lowest for
-its own label.
+No weight is negative, no entry of mix beyond 1/2 of the class's own score, and no error rate above 1 - 1/C, where
+labels are drawn regardless of the class. Beyond these bounds labels would speak against their classes. Where features
+know nothing that would fit best: a class mean without the row's own label lies a little away from it, so a score that
+leaves the row out is the lowest for its own label.
 
 Where another reading says how many labels are wrong, `refit` takes it for one more term, `-N (f error - rate)^2` with f
 the frequencies of the labels: what was doubt becomes errors, and classes keep their differences as far as labels show
-them. Scores are then those of the regressions: what matrix scaling made of them may be such errors.
+them. Matrix scaling is given up for it, since what it learned may be such errors; vector scaling is kept.
 
 The gradient is exact: with `r_ic` the joint, `dL/dlogit_ic = r_ic - p_ic`, and the sums of r by pair of class and label
 are what the error rates and pairs need.
@@ -44,12 +45,14 @@ from dynacor_ray.core.errors import DataError, expected_got
 from dynacor_ray.decision.label_noise_model import REGRESSIONS, ClassPairs, LabelNoiseModel
 
 SCALE_SPREAD, MIX_WIDTH = 0.5, 0.07
+"""Standard deviation of log scale, and width of the penalty on mix, which has the form of that on pairs."""
 PAIR_WEIGHT, PAIR_WIDTH = 1.5, 0.5
 """w / log(C - 1) and s of the penalty on pairs, which is that of a Student distribution: chance hardly moves them from
-the uniform distribution, and a class that is really taken for another goes as far as it must. So is that on mix."""
+the uniform distribution, and a class that is really taken for another goes as far as it must."""
 PROBED = 200_000
 """Most rows times classes on which several optima are looked for."""
-_EVALUATIONS = 150
+_ITERATIONS = 150
+"""Where most searches end, within half a nat of the optimum."""
 _START_WEIGHT, _START_ERROR, _START_ROWS, _MOST_START_ERROR = 8.0, 0.1, 10.0, 0.97
 _STEADY = 4.0
 """w of the pairs at first."""
@@ -192,7 +195,7 @@ class _Objective:
         least = -most
         least[: len(weight)], weight[:] = 0.0, np.inf
         bounds = np.column_stack([least, most])
-        options = {"maxiter": _EVALUATIONS, "maxcor": 20}
+        options = {"maxiter": _ITERATIONS, "maxcor": 20}
         found = minimize(self, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         return found.x, float(found.fun)
 

@@ -1,13 +1,13 @@
 """A model of the label noise: which class a row shows, how often each class is mislabeled, and as what (ours).
 
 Let `s(x)` be class scores that have not seen the row's own label (`leave_one_out_ridge`). A row's class c is drawn from
-`p_c = softmax(weight s(x) + bias)_c`, its given label y from `T[c, y]`, where `T[c, c] = 1 - error_c` and
+`p_c = softmax(weight scaled s(x) + bias)_c`, its given label y from `T[c, y]`, where `T[c, c] = 1 - error_c` and
 `T[c, j] = error_c pairs[c, j]`. How its parameters are found is in `label_noise_fit`.
 
 Scores of least squares are no logits: the more alike two classes are, or the rarer one of them, the less of their
-difference is left. To one weight for all classes the labels of such classes look wrong. So these scores are calibrated
-by matrix scaling, of more classes than are kept of a row by vector scaling (Guo et al. 2017): before they are weighed,
-the score of c becomes `sum_j scaling_jc s_j` or `scaling_c s_c`. A network's logits need none.
+difference is left. With one weight for all classes, labels of such classes look wrong. So these scores are calibrated
+before they are weighed: by matrix scaling, or, where not all classes of a row are kept, by vector scaling (Guo et al.
+2017). The score of c becomes `sum_j scaling_jc s_j` or `scaling_c s_c`. A network's logits need none.
 
 Every row has K classes that it may show, of which the first is its given label: all C where they are few, else the most
 probable ones and some that stand for the others (`likely_classes`). So nothing has the size of N x C, nor, of more than
@@ -105,8 +105,8 @@ class LabelNoiseModel:
     ) -> NDArray[np.float64]:
         """P(true = c | x), without the label. float (B, N, K), ints (N, K) -> float64 (N, K), rows sum to 1.
 
-        classes: None for all, in their order. A class that stands for others has their probability as well, here and
-        in `joint`.
+        classes: None for all, in their order (matrix scaling only). A class that stands for others has their
+        probability as well, here and in `joint`.
         """
         number = np.log(stands_for(scores.shape[2], len(self.bias)))
         regression, others = (
@@ -117,10 +117,10 @@ class LabelNoiseModel:
         return _softmax(self._scaled(regression, classes) + others + (bias + number))
 
     def _scaled(self, scores: NDArray[np.float64], classes: NDArray[np.integer[Any]] | None) -> NDArray[np.float64]:
-        if self.scaling.ndim == 1:
-            return scores * (self.scaling if classes is None else self.scaling[classes])
         if classes is None:
-            return scores @ self.scaling
+            return np.asarray(scores @ self.scaling)
+        if self.scaling.ndim == 1:
+            return np.asarray(scores * self.scaling[classes])
         ordered = np.empty_like(scores)
         np.put_along_axis(ordered, classes, scores, axis=1)
         return np.take_along_axis(ordered @ self.scaling, classes, axis=1)

@@ -38,11 +38,13 @@ def noisy(seed: int = 0) -> np.ndarray:
     return np.stack([np.insert(RATES[c] * pairs[c], c, 1.0 - RATES[c]) for c in range(5)])
 
 
-@pytest.mark.parametrize(("classes", "rate"), [(5, None), (20, None), (5, 0.4)])
+@pytest.mark.parametrize(("classes", "rate"), [(5, None), (20, None), (5, 0.4), (20, 0.4), (2, None)])
 def test_the_gradient_is_exact(classes: int, rate: float | None) -> None:
     rng = np.random.default_rng(0)
     rows = kept(rng.normal(size=(200, classes)), rng.integers(0, classes, 200) ** 2 // classes, rng)
-    objective = _Objective(*rows, classes, rate)
+    # two regressions and a network's logits, each in units of its own
+    scores = np.concatenate([rows[0] * unit + rng.normal(size=rows[0].shape) for unit in (1.0, 3.0, 0.5)])
+    objective = _Objective(scores, rows[1], classes, rate)
     at = objective.start() + rng.normal(size=len(objective.start())) * 0.3
     ahead, back = (approx_fprime(at, lambda vector: objective(vector)[0], step) for step in (1e-6, -1e-6))
     assert objective(at)[1] == pytest.approx((ahead + back) / 2, abs=1e-7)
@@ -149,6 +151,7 @@ def test_a_class_without_rows_keeps_the_common_rate() -> None:
     scores, classes, _ = drawn(np.full((3, 3), 0.1) + 0.7 * np.eye(3), 1000, 4)
     wide = np.concatenate([scores, np.full((1, 1000, 1), -2.0)], axis=2)
     model = fit_label_noise(wide, np.insert(classes, 3, 3, axis=1), 4)
+    assert np.isfinite(model.scaling).all()
     assert np.isfinite(model.error).all()
     assert 0.0 < model.error[3] < 0.5
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -13,15 +15,18 @@ TWO = ClassPairs(np.array([1, 2]), np.ones(2), np.zeros(2))
 
 
 def test_only_scores_of_regressions_are_scaled() -> None:
-    """The third block is of a network's logits."""
+    """The first two blocks. The third is of a network's logits."""
     scaling = np.array([[2.0, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    model = LabelNoiseModel(np.array([1.0, 0.0, 3.0]), scaling, np.zeros(3), np.zeros(3), TWO)
+    model = LabelNoiseModel(np.array([1.0, 0.5, 3.0]), scaling, np.zeros(3), np.zeros(3), TWO)
     scores, classes = np.random.default_rng(0).normal(size=(3, 1, 3)), np.array([[2, 0, 1]])
-    own, other, last = scores[0, 0, [1, 2, 0]]  # of class 0, 1 and 2
+    own, other, last = (scores[0] + 0.5 * scores[1])[0, [1, 2, 0]]  # of class 0, 1 and 2
     logits = np.array([last, 2.0 * own, other + 0.5 * own]) + 3.0 * scores[2, 0]
     assert model.class_probability(scores, classes)[0] == pytest.approx(np.exp(logits) / np.exp(logits).sum())
     in_order = model.class_probability(scores[:, :, [1, 2, 0]], None)
     assert in_order[:, [2, 0, 1]] == pytest.approx(model.class_probability(scores, classes))
+    by_vector = dataclasses.replace(model, scaling=np.array([2.0, 1.0, 0.5]))
+    logits = np.array([0.5 * last, 2.0 * own, other]) + 3.0 * scores[2, 0]
+    assert by_vector.class_probability(scores, classes)[0] == pytest.approx(np.exp(logits) / np.exp(logits).sum())
 
 
 def test_transition_rows_sum_to_one() -> None:
