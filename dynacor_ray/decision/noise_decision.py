@@ -27,6 +27,9 @@ than the model's.
 Errors among the rows that are hardest to the network do not reach its surest predictions at all. Where classes are so
 clear that `FAR` times their overlap does not account for the labels that differ, the rest is wrong whatever they say.
 
+Of classes with few rows (`noise_rate.FEW_ROWS`) nothing is added. What is not predicted there, or predicted surely and
+wrong, is so for want of rows: of 1,000 clean classes with five rows each 90% of the labels differ.
+
 Where much is added, the model is fitted once more, to this rate.
 
 Errors that the model took for doubt cannot be more than its doubt: what they add to its rate is at most `DOUBT_SHARE`
@@ -120,7 +123,8 @@ def decide(
         unknown = NoiseRate(0.0, 0.0, 1.0, other.surest)
         shift = shift_to_rate(log_odds, 1.0 / len(log_odds))
         return NoiseDecision(unknown, shift, _NONE, 0.0, model_rate, other.value, doubt)
-    value = model_rate + min(_added(model_rate, readings, other), DOUBT_SHARE * doubt)
+    added = 0.0 if other.few_rows else min(_added(model_rate, readings, other), DOUBT_SHARE * doubt)
+    value = model_rate + added
     sampling = SIGMAS * float(np.sqrt(max(value * (1.0 - value), 1.0 / len(log_odds)) / len(log_odds)))
     low = (1.0 - TOO_MUCH) * min(model_rate, max(0.0, 2.0 * model_rate - doubt))
     if best_cut(own)[1] < SURE_F1:

@@ -52,13 +52,15 @@ class NoiseRate:
     """An estimate of the share of wrong labels (§3): low <= value <= high, all in [0, 1].
 
     The ends are as far apart as the readings, and as another sample of as many rows would move them (95%). surest: the
-    reading among the INNER share, which the classifier's doubt has least part in.
+    reading among the INNER share, which the classifier's doubt has least part in; few_rows: whether classes have fewer
+    than FEW_ROWS rows.
     """
 
     value: float
     low: float
     high: float
     surest: float
+    few_rows: bool = False
 
 
 def count_confidence(largest: Tensor, disagrees: Tensor, is_copy: Tensor) -> Tensor:
@@ -150,5 +152,5 @@ def for_few_rows(rate: NoiseRate, rows_per_class: float) -> NoiseRate:
     if rows_per_class >= FEW_ROWS:
         return rate
     if rows_per_class >= TOO_FEW_ROWS:
-        return replace(rate, value=rate.low, surest=min(rate.surest, rate.low))
-    return replace(rate, value=0.0, low=0.0, surest=0.0)
+        return replace(rate, value=rate.low, surest=min(rate.surest, rate.low), few_rows=True)
+    return replace(rate, value=0.0, low=0.0, surest=0.0, few_rows=True)

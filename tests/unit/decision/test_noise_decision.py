@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -122,6 +124,14 @@ def test_sure_predictions_add_what_overlap_does_not_explain(
 def test_labels_that_differ_in_clear_classes_are_wrong_though_no_sure_prediction_says_so() -> None:
     readings = ModelReadings(even(0.9), disagreement=0.3, linear=0.3, overlap=0.01)
     assert decide_with(separated(0.1), readings, None, fitted()).rate.value == pytest.approx(0.29 - 5 * 0.01, abs=0.003)
+
+
+def test_of_classes_with_few_rows_nothing_is_added() -> None:
+    """Of a thousand clean classes with five rows each hardly a label is predicted."""
+    readings = ModelReadings(even(0.9), disagreement=0.98, linear=1.0, early=0.99, overlap=0.05, unexplained=0.8)
+    few = NoiseRate(0.6, 0.6, 0.9, 0.6, few_rows=True)
+    assert decide_with(separated(0.1), readings, few, fitted()).rate.value == pytest.approx(0.1, abs=0.003)
+    assert decide_with(separated(0.1), readings, replace(few, few_rows=False), fitted()).rate.value > 0.4
 
 
 def test_a_refitted_model_is_cut_at_the_same_rate() -> None:

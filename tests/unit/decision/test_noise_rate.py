@@ -168,5 +168,5 @@ def test_nothing_to_read_gives_no_estimate() -> None:
 def test_few_rows_per_class_bear_out_less_of_an_estimate() -> None:
     rate = NoiseRate(0.09, 0.02, 0.12, 0.04)
     assert for_few_rows(rate, 30) == rate
-    assert for_few_rows(rate, 20) == NoiseRate(0.02, 0.02, 0.12, 0.02)
-    assert for_few_rows(rate, 5) == NoiseRate(0.0, 0.0, 0.12, 0.0)
+    assert for_few_rows(rate, 20) == NoiseRate(0.02, 0.02, 0.12, 0.02, few_rows=True)
+    assert for_few_rows(rate, 5) == NoiseRate(0.0, 0.0, 0.12, 0.0, few_rows=True)
