@@ -240,6 +240,13 @@ def test_errors_that_follow_from_what_a_row_shows_are_found_where_their_rate_is_
     assert after > before + 0.01
 
 
+def test_of_many_classes_scores_stay_scaled_where_a_rate_is_known() -> None:
+    scores, classes, _ = regressed(24, 0.05, 0)
+    known = refit(fit_label_noise(scores, classes, 24), scores, classes, 0.3)
+    assert known.scaling.shape == (24,)
+    assert np.ptp(known.scaling) > 0.1
+
+
 def test_many_rows_are_fitted_from_the_optimum_of_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, classes, _ = drawn(np.array([[0.8, 0.2, 0.0], [0.0, 1.0, 0.0], [0.1, 0.0, 0.9]]), 3000, 8, apart=2.0)
     whole = fit_label_noise(scores, classes, 3)
