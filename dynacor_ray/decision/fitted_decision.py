@@ -26,8 +26,8 @@ from dynacor_ray.decision.model_readings import ModelReadings, read_model
 from dynacor_ray.decision.noise_decision import NoiseDecision, decide
 from dynacor_ray.decision.noise_rate import NoiseRate
 
-MOST_VALUES = 1_000_000
-"""Most rows times classes of each that the model is fitted to: a fit takes some ten seconds there."""
+MOST_VALUES = 600_000
+"""Most rows times classes of each that the model is fitted to: a fit takes some eight seconds there."""
 EARLY_ROWS = 1000
 """Of fewer originals each moves a network by so much that its early logits cannot be freed of its own label."""
 _BEYOND = 1000.0
