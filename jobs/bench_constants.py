@@ -54,6 +54,9 @@ CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "FAR"): (4.0, 5.0, 6.0),
     (noise_decision, "TIMES"): (4.0, 6.0, 8.0),
     (noise_decision, "EXPLAINED"): (0.02, 0.03, 0.04),
+    (noise_decision, "SLOW"): (5.0, 6.0, 8.0),
+    (noise_decision, "LASTING"): (3.0, 5.0, 8.0),
+    (noise_decision, "STILL"): (0.25, 0.5, 1.0),
     (noise_decision, "REFIT_FROM"): (1.15, 1.3, 1.6),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
 }

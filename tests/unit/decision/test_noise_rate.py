@@ -165,8 +165,25 @@ def test_nothing_to_read_gives_no_estimate() -> None:
     assert estimate_noise_rate({2: without_copies}, 20, 100) is None
 
 
+def epoch(originals: int, copies: int) -> np.ndarray:
+    """Counts of 100 originals and 100 copies, of which so many disagree."""
+    counts = np.zeros((2, 2, BINS), np.int64)
+    for kind, disagree in enumerate((originals, copies)):
+        counts[kind, :, 60] = 100 - disagree, disagree
+    return counts
+
+
+def test_what_training_has_not_learned_is_read_before_wrong_labels_are_memorized() -> None:
+    counts = {0: epoch(96, 100), 1: epoch(84, 100), 2: epoch(50, 100), 3: epoch(24, 80), 4: epoch(4, 20)}
+    for epochs, times in ((20, 1), (5, 4), (40, 1)):
+        rate = estimate_noise_rate(counts, epochs, 100)
+        assert rate is not None
+        assert rate.unlearned == pytest.approx(0.24 / 0.8), "copies and originals are farthest apart in epoch 3"
+        assert rate.learned == pytest.approx(times * (0.84 - 0.3)), "half of that ends with epoch 1"
+
+
 def test_few_rows_per_class_bear_out_less_of_an_estimate() -> None:
-    rate = NoiseRate(0.09, 0.02, 0.12, 0.04)
+    rate = NoiseRate(0.09, 0.02, 0.12, 0.04, unlearned=0.1, learned=0.03)
     assert for_few_rows(rate, 30) == rate
-    assert for_few_rows(rate, 20) == NoiseRate(0.02, 0.02, 0.12, 0.02, few_rows=True)
-    assert for_few_rows(rate, 5) == NoiseRate(0.0, 0.0, 0.12, 0.0, few_rows=True)
+    assert for_few_rows(rate, 20) == NoiseRate(0.02, 0.02, 0.12, 0.02, unlearned=0.1, learned=0.03, few_rows=True)
+    assert for_few_rows(rate, 5) == NoiseRate(0.0, 0.0, 0.12, 0.0, unlearned=0.0, learned=0.03, few_rows=True)
