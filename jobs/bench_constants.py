@@ -56,7 +56,9 @@ CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "EXPLAINED"): (0.02, 0.03, 0.04),
     (noise_decision, "SLOW"): (5.0, 6.0, 8.0),
     (noise_decision, "LASTING"): (3.0, 5.0, 8.0),
-    (noise_decision, "STILL"): (0.25, 0.5, 1.0),
+    (noise_decision, "TO_LEARN"): (1.0, 2.0, 3.0),
+    (noise_decision, "SLOW_OF_FEW"): (3.0, 4.0, 5.0),
+    (noise_decision, "EXPLAINED_OF_FEW"): (0.05, 0.1, 0.15),
     (noise_decision, "REFIT_FROM"): (1.15, 1.3, 1.6),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
 }

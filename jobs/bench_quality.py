@@ -3,8 +3,8 @@
 Plain loops on the package's pure functions, without Ray: a training per label set, kept in `--cache`, from which every
 detector is judged in seconds. A data file is a parquet file with `feature`, and `label` (taken as true: noise is made
 from it) or `true_label` and one or more columns of given labels. Built in are the digits, two Gaussian sets, two more
-of classes that overlap, which stand for weak features, one of many classes with few rows, three small tables, and
-features that know nothing.
+of classes that overlap, which stand for weak features, two of many classes with few rows, the classes of one
+hardly to be told apart, three small tables, and features that know nothing.
 """
 
 from __future__ import annotations
@@ -157,12 +157,17 @@ def gaussians(classes: int, distance: float) -> tuple[NDArray[np.float32], NDArr
     return (means[labels] + rng.standard_normal((3000, 32))).astype(np.float32), labels
 
 
-def many() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """250 normal distributions in 96 dimensions, in 25 groups of ten that are alike, with 12 rows each."""
+def many(
+    classes: int, rows: int, between: float, within: float, dim: int = 96
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Normal distributions in groups of ten, `rows` rows each; spreads of the groups' means and within a group."""
     rng = np.random.default_rng(0)
-    means = 0.8 * rng.standard_normal((25, 1, 96)) + 0.4 * rng.standard_normal((25, 10, 96))
-    labels = np.repeat(np.arange(250), 12)
-    return (means.reshape(250, 96)[labels] + rng.standard_normal((3000, 96))).astype(np.float32), labels
+    means = between * rng.standard_normal((classes // 10, 1, dim)) + within * rng.standard_normal(
+        (classes // 10, 10, dim)
+    )
+    labels = np.repeat(np.arange(classes), rows)
+    noise = rng.standard_normal((len(labels), dim))
+    return (means.reshape(classes, dim)[labels] + noise).astype(np.float32), labels
 
 
 BUILT_IN: dict[str, Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]] = {
@@ -171,7 +176,8 @@ BUILT_IN: dict[str, Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]]
     "gauss2": lambda: gaussians(2, 2.0),
     "overlap4": lambda: gaussians(4, 1.2),
     "overlap14": lambda: gaussians(14, 1.5),
-    "many250": many,
+    "many250": lambda: many(250, 12, 0.8, 0.4),
+    "alike100": lambda: many(100, 25, 2.0, 0.1),
     "iris": lambda: small("iris"),
     "wine": lambda: small("wine"),
     "breast_cancer": lambda: small("breast_cancer"),

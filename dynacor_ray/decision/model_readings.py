@@ -34,11 +34,13 @@ class ModelReadings:
     overlap: float = 0.0
     unexplained: float = 0.0
 
-    @property
-    def clear(self) -> float:
-        """Share of labels that differ from the prediction though classes are clear, in [0, 1]."""
-        to_learn = max(0.0, self.linear - self.disagreement)
-        return max(0.0, self.disagreement - self.overlap - to_learn)
+    def clear(self, to_learn: float = 1.0) -> float:
+        """Share of labels that differ from the prediction though classes are clear, in [0, 1].
+
+        to_learn: what a better model would predict, in units of what the model has learned beyond a linear one.
+        """
+        learned = max(0.0, self.linear - self.disagreement)
+        return max(0.0, self.disagreement - self.overlap - to_learn * learned)
 
 
 def read_model(model: LabelNoiseModel, scores: NDArray[np.float64], classes: NDArray[np.int64]) -> ModelReadings:

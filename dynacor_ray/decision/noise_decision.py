@@ -22,18 +22,21 @@ predictions add only what two other readings leave to be wrong, the larger of th
 What density says is too much where classes have long tails, as images do; the surest predictions are not misled by
 that. Each of the two is right where the other is wrong, and only what both say counts. Of the surest predictions that
 is what is left when the network's own weakness is taken off: by how much more its predictions differ from the labels
-than the model's. Or it is what training has not learned at its end (`NoiseRate.unlearned`), where that lasts: right
-labels of hard rows go on being learned. `SLOW` times what the second half of the training has learned may be such, and
-up to `LASTING` times the rest is believed.
+than the model's.
+
+What training has not learned at its end (`NoiseRate.unlearned`) is wrong where it lasts: right labels of hard rows go
+on being learned. `SLOW` times what the second half of the training has learned may be such; up to `LASTING` times the
+rest is believed, as far as classes are clear. What a network cannot learn from its features, as from coarse pixels,
+lasts, too. So here `TO_LEARN` times what the model has learned beyond a linear one is taken off.
 
 Errors among the rows that are hardest to the network do not reach its surest predictions at all. Where classes are so
 clear that `FAR` times their overlap does not account for the labels that differ, the rest is wrong whatever they say.
 
 Of classes with few rows (`noise_rate.FEW_ROWS`) neither density nor the surest predictions can be believed: what is
 not predicted there, or predicted surely and wrong, is so for want of rows. Of 1,000 clean classes with twenty rows each
-half of the labels differ. What training has not learned at its end tells there, less `STILL` of what its second half
-has learned, which goes on: of so few rows the right labels are learned, and wrong ones hardly. Only what the model
-leaves unexplained as well counts. With fewer than TOO_FEW_ROWS nothing is added.
+half of the labels differ. Only what training has not learned at its end counts, where it lasts (`SLOW_OF_FEW`), and as
+far as the model leaves as much unexplained (`EXPLAINED_OF_FEW`, since want of rows makes it too sure). With fewer than
+TOO_FEW_ROWS nothing is added.
 
 Where much is added, the model is fitted once more, to this rate.
 
@@ -66,8 +69,8 @@ from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
 GROWTH, CLEAR, FAR = 0.5, 1.25, 5.0
 TIMES, EXPLAINED = 6.0, 0.03
-SLOW, LASTING = 6.0, 5.0
-STILL = 0.5
+SLOW, LASTING, TO_LEARN = 6.0, 5.0, 2.0
+SLOW_OF_FEW, EXPLAINED_OF_FEW = 4.0, 0.1
 REFIT_FROM = 1.3
 """Ratio of the settled rate to the model's from which on it is fitted again."""
 LEAST_PROBABILITY = 0.1
@@ -145,18 +148,25 @@ def _added(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> flo
     """What the other readings say beyond the model's rate, in [0, 1]."""
     said = min(1.0, surest.value + GROWTH * max(0.0, surest.value - surest.surest)) - model_rate
     weakness = max(0.0, readings.early - readings.disagreement)
-    unlearned = surest.unlearned - model_rate
-    lasting = min(unlearned, LASTING * (unlearned - SLOW * surest.learned))
-    clear = min(max(said - weakness, lasting), CLEAR * readings.clear - model_rate)
-    beyond = readings.clear - FAR * readings.overlap - model_rate
-    return max(min(said, _unexplained(model_rate, readings)), clear, beyond, 0.0)
+    unexplained = _unexplained(model_rate, readings, EXPLAINED)
+    clear = min(said - weakness, CLEAR * readings.clear() - model_rate)
+    beyond = readings.clear() - FAR * readings.overlap - model_rate
+    lasting = min(_lasting(model_rate, surest, SLOW), CLEAR * readings.clear(TO_LEARN) - model_rate)
+    return max(min(said, unexplained), clear, beyond, lasting, 0.0)
 
 
 def _added_to_few_rows(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> float:
-    """The same of classes with few rows."""
-    unlearned = surest.unlearned - STILL * surest.learned - model_rate
-    return max(0.0, min(unlearned, _unexplained(model_rate, readings)))
+    """What is added where classes have few rows, in [0, 1]."""
+    unexplained = _unexplained(model_rate, readings, EXPLAINED_OF_FEW)
+    return max(0.0, min(_lasting(model_rate, surest, SLOW_OF_FEW), unexplained))
 
 
-def _unexplained(model_rate: float, readings: ModelReadings) -> float:
-    return TIMES * max(0.0, readings.unexplained - EXPLAINED) * (1.0 - model_rate)
+def _lasting(model_rate: float, surest: NoiseRate, slow: float) -> float:
+    """What is never learned beyond the model's rate."""
+    unlearned = surest.unlearned - model_rate
+    return min(unlearned, LASTING * (unlearned - slow * surest.learned))
+
+
+def _unexplained(model_rate: float, readings: ModelReadings, explained: float) -> float:
+    """What the model cannot explain at its surest rows, as a share of all rows."""
+    return TIMES * max(0.0, readings.unexplained - explained) * (1.0 - model_rate)

@@ -46,8 +46,9 @@ SIGMAS = 1.96
 """Standard errors on both sides of an estimate that hold 95%."""
 FEW_ROWS, TOO_FEW_ROWS = 30, 10
 """Rows per class from which on an estimate counts in full, and from which on its low end does."""
-_WHOLE_TRAINING = 20
-"""Epochs: half of them leave twice as much to be learned."""
+_LEAST_TRAINING, _WHOLE_TRAINING = 10, 20
+"""Epochs from which on what is not learned is read, and from which on what is learned last needs no correction: a
+training half as long is taken to leave twice as much to be learned."""
 _FIRST_STEPS = 60
 """Steps of training before an epoch counts: earlier, no prediction is sure."""
 
@@ -56,12 +57,14 @@ _FIRST_STEPS = 60
 class NoiseRate:
     """An estimate of the share of wrong labels (§3): low <= value <= high, all in [0, 1].
 
-    The ends are as far apart as the readings, and as another sample of as many rows would move them (95%). surest: the
-    reading among the INNER share, which the classifier's doubt has least part in.
+    The ends are as far apart as the readings, and as another sample of as many rows would move them (95%).
 
-    unlearned: disagreement of all originals over that of the copies in the epoch that tells the two apart best, which
-    is the last one unless wrong labels are memorized; learned: by how much it fell from half of that training on, twice
-    that where all of it has 10 epochs; few_rows: whether classes have fewer than FEW_ROWS rows.
+    Attributes:
+        surest: the reading among the INNER share, in [0, 1], which the classifier's doubt has least part in.
+        unlearned: disagreement of all originals over that of the copies, in [0, 1], in the epoch that tells the two
+            apart best: a late one, before wrong labels are memorized. 0 where that comes before _LEAST_TRAINING.
+        learned: by how much it fell in the second half of these E epochs, times 20 / E for E < 20; may exceed 1.
+        few_rows: whether classes have fewer than FEW_ROWS rows.
     """
 
     value: float
@@ -149,29 +152,30 @@ def estimate_noise_rate(
     # The epochs tell of the same rows: their mean has the error of one of them.
     error = SIGMAS * float(np.mean([sampling_error(one, OUTER) for one in known], axis=0))
     low, high = max(0.0, min(inner, value) - error), min(1.0, max(outer) + error)
-    unlearned, before = _unlearned(counts)
-    learned = max(0.0, before - unlearned) * max(1.0, _WHOLE_TRAINING / num_epochs)
-    return NoiseRate(value, low, high, inner, unlearned, learned)
+    return NoiseRate(value, low, high, inner, *_unlearned(counts))
 
 
 def _unlearned(counts: Mapping[int, NDArray[np.int64]]) -> tuple[float, float]:
-    """`NoiseRate.unlearned`, and the same at half of that training."""
+    """`NoiseRate.unlearned` and `NoiseRate.learned`."""
     epochs = [one for one in sorted(counts) if counts[one].sum(axis=(1, 2)).all()]
     originals, copies = np.array([counts[one][:, 1].sum(axis=1) / counts[one].sum(axis=(1, 2)) for one in epochs]).T
-    last = int(np.argmax(copies - originals))
-    half = max(0, (last + 1) // 2 - 1)
-    return disagreement_among_sure(counts[epochs[last]], 1.0), disagreement_among_sure(counts[epochs[half]], 1.0)
+    last = epochs[int(np.argmax(copies - originals))]
+    before = [one for one in epochs if one < (last + 1) // 2]
+    if last + 1 < _LEAST_TRAINING or not before:
+        return 0.0, 0.0
+    now, then = (disagreement_among_sure(counts[one], 1.0) for one in (last, before[-1]))
+    return now, max(0.0, then - now) * max(1.0, _WHOLE_TRAINING / (last + 1))
 
 
 def for_few_rows(rate: NoiseRate, rows_per_class: float) -> NoiseRate:
     """An estimate with as much of it as so many rows per class bear out (ours).
 
     A network that has seen few rows of a class confuses it surely, which looks like wrong labels: of 20 rows per class
-    with right labels it says 9%. So with fewer than FEW_ROWS only the low end counts, with fewer than TOO_FEW_ROWS
-    nothing does; the high end stays.
+    with right labels it says 9%. So with fewer than FEW_ROWS only the low end counts, beside what training does not
+    learn, with fewer than TOO_FEW_ROWS nothing does; the high end stays.
     """
     if rows_per_class >= FEW_ROWS:
         return rate
     if rows_per_class >= TOO_FEW_ROWS:
         return replace(rate, value=rate.low, surest=min(rate.surest, rate.low), few_rows=True)
-    return replace(rate, value=0.0, low=0.0, surest=0.0, unlearned=0.0, few_rows=True)
+    return replace(rate, value=0.0, low=0.0, surest=0.0, unlearned=0.0, learned=0.0, few_rows=True)

@@ -173,17 +173,46 @@ def epoch(originals: int, copies: int) -> np.ndarray:
     return counts
 
 
-def test_what_training_has_not_learned_is_read_before_wrong_labels_are_memorized() -> None:
-    counts = {0: epoch(96, 100), 1: epoch(84, 100), 2: epoch(50, 100), 3: epoch(24, 80), 4: epoch(4, 20)}
-    for epochs, times in ((20, 1), (5, 4), (40, 1)):
-        rate = estimate_noise_rate(counts, epochs, 100)
+def learning(epochs: int, best: int) -> dict[int, np.ndarray]:
+    """Counts of a training that learns 2% of the originals per epoch, and memorizes wrong labels after the best one."""
+    return {one: epoch(96 - 2 * one, 100 if one <= best else 40) for one in range(epochs)}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "best", "unlearned", "learned"),
+    [
+        (40, 39, 0.18, 0.82 - 0.42),  # half of 40 epochs ends with the 20th, which leaves 96% - 2 x 19
+        (20, 19, 0.58, 0.78 - 0.58),
+        (20, 15, 0.66, (0.82 - 0.66) * 20 / 16),  # a shorter training leaves more to be learned
+        (20, 8, 0.0, 0.0),  # nine epochs tell nothing
+        (8, 7, 0.0, 0.0),
+    ],
+)
+def test_what_training_has_not_learned(epochs: int, best: int, unlearned: float, learned: float) -> None:
+    counts = learning(epochs, best)
+    for one in (counts, dict(reversed(counts.items()))):
+        rate = estimate_noise_rate(one, epochs, 100)
         assert rate is not None
-        assert rate.unlearned == pytest.approx(0.24 / 0.8), "copies and originals are farthest apart in epoch 3"
-        assert rate.learned == pytest.approx(times * (0.84 - 0.3)), "half of that ends with epoch 1"
+        assert (rate.unlearned, rate.learned) == pytest.approx((unlearned, learned))
+
+
+def test_epochs_without_copies_say_nothing_of_what_is_learned() -> None:
+    counts = learning(20, 19)
+    counts[9][1] = 0  # of the middle, which is not among those that the estimate is read from
+    rate = estimate_noise_rate(counts, 20, 100)
+    assert rate is not None
+    assert (rate.unlearned, rate.learned) == pytest.approx((0.58, 0.8 - 0.58)), "of the epoch before that"
+
+
+def test_what_is_learned_is_never_negative() -> None:
+    counts = {one: epoch(20 + 2 * one, 40 + 3 * one) for one in range(20)}
+    rate = estimate_noise_rate(counts, 20, 100)
+    assert rate is not None
+    assert (rate.unlearned, rate.learned) == (pytest.approx(58 / 97), 0.0), "at half of the training it was 38 / 67"
 
 
 def test_few_rows_per_class_bear_out_less_of_an_estimate() -> None:
     rate = NoiseRate(0.09, 0.02, 0.12, 0.04, unlearned=0.1, learned=0.03)
     assert for_few_rows(rate, 30) == rate
     assert for_few_rows(rate, 20) == NoiseRate(0.02, 0.02, 0.12, 0.02, unlearned=0.1, learned=0.03, few_rows=True)
-    assert for_few_rows(rate, 5) == NoiseRate(0.0, 0.0, 0.12, 0.0, unlearned=0.0, learned=0.03, few_rows=True)
+    assert for_few_rows(rate, 5) == NoiseRate(0.0, 0.0, 0.12, 0.0, unlearned=0.0, learned=0.0, few_rows=True)
