@@ -3,8 +3,8 @@
 On the label sets and trainings of `bench_quality`. For each family (a kind of noise, or a data set) the constants are
 chosen anew on all other families, one after the other, from those in the code on: the candidate with the best mean F1
 of the kinds of noise less the mean share of clean labels flagged. Then the family is judged with them. What it does
-worse than with the constants in the code is what their choice owes to it. At most one of the
-constants that a model is fitted with differs from the code, and at most one of those of the surest predictions.
+worse than with the constants in the code is what their choice owes to it. At most one of the constants that a model is
+fitted with differs from the code, and at most one of those of the surest predictions.
 
 The constants of the range are chosen likewise: the narrowest range that holds the truth in nine of ten sets, on average
 over the kinds of noise that can be seen at all.
