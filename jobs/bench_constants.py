@@ -30,7 +30,7 @@ import tyro
 from numpy.typing import NDArray
 
 from dynacor_ray.decision import label_noise_fit, noise_decision, noise_rate
-from dynacor_ray.decision.fitted_decision import fit_decision, model_scores, settle
+from dynacor_ray.decision.fitted_decision import fit_decision, likeness, model_scores, settle
 from dynacor_ray.decision.label_noise_fit import fit_label_noise
 from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.model_readings import ModelReadings, read_model
@@ -58,7 +58,6 @@ CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "LASTING"): (3.0, 5.0, 8.0),
     (noise_decision, "TO_LEARN"): (1.0, 2.0, 3.0),
     (noise_decision, "SLOW_OF_FEW"): (3.0, 4.0, 5.0),
-    (noise_decision, "EXPLAINED_OF_FEW"): (0.05, 0.1, 0.15),
     (noise_decision, "REFIT_FROM"): (1.15, 1.3, 1.6),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
 }
@@ -141,11 +140,12 @@ def read(labels: quality.LabelSet, cache: Path) -> Readings:
             surest[(*values.values(),)] = noise_rate.for_few_rows(one, len(labels.given) / labels.num_classes)
     rows = quality.scored(labels, training)
     originals = rows.of(~rows.is_copy)
-    blocks = model_scores(originals, fit_decision(rows, None).influence)
+    influence = fit_decision(rows, None).influence
+    blocks = model_scores(originals, influence, likeness(originals))
     for values in one_changed(MODEL):
         with constants(values):
             fitted = fit_label_noise(blocks, originals.classes, labels.num_classes)
-            model[(*values.values(),)] = fitted, read_model(fitted, blocks, originals.classes)
+            model[(*values.values(),)] = fitted, read_model(fitted, blocks, originals.classes, influence is not None)
     return Readings(labels.data, labels.family, labels.wrong, surest, model, blocks, originals.classes)
 
 

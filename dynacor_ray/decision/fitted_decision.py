@@ -1,9 +1,9 @@
 """From class scores of a sample to a decision that applies to any block of rows (ours).
 
 Three scores of every class are read: of two ridge regressions that leave the row out, and, where there are EARLY_ROWS,
-the network's early logits, freed of what the row's own label and that of its copy did to them (`early_scores`). The
-label noise model weighs them, `noise_decision` settles the rate, and what was fitted on a sample scores the rows of any
-block.
+the network's early logits, freed of what the row's own label and that of its copy did to them (`early_scores`). Where
+not all classes are kept, a fourth one is made of the first (`alike_classes`). The label noise model weighs them,
+`noise_decision` settles the rate, and what was fitted on a sample scores the rows of any block.
 
 Cost: that of `label_noise_fit.fit_label_noise` on the sample; a softmax per row to apply.
 """
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from dynacor_ray.core.errors import DataError, expected_got
+from dynacor_ray.decision.alike_classes import AlikeClasses, alike_classes
 from dynacor_ray.decision.early_scores import own_label_influence, two_class_influence, without_own_label
 from dynacor_ray.decision.label_noise_fit import fit_label_noise, refit
 from dynacor_ray.decision.label_noise_model import LEAST_EVIDENCE, LabelNoiseModel, PairRates, pair_rates
@@ -116,6 +117,7 @@ class FittedDecision:
         model: fitted on a sample of the originals.
         asks_twins: whether labels of equal rows tell of one another.
         influence: of a label on its own early logit, as the copies show it; None where early logits are not read.
+        alike: which classes are alike; None where all classes are kept.
         decision: the rate with its range, and the cut.
         class_rates: P(wrong) of the rows with each given label, float64 (C,); NaN for a class without rows.
         pairs: P(given = j | true = c) of the class pairs that occur, with its interval.
@@ -125,6 +127,7 @@ class FittedDecision:
     model: LabelNoiseModel
     asks_twins: bool
     influence: float | None
+    alike: AlikeClasses | None
     decision: NoiseDecision
     class_rates: NDArray[np.float64]
     pairs: PairRates
@@ -133,11 +136,11 @@ class FittedDecision:
     def log_odds(self, rows: ScoredRows) -> NDArray[np.float64]:
         """log P(wrong) / P(right) of rows of any block, float64 (n,)."""
         told = rows.told if self.asks_twins else None
-        return self.model.log_odds(model_scores(rows, self.influence), rows.classes, told)
+        return self.model.log_odds(model_scores(rows, self.influence, self.alike), rows.classes, told)
 
     def doubts(self, rows: ScoredRows) -> NDArray[np.float64]:
         """1 - P of the most probable class, without the label, float64 (n,)."""
-        probability = self.model.class_probability(model_scores(rows, self.influence), rows.classes)
+        probability = self.model.class_probability(model_scores(rows, self.influence, self.alike), rows.classes)
         single = probability / stands_for(probability.shape[1], rows.num_classes)
         doubts: NDArray[np.float64] = 1.0 - single.max(axis=1)
         return doubts
@@ -145,7 +148,7 @@ class FittedDecision:
     def suggested(self, rows: ScoredRows) -> NDArray[np.int32]:
         """The most probable true class, int32 (n,), where P(wrong) is that of `decision`."""
         told = rows.told if self.asks_twins else None
-        joint = self.model.joint(model_scores(rows, self.influence), rows.classes, told)
+        joint = self.model.joint(model_scores(rows, self.influence, self.alike), rows.classes, told)
         joint[:, 1:] *= np.exp(self.decision.shift)
         best = np.argmax(joint / stands_for(joint.shape[1], rows.num_classes), axis=1)
         suggested: NDArray[np.int32] = rows.classes[np.arange(len(joint)), best].astype(np.int32)
@@ -178,21 +181,22 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
     classes = sample.num_classes
     step = -(-originals.classes.size // MOST_VALUES)
     fitted = originals.of(np.arange(0, len(originals.labels), step))
-    blocks = model_scores(fitted, influence)
+    alike = likeness(fitted)
+    blocks = model_scores(fitted, influence, alike)
     model = fit_label_noise(blocks, fitted.classes, classes)
     told = fitted.told
     asks_twins = told is None or model.twins_differ(blocks, fitted.classes, told) <= LEAST_EVIDENCE
-    readings = read_model(model, blocks, fitted.classes)
+    readings = read_model(model, blocks, fitted.classes, influence is not None)
     model, decision = settle(model, readings, blocks, fitted.classes, told if asks_twins else None, surest)
     log_odds = model.log_odds(blocks, fitted.classes, told if asks_twins else None)
     counts = np.bincount(fitted.labels, minlength=classes)
     wrong = np.bincount(fitted.labels, decision.probability(log_odds), minlength=classes)
     rates = np.where(counts > 0, wrong / np.maximum(counts, 1), np.nan)
     told = copies.told if asks_twins else None
-    flagged = decision.flag(model.log_odds(model_scores(copies, influence), copies.classes, told))
+    flagged = decision.flag(model.log_odds(model_scores(copies, influence, alike), copies.classes, told))
     recall = recall_of_found(model, copies, flagged)
     pairs = pair_rates(model, blocks, fitted.classes)
-    return FittedDecision(model, asks_twins, influence, decision, rates, pairs, recall)
+    return FittedDecision(model, asks_twins, influence, alike, decision, rates, pairs, recall)
 
 
 def settle(
@@ -240,11 +244,25 @@ def _influence(originals: ScoredRows, copies: ScoredRows) -> float | None:
     return two_class_influence(originals.scores[early], has_copy, ridge[:, 0] - ridge[:, 1], originals.weight)
 
 
-def model_scores(rows: ScoredRows, influence: float | None) -> NDArray[np.float64]:
-    """What the model is fitted to, float64 (3, n, K), or (2, n, K) without the early logits."""
+def likeness(rows: ScoredRows) -> AlikeClasses | None:
+    """Which classes are alike, from the originals that the model is fitted to; None where rows keep all classes."""
+    if rows.classes.shape[1] == rows.num_classes:
+        return None
+    ridge, wide, _ = rows.scores.astype(np.float64)
+    return alike_classes(ridge, wide, rows.classes, rows.num_classes)
+
+
+def model_scores(rows: ScoredRows, influence: float | None, alike: AlikeClasses | None) -> NDArray[np.float64]:
+    """What the model is fitted to, float64 (B, n, K): the regressions, the early logits, the scores of alike classes.
+
+    Without the early logits where influence is None, without the last where alike is.
+    """
     ridge, wide, early = rows.scores.astype(np.float64)
-    if influence is None:
-        return np.stack([ridge, wide])
-    twins = None if rows.twins is None else rows.among_twins(rows.classes)
-    also = rows.classes == rows.other_labels[:, None]
-    return np.stack([ridge, wide, without_own_label(early, influence, rows.num_classes, also, twins)])
+    blocks = [ridge, wide]
+    if influence is not None:
+        twins = None if rows.twins is None else rows.among_twins(rows.classes)
+        also = rows.classes == rows.other_labels[:, None]
+        blocks.append(without_own_label(early, influence, rows.num_classes, also, twins))
+    if alike is not None:
+        blocks.append(alike.mean(ridge, rows.classes))
+    return np.stack(blocks)

@@ -43,8 +43,14 @@ class ModelReadings:
         return max(0.0, self.disagreement - self.overlap - to_learn * learned)
 
 
-def read_model(model: LabelNoiseModel, scores: NDArray[np.float64], classes: NDArray[np.int64]) -> ModelReadings:
-    """Those of some rows. scores: float64 (B, n, K), of `fitted_decision.model_scores`; classes: int64 (n, K)."""
+def read_model(
+    model: LabelNoiseModel, scores: NDArray[np.float64], classes: NDArray[np.int64], has_early: bool
+) -> ModelReadings:
+    """Those of some rows.
+
+    scores: float64 (B, n, K), of `fitted_decision.model_scores`, the third those of early logits if has_early; classes:
+    int64 (n, K).
+    """
     probability, num_classes = model.class_probability(scores, classes), len(model.error)
     single = probability / stands_for(classes.shape[1], num_classes)
 
@@ -55,7 +61,7 @@ def read_model(model: LabelNoiseModel, scores: NDArray[np.float64], classes: NDA
         doubts=1.0 - single.max(axis=1),
         disagreement=differ(single),
         linear=differ(scores[0]),
-        early=differ(scores[2]) if len(scores) > 2 else 0.0,
+        early=differ(scores[2]) if has_early else 0.0,
         overlap=overlap(probability, classes, num_classes),
         unexplained=model.unexplained(scores, classes),
     )

@@ -35,8 +35,7 @@ clear that `FAR` times their overlap does not account for the labels that differ
 Of classes with few rows (`noise_rate.FEW_ROWS`) neither density nor the surest predictions can be believed: what is
 not predicted there, or predicted surely and wrong, is so for want of rows. Of 1,000 clean classes with twenty rows each
 half of the labels differ. Only what training has not learned at its end counts, where it lasts (`SLOW_OF_FEW`), and as
-far as the model leaves as much unexplained (`EXPLAINED_OF_FEW`, since want of rows makes it too sure). With fewer than
-TOO_FEW_ROWS nothing is added.
+far as the model leaves as much unexplained. With fewer than TOO_FEW_ROWS nothing is added.
 
 Where much is added, the model is fitted once more, to this rate.
 
@@ -70,7 +69,7 @@ from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 GROWTH, CLEAR, FAR = 0.5, 1.25, 5.0
 TIMES, EXPLAINED = 6.0, 0.03
 SLOW, LASTING, TO_LEARN = 6.0, 5.0, 2.0
-SLOW_OF_FEW, EXPLAINED_OF_FEW = 4.0, 0.1
+SLOW_OF_FEW = 4.0
 REFIT_FROM = 1.3
 """Ratio of the settled rate to the model's from which on it is fitted again."""
 LEAST_PROBABILITY = 0.1
@@ -148,7 +147,7 @@ def _added(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> flo
     """What the other readings say beyond the model's rate, in [0, 1]."""
     said = min(1.0, surest.value + GROWTH * max(0.0, surest.value - surest.surest)) - model_rate
     weakness = max(0.0, readings.early - readings.disagreement)
-    unexplained = _unexplained(model_rate, readings, EXPLAINED)
+    unexplained = _unexplained(model_rate, readings)
     clear = min(said - weakness, CLEAR * readings.clear() - model_rate)
     beyond = readings.clear() - FAR * readings.overlap - model_rate
     lasting = min(_lasting(model_rate, surest, SLOW), CLEAR * readings.clear(TO_LEARN) - model_rate)
@@ -157,8 +156,7 @@ def _added(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> flo
 
 def _added_to_few_rows(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> float:
     """What is added where classes have few rows, in [0, 1]."""
-    unexplained = _unexplained(model_rate, readings, EXPLAINED_OF_FEW)
-    return max(0.0, min(_lasting(model_rate, surest, SLOW_OF_FEW), unexplained))
+    return max(0.0, min(_lasting(model_rate, surest, SLOW_OF_FEW), _unexplained(model_rate, readings)))
 
 
 def _lasting(model_rate: float, surest: NoiseRate, slow: float) -> float:
@@ -167,6 +165,6 @@ def _lasting(model_rate: float, surest: NoiseRate, slow: float) -> float:
     return min(unlearned, LASTING * (unlearned - slow * surest.learned))
 
 
-def _unexplained(model_rate: float, readings: ModelReadings, explained: float) -> float:
+def _unexplained(model_rate: float, readings: ModelReadings) -> float:
     """What the model cannot explain at its surest rows, as a share of all rows."""
-    return TIMES * max(0.0, readings.unexplained - explained) * (1.0 - model_rate)
+    return TIMES * max(0.0, readings.unexplained - EXPLAINED) * (1.0 - model_rate)

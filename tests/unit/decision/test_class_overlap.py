@@ -70,6 +70,48 @@ def test_of_many_classes_the_overlap_with_the_likeliest_is_seen(apart: float) ->
     assert 0.5 * doubt(p) - 0.001 < found < doubt(p) + 0.001
 
 
+def in_groups(
+    classes: int, apart: float, rows: int, size: int = 5
+) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
+    """16 likely ones of classes in groups, each `apart` from the middle of its own, and the doubt of all."""
+    rng = np.random.default_rng(3)
+    groups = classes // size
+    mean = np.hstack([np.repeat(30.0 * np.eye(groups), size, axis=0), apart * np.tile(np.eye(size), (groups, 1))])
+    x = mean[rng.integers(0, classes, rows)] + rng.standard_normal((rows, mean.shape[1]))
+    p = special.softmax(x @ mean.T - 0.5 * (mean**2).sum(axis=1), axis=1)
+    kept = np.argsort(-p, axis=1, kind="stable")[:, :16]
+    return np.take_along_axis(p, kept, axis=1), kept, doubt(p)
+
+
+@pytest.mark.parametrize("classes", [20, 100])
+def test_classes_that_overlap_in_groups_do_so_among_many(classes: int) -> None:
+    """Of other groups their rows have one probability, 0, as if there were no spread."""
+    p, kept, truth = in_groups(classes, 1.0, 60 * classes)
+    assert truth > 0.4
+    assert overlap(p, kept, classes) == pytest.approx(truth, abs=0.06)
+
+
+def test_of_classes_that_are_not_kept_too_much_overlap_is_taken_rather_than_too_little() -> None:
+    """Of 24 that are alike each row keeps 16."""
+    p, kept, truth = in_groups(96, 1.5, 9600, size=24)
+    assert truth < overlap(p / p.sum(axis=1, keepdims=True), kept, 96) < truth + 0.2
+
+
+def test_clear_classes_in_groups_are_clear_among_many() -> None:
+    p, kept, truth = in_groups(100, 5.0, 6000)
+    blurred = special.softmax(0.15 * np.log(np.maximum(p, 1e-30)), axis=1)
+    assert doubt(blurred) > 0.1
+    assert overlap(blurred, kept, 100) < truth + 0.02
+
+
+def test_of_very_many_classes_some_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    p, kept, _ = in_groups(100, 1.0, 6000)
+    whole = overlap(p, kept, 100)
+    monkeypatch.setattr(class_overlap, "NEIGHBORHOODS", 10)
+    assert overlap(p, kept, 100) == pytest.approx(whole, abs=0.05)
+    assert overlap(p, kept, 100) != whole
+
+
 def test_few_rows_of_many_classes_are_not_sharp_for_want_of_rows() -> None:
     """With as many dimensions as rows of a class, a row would be its own mean's neighbor."""
     p = posterior(15, 1.5, 120)
@@ -96,6 +138,6 @@ def test_readings_count_labels_that_differ_by_each_of_the_scores() -> None:
     scores = np.stack([1.0 - differ, differ], axis=2).astype(np.float64)
     pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), np.ones(2))
     model = LabelNoiseModel(np.array([0.0, 2.0, 0.0]), np.ones(2), np.zeros(2), np.full(2, 0.1), pairs)
-    found = read_model(model, scores, np.tile([0, 1], (4, 1)))
+    found = read_model(model, scores, np.tile([0, 1], (4, 1)), has_early=True)
     assert (found.linear, found.disagreement, found.early) == (0.25, 0.5, 0.75)
     assert found.doubts == pytest.approx(1 / (1 + np.exp(2.0)))
