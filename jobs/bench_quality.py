@@ -4,7 +4,7 @@ Plain loops on the package's pure functions, without Ray: a training per label s
 detector is judged in seconds. A data file is a parquet file with `feature`, and `label` (taken as true: noise is made
 from it) or `true_label` and one or more columns of given labels. Built in are the digits, two Gaussian sets, two more
 of classes that overlap, which stand for weak features, two of many classes with few rows, the classes of one
-hardly to be told apart, three small tables, and features that know nothing.
+hardly to be told apart, one of classes that overlap in groups, three small tables, and features that know nothing.
 """
 
 from __future__ import annotations
@@ -178,6 +178,7 @@ BUILT_IN: dict[str, Callable[[], tuple[NDArray[np.float32], NDArray[np.int64]]]]
     "overlap14": lambda: gaussians(14, 1.5),
     "many250": lambda: many(250, 12, 0.8, 0.4),
     "alike100": lambda: many(100, 25, 2.0, 0.1),
+    "groups20": lambda: many(20, 150, 1.0, 0.2),
     "iris": lambda: small("iris"),
     "wine": lambda: small("wine"),
     "breast_cancer": lambda: small("breast_cancer"),

@@ -40,14 +40,15 @@ class AlikeClasses:
         scores: float64 (n, K); classes: ints (n, K), different in each row. Classes that a row does not keep have 0, as
         a regression on one-hot labels says of them.
         """
-        num_classes = len(self.classes)
-        found, step = np.empty(scores.shape), max(1, _AT_ONCE // num_classes)
-        for first in range(0, len(scores), step):
+        step = min(len(scores), max(1, _AT_ONCE // len(self.classes)))
+        found, by_class = np.empty(scores.shape), np.zeros((step, len(self.classes)))
+        for first in range(0, len(scores), max(1, step)):
             part, kept = slice(first, first + step), classes[first : first + step]
-            everywhere = np.zeros((len(kept), num_classes))
-            np.put_along_axis(everywhere, kept, scores[part], axis=1)
-            like = np.take_along_axis(everywhere, self.classes[kept].reshape(len(kept), -1), axis=1)
+            of_all = by_class[: len(kept)]
+            np.put_along_axis(of_all, kept, scores[part], axis=1)
+            like = np.take_along_axis(of_all, self.classes[kept].reshape(len(kept), -1), axis=1)
             found[part] = (like.reshape(*kept.shape, -1) * self.share[kept]).sum(axis=2)
+            np.put_along_axis(of_all, kept, 0.0, axis=1)  # to fill with zeros would cost C per row
         return found
 
 

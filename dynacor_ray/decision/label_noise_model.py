@@ -7,7 +7,8 @@ Let `s(x)` be class scores that have not seen the row's own label (`leave_one_ou
 Scores of least squares are no logits: the more alike two classes are, or the rarer one of them, the less of their
 difference is left. With one weight for all classes, labels of such classes look wrong. So these scores are calibrated
 before they are weighed: by matrix scaling, or, where not all classes of a row are kept, by vector scaling (Guo et al.
-2017). The score of c becomes `sum_j scaling_jc s_j` or `scaling_c s_c`. A network's logits need none.
+2017). The score of c becomes `sum_j scaling_jc s_j` or `scaling_c s_c`. A network's logits need none. Vector scaling
+has no weight for groups of alike classes; one more score has it (`alike_classes`).
 
 Every row has K classes that it may show, of which the first is its given label: all C where they are few, else the most
 probable ones and some that stand for the others (`likely_classes`). So nothing has the size of N x C, nor, of more than

@@ -6,10 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 
 from dynacor_ray.core.errors import DataError
-from dynacor_ray.decision.fitted_decision import EARLY_ROWS, ScoredRows, fit_decision, recall_of_found
+from dynacor_ray.decision.fitted_decision import EARLY_ROWS, ScoredRows, fit_decision, model_scores, recall_of_found
+from dynacor_ray.decision.likely_classes import MOST_CLASSES, likely_classes
 from dynacor_ray.decision.model_readings import ModelReadings
 from dynacor_ray.decision.noise_decision import decide
 from dynacor_ray.decision.noise_rate import NoiseRate
@@ -113,6 +115,25 @@ def test_a_block_is_scored_as_the_whole() -> None:
     fitted = fit_decision(rows, None)
     some = np.array([3, 700, 2100])
     assert np.allclose(fitted.log_odds(rows.of(some)), fitted.log_odds(rows)[some])
+
+
+def test_of_many_classes_the_scores_of_alike_ones_are_read_in_every_block() -> None:
+    """Classes in groups of four."""
+    every, wrong = scored(classes=24)
+    scores = np.take_along_axis(every.scores, np.argsort(every.classes, axis=1)[None], axis=2).astype(np.float64)
+    scores += 4.0 * (np.arange(24) // 4 == scores.mean(axis=0).argmax(axis=1)[:, None] // 4)
+    uniform = torch.from_numpy(np.random.default_rng(0).random(len(every.labels)))
+    classes = likely_classes(torch.from_numpy(scores[0]), torch.from_numpy(every.labels), uniform).numpy()
+    rows = dataclasses.replace(every, scores=np.take_along_axis(scores, classes[None], axis=2), classes=classes)
+    fitted = fit_decision(rows, None)
+    assert fitted.alike is not None
+    assert model_scores(rows, fitted.influence, fitted.alike).shape == (4, len(classes), MOST_CLASSES)
+    assert len(fitted.model.weight) == 4
+    assert fitted.model.weight[3] > 0
+    some = np.array([3, 700, 2100])
+    assert np.allclose(fitted.log_odds(rows.of(some)), fitted.log_odds(rows)[some])
+    assert (fitted.log_odds(rows)[:ROWS][wrong] > 0).mean() > 0.8
+    assert fit_decision(scored()[0], None).alike is None, "all classes are kept: matrix scaling does it"
 
 
 def test_a_row_that_is_probably_wrong_is_not_suggested_to_be_right() -> None:
