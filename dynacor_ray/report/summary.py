@@ -273,10 +273,16 @@ def trust_warnings(counts: FlagCounts, manifest: DatasetManifest, rate: NoiseRat
     recall = counts.corrupted_recall
     # Where no label is wrong, none is flagged, a planted error neither: that few are found is no bad sign then.
     is_clear = rate is not None and not is_undecided(rate.value, rate.low, rate.high)
-    if recall < 0.5 and not (counts.flagged / counts.originals < ALMOST_NONE and is_clear):
+    almost_none = counts.flagged / counts.originals < ALMOST_NONE
+    if recall < 0.5 and not (almost_none and is_clear):
+        other = (
+            "few labels are wrong, so that only the surest errors are flagged"
+            if almost_none
+            else "most labels are wrong"
+        )
         found.append(
             f"Only {recall:.0%} of the errors that were planted on purpose were found: the features do not tell the "
-            "classes apart, or most labels are wrong. Try a stronger --encoder or --network."
+            f"classes apart, or {other}. Try a stronger --encoder or --network."
         )
     flagged = counts.pairs.sum(axis=1)
     bad = [n for n, f, g in zip(manifest.class_names, flagged, counts.given, strict=True) if g and 2 * f > g]
