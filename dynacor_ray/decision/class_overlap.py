@@ -18,6 +18,10 @@ Where not all classes of a row are kept, classes overlap with few others, those 
 those that have NEAR of the probability of its rows, at most MOST_NEAR: of other rows, whose probability of these
 classes says nothing, the one covariance would be too small. Of more than NEIGHBORHOODS classes that many are drawn.
 
+One covariance fits no classes that lie along a curve, as those of few features or of ages do: each spreads where the
+next one lies, and together they spread everywhere. Pairs of such classes overlap all the same. Where pairs overlap more
+than CURVED times as much as all together, what they have beyond that is added.
+
 Cost: STEPS times (rows x classes squared) of a neighborhood, on at most PROBED / K rows.
 """
 
@@ -34,7 +38,7 @@ from dynacor_ray.decision.likely_classes import stands_for
 PROBED = 200_000
 """Most rows times classes of each that are read."""
 STEPS, NEIGHBORHOODS = 5, 48
-NEAR, MOST_NEAR = 0.99, 16
+NEAR, MOST_NEAR, CURVED = 0.99, 16, 3.0
 _LEAST_LOG, _TINY, _RIDGE = -80.0, 1e-300, 1e-6
 _MOST_OWN = 0.5
 """Most of a class that is one row, as far as leaving it out goes."""
@@ -50,34 +54,68 @@ def overlap(probability: NDArray[np.float64], classes: NDArray[np.integer[Any]],
     assigned, classes = probability[::step], classes[::step]
     single = assigned / stands_for(classes.shape[1], num_classes)
     logs = np.log(np.maximum(single, np.exp(_LEAST_LOG)))
-    if classes.shape[1] == num_classes:
-        return float(_doubts(np.take_along_axis(logs, np.argsort(classes, axis=1), axis=1)).mean(axis=0))
     top = classes[np.arange(len(classes)), single.argmax(axis=1)]
-    doubts = np.full(len(top), np.nan)
-    for one in _drawn(np.bincount(top, minlength=num_classes)):
-        own = top == one
-        mass = np.bincount(classes[own].ravel(), assigned[own].ravel(), num_classes).astype(np.float64)
-        near = _near(mass, one)
-        rows = np.flatnonzero(np.isin(top, near))
-        doubts[own] = _doubts(_logs_of(near, logs[rows], classes[rows]))[own[rows]]
-    return float(np.nanmean(doubts))
+    by_top = np.split(np.argsort(top, kind="stable"), np.bincount(top, minlength=num_classes).cumsum()[:-1])
+    near = {one: _near(classes[by_top[one]], assigned[by_top[one]], one, num_classes) for one in _drawn(by_top)}
+    pairs = np.concatenate([_by_pairs(others, by_top, logs, classes) for others in near.values()])
+    if classes.shape[1] == num_classes:
+        doubts = _doubts(np.take_along_axis(logs, np.argsort(classes, axis=1), axis=1))
+    else:
+        doubts = np.concatenate([_together(others, by_top, logs, classes) for others in near.values()])
+    joint = float(doubts.mean(axis=0))
+    return max(joint, float(pairs.mean(axis=0)) - CURVED * joint)
 
 
-def _drawn(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Classes that are read, the likelier the more rows they have."""
+def _drawn(by_top: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Classes that are read, the likelier the more rows they have. by_top: the rows of each class."""
+    rows = np.array([len(one) for one in by_top])
     some = np.flatnonzero(rows)
     if len(some) <= NEIGHBORHOODS:
         return some
-    share = rows[some] / rows.sum()
-    return np.random.default_rng(0).choice(some, NEIGHBORHOODS, replace=False, p=share)
+    return np.random.default_rng(0).choice(some, NEIGHBORHOODS, replace=False, p=rows[some] / rows.sum())
 
 
-def _near(mass: NDArray[np.float64], one: int) -> NDArray[np.int64]:
-    """The classes that a class is read with, itself first. mass: float64 (C,), of its rows by class."""
+def _near(
+    classes: NDArray[np.integer[Any]], assigned: NDArray[np.float64], one: int, num_classes: int
+) -> NDArray[np.int64]:
+    """The classes that a class is read with, itself first. classes, assigned: (n, K), of its rows."""
+    mass = np.bincount(classes.ravel(), assigned.ravel(), num_classes)
     order = np.argsort(-mass, kind="stable")
     count = int(np.searchsorted(mass[order].cumsum(), NEAR * mass.sum())) + 1
     others = order[: min(count, MOST_NEAR)]
     return np.concatenate([[one], others[others != one]])
+
+
+def _together(
+    near: NDArray[np.int64],
+    by_top: list[NDArray[np.int64]],
+    logs: NDArray[np.float64],
+    classes: NDArray[np.integer[Any]],
+) -> NDArray[np.float64]:
+    """Doubts of the rows of the first class of some, among these."""
+    rows = np.concatenate([by_top[one] for one in near])
+    return _doubts(_logs_of(near, logs[rows], classes[rows]))[: len(by_top[near[0]])]
+
+
+def _by_pairs(
+    near: NDArray[np.int64],
+    by_top: list[NDArray[np.int64]],
+    logs: NDArray[np.float64],
+    classes: NDArray[np.integer[Any]],
+) -> NDArray[np.float64]:
+    """Doubts of the rows of the first class of some, from its odds against each of the others alone."""
+    own = len(by_top[near[0]])
+    against = np.zeros(own)
+    for other in near[1:]:
+        rows = np.concatenate([by_top[near[0]], by_top[other]])
+        this, that = classes[rows] == near[0], classes[rows] == other
+        both = np.flatnonzero(this.any(axis=1) & that.any(axis=1))
+        kept = rows[both]
+        if len(kept):
+            found = _sharpened(np.stack([logs[kept, one[both].argmax(axis=1)] for one in (this, that)], axis=1))
+            mine = both < own
+            against[both[mine]] += found[mine, 1] / np.maximum(found[mine, 0], _TINY)
+    return 1.0 - 1.0 / (1.0 + against)
 
 
 def _logs_of(
@@ -104,13 +142,18 @@ def _logs_of(
 
 def _doubts(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 - P of the most probable of k classes, by their density, float64 (n,). logs: float64 (n, k), log p."""
-    assigned = special.softmax(logs, axis=1)
+    doubts: NDArray[np.float64] = 1.0 - _sharpened(logs).max(axis=1)
+    return doubts
+
+
+def _sharpened(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P of k classes by their density, float64 (n, k). logs: float64 (n, k), log p."""
+    assigned: NDArray[np.float64] = special.softmax(logs, axis=1)
     place = logs[:, 1:] - logs[:, :1]
     for _ in range(STEPS if logs.shape[1] > 1 else 0):
         distance, weight = _distances(place, assigned)
         assigned = special.softmax(np.log(np.maximum(weight, _TINY)) - 0.5 * distance, axis=1)
-    doubts: NDArray[np.float64] = 1.0 - assigned.max(axis=1)
-    return doubts
+    return assigned
 
 
 def _distances(

@@ -37,6 +37,17 @@ def test_the_doubt_of_classes_that_overlap_stays(classes: int, apart: float) -> 
     assert overlap(p, everywhere(p), classes) == pytest.approx(doubt(p), abs=0.03)
 
 
+@pytest.mark.parametrize("least", [0.001, 0.01, 0.03])
+def test_classes_along_a_line_overlap_with_their_neighbors(least: float) -> None:
+    """Such as ages, by a model that gives none of them no probability: one covariance would find no overlap at all."""
+    rng = np.random.default_rng(0)
+    place = rng.integers(0, 10, 4000) + rng.standard_normal(4000)
+    p = special.softmax(-0.5 * (place[:, None] - np.arange(10)) ** 2, axis=1)
+    assert doubt(p) == pytest.approx(0.55, abs=0.01)
+    some = p + least
+    assert 0.4 < overlap(some / some.sum(axis=1, keepdims=True), everywhere(p), 10) < 0.6
+
+
 @pytest.mark.parametrize("classes", [2, 5, 12])
 def test_doubt_that_labels_brought_in_goes(classes: int) -> None:
     """Of clear classes, when errors are the more frequent the nearer a row is to another class."""
