@@ -29,7 +29,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from dynacor_ray.decision import label_noise_fit, noise_decision, noise_rate
+from dynacor_ray.decision import class_overlap, label_noise_fit, noise_decision, noise_rate
 from dynacor_ray.decision.fitted_decision import fit_decision, likeness, model_scores, settle
 from dynacor_ray.decision.label_noise_fit import fit_label_noise
 from dynacor_ray.decision.label_noise_model import LabelNoiseModel
@@ -48,15 +48,21 @@ MODEL: dict[Constant, tuple[float, ...]] = {
     (label_noise_fit, "SCALE_SPREAD"): (0.25, 0.5, 1.0),
     (label_noise_fit, "MIX_WIDTH"): (0.05, 0.07, 0.1),
 }
+OVERLAP: dict[Constant, tuple[float, ...]] = {
+    (class_overlap, "STEPS"): (3, 5, 8),
+    (class_overlap, "PAIR_STEPS"): (5, 10, 20),
+    (class_overlap, "SHARP_STEPS"): (25, 50, 100),
+    (class_overlap, "NEAR"): (0.98, 0.99, 0.995),
+}
 CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "GROWTH"): (0.25, 0.5, 1.0),
-    (noise_decision, "CLEAR"): (1.0, 1.25, 1.5),
-    (noise_decision, "FAR"): (4.0, 5.0, 6.0),
+    (noise_decision, "TAILS"): (1.0, 1.1, 1.2),
+    (noise_decision, "CLEAR"): (1.2, 1.4, 1.6),
+    (noise_decision, "FAR"): (1.75, 2.0, 2.5),
     (noise_decision, "TIMES"): (4.0, 6.0, 8.0),
     (noise_decision, "EXPLAINED"): (0.02, 0.03, 0.04),
     (noise_decision, "SLOW"): (5.0, 6.0, 8.0),
     (noise_decision, "LASTING"): (3.0, 5.0, 8.0),
-    (noise_decision, "TO_LEARN"): (1.0, 2.0, 3.0),
     (noise_decision, "SLOW_OF_FEW"): (3.0, 4.0, 5.0),
     (noise_decision, "REFIT_FROM"): (1.15, 1.3, 1.6),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
@@ -67,7 +73,8 @@ RANGE: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "SURE_F1"): (0.6, 0.7, 0.8),
 }
 """Candidates; the value in the code is one of them."""
-ALL = SUREST | MODEL | CUT | RANGE
+READ = MODEL | OVERLAP
+ALL = SUREST | READ | CUT | RANGE
 UNSEEN = ("hard rows", "rules")
 """Errors that follow from what a row shows: no constant finds them."""
 COVERED = 0.9
@@ -114,7 +121,7 @@ def constants(values: Values) -> Iterator[None]:
     """Constants with other values for a while."""
     before = {place: getattr(*place) for place in values}
     for (module, name), value in values.items():
-        setattr(module, name, value)
+        setattr(module, name, type(before[module, name])(value))  # a count stays one
     try:
         yield
     finally:
@@ -133,7 +140,7 @@ def one_changed(candidates: Mapping[Constant, tuple[float, ...]]) -> list[dict[C
 def read(labels: quality.LabelSet, cache: Path) -> Readings:
     """The readings of one label set with all candidates."""
     training, _ = quality.trained(labels, cache)
-    surest, model = {}, {}
+    surest, model, fits = {}, {}, {}
     for values in one_changed(SUREST):
         with constants(values):
             one = quality.surest(labels, training)
@@ -142,10 +149,13 @@ def read(labels: quality.LabelSet, cache: Path) -> Readings:
     originals = rows.of(~rows.is_copy)
     influence = fit_decision(rows, None).influence
     blocks = model_scores(originals, influence, likeness(originals))
-    for values in one_changed(MODEL):
+    early = originals.scores[2] if influence is None else blocks[2]
+    for values in one_changed(READ):
+        key = (*(values[place] for place in MODEL),)
         with constants(values):
-            fitted = fit_label_noise(blocks, originals.classes, labels.num_classes)
-            model[(*values.values(),)] = fitted, read_model(fitted, blocks, originals.classes, influence is not None)
+            if key not in fits:
+                fits[key] = fit_label_noise(blocks, originals.classes, labels.num_classes)
+            model[(*values.values(),)] = fits[key], read_model(fits[key], blocks, originals.classes, early)
     return Readings(labels.data, labels.family, labels.wrong, surest, model, blocks, originals.classes)
 
 
@@ -158,7 +168,7 @@ def judge(number: int, given: tuple[float, ...]) -> Result:
     """One label set with some constants, in the order of ALL."""
     values, one = dict(zip(ALL, given, strict=True)), _readings[number]
     surest = one.surest[(*(values[place] for place in SUREST),)]
-    model, readings = one.model[(*(values[place] for place in MODEL),)]
+    model, readings = one.model[(*(values[place] for place in READ),)]
     with constants(values):
         model, decision = settle(model, readings, one.blocks, one.classes, None, surest)
         log_odds = model.log_odds(one.blocks, one.classes)

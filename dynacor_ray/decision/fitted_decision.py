@@ -186,7 +186,7 @@ def fit_decision(sample: ScoredRows, surest: NoiseRate | None) -> FittedDecision
     model = fit_label_noise(blocks, fitted.classes, classes)
     told = fitted.told
     asks_twins = told is None or model.twins_differ(blocks, fitted.classes, told) <= LEAST_EVIDENCE
-    readings = read_model(model, blocks, fitted.classes, influence is not None)
+    readings = read_model(model, blocks, fitted.classes, fitted.scores[2] if influence is None else blocks[2])
     model, decision = settle(model, readings, blocks, fitted.classes, told if asks_twins else None, surest)
     log_odds = model.log_odds(blocks, fitted.classes, told if asks_twins else None)
     counts = np.bincount(fitted.labels, minlength=classes)

@@ -6,6 +6,7 @@ What is made of it is in `noise_decision`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from dynacor_ray.decision.class_overlap import overlap
 from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.likely_classes import stands_for
+
+_MOST_OVERLAP = 0.95
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class ModelReadings:
     Attributes:
         doubts: 1 - P of the most probable class, without the label, float64 (n,).
         disagreement: share of labels that are not the most probable class, in [0, 1].
-        linear, early: the same by the linear regression alone, and by the network's early logits, 0 where not read.
+        linear, early: the same by the linear regression alone, and by the network's early logits.
         overlap: mean doubt by the density of the rows, in [0, 1] (`class_overlap`).
         unexplained: `LabelNoiseModel.unexplained`, in [0, 1].
     """
@@ -34,34 +37,36 @@ class ModelReadings:
     overlap: float = 0.0
     unexplained: float = 0.0
 
-    def clear(self, to_learn: float = 1.0) -> float:
-        """Share of labels that differ from the prediction though classes are clear, in [0, 1].
+    def errors(self, times: float) -> float:
+        """Share of labels that are wrong if classes overlap so many times as much as density says, in [0, 1].
 
-        to_learn: what a better model would predict, in units of what the model has learned beyond a linear one.
+        A label differs from the prediction unless it is right and the row is not where classes overlap:
+        `1 - disagreement = (1 - errors)(1 - times overlap)`. What the model predicts better than a linear one is taken
+        off before: where that is much, a better model would predict as much again.
         """
-        learned = max(0.0, self.linear - self.disagreement)
-        return max(0.0, self.disagreement - self.overlap - to_learn * learned)
+        overlap, learned = min(times * self.overlap, _MOST_OVERLAP), max(0.0, self.linear - self.disagreement)
+        return max(0.0, self.disagreement - learned - overlap) / (1.0 - overlap)
 
 
 def read_model(
-    model: LabelNoiseModel, scores: NDArray[np.float64], classes: NDArray[np.int64], has_early: bool
+    model: LabelNoiseModel, scores: NDArray[np.float64], classes: NDArray[np.int64], early: NDArray[np.floating[Any]]
 ) -> ModelReadings:
     """Those of some rows.
 
-    scores: float64 (B, n, K), of `fitted_decision.model_scores`, the third those of early logits if has_early; classes:
-    int64 (n, K).
+    scores: float64 (B, n, K), of `fitted_decision.model_scores`, the first those of the linear regression; classes:
+    int64 (n, K); early: float (n, K), the network's early logits, freed of the row's own label where that can be done.
     """
     probability, num_classes = model.class_probability(scores, classes), len(model.error)
     single = probability / stands_for(classes.shape[1], num_classes)
 
-    def differ(values: NDArray[np.float64]) -> float:
+    def differ(values: NDArray[np.floating[Any]]) -> float:
         return float((values.argmax(axis=1) != 0).mean(axis=0))  # the label is the first class
 
     return ModelReadings(
         doubts=1.0 - single.max(axis=1),
         disagreement=differ(single),
         linear=differ(scores[0]),
-        early=differ(scores[2]) if has_early else 0.0,
+        early=differ(early),
         overlap=overlap(probability, classes, num_classes),
         unexplained=model.unexplained(scores, classes),
     )

@@ -13,16 +13,16 @@ Where classes overlap, a network is sure of what it cannot know: of clean labels
 predictions said that half are wrong. The model, whose scores never saw the label, is right there. So the surest
 predictions add only what two other readings leave to be wrong, the larger of them:
 
-- *clear*: the share of labels that differ from the model's prediction, less what the density of the rows says of how
-  far the classes overlap (`class_overlap`). What the model predicts better than the linear regression alone is taken
-  off as well: where that is much, a better model would predict as much again. `CLEAR` of the rest is believed;
+- *clear*: the share of labels that differ from the model's prediction beyond what the density of the rows says of how
+  far the classes overlap (`class_overlap`, `ModelReadings.errors`), TAILS times, as real classes have longer tails than
+  Gaussian ones. A model learns part of such errors, too, and predicts them: CLEAR times the rest is believed;
 - *unexplained*: how many fewer of the model's surest rows are labeled as it says. `TIMES` of what exceeds
   `EXPLAINED` is believed.
 
-What density says is too much where classes have long tails, as images do; the surest predictions are not misled by
-that. Each of the two is right where the other is wrong, and only what both say counts. Of the surest predictions that
-is what is left when the network's own weakness is taken off: by how much more its predictions differ from the labels
-than the model's.
+What density says is too much where classes have longer tails yet; the surest predictions are not misled by that. Each
+of the two is right where the other is wrong, and only what both say counts. Of the surest predictions that is what is
+left when the network's own weakness is taken off: by how much more its predictions differ from the labels than the
+model's.
 
 What training has not learned at its end (`NoiseRate.unlearned`) is wrong where it lasts: right labels of hard rows go
 on being learned. `SLOW` times what the second half of the training has learned may be such; up to `LASTING` times the
@@ -66,9 +66,9 @@ from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.model_readings import ModelReadings
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
-GROWTH, CLEAR, FAR = 0.5, 1.25, 5.0
+GROWTH, TAILS, CLEAR, FAR = 0.5, 1.1, 1.4, 2.0
 TIMES, EXPLAINED = 6.0, 0.03
-SLOW, LASTING, TO_LEARN = 6.0, 5.0, 2.0
+SLOW, LASTING = 6.0, 5.0
 SLOW_OF_FEW = 4.0
 REFIT_FROM = 1.3
 """Ratio of the settled rate to the model's from which on it is fitted again."""
@@ -148,10 +148,11 @@ def _added(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> flo
     said = min(1.0, surest.value + GROWTH * max(0.0, surest.value - surest.surest)) - model_rate
     weakness = max(0.0, readings.early - readings.disagreement)
     unexplained = _unexplained(model_rate, readings)
-    clear = min(said - weakness, CLEAR * readings.clear() - model_rate)
-    beyond = readings.clear() - FAR * readings.overlap - model_rate
-    lasting = min(_lasting(model_rate, surest, SLOW), CLEAR * readings.clear(TO_LEARN) - model_rate)
-    return max(min(said, unexplained), clear, beyond, lasting, 0.0)
+    clear = CLEAR * readings.errors(TAILS) - model_rate
+    sure = max(min(said, unexplained), min(said - weakness, clear))
+    lasting = min(_lasting(model_rate, surest, SLOW), clear)
+    beyond = readings.errors(FAR) - model_rate
+    return max(sure, lasting, beyond, 0.0)
 
 
 def _added_to_few_rows(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> float:

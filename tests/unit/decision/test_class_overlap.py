@@ -37,6 +37,29 @@ def test_the_doubt_of_classes_that_overlap_stays(classes: int, apart: float) -> 
     assert overlap(p, everywhere(p), classes) == pytest.approx(doubt(p), abs=0.03)
 
 
+@pytest.mark.parametrize("apart", [2.0, 3.0])
+@pytest.mark.parametrize("wrong", [0.0, 0.2, 0.4])
+def test_the_overlap_of_two_classes_is_seen_through_any_share_of_errors(wrong: float, apart: float) -> None:
+    """With 40% each row is nearly as likely of either class."""
+    p = posterior(2, apart, 4000)
+    blurred = (1 - wrong) * p + wrong * (1 - p)
+    assert doubt(blurred) > 0.9 * wrong
+    assert overlap(blurred, everywhere(p), 2) == pytest.approx(doubt(p), abs=0.08)
+    assert overlap(blurred, everywhere(p), 2) < doubt(p) + 0.01
+
+
+def test_pairs_show_how_far_classes_of_other_widths_overlap() -> None:
+    """As those of images: with one covariance for all, the wide classes make the narrow ones look clear."""
+    rng, spread = np.random.default_rng(0), np.array([0.5, 0.5, 4.0, 4.0])
+    mean = np.array([[0.0, 0.0], [0.6, 0.0], [30.0, 0.0], [0.0, 30.0]])
+    label = rng.integers(0, 4, 6000)
+    x = mean[label] + spread[label, None] * rng.standard_normal((6000, 2))
+    squares = ((x[:, None] - mean) ** 2).sum(axis=2) / spread**2
+    p = special.softmax(-0.5 * squares - 2 * np.log(spread), axis=1)
+    assert doubt(p) > 0.12
+    assert overlap(p, everywhere(p), 4) == pytest.approx(doubt(p), abs=0.03)
+
+
 @pytest.mark.parametrize("least", [0.001, 0.01, 0.03])
 def test_classes_along_a_line_overlap_with_their_neighbors(least: float) -> None:
     """Such as ages, by a model that gives none of them no probability: one covariance would find no overlap at all."""
@@ -149,6 +172,6 @@ def test_readings_count_labels_that_differ_by_each_of_the_scores() -> None:
     scores = np.stack([1.0 - differ, differ], axis=2).astype(np.float64)
     pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), np.ones(2))
     model = LabelNoiseModel(np.array([0.0, 2.0, 0.0]), np.ones(2), np.zeros(2), np.full(2, 0.1), pairs)
-    found = read_model(model, scores, np.tile([0, 1], (4, 1)), has_early=True)
+    found = read_model(model, scores, np.tile([0, 1], (4, 1)), scores[2])
     assert (found.linear, found.disagreement, found.early) == (0.25, 0.5, 0.75)
     assert found.doubts == pytest.approx(1 / (1 + np.exp(2.0)))

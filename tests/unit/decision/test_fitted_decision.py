@@ -10,6 +10,7 @@ import torch
 from scipy import sparse
 
 from dynacor_ray.core.errors import DataError
+from dynacor_ray.decision import fitted_decision
 from dynacor_ray.decision.fitted_decision import EARLY_ROWS, ScoredRows, fit_decision, model_scores, recall_of_found
 from dynacor_ray.decision.likely_classes import MOST_CLASSES, likely_classes
 from dynacor_ray.decision.model_readings import ModelReadings
@@ -73,7 +74,7 @@ def test_overlapping_classes_stay_clean_whatever_a_network_is_sure_of() -> None:
 
 
 def test_errors_that_the_scores_explain_are_flagged_where_a_network_sees_them() -> None:
-    """40% wrong, each as one of the scores says: the model alone finds nothing, and its surest rows show that."""
+    """40% wrong, each as one of the scores says: to the model alone they are doubt, and its surest rows show that."""
     random = np.random.default_rng(14)
     true = random.integers(0, CLASSES, ROWS)
     also = (true + random.integers(1, CLASSES, ROWS)) % CLASSES
@@ -84,12 +85,26 @@ def test_errors_that_the_scores_explain_are_flagged_where_a_network_sees_them() 
     given = np.where(wrong, also, true)
     rows = scored_rows(scores, given, np.full(ROWS, -1), np.zeros(ROWS, np.bool_))
     alone, fitted = fit_decision(rows, None), fit_decision(rows, NoiseRate(0.4, 0.35, 0.45, 0.4))
-    assert (alone.log_odds(rows) >= alone.log_odds_cut).mean() < 0.02
+    assert alone.decision.model_rate < 0.02
+    assert (alone.log_odds(rows) >= alone.log_odds_cut).mean() < 0.2, "the classes are clear enough for some of them"
     rate = fitted.decision.rate.value
     assert 0.3 < rate <= 0.4
     assert fitted.decision.probability(fitted.log_odds(rows)).mean() == pytest.approx(rate, abs=0.001)
     flags = fitted.log_odds(rows) >= fitted.log_odds_cut
     assert 2 * (flags & wrong).sum() / (flags.sum() + wrong.sum()) > 0.8
+
+
+def test_of_few_rows_as_well_it_is_read_how_often_the_network_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its early logits are no scores there, since they know the row's own label."""
+    random, rows = np.random.default_rng(3), EARLY_ROWS - 1
+    true = random.integers(0, CLASSES, rows)
+    scores = 4.0 * np.eye(CLASSES)[true] + random.normal(size=(3, rows, CLASSES))
+    scores[2] = 4.0 * np.eye(CLASSES)[np.where(np.arange(rows) % 3 == 0, (true + 1) % CLASSES, true)]
+    read, settle = [], fitted_decision.settle
+    monkeypatch.setattr(fitted_decision, "settle", lambda *given: (read.append(given[1]), settle(*given))[1])
+    fit_decision(scored_rows(scores, true, np.full(rows, -1), np.zeros(rows, np.bool_)), None)
+    assert read[0].early == 1 / 3
+    assert read[0].disagreement < 0.05
 
 
 def test_copies_are_known_as_wrong_and_the_true_class_is_suggested() -> None:

@@ -104,13 +104,14 @@ def test_sure_predictions_add_what_the_model_leaves_unexplained(unexplained: flo
 @pytest.mark.parametrize(
     ("disagreement", "overlap", "linear", "early", "rate"),
     [
-        (0.5, 0.1, 0.5, 0.5, 0.5),  # 1.25 times what overlap does not explain
-        (0.5, 0.3, 0.5, 0.5, 0.25),
-        (0.5, 0.45, 0.5, 0.5, 0.1),  # less than the model's own rate
-        (0.5, 0.1, 0.6, 0.5, 0.375),  # a model that is not linear has learned more, and may learn more still
-        (0.7, 0.0, 0.7, 0.8, 0.5 + 0.2),  # labels that differ where nothing overlaps are wrong, whatever sure ones say
-        (0.7, 0.1, 0.7, 0.7, 0.6),  # what sure predictions say
-        (0.7, 0.1, 0.7, 0.8, 0.5),  # less what the network does not know
+        (0.5, 0.2, 0.5, 0.5, 1.4 * (0.5 - 0.22) / 0.78),  # what a tenth more than the overlap does not explain
+        (0.5, 0.3, 0.5, 0.5, 1.4 * (0.5 - 0.33) / 0.67),
+        (0.5, 0.44, 0.5, 0.5, 0.1),  # less than the model's own rate
+        (0.5, 0.3, 0.6, 0.5, 1.4 * (0.5 - 0.33 - 0.1) / 0.67),  # a model that is not linear may learn more still
+        (0.7, 0.1, 0.7, 0.8, (0.7 - 0.2) / 0.8),  # twice the overlap does not explain it, whatever sure ones say
+        (0.7, 0.3, 0.7, 0.7, 0.6),  # what sure predictions say
+        (0.7, 0.3, 0.7, 0.8, 0.5),  # less what the network does not know
+        (0.9, 0.95, 0.9, 0.9, 0.1),
     ],
 )
 def test_sure_predictions_add_what_overlap_does_not_explain(
@@ -124,13 +125,13 @@ def test_sure_predictions_add_what_overlap_does_not_explain(
 @pytest.mark.parametrize(
     ("unlearned", "learned", "overlap", "linear", "rate"),
     [
-        (0.3, 0.0, 0.1, 0.5, 0.3),
-        (0.3, 0.02, 0.1, 0.5, 0.3),  # hardly anything was learned in the second half of the training
-        (0.3, 0.03, 0.1, 0.5, 0.1 + 5 * (0.2 - 6 * 0.03)),
-        (0.3, 0.05, 0.1, 0.5, 0.1),  # it goes on being learned
-        (0.3, 0.0, 0.34, 0.5, 1.25 * (0.5 - 0.34)),  # classes that overlap are not learned either
-        (0.3, 0.0, 0.1, 0.6, 1.25 * (0.5 - 0.1 - 2 * 0.1)),  # nor what takes a better model
-        (0.3, 0.0, 0.1, 0.7, 0.1),
+        (0.3, 0.0, 0.25, 0.5, 0.3),
+        (0.3, 0.02, 0.25, 0.5, 0.3),  # hardly anything was learned in the second half of the training
+        (0.3, 0.03, 0.25, 0.5, 0.1 + 5 * (0.2 - 6 * 0.03)),
+        (0.3, 0.05, 0.25, 0.5, 0.1),  # it goes on being learned
+        (0.3, 0.0, 0.38, 0.5, 1.4 * (0.5 - 0.418) / 0.582),  # classes that overlap are not learned either
+        (0.3, 0.0, 0.3, 0.6, 1.4 * (0.5 - 0.33 - 0.1) / 0.67),  # nor what takes a better model
+        (0.3, 0.0, 0.3, 0.7, 0.1),
     ],
 )
 def test_what_is_never_learned_is_wrong_in_clear_classes(
@@ -141,9 +142,19 @@ def test_what_is_never_learned_is_wrong_in_clear_classes(
     assert found.rate.value == pytest.approx(rate, abs=0.01)
 
 
-def test_labels_that_differ_in_clear_classes_are_wrong_though_no_sure_prediction_says_so() -> None:
-    readings = ModelReadings(even(0.9), disagreement=0.3, linear=0.3, overlap=0.01)
-    assert decide_with(separated(0.1), readings, None, fitted()).rate.value == pytest.approx(0.29 - 5 * 0.01, abs=0.003)
+@pytest.mark.parametrize(("overlap", "rate"), [(0.0, 0.3), (0.05, (0.3 - 0.1) / 0.9), (0.11, 0.1)])
+def test_labels_that_differ_in_clear_classes_are_wrong_though_no_sure_prediction_says_so(
+    overlap: float, rate: float
+) -> None:
+    readings = ModelReadings(even(0.9), disagreement=0.3, linear=0.3, overlap=overlap)
+    assert decide_with(separated(0.1), readings, None, fitted()).rate.value == pytest.approx(rate, abs=0.003)
+
+
+@pytest.mark.parametrize(("overlap", "rate"), [(0.0, 0.0), (0.1, 0.1), (0.3, 0.4)])
+def test_errors_and_overlap_multiply(overlap: float, rate: float) -> None:
+    """A label is what is predicted if it is right and its row is not where classes overlap."""
+    disagreement = 1 - (1 - overlap) * (1 - rate)
+    assert ModelReadings(even(0.1), disagreement, disagreement, overlap=overlap).errors(1.0) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(
