@@ -60,7 +60,7 @@ CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "CLEAR"): (1.2, 1.4, 1.6),
     (noise_decision, "FAR"): (1.75, 2.0, 2.5),
     (noise_decision, "TIMES"): (4.0, 6.0, 8.0),
-    (noise_decision, "EXPLAINED"): (0.02, 0.03, 0.04),
+    (noise_decision, "EXPLAINED"): (0.03, 0.04, 0.05),
     (noise_decision, "SLOW"): (5.0, 6.0, 8.0),
     (noise_decision, "LASTING"): (3.0, 5.0, 8.0),
     (noise_decision, "SLOW_OF_FEW"): (3.0, 4.0, 5.0),

@@ -14,8 +14,8 @@ predictions said that half are wrong. The model, whose scores never saw the labe
 predictions add only what two other readings leave to be wrong, the larger of them:
 
 - *clear*: the share of labels that differ from the model's prediction beyond what the density of the rows says of how
-  far the classes overlap (`class_overlap`, `ModelReadings.errors`), TAILS times, as real classes have longer tails than
-  Gaussian ones. A model learns part of such errors, too, and predicts them: CLEAR times the rest is believed;
+  far the classes overlap (`class_overlap`, `ModelReadings.errors`), `TAILS` times, as real classes have longer tails
+  than Gaussian ones. A model learns part of such errors, too, and predicts them: `CLEAR` times the rest is believed;
 - *unexplained*: how many fewer of the model's surest rows are labeled as it says. `TIMES` of what exceeds
   `EXPLAINED` is believed.
 
@@ -26,8 +26,7 @@ model's.
 
 What training has not learned at its end (`NoiseRate.unlearned`) is wrong where it lasts: right labels of hard rows go
 on being learned. `SLOW` times what the second half of the training has learned may be such; up to `LASTING` times the
-rest is believed, as far as classes are clear. What a network cannot learn from its features, as from coarse pixels,
-lasts, too. So here `TO_LEARN` times what the model has learned beyond a linear one is taken off.
+rest is believed, as far as classes are clear: what a network cannot learn from its features lasts, too.
 
 Errors among the rows that are hardest to the network do not reach its surest predictions at all. Where classes are so
 clear that `FAR` times their overlap does not account for the labels that differ, the rest is wrong whatever they say.
@@ -67,7 +66,7 @@ from dynacor_ray.decision.model_readings import ModelReadings
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
 GROWTH, TAILS, CLEAR, FAR = 0.5, 1.1, 1.4, 2.0
-TIMES, EXPLAINED = 6.0, 0.03
+TIMES, EXPLAINED = 6.0, 0.04
 SLOW, LASTING = 6.0, 5.0
 SLOW_OF_FEW = 4.0
 REFIT_FROM = 1.3

@@ -92,9 +92,9 @@ SURE = NoiseRate(0.6, 0.5, 0.9, 0.6)
 """Predictions that say that six labels of ten are wrong."""
 
 
-@pytest.mark.parametrize(("unexplained", "rate"), [(0.0, 0.1), (0.03, 0.1), (0.08, 0.37), (0.2, 0.6)])
+@pytest.mark.parametrize(("unexplained", "rate"), [(0.0, 0.1), (0.04, 0.1), (0.09, 0.37), (0.2, 0.6)])
 def test_sure_predictions_add_what_the_model_leaves_unexplained(unexplained: float, rate: float) -> None:
-    """At most six times what exceeds 3%, of the 90% that are right to the model."""
+    """At most six times what exceeds 4%, of the 90% that are right to the model."""
     found = decide_with(separated(0.1), ModelReadings(even(0.9), unexplained=unexplained), SURE, fitted())
     assert found.rate.value == pytest.approx(rate, abs=0.003)
     assert found.rate.high >= 0.9, "the range still says what they say"
@@ -164,7 +164,7 @@ def test_errors_and_overlap_multiply(overlap: float, rate: float) -> None:
         (0.4, 0.0, 0.8, 0.4),
         (0.4, 0.1, 0.8, 0.1),  # what is not learned yet will be
         (0.4, 0.07, 0.8, 0.1 + 5 * (0.3 - 4 * 0.07)),
-        (0.4, 0.0, 0.08, 0.1 + 6 * (0.08 - 0.03) * 0.9),  # the model explains most of it
+        (0.4, 0.0, 0.08, 0.1 + 6 * (0.08 - 0.04) * 0.9),  # the model explains most of it
     ],
 )
 def test_of_classes_with_few_rows_only_what_is_never_learned_is_added(
@@ -178,7 +178,7 @@ def test_of_classes_with_few_rows_only_what_is_never_learned_is_added(
 
 def test_a_refitted_model_is_cut_at_the_same_rate() -> None:
     other = np.linspace(-3, 2, 2000)
-    found = decide_with(separated(0.1), ModelReadings(even(0.9), unexplained=0.08), SURE, fitted()).with_cut(other)
+    found = decide_with(separated(0.1), ModelReadings(even(0.9), unexplained=0.09), SURE, fitted()).with_cut(other)
     assert found.rate.value == pytest.approx(0.37, abs=0.003)
     assert found.probability(other).mean() == pytest.approx(found.rate.value, abs=1e-6)
     assert found.flag(other)[-600:].all()
