@@ -135,12 +135,11 @@ def regressed(classes: int, rate: float, seed: int) -> tuple[np.ndarray, np.ndar
 
 
 @pytest.mark.parametrize(("classes", "best_f1"), [(6, 0.84), (24, 0.785)])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_labels_of_classes_that_are_alike_or_rare_are_right(classes: int, best_f1: float, seed: int) -> None:
+def test_labels_of_classes_that_are_alike_or_rare_are_right(classes: int, best_f1: float) -> None:
     """With one weight for all, 5% of six clean classes look wrong, and the best cut of 24 is 4 points lower."""
-    scores, shown, _ = regressed(classes, 0.0, seed)
+    scores, shown, _ = regressed(classes, 0.0, 0)
     assert (1.0 - fit_label_noise(scores, shown, classes).joint(scores, shown)[:, 0]).mean() < 0.002
-    scores, shown, wrong = regressed(classes, 0.05, seed)
+    scores, shown, wrong = regressed(classes, 0.05, 0)
     model = fit_label_noise(scores, shown, classes)
     log_odds = model.log_odds(scores, shown)
     assert (1.0 / (1.0 + np.exp(-log_odds))).mean() == pytest.approx(wrong.mean(), abs=0.01)
