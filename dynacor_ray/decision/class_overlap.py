@@ -51,7 +51,7 @@ _MOST_OWN = 0.5
 
 
 def overlap(probability: NDArray[np.float64], classes: NDArray[np.integer[Any]], num_classes: int) -> float:
-    """Mean over the rows of 1 - P of the most probable class, from the density of the rows alone, in [0, 1].
+    """Mean probability that a row is not of its likeliest class, from the density of the rows alone, in [0, 1].
 
     probability: float64 (N, K), of the true class without the label, rows sum to 1, N >= 1; a class that stands for
     others has theirs as well. classes: ints (N, K), different in each row.
@@ -111,7 +111,11 @@ def _by_pairs(
     classes: NDArray[np.integer[Any]],
     starts_sharp: bool,
 ) -> NDArray[np.float64]:
-    """Doubts of the rows of the classes that are read, from their odds in each pair of near ones alone."""
+    """P that a row is not of the class that p says, of the rows of the classes that are read.
+
+    From its odds in each pair of near ones alone. Where density says another class than p, that is above one half: the
+    label will differ from the prediction. starts_sharp: whether each row starts in its likelier class.
+    """
     against = np.zeros(len(logs))
     for one, other in sorted({(min(a, b), max(a, b)) for a, others in near.items() for b in others if a != b}):
         rows = np.concatenate([by_top[one], by_top[other]])
