@@ -58,7 +58,7 @@ CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "GROWTH"): (0.25, 0.5, 1.0),
     (noise_decision, "TAILS"): (1.0, 1.1, 1.2),
     (noise_decision, "CLEAR"): (1.2, 1.4, 1.6),
-    (noise_decision, "FAR"): (1.75, 2.0, 2.5),
+    (noise_decision, "FAR"): (1.5, 1.75, 2.0),
     (noise_decision, "TIMES"): (4.0, 6.0, 8.0),
     (noise_decision, "EXPLAINED"): (0.03, 0.04, 0.05),
     (noise_decision, "SLOW"): (5.0, 6.0, 8.0),

@@ -65,7 +65,7 @@ from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.model_readings import ModelReadings
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
-GROWTH, TAILS, CLEAR, FAR = 0.5, 1.1, 1.4, 2.0
+GROWTH, TAILS, CLEAR, FAR = 0.5, 1.1, 1.4, 1.75
 TIMES, EXPLAINED = 6.0, 0.04
 SLOW, LASTING = 6.0, 5.0
 SLOW_OF_FEW = 4.0

@@ -86,7 +86,7 @@ def test_errors_that_the_scores_explain_are_flagged_where_a_network_sees_them() 
     rows = scored_rows(scores, given, np.full(ROWS, -1), np.zeros(ROWS, np.bool_))
     alone, fitted = fit_decision(rows, None), fit_decision(rows, NoiseRate(0.4, 0.35, 0.45, 0.4))
     assert alone.decision.model_rate < 0.02
-    assert (alone.log_odds(rows) >= alone.log_odds_cut).mean() < 0.2, "the classes are clear enough for some of them"
+    assert (alone.log_odds(rows) >= alone.log_odds_cut).mean() < 0.25, "the classes are clear enough for some of them"
     rate = fitted.decision.rate.value
     assert 0.3 < rate <= 0.4
     assert fitted.decision.probability(fitted.log_odds(rows)).mean() == pytest.approx(rate, abs=0.001)
