@@ -18,8 +18,9 @@ many Gaussian classes pairs miss what more than two have in common.
 
 All together few STEPS are made: in many dimensions more would lead to where few rows happen to lie. A pair has one
 dimension only. Of two classes 40% of whose labels are wrong p is so blurred that EM hardly moves in a hundred steps.
-So two classes start sharp, each row in its likelier one; from there SHARP_STEPS are enough to classes that overlap.
-Pairs of more classes start from p: those along a line, which no gap parts, would stay as sharp as they start.
+So two classes start sharp, each row in its likelier one; from there SHARP_STEPS lead to classes that overlap as well.
+Where errors are spread evenly, p is flat at both ends, and what overlaps is read too small. Pairs of more classes start
+from p: those along a line, which no gap parts, would stay as sharp as they start.
 
 Where not all classes of a row are kept, classes overlap with few others, those that are alike. So a class is read with
 those that have NEAR of the probability of its rows, at most MOST_NEAR: of other rows, whose probability of these

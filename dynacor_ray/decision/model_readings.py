@@ -16,6 +16,7 @@ from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.likely_classes import stands_for
 
 _MOST_OVERLAP = 0.95
+"""Overlap that is counted at most: with more of it nothing is left to tell errors by."""
 
 
 @dataclass(frozen=True)

