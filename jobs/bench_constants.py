@@ -41,6 +41,7 @@ Constant = tuple[ModuleType, str]
 SUREST: dict[Constant, tuple[float, ...]] = {
     (noise_rate, "OUTER"): (0.5, 0.6, 0.7),
     (noise_rate, "INNER"): (0.2, 0.3, 0.4),
+    (noise_rate, "FEW_ROWS_OF_MANY"): (30, 60, 90),
 }
 MODEL: dict[Constant, tuple[float, ...]] = {
     (label_noise_fit, "PAIR_WEIGHT"): (1.0, 1.5, 2.0),
@@ -63,7 +64,7 @@ CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "EXPLAINED"): (0.03, 0.04, 0.05),
     (noise_decision, "SLOW"): (5.0, 6.0, 8.0),
     (noise_decision, "LASTING"): (3.0, 5.0, 8.0),
-    (noise_decision, "SLOW_OF_FEW"): (3.0, 4.0, 5.0),
+    (noise_decision, "TIMES_OF_FEW"): (2.0, 3.0, 5.0),
     (noise_decision, "REFIT_FROM"): (1.15, 1.3, 1.6),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
 }
@@ -144,7 +145,7 @@ def read(labels: quality.LabelSet, cache: Path) -> Readings:
     for values in one_changed(SUREST):
         with constants(values):
             one = quality.surest(labels, training)
-            surest[(*values.values(),)] = noise_rate.for_few_rows(one, len(labels.given) / labels.num_classes)
+            surest[(*values.values(),)] = noise_rate.for_few_rows(one, len(labels.given), labels.num_classes)
     rows = quality.scored(labels, training)
     originals = rows.of(~rows.is_copy)
     influence = fit_decision(rows, None).influence

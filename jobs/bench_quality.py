@@ -367,7 +367,7 @@ def scored(labels: LabelSet, training: Training) -> ScoredRows:
 def model(labels: LabelSet, training: Training) -> Judged:
     """The default: the label noise model, its rate settled with the surest predictions, cut at the best expected F1."""
     rows = scored(labels, training)
-    few = for_few_rows(surest(labels, training), len(labels.given) / labels.num_classes)
+    few = for_few_rows(surest(labels, training), len(labels.given), labels.num_classes)
     fitted = fit_decision(rows, few)
     log_odds, rate = fitted.log_odds(rows)[~rows.is_copy], fitted.decision.rate
     return Judged(log_odds >= fitted.log_odds_cut, -log_odds, (rate.value, rate.low, rate.high))

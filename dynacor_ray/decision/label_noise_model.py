@@ -101,6 +101,11 @@ class LabelNoiseModel:
         bound = 1.0 - 1.0 / len(self.error)
         return self.evidence >= LEAST_EVIDENCE and float(self.error.mean(axis=0)) < _AT_BOUND * bound
 
+    @property
+    def scales_by_matrix(self) -> bool:
+        """Whether scores are scaled from class to class, which takes all C of a row."""
+        return self.scaling.ndim == 2
+
     def class_probability(
         self, scores: NDArray[np.floating[Any]], classes: NDArray[np.integer[Any]] | None
     ) -> NDArray[np.float64]:
@@ -120,7 +125,7 @@ class LabelNoiseModel:
     def _scaled(self, scores: NDArray[np.float64], classes: NDArray[np.integer[Any]] | None) -> NDArray[np.float64]:
         if classes is None:
             return np.asarray(scores @ self.scaling)
-        if self.scaling.ndim == 1:
+        if not self.scales_by_matrix:
             return np.asarray(scores * self.scaling[classes])
         ordered = np.empty_like(scores)
         np.put_along_axis(ordered, classes, scores, axis=1)

@@ -34,6 +34,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynacor_ray.decision.likely_classes import MOST_CLASSES
+
 BINS = 384
 _BINS_PER_BIT, _LEAST_DOUBT = 16, 2.0**-24
 OUTER, INNER = 0.6, 0.3
@@ -44,8 +46,9 @@ _LEAST_SEEN = 0.05
 """Least share of the copies' disagreement that is divided by."""
 SIGMAS = 1.96
 """Standard errors on both sides of an estimate that hold 95%."""
-FEW_ROWS, TOO_FEW_ROWS = 30, 10
-"""Rows per class from which on an estimate counts in full, and from which on its low end does."""
+FEW_ROWS, FEW_ROWS_OF_MANY, TOO_FEW_ROWS = 30, 60, 10
+"""Rows per class from which on an estimate counts in full, of at most MOST_CLASSES and of more, and from which on its
+low end does."""
 _LEAST_TRAINING, _WHOLE_TRAINING = 10, 20
 """Epochs from which on what is not learned is read, and from which on what is learned last needs no correction: a
 training half as long is taken to leave twice as much to be learned."""
@@ -64,7 +67,7 @@ class NoiseRate:
         unlearned: disagreement of all originals over that of the copies, in [0, 1], in the epoch that tells the two
             apart best: a late one, before wrong labels are memorized. 0 where that comes before _LEAST_TRAINING.
         learned: by how much it fell in the second half of these E epochs, times 20 / E for E < 20; may exceed 1.
-        few_rows: whether classes have fewer than FEW_ROWS rows.
+        few_rows: whether classes have too few rows for it to count in full (`for_few_rows`).
     """
 
     value: float
@@ -167,15 +170,17 @@ def _unlearned(counts: Mapping[int, NDArray[np.int64]]) -> tuple[float, float]:
     return now, max(0.0, then - now) * max(1.0, _WHOLE_TRAINING / (last + 1))
 
 
-def for_few_rows(rate: NoiseRate, rows_per_class: float) -> NoiseRate:
-    """An estimate with as much of it as so many rows per class bear out (ours).
+def for_few_rows(rate: NoiseRate, rows: int, num_classes: int) -> NoiseRate:
+    """An estimate with as much of it as so many originals bear out (ours).
 
     A network that has seen few rows of a class confuses it surely, which looks like wrong labels: of 20 rows per class
-    with right labels it says 9%. So with fewer than FEW_ROWS only the low end counts, beside what training does not
-    learn, with fewer than TOO_FEW_ROWS nothing does; the high end stays.
+    with right labels it says 9%. The more classes there are to confuse, the more rows it takes. So with fewer than
+    FEW_ROWS per class only the low end counts, beside what training does not learn, with fewer than TOO_FEW_ROWS
+    nothing does; the high end stays.
     """
-    if rows_per_class >= FEW_ROWS:
+    per_class = rows / num_classes
+    if per_class >= (FEW_ROWS_OF_MANY if num_classes > MOST_CLASSES else FEW_ROWS):
         return rate
-    if rows_per_class >= TOO_FEW_ROWS:
+    if per_class >= TOO_FEW_ROWS:
         return replace(rate, value=rate.low, surest=min(rate.surest, rate.low), few_rows=True)
     return replace(rate, value=0.0, low=0.0, surest=0.0, unlearned=0.0, learned=0.0, few_rows=True)

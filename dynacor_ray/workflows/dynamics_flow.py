@@ -79,7 +79,7 @@ class DynamicsFlow:
         """What counts of an estimate with so many rows per class; the published variants count all."""
         if rate is None or self.config.variant is not None:
             return rate
-        return for_few_rows(rate, self.dataset.manifest.num_rows / self.dataset.num_classes)
+        return for_few_rows(rate, self.dataset.manifest.num_rows, self.dataset.num_classes)
 
     def cluster(
         self, signals: RecordedSignals, sample: pa.Table, progress: Progress

@@ -213,6 +213,10 @@ def test_what_is_learned_is_never_negative() -> None:
 
 def test_few_rows_per_class_bear_out_less_of_an_estimate() -> None:
     rate = NoiseRate(0.09, 0.02, 0.12, 0.04, unlearned=0.1, learned=0.03)
-    assert for_few_rows(rate, 30) == rate
-    assert for_few_rows(rate, 20) == NoiseRate(0.02, 0.02, 0.12, 0.02, unlearned=0.1, learned=0.03, few_rows=True)
-    assert for_few_rows(rate, 5) == NoiseRate(0.0, 0.0, 0.12, 0.0, unlearned=0.0, learned=0.0, few_rows=True)
+    assert for_few_rows(rate, 300, 10) == for_few_rows(rate, 1200, 20) == rate
+    assert (
+        for_few_rows(rate, 299, 10)
+        == for_few_rows(rate, 1199, 20)
+        == NoiseRate(0.02, 0.02, 0.12, 0.02, unlearned=0.1, learned=0.03, few_rows=True)
+    )
+    assert for_few_rows(rate, 99, 10) == NoiseRate(0.0, 0.0, 0.12, 0.0, unlearned=0.0, learned=0.0, few_rows=True)
