@@ -22,7 +22,8 @@ predictions add only what two other readings leave to be wrong, the larger of th
 What density says is too much where classes have longer tails yet; the surest predictions are not misled by that. Each
 of the two is right where the other is wrong, and only what both say counts. Of the surest predictions that is what is
 left when the network's own weakness is taken off: by how much more its predictions differ from the labels than the
-model's.
+model's. Where that is much, of weak features and many classes, the model is too sure of its surest rows as well, and as
+much is taken off what it leaves unexplained.
 
 What training has not learned at its end (`NoiseRate.unlearned`) is wrong where it lasts: right labels of hard rows go
 on being learned. `SLOW` times what the second half of the training has learned may be such; up to `LASTING` times the
@@ -149,7 +150,7 @@ def _added(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> flo
     """What the other readings say beyond the model's rate, in [0, 1]."""
     weakness = max(0.0, readings.early - readings.disagreement)
     said = min(1.0, surest.value + GROWTH * max(0.0, surest.value - surest.surest)) - weakness - model_rate
-    unexplained = TIMES * max(0.0, readings.unexplained - EXPLAINED) * (1.0 - model_rate)
+    unexplained = TIMES * max(0.0, readings.unexplained - EXPLAINED) * (1.0 - model_rate) - weakness
     clear = CLEAR * readings.errors(TAILS) - model_rate
     unlearned = surest.unlearned - model_rate
     lasting = min(unlearned, LASTING * (unlearned - SLOW * surest.learned))
