@@ -7,7 +7,9 @@ are like a class, and weighs what tells groups apart by itself. Of few classes m
 
 Class j is like class c as far as rows that show c have scores of j, or those that show j have scores of c, whichever is
 less: where one class is given for another by mistake, and not the other way around, the two are not alike. What a row
-shows is what another score ranks first, so that chance does not make a class too much like itself.
+shows is what another score ranks first, so that chance does not make a class too much like itself. Which of the alike
+classes are more alike is chance as well, of few rows. So likeness is taken twice: a class is like those that the ones
+like it are like.
 
 Cost: K M products per row, for K classes of which M are alike each.
 """
@@ -67,16 +69,24 @@ def alike_classes(
     total = sparse.csr_array((np.maximum(scores, 0.0).ravel(), cells), shape=size)
     seen = np.maximum(np.bincount(shown, minlength=num_classes), 1)
     mean = sparse.diags_array(1.0 / seen) @ total
-    alike = sparse.coo_array(mean.minimum(mean.T))
-    # the most alike ones of each class first
+    likeness = _most_alike(mean.minimum(mean.T))
+    likeness = _most_alike(likeness @ likeness)
+    row, column = likeness.coords
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    found = np.tile(np.arange(num_classes)[:, None], min(MOST_ALIKE, num_classes))
+    share = np.zeros(found.shape)
+    found[row, place], share[row, place] = column, likeness.data
+    return AlikeClasses(found, share)
+
+
+def _most_alike(likeness: sparse.csr_array) -> sparse.coo_array:
+    """The MOST_ALIKE largest values of each row, as shares of their sum; a row without any is like itself only."""
+    alone = np.asarray(likeness.max(axis=1).todense()).ravel() <= 0.0
+    alike = (likeness + sparse.diags_array(alone.astype(np.float64))).tocoo()
     row, column = alike.coords
     order = np.lexsort((-alike.data, row))
     row, column, value = row[order], column[order], alike.data[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
-    first = (place < MOST_ALIKE) & (value > 0.0)
-    found = np.tile(np.arange(num_classes)[:, None], min(MOST_ALIKE, num_classes))
-    share = np.zeros(found.shape)
-    found[row[first], place[first]], share[row[first], place[first]] = column[first], value[first]
-    sums = share.sum(axis=1, keepdims=True)
-    share[sums[:, 0] == 0.0, 0] = 1.0
-    return AlikeClasses(found, share / np.where(sums > 0.0, sums, 1.0))
+    first = (np.arange(len(row)) - np.searchsorted(row, row) < MOST_ALIKE) & (value > 0.0)
+    row, column, value = row[first], column[first], value[first]
+    sums = np.bincount(row, value, likeness.shape[0])
+    return sparse.coo_array((value / sums[row], (row, column)), shape=likeness.shape)

@@ -40,8 +40,8 @@ def test_classes_of_a_group_are_alike() -> None:
     assert alike.share.sum(axis=1) == pytest.approx(1.0)
     for one in range(CLASSES):
         mates = [share_of(alike, one, other) for other in range(CLASSES) if other // GROUP == one // GROUP]
-        assert sum(mates) > 0.8
-        assert 0.1 < min(mates) < max(mates) < 0.5
+        assert sum(mates) > 0.7
+        assert max(mates) < 1.2 * min(mates), "which of them are more alike is chance"
 
 
 def test_one_class_given_for_another_does_not_make_them_alike() -> None:
@@ -52,7 +52,7 @@ def test_one_class_given_for_another_does_not_make_them_alike() -> None:
     scores += 0.02 * rng.standard_normal(scores.shape)
     values, classes = kept(scores)
     alike = alike_classes(values, values, classes, CLASSES)
-    assert min(share_of(alike, one, one) for one in range(CLASSES)) > 0.85
+    assert min(share_of(alike, one, one) for one in range(CLASSES)) > 0.7
     assert max(share_of(alike, one, (one + 1) % CLASSES) for one in range(CLASSES)) < 0.03
 
 
