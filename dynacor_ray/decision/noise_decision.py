@@ -36,7 +36,8 @@ Of classes with few rows (`noise_rate.for_few_rows`) all of these err: what is n
 wrong, is so for want of rows, and of many classes in few columns density has no gaps to show. Of 287 clean classes with
 25 rows each, of images in 16 columns, they said that four labels of ten are wrong, the model 2%. Where not all classes
 of a row are kept the model has no matrix scaling to take errors for what classes look like, so it sees some of them. At
-most `TIMES_OF_FEW` times its rate is added there.
+most `TIMES_OF_FEW` times its rate is added there, and no more than would be left to be learned if training went on for
+as long as its second half.
 
 Where much is added, the model is fitted once more, to this rate.
 
@@ -135,7 +136,8 @@ def decide(
         return NoiseDecision(unknown, shift, _NONE, 0.0, model_rate, other.value, doubt)
     most = DOUBT_SHARE * doubt
     if other.few_rows and not model.scales_by_matrix:
-        most = min(most, TIMES_OF_FEW * model_rate)
+        left = max(0.0, other.unlearned - other.learned - model_rate)
+        most = min(most, TIMES_OF_FEW * model_rate, left)
     value = model_rate + min(_added(model_rate, readings, other), most)
     sampling = SIGMAS * float(np.sqrt(max(value * (1.0 - value), 1.0 / len(log_odds)) / len(log_odds)))
     low = (1.0 - TOO_MUCH) * min(model_rate, max(0.0, 2.0 * model_rate - doubt))

@@ -162,20 +162,22 @@ def test_errors_and_overlap_multiply(overlap: float, rate: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("few_rows", "scaling", "rate"),
+    ("few_rows", "scaling", "learned", "rate"),
     [
-        (True, np.ones(10), 0.4),
-        (True, np.eye(10), 0.6),  # all classes are kept: what the model takes for doubt may be errors
-        (False, np.ones(10), 0.6),
+        (True, np.ones(10), 0.0, 0.4),
+        (True, np.ones(10), 0.3, 0.3),  # a training that went on would have learned the others
+        (True, np.eye(10), 0.3, 0.6),  # all classes are kept: what the model takes for doubt may be errors
+        (False, np.ones(10), 0.3, 0.6),
     ],
 )
 def test_of_many_classes_with_few_rows_at_most_three_times_what_the_model_finds_is_added(
-    few_rows: bool, scaling: np.ndarray, rate: float
+    few_rows: bool, scaling: np.ndarray, learned: float, rate: float
 ) -> None:
     """Of clean ones all that is not the model says that labels are wrong."""
     readings = ModelReadings(even(0.9), 0.6, linear=0.6, early=0.6, overlap=0.05, unexplained=0.8)
-    surest, model = replace(SURE, few_rows=few_rows), replace(fitted(), scaling=scaling)
-    assert decide_with(separated(0.1), readings, surest, model).rate.value == pytest.approx(rate, abs=0.01)
+    surest = replace(SURE, unlearned=0.6, learned=learned, few_rows=few_rows)
+    found = decide_with(separated(0.1), readings, surest, replace(fitted(), scaling=scaling))
+    assert found.rate.value == pytest.approx(rate, abs=0.01)
 
 
 def test_a_refitted_model_is_cut_at_the_same_rate() -> None:
