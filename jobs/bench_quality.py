@@ -27,7 +27,7 @@ from dynacor_ray.core.manifest import TARGET_NORM
 from dynacor_ray.core.rng import Purpose, keyed_uniform
 from dynacor_ray.core.robust_scaling import RobustScaling
 from dynacor_ray.decision.corrupted_copy_rate import with_corrupted_copies
-from dynacor_ray.decision.fitted_decision import ScoredRows, fit_decision
+from dynacor_ray.decision.fitted_decision import FittedDecision, ScoredRows, fit_decision
 from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
 from dynacor_ray.decision.likely_classes import likely_classes
 from dynacor_ray.decision.noise_rate import NoiseRate, count_confidence, estimate_noise_rate, for_few_rows
@@ -364,11 +364,15 @@ def scored(labels: LabelSet, training: Training) -> ScoredRows:
     )
 
 
+def default_decision(labels: LabelSet, training: Training) -> tuple[ScoredRows, FittedDecision]:
+    """Originals and copies, and the default's decision on them."""
+    rows = scored(labels, training)
+    return rows, fit_decision(rows, for_few_rows(surest(labels, training), len(labels.given), labels.num_classes))
+
+
 def model(labels: LabelSet, training: Training) -> Judged:
     """The default: the label noise model, its rate settled with the surest predictions, cut at the best expected F1."""
-    rows = scored(labels, training)
-    few = for_few_rows(surest(labels, training), len(labels.given), labels.num_classes)
-    fitted = fit_decision(rows, few)
+    rows, fitted = default_decision(labels, training)
     log_odds, rate = fitted.log_odds(rows)[~rows.is_copy], fitted.decision.rate
     return Judged(log_odds >= fitted.log_odds_cut, -log_odds, (rate.value, rate.low, rate.high))
 

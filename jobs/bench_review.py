@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import tyro
-from bench_quality import KINDS, label_sets, scored, surest, trained
+from bench_quality import KINDS, default_decision, label_sets, trained
 from numpy.typing import NDArray
 
 from dynacor_ray.decision.audit_sample import RankGroups, draw_audit, first_density
-from dynacor_ray.decision.fitted_decision import fit_decision
 from dynacor_ray.decision.review_model import Measured, fit_answers
 
 
@@ -77,8 +76,7 @@ def rankings(options: Options) -> Iterator[Ranking]:
         name = "digits" if path is None else path.stem
         for labels in label_sets(name, path, options.kinds, 0, options.most_rows):
             training, _ = trained(labels, options.cache)
-            rows = scored(labels, training)
-            fitted = fit_decision(rows, surest(labels, training))
+            rows, fitted = default_decision(labels, training)
             log_odds = fitted.log_odds(rows)[~rows.is_copy]
             chance, flagged = fitted.decision.probability(log_odds), log_odds >= fitted.log_odds_cut
             yield ranked(f"{labels.data} {labels.kind}", labels.family, chance, flagged, labels.wrong, log_odds)
