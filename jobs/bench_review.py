@@ -103,7 +103,7 @@ def answered(ranking: Ranking, options: Options, seed: int) -> list[dict[str, fl
     for _ in range(options.rounds):
         ranks = np.concatenate([ranks, draw_audit(groups, density, options.count, seed, ranks).ranks])
         posterior = fit_answers(groups, expected, ranking.num_flagged, ranks, ranking.wrong[ranks], seed)
-        cut, density = posterior.best_cut(), posterior.next_density()
+        cut, density = posterior.moved_cut(ranking.num_flagged), posterior.next_density()
         flags = np.arange(len(f1) - 1) < cut
         flags[ranks] = ranking.wrong[ranks]
         true = {

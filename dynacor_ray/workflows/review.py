@@ -204,7 +204,7 @@ def _apply(run: Location, summary: RunSummary, rounds: Sequence[AuditRound], ans
     asked = {row for one in rounds for row in one.ids}
     told = sum(mark != "unsure" for row, mark in answers.marks.items() if row in asked)
     posterior = _posterior(run, summary, rounds, answers.marks)
-    cut = posterior.best_cut() if told >= LEAST_ANSWERS else summary.num_flagged
+    cut = posterior.moved_cut(summary.num_flagged) if told >= LEAST_ANSWERS else summary.num_flagged
     revision = Revision.of(run, summary.class_names, answers, posterior.groups, posterior.probability, cut)
     flagged = write_reviewed(run, revision, summary.num_classes)
     figures: dict[str, Any] = {}

@@ -73,7 +73,7 @@ def test_a_blind_model_is_given_up() -> None:
         wrong = labels(chance, seed)
         posterior = reviewed(wrong, blind, 0, 100, seed)
         assert posterior.model_weight < 0.01
-        loss.append(best_f1(wrong) - f1_at(wrong, posterior.best_cut()))
+        loss.append(best_f1(wrong) - f1_at(wrong, posterior.moved_cut(0)))
     assert np.mean(loss) < 0.03
 
 
@@ -86,9 +86,9 @@ def test_few_answers_do_no_harm_to_a_good_model() -> None:
         change = []
         for seed in range(12):
             wrong = labels(chance, seed)
-            cut = reviewed(wrong, said, flagged, count, seed).best_cut()
+            cut = reviewed(wrong, said, flagged, count, seed).moved_cut(flagged)
             change.append(f1_at(wrong, cut) - f1_at(wrong, flagged))
-        assert np.mean(change) > -0.015, count
+        assert np.mean(change) > -0.005, count
 
 
 def test_more_answers_narrow_the_interval_and_all_answers_close_it() -> None:
