@@ -17,6 +17,13 @@ def judged(kind: str, classes: int, rows: int, between: float, within: float) ->
     return bench_quality.model(labels, bench_quality.train(labels)).flags, labels.wrong
 
 
+def test_a_weak_annotator_s_errors_in_many_classes_with_few_rows_are_found() -> None:
+    """Where likeness of classes is taken once only, half of them are not."""
+    flags, wrong = judged("weak_annotator:0.5", 60, 25, 0.8, 0.8)
+    precision, recall = wrong[flags].mean(), flags[wrong].mean()
+    assert 2.0 * precision * recall / (precision + recall) > 0.7
+
+
 def test_right_labels_of_alike_classes_with_few_rows_are_not_flagged() -> None:
     """Of ten classes that can hardly be told apart, training does not learn the right labels either."""
     flags, _ = judged("clean", 50, 25, 2.0, 0.1)
