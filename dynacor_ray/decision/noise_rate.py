@@ -175,8 +175,8 @@ def for_few_rows(rate: NoiseRate, rows: int, num_classes: int) -> NoiseRate:
 
     A network that has seen few rows of a class confuses it surely, which looks like wrong labels: of 20 rows per class
     with right labels it says 9%. The more classes there are to confuse, the more rows it takes. So with fewer than
-    FEW_ROWS per class only the low end counts, beside what training does not learn, with fewer than TOO_FEW_ROWS
-    nothing does; the high end stays.
+    FEW_ROWS per class, or FEW_ROWS_OF_MANY, only the low end counts, beside what training does not learn, with fewer
+    than TOO_FEW_ROWS nothing does; the high end stays. rows: originals, > 0; num_classes: C >= 2.
     """
     per_class = rows / num_classes
     if per_class >= (FEW_ROWS_OF_MANY if num_classes > MOST_CLASSES else FEW_ROWS):

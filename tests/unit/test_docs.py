@@ -138,6 +138,16 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=name_of)
+def test_tables_are_whole(page: Path) -> None:
+    """Below its first row each has a line of dashes, and all its rows have as many cells; else it is shown as text."""
+    for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.MULTILINE):
+        rows = table.splitlines()
+        assert re.fullmatch(r"\|[\s:|-]+\|", rows[min(1, len(rows) - 1)]), rows[0]
+        cells = {len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row))) for row in rows}
+        assert len(cells) == 1, rows[0]
+
+
 def test_every_guide_is_linked_from_the_readme() -> None:
     assert {name_of(path) for path in GUIDES.values()} <= {link.partition("#")[0] for link in links(README)}
 
