@@ -51,7 +51,8 @@ EARLY = range(1, 5)
 """Epochs whose logits are kept: classes are known, and most wrong labels not yet memorized."""
 KINDS = (
     *("clean", "symmetric:0.05", "symmetric:0.2", "symmetric:0.5", "asymmetric:0.25", "instance_dependent:0.3"),
-    *("by_class:0.4,0.4,0.0,0.0,0.0", "ramp:0.4", "one_sided:0.3", "weak_annotator:0.5", "hard_rows:0.15", "junk:0.1"),
+    *("by_class:0.4,0.4,0.0,0.0,0.0", "ramp:0.4", "one_sided:0.3", "default_label:0.25"),
+    *("weak_annotator:0.5", "hard_rows:0.15", "junk:0.1"),
     *("far_row", "time_stamp", "row_number", "mixed_units"),
 )
 ODD_FEATURES = ("far_row", "time_stamp", "row_number", "mixed_units")
@@ -64,6 +65,7 @@ FAMILIES = {
     "by_class": "by class",
     "ramp": "by class",
     "one_sided": "by class",
+    "default_label": "default label",
     "weak_annotator": "weak annotator",
     "hard_rows": "hard rows",
     "junk": "junk",

@@ -21,7 +21,8 @@ class ExperimentConfig(Checked):
     """What everything shares: data, encoder, classifier and its schedule."""
     label_noise: tuple[str, ...] = option(("given",), "experiment")
     """Labels to experiment on: `given`, or made from the true labels as KIND:RATE (symmetric, asymmetric,
-    instance_dependent, ramp, hard_rows, weak_annotator), `by_class:0.4,0.1,0` or `one_sided:0.3:4:9`."""
+    instance_dependent, ramp, hard_rows, weak_annotator), `by_class:0.4,0.1,0`, `one_sided:0.3:4:9` or
+    `default_label:0.25:0`."""
     seeds: tuple[int, ...] = option((), "experiment", within="[0, inf)")
     """Seeds of noise, corruption and training; each costs trainings of its own for every kind of noise. Default:
     --seed."""

@@ -3,11 +3,14 @@
 Penalties keep few rows from saying much. With N rows, of `label_noise_model`'s p and T,
 
     sum_i log sum_c p_ic T[c, y_i] - 1/2 |bias|^2 - 1/2 sum_c (e_c - mean e)^2 - w sum_cj log(1 + (q_cj / s)^2)
-        - 1/2 |weight / 20|^2 - 1/2 |log scale / SCALE_SPREAD|^2 - sum_jc log(1 + (mix_jc / MIX_WIDTH)^2),
+        - w sum_j log(1 + (r_j / s)^2) - 1/2 |weight / 20|^2 - 1/2 |log scale / SCALE_SPREAD|^2
+        - sum_jc log(1 + (mix_jc / MIX_WIDTH)^2),
 
-with `error = (1 - 1/C) sigmoid(e)` and the rows of `pairs` softmax of q: error rates are shrunk to one rate, pairs to
-the uniform distribution, the more the fewer rows a class has. `w = PAIR_WEIGHT log(C - 1)`, as it takes log(C - 1) nats
-to name one of C - 1 classes. A pair (c, j) is no parameter if no row labeled j ranks c first.
+with `error = (1 - 1/C) sigmoid(e)` and rows c of `pairs` softmax of `q_cj + r_j`: error rates are shrunk to one rate,
+pairs to the uniform distribution, the more the fewer rows a class has. `w = PAIR_WEIGHT log(C - 1)`, as it takes
+log(C - 1) nats to name one of C - 1 classes. A pair (c, j) is no parameter if no row labeled j ranks c first. A label
+that rows of any class have by mistake, such as a default that nobody changed, is one r, where as many q as there are
+classes would be more than a few rows of each explain.
 
 A scaled score is `scale_c (s_c + sum_j mix_jc s_j)`, or `scale_c s_c` with more than 16 classes. Few entries of mix are
 needed, for classes that are alike. With all of them free, errors that follow from what a row shows would be taken for
@@ -132,8 +135,8 @@ class _Objective:
         self.top = classes[np.arange(self.num_rows), best]
         differs = self.top != self.labels
         code, self.times = np.unique(self.top[differs] * num_classes + self.labels[differs], return_counts=True)
-        unknown = ClassPairs(code, np.empty(0), np.empty(num_classes))
-        self.code, self.true = code, unknown.true
+        unknown = ClassPairs(code, np.empty(0), np.empty(num_classes), np.empty(num_classes))
+        self.code, self.true, self.given = code, unknown.true, unknown.given
         # every (row, class) is one of a listed pair, of the class's other pairs, or of its right labels
         cell = unknown.places(classes, classes[:, :1])
         cell[:, 0] = len(code) + num_classes + self.labels
@@ -158,15 +161,17 @@ class _Objective:
         weight = np.full(self.num_blocks, _START_WEIGHT / self.num_blocks)
         wrong = np.minimum(wrong / self.most_error, _MOST_START_ERROR)
         error = np.log(wrong) - np.log1p(-wrong)
-        return np.concatenate([weight, np.zeros(int(np.prod(self.scaling_shape)) + self.num_classes), error, pairs])
+        scaling, none = np.zeros(int(np.prod(self.scaling_shape))), np.zeros(self.num_classes)
+        return np.concatenate([weight, scaling, none, error, none, pairs])
 
     def near(self, model: LabelNoiseModel, rate: float) -> NDArray[np.float64]:
         """A model's parameters, with this error rate in every class and no matrix scaling."""
-        pairs = np.log(model.pairs.at(self.true, self.code % self.num_classes) / model.pairs.rest[self.true])
+        popularity = np.log(model.pairs.popularity)
+        pairs = np.log(model.pairs.at(self.true, self.given) / model.pairs.rest[self.true]) - popularity[self.given]
         share = min(rate / self.most_error, _MOST_START_ERROR)
         error = np.full(self.num_classes, np.log(share) - np.log1p(-share))
         scaling = np.zeros(self.scaling_shape) if self.in_order else np.log(model.scaling)
-        return np.concatenate([model.weight / self.unit, scaling.ravel(), model.bias, error, pairs])
+        return np.concatenate([model.weight / self.unit, scaling.ravel(), model.bias, error, popularity, pairs])
 
     def steady(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
         """The optimum next to a start where pairs are held: freed at once, some run away with all rows of a class."""
@@ -179,7 +184,7 @@ class _Objective:
     def doubtful(self, start: NDArray[np.float64]) -> NDArray[np.float64]:
         """The same, with scores closer together and few errors."""
         doubtful = start.copy()
-        weight, _, _, e, q = self._split(doubtful)  # views
+        weight, _, _, e, _, q = self._split(doubtful)  # views
         weight[:], e[:] = _DOUBT_WEIGHT / self.num_blocks, _DOUBT_LOGIT
         q *= _DOUBT_PAIRS
         return doubtful
@@ -214,12 +219,13 @@ class _Objective:
 
     def model(self, parameters: NDArray[np.float64]) -> LabelNoiseModel:
         """The model of a vector of parameters."""
-        weight, scaling, bias, e, q = self._split(parameters)
-        power = np.exp(q)
-        listed = np.bincount(self.true, minlength=self.num_classes)
+        weight, scaling, bias, e, r, q = self._split(parameters)
+        popularity, power = np.exp(r), np.exp(q)
+        own = power * popularity[self.given]
         # a pair that is not listed has q = 0
-        total = np.bincount(self.true, power, self.num_classes) + (self.num_classes - 1 - listed)
-        pairs = ClassPairs(self.code, power / total[self.true], 1.0 / total)
+        total = popularity.sum() - popularity
+        total += np.bincount(self.true, own - popularity[self.given], self.num_classes)
+        pairs = ClassPairs(self.code, own / total[self.true], 1.0 / total, popularity)
         scaling = scaling.reshape(self.scaling_shape).copy()
         scale = np.exp(_diagonal(scaling))
         _diagonal(scaling)[:] = 1.0
@@ -228,13 +234,16 @@ class _Objective:
 
     def _split(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         scaled, c = self.num_blocks + int(np.prod(self.scaling_shape)), self.num_classes
-        return tuple(np.split(parameters, [self.num_blocks, scaled, scaled + c, scaled + 2 * c]))
+        return tuple(np.split(parameters, [self.num_blocks, *(scaled + times * c for times in range(4))]))
 
     def _joint(self, model: LabelNoiseModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """P(true = c) and P(true = c, given label) of every row, float64 (N, K) each."""
         probability = model.class_probability(self.scores, None if self.in_order else self.classes)
-        chance = [model.error[self.true] * model.pairs.share, model.error * model.pairs.rest, 1.0 - model.error]
-        return probability, probability * np.concatenate(chance)[self.cell]
+        error, pairs = model.error, model.pairs
+        popularity = pairs.popularity  # of the label of the row
+        own = error[self.true] * pairs.share / popularity[self.given]
+        chance = np.concatenate([own, error * pairs.rest, (1.0 - error) / popularity])
+        return probability, probability * chance[self.cell] * popularity[self.labels, None]
 
     def _by_class(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums over the rows, float64 (N, K) -> (C,)."""
@@ -261,13 +270,13 @@ class _Objective:
 
     def __call__(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Value and gradient at a vector of parameters."""
-        weight, scaling, bias, e, q = self._split(parameters)
+        weight, scaling, bias, e, r, q = self._split(parameters)
         model, listed, c = self.model(parameters), len(self.code), self.num_classes
         probability, joint = self._joint(model)
         likelihood = np.maximum(joint.sum(axis=1, keepdims=True), _TINY)
         joint /= likelihood
         away = e - e.mean()
-        tails = np.log1p((q / PAIR_WIDTH) ** 2).sum()
+        tails = np.log1p((np.concatenate([r, q]) / PAIR_WIDTH) ** 2).sum()
         loss = -np.log(likelihood).sum() + 0.5 * ((bias**2).sum() + (away**2).sum()) + self.pair_weight * tails
         penalty, by_penalty = _scaling_penalty(scaling.reshape(self.scaling_shape))
         loss += 0.5 * ((weight / _LARGE_WEIGHT) ** 2).sum() + penalty
@@ -284,7 +293,13 @@ class _Objective:
         by_error = wrong - model.error * (right / (1.0 - model.error) + for_rate)
         by_error *= 1.0 - model.error / self.most_error
         by_pair = of_pair - wrong[self.true] * model.pairs.share
-        by_tail = 2.0 * self.pair_weight * q / (PAIR_WIDTH**2 + q**2)
+        popularity, others = model.pairs.popularity, wrong * model.pairs.rest
+        expected_of = popularity * (others.sum() - others)
+        expected_of += np.bincount(
+            self.given, wrong[self.true] * model.pairs.share - others[self.true] * popularity[self.given], c
+        )
+        by_label = self.frequency * self.num_rows - right - expected_of
+        by_tail = [2.0 * self.pair_weight * one / (PAIR_WIDTH**2 + one**2) for one in (r, q)]
         by_bias = wrong + right - expected
         gradient = np.concatenate(
             [
@@ -292,7 +307,8 @@ class _Objective:
                 (by_penalty - by_scaling).ravel(),
                 bias - by_bias,
                 away - by_error,
-                by_tail - by_pair,
+                by_tail[0] - by_label,
+                by_tail[1] - by_pair,
             ]
         )
         return float(loss / self.num_rows), gradient / self.num_rows

@@ -2,7 +2,8 @@
 
 Let `s(x)` be class scores that have not seen the row's own label (`leave_one_out_ridge`). A row's class c is drawn from
 `p_c = softmax(weight scaled s(x) + bias)_c`, its given label y from `T[c, y]`, where `T[c, c] = 1 - error_c` and
-`T[c, j] = error_c pairs[c, j]`. How its parameters are found is in `label_noise_fit`.
+`T[c, j] = error_c pairs[c, j]`. A label that rows of any class have by mistake, such as a default that nobody changed,
+has one parameter. How all are found is in `label_noise_fit`.
 
 Scores of least squares are no logits: the more alike two classes are, or the rarer one of them, the less of their
 difference is left. With one weight for all classes, labels of such classes look wrong. So these scores are calibrated
@@ -47,15 +48,16 @@ _TINY = 1e-300
 
 @dataclass(frozen=True)
 class ClassPairs:
-    """P(given = j | true = c, wrong) of pairs of different classes, of which most are alike.
+    """P(given = j | true = c, wrong) of pairs of different classes, of which most follow from the label alone.
 
     code: int64 (P,), increasing: c * C + j of the pairs with a value of their own; share: float64 (P,), their values;
-    rest: float64 (C,), the value of every other j of each c.
+    rest, popularity: float64 (C,), > 0: every other pair has `rest_c popularity_j`.
     """
 
     code: NDArray[np.int64]
     share: NDArray[np.float64]
     rest: NDArray[np.float64]
+    popularity: NDArray[np.float64]
 
     @property
     def true(self) -> NDArray[np.int64]:
@@ -76,7 +78,9 @@ class ClassPairs:
 
     def at(self, true: NDArray[np.integer[Any]], given: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """The value of pairs of different classes. ints of shapes that broadcast -> float64."""
-        return np.concatenate([self.share, self.rest])[self.places(true, given)]
+        place = self.places(true, given)
+        value = np.concatenate([self.share, self.rest])[place]
+        return np.where(place < len(self.code), value, value * self.popularity[given])
 
 
 @dataclass(frozen=True)

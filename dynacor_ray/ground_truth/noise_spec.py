@@ -1,7 +1,8 @@
 """Label noise by name, as an experiment asks for it (Kim et al., CVPR 2024, §5.1, App. A).
 
 `given`, `symmetric:0.6`, `asymmetric:0.3`, `instance_dependent:0.4`, `by_class:0.4,0.1,0`, `ramp:0.4`,
-`one_sided:0.3:4:9`, `hard_rows:0.2`, `weak_annotator:0.5`: what the labels of an experiment are made of.
+`one_sided:0.3:4:9`, `default_label:0.25:0`, `hard_rows:0.2`, `weak_annotator:0.5`: what the labels of an experiment are
+made of.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from dynacor_ray.ground_truth import fitted_noise, synthetic_noise
 
 GIVEN, INSTANCE_DEPENDENT = "given", "instance_dependent"
 HARD_ROWS, WEAK_ANNOTATOR = "hard_rows", "weak_annotator"
-_BY_CLASS, _ONE_SIDED = "by_class", "one_sided"
+_BY_CLASS = "by_class"
+_NAMED = {"one_sided": ("two classes", 2), "default_label": ("one class", 1)}
+"""How many classes a kind may name after its rate."""
 _MAKERS: dict[str, Callable[..., NDArray[np.int32]]] = {
     "symmetric": synthetic_noise.symmetric,
     "asymmetric": synthetic_noise.asymmetric,
     INSTANCE_DEPENDENT: synthetic_noise.instance_dependent,
     _BY_CLASS: synthetic_noise.by_class,
     "ramp": synthetic_noise.ramp,
-    _ONE_SIDED: synthetic_noise.one_sided,
+    "one_sided": synthetic_noise.one_sided,
+    "default_label": synthetic_noise.default_label,
     HARD_ROWS: fitted_noise.hard_rows,
     WEAK_ANNOTATOR: fitted_noise.weak_annotator,
 }
@@ -40,7 +44,8 @@ _SAID = {
     "asymmetric": "true labels; class i becomes (i + 1) mod C",
     _BY_CLASS: "true labels; the rates in the order of the classes",
     "ramp": "true labels; the rate grows from 0 in the first class to this in the last",
-    _ONE_SIDED: "true labels; one class is taken for another",
+    "one_sided": "true labels; one class is taken for another",
+    "default_label": "true labels; any class is given one label",
 }
 
 
@@ -51,16 +56,16 @@ class Noise:
     Attributes:
         kind: one of KINDS.
         rates: in [0, 1], one for most kinds, one or more for `by_class`, none for the labels as given.
-        pair: for `one_sided`, the true class and the class it is taken for.
+        classes: for `one_sided`, the true class and the class it is taken for; for `default_label`, the label.
     """
 
     kind: str
     rates: tuple[float, ...] = ()
-    pair: tuple[int, int] | None = None
+    classes: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         rates = [",".join(repr(rate) for rate in self.rates)] if self.rates else []
-        return ":".join([self.kind, *rates, *(str(one) for one in self.pair or ())])
+        return ":".join([self.kind, *rates, *(str(one) for one in self.classes)])
 
     @property
     def needs_features(self) -> bool:
@@ -83,7 +88,7 @@ class Noise:
 
 
 def parse_noise(text: str) -> Noise:
-    """`given`, `KIND:RATE`, `by_class:RATE,RATE,...` or `one_sided:RATE[:FROM:TO]` (§5.1).
+    """A kind of noise as it is spelled above (§5.1), where classes may be left out.
 
     Raises ConfigError for anything else.
     """
@@ -94,15 +99,16 @@ def parse_noise(text: str) -> Noise:
     if kind == GIVEN:
         return Noise(GIVEN)
     try:
-        rates, pair = tuple(float(rate) for rate in parts[0].split(",")), tuple(int(one) for one in parts[1:])
+        rates, classes = tuple(float(rate) for rate in parts[0].split(",")), tuple(int(one) for one in parts[1:])
     except ValueError:
-        rates, pair = (), ()
+        rates, classes = (), ()
     one_rate = kind == _BY_CLASS or len(rates) == 1
     if not (rates and one_rate and all(0.0 <= rate <= 1.0 for rate in rates)):
         raise ConfigError(expected_got("a noise rate in [0, 1]", repr(text), example))
-    if len(parts) > 1 and (kind != _ONE_SIDED or len(pair) != 2):
-        raise ConfigError(expected_got("two classes after the rate of one_sided only", repr(text), example))
-    return Noise(kind, rates, (pair[0], pair[1]) if pair else None)
+    named, count = _NAMED.get(kind, ("no class", 0))
+    if len(parts) > 1 and len(classes) != count:
+        raise ConfigError(expected_got(f"{named} after the rate of {kind}", repr(text), example))
+    return Noise(kind, rates, classes)
 
 
 def true_labels(truth: pa.Table, num_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -185,5 +191,4 @@ def make_labels(
     A sketch is (N, n), of `fitted_noise.difficulty` or `fitted_noise.glance`.
     """
     rate = noise.rates if noise.kind == _BY_CLASS else noise.rates[0]
-    pair = [noise.pair] if noise.pair is not None else []
-    return _MAKERS[noise.kind](truth, ids, rate, num_classes, seed, *seen, *pair)
+    return _MAKERS[noise.kind](truth, ids, rate, num_classes, seed, *seen, *noise.classes)

@@ -134,18 +134,36 @@ def one_sided(
     rate: float,
     num_classes: int,
     seed: int,
-    pair: tuple[int, int] = (0, 1),
+    true: int = 0,
+    given: int = 1,
 ) -> NDArray[np.int32]:
     """Given labels where one class is taken for another at `rate` and nothing else is wrong (ours).
 
-    pair: the true class and the class it is taken for. The rest as in `symmetric`. Raises ConfigError also for a pair
-    that is not two of the classes.
+    true, given: these two. The rest as in `symmetric`. Raises ConfigError also where they are not two of the classes.
     """
-    if pair[0] == pair[1] or not 0 <= min(pair) <= max(pair) < num_classes:
-        raise ConfigError(expected_got(f"two classes in 0..{num_classes - 1}", repr(pair), "name two that exist"))
+    if true == given or not 0 <= min(true, given) <= max(true, given) < num_classes:
+        expected = f"two classes in 0..{num_classes - 1}"
+        raise ConfigError(expected_got(expected, f"{true}, {given}", "name two that exist"))
     target = np.arange(num_classes)
-    target[pair[0]] = pair[1]
+    target[true] = given
     return asymmetric(true_labels, ids, rate, num_classes, seed, target.tolist())
+
+
+def default_label(
+    true_labels: NDArray[np.integer[Any]],
+    ids: NDArray[np.int64],
+    rate: float,
+    num_classes: int,
+    seed: int,
+    given: int = 0,
+) -> NDArray[np.int32]:
+    """Given labels where rows of any class have one label at `rate`, as where a form was left at its default (ours).
+
+    given: that label. The rest as in `symmetric`. Raises ConfigError also where it is none of the classes.
+    """
+    if not 0 <= given < num_classes:
+        raise ConfigError(expected_got(f"a class in 0..{num_classes - 1}", str(given), "name one that exists"))
+    return asymmetric(true_labels, ids, rate, num_classes, seed, [given] * num_classes)
 
 
 def junk_features(

@@ -169,7 +169,7 @@ def test_readings_count_labels_that_differ_by_each_of_the_scores() -> None:
     """Of four rows the label is the first class; the model goes by the second of three scores."""
     differ = np.array([[0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 1, 1]])
     scores = np.stack([1.0 - differ, differ], axis=2).astype(np.float64)
-    pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), np.ones(2))
+    pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), np.ones(2), np.ones(2))
     model = LabelNoiseModel(np.array([0.0, 2.0, 0.0]), np.ones(2), np.zeros(2), np.full(2, 0.1), pairs)
     found = read_model(model, scores, np.tile([0, 1], (4, 1)), scores[2])
     assert (found.linear, found.disagreement, found.early) == (0.25, 0.5, 0.75)

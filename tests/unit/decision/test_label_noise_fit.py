@@ -93,6 +93,18 @@ def test_of_many_classes_the_likely_ones_are_enough() -> None:
     assert found.rate.low[most] <= 0.4 <= found.rate.high[most]
 
 
+def test_a_label_that_rows_of_any_class_have_by_mistake_is_found() -> None:
+    """60 classes, 25 rows each: too few of any one class to tell its errors."""
+    matrix = 0.75 * np.eye(60)
+    matrix[:, 3] += 0.25
+    scores, classes, true = drawn(matrix, 1500, 0)
+    model = fit_label_noise(scores, classes, 60)
+    wrong = classes[:, 0] != true
+    assert ((model.log_odds(scores, classes) > 0) == wrong).mean() > 0.99
+    assert model.pairs.popularity.argmax() == 3
+    assert np.delete(model.pairs.popularity, 3).max() < 1.5
+
+
 def test_the_joint_says_which_rows_are_wrong_and_what_they_are() -> None:
     scores, classes, true = drawn(noisy(), 6000, 1, apart=0.8)
     joint = fit_label_noise(scores, classes, 5).joint(scores, classes)

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from dynacor_ray.decision.label_noise_model import ClassPairs, LabelNoiseModel
 
-TWO = ClassPairs(np.array([1, 2]), np.ones(2), np.zeros(2))
+TWO = ClassPairs(np.array([1, 2]), np.ones(2), np.zeros(2), np.ones(2))
 """Of two classes each is taken for the other."""
 
 
@@ -31,11 +31,11 @@ def test_only_scores_of_regressions_are_scaled() -> None:
 
 def test_transition_rows_sum_to_one() -> None:
     """Of class 0 label 2 has a value of its own; the other pairs are alike."""
-    pairs = ClassPairs(np.array([2]), np.array([0.75]), np.array([0.25, 0.5, 0.5]))
+    pairs = ClassPairs(np.array([2]), np.array([0.75]), np.array([0.25, 0.5, 0.5]), np.ones(3))
     model = LabelNoiseModel(np.ones(1), np.ones(3), np.zeros(3), np.array([0.2, 0.1, 0.0]), pairs)
     matrix = model.transition(np.arange(3)[:, None], np.arange(3))
     assert matrix == pytest.approx(np.array([[0.8, 0.05, 0.15], [0.05, 0.9, 0.05], [0.0, 0.0, 1.0]]))
-    none = ClassPairs(np.zeros(0, np.int64), np.zeros(0), np.full(3, 0.5))
+    none = ClassPairs(np.zeros(0, np.int64), np.zeros(0), np.full(3, 0.5), np.ones(3))
     assert none.at(np.array([0, 2]), np.array([1, 1])).tolist() == [0.5, 0.5]
 
 
@@ -71,6 +71,6 @@ def test_a_class_that_stands_for_others_is_no_surer_than_one_of_them() -> None:
     """Of 30 classes six are kept: the label with 0.16, another, and four that have 0.2 for seven classes each."""
     probability, stand_for = np.array([0.16, 0.04, 0.2, 0.2, 0.2, 0.2]), np.array([1, 1, 7, 7, 7, 7])
     scores = np.tile(np.log(probability / stand_for), (1, 100, 1))
-    pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), np.full(30, 1 / 29))
+    pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), np.full(30, 1 / 29), np.ones(30))
     model = LabelNoiseModel(np.ones(1), np.ones(30), np.zeros(30), np.zeros(30), pairs)
     assert model.unexplained(scores, np.tile(np.arange(6), (100, 1))) == 0

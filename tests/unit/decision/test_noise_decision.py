@@ -14,10 +14,9 @@ from dynacor_ray.decision.noise_rate import NoiseRate
 
 def fitted(num_classes: int = 10, evidence: float = 100.0, error: float = 0.2) -> LabelNoiseModel:
     """A model of which only these three are read."""
-    pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), np.full(num_classes, 1 / (num_classes - 1)))
-    return LabelNoiseModel(
-        np.ones(1), np.ones(num_classes), np.zeros(num_classes), np.full(num_classes, error), pairs, evidence
-    )
+    alike = np.ones(num_classes)
+    pairs = ClassPairs(np.empty(0, np.int64), np.empty(0), alike / (num_classes - 1), alike)
+    return LabelNoiseModel(np.ones(1), alike, np.zeros(num_classes), np.full(num_classes, error), pairs, evidence)
 
 
 def decide(log_odds: np.ndarray, doubts: np.ndarray, surest: NoiseRate | None) -> NoiseDecision:

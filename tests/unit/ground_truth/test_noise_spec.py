@@ -19,6 +19,10 @@ TRUTH = IDS % 5
         ("symmetric:0.6", Noise("symmetric", (0.6,))),
         ("asymmetric:.3", Noise("asymmetric", (0.3,))),
         ("instance_dependent:0", Noise("instance_dependent", (0.0,))),
+        ("by_class:0.4,0.1", Noise("by_class", (0.4, 0.1))),
+        ("one_sided:0.3", Noise("one_sided", (0.3,))),
+        ("one_sided:0.3:4:9", Noise("one_sided", (0.3,), (4, 9))),
+        ("default_label:0.25:3", Noise("default_label", (0.25,), (3,))),
     ],
 )
 def test_noise_by_name(text: str, noise: Noise) -> None:
@@ -30,6 +34,43 @@ def test_noise_by_name(text: str, noise: Noise) -> None:
 def test_other_names_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match=r"pass e\.g\. given, symmetric:0\.6"):
         parse_noise(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("one_sided:0.3:4", "two classes after the rate of one_sided"),
+        ("default_label:0.3:4:9", "one class after the rate of default_label"),
+        ("symmetric:0.3:4", "no class after the rate of symmetric"),
+    ],
+)
+def test_as_many_classes_are_named_as_a_kind_has(text: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        parse_noise(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("one_sided:0.3:4:5", "two classes in 0..4"), ("default_label:0.3:5", "a class in 0..4")]
+)
+def test_named_classes_exist(text: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        given_labels(parse_noise(text), TRUTH, IDS, 5, 0)
+
+
+def test_one_class_is_taken_for_another() -> None:
+    given = given_labels(parse_noise("one_sided:0.3:4:2"), TRUTH, IDS, 5, 0)
+    wrong = given != TRUTH
+    assert (TRUTH[wrong] == 4).all()
+    assert (given[wrong] == 2).all()
+    assert wrong[TRUTH == 4].mean() == pytest.approx(0.3, abs=0.06)
+
+
+def test_rows_of_any_class_have_the_default_label() -> None:
+    given = given_labels(parse_noise("default_label:0.25:3"), TRUTH, IDS, 5, 0)
+    wrong = given != TRUTH
+    assert (given[wrong] == 3).all()
+    for other in (0, 1, 2, 4):
+        assert wrong[other == TRUTH].mean() == pytest.approx(0.25, abs=0.06)
 
 
 def test_labels_are_those_of_the_noise_models() -> None:
