@@ -65,6 +65,8 @@ CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "SLOW"): (5.0, 6.0, 8.0),
     (noise_decision, "LASTING"): (3.0, 5.0, 8.0),
     (noise_decision, "TIMES_OF_FEW"): (2.0, 3.0, 5.0),
+    (noise_decision, "CURVED"): (1.0, 1.5, 2.0),
+    (noise_decision, "EXPLAINED_OF_FEW"): (0.01, 0.02, 0.04),
     (noise_decision, "REFIT_FROM"): (1.15, 1.3, 1.6),
     (noise_decision, "LEAST_PROBABILITY"): (0.0, 0.1, 0.2),
 }

@@ -36,8 +36,10 @@ Of classes with few rows (`noise_rate.for_few_rows`) all of these err: what is n
 wrong, is so for want of rows, and of many classes in few columns density has no gaps to show. Of 287 clean classes with
 25 rows each, of images in 16 columns, they said that four labels of ten are wrong, the model 2%. Where not all classes
 of a row are kept the model has no matrix scaling to take errors for what classes look like, so it sees some of them. At
-most `TIMES_OF_FEW` times its rate is added there, and no more than would be left to be learned if training went on for
-as long as its second half.
+most `TIMES_OF_FEW` times its rate is added there, or what it leaves unexplained as far as classes are clear, if that is
+more. Of clean classes a model is too sure of its surest rows where it lacks the features to tell them: where random
+features help a regression much, more would help more. So `CURVED` times what they predict better is taken off before.
+No more is added than would be left to be learned if training went on for as long as its second half.
 
 Where much is added, the model is fitted once more, to this rate.
 
@@ -71,7 +73,7 @@ from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 GROWTH, TAILS, CLEAR, FAR = 0.5, 1.1, 1.4, 1.75
 TIMES, EXPLAINED = 6.0, 0.04
 SLOW, LASTING = 6.0, 5.0
-TIMES_OF_FEW = 3.0
+TIMES_OF_FEW, CURVED, EXPLAINED_OF_FEW = 3.0, 1.5, 0.02
 REFIT_FROM = 1.3
 """Ratio of the settled rate to the model's from which on it is fitted again."""
 LEAST_PROBABILITY = 0.1
@@ -134,11 +136,9 @@ def decide(
         unknown = NoiseRate(0.0, 0.0, 1.0, other.surest)
         shift = shift_to_rate(log_odds, 1.0 / len(log_odds))
         return NoiseDecision(unknown, shift, _NONE, 0.0, model_rate, other.value, doubt)
-    most = DOUBT_SHARE * doubt
-    if other.few_rows and not model.scales_by_matrix:
-        left = max(0.0, other.unlearned - other.learned - model_rate)
-        most = min(most, TIMES_OF_FEW * model_rate, left)
-    value = model_rate + min(_added(model_rate, readings, other), most)
+    is_few = other.few_rows and not model.scales_by_matrix
+    added = (_added_to_few_rows if is_few else _added)(model_rate, readings, other)
+    value = model_rate + min(added, DOUBT_SHARE * doubt)
     sampling = SIGMAS * float(np.sqrt(max(value * (1.0 - value), 1.0 / len(log_odds)) / len(log_odds)))
     low = (1.0 - TOO_MUCH) * min(model_rate, max(0.0, 2.0 * model_rate - doubt))
     if best_cut(own)[1] < SURE_F1:
@@ -158,3 +158,13 @@ def _added(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> flo
     lasting = min(unlearned, LASTING * (unlearned - SLOW * surest.learned))
     beyond = readings.errors(FAR) - model_rate
     return max(min(said, max(unexplained, clear)), min(lasting, clear), beyond, 0.0)
+
+
+def _added_to_few_rows(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> float:
+    """The same of many classes with few rows."""
+    curved = CURVED * max(0.0, readings.linear - readings.disagreement)
+    unexplained = TIMES * max(0.0, readings.unexplained - curved - EXPLAINED_OF_FEW) * (1.0 - model_rate)
+    clear = CLEAR * readings.errors(TAILS) - model_rate
+    said = min(_added(model_rate, readings, surest), TIMES_OF_FEW * model_rate)
+    left = max(0.0, surest.unlearned - surest.learned - model_rate)
+    return min(max(said, min(unexplained, clear)), left)

@@ -173,10 +173,30 @@ def test_of_many_classes_with_few_rows_at_most_three_times_what_the_model_finds_
     few_rows: bool, scaling: np.ndarray, learned: float, rate: float
 ) -> None:
     """Of clean ones all that is not the model says that labels are wrong."""
-    readings = ModelReadings(even(0.9), 0.6, linear=0.6, early=0.6, overlap=0.05, unexplained=0.8)
+    readings = ModelReadings(even(0.9), 0.6, linear=0.6, early=0.6, overlap=0.05)
     surest = replace(SURE, unlearned=0.6, learned=learned, few_rows=few_rows)
     found = decide_with(separated(0.1), readings, surest, replace(fitted(), scaling=scaling))
     assert found.rate.value == pytest.approx(rate, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("unexplained", "linear", "learned", "rate"),
+    [
+        (0.02, 0.6, 0.1, 0.1),
+        (0.06, 0.6, 0.1, 0.1 + 6 * 0.04 * 0.9),
+        (0.06, 0.62, 0.1, 0.1 + 6 * 0.01 * 0.9),  # the model lacks features that tell its surest rows
+        (0.06, 0.65, 0.1, 0.1),
+        (0.3, 0.6, 0.1, 1.4 * (0.6 - 0.44) / 0.56),  # classes overlap
+        (0.3, 0.6, 0.35, 0.25),  # a training that went on would have learned the others
+    ],
+)
+def test_of_many_classes_with_few_rows_what_the_model_leaves_unexplained_is_added(
+    unexplained: float, linear: float, learned: float, rate: float
+) -> None:
+    readings = ModelReadings(even(0.9), 0.6, linear, early=0.6, overlap=0.4, unexplained=unexplained)
+    surest = NoiseRate(0.0, 0.0, 0.0, 0.0, unlearned=0.6, learned=learned, few_rows=True)
+    found = decide_with(separated(0.1), readings, surest, replace(fitted(), scaling=np.ones(10)))
+    assert found.rate.value == pytest.approx(rate, abs=0.003)
 
 
 def test_a_refitted_model_is_cut_at_the_same_rate() -> None:
