@@ -162,7 +162,7 @@ def default_label(
     given: that label. The rest as in `symmetric`. Raises ConfigError also where it is none of the classes.
     """
     if not 0 <= given < num_classes:
-        raise ConfigError(expected_got(f"a class in 0..{num_classes - 1}", str(given), "name one that exists"))
+        raise ConfigError(expected_got(f"a default label in 0..{num_classes - 1}", str(given), "name one that exists"))
     return asymmetric(true_labels, ids, rate, num_classes, seed, [given] * num_classes)
 
 

@@ -322,6 +322,10 @@ def _check_truth(kinds: Sequence[Noise], shared: SharedData) -> None:
         raise DataError(expected_got("true labels among the classes that are given", "none", remedy))
     if any(noise.kind != GIVEN for noise in kinds):
         true_labels(shared.truth, rows)
+    for noise in kinds:
+        if noise.classes:  # made of no rows, it says whether they exist
+            none = np.zeros(0, np.int64)
+            given_labels(noise, none, none, shared.opened.dataset.num_classes, seed=0)
     if known < rows:
         shared.progress.say(f"Measured on {known:,} of {rows:,} rows: the others have no true label among the classes.")
 

@@ -162,6 +162,13 @@ def test_seeds_are_judged_on_the_same_rows(tmp_path: Path) -> None:
     assert (table["f1"] > 0.5).all()
 
 
+@pytest.mark.parametrize("noise", ["default_label:0.2:99", "one_sided:0.2:1:1"])
+def test_classes_that_noise_names_exist(feature_set: Callable[..., Path], tmp_path: Path, noise: str) -> None:
+    with pytest.raises(ConfigError, match=r"Expected (a default label|two classes) in 0\.\."):
+        compare(str(feature_set(201)), out=str(tmp_path / "run"), label_noise=["symmetric:0.2", noise], **QUICK)
+    assert not (tmp_path / "run" / "cells").exists(), "before any training"
+
+
 def test_truth_is_needed_and_does_not_reach_a_detector(feature_set: Callable[..., Path], tmp_path: Path) -> None:
     """Permuted truth changes every score of the judgment, and no flag."""
     data = feature_set(401)

@@ -50,7 +50,8 @@ def test_as_many_classes_are_named_as_a_kind_has(text: str, expected: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("one_sided:0.3:4:5", "two classes in 0..4"), ("default_label:0.3:5", "a class in 0..4")]
+    ("text", "expected"),
+    [("one_sided:0.3:4:5", "two classes in 0..4"), ("default_label:0.3:5", "a default label in 0..4")],
 )
 def test_named_classes_exist(text: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
