@@ -61,7 +61,7 @@ _STEADY = 4.0
 """w of the pairs at first."""
 _DOUBT_WEIGHT, _DOUBT_LOGIT, _DOUBT_PAIRS = 3.0, -4.0, 0.3
 """A start with overlapping classes and few errors."""
-_MOST_LOGIT, _MOST_MIX = 50.0, 0.5
+_MOST_LOGIT, _MOST_POPULARITY, _MOST_MIX = 50.0, 15.0, 0.5
 _TINY = 1e-300
 _LARGE_WEIGHT = 20.0
 """Of scores in units of their spread: keeps the log odds finite where the scores separate all classes."""
@@ -137,6 +137,7 @@ class _Objective:
         code, self.times = np.unique(self.top[differs] * num_classes + self.labels[differs], return_counts=True)
         unknown = ClassPairs(code, np.empty(0), np.empty(num_classes), np.empty(num_classes))
         self.code, self.true, self.given = code, unknown.true, unknown.given
+        self.unlisted = num_classes - 1 - np.bincount(self.true, minlength=num_classes)
         # every (row, class) is one of a listed pair, of the class's other pairs, or of its right labels
         cell = unknown.places(classes, classes[:, :1])
         cell[:, 0] = len(code) + num_classes + self.labels
@@ -194,8 +195,8 @@ class _Objective:
         from scipy.optimize import minimize  # half a second, which a training that comes first need not wait for
 
         most = np.full(len(start), _MOST_LOGIT)
-        weight, scaling, *_ = self._split(most)  # views
-        scaling[:] = _MOST_MIX
+        weight, scaling, _, _, r, _ = self._split(most)  # views
+        scaling[:], r[:] = _MOST_MIX, _MOST_POPULARITY
         _diagonal(scaling.reshape(self.scaling_shape))[:] = _MOST_LOGIT
         if self.rate is not None and self.in_order:
             scaling[:] = 0.0
@@ -223,8 +224,10 @@ class _Objective:
         popularity, power = np.exp(r), np.exp(q)
         own = power * popularity[self.given]
         # a pair that is not listed has q = 0
-        total = popularity.sum() - popularity
-        total += np.bincount(self.true, own - popularity[self.given], self.num_classes)
+        others = popularity.sum() - popularity - np.bincount(self.true, popularity[self.given], self.num_classes)
+        # not below what rounding may leave of few unpopular labels beside a popular one
+        others = np.where(self.unlisted > 0, np.maximum(others, self.unlisted * popularity.min()), 0.0)
+        total = np.bincount(self.true, own, self.num_classes) + others
         pairs = ClassPairs(self.code, own / total[self.true], 1.0 / total, popularity)
         scaling = scaling.reshape(self.scaling_shape).copy()
         scale = np.exp(_diagonal(scaling))
@@ -293,7 +296,7 @@ class _Objective:
         by_error = wrong - model.error * (right / (1.0 - model.error) + for_rate)
         by_error *= 1.0 - model.error / self.most_error
         by_pair = of_pair - wrong[self.true] * model.pairs.share
-        popularity, others = model.pairs.popularity, wrong * model.pairs.rest
+        popularity, others = model.pairs.popularity, wrong * model.pairs.rest * (self.unlisted > 0)
         expected_of = popularity * (others.sum() - others)
         expected_of += np.bincount(
             self.given, wrong[self.true] * model.pairs.share - others[self.true] * popularity[self.given], c

@@ -50,6 +50,21 @@ def test_the_gradient_is_exact(classes: int, rate: float | None) -> None:
     assert objective(at)[1] == pytest.approx((ahead + back) / 2, abs=1e-7)
 
 
+@pytest.mark.parametrize("classes", [3, 20])
+def test_value_and_gradient_are_finite_wherever_a_search_may_go(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    objective = _Objective(*kept(rng.normal(size=(300, classes)), rng.integers(0, classes, 300), rng), classes)
+    start = objective.start()
+    for _ in range(100):
+        at = rng.choice([-50.0, 0.0, 50.0], len(start))
+        objective._split(at)[0][:] = rng.choice([0.0, 1000.0])
+        objective._split(at)[1][:] = 0.5
+        objective._split(at)[4][:] = rng.choice([-15.0, 0.0, 15.0], classes)
+        value, gradient = objective(at)
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+
+
 def test_a_known_rate_is_that_of_the_labels_as_frequent_as_they_are() -> None:
     rng = np.random.default_rng(3)
     given = rng.integers(0, 4, 200) ** 2 // 4
