@@ -131,7 +131,9 @@ class _Objective:
         self.pair_weight = PAIR_WEIGHT * float(np.log(num_classes - 1))
         spread = scores.std(axis=(1, 2))
         self.unit = 1.0 / np.where(spread > 0, spread, 1.0)
-        best = np.einsum("b,bnk->nk", self.unit, scores).argmax(axis=1)
+        # a label that many rows have by mistake is likely for all of them
+        likely = np.einsum("b,bnk->nk", self.unit, scores) - self.unit[:REGRESSIONS].sum() * self.frequency[classes]
+        best = likely.argmax(axis=1)
         self.top = classes[np.arange(self.num_rows), best]
         differs = self.top != self.labels
         code, self.times = np.unique(self.top[differs] * num_classes + self.labels[differs], return_counts=True)

@@ -15,6 +15,7 @@ from dynacor_ray.decision.class_overlap import overlap
 from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.likely_classes import stands_for
 
+CURVED = 1.5
 _MOST_OVERLAP = 0.95
 """Overlap that is counted at most: with more of it nothing is left to tell errors by."""
 
@@ -38,15 +39,22 @@ class ModelReadings:
     overlap: float = 0.0
     unexplained: float = 0.0
 
-    def errors(self, times: float) -> float:
+    def errors(self, times: float, predictable: float = 0.0) -> float:
         """Share of labels that are wrong if classes overlap so many times as much as density says, in [0, 1].
 
         A label differs from the prediction unless it is right and the row is not where classes overlap:
-        `1 - disagreement = (1 - errors)(1 - times overlap)`. What the model predicts better than a linear one is taken
-        off before: where that is much, a better model would predict as much again.
+        `1 - disagreement = (1 - errors)(1 - times overlap)`. predictable: share that a better model would predict.
         """
-        overlap, learned = min(times * self.overlap, _MOST_OVERLAP), max(0.0, self.linear - self.disagreement)
-        return max(0.0, self.disagreement - learned - overlap) / (1.0 - overlap)
+        overlap = min(times * self.overlap, _MOST_OVERLAP)
+        return max(0.0, self.disagreement - predictable - overlap) / (1.0 - overlap)
+
+    @property
+    def curved(self) -> float:
+        """Share of the labels that a better model would predict, >= 0.
+
+        `CURVED` times what this one predicts better than a linear one: random features that help much are too few.
+        """
+        return CURVED * max(0.0, self.linear - self.disagreement)
 
 
 def read_model(

@@ -1,45 +1,36 @@
 """How many labels are wrong, with a range, and from which P(wrong) on a row is flagged (ours).
 
-Two readings err downwards, for different reasons. The label noise model takes errors that lie where classes are hard to
-tell apart for doubt: those of people, of a weak annotator. The surest predictions (`noise_rate`) are those of the clean
-classes where noise differs between classes, so they see too little of it there. So the rate is the larger of the two;
-the model's log odds are raised until they agree with it, and the expected F1 says how many rows to flag.
+The label noise model takes errors that lie where classes are hard to tell apart for doubt: those of people, of a weak
+annotator, of rules. Three readings see more of them. The rate is what they say, if that is more than the model's own;
+its log odds are raised until they agree with it, and the expected F1 says how many rows to flag.
 
-Errors of people and of a weak annotator are the more frequent the less sure a prediction is, and the surest predictions
-are but 60% of the rows. So what the outer of their two readings has more than the inner is carried on. A straight line
-over all rows would add 4/3 of it; `GROWTH` of it is added, as the network's doubt grows as well.
+*The density of the rows* (`class_overlap`, `ModelReadings.errors`): labels that differ from the model's prediction
+where classes do not overlap are wrong, but for those that a better model would predict (`ModelReadings.curved`). Real
+classes have longer tails than Gaussian ones, so only what `FAR` times their overlap does not account for is wrong
+whatever else is said.
 
-Where classes overlap, a network is sure of what it cannot know: of clean labels of 14 such classes, its surest
-predictions said that half are wrong. The model, whose scores never saw the label, is right there. So the surest
-predictions add only what two other readings leave to be wrong, the larger of them:
+*The surest predictions* (`noise_rate`) of a network while it trains. They are but 60% of the rows, and errors of people
+and of a weak annotator are the more frequent the less sure a prediction is. So what the outer of their two readings has
+more than the inner is carried on. A straight line over all rows would add 4/3 of it; `GROWTH` of it is added, as the
+network's doubt grows as well. Where classes overlap, a network is sure of what it cannot know: of clean labels of 14
+such classes, its surest predictions said that half are wrong. What it knows less than the model, which has not seen the
+label, is taken off. Density is right there, and the surest predictions are where tails are long: what both say is
+believed, of density what `TAILS` times the overlap does not account for. A model learns part of such errors, too, and
+predicts them: `CLEAR` times the rest counts.
 
-- *clear*: the share of labels that differ from the model's prediction beyond what the density of the rows says of how
-  far the classes overlap (`class_overlap`, `ModelReadings.errors`), `TAILS` times, as real classes have longer tails
-  than Gaussian ones. A model learns part of such errors, too, and predicts them: `CLEAR` times the rest is believed;
-- *unexplained*: how many fewer of the model's surest rows are labeled as it says. `TIMES` of what exceeds
-  `EXPLAINED` is believed.
-
-What density says is too much where classes have longer tails yet; the surest predictions are not misled by that. Each
-of the two is right where the other is wrong, and only what both say counts. Of the surest predictions that is what is
-left when the network's own weakness is taken off: by how much more its predictions differ from the labels than the
-model's. Where that is much, of weak features and many classes, the model is too sure of its surest rows as well, and as
-much is taken off what it leaves unexplained.
-
-What training has not learned at its end (`NoiseRate.unlearned`) is wrong where it lasts: right labels of hard rows go
+*What training has not learned* at its end (`NoiseRate.unlearned`) is wrong where it lasts: right labels of hard rows go
 on being learned. `SLOW` times what the second half of the training has learned may be such; up to `LASTING` times the
-rest is believed, as far as classes are clear: what a network cannot learn from its features lasts, too.
+rest is believed, likewise as far as density bears it out: what a network cannot learn from its features lasts, too.
 
-Errors among the rows that are hardest to the network do not reach its surest predictions at all. Where classes are so
-clear that `FAR` times their overlap does not account for the labels that differ, the rest is wrong whatever they say.
-
-Of classes with few rows (`noise_rate.for_few_rows`) all of these err: what is not predicted, or predicted surely and
+Of classes with few rows (`noise_rate.for_few_rows`) all three err: what is not predicted, or predicted surely and
 wrong, is so for want of rows, and of many classes in few columns density has no gaps to show. Of 287 clean classes with
 25 rows each, of images in 16 columns, they said that four labels of ten are wrong, the model 2%. Where not all classes
 of a row are kept the model has no matrix scaling to take errors for what classes look like, so it sees some of them. At
-most `TIMES_OF_FEW` times its rate is added there, or what it leaves unexplained as far as classes are clear, if that is
-more. Of clean classes a model is too sure of its surest rows where it lacks the features to tell them: where random
-features help a regression much, more would help more. So `CURVED` times what they predict better is taken off before.
-No more is added than would be left to be learned if training went on for as long as its second half.
+most `TIMES_OF_FEW` times its rate is added there. Or `TIMES` times what it leaves unexplained, as far as density bears
+that out, if it is more: how many fewer of its surest rows are labeled as it says. Of clean classes a model is too sure
+of them where it lacks the features to tell them, so what a better one would predict is taken off before, and
+`EXPLAINED_OF_FEW`. No more is added than would be left to be learned if training went on for as long as its second
+half.
 
 Where much is added, the model is fitted once more, to this rate.
 
@@ -70,10 +61,9 @@ from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.model_readings import ModelReadings
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
-GROWTH, TAILS, CLEAR, FAR = 0.5, 1.1, 1.4, 1.75
-TIMES, EXPLAINED = 6.0, 0.04
+GROWTH, TAILS, CLEAR, FAR = 0.5, 1.1, 1.4, 1.3
 SLOW, LASTING = 6.0, 5.0
-TIMES_OF_FEW, CURVED, EXPLAINED_OF_FEW = 3.0, 1.5, 0.02
+TIMES_OF_FEW, TIMES, EXPLAINED_OF_FEW = 3.0, 6.0, 0.02
 REFIT_FROM = 1.3
 """Ratio of the settled rate to the model's from which on it is fitted again."""
 LEAST_PROBABILITY = 0.1
@@ -151,19 +141,17 @@ def decide(
 def _added(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> float:
     """What the other readings say beyond the model's rate, in [0, 1]."""
     weakness = max(0.0, readings.early - readings.disagreement)
-    said = min(1.0, surest.value + GROWTH * max(0.0, surest.value - surest.surest)) - weakness - model_rate
-    unexplained = TIMES * max(0.0, readings.unexplained - EXPLAINED) * (1.0 - model_rate) - weakness
-    clear = CLEAR * readings.errors(TAILS) - model_rate
+    said = min(1.0, surest.value + GROWTH * max(0.0, surest.value - surest.surest)) - weakness
     unlearned = surest.unlearned - model_rate
     lasting = min(unlearned, LASTING * (unlearned - SLOW * surest.learned))
-    beyond = readings.errors(FAR) - model_rate
-    return max(min(said, max(unexplained, clear)), min(lasting, clear), beyond, 0.0)
+    clear = CLEAR * readings.errors(TAILS, readings.curved) - model_rate
+    beyond = readings.errors(FAR, readings.curved) - model_rate
+    return max(min(max(said - model_rate, lasting), clear), beyond, 0.0)
 
 
 def _added_to_few_rows(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> float:
     """The same of many classes with few rows."""
-    curved = CURVED * max(0.0, readings.linear - readings.disagreement)
-    unexplained = TIMES * max(0.0, readings.unexplained - curved - EXPLAINED_OF_FEW) * (1.0 - model_rate)
+    unexplained = TIMES * max(0.0, readings.unexplained - readings.curved - EXPLAINED_OF_FEW) * (1.0 - model_rate)
     clear = CLEAR * readings.errors(TAILS) - model_rate
     said = min(_added(model_rate, readings, surest), TIMES_OF_FEW * model_rate)
     left = max(0.0, surest.unlearned - surest.learned - model_rate)

@@ -11,6 +11,7 @@ from dynacor_ray.core.errors import DataError
 from dynacor_ray.decision import label_noise_fit
 from dynacor_ray.decision.label_noise_fit import _Objective, fit_label_noise, refit
 from dynacor_ray.decision.label_noise_model import pair_rates
+from dynacor_ray.decision.leave_one_out_ridge import RidgeSums
 from dynacor_ray.decision.likely_classes import likely_classes
 from dynacor_ray.ground_truth.metrics import detection_metrics
 
@@ -118,6 +119,23 @@ def test_a_label_that_rows_of_any_class_have_by_mistake_is_found() -> None:
     assert ((model.log_odds(scores, classes) > 0) == wrong).mean() > 0.99
     assert model.pairs.popularity.argmax() == 3
     assert np.delete(model.pairs.popularity, 3).max() < 1.5
+
+
+def test_a_label_that_is_the_likeliest_of_every_row_is_no_class_of_all_of_them() -> None:
+    """A regression ranks a default label first that a quarter of the rows has, where others have 25 rows each."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(5, 1, 96)) + 0.2 * rng.normal(size=(5, 10, 96))
+    true = np.repeat(np.arange(50), 25)
+    features = torch.from_numpy(means.reshape(50, 96)[true] + rng.normal(size=(1250, 96))).float()
+    given = np.where(rng.random(1250) < 0.25, 0, true)
+    sums, labels = RidgeSums(50, features.mean(dim=0), 1.0), torch.from_numpy(given)
+    sums.add(features, labels)
+    ridge = sums.solve()
+    assert ridge is not None
+    scores, classes = kept(ridge.predict(features, labels, torch.ones(1250, dtype=torch.bool)).numpy(), given, rng)
+    assert (np.take_along_axis(classes, scores[0].argmax(axis=1)[:, None], axis=1) == 0).mean() > 0.99
+    model = fit_label_noise(scores, classes, 50)
+    assert ((model.log_odds(scores, classes) > 0) == (given != true)).mean() > 0.97
 
 
 def test_the_joint_says_which_rows_are_wrong_and_what_they_are() -> None:
