@@ -29,7 +29,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from dynacor_ray.decision import class_overlap, label_noise_fit, model_readings, noise_decision, noise_rate
+from dynacor_ray.decision import class_overlap, label_noise_fit, noise_decision, noise_rate
 from dynacor_ray.decision.fitted_decision import fit_decision, likeness, model_scores, settle
 from dynacor_ray.decision.label_noise_fit import fit_label_noise
 from dynacor_ray.decision.label_noise_model import LabelNoiseModel
@@ -60,7 +60,7 @@ CUT: dict[Constant, tuple[float, ...]] = {
     (noise_decision, "TAILS"): (1.0, 1.1, 1.2),
     (noise_decision, "CLEAR"): (1.2, 1.4, 1.6),
     (noise_decision, "FAR"): (1.2, 1.3, 1.5),
-    (model_readings, "CURVED"): (1.0, 1.5, 2.0),
+    (noise_decision, "CURVED"): (1.0, 1.5, 2.0),
     (noise_decision, "SLOW"): (5.0, 6.0, 8.0),
     (noise_decision, "LASTING"): (3.0, 5.0, 8.0),
     (noise_decision, "TIMES_OF_FEW"): (2.0, 3.0, 5.0),

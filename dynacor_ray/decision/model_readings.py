@@ -15,7 +15,6 @@ from dynacor_ray.decision.class_overlap import overlap
 from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.likely_classes import stands_for
 
-CURVED = 1.5
 _MOST_OVERLAP = 0.95
 """Overlap that is counted at most: with more of it nothing is left to tell errors by."""
 
@@ -50,11 +49,8 @@ class ModelReadings:
 
     @property
     def curved(self) -> float:
-        """Share of the labels that a better model would predict, >= 0.
-
-        `CURVED` times what this one predicts better than a linear one: random features that help much are too few.
-        """
-        return CURVED * max(0.0, self.linear - self.disagreement)
+        """Share of the labels that random features predict and a linear regression does not, >= 0."""
+        return max(0.0, self.linear - self.disagreement)
 
 
 def read_model(

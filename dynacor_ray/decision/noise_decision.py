@@ -5,9 +5,9 @@ annotator, of rules. Three readings see more of them. The rate is what they say,
 its log odds are raised until they agree with it, and the expected F1 says how many rows to flag.
 
 *The density of the rows* (`class_overlap`, `ModelReadings.errors`): labels that differ from the model's prediction
-where classes do not overlap are wrong, but for those that a better model would predict (`ModelReadings.curved`). Real
-classes have longer tails than Gaussian ones, so only what `FAR` times their overlap does not account for is wrong
-whatever else is said.
+where classes do not overlap are wrong, but for those that a better model would predict. Where random features help
+much, more would help as much again. Real classes have longer tails than Gaussian ones. So only what `FAR` times their
+overlap does not account for, nor `CURVED` times what random features help, is wrong whatever else is said.
 
 *The surest predictions* (`noise_rate`) of a network while it trains. They are but 60% of the rows, and errors of people
 and of a weak annotator are the more frequent the less sure a prediction is. So what the outer of their two readings has
@@ -15,8 +15,8 @@ more than the inner is carried on. A straight line over all rows would add 4/3 o
 network's doubt grows as well. Where classes overlap, a network is sure of what it cannot know: of clean labels of 14
 such classes, its surest predictions said that half are wrong. What it knows less than the model, which has not seen the
 label, is taken off. Density is right there, and the surest predictions are where tails are long: what both say is
-believed, of density what `TAILS` times the overlap does not account for. A model learns part of such errors, too, and
-predicts them: `CLEAR` times the rest counts.
+believed, of density what `TAILS` times the overlap and once what random features help do not account for. A model
+learns part of such errors, too, and predicts them: `CLEAR` times the rest counts.
 
 *What training has not learned* at its end (`NoiseRate.unlearned`) is wrong where it lasts: right labels of hard rows go
 on being learned. `SLOW` times what the second half of the training has learned may be such; up to `LASTING` times the
@@ -25,12 +25,12 @@ rest is believed, likewise as far as density bears it out: what a network cannot
 Of classes with few rows (`noise_rate.for_few_rows`) all three err: what is not predicted, or predicted surely and
 wrong, is so for want of rows, and of many classes in few columns density has no gaps to show. Of 287 clean classes with
 25 rows each, of images in 16 columns, they said that four labels of ten are wrong, the model 2%. Where not all classes
-of a row are kept the model has no matrix scaling to take errors for what classes look like, so it sees some of them. At
-most `TIMES_OF_FEW` times its rate is added there. Or `TIMES` times what it leaves unexplained, as far as density bears
-that out, if it is more: how many fewer of its surest rows are labeled as it says. Of clean classes a model is too sure
-of them where it lacks the features to tell them, so what a better one would predict is taken off before, and
-`EXPLAINED_OF_FEW`. No more is added than would be left to be learned if training went on for as long as its second
-half.
+of a row are kept the model has no matrix scaling to take errors for what classes look like, so it sees some of them. Of
+what density says at most `TIMES_OF_FEW` times the model's rate is added there, and the others are not asked. Or `TIMES`
+times what the model leaves unexplained, as far as density bears that out, if it is more: how many fewer of its surest
+rows are labeled as it says. Of clean classes a model is too sure of them where it lacks the features to tell them, so
+`CURVED` times what random features help is taken off before, and `EXPLAINED_OF_FEW`. No more is added than would be
+left to be learned if training went on for as long as its second half.
 
 Where much is added, the model is fitted once more, to this rate.
 
@@ -61,7 +61,8 @@ from dynacor_ray.decision.label_noise_model import LabelNoiseModel
 from dynacor_ray.decision.model_readings import ModelReadings
 from dynacor_ray.decision.noise_rate import SIGMAS, NoiseRate
 
-GROWTH, TAILS, CLEAR, FAR = 0.5, 1.1, 1.4, 1.3
+GROWTH, TAILS, CLEAR = 0.5, 1.1, 1.4
+FAR, CURVED = 1.3, 1.5
 SLOW, LASTING = 6.0, 5.0
 TIMES_OF_FEW, TIMES, EXPLAINED_OF_FEW = 3.0, 6.0, 0.02
 REFIT_FROM = 1.3
@@ -141,18 +142,19 @@ def decide(
 def _added(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> float:
     """What the other readings say beyond the model's rate, in [0, 1]."""
     weakness = max(0.0, readings.early - readings.disagreement)
-    said = min(1.0, surest.value + GROWTH * max(0.0, surest.value - surest.surest)) - weakness
+    said = min(1.0, surest.value + GROWTH * max(0.0, surest.value - surest.surest)) - weakness - model_rate
     unlearned = surest.unlearned - model_rate
     lasting = min(unlearned, LASTING * (unlearned - SLOW * surest.learned))
     clear = CLEAR * readings.errors(TAILS, readings.curved) - model_rate
-    beyond = readings.errors(FAR, readings.curved) - model_rate
-    return max(min(max(said - model_rate, lasting), clear), beyond, 0.0)
+    beyond = readings.errors(FAR, CURVED * readings.curved) - model_rate
+    return max(min(max(said, lasting), clear), beyond, 0.0)
 
 
 def _added_to_few_rows(model_rate: float, readings: ModelReadings, surest: NoiseRate) -> float:
     """The same of many classes with few rows."""
-    unexplained = TIMES * max(0.0, readings.unexplained - readings.curved - EXPLAINED_OF_FEW) * (1.0 - model_rate)
+    curved = CURVED * readings.curved
+    unexplained = TIMES * max(0.0, readings.unexplained - curved - EXPLAINED_OF_FEW) * (1.0 - model_rate)
     clear = CLEAR * readings.errors(TAILS) - model_rate
-    said = min(_added(model_rate, readings, surest), TIMES_OF_FEW * model_rate)
+    beyond = min(readings.errors(TAILS, curved) - model_rate, TIMES_OF_FEW * model_rate)
     left = max(0.0, surest.unlearned - surest.learned - model_rate)
-    return min(max(said, min(unexplained, clear)), left)
+    return min(max(beyond, min(unexplained, clear), 0.0), left)

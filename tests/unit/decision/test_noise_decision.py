@@ -80,7 +80,7 @@ def test_the_range_says_that_errors_may_be_doubt(doubt: float, counted: float) -
     """Clean classes that overlap look like errors, among rows of which more are in doubt."""
     low = decide(separated(0.3), np.full(2000, doubt), None).rate.low
     sampling = 1.96 * (0.3 * 0.7 / 2000) ** 0.5
-    assert low == pytest.approx(max(0.0, 0.85 * 0.3 * counted - sampling), abs=0.002)
+    assert low == pytest.approx(max(0.0, 0.85 * 0.3 * counted - sampling), abs=0.003)
 
 
 def test_without_another_reading_the_model_decides() -> None:
@@ -97,8 +97,9 @@ SURE = NoiseRate(0.6, 0.5, 0.9, 0.6)
         (0.5, 0.2, 0.5, 0.5, 1.4 * (0.5 - 0.22) / 0.78),  # what a tenth more than the overlap does not explain
         (0.5, 0.3, 0.5, 0.5, 1.4 * (0.5 - 0.33) / 0.67),
         (0.5, 0.44, 0.5, 0.5, 0.1),  # less than the model's own rate
-        (0.5, 0.3, 0.54, 0.5, 1.4 * (0.5 - 0.33 - 0.06) / 0.67),  # a model that is not linear may learn more still
+        (0.5, 0.3, 0.54, 0.5, 1.4 * (0.5 - 0.33 - 0.04) / 0.67),  # a model that is not linear may learn more still
         (0.7, 0.1, 0.7, 0.8, (0.7 - 0.13) / 0.87),  # 1.3 times the overlap explains less, whatever sure ones say
+        (0.7, 0.1, 0.76, 0.8, (0.7 - 0.13 - 0.09) / 0.87),  # half as much again, without sure ones
         (0.7, 0.3, 0.7, 0.7, 0.6),  # what sure predictions say
         (0.7, 0.4, 0.7, 0.8, 0.5),  # less what the network does not know
         (0.9, 0.95, 0.9, 0.9, 0.1),
@@ -122,7 +123,7 @@ def test_sure_predictions_add_what_overlap_does_not_explain(
         (0.2, 0.01, 0.36, 0.5, 0.2),  # hardly anything was learned in the second half of the training
         (0.2, 0.014, 0.36, 0.5, 0.1 + 5 * (0.1 - 6 * 0.014)),
         (0.2, 0.03, 0.36, 0.5, 0.1),  # it goes on being learned
-        (0.3, 0.0, 0.36, 0.51, 1.4 * (0.5 - 0.396 - 0.015) / 0.604),  # nor what takes a better model
+        (0.3, 0.0, 0.36, 0.51, 1.4 * (0.5 - 0.396 - 0.01) / 0.604),  # nor what takes a better model
         (0.3, 0.0, 0.36, 0.6, 0.1),
     ],
 )
@@ -151,11 +152,6 @@ def test_errors_and_overlap_multiply(overlap: float, rate: float) -> None:
     assert readings.errors(1.0, predictable=0.1) == pytest.approx(max(0.0, rate - 0.1 / (1 - overlap)))
 
 
-@pytest.mark.parametrize(("linear", "curved"), [(0.4, 0.15), (0.3, 0.0), (0.2, 0.0)])
-def test_where_random_features_help_more_would_help_more(linear: float, curved: float) -> None:
-    assert ModelReadings(even(0.1), disagreement=0.3, linear=linear).curved == pytest.approx(curved)
-
-
 @pytest.mark.parametrize(
     ("few_rows", "scaling", "learned", "rate"),
     [
@@ -179,17 +175,17 @@ def test_of_many_classes_with_few_rows_at_most_three_times_what_the_model_finds_
     ("unexplained", "linear", "learned", "rate"),
     [
         (0.02, 0.6, 0.1, 0.1),
-        (0.04, 0.6, 0.1, 0.1 + 6 * 0.02 * 0.9),
-        (0.06, 0.62, 0.1, 0.1 + 6 * 0.01 * 0.9),  # the model lacks features that tell its surest rows
-        (0.06, 0.65, 0.1, 0.1),
-        (0.3, 0.6, 0.1, 1.4 * (0.6 - 0.506) / 0.494),  # classes overlap
-        (0.3, 0.6, 0.35, 0.25),  # a training that went on would have learned the others
+        (0.026, 0.6, 0.1, 0.1 + 6 * 0.006 * 0.9),
+        (0.026, 0.602, 0.1, 0.1 + 6 * 0.003 * 0.9),  # the model lacks features that tell its surest rows
+        (0.026, 0.65, 0.1, 0.1),
+        (0.3, 0.6, 0.1, 1.4 * (0.6 - 0.5555) / 0.4445),  # classes overlap
+        (0.3, 0.6, 0.48, 0.12),  # a training that went on would have learned the others
     ],
 )
 def test_of_many_classes_with_few_rows_what_the_model_leaves_unexplained_is_added(
     unexplained: float, linear: float, learned: float, rate: float
 ) -> None:
-    readings = ModelReadings(even(0.9), 0.6, linear, early=0.6, overlap=0.46, unexplained=unexplained)
+    readings = ModelReadings(even(0.9), 0.6, linear, early=0.6, overlap=0.505, unexplained=unexplained)
     surest = NoiseRate(0.0, 0.0, 0.0, 0.0, unlearned=0.6, learned=learned, few_rows=True)
     found = decide_with(separated(0.1), readings, surest, replace(fitted(), scaling=np.ones(10)))
     assert found.rate.value == pytest.approx(rate, abs=0.003)
