@@ -361,6 +361,7 @@ class Location:
         """Put this file in place of another one on the same file system, at once."""
         check_change(there.filesystem, there.path, there.lock)
         there.filesystem.create_dir(there.parent.path, recursive=True)
+        check_change(there.filesystem, there.path, there.lock)  # again: a process may have been stopped in between
         there.filesystem.move(self.path, there.path)
 
 

@@ -54,7 +54,9 @@ STOPPED = """
     lock._machine = lambda: "elsewhere"
     run, number = locate(sys.argv[1]), 0
     with lock.run_lock(run, Progress(quiet=True)):
+        (run / "manifest.json").write_json("old")
         print("held", flush=True)
+        sys.stdin.readline()  # a change that is under way when the process is stopped would be made
         try:
             while True:
                 (run / "manifest.json").write_json(f"old {(number := number + 1)}")
@@ -310,7 +312,8 @@ def test_a_driver_that_is_stopped_and_continued_after_the_take_over(tmp_path: Pa
     code = textwrap.dedent(STOPPED)
     command = [sys.executable, "-c", code, run.path]
     cwd = Path(__file__).parents[3]
-    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as old:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as old:
         try:
             assert old.stdout is not None
             assert old.stdout.readline() == "held\n"
@@ -318,7 +321,7 @@ def test_a_driver_that_is_stopped_and_continued_after_the_take_over(tmp_path: Pa
             with run_lock(run, QUIET) as check:
                 (run / "manifest.json").write_json("new")
                 os.kill(old.pid, signal.SIGCONT)
-                _, message = old.communicate(timeout=60)
+                _, message = old.communicate("go on\n", timeout=60)
                 check()
                 assert (run / "manifest.json").read_json() == "new"
                 assert "took over, since this driver gave no sign of life" in message
