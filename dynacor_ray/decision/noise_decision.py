@@ -25,12 +25,12 @@ rest is believed, likewise as far as density bears it out: what a network cannot
 Of classes with few rows (`noise_rate.for_few_rows`) all three err: what is not predicted, or predicted surely and
 wrong, is so for want of rows, and of many classes in few columns density has no gaps to show. Of 287 clean classes with
 25 rows each, of images in 16 columns, they said that four labels of ten are wrong, the model 2%. Where not all classes
-of a row are kept the model has no matrix scaling to take errors for what classes look like, so it sees some of them. Of
-what density says at most `TIMES_OF_FEW` times the model's rate is added there, and the others are not asked. Or `TIMES`
-times what the model leaves unexplained, as far as density bears that out, if it is more: how many fewer of its surest
-rows are labeled as it says. Of clean classes a model is too sure of them where it lacks the features to tell them, so
-`CURVED` times what random features help is taken off before, and `EXPLAINED_OF_FEW`. No more is added than would be
-left to be learned if training went on for as long as its second half.
+of a row are kept the model has no matrix scaling to take errors for what classes look like, so it sees some of them. At
+most `TIMES_OF_FEW` times its rate is added there. Or `TIMES` times what it leaves unexplained, as far as density bears
+that out, if that is more: how many fewer of its surest rows are labeled as it says. Of clean classes a model is too
+sure of them where it lacks the features to tell them, so `CURVED` times what random features help is taken off before,
+and `EXPLAINED_OF_FEW`. No more is added than would be left to be learned if training went on for as long as its second
+half.
 
 Where much is added, the model is fitted once more, to this rate.
 
@@ -155,6 +155,6 @@ def _added_to_few_rows(model_rate: float, readings: ModelReadings, surest: Noise
     curved = CURVED * readings.curved
     unexplained = TIMES * max(0.0, readings.unexplained - curved - EXPLAINED_OF_FEW) * (1.0 - model_rate)
     clear = CLEAR * readings.errors(TAILS) - model_rate
-    beyond = min(readings.errors(TAILS, curved) - model_rate, TIMES_OF_FEW * model_rate)
+    said = min(_added(model_rate, readings, surest), TIMES_OF_FEW * model_rate)
     left = max(0.0, surest.unlearned - surest.learned - model_rate)
-    return min(max(beyond, min(unexplained, clear), 0.0), left)
+    return min(max(said, min(unexplained, clear)), left)
