@@ -10,7 +10,8 @@ with `error = (1 - 1/C) sigmoid(e)` and rows c of `pairs` softmax of `q_cj + r_j
 pairs to the uniform distribution, the more the fewer rows a class has. `w = PAIR_WEIGHT log(C - 1)`, as it takes
 log(C - 1) nats to name one of C - 1 classes. A pair (c, j) is no parameter if no row labeled j ranks c first. A label
 that rows of any class have by mistake, such as a default that nobody changed, is one r, where as many q as there are
-classes would be more than a few rows of each explain.
+classes would be more than a few rows of each explain. Scores of regressions are ranked less the frequency of the label,
+which is what they give a default label on rows of any class.
 
 A scaled score is `scale_c (s_c + sum_j mix_jc s_j)`, or `scale_c s_c` with more than 16 classes. Few entries of mix are
 needed, for classes that are alike. With all of them free, errors that follow from what a row shows would be taken for
@@ -131,7 +132,6 @@ class _Objective:
         self.pair_weight = PAIR_WEIGHT * float(np.log(num_classes - 1))
         spread = scores.std(axis=(1, 2))
         self.unit = 1.0 / np.where(spread > 0, spread, 1.0)
-        # a label that many rows have by mistake is likely for all of them
         likely = np.einsum("b,bnk->nk", self.unit, scores) - self.unit[:REGRESSIONS].sum() * self.frequency[classes]
         best = likely.argmax(axis=1)
         self.top = classes[np.arange(self.num_rows), best]

@@ -25,7 +25,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from dynacor_ray.core import storage
-from dynacor_ray.core.errors import StorageError
+from dynacor_ray.core.errors import RunDirectoryError, StorageError
+from dynacor_ray.core.fences import fenced
 from dynacor_ray.core.storage import ATTEMPTS, FIRST_WAIT, Location, locate, require_space, storage_errors
 
 TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
@@ -506,3 +507,22 @@ def test_packed_files_end_somewhere(
             continue
         with pytest.raises(StorageError, match="to be no decompression bomb, but got more than 1 MiB"):
             place.read_bytes()
+
+
+def test_a_place_that_is_lost_while_its_folder_is_made_keeps_its_file(tmp_path: Path) -> None:
+    there, mine = locate(str(tmp_path / "run" / "a.json")), locate(str(tmp_path / "mine"))
+    there.write_json("theirs")
+    mine.write_json("mine")
+    asked: list[None] = []
+
+    def check() -> None:
+        asked.append(None)
+        if len(asked) > 1:
+            raise RunDirectoryError("another driver took over")
+
+    with (
+        fenced(there.filesystem, there.parent.path, "lock", check),
+        pytest.raises(RunDirectoryError, match="took over"),
+    ):
+        mine.move_to(there)
+    assert there.read_json() == "theirs"
